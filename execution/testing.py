@@ -104,7 +104,7 @@ class BrokerContract:
         bench.broker.cancel(["low-1"])
         assert bench.broker.account().open_orders == ()
 
-    def test_openings_wait_for_reductions(self, bench: BrokerBench) -> None:
+    def test_reducing_orders_fill_before_opening_orders(self, bench: BrokerBench) -> None:
         bench.broker.submit([make_order("a-1")])
         bench.advance(SECOND_BAR_START)
         closing = make_order("a-2", side="sell", reduces=True)
@@ -114,7 +114,9 @@ class BrokerContract:
             ("SYB", Decimal(4)),
         ]
 
-    def test_assets_state_what_may_be_traded(self, bench: BrokerBench) -> None:
+    def test_assets_report_tradable_shortable_and_quantity_increment(
+        self, bench: BrokerBench
+    ) -> None:
         for more in (0, 60):
             names = ["SYA", "SYXUSD", "NOPE", *(f"N{k}" for k in range(more))]
             found = bench.broker.assets(names)

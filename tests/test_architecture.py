@@ -48,14 +48,14 @@ def members(node: ast.ClassDef) -> set[str]:
     return {name.lstrip("_") for name in names}
 
 
-def test_architecture_lists_every_class_of_an_account() -> None:
+def test_architecture_document_lists_every_account_class() -> None:
     found = {
         (node.name, path) for path, node in classes() if len(members(node) & OF_AN_ACCOUNT) >= 2
     }
     assert found == set(rows_under("class"))
 
 
-def test_representations_between_bar_and_order_stay_few() -> None:
+def test_number_of_bar_to_order_representations_is_limited() -> None:
     listed = rows_under("representation")
     assert len(listed) <= MOST_REPRESENTATIONS
     assert set(listed) <= {(node.name, path) for path, node in classes()}

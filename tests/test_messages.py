@@ -96,15 +96,15 @@ def outcome(toy: pytest.Pytester, *words: str) -> tuple[int, str]:
         ),
     ],
 )
-def test_text_is_the_same_in_every_run(text: str, same: str) -> None:
+def test_normalized_message_is_the_same_in_every_run(text: str, same: str) -> None:
     assert normalized(text, Path("/base")) == same
 
 
-def test_known_words_and_facts_pass(toy: pytest.Pytester) -> None:
+def test_message_with_known_text_and_facts_passes(toy: pytest.Pytester) -> None:
     assert outcome(toy)[0] == 0
 
 
-def test_another_text_fails_and_names_the_option(toy: pytest.Pytester) -> None:
+def test_changed_message_fails_and_names_the_update_option(toy: pytest.Pytester) -> None:
     edit(toy, "is above 1 in", "exceeds 1 in")
     code, said = outcome(toy)
     assert code == 1
@@ -114,7 +114,7 @@ def test_another_text_fails_and_names_the_option(toy: pytest.Pytester) -> None:
     assert "1 passed" in said
 
 
-def test_unknown_text_fails_and_names_the_option(toy: pytest.Pytester) -> None:
+def test_unrecorded_message_fails_and_names_the_update_option(toy: pytest.Pytester) -> None:
     write(toy, {})
     code, said = outcome(toy)
     assert code == 1
@@ -123,7 +123,7 @@ def test_unknown_text_fails_and_names_the_option(toy: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("option", [(), ("--update-messages",)])
-def test_missing_fact_fails_and_is_never_written(
+def test_message_without_its_fact_fails_and_is_unrecorded(
     toy: pytest.Pytester, option: tuple[str, ...]
 ) -> None:
     edit(toy, "limits.cap: {cap} is", "limits.cap: {cap}0 is")
@@ -133,7 +133,7 @@ def test_missing_fact_fails_and_is_never_written(
     assert read(toy) == TEXTS
 
 
-def test_text_that_is_no_longer_checked_fails(toy: pytest.Pytester) -> None:
+def test_recorded_message_no_longer_checked_fails(toy: pytest.Pytester) -> None:
     edit(toy, "range(11)", "range(10)")
     code, said = outcome(toy)
     assert code == 1
@@ -141,7 +141,7 @@ def test_text_that_is_no_longer_checked_fails(toy: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
-def test_update_writes_texts_by_test_and_number(
+def test_update_writes_messages_by_test_and_number(
     toy: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:
     write(toy, {"toy/test_toy.py": {"test_port": "old", "test_cap[20]::99": "gone"}})
@@ -151,7 +151,7 @@ def test_update_writes_texts_by_test_and_number(
     assert outcome(toy)[0] == 0
 
 
-def test_update_drops_texts_only_of_whole_files(toy: pytest.Pytester) -> None:
+def test_update_drops_messages_only_in_whole_file_runs(toy: pytest.Pytester) -> None:
     gone = {"test_gone": "a"}
     others = {"toy/test_absent.py": {"test_x": "b"}}
     write(toy, {"toy/test_toy.py": gone | TEXTS["toy/test_toy.py"]} | others)
@@ -161,7 +161,7 @@ def test_update_drops_texts_only_of_whole_files(toy: pytest.Pytester) -> None:
     assert read(toy) == TEXTS
 
 
-def test_stale_texts_are_found(toy: pytest.Pytester) -> None:
+def test_stale_recorded_messages_fail_the_run(toy: pytest.Pytester) -> None:
     (toy.path / "toy" / "test_stale.py").write_text(STALE)
     write(toy, TEXTS | {"toy/test_absent.py": {"test_x": "b"}, "toy/test_stale.py": {"test_y": ""}})
     code, said = outcome(toy)
@@ -172,6 +172,6 @@ def test_stale_texts_are_found(toy: pytest.Pytester) -> None:
     assert outcome(toy)[0] == 0
 
 
-def test_every_text_belongs_to_a_test(request: pytest.FixtureRequest) -> None:
+def test_every_recorded_message_belongs_to_a_test(request: pytest.FixtureRequest) -> None:
     gone = request.config.stash[RUN].gone()
     assert not gone, f"pytest --update-messages drops them: {gone}"

@@ -68,7 +68,7 @@ SURVIVES = ("return value - 7", "return value - 8")
 
 
 @pytest.mark.slow
-def test_unwatched_mutants_survive_and_non_mutants_are_skipped(root: Path) -> None:
+def test_untested_mutants_survive_and_equivalents_are_skipped(root: Path) -> None:
     drawn = {m[:4] for m in mutants(root, "toy/sums.py", 100, 1)}
     wanted = {key for key in drawn if key[2:] in {*CAUGHT, SURVIVES}}
     every = measure(root, LIST, drawn - wanted, number=100, most=MOST)
@@ -122,7 +122,7 @@ def test_failing_unmutated_tests_abort_the_measurement(root: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_every_listed_equivalent_is_a_drawable_mutant() -> None:
+def test_every_listed_equivalent_mutant_still_exists() -> None:
     """A reason for code that is gone is no reason."""
     entries = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
     known = {(e["file"], e["function"], e["before"], e["after"]) for e in entries}

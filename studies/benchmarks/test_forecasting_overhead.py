@@ -26,7 +26,7 @@ Seconds = Callable[..., float]
 pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
-def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
+def test_speed_of_batched_versus_single_window_calls(seconds: Seconds) -> None:
     bars = SyntheticMarket().bars()
     forecaster = Chronos2Forecaster()
     every = forecaster.build_windows(bars, bars.times[0])
@@ -40,7 +40,7 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 
-def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:
+def test_time_to_read_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:
     bars = SyntheticMarket(
         start="2023-01-03", end="2024-06-28", symbols=("SYA", "SYB", "SYC", "SYD", "SYE")
     ).bars()

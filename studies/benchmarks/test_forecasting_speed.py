@@ -100,7 +100,9 @@ def add(table: Any, line: str, what: str, dtype: str) -> bool:
     return True
 
 
-def test_figures(models: dict[str, Path], table: Any, tmp_path: Path) -> None:
+def test_network_speed_figures_are_measured(
+    models: dict[str, Path], table: Any, tmp_path: Path
+) -> None:
     """On a GPU all processes get ready at once, and each measures alone."""
 
     def figure(what: str, model: str, dtype: str, on_a_gpu: int, on_a_cpu: int) -> bool:
@@ -115,7 +117,7 @@ def test_figures(models: dict[str, Path], table: Any, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not GPU, reason="no CUDA")
 @pytest.mark.parametrize(("what", "dtype"), [("120 M", "bf16"), ("shipped", "fp32")])
-def test_process_start_with_a_compiled_network(
+def test_time_to_first_forecast_with_compiled_network(
     what: str, dtype: str, tmp_path: Path, models: dict[str, Path], table: Any
 ) -> None:
     caches = {

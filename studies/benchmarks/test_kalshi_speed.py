@@ -21,7 +21,7 @@ SINGLE = 60_000
 LEARNED = 2_000_000
 
 
-def test_many_markets_at_once() -> None:
+def test_steps_per_second_of_many_kalshi_markets() -> None:
     env = VectorKalshiEnv(MARKETS)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(0, 25, (STEPS, MARKETS))
@@ -41,7 +41,7 @@ def test_many_markets_at_once() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_market(masked: bool) -> None:
+def test_steps_per_second_of_one_kalshi_market(masked: bool) -> None:
     env = MarketAgnosticKalshiEnv()
     rng = np.random.default_rng(0)
     env.reset(seed=0)
@@ -60,7 +60,7 @@ def test_one_market(masked: bool) -> None:
     print(f"\none market: {rate:,.0f} steps/s{' with masks' if masked else ''}, resets among them")
 
 
-def test_learning() -> None:
+def test_steps_per_second_of_kalshi_learning() -> None:
     torch.set_num_threads(1)
     settings = TrainingSettings()
     learner = build_learner(VectorKalshiEnv(settings.markets), settings.learner, 0)

@@ -35,7 +35,7 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
     return build_panel(tables, bars.source)
 
 
-def test_live_cycle_without_the_network(tmp_path: Path) -> None:
+def test_time_of_live_cycle_without_network_requests(tmp_path: Path) -> None:
     """Synthetic bars of 14 stocks and 6 coins, the shipped checkpoint, calibrated, a week."""
     bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]

@@ -73,7 +73,7 @@ def plain(
     return found
 
 
-def test_a_year_of_trades_ten_thousand_times() -> None:
+def test_time_of_ten_thousand_simulated_trading_years() -> None:
     rng = np.random.default_rng(0)
     results = (
         np.where(rng.random(200) < 0.6, rng.integers(20, 120, 200), -rng.integers(20, 150, 200))

@@ -23,7 +23,7 @@ Seconds = Callable[..., float]
 pytestmark = pytest.mark.bench
 
 
-def test_decisions_a_second(seconds: Seconds) -> None:
+def test_decisions_per_second_in_a_backtest(seconds: Seconds) -> None:
     settings = BacktestSettings.from_config(
         compose_config(
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
@@ -86,7 +86,7 @@ def residual(book: dict[str, Any], weights: Array) -> float:
 
 @pytest.mark.parametrize("groups", [0, 30])
 @pytest.mark.parametrize("symbols", [200, 500, 1000])
-def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
+def test_sizing_time_for_up_to_1000_symbols(symbols: int, groups: int, seconds: Seconds) -> None:
     cold, warm, worst = [], [], -np.inf
     for seed in range(5):
         book = wide_book(symbols, groups, seed)
@@ -108,13 +108,13 @@ def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
     )
 
 
-def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
+def test_random_walk_forecast_speed_over_long_history(seconds: Seconds) -> None:
     bars = SyntheticMarket(start="2019-01-02").bars()
     taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).all_quantiles)
     print(f"\n{bars.mask.sum():,} windows of a random walk: {bars.mask.sum() / taken:,.0f}/s")
 
 
-def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
+def test_time_to_build_beliefs_of_500_symbols(seconds: Seconds) -> None:
     settings = BacktestSettings.from_config(compose_config("backtest", ["trials=null"]))
     bars = synthetic(500, 8820, "2020-01-02")
     trader = settings.build_trader(RandomWalk())

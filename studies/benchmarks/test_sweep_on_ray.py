@@ -29,7 +29,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, found
 
 
-def test_a_sweep_over_two_machines() -> None:
+def test_sweep_speed_over_two_ray_machines() -> None:
     variants, market, beliefs = sweep_of(VARIANTS)
     simulate_variants(variants[:4], market, beliefs, workers=1)
     spent = time.process_time()

@@ -56,7 +56,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("clients", [1, CLIENTS])
-def test_orders_a_second(url: str, clients: int) -> None:
+def test_practice_venue_orders_per_second(url: str, clients: int) -> None:
     def orders(number: int) -> list[float]:
         client = TradingClient("k", "s", url_override=url)
         taken = []

@@ -101,7 +101,7 @@ def read(here: Practice, book: Any) -> AccountSnapshot:
     return broker(here, book=book).account()
 
 
-def test_an_absent_field_leaves_the_account_readable(held: Practice) -> None:
+def test_missing_response_field_leaves_the_account_readable(held: Practice) -> None:
     """It counts nothing twice, lends no more, and buys no more crypto than before."""
     _, book = forgotten()
     waiting = order("waits", "SYA", "sell", "2", type="limit", limit_price=1e4, tif="gtc")
@@ -146,7 +146,7 @@ def test_missing_order_terms_count_as_sent(held: Practice) -> None:
 @pytest.mark.parametrize(
     "name", sorted({*names_read("/v2/orders")} - {"id", "status", "legs", "replaced_by"})
 )
-def test_a_fill_is_booked_without_a_field(held: Practice, name: str, way: Any) -> None:
+def test_fill_is_booked_despite_missing_optional_field(held: Practice, name: str, way: Any) -> None:
     """A missing field of a fill leaves its order open; the account trades on."""
     _, book = forgotten()
     label = f"fill-{name}-{'null' if way is None else 'absent'}"
@@ -171,7 +171,7 @@ ACTIVITY = {"activity_type": "DIV", "net_amount": "1.5", "symbol": "SYA"}
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["date", "net_amount", "symbol", "qty", "id", "activity_type"])
-def test_an_unreadable_activity_is_named_and_halts_nothing(
+def test_unreadable_activity_is_alerted_without_halting_trading(
     practice: Start, tmp_path: Path, name: str, way: Any
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
@@ -199,7 +199,7 @@ def test_an_unreadable_activity_is_named_and_halts_nothing(
         assert not unread
 
 
-def test_a_spread_survives_absent_fields(practice: Start, vix: Path) -> None:
+def test_spread_is_filled_despite_missing_response_fields(practice: Start, vix: Path) -> None:
     """A missing field in an answer about an order of legs affects only that order."""
     here = options(practice, vix, "capital=1000000")
     here.advance(AT)

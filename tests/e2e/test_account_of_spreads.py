@@ -183,7 +183,7 @@ def test_live_account_sells_the_same_spreads_as_backtest(
         (0.1, 100_000, [3]),  # 6 x 500 > 0.1 x 21,600
     ],
 )
-def test_spread_size_is_limited_by_balance_and_funds(
+def test_spread_contract_count_is_limited_by_buying_power(
     tmp_path: Path, max_position: float, beyond: int, sold: list[int]
 ) -> None:
     """Two strategies that sell in one step."""

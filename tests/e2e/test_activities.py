@@ -229,7 +229,7 @@ def late(here: Practice, *kinds: str) -> None:
     assert answer.status_code == 200
 
 
-def test_late_listed_split_halts_its_symbol_until_listed(
+def test_split_missing_from_activities_halts_symbol_until_listed(
     practice: Start, actions: Path, tmp_path: Path
 ) -> None:
     here = practice(f"data.actions={actions}", "data.adjustment=raw", "symbols=[SYA,SYB]")
@@ -250,7 +250,7 @@ def test_late_listed_split_halts_its_symbol_until_listed(
 @pytest.mark.parametrize(
     ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19", "SYB": "20"}, True)]
 )
-def test_halt_clears_itself_only_when_discrepancy_is_resolved(
+def test_halt_clears_automatically_only_when_discrepancy_is_resolved(
     practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
 ) -> None:
     here = practice("symbols=[SYA,SYB]")

@@ -24,7 +24,7 @@ LOST: tuple[tuple[int, dict[str, Any]], ...] = (  # so often an order may be sen
 )
 
 
-def test_lost_answer_leaves_exactly_one_order(practice: Start) -> None:
+def test_lost_order_response_leaves_exactly_one_order(practice: Start) -> None:
     """It is looked up, and asked for again under its id where the venue does not know it."""
     here = practice()
     here.advance(OPENING)
@@ -38,7 +38,7 @@ def test_lost_answer_leaves_exactly_one_order(practice: Start) -> None:
         assert sum(name in body for body in here.posts) <= posts
 
 
-def test_late_order_counts_as_exposure_and_fills_once(practice: Start) -> None:
+def test_order_accepted_late_counts_in_exposure_until_filled(practice: Start) -> None:
     """The venue takes it after every look for it has said that there is none."""
     here = practice()
     here.advance(OPENING)

@@ -47,7 +47,7 @@ def richer(usd: float) -> Callable[[Any], Any]:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("usd", "skipped"), [(-1e5, 0), (1e6, 1), (-1e5, 2)])
-def test_one_wrong_cash_reading_neither_trades_nor_halts(
+def test_single_wrong_cash_response_neither_trades_nor_halts(
     practice: Start, here: Practice, tmp_path: Path, usd: float, skipped: int
 ) -> None:
     """Whichever reading of a cycle it is: the next one is asked for, and what it says counts."""
@@ -93,7 +93,7 @@ def test_persistent_unexplained_cash_halts_until_a_person_clears(
 
 
 @pytest.mark.slow
-def test_late_listed_deposit_clears_its_cash_halt(here: Practice, tmp_path: Path) -> None:
+def test_deposit_listed_late_clears_the_cash_halt(here: Practice, tmp_path: Path) -> None:
     with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(20_000.0)
         desk.job.step()
@@ -109,7 +109,7 @@ def test_late_listed_deposit_clears_its_cash_halt(here: Practice, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_tenfold_fill_price_is_queried_again_and_halts(here: Practice, tmp_path: Path) -> None:
+def test_tenfold_fill_price_halts_trading_only_if_repeated(here: Practice, tmp_path: Path) -> None:
     def tenfold(rows: Any) -> Any:
         return [
             {**row, "price": repr(10 * float(row["price"]))} if "price" in row else row
@@ -223,7 +223,7 @@ class Unobserved:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
-def test_nonsensical_venue_clock_ends_the_cycle_by_name(
+def test_invalid_venue_clock_timestamp_raises_error_naming_it(
     here: Practice, tmp_path: Path, shown: Any
 ) -> None:
     """The loop waits for a venue that is away, and not for better words of one that is there."""

@@ -37,7 +37,7 @@ def locked(folder: Path) -> int:
     return handle
 
 
-def test_second_run_on_one_output_is_refused(
+def test_second_concurrent_run_on_same_output_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []

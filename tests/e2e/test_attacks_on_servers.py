@@ -257,7 +257,7 @@ def test_invalid_query_number_is_refused_naming_its_field(
         ("/v1beta1/options/quotes/latest?symbols=SYA&feed=sip", "feed: 'sip' is not one of"),
     ],
 )
-def test_unknown_query_word_is_refused_with_its_values(
+def test_unknown_query_value_is_refused_listing_allowed_values(
     servers: dict[str, Served], path: str, says: str
 ) -> None:
     answer = servers[ALPACA].ask("GET", path)
@@ -265,7 +265,7 @@ def test_unknown_query_word_is_refused_with_its_values(
     assert says in answer.json()["message"]
 
 
-def test_query_words_of_alpaca_are_served(servers: dict[str, Served]) -> None:
+def test_valid_alpaca_query_parameters_are_accepted(servers: dict[str, Served]) -> None:
     here = servers[ALPACA]
     for path in (
         *("/v2/orders?status=closed&nested=True", "/v2/assets?status=inactive"),
@@ -303,7 +303,9 @@ def test_idle_connections_block_neither_clients_nor_shutdown(
         assert here.process.errors.count("\n") == 1
 
 
-def test_endless_request_head_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_sending_endless_request_header_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(serving, "HEADER_TIMEOUT_SECONDS", 0.01)
     limit = serving.ConnectionLimiter()
     app = web.Application(middlewares=[limit.keep_connection])

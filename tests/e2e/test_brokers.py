@@ -128,7 +128,7 @@ def python(shop: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_broker_of_another_package_passes_the_contract(shop: Path) -> None:
+def test_third_party_broker_plugin_passes_contract_tests(shop: Path) -> None:
     said = python(shop, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
     assert "6 passed" in said
 

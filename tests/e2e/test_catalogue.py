@@ -13,7 +13,7 @@ from tests.support.messages import check_message
 LIST = "marketsimulator.catalogue"
 
 
-def test_lists_are_complete_and_described() -> None:
+def test_list_command_shows_every_option_with_description() -> None:
     assert tuple(STRATEGIES) == STRATEGY_NAMES
     assert [*catalogue("forecasters")] == group_choices("forecaster", "backtest")
     assert {"alpaca", "kalshi"} <= catalogue("fees").keys()
@@ -21,7 +21,7 @@ def test_lists_are_complete_and_described() -> None:
         assert all(catalogue(topic).values())
 
 
-def test_word_matches_names_before_descriptions() -> None:
+def test_list_search_ranks_name_matches_before_description_matches() -> None:
     code, printed, _ = answer_of(LIST, "settings", "DRAWDOWN")
     lines = printed.splitlines()
     assert code == 0
@@ -47,7 +47,7 @@ def test_word_matches_names_before_descriptions() -> None:
         (["fees", "a", "b"], ("b",)),
     ],
 )
-def test_unknown_word_is_refused_with_a_suggestion(
+def test_unknown_search_term_is_refused_with_a_suggestion(
     words: list[str], facts: tuple[str, ...]
 ) -> None:
     check_message(refusal_of(LIST, *words), *facts)

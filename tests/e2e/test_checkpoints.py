@@ -77,7 +77,9 @@ def test_mismatched_checkpoint_tensors_are_refused_before_any_output(
 
 
 @pytest.mark.parametrize("architectures", [["Evil"], [], "Chronos2Model", None])
-def test_another_architecture_is_refused_in_one_line(architectures: object, folder: Path) -> None:
+def test_checkpoint_of_unsupported_architecture_gives_one_line_error(
+    architectures: object, folder: Path
+) -> None:
     path = folder / "model" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "architectures": architectures}))

@@ -74,7 +74,7 @@ def alone(*words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
-def test_full_crypto_rotation_buys_all_that_venue_accepts(capital: float) -> None:
+def test_full_crypto_rotation_orders_fill_completely_each_hour(capital: float) -> None:
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
@@ -91,7 +91,7 @@ def test_full_crypto_rotation_buys_all_that_venue_accepts(capital: float) -> Non
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("capital", "increments"), [(1_500.0, "original"), (100_000.0, "broker")])
-def test_partial_crypto_proceeds_are_not_spent_before_rounding(
+def test_crypto_purchases_fit_sale_proceeds_after_quantity_rounding(
     capital: float, increments: str
 ) -> None:
     words = (f"sizing._target_={__name__}.half_in_each_and_half_in_one", "limits.crypto_leverage=1")
@@ -117,7 +117,7 @@ def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_compiled_sweep_cuts_rotations_as_backtest_does() -> None:
+def test_compiled_sweep_reduces_crypto_purchases_like_backtest() -> None:
     settings, market, trader, run = walked(
         "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )

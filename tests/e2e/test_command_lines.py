@@ -13,7 +13,7 @@ from tests.support.messages import check_message
 from tests.support.original_command import ORIGINAL, bars_file
 
 
-def test_original_flags_read_files_and_write_the_output(tmp_path: Path) -> None:
+def test_legacy_flags_read_bar_files_and_write_output(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet")
     words = ["--symbols", "AAA/USD", "--days", "3", "--capital", "5000", "--data-dir", str(data)]
     words += ["--output", "out", "sizing.fraction=0.25"]
@@ -48,14 +48,14 @@ BACKTEST = "marketsimulator.backtest"
         (BACKTEST, ["--cfg"], ("--cfg",)),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(
+def test_invalid_arguments_give_one_line_error_without_output(
     tmp_path: Path, module: str, words: list[str], facts: tuple[str, ...]
 ) -> None:
     check_message(refusal_of(module, *words, cwd=tmp_path), *facts)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_become_overrides_literally() -> None:
+def test_legacy_flag_values_become_config_overrides_unchanged() -> None:
     words = ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5"]
     overrides = overrides_from_flags(
         [*words, "--data-dir", "/a folder/x,y", "it's", "--output", "o"]
@@ -83,12 +83,12 @@ def test_dry_run_prints_orders_with_reasons(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["SYA=some", "SYXUSD=-1", "SYA=nan"])
-def test_a_quantity_that_cannot_be_held_is_named(tmp_path: Path, word: str) -> None:
+def test_invalid_position_quantity_is_refused_naming_its_key(tmp_path: Path, word: str) -> None:
     line = refusal_of("trade_stock_e2e", *DRY, f"+positions.{word}", cwd=tmp_path)
     check_message(line, f"positions.{word.partition('=')[0]}")
 
 
-def test_original_flags_find_bars_below_trainingdata(tmp_path: Path) -> None:
+def test_legacy_flags_find_bars_in_trainingdata_by_default(tmp_path: Path) -> None:
     folder = tmp_path / "trainingdata" / "hourly" / "crypto"
     folder.parent.mkdir(parents=True)
     bars_file(folder, "AAA-USD.parquet")

@@ -53,7 +53,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES, ids=lambda each: " ".join(sorted(each))[:40])
-def test_candidates_are_commands_keys_and_values(words: list[str], expected: set[str]) -> None:
+def test_completion_candidates_are_commands_setting_keys_and_values(
+    words: list[str], expected: set[str]
+) -> None:
     assert set(candidates(words, COMMANDS)) == expected
 
 
@@ -76,7 +78,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("kelly-chronos backtest config=", [""]),
     ],
 )
-def test_bash_completes_as_readline_divides_words(
+def test_bash_completion_handles_readline_word_breaks(
     line: str, expected: list[str], program: Path
 ) -> None:
     found = shutil.which("bash")
@@ -96,7 +98,7 @@ def test_bash_completes_as_readline_divides_words(
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_script_is_accepted_by_its_shell(shell: str) -> None:
+def test_completion_script_has_valid_shell_syntax(shell: str) -> None:
     found = shutil.which(shell)
     if found is None:
         pytest.skip(f"{shell} is not installed")

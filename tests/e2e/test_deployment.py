@@ -90,7 +90,7 @@ def systemd_version(tool: str) -> int:
 
 
 @UNITS
-def test_systemd_unit_exposure_is_at_most_two_points(systemd_analyze: str, unit: Path) -> None:
+def test_systemd_security_exposure_score_is_at_most_2(systemd_analyze: str, unit: Path) -> None:
     if systemd_version(systemd_analyze) < 250:
         pytest.skip("this systemd-analyze cannot look at a unit that is not installed")
     said = subprocess.run(
@@ -106,7 +106,7 @@ def test_systemd_unit_exposure_is_at_most_two_points(systemd_analyze: str, unit:
 
 
 @UNITS
-def test_systemd_understands_every_line_of_the_unit(
+def test_systemd_analyze_verify_accepts_the_unit_file(
     systemd_analyze: str, tmp_path: Path, unit: Path
 ) -> None:
     """As installed, but in another place: the interpreter and the script have to be there."""
@@ -129,7 +129,7 @@ def test_systemd_understands_every_line_of_the_unit(
 
 
 @UNITS
-def test_systemd_unit_restarts_and_writes_only_its_directories(unit: Path) -> None:
+def test_systemd_unit_restarts_on_failure_with_restricted_directories(unit: Path) -> None:
     found = directives(unit.read_text())
     assert found["StateDirectory"] == found["CacheDirectory"] == [unit.stem]
     assert found["WorkingDirectory"] == [f"%S/{unit.stem}"]
@@ -173,7 +173,7 @@ def test_systemd_unit_starts_the_loop_with_valid_arguments(unit: Path) -> None:
 @pytest.mark.parametrize(
     "name", [UNIT.name, SELLER.name, "Dockerfile", "compose.yaml", "Dockerfile.dockerignore"]
 )
-def test_no_key_is_in_what_is_deployed(name: str) -> None:
+def test_deployment_files_contain_no_api_keys(name: str) -> None:
     text = DEPLOY.joinpath(name).read_text()
     assert not re.search(r"APCA_API_\w+\s*[=:]\s*[\w\"'$]", text)
     ignored = DEPLOY.joinpath(".gitignore").read_text().split()
@@ -227,7 +227,7 @@ def test_image_starts_the_loop_with_valid_arguments() -> None:
 
 
 @pytest.mark.parametrize(("late_by", "code"), [(-500, 0), (500, 1), (None, 2)])
-def test_image_is_unhealthy_while_a_cycle_is_late(
+def test_docker_healthcheck_fails_while_a_cycle_is_overdue(
     tmp_path: Path, late_by: int | None, code: int
 ) -> None:
     (argument,) = [argument for word, argument in dockerfile() if word == "HEALTHCHECK"]
@@ -243,7 +243,7 @@ def test_image_is_unhealthy_while_a_cycle_is_late(
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 
-def test_container_writes_only_its_volume_without_privileges() -> None:
+def test_container_runs_unprivileged_and_writes_only_state_volume() -> None:
     composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
     loop = composed["services"]["loop"]
     assert loop.items() >= CONTAINER.items()

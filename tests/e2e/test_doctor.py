@@ -125,7 +125,7 @@ def healthy(server: Practice, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return examined(server, tmp_path_factory.mktemp("healthy"))
 
 
-def test_doctor_is_one_json_document(
+def test_doctor_json_output_is_one_document(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
@@ -141,7 +141,7 @@ def test_doctor_is_one_json_document(
         assert len(said.splitlines()) == len(NAMES)
 
 
-def test_healthy_account_is_ready_and_leaves_no_files(
+def test_doctor_passes_healthy_account_and_writes_no_files(
     command: Command, here: Practice, tmp_path: Path
 ) -> None:
     code, said = command()
@@ -155,7 +155,7 @@ def test_healthy_account_is_ready_and_leaves_no_files(
     assert not here.posts
 
 
-def test_missing_keys_are_named_and_dependent_checks_wait(
+def test_missing_api_keys_are_named_skipping_dependent_checks(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_SECRET_KEY", " ")
@@ -180,7 +180,7 @@ def test_missing_keys_are_named_and_dependent_checks_wait(
         ({"kind": "malformed"}, "not verified: .*: invalid response"),
     ],
 )
-def test_rejected_keys_differ_from_an_unreachable_venue(
+def test_doctor_distinguishes_rejected_keys_from_unreachable_venue(
     here: Practice, tmp_path: Path, fault: dict[str, Any], says: str
 ) -> None:
     here.fail(**fault, path="/v2/account", count=99)
@@ -211,7 +211,7 @@ def test_rejected_keys_differ_from_an_unreachable_venue(
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE; SYXUSD cannot be traded"),
     ],
 )
-def test_each_account_restriction_changes_only_its_own_finding(
+def test_each_account_restriction_changes_only_one_doctor_check(
     here: Practice,
     healthy: dict[str, Finding],
     tmp_path: Path,
@@ -246,7 +246,7 @@ def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[i
         assert offset == truth
 
 
-def test_doctor_states_where_orders_go() -> None:
+def test_doctor_states_the_venue_that_receives_orders() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 
@@ -262,7 +262,7 @@ def test_doctor_states_where_orders_go() -> None:
     assert of(url_override="http://127.0.0.1:8000")[0] == "ok"
 
 
-def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> None:
+def test_doctor_reads_the_journal_without_changing_it(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path)
     before = path.read_bytes()
     found = examined(here, tmp_path)
@@ -278,7 +278,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert settled.detail == f"{path} is intact, and the outcome of every order is known"
 
 
-def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
+def test_damaged_journal_fails_the_doctor_check(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path)
     whole = path.read_bytes()
     for content, says in (
@@ -326,7 +326,7 @@ def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Pa
     assert "positions: Compare the venue's positions" in said
 
 
-def test_account_traded_by_another_process_is_not_ready(
+def test_doctor_fails_while_another_process_trades_the_account(
     command: Command, here: Practice, tmp_path: Path
 ) -> None:
     path = begun(here, tmp_path / "live")
@@ -343,7 +343,7 @@ def test_account_traded_by_another_process_is_not_ready(
     assert command()[0] == 0
 
 
-def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) -> None:
+def test_doctor_finds_a_journal_in_another_folder(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path / "first")
     found = examined(here, tmp_path / "second")
     assert found["journal"].level == "failure"
@@ -363,7 +363,7 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
         (61, "failure", "the venue's clock is 1 minute 1 second ahead"),
     ],
 )
-def test_clock_offset_is_reported_over_the_wire(
+def test_doctor_reports_clock_offset_of_practice_server(
     here: Practice, tmp_path: Path, seconds: int, level: str, said: str
 ) -> None:
     here.fail(kind="skew", seconds=seconds)
@@ -373,7 +373,7 @@ def test_clock_offset_is_reported_over_the_wire(
 
 
 @pytest.mark.slow
-def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: Path) -> None:
+def test_doctor_distinguishes_missing_late_and_refused_bars(here: Practice, tmp_path: Path) -> None:
     # A symbol that the venue has may be missing in the feed; here it is missing at both.
     for symbols, level, said in (
         ("SYA,NVDA", "warning", "the latest bar of NVDA is missing; no decision is made"),

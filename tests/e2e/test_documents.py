@@ -83,7 +83,7 @@ def account(folder: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name in WITH_COMMANDS if name not in OWN_TEST])
-def test_every_page_command_runs_in_reading_order(page: str, tmp_path: Path) -> None:
+def test_documented_commands_run_in_page_order(page: str, tmp_path: Path) -> None:
     lines = lines_of(page)
     for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -106,7 +106,7 @@ def test_every_page_command_runs_in_reading_order(page: str, tmp_path: Path) -> 
         ("docs/FORECASTS", r" +symbol +timestamp"),
     ],
 )
-def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Path) -> None:
+def test_python_code_blocks_in_documentation_run(page: str, prints: str, tmp_path: Path) -> None:
     (code,) = blocks(page, "python")
     make = next(line for line in lines_of(page) if "make_bars" in line)
     for name in ("examples", "forecasting"):
@@ -118,7 +118,7 @@ def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Pat
     assert re.match(prints, done.stdout)
 
 
-def test_every_code_block_of_a_page_is_tested() -> None:
+def test_every_documentation_code_block_is_tested() -> None:
     assert {"README", "docs/BACKTEST", "docs/OPERATIONS"} < set(WITH_COMMANDS)
     for page in map(name_of, PAGES):
         text = (ROOT / f"{page}.md").read_text()
@@ -131,7 +131,7 @@ def test_every_code_block_of_a_page_is_tested() -> None:
         assert f"{page.rpartition('/')[2]}.md" in (ROOT / test).read_text()
 
 
-def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
+def test_bar_file_example_in_documentation_is_readable(tmp_path: Path) -> None:
     (shown,) = blocks("docs/BACKTEST", "csv")
     (tmp_path / "ACME.csv").write_text(shown)
     bars = DataSettings(dir=(str(tmp_path),)).bars((), None, None)
@@ -139,14 +139,14 @@ def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
     assert bars.values[0, -1].tolist() == [100, 101.5, 99, 100.25, 1000]
 
 
-def test_group_limits_shown_on_a_page_load(tmp_path: Path) -> None:
+def test_group_limits_shown_in_documentation_load(tmp_path: Path) -> None:
     (shown,) = blocks("docs/MATH", "yaml")
     (tmp_path / "groups.yaml").write_text(shown)
     limits = Limits(groups_file=str(tmp_path / "groups.yaml")).group_limits()
     assert [*limits.groups] == ["tech", "book"]
 
 
-def test_every_command_that_a_page_names_is_there() -> None:
+def test_every_command_named_in_documentation_exists() -> None:
     """Also within sentences and tables."""
     named: dict[str, str] = {}
     for path in PAGES:
@@ -157,7 +157,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
     assert {module: page for module, page in named.items() if module not in known} == {}
 
 
-def test_every_setting_that_a_page_names_is_there() -> None:
+def test_every_setting_named_in_documentation_exists() -> None:
     known = {key for kinds in CLASSES.values() for kind in kinds for key in keys_of(kind)}
     free = ("hydra.", "forecaster.arguments.", "sizing.arguments.")
     for path in PAGES:
@@ -174,7 +174,7 @@ def keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
             yield from keys_of(inner, f"{group}{field.name}.")
 
 
-def test_every_file_that_a_page_names_is_there() -> None:
+def test_every_file_named_in_documentation_exists() -> None:
     for path in PAGES:
         for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml|service|yml))`", path.read_text()):
             assert (ROOT / name).exists(), f"{path.name}: {name}"
@@ -201,7 +201,7 @@ def test_readme_is_short_and_page_links_resolve() -> None:
             assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}#{anchor}"
 
 
-def test_the_readme_gives_the_measured_first_run() -> None:
+def test_readme_states_measured_installation_and_run_times() -> None:
     measured = yaml.safe_load((ROOT / "docs" / "first_run.yaml").read_text())
     first, again = measured["first_backtest"], measured["next_backtest"]
     sentence = (

@@ -182,7 +182,7 @@ def backtested(settings: BacktestSettings) -> Run:
     return simulate_trading(settings, market, "alone", trader)
 
 
-def test_backtest_with_a_bad_bar_equals_one_without(tmp_path: Path) -> None:
+def test_backtest_with_bad_bar_equals_one_omitting_it(tmp_path: Path) -> None:
     row = 33 * 7 + 3  # of 2024-02-20
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
@@ -208,7 +208,7 @@ SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
 @pytest.mark.parametrize(
     "wrong", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
 )
-def test_replay_leaves_out_the_same_bars(
+def test_replay_rejects_the_same_bars_as_backtest(
     practice: Start, tmp_path: Path, wrong: list[tuple[int, str, float]]
 ) -> None:
     """The file's reader and the loop do not judge twice."""
@@ -224,7 +224,7 @@ def test_replay_leaves_out_the_same_bars(
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_venue_mark_replaces_a_missing_price(
+def test_venue_position_price_validates_bars_without_feed_price(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)

@@ -43,7 +43,7 @@ class Ticker:
         return pd.DataFrame(dict(zip(columns, table, strict=True)), index=days)
 
 
-def test_downloaded_days_are_read_by_the_next_command(
+def test_backtest_reads_downloaded_daily_bars(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "yfinance", SimpleNamespace(Ticker=Ticker))

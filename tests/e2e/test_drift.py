@@ -114,7 +114,7 @@ def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveSimulation:
     return hours_of(journal, *words)
 
 
-def test_a_replayed_journal_does_not_drift(
+def test_simulation_of_a_live_journal_shows_no_drift(
     practice: Start, tmp_path: Path, with_coin: LiveSimulation
 ) -> None:
     """With a coin into the night; to the close, whose fees the venue lists as the next instant
@@ -185,7 +185,7 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("term", "number", "happens"), HAPPENS)
-def test_each_venue_event_is_attributed_to_its_term(
+def test_each_venue_event_is_attributed_to_drift_term(
     practice: Start, tmp_path: Path, term: str, number: int, happens: Step
 ) -> None:
     """All terms add up to the difference, and every decision follows from its own account."""
@@ -269,9 +269,7 @@ def render_files(results: BacktestResults, summary: dict[str, Any], folder: Path
     return (folder / "report.html").read_text()
 
 
-def test_live_report_contains_everything_that_moved_the_account(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Path) -> None:
     """Held before, paid in, charged, earned and traded by hand: the parts are the profit."""
     here = begun(practice, "symbols=[SYA,SYB,SYC]")
     trading(here).submit_order(buy("SYA", 300))
@@ -335,7 +333,7 @@ def test_live_report_contains_everything_that_moved_the_account(
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
-def test_fills_that_are_not_comparable_are_counted(practice: Start, tmp_path: Path) -> None:
+def test_drift_report_counts_fills_not_compared(practice: Start, tmp_path: Path) -> None:
     """After its first cycle an account has filled, and no later reading shows the fills."""
     journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
     words = [*overridden(SPAN, WORDS), f"journal={journal}", "output=live"]

@@ -53,7 +53,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         ),
     ],
 )
-def test_impossible_live_run_is_refused_in_one_line(
+def test_invalid_live_arguments_give_one_line_error(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_the_account(monkeypatch, tmp_path)
@@ -63,7 +63,7 @@ def test_impossible_live_run_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("host", [[], ["broker.url_override=https://venue.example"]])
-def test_a_live_accounts_keys_send_nothing_to_paper(
+def test_live_account_keys_are_refused_for_paper_trading(
     tmp_path: Path, host: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_preview_sends_nothing_with_any_other_argument(
     assert "start: ignored; the venue's clock sets the period.\n" in said
 
 
-def test_preview_is_one_json_document(
+def test_preview_json_output_is_one_document(
     practice: Start, previewed: Callable[..., tuple[str, str]]
 ) -> None:
     here = practice("symbols=[SYA,SYB]")

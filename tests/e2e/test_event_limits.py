@@ -43,7 +43,7 @@ def no_of(exchange: Exchange, market: str, usd: int) -> EventContractOrder:
     return EventContractOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
 
 
-def test_strikes_of_one_event_share_its_limit(stand: KalshiStand) -> None:
+def test_strikes_of_one_event_share_one_loss_limit(stand: KalshiStand) -> None:
     exchange = stand.practice.exchange
     manager = stand.manager(LIMITED)
     manager.submit(no_of(exchange, "SIM-1", 30))
@@ -61,7 +61,7 @@ def test_orders_of_unknown_outcome_count_against_the_event(stand: KalshiStand) -
         manager.submit(no_of(exchange, "SIM-2", 30))
 
 
-def test_markets_that_exclude_each_other_share_a_loss(stand: KalshiStand) -> None:
+def test_mutually_exclusive_markets_share_one_loss_limit(stand: KalshiStand) -> None:
     """Of two purchases of NO one wins, once they have filled; while they rest both may lose."""
     exchange = stand.practice.exchange
     state(exchange, is_mutually_exclusive=True)
@@ -72,7 +72,7 @@ def test_markets_that_exclude_each_other_share_a_loss(stand: KalshiStand) -> Non
 
 
 @pytest.mark.parametrize("dropped", ["mutually_exclusive", "event"])
-def test_an_event_without_the_field_adds_up(
+def test_event_without_mutually_exclusive_field_sums_market_losses(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, dropped: str
 ) -> None:
     exchange = stand.practice.exchange
@@ -105,7 +105,7 @@ def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
 
 
 @pytest.mark.parametrize("field", ["event_ticker", "strike_type", "floor_strike"])
-def test_a_market_without_a_field_adds_up(
+def test_market_without_strike_field_adds_its_full_loss(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     exchange = stand.practice.exchange

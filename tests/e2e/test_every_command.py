@@ -48,7 +48,7 @@ def flags_of(module: str) -> set[str]:
     return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
 
 
-def test_every_command_is_registered_at_most_28_listed() -> None:
+def test_all_commands_registered_and_at_most_28_listed() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     files.append(ROOT / "trade_stock_e2e.py")
     starts = {path for path in files if f'\n    {START}("' in path.read_text()}
@@ -57,13 +57,13 @@ def test_every_command_is_registered_at_most_28_listed() -> None:
 
 
 @every_command
-def test_a_command_run_as_a_module_starts_once(command: Command) -> None:
+def test_command_module_calls_start_exactly_once(command: Command) -> None:
     """`start` returns after the work, so a second call would do all of it again."""
     assert source_of(command.module).read_text().count(f'    {START}("') == 1
 
 
 @every_command
-def test_a_command_starts_before_it_imports_anything_else(command: Command) -> None:
+def test_command_module_starts_cli_before_other_imports(command: Command) -> None:
     """So that its word is on the terminal at once, and its help needs no library."""
     body = ast.parse(source_of(command.module).read_text()).body
     guard = next(number for number, node in enumerate(body) if isinstance(node, ast.If))
@@ -150,7 +150,7 @@ def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_preview_is_printed_as_its_settings(tmp_path: Path) -> None:
+def test_preview_cfg_output_shows_preview_mode(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
     assert settings["mode"] == "preview"
@@ -222,7 +222,7 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
     ],
     ids=lambda words: words[0],
 )
-def test_an_output_that_holds_something_else_is_refused(words: list[str], tmp_path: Path) -> None:
+def test_output_folder_with_foreign_files_is_refused(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     (tmp_path / "trades.csv").write_text(

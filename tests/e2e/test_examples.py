@@ -125,7 +125,7 @@ def test_example_index_lists_every_file_and_command() -> None:
         ("write_forecasts.py", "forecasts of example-forecasts.parquet"),
     ],
 )
-def test_custom_bars_forecaster_and_forecasts_are_traded(
+def test_examples_trade_custom_bars_forecaster_and_forecasts(
     results: Callable[[str], Path], name: str, forecaster: str
 ) -> None:
     assert len(inspect.getsource(Drift).splitlines()) <= 30
@@ -185,7 +185,7 @@ def test_custom_fee_table_is_charged_on_fills(results: Callable[[str], Path]) ->
 
 
 @pytest.mark.slow
-def test_finetuned_checkpoint_differs_and_is_used(
+def test_finetuned_checkpoint_differs_from_bundled_and_is_used(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     assert len(example_text("finetune.py").splitlines()) <= 80
@@ -211,7 +211,7 @@ def test_short_examples_have_at_most_60_lines(name: str) -> None:
     assert len(example_text(name).splitlines()) <= 60
 
 
-def test_pictures_of_the_examples_are_small() -> None:
+def test_example_pictures_are_at_most_40_kilobytes() -> None:
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text())
     assert len(shown) >= 3
     assert max((EXAMPLES / name).stat().st_size for name in shown) <= 40_000
@@ -252,7 +252,9 @@ def test_spread_contracts_grow_with_balance_and_profit(folder: Path) -> None:
     assert sizes[1].max() == 10
 
 
-def test_estimates_are_readable_and_sized(folder: Path, results: Callable[[str], Path]) -> None:
+def test_temperature_estimates_sum_to_one_and_are_sized(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
     found = read_estimates(results("temperature_estimates.py"))
     assert sum(chance for chance, _ in found.values()) == pytest.approx(1.0, abs=1e-3)
     done = run(folder, commands_in(example_text("temperature_estimates.py"))[0])
@@ -276,7 +278,7 @@ def test_notebooks_are_stored_without_outputs(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_report_notebook_forecasts_trades_and_writes(
+def test_report_notebook_plots_forecasts_and_writes_report(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     executed = json.loads(results("forecast_to_report.ipynb").read_text())
@@ -286,7 +288,9 @@ def test_report_notebook_forecasts_trades_and_writes(
 
 
 @pytest.mark.slow
-def test_the_notebook_shows_table_picture_and_reason(results: Callable[[str], Path]) -> None:
+def test_backtest_notebook_shows_table_chart_and_order_reason(
+    results: Callable[[str], Path],
+) -> None:
     executed = json.loads(results("backtest.ipynb").read_text())
     outputs = [
         out["data"]

@@ -61,7 +61,7 @@ def test_every_order_is_booked_once_under_any_fault(
 
 @pytest.mark.long
 @pytest.mark.parametrize("job", ["trade", "spreads"])
-def test_killed_week_ends_like_an_undisturbed_one(tmp_path: Path, job: str) -> None:
+def test_week_with_process_kills_ends_like_uninterrupted_one(tmp_path: Path, job: str) -> None:
     counts = kills(job, 12, 5, tmp_path)
     assert never(counts) == {}, counts
     assert counts["kills"] == 12
@@ -234,7 +234,7 @@ def test_every_forbidden_loop_outcome_is_counted(world: World, name: str) -> Non
     assert " ".join(+world.counts()) == counted
 
 
-def test_orders_known_to_one_side_only_are_counted(world: World) -> None:
+def test_orders_missing_at_venue_or_journal_are_counted(world: World) -> None:
     book = world.books.written
     filled = {name: intent.progress.filled for name, intent in book.items()}
     there = [name for name, intent in book.items() if intent.was_accepted]
@@ -243,7 +243,7 @@ def test_orders_known_to_one_side_only_are_counted(world: World) -> None:
     assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1
 
 
-def test_order_in_a_damaged_journal_is_not_lost(world: World) -> None:
+def test_order_in_damaged_journal_is_not_counted_lost(world: World) -> None:
     name = filled_name(world)
     not_in_the_book(world)
     fill_not_listed(world)
@@ -252,7 +252,7 @@ def test_order_in_a_damaged_journal_is_not_lost(world: World) -> None:
     assert not world.counts()["lost"]
 
 
-def test_outcome_comparison_detects_a_cent_share_or_order() -> None:
+def test_outcome_comparison_detects_one_cent_share_order_difference() -> None:
     one = {"cash": 10.0, "SYA": Decimal(3), "o-1": [(Decimal(3), Decimal("1.50"))]}
     assert differing(one, dict(one)) == []
     assert len(differing(one, {**one, "cash": 10.01})) == 1

@@ -51,7 +51,7 @@ def loads(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_no_code_loads_executable_data() -> None:
+def test_source_uses_no_pickle_eval_or_unsafe_loading() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()
     assert {
@@ -75,7 +75,7 @@ def test_imports_load_no_model_library_or_simulator() -> None:
     assert answer.stdout.splitlines() == [f"{name} []" for name in (*others, *simulators)]
 
 
-def test_environment_variables_reach_the_code_only_through_configuration() -> None:
+def test_environment_variables_are_read_only_by_configuration() -> None:
     """But for an account's keys, which no configuration may hold, and a supervisor's socket.
 
     What a library reads there may be written.
@@ -86,19 +86,19 @@ def test_environment_variables_reach_the_code_only_through_configuration() -> No
     assert found == []
 
 
-def test_layers_of_packages_have_no_exceptions() -> None:
+def test_import_linter_layers_ignore_no_imports() -> None:
     linted = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     assert "ignore_imports" not in linted["contracts"][0]
 
 
-def test_every_file_stays_readable() -> None:
+def test_source_files_have_at_most_700_lines() -> None:
     """One system of this kind had a script of 4,866 lines."""
     assert {
         str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 700
     } == {}
 
 
-def test_nothing_large_and_no_cache_is_tracked() -> None:
+def test_git_tracks_no_large_or_cache_files() -> None:
     """Above 5 MB only the shipped checkpoint; what runs leave behind belongs to the user's own
     folders.
     """
@@ -168,11 +168,11 @@ def private_names(tree: ast.AST) -> set[str]:
         ("self._a; cls._b; super()._c; a.__doc__; a._replace(b=1); a._target_", set()),
     ],
 )
-def test_private_names_are_found(code: str, names: set[str]) -> None:
+def test_private_name_detector_finds_every_access_form(code: str, names: set[str]) -> None:
     assert private_names(ast.parse(code)) == names
 
 
-def test_private_access_of_a_test_file_has_a_reason() -> None:
+def test_private_access_in_a_test_states_its_reason() -> None:
     """A line says why no public name shows the promise; one that nothing needs is removed."""
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
     private = {path: private_names(ast.parse(text)) for path, text in texts.items()}
@@ -185,7 +185,7 @@ def test_private_access_of_a_test_file_has_a_reason() -> None:
     } == {}
 
 
-def test_every_mistake_has_tests_that_are_there() -> None:
+def test_every_documented_mistake_names_existing_tests() -> None:
     rows = [
         line
         for line in (ROOT / "docs" / "MISTAKES.md").read_text().splitlines()

@@ -57,7 +57,9 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     unlock_output_folders()
 
 
-def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: Path) -> None:
+def test_generated_settings_file_works_for_backtest_and_live(
+    set_up: Callable[..., Path], bars: Path
+) -> None:
     words = ["--symbols", "ACME", "TOYUSD", "forecaster=ewma", "limits.symbol_cap=0.4"]
     folder = set_up("--bars", str(bars), *words)
     file = folder / "kelly.yaml"
@@ -80,7 +82,7 @@ def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: P
     assert not (folder / "keys.env").exists()
 
 
-def test_group_name_and_changes_share_one_key(set_up: Callable[..., Path]) -> None:
+def test_group_choice_and_overrides_merge_under_one_key(set_up: Callable[..., Path]) -> None:
     folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
     file = folder / "kelly.yaml"
     changed = {"kind": "ewma", "calibrated": False}
@@ -89,7 +91,7 @@ def test_group_name_and_changes_share_one_key(set_up: Callable[..., Path]) -> No
     assert (forecaster.kind, forecaster.calibrated) == ("ewma", False)
 
 
-def test_synthetic_market_requires_no_bars(set_up: Callable[..., Path]) -> None:
+def test_init_with_synthetic_market_requires_no_bar_files(set_up: Callable[..., Path]) -> None:
     settings = yaml.safe_load((set_up("--bars", "synthetic") / "kelly.yaml").read_text())
     assert settings == {"timeframe": "1h"}
 
@@ -154,7 +156,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "facts"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_invalid_input_is_one_line_and_writes_nothing(
+def test_invalid_init_input_gives_one_line_error_only(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
@@ -224,7 +226,9 @@ class Session:
         return code
 
 
-def test_terminal_asks_again_and_interrupt_writes_nothing(bars: Path, tmp_path: Path) -> None:
+def test_init_prompt_repeats_invalid_answers_interrupt_writes_nothing(
+    bars: Path, tmp_path: Path
+) -> None:
     session = Session("mine", cwd=tmp_path)
     session.wait_for("Bars: ")
     session.type("nowhere\n")
@@ -254,7 +258,9 @@ def test_terminal_asks_again_and_interrupt_writes_nothing(bars: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_first_hour_ends_with_a_report(bars: Path, tmp_path: Path) -> None:
+def test_init_produces_first_backtest_report_within_five_minutes(
+    bars: Path, tmp_path: Path
+) -> None:
     words = ["-m", INIT, "mine", "--bars", str(bars), "--symbols", "ACME", "forecaster=ewma"]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     began = time.monotonic()

@@ -173,7 +173,7 @@ def test_loss_halts_openings_across_restarts_until_cleared(here: KalshiPractice)
         assert now.decide(BUY_YES_100).startswith("accepted")
 
 
-def test_deposits_and_withdrawals_are_flows_also_between_processes(here: KalshiPractice) -> None:
+def test_deposits_and_withdrawals_are_cash_flows_across_restarts(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         now.decide(BUY_YES_100)
@@ -211,7 +211,7 @@ def test_closed_market_keeps_last_bid_until_determined() -> None:
             assert now.standing == ["daily_loss", "drawdown"]
 
 
-def test_unreadable_account_writes_no_mark(here: KalshiPractice) -> None:
+def test_unreadable_account_records_no_equity_mark(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         for path in ("balance", "positions", "fills", "settlements"):
@@ -231,7 +231,7 @@ def test_clock_going_back_keeps_marks_in_order(here: KalshiPractice) -> None:
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
 
 
-def test_loop_marks_each_round_and_explains_its_end(here: KalshiPractice) -> None:
+def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> None:
     pages = []
 
     def look(entry: ActionEntry) -> None:
@@ -303,7 +303,7 @@ def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:
     assert refusal(gate, intent("b"), NOW + 61 * MINUTE) == ""
 
 
-def test_kill_file_and_halts_block_their_orders(gate: KalshiGate) -> None:
+def test_kill_file_and_halts_block_kalshi_orders(gate: KalshiGate) -> None:
     parts: tuple[OrderRole, ...] = ("opening", "reduction")
     gate.halts.raise_halt("drawdown", "too much was lost", NOW)
     assert [bool(refusal(gate, intent("a", role), NOW)) for role in parts] == [True, False]

@@ -72,7 +72,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     return view
 
 
-def test_all_four_order_kinds_trade_and_books_match(stand: KalshiStand) -> None:
+def test_buys_and_sells_of_both_sides_match_exchange(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
     assert 0 < receipt.filled_count == 20 - receipt.remaining_count
@@ -94,7 +94,7 @@ def test_all_four_order_kinds_trade_and_books_match(stand: KalshiStand) -> None:
     assert {stand.state(f"o-{number}") for number in range(1, 5)} == {"filled"}
 
 
-def test_order_ending_with_its_market_is_booked(stand: KalshiStand) -> None:
+def test_order_open_at_market_end_is_booked(stand: KalshiStand) -> None:
     manager = stand.manager()
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
@@ -114,7 +114,7 @@ def test_order_ending_with_its_market_is_booked(stand: KalshiStand) -> None:
         *(("status_after", status) for status in (502, 409)),
     ],
 )
-def test_lost_or_malformed_answer_is_found_not_resent(
+def test_order_with_lost_response_is_found_not_resent(
     stand: KalshiStand, kind: str, status: int
 ) -> None:
     manager = stand.manager()
@@ -129,7 +129,7 @@ def test_lost_or_malformed_answer_is_found_not_resent(
     assert stand.posts() == {"o-1": 1}
 
 
-def test_lost_order_counts_and_is_only_queried(stand: KalshiStand) -> None:
+def test_order_with_unknown_outcome_is_queried_not_resent(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price), "drop_before")
@@ -175,7 +175,7 @@ def test_late_order_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
     assert stand.orders() == {"o-1": 1}
 
 
-def test_unlisted_order_is_found_by_its_fills(stand: KalshiStand) -> None:
+def test_order_missing_from_list_is_found_by_fills(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price))
@@ -228,7 +228,7 @@ def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> Non
     assert sum(stand.posts().values()) == 1
 
 
-def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
+def test_manually_placed_orders_count_as_resting_purchases(stand: KalshiStand) -> None:
     manager = stand.manager(PreTradeCheck())
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
@@ -247,7 +247,7 @@ def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
     assert manager.view("SIM-1").resting_count("BUY", "NO") == 0
 
 
-def test_other_markets_are_valued_at_their_bid(stand: KalshiStand) -> None:
+def test_positions_in_other_markets_are_valued_at_bid(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-2"), "NO")
     manager.submit(order("o-1", price, side="NO", market="SIM-2"))
@@ -280,7 +280,7 @@ def test_unbooked_deposit_is_alerted_and_not_spent(
     assert_explained(later)
 
 
-def test_contracts_without_fills_are_accepted_once_they_persist(stand: KalshiStand) -> None:
+def test_persistent_position_without_listed_fills_is_accepted(stand: KalshiStand) -> None:
     stand.manager().submit(order("o-1", taking(stand.manager().view("SIM-1")), 10))
     stand.practice.advance()
     stand.manager().view("SIM-1")

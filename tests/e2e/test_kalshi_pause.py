@@ -29,7 +29,7 @@ def stand() -> Iterator[KalshiStand]:
 
 
 @pytest.mark.parametrize("code", PAUSE_CODES)
-def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> None:
+def test_order_sent_during_pause_is_denied_not_unknown(stand: KalshiStand, code: str) -> None:
     manager = stand.manager()
     stand.practice.pause(code)
     with refused(OrderRejected, "o-1", code):
@@ -43,7 +43,7 @@ def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> No
 
 
 @pytest.mark.parametrize("code", PAUSE_CODES)
-def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
+def test_cancellation_during_pause_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
     placed(stand, "o-1")
     manager = stand.manager()
     [order_id] = stand.practice.exchange.orders
@@ -76,7 +76,9 @@ def test_pause_reports_when_the_venue_expects_to_resume() -> None:
 
 
 @pytest.mark.parametrize("kind", ["status", "malformed", "drop_before"])
-def test_an_unanswered_status_hides_no_pause(stand: KalshiStand, kind: str) -> None:
+def test_pause_is_recognised_without_exchange_status_response(
+    stand: KalshiStand, kind: str
+) -> None:
     manager = stand.manager(attempts=1)
     stand.practice.pause()
     stand.practice.fault(kind, method="GET", path="/trade-api/v2/exchange/status", count=9)
@@ -102,7 +104,7 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     assert trading.alerts.told == []
 
 
-def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
+def test_stale_order_is_cancelled_after_exchange_pause_ends(stand: KalshiStand) -> None:
     trading = Trading(stand, policy=Always(BUY_YES_5))
     placed(stand, "o-1")
     stand.practice.pause()
@@ -119,7 +121,7 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     assert trading.alerts.told == []
 
 
-def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:
+def test_pause_refusal_can_be_injected_as_single_fault(stand: KalshiStand) -> None:
     manager = stand.manager()
     stand.practice.fault("exchange_is_paused", method="POST", path=POST)
     with refused(OrderRejected, "exchange_is_paused"):
@@ -127,7 +129,7 @@ def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:
     assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining_count == 10
 
 
-def test_nothing_trades_in_a_pause() -> None:
+def test_no_order_fills_during_an_exchange_pause() -> None:
     session = quotes([(0.50, 0.52, 3), (0.40, 0.42, 60)])
     with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
         placed(stand, "o-1", price="0.45")

@@ -47,7 +47,7 @@ def alerts() -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in query_rows(path, "SELECT kind, text FROM notices")]
 
 
-def test_a_fill_without_an_instant_stops_nothing(practice: KalshiPractice) -> None:
+def test_fill_without_timestamp_does_not_stop_trading(practice: KalshiPractice) -> None:
     change = with_fields(created_time=REMOVED, ts=REMOVED)
     with changed_rows("/portfolio/fills", change):
         shown = traded(practice, steps=6)
@@ -82,7 +82,7 @@ def test_one_unreadable_row_leaves_the_other_market_trading(
     assert {entry.market for entry in traded(practice, steps=1)} == {"RAIN", "SNOW"}
 
 
-def test_unreadable_fees_leave_their_market_out(practice: KalshiPractice) -> None:
+def test_market_with_unreadable_fees_is_not_traded(practice: KalshiPractice) -> None:
     with changed_rows("/series", with_fields(fee_multiplier="much"), market="RAIN"):
         shown = traded(practice, steps=2)
     assert [entry.market for entry in shown] == ["SNOW"] * 2
@@ -103,7 +103,7 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     assert "status is not resting" in text
 
 
-def test_a_contradicted_settlement_is_alerted_once(
+def test_settlement_with_contradictory_payout_is_alerted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
@@ -166,7 +166,7 @@ def settled() -> list[str]:
     return [str(market) for (market,) in query_rows(path, "SELECT market FROM kalshi_settlements")]
 
 
-def test_an_unreadable_settlement_is_no_success(ending: KalshiPractice) -> None:
+def test_unreadable_settlement_raises_an_error(ending: KalshiPractice) -> None:
     unreadable = with_fields(revenue="much")
     with (
         changed_rows("/portfolio/settlements", unreadable),
@@ -190,7 +190,7 @@ def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> No
     assert float(str(held)), "the position that was paid"
 
 
-def test_a_settlement_without_an_instant_is_booked_once(ending: KalshiPractice) -> None:
+def test_settlement_without_timestamp_is_booked_once(ending: KalshiPractice) -> None:
     with changed_rows("/portfolio/settlements", with_fields(settled_time=REMOVED)):
         for _ in range(2):
             traded(ending, markets=("RAIN",), steps=2)

@@ -110,7 +110,7 @@ def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
         assert stand.state("rests") == "canceled"
 
 
-def test_a_killed_order_is_rejected_and_not_unknown() -> None:
+def test_unfilled_fill_or_kill_order_counts_as_rejected() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}) as stand:
         wanted = replace(order("buy", "0.50", 31, market=RAIN), time_in_force="fill_or_kill")
         with refused(OrderRejected, "409", "fill_or_kill_insufficient_resting_volume"):
@@ -118,7 +118,7 @@ def test_a_killed_order_is_rejected_and_not_unknown() -> None:
         assert (stand.state("buy"), stand.orders()) == ("rejected", {})
 
 
-def test_sale_counts_resting_unknown_and_held_contracts() -> None:
+def test_sale_is_limited_by_held_less_open_sales() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()
         manager.submit(order("buy", "0.50", 20, market=RAIN))
@@ -135,7 +135,7 @@ def test_sale_counts_resting_unknown_and_held_contracts() -> None:
 
 
 @pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
-def test_live_account_ends_as_the_environment(style: Any) -> None:
+def test_live_account_matches_environment_to_the_cent(style: Any) -> None:
     """The same policy over the wire and in the environment: every action, and the last cent.
 
     Sizes are so small that no limit cuts a fill, which only the environment could do.
@@ -200,7 +200,7 @@ def turned_sales(stand: KalshiStand) -> list[str]:
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
 )
-def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
+def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None:
     """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
     rng = np.random.default_rng(seed)
     eager = SyntheticSessionModel(steps=60, depth=80, noise_order_rate=1.0)

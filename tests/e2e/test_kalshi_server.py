@@ -54,7 +54,7 @@ def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> N
         assert moved["passed"] == 2
 
 
-def test_recorded_markets_keep_their_time_offsets(tmp_path: Path) -> None:
+def test_recorded_markets_open_at_recorded_relative_times(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
         for ticker, first in (("E-1-A", 0), ("E-1-B", 15))
@@ -73,7 +73,7 @@ def test_recorded_markets_keep_their_time_offsets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("speed", [60, 3600])
-def test_orders_expire_by_the_clients_clock(tmp_path: Path, speed: int) -> None:
+def test_practice_order_expiry_agrees_with_client_clock(tmp_path: Path, speed: int) -> None:
     """The venue once ran ahead of the client, whose orders had expired before they came."""
     words = ("--speed", str(speed), "market.steps=20000")
     with served(tmp_path, *words) as (url, key_id, pem):

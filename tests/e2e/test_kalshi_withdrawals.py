@@ -77,7 +77,7 @@ def test_own_resting_orders_are_withdrawn_manual_ones_stay(stand: KalshiStand) -
     assert cancels(stand) == 2
 
 
-def test_orders_of_other_jobs_and_books_stay(stand: KalshiStand) -> None:
+def test_orders_of_other_jobs_are_not_cancelled(stand: KalshiStand) -> None:
     manager = stand.manager()
     now = stand.clock()
     theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.next_order_expiry())
@@ -106,7 +106,7 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining_count == 10
 
 
-def test_tick_cancels_own_orders_while_unknown_mask_market(stand: KalshiStand) -> None:
+def test_tick_cancels_own_orders_unknown_ones_block_market(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     stand.lose(stand.manager(), order("o-3", "0.40", 10, market="SNOW"))
     trading = Trading(stand)
@@ -126,7 +126,7 @@ def test_tick_cancels_own_orders_while_unknown_mask_market(stand: KalshiStand) -
     assert (heard.reason, heard.allowed_bits & 1) == ("HOLD", 1)
 
 
-def test_orders_rest_one_tick_at_most_under_halt(stand: KalshiStand) -> None:
+def test_resting_orders_are_cancelled_on_tick_after_halt(stand: KalshiStand) -> None:
     trading = Trading(stand, life=2)
     for row in range(4):
         stand.clock.ahead = row * STEP
@@ -139,7 +139,7 @@ def test_orders_rest_one_tick_at_most_under_halt(stand: KalshiStand) -> None:
     assert resting(stand) == []
 
 
-def test_order_no_longer_admissible_is_withdrawn(stand: KalshiStand) -> None:
+def test_order_now_violating_limits_is_cancelled(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     manager = stand.manager(rich("994"))
     taken = manager.cancel_stale_orders(RAIN, np.datetime64(0, "ns"))
@@ -176,7 +176,7 @@ def test_failed_cancellation_blocks_decisions_in_its_market_only(stand: KalshiSt
     assert resting(stand) == ["o-1"]
 
 
-def test_resting_purchases_open_no_position_under_a_halt() -> None:
+def test_no_position_opens_by_resting_purchases_under_halt() -> None:
     session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
     with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
         trading = Trading(stand, policy=Always(BUY_NO_10), style="passive", life=2)

@@ -41,7 +41,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
-def test_wrong_venue_clock_decides_nothing_from_old_bars(here: Practice) -> None:
+def test_wrong_venue_clock_decides_nothing_on_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
@@ -221,7 +221,7 @@ def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path
     assert here.venue.broker.fills == []
 
 
-def test_late_bar_is_awaited_only_until_patience_ends(here: Practice) -> None:
+def test_late_bar_is_awaited_only_until_timeout(here: Practice) -> None:
     hidden = (here.venue.now - np.timedelta64(1, "h"), None)
     looks = []
     here.venue.halts["SYA"] = [hidden]
@@ -248,7 +248,7 @@ def test_late_bar_is_awaited_only_until_patience_ends(here: Practice) -> None:
     ("words", "at"),
     [((), OPENING), ((*CLOSING, *DAYS, "start=2024-07-01", "end=2024-07-05"), "2024-07-03T16:45Z")],
 )
-def test_incomplete_bar_is_late_until_patience_ends(
+def test_incomplete_bar_counts_as_late_until_timeout(
     practice: Start, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], at: str
 ) -> None:
     here = practice("symbols=[SYA]", *words)
@@ -263,7 +263,7 @@ def test_incomplete_bar_is_late_until_patience_ends(
     assert live.feed.late_symbols(here.venue.now) == ()
 
 
-def test_corrected_bar_is_adopted_changed_units_reload_history(
+def test_corrected_bar_is_adopted_and_split_reloads_history(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA]")
@@ -296,7 +296,7 @@ def test_corrected_bar_is_adopted_changed_units_reload_history(
     assert len(asked) == 3
 
 
-def test_long_running_feed_equals_a_fresh_one(practice: Start) -> None:
+def test_incrementally_updated_feed_equals_a_fresh_one(practice: Start) -> None:
     here = practice("symbols=[SYA,SYXUSD]")
     settings = BrokerSettings(url_override=here.url)
     data = MarketData(settings, KEYS, "iex")
@@ -347,7 +347,7 @@ def test_blocked_or_restricted_account_is_respected(
     )
 
 
-def test_no_wire_fault_resends_orders_or_breaks_books(
+def test_network_faults_never_duplicate_orders_or_corrupt_books(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers late, lost, refused or nonsense, orders filled in part or turned down: a cycle

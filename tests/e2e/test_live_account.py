@@ -48,7 +48,7 @@ def test_daily_decision_waits_for_late_bars_before_auction(
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
 
-def test_each_instant_is_decided_once_across_restarts(here: Practice, tmp_path: Path) -> None:
+def test_each_decision_time_is_decided_once_across_restarts(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, tmp_path)
     for _ in range(3):
         desk = desk.again()

@@ -62,7 +62,7 @@ def test_status_shows_equity_exposure_halts_and_orders(folder: Path, tmp_path: P
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
-def test_status_is_one_json_document(folder: Path, tmp_path: Path) -> None:
+def test_status_json_output_is_one_document(folder: Path, tmp_path: Path) -> None:
     code, printed, said = answer_of("execution.live", "status", "--json", cwd=tmp_path)
     status = json.loads(printed)
     assert (code, said) == (0, "")
@@ -217,7 +217,7 @@ def test_halt_is_cleared_in_the_traded_folder_only(
     assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
-def test_clearing_uses_venue_time_larger_losses_halt_again(here: Practice, tmp_path: Path) -> None:
+def test_cleared_halt_returns_only_on_larger_loss(here: Practice, tmp_path: Path) -> None:
     """A loss that a person has let go on does not halt again at once, and a larger one does."""
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")

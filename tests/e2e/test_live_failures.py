@@ -33,7 +33,7 @@ BEYOND_MEASURE = {
 }
 
 
-def test_malformed_list_is_not_an_empty_account(
+def test_malformed_positions_response_raises_instead_of_empty_account(
     here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = broker(here)
@@ -108,7 +108,7 @@ def test_stock_orders_are_not_sent_after_session_close() -> None:
     assert order_send_deadline(stock, midday, midday, FIVE) == midday + FIVE
 
 
-def test_symbol_with_an_uncertain_order_is_skipped_alone(here: Practice) -> None:
+def test_only_the_symbol_with_unknown_order_is_skipped(here: Practice) -> None:
     mine = broker(here)
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
     with pytest.raises(BrokerError):
@@ -122,7 +122,7 @@ def test_symbol_with_an_uncertain_order_is_skipped_alone(here: Practice) -> None
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
 
 
-def test_replaced_order_filling_meanwhile_repeats_the_decision(practice: Start) -> None:
+def test_fill_of_replaced_order_makes_cycle_decide_again(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)

@@ -27,7 +27,7 @@ def page_of(folder: Path) -> str:
     return file.read_text()
 
 
-def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> None:
+def test_loop_prints_status_page_path_and_summary(here: Practice, tmp_path: Path) -> None:
     run = paper(here, tmp_path)
     lines = run.stdout.splitlines()
     [file] = tmp_path.glob(f"data/live/*/{PAGE_FILE}")
@@ -49,7 +49,7 @@ def test_a_failed_loop_prints_its_summary(here: Practice, tmp_path: Path) -> Non
     assert 'class="verdict bad"' in page_of(tmp_path)
 
 
-def test_the_newest_log_is_found_by_both_names(here: Practice, tmp_path: Path) -> None:
+def test_legacy_log_names_link_to_the_newest_log(here: Practice, tmp_path: Path) -> None:
     for _ in range(2):
         paper(here, tmp_path)
         here.advance()
@@ -61,7 +61,9 @@ def test_the_newest_log_is_found_by_both_names(here: Practice, tmp_path: Path) -
         assert newest.stat().st_mode & 0o077 == 0
 
 
-def test_positions_have_quantity_entry_last_and_profits(here: Practice, tmp_path: Path) -> None:
+def test_status_page_lists_position_quantity_prices_and_profits(
+    here: Practice, tmp_path: Path
+) -> None:
     """An opening balance of 1,500 is sold in part; then both are traded hour by hour."""
     client = trading(here)
     client.submit_order(buy("SYA", 1500))
@@ -98,7 +100,7 @@ def test_positions_have_quantity_entry_last_and_profits(here: Practice, tmp_path
     assert realised is not None, table
 
 
-def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None:
+def test_status_page_gives_reason_for_unheld_symbols(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYXUSD]")
     here.advance(OPENING)
     words = "symbols=[SYA,SYB,SYXUSD]", "sizing.strategy=kelly_50", "prior.crypto_sharpe=0"

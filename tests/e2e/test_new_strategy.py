@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_written_test_passes(folder: Path) -> None:
+def test_generated_strategy_test_passes(folder: Path) -> None:
     words = [sys.executable, "-m", "unittest", "test_my_rule"]
     environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
@@ -36,7 +36,7 @@ def test_written_test_passes(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_written_strategy_runs_in_a_backtest(folder: Path) -> None:
+def test_generated_strategy_runs_in_a_backtest(folder: Path) -> None:
     words = ["-m", "marketsimulator.backtest", "sizing._target_=my_rule.my_rule"]
     settings = ["forecaster=ewma", "symbols=[SYA,SYB,SYC]", "data.end=2024-03-28", "trials=null"]
     done = run_command(
@@ -46,7 +46,7 @@ def test_written_strategy_runs_in_a_backtest(folder: Path) -> None:
     assert (folder / "out" / "report.html").is_file()
 
 
-def test_existing_file_is_never_replaced(folder: Path, tmp_path: Path) -> None:
+def test_new_strategy_never_overwrites_an_existing_file(folder: Path, tmp_path: Path) -> None:
     before = (folder / "my_rule.py").read_text()
     line = refusal_of(NEW, "my_rule", cwd=folder)
     check_message(line, "my_rule.py")
@@ -70,7 +70,7 @@ def test_existing_file_is_never_replaced(folder: Path, tmp_path: Path) -> None:
         ("a" * 65, ("a" * 65, 64)),
     ],
 )
-def test_invalid_module_name_is_refused(
+def test_new_strategy_refuses_an_invalid_module_name(
     name: str, facts: tuple[object, ...], tmp_path: Path
 ) -> None:
     check_message(refusal_of(NEW, name, cwd=tmp_path), "NAME", *facts)

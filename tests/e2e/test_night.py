@@ -64,7 +64,7 @@ def test_late_overnight_cut_is_not_repeated(here: Practice, tmp_path: Path) -> N
         assert 1.9 < gross(here) <= 2.0
 
 
-def test_unknown_overnight_cut_is_retried_under_its_id(here: Practice, tmp_path: Path) -> None:
+def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -96,7 +96,9 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
         assert gross(here) <= 2.0
 
 
-def test_unknown_sale_does_not_prevent_meeting_the_ceiling(here: Practice, tmp_path: Path) -> None:
+def test_unknown_sale_does_not_block_required_overnight_reduction(
+    here: Practice, tmp_path: Path
+) -> None:
     """What a decision of the day was to sell may never be taken, or as the venue closes."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.15, "SYA", "SYB")
@@ -125,7 +127,7 @@ def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: P
         assert 1.9 < gross(here) <= 2.0
 
 
-def test_repeated_overnight_check_leaves_no_earlier_cut_open(
+def test_repeated_overnight_check_cancels_earlier_reduction_orders(
     here: Practice, tmp_path: Path
 ) -> None:
     """Trading is halted, so that nothing fills; what the look asks next fails."""
@@ -222,7 +224,7 @@ def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path)
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
-def test_deposit_or_withdrawal_before_night_is_no_profit(
+def test_deposit_or_withdrawal_triggers_no_halt_before_night(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:
     with desk_at(here, tmp_path) as desk:

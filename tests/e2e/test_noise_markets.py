@@ -42,7 +42,7 @@ def prior_of(seed: int) -> float | None:
         *(pytest.param(seeds, marks=pytest.mark.long) for seeds in OTHERS),
     ],
 )
-def test_noise_forecasts_do_not_influence_positions(seeds: range) -> None:
+def test_calibration_ignores_forecasts_in_random_markets(seeds: range) -> None:
     """A slope three errors above zero is believed: chance has one in a market of fifty, and it
     is worth next to nothing.
     """

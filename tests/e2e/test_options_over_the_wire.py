@@ -168,7 +168,9 @@ def test_spread_sold_and_bought_back_is_booked_filled(practice: Start, vix: Path
     assert credit < 0 < debit
 
 
-def test_listed_expiry_loss_explains_the_cash(practice: Start, vix: Path, tmp_path: Path) -> None:
+def test_listed_loss_at_expiry_explains_cash_difference(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
     here = options(practice, vix)
     here.advance(AT)
     settings = LiveSettings.from_config(compose_config("live", [f"broker.url_override={here.url}"]))
@@ -220,7 +222,7 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
         assert not here.venue.options.desks[UNDER].option_positions()
 
 
-def test_spread_with_a_lost_answer_is_sold_once(practice: Start, vix: Path) -> None:
+def test_spread_is_sold_once_when_order_response_lost(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)
@@ -250,7 +252,7 @@ def test_stale_last_trade_is_not_used_as_index(
         mine.index_level()
 
 
-def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
+def test_refused_spread_orders_alert_once_per_cause(practice: Start, vix: Path) -> None:
     """A refused closing purchase is urgent; an accepted sale does not end its cause."""
     here = options(practice, vix)
     here.advance(AT)
@@ -308,7 +310,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
 
 
 @pytest.mark.slow
-def test_live_seller_books_the_same_as_in_process(
+def test_seller_over_http_books_same_as_in_process(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     rows = []
@@ -354,7 +356,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 
-def test_limited_run_resolves_unknown_orders_before_ending(
+def test_seller_with_poll_limit_resolves_unknown_orders_first(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = options(practice, vix)
@@ -390,9 +392,7 @@ def test_limited_run_resolves_unknown_orders_before_ending(
         ("HEALTHCHECK_URL=ftp://token", ("HEALTHCHECK_URL",)),
     ],
 )
-def test_invalid_settings_are_named_without_showing_addresses(
-    wrong: str, facts: tuple[str, ...]
-) -> None:
+def test_invalid_seller_settings_error_hides_urls(wrong: str, facts: tuple[str, ...]) -> None:
     with refused(InputError, *facts) as caught:
         selling(wrong)
     assert "token" not in str(caught.value)

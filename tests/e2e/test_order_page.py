@@ -36,7 +36,7 @@ def test_order_page_steps_name_existing_files_and_functions() -> None:
 
 
 @pytest.mark.slow
-def test_an_order_leaves_what_the_page_shows(tmp_path: Path) -> None:
+def test_example_order_produces_outputs_shown_on_order_page(tmp_path: Path) -> None:
     for name in ("examples", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     reader = Reader(tmp_path, "")
@@ -63,7 +63,7 @@ def test_an_order_leaves_what_the_page_shows(tmp_path: Path) -> None:
             assert count.fetchone() == (1,), line
 
 
-def test_a_cycle_posts_its_orders_six_calls_deep(
+def test_cycle_posts_orders_within_six_stack_frames(
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     depths: list[int] = []

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_custom_files_run_and_their_reading_is_reported(folder: Path) -> None:
+def test_backtest_on_custom_csv_reports_bar_interpretation(folder: Path) -> None:
     words = ("--data-dir", "aaa_30m.csv", "bbb-usdt.csv", "--symbols", "AAA,BBB-USD", *FLAGS)
     told = (*words, "data.zone=America/New_York", "--output", "out")
     code, printed, said = answer_of(ORIGINAL, *told, cwd=folder)
@@ -47,7 +47,7 @@ def test_custom_files_run_and_their_reading_is_reported(folder: Path) -> None:
         assert part in read
 
 
-def test_ambiguous_files_are_refused_in_one_line(folder: Path) -> None:
+def test_bar_file_without_time_zone_is_refused(folder: Path) -> None:
     check_message(
         refusal_of(ORIGINAL, "--data-dir", "aaa_30m.csv", *FLAGS, cwd=folder),
         "aaa_30m.csv",

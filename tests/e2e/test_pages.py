@@ -158,7 +158,7 @@ KEY = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: 
 CHOSEN = "document.querySelector('.choice figure:not([hidden])')"
 
 
-def test_trades_are_read_by_pointer_and_keys(browser: Page, report: Path) -> None:
+def test_chart_tooltips_work_with_pointer_and_keyboard(browser: Page, report: Path) -> None:
     for width in (390, 1280):
         browser.open(report.as_uri(), width)
         names = browser.value(

@@ -33,7 +33,7 @@ def history(here: Practice, **query: str) -> dict[str, list[float]]:
     return answer.json()
 
 
-def test_portfolio_history_is_the_equity_that_was_shown(practice: Start) -> None:
+def test_portfolio_history_equals_past_account_equity(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     client = trading(here)
     here.advance(OPEN)
@@ -58,7 +58,7 @@ def test_portfolio_history_is_the_equity_that_was_shown(practice: Start) -> None
     assert parsed.equity == daily["equity"]
 
 
-def test_portfolio_history_refuses_a_query_by_name(practice: Start) -> None:
+def test_portfolio_history_refuses_invalid_parameter_by_name(practice: Start) -> None:
     here = practice("symbols=[SYA]")
     url = f"{here.url}/v2/account/portfolio/history"
     for query, says in (
@@ -71,7 +71,7 @@ def test_portfolio_history_refuses_a_query_by_name(practice: Start) -> None:
         assert (answer.status_code, says in answer.text) == (422, True), answer.text
 
 
-def test_a_positions_day_begins_at_the_close_before(practice: Start) -> None:
+def test_intraday_profit_of_position_starts_at_previous_close(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB,SYXUSD]")
     client = trading(here)
     here.advance(OPEN)

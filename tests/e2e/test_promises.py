@@ -15,7 +15,7 @@ from kelly_chronos import main
 CHANGELOG = Path(__file__).resolve().parents[2] / "CHANGELOG.md"
 
 
-def test_every_promised_name_exists() -> None:
+def test_every_public_name_in_promises_file_exists() -> None:
     now = collect_promises()
     promised = yaml.safe_load(PROMISES_PATH.read_text())
     lost = [

@@ -185,7 +185,7 @@ def is_trading(path: str) -> bool:
     return not path.startswith(("/v2/stocks/", "/v1beta3/", "/v1beta1/"))
 
 
-def test_our_requests_validate_against_alpacas_documents(
+def test_client_requests_match_alpaca_openapi_schema(
     used: tuple[Practice, Traffic, Traffic],
 ) -> None:
     _, ours, _ = used
@@ -199,7 +199,7 @@ def test_our_requests_validate_against_alpacas_documents(
     assert len({(request.method, path_of(request).split("-")[0]) for request, _ in ours}) > 10
 
 
-def test_practice_answers_validate_against_alpacas_documents(
+def test_practice_server_responses_match_alpaca_openapi_schema(
     used: tuple[Practice, Traffic, Traffic],
 ) -> None:
     _, ours, theirs = used
@@ -275,7 +275,7 @@ def is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def test_practice_answers_have_the_fields_alpaca_requires(
+def test_practice_server_responses_contain_required_alpaca_fields(
     used: tuple[Practice, Traffic, Traffic],
 ) -> None:
     _, ours, theirs = used
@@ -296,7 +296,7 @@ def test_practice_answers_have_the_fields_alpaca_requires(
     assert seen == set(ANSWERS)
 
 
-def test_our_orders_are_written_as_alpaca_reads_them(
+def test_order_requests_use_alpaca_field_names_and_types(
     used: tuple[Practice, Traffic, Traffic],
 ) -> None:
     """Numbers are texts, absent fields are left out, and an order of legs has no side."""

@@ -30,7 +30,7 @@ from tests.marketsimulator.accountant import Records, audit
     ],
     ids=["mixed", "short", "coins", "called"],
 )
-def test_real_month_runs_from_files_to_audited_ledger(
+def test_backtest_on_real_bars_passes_ledger_audit(
     words: tuple[str, ...], real_data: list[Path]
 ) -> None:
     where = f"data.dir=[{','.join(map(str, real_data))}]", "forecaster.calibrated=false"

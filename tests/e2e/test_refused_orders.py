@@ -114,7 +114,7 @@ def test_liquidation_only_alerts_once_though_sales_pass(
     assert status(tmp_path)[0] == 1
 
 
-def test_refused_sales_are_urgent(
+def test_refused_reducing_sales_raise_an_urgent_alert(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trading(here).submit_order(buy("SYA", 1500))
@@ -149,7 +149,7 @@ def test_paper_only_account_trades_on_paper(
     assert kinds(tmp_path) == []
 
 
-def test_blocked_account_is_named_without_urgency(
+def test_blocked_account_alert_is_not_urgent(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trading(here).submit_order(buy("SYA", 1500))
@@ -171,7 +171,7 @@ def test_blocked_account_is_named_without_urgency(
     assert kinds(tmp_path) == ["refused", "all clear"]
 
 
-def test_each_cause_has_its_own_alert(
+def test_each_refusal_cause_raises_one_alert(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     causes = {"SYA": "asset SYA is not active", "SYB": "insufficient buying power"}
@@ -188,7 +188,7 @@ def test_each_cause_has_its_own_alert(
 
 
 @pytest.mark.parametrize("fault", [{"kind": "reject_later"}, {"kind": "status", "status": 429}])
-def test_later_rejections_and_a_busy_venue_are_refusals(
+def test_delayed_rejection_or_rate_limit_counts_as_refusal(
     here: Practice, tmp_path: Path, fault: dict[str, Any]
 ) -> None:
     # A venue that answers 429 is asked again before an order is given up.

@@ -237,7 +237,7 @@ def test_killed_replay_resumes_to_the_same_result(
     assert_same(desk, whole)
 
 
-def test_replay_resumes_only_under_its_own_settings(desk_of: Callable[..., Desk]) -> None:
+def test_replay_resumes_only_with_unchanged_strategy_settings(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     with pytest.raises(Terminated):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
@@ -280,7 +280,7 @@ def test_terminated_replay_command_resumes_where_it_stopped(
     assert desk.here.venue.is_over
 
 
-def test_server_restarted_during_a_replay_is_not_traded(desk_of: Callable[..., Desk]) -> None:
+def test_replay_refuses_a_server_restarted_midway(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     venue = desk.here.venue
 
@@ -304,7 +304,9 @@ def test_replay_reports_denied_orders_and_active_halts(
 
 
 @pytest.mark.slow
-def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[..., Desk]) -> None:
+def test_replay_for_another_account_preserves_existing_records(
+    desk_of: Callable[..., Desk],
+) -> None:
     before, anew = (desk_of("desk", "1h", *SHORT) for _ in range(2))
     kept = before.replay()
     with refused(InputError):

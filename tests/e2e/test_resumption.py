@@ -69,9 +69,7 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
     return Process(here, path)
 
 
-def test_expired_decision_is_denied_and_next_instant_decided(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_expired_decision_orders_are_denied_after_restart(here: Practice, tmp_path: Path) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
     planned = [each.client_order_id for each in process.book.in_states(("planned",))]
     assert planned
@@ -86,7 +84,7 @@ def test_expired_decision_is_denied_and_next_instant_decided(
     assert not set(here.venue.tickets) & {*planned}
 
 
-def test_manual_trade_during_downtime_is_not_repeated(here: Practice, tmp_path: Path) -> None:
+def test_interrupted_order_is_not_sent_after_manual_trade(here: Practice, tmp_path: Path) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
     (sending,) = process.book.in_states(("submitting",))
     by_hand = {**order_request(sending.order), "client_order_id": "by-hand"}

@@ -113,7 +113,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
 
 
 @pytest.mark.parametrize(("side", "limit"), [("buy", None), ("sell", 0.01)])
-def test_unknown_order_counts_at_market_value(
+def test_manual_order_counts_at_market_not_limit_price(
     here: Practice, tmp_path: Path, side: str, limit: float | None
 ) -> None:
     desk = Desk.at(here, tmp_path, *WIDE)
@@ -146,7 +146,7 @@ def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practi
     assert halt.cleared_by == CLEARED_BY_ITSELF
 
 
-def test_activity_list_missing_known_fills_is_not_trusted(here: Practice, tmp_path: Path) -> None:
+def test_activity_list_without_known_fills_is_refused(here: Practice, tmp_path: Path) -> None:
     """Positions agree with what our orders have answered, and cash is not judged by the list."""
     told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each], ALWAYS)
     with attacked(here, tmp_path, told, *WIDE) as desk:
@@ -212,7 +212,7 @@ def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "S
 
 
 @pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
-def test_unpriced_position_keeps_its_mark_large_one_stops(
+def test_unpriced_position_keeps_last_mark_large_blocks_decisions(
     here: Practice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -254,7 +254,7 @@ def test_symbol_without_any_price_is_quarantined_alone(
         ]
 
 
-def test_unpriced_short_stops_decisions_and_survives_flattening(
+def test_unpriced_short_blocks_decisions_and_is_not_flattened(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = without_price("SYC", UNPRICED)
@@ -288,7 +288,7 @@ def strange_order(fields: dict[str, Any]) -> Told:
         ({"side": "cross"}, "positions"),
     ],
 )
-def test_malformed_unknown_order_halts_while_cycles_continue(
+def test_malformed_manual_order_halts_trading_while_cycles_continue(
     here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
     with changed_answers(here, strange_order(fields)) as seen:
@@ -361,7 +361,7 @@ def test_manual_trade_while_waiting_for_bars_is_detected(
 
 
 @pytest.mark.parametrize("compared", [True, False])
-def test_flattening_sells_only_our_part_of_position(
+def test_flattening_keeps_manually_bought_shares_of_a_symbol(
     desk: Desk, here: Practice, compared: bool
 ) -> None:
     bought_by_hand(here)

@@ -11,7 +11,7 @@ from foundation.errors import InputError
 from tests.support.messages import refused
 
 
-def test_settings_page_matches_code_and_configurations() -> None:
+def test_settings_page_is_up_to_date() -> None:
     made = render_page()
     if PAGE.read_text() != made:
         there = set(PAGE.read_text().splitlines())
@@ -19,12 +19,12 @@ def test_settings_page_matches_code_and_configurations() -> None:
         pytest.fail("`make settings-page` writes it anew; new lines:\n" + "\n".join(new[:20]))
 
 
-def test_every_configuration_has_a_table() -> None:
+def test_every_config_file_has_a_settings_table() -> None:
     assert set(CLASSES) == {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_shipped_configuration_is_refused_only_for_missing_values(name: str) -> None:
+def test_shipped_config_file_lacks_only_required_values(name: str) -> None:
     config = compose_config(name, [])
     if needed := OmegaConf.missing_keys(config):
         with refused(InputError):

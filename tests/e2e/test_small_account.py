@@ -55,7 +55,7 @@ def sent(here: Practice, side: str, quantity: float) -> tuple[int, str]:
     return answer.status_code, answer.json().get("message", "")
 
 
-def test_the_practice_alpaca_refuses_small_crypto_orders(practice: Start) -> None:
+def test_practice_server_refuses_crypto_orders_below_minimum(practice: Start) -> None:
     here = practice(*WORDS, *SPAN)
     price = here.venue.broker.account().prices["SYYUSD"]
     asset = requests.get(f"{here.url}/v2/assets/SYYUSD", headers=HEADERS, timeout=30).json()

@@ -66,7 +66,9 @@ def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> N
     assert exits(here) == ["time"]
 
 
-def test_share_delivery_is_not_a_cash_settlement(tmp_path: Path, caplog: Log) -> None:
+def test_possible_share_delivery_blocks_cash_settlement_and_alerts(
+    tmp_path: Path, caplog: Log
+) -> None:
     here, seller, spread = opened(
         tmp_path, days=4, settings=dict(share_delivery=True), exit_minute=389
     )
@@ -136,7 +138,7 @@ def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplo
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
-def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
+def test_single_wrong_positions_response_closes_no_spread(tmp_path: Path) -> None:
     """Neither at the last look nor where the next one holds the spread again."""
     here, *_ = opened(tmp_path, **CUT_OFF)
     held = dict(here.desk.positions)

@@ -106,7 +106,7 @@ class Perilous:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
-def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) -> None:
+def test_seller_killed_repeatedly_books_all_cash_once(tmp_path: Path, seed: int) -> None:
     entries = (30, 60, 120, 180, 240)
     here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entry_minutes=entries)
 
@@ -218,7 +218,7 @@ def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, brok
         (lambda path: path.rename(f"{path}.aside-0"), ()),
     ],
 )
-def test_unreadable_state_file_at_start_stops_everything(
+def test_seller_with_unreadable_state_file_does_not_start(
     tmp_path: Path, damage: Callable[[Path], object], facts: tuple[str, ...]
 ) -> None:
     here, *_ = opened(tmp_path)
@@ -232,7 +232,7 @@ def test_unreadable_state_file_at_start_stops_everything(
 
 
 @pytest.mark.parametrize("left", ["half", "a folder", "nothing"])
-def test_unreadable_state_file_is_kept_and_spreads_followed(
+def test_state_file_damaged_midrun_is_kept_spreads_managed(
     tmp_path: Path, left: str, caplog: Log
 ) -> None:
     here, seller, spread = opened(tmp_path, entry_minutes=(30, 60))
@@ -256,7 +256,7 @@ def test_unreadable_state_file_is_kept_and_spreads_followed(
     assert exits(here) == ["stop"]
 
 
-def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog: Log) -> None:
+def test_unknown_closing_order_blocks_a_second_closing_order(tmp_path: Path, caplog: Log) -> None:
     """No second closing order goes out before the venue has ended the first."""
     here, _, spread = opened(tmp_path, entry_minutes=(30, 60))
     sent: list[str] = []
@@ -301,7 +301,7 @@ def test_spread_sales_are_capped_by_buying_power(
     assert ("ALERT buying_power" in caplog.text) is (sold == 0)
 
 
-def test_unknown_opening_does_not_block_other_stops(tmp_path: Path) -> None:
+def test_unknown_opening_order_does_not_block_other_exits(tmp_path: Path) -> None:
     """It may have traded or not: what is certain is bought back all the same."""
     here, _, spread = opened(tmp_path)
 
@@ -430,7 +430,7 @@ def test_close_is_resent_only_while_options_are_held(
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-def test_failed_exit_alerts_beside_other_alerts(tmp_path: Path, caplog: Log) -> None:
+def test_failed_exit_alerts_despite_active_positions_alert(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     here.to(0, 60)
     seller.step()
@@ -449,7 +449,7 @@ def test_failed_exit_alerts_beside_other_alerts(tmp_path: Path, caplog: Log) -> 
     assert "still positions" in caplog.text
 
 
-def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog: Log) -> None:
+def test_failure_of_each_spread_alerts_until_resolved(tmp_path: Path, caplog: Log) -> None:
     """Meanwhile holdings are compared and nothing is sold."""
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entry_minutes=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
@@ -499,7 +499,7 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
     assert all(here.has_ended(f"step {each}") for each in parts)
 
 
-def test_spread_is_followed_from_its_sessions_first_instant(tmp_path: Path) -> None:
+def test_spread_is_managed_from_the_session_open(tmp_path: Path) -> None:
     here, seller, _ = opened(tmp_path)
     seller.exiting = True
     for seconds, left in ((-1, 1), (0, 0)):

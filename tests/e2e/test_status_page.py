@@ -146,7 +146,7 @@ def written(tmp_path: Path) -> Iterator[Written]:
     journal.database.close()
 
 
-def test_page_shows_halts_profit_and_reasons_of_orders(practised: Path) -> None:
+def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> None:
     text = text_of((practised / PAGE_FILE).read_text())
     assert "Running, but no positions are opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
@@ -199,7 +199,7 @@ class Refused(PageSection):
         raise InputError(ATTACK)
 
 
-def test_page_is_rewritten_after_any_relevant_change(written: Written) -> None:
+def test_status_page_is_rewritten_after_any_change(written: Written) -> None:
     seen = [written.page()]
     for change in (
         written.made,
@@ -219,7 +219,7 @@ def test_page_is_rewritten_after_any_relevant_change(written: Written) -> None:
         assert seen[-1] != seen[-2]
 
 
-def test_page_shows_kill_file_and_halts_with_remedies(written: Written) -> None:
+def test_status_page_shows_kill_file_and_halt_remedies(written: Written) -> None:
     written.made(idle_reason="nothing to do")
     assert "<title>Running ·" in written.page()
     for kind, rule in HALT_RULES.items():
@@ -237,7 +237,7 @@ def test_page_shows_kill_file_and_halts_with_remedies(written: Written) -> None:
     assert f"{written.folder / KILL_FILE} exists" in written.text()
 
 
-def test_failed_cycle_is_shown_until_one_succeeds(written: Written) -> None:
+def test_status_page_shows_failed_cycle_until_one_succeeds(written: Written) -> None:
     written.made(failure="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
     number = written.journal.cycles.begin_cycle(NOW)
@@ -318,7 +318,7 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
         ("", "Finished: no more cycles are scheduled"),
     ],
 )
-def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) -> None:
+def test_normal_loop_end_shows_no_error_colour(written: Written, told: str, headline: str) -> None:
     stop = StopSignal()
     written.made()
     with written.status.keep_updated(stop):
@@ -332,7 +332,7 @@ def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) 
 
 
 @pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
-def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
+def test_halt_colour_remains_after_normal_loop_end(written: Written, kind: Any, level: str) -> None:
     written.halts.raise_halt(kind, "why", NOW)
     with written.status.keep_updated(StopSignal()):
         pass
@@ -348,7 +348,7 @@ def test_status_page_fits_phone_and_desktop(browser: Page, practised: Path) -> N
     look_at_charts(browser, 2)
 
 
-def test_page_marks_itself_out_of_date(browser: Page, written: Written) -> None:
+def test_status_page_shows_warning_when_out_of_date(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
     for until, old in ((NOW, True), (later, False), (None, False)):
         written.next_cycle = NextCycleBook(

@@ -50,7 +50,7 @@ def found_at(here: Practice, *words: str) -> StressResult:
     return parse_request(compose_config("stress", told), told)()
 
 
-def test_stressed_book_matches_venue_and_nothing_is_sent(here: Practice) -> None:
+def test_stress_test_uses_venue_positions_and_sends_nothing(here: Practice) -> None:
     before = trading(here).get_all_positions()
     found = found_at(here, "only=[gap,halt,coin]")
     book = found.book

@@ -112,7 +112,7 @@ def test_the_summary_counts_orders_by_their_final_state(
     assert said == {name: counts[name] for name in said}
 
 
-def test_a_market_that_has_ended_stops_no_other(
+def test_ended_market_does_not_stop_other_markets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It may end before the command has run for the first time."""
@@ -149,7 +149,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
     assert "(403)" in str(notices[0][1])
 
 
-def test_maintenance_is_one_plain_notice(
+def test_exchange_maintenance_sends_one_non_urgent_notice(
     practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each order denied in the pause is the only one of its tick, and no person is called."""
@@ -175,7 +175,7 @@ def test_maintenance_is_one_plain_notice(
     assert "refuse" not in told
 
 
-def test_only_a_custom_estimate_finds_an_edge(practice: KalshiPractice) -> None:
+def test_kelly_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
     shown = practice.exchange.current_tick("RAIN")
     own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS_PER_DOLLAR
@@ -223,7 +223,7 @@ def test_a_market_that_settles_ends_the_trading(
         (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], ("own.csv",)),
     ],
 )
-def test_the_command_refuses_in_one_line(
+def test_invalid_trade_command_gives_one_line_error(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -233,7 +233,9 @@ def test_the_command_refuses_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_permanent_errors_end_kalshi_trading_without_a_folder(practice: KalshiPractice) -> None:
+def test_permanent_venue_error_stops_trading_without_account_folder(
+    practice: KalshiPractice,
+) -> None:
     practice.fault("status", status=401, seconds=0, count=10**5)
     for steps in (None, 2):
         with refused(BrokerError, "401"):

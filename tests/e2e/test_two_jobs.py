@@ -142,7 +142,7 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
 
 
 @pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
-def test_unknown_option_order_halts_by_its_maximum_loss(
+def test_manual_option_order_halts_trading_by_maximum_loss(
     practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
@@ -195,7 +195,7 @@ def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Pract
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("stopped", ["", "positions", "journal"])
-def test_halts_stop_the_seller_too(
+def test_account_halts_also_stop_the_spread_seller(
     practice: Start, vix: Path, tmp_path: Path, stopped: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)

@@ -79,7 +79,7 @@ def test_doctor_fails_for_unlisted_symbol(here: Practice) -> None:
     assert "feed: skipped because the check symbols failed" in said
 
 
-def test_long_list_refuses_unlisted_symbol(here: Practice) -> None:
+def test_unlisted_symbol_among_over_fifty_is_refused(here: Practice) -> None:
     """Of more than 50 symbols the whole list is read, which holds active assets only."""
     more = ",".join(f"N{number}" for number in range(60))
     check_message(
@@ -97,7 +97,7 @@ def test_untradable_asset_is_not_reported_missing(here: Practice) -> None:
     assert "SYB is not decided: the venue accepts no orders for it." in said
 
 
-def test_venue_without_answer_is_no_missing_asset(here: Practice) -> None:
+def test_failed_asset_query_is_not_reported_as_unlisted(here: Practice) -> None:
     here.fail(kind="status", status=500, path="/v2/assets", count=99)
     words = at(here, "mode=paper", "symbols=[SYA,SYB]", "cycles=1", EQUAL)
     assert "listed by the venue" not in answer_of("trade_stock_e2e", *words)[2]

@@ -29,7 +29,7 @@ PACKED = (".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".LICEN
 LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
 
 
-def test_commands_are_listed_and_unknown_ones_get_suggestions(
+def test_main_lists_commands_and_suggests_for_unknown_ones(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kelly-chronos"])

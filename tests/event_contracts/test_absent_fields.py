@@ -114,7 +114,7 @@ def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -
 
 
 @pytest.mark.parametrize("value", GONE)
-def test_an_order_answer_may_lack_our_id(value: Any) -> None:
+def test_order_response_without_client_order_id_is_accepted(value: Any) -> None:
     with kalshi_stand(sessions={RAIN: flat()}) as stand:
         manager = stand.manager()
         change = with_fields(client_order_id=value, average_fill_price=value)
@@ -129,7 +129,9 @@ def test_an_order_answer_may_lack_our_id(value: Any) -> None:
 
 @pytest.mark.parametrize("value", GONE)
 @pytest.mark.parametrize("name", ["yes_bid_dollars", "yes_ask_dollars", "yes_bid_size_fp"])
-def test_an_absent_quote_is_an_empty_side(traded: KalshiStand, name: str, value: Any) -> None:
+def test_missing_quote_field_means_an_empty_book_side(
+    traded: KalshiStand, name: str, value: Any
+) -> None:
     with changed_rows("/markets", with_fields(**{name: value})):
         _, view = account(traded)
     assert view.quote.yes_bid == (0 if name == "yes_bid_dollars" else D("0.48"))
@@ -200,13 +202,13 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
     assert (reading.net_deposits, reading.discrepancies) == (0, ())
 
 
-def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
+def test_fill_without_market_ticker_raises_error_naming_field(traded: KalshiStand) -> None:
     nameless = with_fields(ticker=None, market_ticker=None)
     with changed_rows("/portfolio/fills", nameless), refused(InputError, "fills", "ticker"):
         account(traded)
 
 
-def test_an_order_that_cannot_be_read_counts_whole() -> None:
+def test_unreadable_order_counts_at_full_size() -> None:
     with kalshi_stand(sessions={RAIN: flat(), SNOW: flat()}) as stand:
         manager = stand.manager()
         manager.submit(order("o-1", "0.30", market=RAIN))
@@ -219,7 +221,7 @@ def test_an_order_that_cannot_be_read_counts_whole() -> None:
         ]
 
 
-def test_an_unreadable_order_hides_no_lost_order() -> None:
+def test_unreadable_order_does_not_prevent_finding_lost_order() -> None:
     def spoilt(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "status": None} if row.get("client_order_id") == "theirs" else row
 
@@ -233,7 +235,7 @@ def test_an_unreadable_order_hides_no_lost_order() -> None:
         assert stand.state("lost") == "accepted"
 
 
-def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> None:
+def test_missing_market_does_not_block_other_markets(traded: KalshiStand) -> None:
     manager = traded.manager()
     with changed_rows("/markets", with_fields(ticker="OTHER"), market=RAIN):
         assert manager.view(SNOW).yes_count == 10
@@ -258,7 +260,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
         ({"result": "", "settlement_value_dollars": "0.5000"}, (D("5"), D("5"))),
     ],
 )
-def test_a_market_between_yes_and_no_ends(
+def test_market_with_scalar_result_stops_being_sampled(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
     """It is no longer followed, and no session contains it."""

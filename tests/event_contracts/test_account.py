@@ -138,7 +138,9 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
-def test_flow_is_deposits_whatever_traded(rows: Rows, paid: Decimal, cut: int) -> None:
+def test_cash_flow_equals_deposits_regardless_of_trades(
+    rows: Rows, paid: Decimal, cut: int
+) -> None:
     assume(abs(paid) >= MIN_CASH_FLOW_USD or paid == 0)
     fills, end = booked(rows)
     first, middle = booked(rows[:cut])
@@ -182,11 +184,11 @@ def test_fill_listed_after_settlement_is_paid_out() -> None:
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
-def test_cash_change_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
+def test_cash_change_below_one_dollar_is_not_flow(paid: str, flow: int) -> None:
     assert come_to(START).net_deposits(replace(START, cash=START.cash + D(paid))) == flow
 
 
-def test_charged_fee_counts_and_differences_are_told() -> None:
+def test_charged_fee_is_booked_and_excess_reported() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.books.cash == D("994.82")
@@ -198,7 +200,7 @@ def test_charged_fee_counts_and_differences_are_told() -> None:
     assert come_to(START, BOUGHT).excess_fee_remarks == ()
 
 
-def test_unexplained_contracts_are_no_cash_flow() -> None:
+def test_unexplained_contracts_are_not_a_withdrawal() -> None:
     """A purchase that is not listed took its cash: that is no withdrawal."""
     bought = AccountBooks(BEGIN, D(900), {"RAIN": D(10), "SNOW": D(-2)})
     end = come_to(START)
@@ -316,7 +318,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
     )
 
 
-def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
+def test_fill_in_order_response_is_awaited_until_listed(venue: Venue) -> None:
     manager = manager_of()
     venue.filled, venue.remaining = "10.00", "0.00"
     assert manager.submit(WISH).filled_count == 10
@@ -338,7 +340,9 @@ def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
-def test_fill_shown_only_by_order_is_awaited(venue: Venue, count: int, taken_out: bool) -> None:
+def test_fill_reported_only_in_order_status_is_awaited(
+    venue: Venue, count: int, taken_out: bool
+) -> None:
     manager = manager_of()
     manager.submit(WISH)
     assert manager.view("RAIN").resting_count("BUY", "YES") == 10
@@ -355,7 +359,7 @@ def test_fill_shown_only_by_order_is_awaited(venue: Venue, count: int, taken_out
     assert view.resting_count("BUY", "YES") == (0 if taken_out else 10 - count)
 
 
-def test_fills_before_the_ledger_began_are_not_awaited(venue: Venue) -> None:
+def test_fills_before_account_books_start_are_not_awaited(venue: Venue) -> None:
     book = OrderStore()
     manager_of(book).submit(WISH)
     venue.trades(10)
@@ -364,7 +368,7 @@ def test_fills_before_the_ledger_began_are_not_awaited(venue: Venue) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_own_unlisted_order_counts_as_resting(venue: Venue, known: bool) -> None:
+def test_own_order_missing_from_list_counts_as_resting(venue: Venue, known: bool) -> None:
     """Absence is no answer: not even where the venue says nothing of it."""
     manager = manager_of()
     manager.submit(WISH)
@@ -375,7 +379,7 @@ def test_own_unlisted_order_counts_as_resting(venue: Venue, known: bool) -> None
     assert (resting.order_id, resting.remaining_count) == ("v-1" if known else "o-1", 10)
 
 
-def test_order_landing_between_lookups_counts_once(venue: Venue) -> None:
+def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
     book = OrderStore()
     manager = manager_of(book)
     venue.lost = venue.hidden = True
@@ -398,7 +402,7 @@ def test_account_changing_during_reads_is_rejected(venue: Venue) -> None:
         manager.view("RAIN")
 
 
-def test_pages_are_read_to_their_end_without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_response_pages_are_read_without_endless_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
     asked: list[Any] = []
 

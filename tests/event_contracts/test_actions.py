@@ -111,7 +111,7 @@ def test_invalid_action_codes_are_rejected(code: int) -> None:
         ),
     ],
 )
-def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -> None:
+def test_price_style_determines_the_limit_price(style: Any, prices: list[str]) -> None:
     """At 0.40 to 0.43: the middle of 0.415 is rounded down for a purchase, up for a sale; the ask
     of NO is a dollar less the bid of YES. A book with one side has no middle.
     """
@@ -205,7 +205,9 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), 11]),
     ],
 )
-def test_cash_contracts_and_share_limits_are_exact(before: MarketView, allowed: list[int]) -> None:
+def test_action_mask_applies_cash_and_position_limits_exactly(
+    before: MarketView, allowed: list[int]
+) -> None:
     assert np.flatnonzero(LimitOrderActionSpace().action_masks(before)).tolist() == allowed
 
 
@@ -228,7 +230,7 @@ def test_fixed_size_masks_all_other_sizes() -> None:
 @given(views())
 @example(view(yes=150))
 @example(view(no=150))
-def test_allowed_action_is_sent_masked_one_holds(before: MarketView) -> None:
+def test_allowed_action_sends_order_masked_one_sends_none(before: MarketView) -> None:
     """Nothing: no order, nothing raised, size 0."""
     space = LimitOrderActionSpace()
     for action, allowed in enumerate(space.action_masks(before)):
@@ -243,7 +245,7 @@ def test_allowed_action_is_sent_masked_one_holds(before: MarketView) -> None:
         assert done.reason
 
 
-def test_asynchronous_execution_is_equal_and_non_blocking() -> None:
+def test_async_execution_equals_sync_without_blocking_event_loop() -> None:
     """The manager waits for what only the event loop does."""
     space = LimitOrderActionSpace()
     went_on = threading.Event()
@@ -295,7 +297,7 @@ LIMITS = PositionLimits()
 
 
 @given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
-def test_order_respects_every_limit_or_names_one(
+def test_order_within_limits_passes_otherwise_limit_is_named(
     count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
 ) -> None:
     reason = LIMITS.validate_order(

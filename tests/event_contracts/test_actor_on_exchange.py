@@ -47,7 +47,7 @@ class Watched:
 
 @settings(max_examples=6)
 @given(seeds, styles, cash_amounts, st.booleans())
-def test_service_and_environment_see_and_do_the_same(
+def test_live_service_matches_environment_observations_and_fills(
     seed: int, style: str, cash: float, again: bool
 ) -> None:
     """Masks are those of the account in USD, and every fill is the same to the last digit; whether

@@ -56,7 +56,7 @@ NOISY = replace(QUIET, estimate_noise=0.1)
     ("policy", "fixed"),
     [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],
 )
-def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: int | None) -> None:
+def test_trading_without_an_edge_loses_on_average(policy: Policy, fixed: int | None) -> None:
     """Not in every session, and not by accident: by more than three standard errors."""
     settings = replace(SETTINGS, fixed_size=fixed)
     played = play_sessions(policy, sessions_of(200, NOISY), settings)
@@ -88,7 +88,7 @@ def trials(groups: int | None = None, /, **returns: Array) -> ResampledReturns:
     return ResampledReturns(returns, numbers)
 
 
-def test_figures_to_check_by_hand() -> None:
+def test_performance_estimates_match_a_hand_computed_example() -> None:
     judged = trials(one=np.array([[0.1, -0.1, 0.3]])).estimate_performance("one")
     assert judged.profit_usd.value == pytest.approx(0.1)
     assert judged.sharpe.value == pytest.approx(0.1 / np.sqrt(0.08 / 3))
@@ -98,7 +98,7 @@ def test_figures_to_check_by_hand() -> None:
 
 @given(seeds, st.integers(1, 3))
 @settings(max_examples=8)
-def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
+def test_verdict_is_yes_for_more_profit_everywhere(seed: int, runs: int) -> None:
     fixed = drawn(seed, 60, runs, mean=0.02)
     both = trials(one=fixed + 0.05, other=fixed)
     assert both.compare_pair("one", "other").verdict == "yes"
@@ -107,7 +107,7 @@ def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
 
 @given(seeds)
 @settings(max_examples=8)
-def test_higher_profit_at_lower_sharpe_is_no(seed: int) -> None:
+def test_verdict_is_no_for_profit_at_lower_sharpe(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
     answer = trials(one=wild, other=fixed).compare_pair("one", "other")
@@ -116,7 +116,7 @@ def test_higher_profit_at_lower_sharpe_is_no(seed: int) -> None:
     assert answer.verdict == "no"
 
 
-def test_better_means_ten_percent_more_profit() -> None:
+def test_verdict_yes_requires_ten_percent_more_profit() -> None:
     fixed = drawn(8, 200, mean=0.05, deviation=0.01)
     calm = fixed.mean() + (fixed - fixed.mean()) / 2
     for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
@@ -125,7 +125,7 @@ def test_better_means_ten_percent_more_profit() -> None:
         assert answer.verdict == verdict
 
 
-def test_beating_a_loser_still_requires_a_profit() -> None:
+def test_verdict_yes_requires_positive_profit() -> None:
     losing = drawn(1, 100, mean=-0.1, deviation=0.01)
     less = drawn(2, 100, mean=-0.02, deviation=0.01)
     answer = trials(one=less, other=losing).compare_pair("one", "other")
@@ -158,7 +158,7 @@ def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> 
     assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
 
 
-def test_differing_runs_widen_the_interval_equal_do_not() -> None:
+def test_only_differing_runs_widen_the_confidence_interval() -> None:
     returns = drawn(7, 40)
     once = trials(one=returns).estimate_performance("one").profit_usd.interval
     same = trials(one=np.repeat(returns, 3, axis=0)).estimate_performance("one").profit_usd.interval
@@ -190,7 +190,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare(replace(SMALL, variable_checkpoints=free, fixed_checkpoints=fixed))
 
 
-def test_every_policy_plays_every_session_and_pairs_compare(comparison: Comparison) -> None:
+def test_comparison_runs_every_policy_and_compares_pairs(comparison: Comparison) -> None:
     names = [each.name for each in comparison.policy_results]
     assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
     assert [each.run_count for each in comparison.policy_results] == [2, 2, 1, 1, 2, 1]
@@ -205,7 +205,9 @@ def test_every_policy_plays_every_session_and_pairs_compare(comparison: Comparis
     assert by_name["nothing"].mean_total_profit_usd == 0
 
 
-def test_json_has_every_figure_page_every_section(comparison: Comparison, tmp_path: Path) -> None:
+def test_comparison_writes_all_figures_to_json_and_page(
+    comparison: Comparison, tmp_path: Path
+) -> None:
     result = build_result(comparison)
     for name, write in result.files.items():
         write(tmp_path / name)
@@ -243,7 +245,7 @@ def recorded(folder: Path) -> Path:
     return write_files(folder, quotes, settled)
 
 
-def test_last_events_judge_grouped_by_event(tmp_path: Path) -> None:
+def test_last_events_are_held_out_grouped_by_event(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
     settings = replace(SMALL, folder=folder, holdout_events=4)
     held_out = load_held_out_sessions(settings)
@@ -284,7 +286,7 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
         (["fixed_checkpoints=[cut]"], ("10",)),
     ],
 )
-def test_refused_comparison_is_one_line_and_leaves_nothing(
+def test_invalid_comparison_gives_one_line_error_without_output(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
@@ -296,7 +298,7 @@ def test_refused_comparison_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_command_answers_and_writes(
+def test_compare_command_prints_verdict_and_writes_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -314,7 +316,7 @@ def test_the_command_answers_and_writes(
         ({"variable_checkpoints": ("a",), "fixed_checkpoints": ("b",)}, ("variable", "fixed 10")),
     ],
 )
-def test_the_verdict_is_about_the_passed_policy(
+def test_first_comparison_concerns_the_given_checkpoint(
     passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
     """A checkpoint of one kind once left the verdict to Kelly."""

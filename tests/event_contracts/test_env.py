@@ -57,7 +57,7 @@ def played(
 
 
 @given(seeds, styles)
-def test_environment_books_every_cent_like_exact_account(seed: int, style: str) -> None:
+def test_environment_cash_equals_exact_account(seed: int, style: str) -> None:
     env = env_of(style)
     account = Account(D(1000))
     rules = env.space.fees
@@ -165,7 +165,7 @@ def test_masked_or_reserved_action_acts_as_hold(seed: int, style: str) -> None:
         done = first[2]
 
 
-def test_gymnasiums_own_check_finds_nothing() -> None:
+def test_environment_passes_the_gymnasium_checker() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env_of("aggressive"), skip_render_check=True)

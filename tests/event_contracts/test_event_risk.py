@@ -95,7 +95,7 @@ def events_of_markets(draw: st.DrawFn) -> dict[str, MarketEvent]:
 
 
 @given(events_of_markets(), st.data())
-def test_greatest_loss_is_that_of_all_outcomes(
+def test_greatest_loss_is_maximum_over_possible_outcomes(
     events: dict[str, MarketEvent], data: st.DataObject
 ) -> None:
     losses = {name: data.draw(LOSSES) for name in events}
@@ -159,7 +159,7 @@ def test_exclusive_and_nested_markets_offset_each_other() -> None:
     assert compute_exposure("A", held, [], quotes, apart) == (0, 0, 60_000_000)
 
 
-def test_orders_in_other_markets_count() -> None:
+def test_resting_orders_in_other_markets_add_exposure() -> None:
     events = {"RAIN": MarketEvent("E"), "SNOW": MarketEvent("E"), "WIND": MarketEvent("F")}
     resting = [
         waiting("BUY", "YES", "0.40", 10, "SNOW"),
@@ -210,7 +210,7 @@ def test_each_loss_limit_is_a_setting(
     st.integers(0, 100),
     st.sampled_from([PositionLimits(), PositionLimits(D(900), D(40), D("0.6"))]),
 )
-def test_loss_limits_change_nothing_for_one_market(
+def test_event_loss_limits_have_no_effect_without_exposure(
     count: int, cents: int, held: int, cash: int, resting: int, limits: PositionLimits
 ) -> None:
     order: dict[str, Any] = {
@@ -226,7 +226,7 @@ def test_loss_limits_change_nothing_for_one_market(
 # Limits of sizes
 
 
-def test_each_size_has_its_limit() -> None:
+def test_size_limit_restricts_orders_of_that_size() -> None:
     space = LimitOrderActionSpace(size_limits={100: 120, 50: 0})
     allowed = np.flatnonzero(space.action_masks(view(yes=21, cash="5000"))).tolist()
     assert allowed == [0, 1, 2, 3, 6, 7, 8, 11, 12, 13, 15]
@@ -242,7 +242,7 @@ def test_each_size_has_its_limit() -> None:
 @pytest.mark.parametrize(
     ("given_limits", "facts"), [({7: 100}, ("size_limits", "7")), ({5: -1}, ("-1", "0"))]
 )
-def test_size_limits_name_sizes_of_the_table(
+def test_size_limit_for_unknown_size_is_refused(
     given_limits: dict[int, int], facts: tuple[str, ...]
 ) -> None:
     with refused(InputError, *facts):
@@ -393,7 +393,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
         exchange.advance()
 
 
-def test_a_second_strike_is_refused_by_name() -> None:
+def test_second_strike_beyond_event_limit_is_refused() -> None:
     listings = [
         SimulatedListing(
             f"T{k}",
@@ -414,7 +414,7 @@ def test_a_second_strike_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(("limit", "filled"), [(60, 0), (100, 50)])
-def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> None:
+def test_resting_order_is_cancelled_if_filling_exceeds_limit(limit: int, filled: int) -> None:
     """100 YES are worth $30 when 50 at 0.40 are sent, and $70 when these are about to fill."""
     rows = {
         "B": [(0.28, 0.30, 1)] * 2 + [(0.68, 0.70, 1)] * 2,
@@ -462,7 +462,7 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
         ({}, None),
     ],
 )
-def test_strikes_are_read_as_the_venue_states_them(
+def test_strike_fields_are_parsed_in_kalshi_format(
     fields: dict[str, Any], strike: Strike | None
 ) -> None:
     assert StrikeFields().read(fields) == strike
@@ -470,7 +470,7 @@ def test_strikes_are_read_as_the_venue_states_them(
         assert StrikeFields().read(format_strike_fields(strike)) == strike
 
 
-def test_exclusive_outcomes_are_none_or_one() -> None:
+def test_exclusive_markets_have_at_most_one_yes_outcome() -> None:
     for paying in product([False, True], repeat=3):
         names = {f"M{k}" for k, pays in enumerate(paying) if pays}
         events = {f"M{k}": MarketEvent("E", is_mutually_exclusive=True) for k in range(3)}

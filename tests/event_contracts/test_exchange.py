@@ -83,7 +83,7 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
 
 @settings(max_examples=8)
 @given(seeds, styles, cash_amounts, st.booleans())
-def test_exchange_account_over_many_markets_is_exact(
+def test_exchange_cash_over_many_markets_equals_exact_account(
     seed: int, style: str, cash: float, limited: bool
 ) -> None:
     """With limits nothing is paid in or out, and they hold; without, cash never goes below 0."""
@@ -202,7 +202,7 @@ def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: in
     assert exchange.cash == (50 if filled else D(cash))
 
 
-def test_middle_order_filling_keeps_the_queue_order() -> None:
+def test_resting_orders_keep_sequence_after_one_fills() -> None:
     exchange = shown(HERE, *[("0.34", "0.36")] * 3)
     for price, count in (("0.30", 5), ("0.38", 6), ("0.31", 7), ("0.32", 8)):
         sent(exchange, "BUY", "YES", price, count)
@@ -213,7 +213,7 @@ def test_middle_order_filling_keeps_the_queue_order() -> None:
 
 
 @pytest.mark.parametrize("side", ["YES", "NO"])
-def test_selling_from_flat_is_no_free_money(side: str) -> None:
+def test_sale_without_a_position_is_refused(side: str) -> None:
     """Fifty sold from flat once turned $100 into $149; what is held of one side sells no other."""
     exchange = shown(*[HERE] * 3)
     other = {"YES": ("NO", "0.60"), "NO": ("YES", "0.42")}[side]
@@ -249,7 +249,7 @@ def test_resting_sale_reserves_its_contracts() -> None:
         ("0.39", 30, "good_till_canceled", 20, "resting"),
     ],
 )
-def test_a_sale_takes_the_book_shown(
+def test_sale_fills_against_the_displayed_bid_depth(
     price: str, count: int, force: ContractTimeInForce, filled: int, state: str
 ) -> None:
     """Of forty held, while twenty are bid for at 0.40 and the next tick bids less."""
@@ -295,7 +295,7 @@ def test_fill_or_kill_leaves_no_order_when_short() -> None:
     )
 
 
-def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
+def test_crossing_sale_cancels_own_resting_purchases() -> None:
     """Both would trade with each other at 0.41, which the venue prevents."""
     exchange = shown(HERE, HERE, HERE)
     sent(exchange, "BUY", "YES", "0.42", 20)
@@ -309,7 +309,7 @@ def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
     assert (above.state, below.state) == ("canceled", "resting")
 
 
-def test_purchase_stops_before_an_own_order() -> None:
+def test_purchase_crossing_own_resting_order_is_cancelled() -> None:
     """A bid for YES at 0.41 and one for NO at 0.59 would trade with each other."""
     exchange = shown(HERE, HERE)
     resting = sent(exchange, "BUY", "YES", "0.41", 5)
@@ -318,7 +318,7 @@ def test_purchase_stops_before_an_own_order() -> None:
     assert (resting.state, resting.remaining_count) == ("resting", 5)
 
 
-def test_purchase_takes_what_queues_before_own_order() -> None:
+def test_purchase_fills_depth_ahead_of_own_resting_order() -> None:
     """Twenty others bid 0.40 before our five: a bid for NO at 0.60 reaches twenty of them."""
     exchange = shown(HERE, HERE, size=20)
     sent(exchange, "BUY", "YES", "0.40", 5)
@@ -328,7 +328,7 @@ def test_purchase_takes_what_queues_before_own_order() -> None:
     assert (stopped.state, stopped.filled_count) == ("canceled", 0)
 
 
-def test_positions_elsewhere_count_in_the_portfolio_at_fill() -> None:
+def test_share_limit_counts_positions_in_other_markets() -> None:
     """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
     once another market has taken as much."""
     deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)

@@ -161,7 +161,7 @@ def test_invalid_journal_is_refused_and_nothing_written(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_sessions_come_from_one_place() -> None:
+def test_folder_and_journal_sessions_are_mutually_exclusive() -> None:
     with refused(InputError, "journal"):
         ComparisonSettings(folder="here", journal="there")
     check_message(refusal_of("event_contracts.compare", "journal=nowhere"))
@@ -226,7 +226,7 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     assert any(policy.rows[25:])
 
 
-def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
+def test_compared_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
     """A random policy once traded through a night without the account's process."""
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
@@ -246,7 +246,7 @@ def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
     assert account.orders_per_episode > account.fills_per_episode > 0
 
 
-def test_booked_result_stands_beside_the_replay(
+def test_comparison_reports_booked_profit_beside_replayed_profit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -265,7 +265,7 @@ def test_booked_result_stands_beside_the_replay(
     assert json.loads(file.read_text())["booked"]["total_profit_usd"] == 295.33
 
 
-def test_replays_without_any_fill_say_so(path: Path) -> None:
+def test_comparison_reports_when_no_policy_has_fills(path: Path) -> None:
     code, printed, said = answer_of(
         "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=one"
     )

@@ -210,7 +210,7 @@ def test_surrogate_is_clipped_outside_the_likelihood_ratio_range() -> None:
     assert entropy.item() == pytest.approx(np.log(2))
 
 
-def test_advantages_accumulate_until_a_market_settles() -> None:
+def test_advantage_accumulation_stops_at_market_settlement() -> None:
     """By hand, with a discount and a trace of 1/2: 8 + 4/2 - 2, and so on backwards."""
     rewards = np.array([[1.0], [2.0], [8.0]], np.float32)
     values = np.array([[2.0], [4.0], [2.0], [4.0]], np.float32)
@@ -243,7 +243,7 @@ def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> N
         assert (codes == code).mean() == pytest.approx(chance[0], abs=0.015)
 
 
-def test_played_likelihoods_equal_those_learned_from(learner: Learner) -> None:
+def test_rollout_and_training_action_likelihoods_are_equal(learner: Learner) -> None:
     """Before the first step of the optimizer every ratio is 1, so the surrogate is the mean."""
     with torch.no_grad():
         played: Rollout = learner.rollout_collector.collect_rollout(learner._choose_actions)
@@ -281,7 +281,7 @@ def refusal(*words: str) -> str:
 
 
 @pytest.mark.slow
-def test_training_leaves_a_playable_resumable_checkpoint(
+def test_training_writes_a_loadable_and_resumable_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0

@@ -62,7 +62,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Mark
         (listed("0.0000", "1.0000", "determined", "scalar"), "5.2", "4.4"),
     ],
 )
-def test_a_position_is_worth_what_the_table_says(now: MarketListing, yes: str, no: str) -> None:
+def test_position_is_valued_by_the_documented_rules(now: MarketListing, yes: str, no: str) -> None:
     before = update_sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
     sale = update_sale_prices({"RAIN": now}, before)["RAIN"]
     assert now.value_of(D(10), sale) == D(yes)
@@ -87,7 +87,7 @@ TABLE = st.sampled_from(sorted(TABLES)).map(TABLES.__getitem__)
 
 
 @given(PRICES)
-def test_the_three_tables_are_as_published(price: D) -> None:
+def test_price_tick_tables_match_published_tick_sizes(price: D) -> None:
     assert TABLES["linear_cent"].is_valid_price(price) == (price % D("0.01") == 0)
     assert TABLES["deci_cent"].is_valid_price(price) == (price % D("0.001") == 0)
     tail = price <= D("0.1") or price >= D("0.9")
@@ -164,7 +164,7 @@ def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     assert "by configured rates" in free.read_snapshot().discrepancies[0]
 
 
-def test_highest_series_fee_bounds_every_cost(
+def test_highest_rates_cover_fees_of_every_series(
     cheap: KalshiStand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = iter(
@@ -187,7 +187,7 @@ def test_highest_series_fee_bounds_every_cost(
         ({"fee_multiplier": -1}, BrokerError, ("SIM-1", "fee_multiplier")),
     ],
 )
-def test_unknown_fees_are_refused_and_nothing_traded(
+def test_unknown_or_invalid_series_fee_is_refused(
     cheap: KalshiStand,
     monkeypatch: pytest.MonkeyPatch,
     said: dict[str, Any],

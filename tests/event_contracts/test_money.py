@@ -80,7 +80,7 @@ def shipped() -> dict[str, Any]:
     }
 
 
-def test_shipped_fee_rules_change_on_their_day() -> None:
+def test_bundled_fee_rules_change_on_effective_date() -> None:
     fees = KalshiFees(**shipped())
     assert fees.default_rules() == KalshiFees().default_rules() == FeeRules()
     assert fees.rules_on("2025-12-05") == fees.rules_on("2026-11-20") == RULES

@@ -163,7 +163,7 @@ def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> in
         *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
     ],
 )
-def test_price_and_fee_follow_the_style(
+def test_kelly_uses_price_and_fee_of_price_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
     policy = BinaryKelly(replace(LOOSE, price_style=style))

@@ -113,7 +113,7 @@ def test_contracts_close_fifo_and_excess_opens_anew() -> None:
     assert list(Episode(orders, fills, "YES").order_profits) == [*first, Fraction("-3.10")]
 
 
-def test_the_metrics_of_episodes_to_check_by_hand() -> None:
+def test_position_size_metrics_match_a_hand_computed_example() -> None:
     orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50, 5)))
     fills = tuple(fill(f"{k}", "BUY", "YES", "0.50", 10 * (k + 1)) for k in range(3))
     sold = fill("3", "SELL", "YES", "0.40", 15)
@@ -130,7 +130,7 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     assert metrics.size_changes_per_episode == 1
 
 
-def test_metrics_without_fills_are_none() -> None:
+def test_position_size_metrics_without_fills_are_none() -> None:
     for episodes in ([], [Episode((), (), "YES")]):
         metrics = PositionSizeMetrics.from_episodes(episodes)
         assert metrics == PositionSizeMetrics({}, None, None, None, None, None)
@@ -141,7 +141,7 @@ def test_metrics_without_fills_are_none() -> None:
 NOW = np.datetime64("2026-11-22T15:00", "ns")
 
 
-def test_figures_to_check_by_hand() -> None:
+def test_size_view_matches_a_hand_computed_example() -> None:
     orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50)))
     fills = tuple(
         fill(order.order_id, "BUY", "YES", price, order.size, "0.01")
@@ -160,7 +160,7 @@ def test_figures_to_check_by_hand() -> None:
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
 
 
-def test_the_page_shows_sizes_of_orders() -> None:
+def test_status_page_shows_sizes_of_sent_orders() -> None:
     database = Database()
     book = OrderStore(database)
     settled, sizes = build_sections(book, ActionLog(database, EventLog(database), book))

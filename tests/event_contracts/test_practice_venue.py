@@ -67,7 +67,7 @@ def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
     return accept_order(venue, OrderRequest.parse(body_of(order, **more))).order_id
 
 
-def test_market_closes_is_determined_and_pays_when_finalized() -> None:
+def test_market_pays_out_only_when_finalized() -> None:
     """10 YES at 0.50: $5.00 and a fee of 0.07 · 10 · 0.25 = 0.175 → $0.18; YES pays $10."""
     venue = venue_of(flat(rows=4), settlement_ticks=2)
     send(venue, buying("a"))
@@ -87,7 +87,7 @@ def test_market_closes_is_determined_and_pays_when_finalized() -> None:
     assert venue.is_over
 
 
-def test_unsettled_payout_buys_nothing() -> None:
+def test_unpaid_payout_cannot_be_spent() -> None:
     venue = venue_of(flat(rows=3), flat(rows=9), settlement_ticks=3, starting_cash=10.0)
     send(venue, buying("a", count=18))
     venue.advance()
@@ -103,7 +103,7 @@ def test_unsettled_payout_buys_nothing() -> None:
     send(venue, buying("c", market="SNOW", count=3))
 
 
-def test_expired_order_does_not_meet_the_next_tick() -> None:
+def test_expired_order_is_not_filled_on_next_tick() -> None:
     venue = venue_of(quotes([(0.48, 0.50, 1), (0.44, 0.46, 4), (0.99, 1.0, 1)]))
     seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
     early = send(venue, buying("a", price="0.47"), expiration_time=seconds + 59)
@@ -126,7 +126,7 @@ def test_reduce_only_order_is_capped_at_the_position() -> None:
     assert (venue.position("RAIN"), venue.view("RAIN").resting_orders) == (0, ())
 
 
-def test_plain_order_beyond_the_position_turns_it() -> None:
+def test_sale_without_reduce_only_can_flip_the_position() -> None:
     """As at the venue, only `reduce_only` caps an order: the client has to bound others."""
     venue = venue_of(flat())
     send(venue, buying("a"))
@@ -194,7 +194,7 @@ def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[
         {"client_order_id": None, "reduce_only": None},
     ],
 )
-def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
+def test_optional_order_fields_without_effect_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
     placed = accept_order(venue, OrderRequest.parse(body_of(buying("a", price="0.49"), **more)))
     assert (placed.state, placed.remaining_count) == ("resting", 10)
@@ -213,7 +213,7 @@ def create(practice: KalshiPractice, name: str = "a", **more: Any) -> requests.R
     return practice.ask("POST", CREATE, body_of(buying(name), **more))
 
 
-def test_request_needs_its_own_valid_signature(practice: KalshiPractice) -> None:
+def test_request_with_invalid_or_foreign_signature_is_refused(practice: KalshiPractice) -> None:
     def answer(headers: dict[str, str]) -> requests.Response:
         return requests.get(f"{practice.url}{BALANCE}", headers=headers, timeout=30)
 
@@ -243,7 +243,7 @@ def test_request_needs_its_own_valid_signature(practice: KalshiPractice) -> None
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
 
 
-def test_an_immediate_order_reports_its_fill(practice: KalshiPractice) -> None:
+def test_immediate_order_response_reports_the_filled_count(practice: KalshiPractice) -> None:
     """From flat it fills nothing, as the venue caps it at the position."""
     sale = body_of(selling("s", 10), exchange_index=0)
     flat_answer = practice.ask("POST", CREATE, sale)
@@ -262,7 +262,7 @@ def book(practice: KalshiPractice) -> dict[str, list[list[str]]]:
     return shown
 
 
-def test_answers_agree_with_the_order_book_shown(practice: KalshiPractice) -> None:
+def test_order_responses_agree_with_the_displayed_book(practice: KalshiPractice) -> None:
     """Thirty are offered at 0.50 until the next tick, and no order takes more of them."""
     assert book(practice)["no_dollars"] == [["0.5000", "30.00"]]
     first = create(practice, "a", count="12.00").json()
@@ -295,7 +295,7 @@ def test_post_only_rests_or_is_refused(practice: KalshiPractice) -> None:
     assert (rests["fill_count"], rests["remaining_count"]) == ("0.00", "10.00")
 
 
-def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) -> None:
+def test_reduce_only_resting_order_is_refused_like_kalshi(practice: KalshiPractice) -> None:
     for change in ({"time_in_force": "good_till_canceled"}, {"time_in_force": "fill_or_kill"}):
         refused = practice.ask("POST", CREATE, {**body_of(selling("s")), **change})
         answer = refused.json()
@@ -303,7 +303,7 @@ def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) ->
         assert answer["message"] == "reduce_only can only be used with IoC orders"
 
 
-def test_practice_orders_reject_now_later_or_fill_partly(practice: KalshiPractice) -> None:
+def test_injected_faults_reject_delay_or_partially_fill_orders(practice: KalshiPractice) -> None:
     practice.fault("reject")
     assert create(practice, "no").status_code == 400
     practice.fault("reject_later")
@@ -318,7 +318,7 @@ def test_practice_orders_reject_now_later_or_fill_partly(practice: KalshiPractic
         assert (shown[name]["status"], shown[name]["fill_count_fp"]) == ("canceled", filled)
 
 
-def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
+def test_practice_venue_writes_estimates_file_readable_by_client(tmp_path: Path) -> None:
     """Without them a policy that learned on estimates finds no edge at a practice venue."""
     path = tmp_path / "own.csv"
     settings = KalshiVenueSettings(market=SyntheticSessionModel(steps=5, mispricing=0.2))
@@ -337,7 +337,7 @@ def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("speed", [1, 60, 3600, 0.5])
-def test_a_faster_clock_has_shorter_ticks(speed: float) -> None:
+def test_server_speed_shortens_the_tick_interval(speed: float) -> None:
     settings = KalshiVenueSettings()
     exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, speed)

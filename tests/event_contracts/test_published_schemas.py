@@ -171,7 +171,7 @@ def test_every_route_has_a_published_model(traffic: Traffic) -> None:
     assert {model for model, _ in traffic.answers} == set(MODELS.values())
 
 
-def test_answers_have_every_required_field(traffic: Traffic) -> None:
+def test_practice_responses_have_every_required_field(traffic: Traffic) -> None:
     faults = [
         f"{model}: {fault}"
         for model, answer in traffic.answers
@@ -204,7 +204,7 @@ def test_order_requests_are_valid(side: Outcome, price: int, count: int) -> None
 
 
 @published
-def test_answers_validate_against_published_schemas(traffic: Traffic) -> None:
+def test_practice_responses_match_published_schemas(traffic: Traffic) -> None:
     for model, answer in traffic.answers:
         jsonschema.validate(answer, _models()[model])
     for answer in traffic.refused:
@@ -212,7 +212,7 @@ def test_answers_validate_against_published_schemas(traffic: Traffic) -> None:
 
 
 @published
-def test_our_requests_validate_against_published_schemas(traffic: Traffic) -> None:
+def test_client_requests_match_published_schemas(traffic: Traffic) -> None:
     paths = yaml.safe_load((VENUES / "kalshi_openapi.yaml").read_text())
     for sent in traffic.ours:
         if sent.method == "GET":
@@ -223,13 +223,13 @@ def test_our_requests_validate_against_published_schemas(traffic: Traffic) -> No
 
 
 @published
-def test_simulated_fields_are_the_published_required_ones() -> None:
+def test_simulated_schemas_match_published_required_fields() -> None:
     for model, words in ANSWERS.items():
         _same_fields(words, _models()[model], _models()[model].get("$defs", {}), model)
     _same_fields(CREATE_REQUEST, _models()["CreateOrderV2Request"], {}, "CreateOrderV2Request")
 
 
-def test_answers_parse_in_kalshis_client(traffic: Traffic) -> None:
+def test_practice_responses_parse_in_the_kalshi_client(traffic: Traffic) -> None:
     python = os.environ.get("KALSHI_CLIENT_PYTHON")
     if python is None and importlib.util.find_spec("kalshi_python_sync"):
         python = sys.executable
@@ -259,7 +259,7 @@ def test_a_filter_that_is_not_served_is_refused() -> None:
             assert next(iter(query)) in answer.json()["message"]
 
 
-def test_filters_select_rows() -> None:
+def test_query_filters_select_matching_markets_and_rows() -> None:
     sessions = {"EV-1-A": flat(), "EV-2-B": flat(3)}
     with kalshi_stand(sessions=sessions) as stand:
         stand.practice.advance(2)

@@ -53,7 +53,7 @@ def plain_session() -> Array:
     )
 
 
-def test_session_is_copied_with_float32_prices_on_ticks() -> None:
+def test_validation_copies_session_and_rounds_float32_to_ticks() -> None:
     cents = np.arange(99) / 100
     session = np.zeros((99, 7))
     session[:, YES_BID], session[:, YES_ASK] = cents, np.arange(1, 100) / 100
@@ -117,7 +117,7 @@ QUOTES: list[Quote] = [
 SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
 
 
-def test_row_shows_latest_quote_and_last_the_settlement(tmp_path: Path) -> None:
+def test_recorded_row_has_latest_quote_last_row_settlement(tmp_path: Path) -> None:
     """The markets of an event end together."""
     folder = write_files(tmp_path, QUOTES, SETTLED)
     cold, warm = recorded_markets(folder)
@@ -290,7 +290,7 @@ def test_later_draws_change_no_earlier_row(
     )
 
 
-def test_fair_price_is_the_next_ones_expectation() -> None:
+def test_fair_price_equals_expected_next_fair_price() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
     market = replace(SHORT, mean_probability=0.3, reversion=2.0)
@@ -332,7 +332,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
     assert 1e-6 < error < 5e-6
 
 
-def test_edge_pays_as_stated_and_leaves_estimate_unchanged() -> None:
+def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
     """What it was is the chance, as the tests before say."""
     plain = synthetic_sessions(2, 3_000, SHORT)
     mispriced = synthetic_sessions(

@@ -47,7 +47,7 @@ def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str,
 
 
 @given(COUNTS, COUNTS, VALUES)
-def test_a_stated_payout_is_paid_exactly(yes: Decimal, no: Decimal, value: int) -> None:
+def test_settlement_value_determines_payout_exactly(yes: Decimal, no: Decimal, value: int) -> None:
     """Revenue is in whole cents; the payout of a contract is exact."""
     net = yes - no
     due = position_payout(net, value * CENT)
@@ -65,7 +65,7 @@ def test_revenue_is_paid_where_no_value_is_stated(yes: Decimal, no: Decimal, pai
 
 
 @given(COUNTS, COUNTS, VALUES, st.integers(0, 100_000))
-def test_a_contradiction_books_the_revenue(
+def test_revenue_is_booked_when_it_contradicts_settlement_value(
     yes: Decimal, no: Decimal, value: int, paid: int
 ) -> None:
     net = yes - no
@@ -109,7 +109,7 @@ def test_examples_pay_what_the_venue_paid(
     assert bool(remarks) == bool(said)
 
 
-def test_a_late_fill_is_paid_at_that_rate() -> None:
+def test_fill_listed_after_settlement_gets_same_payout_rate() -> None:
     """6 were held as the market paid for 10: 4 of them are listed later."""
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
@@ -120,12 +120,12 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
 
 
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])
-def test_an_impossible_payout_is_named(value: object) -> None:
+def test_impossible_settlement_value_is_refused(value: object) -> None:
     with refused(InvalidResponse, "value"):
         MarketSettlement.parse(row(10, value=value, revenue=500))
 
 
-def test_rows_without_a_payout_are_refused() -> None:
+def test_settlement_without_payout_fields_is_refused() -> None:
     for lacking, fact in (
         ({"revenue": None}, "revenue"),
         ({"revenue": 5, "yes_count_fp": None}, "yes_count_fp"),
@@ -135,7 +135,7 @@ def test_rows_without_a_payout_are_refused() -> None:
             MarketSettlement.parse({**row(10), **lacking})
 
 
-def test_profit_counts_pairs_costs_and_fees() -> None:
+def test_settlement_profit_includes_closed_pairs_costs_and_fees() -> None:
     """2 NO for $1.60, closed by 2 YES for $0.012, fees of $0.023: the market earned $0.365."""
     costs = {"yes_total_cost_dollars": "0.0120", "no_total_cost_dollars": "1.6000"}
     entry = row(2, 2, market_result="no", value=0, revenue=0, fee_cost="0.0230", **costs)

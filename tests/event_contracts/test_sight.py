@@ -55,7 +55,7 @@ def shown(memory: MarketHistory, account: MarketView) -> dict[str, float]:
 
 
 @given(views(), st.sampled_from(["passive", "mid", "aggressive"]))
-def test_action_masks_agree_between_records_and_account(
+def test_observation_action_masks_match_the_live_account(
     before: MarketView, style: PriceStyle
 ) -> None:
     space = LimitOrderActionSpace(price_style=style)
@@ -69,7 +69,7 @@ def test_action_masks_agree_between_records_and_account(
 
 
 @given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
-def test_unseen_row_repeats_the_quote_without_trades(rows: set[int], seed: int) -> None:
+def test_missed_tick_repeats_last_quote_with_zero_trades(rows: set[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     gaps, none = memory(), memory()
     last = None
@@ -89,7 +89,7 @@ def test_unseen_row_repeats_the_quote_without_trades(rows: set[int], seed: int) 
     assert not gaps.add_tick(T0 + 30 * MINUTE, tick(9900, 10_000))
 
 
-def test_last_size_is_of_the_previous_row_only() -> None:
+def test_size_feature_is_order_size_of_previous_tick() -> None:
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
     seen.record_order(0, 20)
@@ -100,7 +100,7 @@ def test_last_size_is_of_the_previous_row_only() -> None:
         assert features["mean_size"] == pytest.approx(0.2)
 
 
-def test_fractional_resting_orders_count_fractional_positions_do_not() -> None:
+def test_observation_rounds_positions_down_and_resting_orders_up() -> None:
     """More orders than the environment knows leave HOLD alone."""
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
@@ -133,7 +133,7 @@ def test_each_resting_purchase_reserves_cash_once() -> None:
         assert max(sizes, default=0) == largest
 
 
-def test_market_is_sampled_by_quote_until_its_result() -> None:
+def test_market_sample_uses_quote_until_result_is_known() -> None:
     entry = {
         "ticker": "RAIN",
         "status": "active",
@@ -177,7 +177,7 @@ def written(path: Path, *rows: str, header: str = "market,probability,until") ->
     ),
     st.permutations(("market", "probability", "until")),
 )
-def test_an_estimate_counts_until_its_own_instant(
+def test_estimate_is_used_until_its_expiry_time(
     tmp_path_factory: pytest.TempPathFactory, said: dict[str, tuple[float, int]], columns: list[str]
 ) -> None:
     rows = []
@@ -213,7 +213,7 @@ def test_invalid_estimate_file_is_refused_by_line(
     assert "\n" not in str(caught.value)
 
 
-def test_last_estimates_stay_while_file_unreadable_with_alert(tmp_path: Path) -> None:
+def test_unreadable_estimate_file_keeps_last_estimates_and_alerts(tmp_path: Path) -> None:
     alerts, notices = Alerts(), Notifier(None, None)
     notices.add_record(alerts)
     path = written(tmp_path / "own.csv", ROW)

@@ -79,7 +79,7 @@ def test_settled_markets_are_listed_newest_first() -> None:
     assert chart["series"][0]["y"] == pytest.approx([4.82, 3.62])
 
 
-def test_sizes_are_drawn_over_time_with_settled_profits() -> None:
+def test_charts_show_order_sizes_and_settled_profits() -> None:
     journal = Journal()
     journal.bought("RAIN", "0.40", 20)
     journal.bought("SNOW", "0.50", 50, at=3)
@@ -93,7 +93,7 @@ def test_sizes_are_drawn_over_time_with_settled_profits() -> None:
     assert against["series"][0]["y"] == pytest.approx([12 - 0.336])
 
 
-def test_a_scalar_market_pays_its_share() -> None:
+def test_scalar_settlement_profit_uses_the_stated_payout() -> None:
     journal = Journal()
     journal.bought("RAIN", "0.40", 20)
     journal.paid("RAIN", "0.25", 20, None, "scalar", at=5)

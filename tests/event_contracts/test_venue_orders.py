@@ -80,7 +80,7 @@ def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> No
 
 
 @given(orders())
-def test_requests_have_no_refused_field(order: EventContractOrder) -> None:
+def test_order_request_omits_fields_the_venue_refuses(order: EventContractOrder) -> None:
     """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
     request = build_order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]
@@ -99,7 +99,9 @@ def test_request_fits_the_schema_of_kalshi_own_client(order: EventContractOrder)
 
 
 @given(orders(), st.data())
-def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.DataObject) -> None:
+def test_create_order_response_is_parsed_as_the_order(
+    order: EventContractOrder, data: st.DataObject
+) -> None:
     filled = D(data.draw(st.integers(0, int(order.count * 100)))) / 100
     rest = data.draw(st.sampled_from([order.count - filled, D(0)]))
     answer = {
@@ -129,7 +131,9 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
         ({"remaining_count": "10.01"}, ("fill_count", "remaining_count")),
     ],
 )
-def test_answer_to_another_order_is_refused(change: dict[str, Any], facts: tuple[str, ...]) -> None:
+def test_response_to_a_different_order_is_refused(
+    change: dict[str, Any], facts: tuple[str, ...]
+) -> None:
     intent = intent_of(EventContractOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
     answer = {
         "order_id": "v-1",

@@ -54,7 +54,7 @@ def test_invalid_account_id_creates_no_folder(name: str) -> None:
         pytest.fail("it is held")
 
 
-def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
+def test_account_trades_only_from_the_registered_journal_folder(tmp_path: Path) -> None:
     """Orders of unknown outcome, halts and the kill file there are so in every folder."""
     with open_journal("moved", tmp_path / "first") as book:
         OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))

@@ -73,7 +73,7 @@ def left(**more: Any) -> Order:
     return order
 
 
-def test_an_account_needs_its_cash_and_a_clock() -> None:
+def test_account_is_refused_without_a_valid_clock_timestamp() -> None:
     account = read()
     assert (account.cash, account.equity, account.positions) == (1000.0, 1000.0, {})
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
@@ -108,7 +108,7 @@ def test_short_and_unsettled_proceeds_never_buy_crypto(
     assert account.unsettled_proceeds >= 0
 
 
-def test_owed_options_reduce_cash_owned_ones_add_none() -> None:
+def test_short_options_reduce_cash_long_ones_add_none() -> None:
     owed = {**OPTION, "qty": "-1", "market_value": "-120.5"}
     bought = {**OPTION, "qty": "1", "market_value": "300"}
     account = read(None, [owed])
@@ -238,7 +238,7 @@ def test_market_value_sums_must_match_priced_positions() -> None:
         ({"symbol": "SPY240920P00560000", "side": "?"}, "SPY240920P00560000", "side is not buy"),
     ],
 )
-def test_malformed_unknown_order_is_quarantined_own_is_refused(
+def test_malformed_foreign_order_is_quarantined_own_is_refused(
     more: dict[str, Any], place: str, why: str
 ) -> None:
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
@@ -312,7 +312,7 @@ def test_long_and_short_values_must_match_the_account(
     [("99.91", 0), *((near, 1) for near in ("99.2", "100.8")),
      *((far, None) for far in ("98.9", "101.1", "1000"))],
 )  # fmt: skip
-def test_small_price_moves_between_answers_keep_account_readable(
+def test_small_price_moves_between_responses_are_accepted(
     price: str, accepted: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker, venue, *_ = broker_at(positions=[[held("SYA", "1000", price)]], account=[MOVING])
@@ -338,7 +338,7 @@ SOUND = [
 
 
 @pytest.mark.parametrize(("cash", "long", "short", "equity"), SOUND)
-def test_equity_is_cash_and_the_worth_of_positions(
+def test_reported_equity_must_equal_cash_plus_position_values(
     cash: str, long: str, short: str, equity: str
 ) -> None:
     positions = [held("NVDA", "1", long), held("SPY", "-1", short.removeprefix("-"))]
@@ -373,7 +373,7 @@ def test_equity_is_cash_and_the_worth_of_positions(
     ],
     ids=["crypto_enabled", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
 )
-def test_ambiguous_equity_components_keep_the_account_readable(
+def test_equity_with_crypto_or_options_tolerates_ambiguous_components(
     facts: str, positions: list[dict[str, Any]]
 ) -> None:
     """Of all but stocks it could not be verified what Alpaca adds up."""
@@ -453,7 +453,7 @@ def test_partly_unavailable_position_is_not_traded(
         ),
     ],
 )
-def test_account_permissions_are_those_of_the_venue(
+def test_account_permissions_are_parsed_from_venue_response(
     facts: dict[str, Any], changed: dict[str, Any] | None
 ) -> None:
     if changed is None:  # it is said, and not understood
@@ -610,7 +610,7 @@ def test_open_crypto_bid_reduces_cash_only_once(marginless: str) -> None:
     assert account.unborrowed_cash == 700.0
 
 
-def test_position_values_are_unsigned_and_pages_add_up() -> None:
+def test_position_rows_of_one_symbol_are_summed() -> None:
     rows = [
         worth("NVDA", "3", "30"),
         worth("NVDA", "1", "10"),

@@ -87,7 +87,7 @@ SAID_ONCE = {
 ABOUT = ("symbol", "cusip", "qty")  # where one says nothing, a quantity is of nothing
 
 
-def test_changed_activity_field_changes_nothing_or_is_refused() -> None:
+def test_corrupted_activity_field_changes_nothing_or_raises_error() -> None:
     refused = 0
     unseen = set()
     cases = [(name, field) for name, (said, _) in ENTRIES.items() for field in said]
@@ -155,7 +155,7 @@ def test_crypto_fee_is_deducted_whatever_its_sign(quantity: str) -> None:
         ("1989-12-31", None),
     ],
 )
-def test_activity_date_is_new_yorks_or_refused(day: Any, midnight: str | None) -> None:
+def test_activity_date_is_read_as_new_york_midnight(day: Any, midnight: str | None) -> None:
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
         with refused(InvalidResponse, "d", "date"):

@@ -41,7 +41,7 @@ def order(
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def test_account_time_survives_one_wrong_clock_answer() -> None:
+def test_account_timestamp_ignores_single_wrong_clock_response() -> None:
     clock = [CLOCK, shown("2024-03-09T17:30:20Z"), CLOCK]
     broker, venue, *_ = broker_at(clock=clock)
     accounts = [broker.account() for _ in range(2)]
@@ -56,7 +56,7 @@ def test_account_time_survives_one_wrong_clock_answer() -> None:
     [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
      (RESTS, False)],
 )  # fmt: skip
-def test_immediate_orders_are_cancelled_when_patience_ends(
+def test_unfilled_immediate_orders_are_cancelled_after_timeout(
     kind: dict[str, Any], cancelled: bool
 ) -> None:
     canceled = [taken(state="canceled")]
@@ -104,7 +104,7 @@ def test_own_fills_update_positions_without_another_query() -> None:
 @pytest.mark.parametrize(
     ("first", "posted"), [(taken("b-1"), ["b-1"]), (status(403), ["b-1", "s-1"])]
 )
-def test_opposite_resting_orders_wait_unless_first_was_refused(
+def test_order_opposing_own_resting_order_is_not_sent(
     first: Said, posted: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = [taken(posted[-1])]
@@ -144,7 +144,9 @@ ASSET: dict[str, Any] = {
         ({"easy_to_borrow": None, "borrow_status": "hard_to_borrow"}, {"easy_to_borrow": False}),
     ],
 )
-def test_asset_is_read_exactly_as_listed(changes: dict[str, Any], found: dict[str, Any]) -> None:
+def test_asset_flags_and_increments_are_parsed_from_response(
+    changes: dict[str, Any], found: dict[str, Any]
+) -> None:
     broker, *_ = broker_at(get=[{**ASSET, **changes}])
     steps = {"increment": "1e-9", "min_order_qty": "1e-9"}
     facts = {**dict.fromkeys(ASSET, True), **steps, **found}
@@ -238,7 +240,7 @@ ANSWER = taken(state="filled", **FILLED, **WORDS, updated_at="2024-03-05T17:30:2
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("field", ANSWER)
-def test_changed_order_field_keeps_the_fill_or_refuses(field: str) -> None:
+def test_corrupted_order_field_keeps_fill_or_raises_error(field: str) -> None:
     expected = broker_at(post=[ANSWER])[0].submit([order()])
     seen = 0
     for value in ("removed", *VALUES):

@@ -157,7 +157,9 @@ def test_interval_ends_at_the_next_relevant_decision(
 @pytest.mark.slow
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), holding=st.sampled_from(["next", "session"]))
-def test_every_moment_comes_from_the_latest_forecast(market: Bars, seed: int, holding: Any) -> None:
+def test_belief_mean_and_deviation_come_from_latest_forecast(
+    market: Bars, seed: int, holding: Any
+) -> None:
     """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN
     before the hundredth bar.
     """
@@ -298,7 +300,7 @@ def test_instants_without_a_decision_have_no_belief(market: Bars) -> None:
     ("symbol", "now"),
     [(STOCK, "2024-03-05T17:30"), (STOCK, "2024-03-05T20:30"), (COIN, "2024-03-06T03:00")],
 )
-def test_outlook_at_a_decision_equals_its_belief(
+def test_single_symbol_belief_at_decision_equals_belief_table(
     market: Bars, symbol: str, now: str, holding: Any
 ) -> None:
     panel = market.slice_until(at(now))
@@ -318,7 +320,7 @@ def test_outlook_at_a_decision_equals_its_belief(
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 
 
-def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
+def test_belief_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     panel = market.slice_until(at("2024-03-05T17:30"))
     s = market.symbols.index(STOCK)
     whole = seen(panel, STOCK, "2024-03-05T17:30")
@@ -331,7 +333,7 @@ def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     assert (evening.is_overnight, evening.first_period_end) == (True, at("2024-03-06T15:30"))
 
 
-def test_an_outlook_names_what_is_missing(market: Bars) -> None:
+def test_missing_forecast_error_states_the_reason(market: Bars) -> None:
     panel = market.slice_until(at("2024-03-05T17:30"))
     with refused(NoForecast, "ZZZ"):
         seen(panel, "ZZZ", "2024-03-05T17:30")

@@ -69,7 +69,7 @@ def orders_of(changes: dict[str, Decimal]) -> list[Order]:
 
 
 @given(accounts())
-def test_cut_reaches_the_overnight_ceiling_without_excess(account: AccountSnapshot) -> None:
+def test_overnight_cut_sells_no_more_than_ceiling_requires(account: AccountSnapshot) -> None:
     orders = cuts(account)
     cut = {order.symbol: order.signed_qty for order in orders}
     assert all(order.reduces for order in orders)
@@ -103,7 +103,9 @@ def test_cut_reaches_the_overnight_ceiling_without_excess(account: AccountSnapsh
         (-4_000.0, 10, 4.0, 10),  # without equity all goes
     ],
 )
-def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> None:
+def test_overnight_cut_matches_hand_computed_quantities(
+    equity: float, held: int, leverage: float, sold: int
+) -> None:
     positions = {"NVDA": Decimal(held)}
     account = AccountSnapshot(
         equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, max_leverage=leverage
@@ -117,7 +119,7 @@ def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> 
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_open_reductions_keep_equity_and_flip_no_position(
+def test_applying_open_reductions_keeps_equity_and_position_sign(
     account: AccountSnapshot, changes: dict[str, Decimal]
 ) -> None:
     after = with_reductions(account, orders_of(changes))
@@ -136,14 +138,14 @@ def test_open_reductions_keep_equity_and_flip_no_position(
 
 
 @given(accounts(), shares)
-def test_orders_of_unheld_symbols_change_no_account(
+def test_open_orders_in_unheld_symbols_leave_account_unchanged(
     account: AccountSnapshot, change: Decimal
 ) -> None:
     assert with_reductions(account, orders_of({"TSLA": change})) == account
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_uncertain_sales_count_as_held_without_double_cut(
+def test_unknown_sales_count_as_held_without_overselling(
     account: AccountSnapshot, uncertain: dict[str, Decimal]
 ) -> None:
     sales = orders_of(uncertain)
@@ -222,7 +224,7 @@ def test_earlier_of_calendar_and_venue_close_applies(
         (("BTCUSD",), 60, None),
     ],
 )
-def test_books_with_stocks_are_checked_before_the_close(
+def test_overnight_check_is_due_before_close_for_stocks(
     symbols: tuple[str, ...], minutes: int, due: int | None
 ) -> None:
     settings: Any = SimpleNamespace(symbols=symbols)

@@ -67,7 +67,7 @@ def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
 
 
 @given(st.lists(st.sets(st.sampled_from([*range(len(BINDING_REASONS)), *GROUP_BITS])), max_size=4))
-def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
+def test_choices_round_trip_through_decision_columns(kinds: list[set[int]]) -> None:
     columns = columns_of([sum(1 << bit for bit in kind) for kind in kinds])
     rows = [columns.choice_at(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
     again = DecisionColumns.from_choices(rows, GROUPS)
@@ -118,7 +118,7 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
         (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )
-def test_shared_risk_explains_an_unheld_premium(earned: float, says: str) -> None:
+def test_no_order_reason_states_risk_shared_with_positions(earned: float, says: str) -> None:
     rests_on = Rationale(28.0, 0.12, 0.06, earned, 0.0, None, 0.1, 0.0, 0.0)
     unheld = Choice(
         "BTCUSD", 0.0, 0.02, 0.0, 0.0, 0.0, Decimal(0), 60_000.0, {}, 0.0028, rationale=rests_on

@@ -92,7 +92,7 @@ def desk_of(rejected: int, *, secured: bool = False) -> tuple[GuardedBroker, Gat
 @pytest.mark.parametrize(
     ("rejected", "read", "waited"), [(0, [False], []), (1, [False, True], [2])]
 )
-def test_rejected_reading_is_repeated_after_a_pause(
+def test_rejected_account_snapshot_is_read_again_after_pause(
     rejected: int, read: list[bool], waited: list[float]
 ) -> None:
     desk, gateway, live = desk_of(rejected)
@@ -100,7 +100,7 @@ def test_rejected_reading_is_repeated_after_a_pause(
     assert (gateway.read, live.waited.waited, gateway.accepted) == (read, waited, [HELD])
 
 
-def test_a_second_rejection_lets_only_reductions_out() -> None:
+def test_two_rejected_account_snapshots_allow_only_reductions() -> None:
     desk, gateway, _ = desk_of(2)
     with refused(AccountReadingRejected, "cash"):
         desk.submit([OPENING, REDUCTION], UNGUARDED)
@@ -110,7 +110,7 @@ def test_a_second_rejection_lets_only_reductions_out() -> None:
     assert gateway.accepted == [HELD]
 
 
-def test_orders_without_a_gate_meet_guards_without_snapshot() -> None:
+def test_orders_without_a_gate_use_the_default_guards() -> None:
     desk, gateway, _ = desk_of(0)
     desk.submit([OPENING])
     desk.submit([REDUCTION])
@@ -118,7 +118,7 @@ def test_orders_without_a_gate_meet_guards_without_snapshot() -> None:
     assert gateway.read == [False], "an account that was read a moment ago is not read again"
 
 
-def test_collateral_of_spreads_buys_nothing_else() -> None:
+def test_spread_collateral_reduces_the_account_for_orders() -> None:
     desk, gateway, _ = desk_of(0, secured=True)
     assert desk.account() == HELD.with_collateral(300.0) != HELD
     assert gateway.accepted == [HELD.with_collateral(300.0)]

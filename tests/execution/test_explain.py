@@ -140,7 +140,7 @@ def test_unanswerable_explain_query_gives_one_line_error(
     check_message(refusal_of("marketsimulator.explain", str(run), *words), *facts)
 
 
-def test_date_shows_each_decision_of_its_day(run: Path) -> None:
+def test_explain_by_date_shows_every_decision_that_day(run: Path) -> None:
     decisions, _, _ = frames(run)
     that_day = decisions["at"].dt.tz_convert("America/New_York").dt.date == date(2024, 2, 27)
     mine = decisions[that_day & (decisions["symbol"] == "SYA")]
@@ -173,7 +173,7 @@ def test_overnight_cut_without_a_weight_prints_no_nan(run: Path) -> None:
     assert not orders["reason"].str.contains("+nan", regex=False).any()
 
 
-def test_explanation_is_one_json_document(run: Path) -> None:
+def test_explain_json_output_is_one_document(run: Path) -> None:
     _, orders, fills = frames(run)
     order = orders[~orders.duplicated(["symbol", "at"], keep=False)].iloc[10]
     words = (str(run), "--order", order["client_order_id"], "--json")

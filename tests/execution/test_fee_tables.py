@@ -53,7 +53,7 @@ def test_sale_pays_the_regulatory_fees_of_its_day() -> None:
     ),
     st.integers(-100, 6_000),
 )
-def test_rate_in_force_is_the_latest_one_begun(
+def test_fee_rate_in_force_has_latest_past_date(
     rows: list[tuple[int, float, float]], day: int
 ) -> None:
     epoch = np.datetime64("2010-01-01")
@@ -65,7 +65,7 @@ def test_rate_in_force_is_the_latest_one_begun(
     )
 
 
-def test_each_class_pays_its_costs_decisions_their_sum() -> None:
+def test_trading_cost_per_asset_class_sums_all_components() -> None:
     """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of
     commission for both.
     """

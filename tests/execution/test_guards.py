@@ -328,7 +328,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 
 @every_part
 @pytest.mark.parametrize("kind", [each for each in HALT_RULES if each != "symbols"])
-def test_each_halt_blocks_what_it_forbids_until_cleared(kind: HaltKind, part: OrderRole) -> None:
+def test_each_halt_blocks_forbidden_orders_until_cleared(kind: HaltKind, part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbidden_scope == "everything" or part in OPENINGS
@@ -354,7 +354,9 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> No
 
 @every_part
 @pytest.mark.parametrize("at", [NOW, NIGHT])
-def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64) -> None:
+def test_stock_orders_are_refused_while_exchange_is_closed(
+    part: OrderRole, at: np.datetime64
+) -> None:
     """Only within the calendar's session; crypto and spreads that are closed do not wait."""
     desk = Desk(snapshot=seen())
     desk.guards.exchange_closed = True
@@ -494,7 +496,7 @@ LEAST = "above guards.max_position, 0.75"
         (replace(intent(), order=CONTRACTS), None, "does not trade event contracts", {}),
     ],
 )  # fmt: skip
-def test_order_passes_up_to_each_limit_inclusive(
+def test_guards_accept_order_at_limit_and_refuse_beyond(
     one: OrderIntent, snapshot: AccountSnapshot | None, why: str, bounds: dict[str, float]
 ) -> None:
     found = judged(one, snapshot, **bounds)
@@ -557,7 +559,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_resent_order_uses_headroom_once_denied_one_none() -> None:
+def test_resent_order_counts_once_toward_limits_denied_never() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
     assert said.count("") == 1, "of those that are judged by one snapshot"
@@ -639,7 +641,7 @@ class Silent:
         raise BrokerError("no answer")
 
 
-def test_unpriced_open_orders_use_own_or_last_price() -> None:
+def test_open_orders_are_priced_by_limit_or_trade() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
     limited = intent(symbol="AAA", limit_price=7).single_order

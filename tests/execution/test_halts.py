@@ -29,7 +29,7 @@ def halts_in(database: Database | None = None) -> HaltBook:
 
 
 @given(steps)
-def test_one_halt_per_kind_is_active_all_kept(path: list[tuple[str, HaltKind]]) -> None:
+def test_at_most_one_halt_per_kind_is_active(path: list[tuple[str, HaltKind]]) -> None:
     halts = halts_in()
     standing: list[HaltKind] = []
     raised = 0
@@ -86,7 +86,7 @@ def test_unknown_halt_kind_is_refused() -> None:
         halts.active()
 
 
-def test_halt_cause_lasts_until_acknowledged_and_used() -> None:
+def test_cleared_halt_cause_remains_until_acknowledgement_is_consumed() -> None:
     halts = halts_in()
 
     def seen() -> tuple[object, str]:

@@ -19,7 +19,7 @@ def hourly() -> LiveSettings:
 
 
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])
-def test_live_history_covers_everything_calibration_learns_from(
+def test_live_history_covers_forecast_context_and_calibration_window(
     hourly: LiveSettings, timeframe: str
 ) -> None:
     """Otherwise a live decision is another than that of a backtest over files that reach back."""

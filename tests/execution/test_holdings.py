@@ -138,7 +138,7 @@ def exact(number: Fraction) -> Decimal:
 
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
-def test_activity_order_and_repetition_do_not_change_expectation(
+def test_activity_sequence_and_duplicates_keep_expected_positions_unchanged(
     history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Trades by hand are listed among them, and are expected of nobody."""
@@ -169,7 +169,7 @@ happenings = st.tuples(
 
 
 @given(st.lists(happenings, min_size=1, max_size=8), st.data())
-def test_unlisted_changes_are_exactly_the_discrepancy(
+def test_position_discrepancy_equals_unlisted_and_manual_changes(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
     """What our orders answer and what is booked is known but for one thing; what is done by hand is
@@ -212,7 +212,7 @@ def test_open_orders_explain_at_most_their_remaining_quantity() -> None:
     assert not books.found(NVDA="11")
 
 
-def test_multi_leg_order_moves_each_leg() -> None:
+def test_multi_leg_fill_changes_expected_position_per_leg() -> None:
     books = Books.begun()
     legs = (OptionLeg(parse_occ_symbol(PUT), "sell"), OptionLeg(parse_occ_symbol(OTHER), "buy"))
     books.intents.record_submission(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
@@ -223,7 +223,7 @@ def test_multi_leg_order_moves_each_leg() -> None:
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
 
-def test_crypto_position_may_lack_its_fee_once() -> None:
+def test_crypto_position_may_be_short_by_one_fee() -> None:
     """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
@@ -270,7 +270,7 @@ def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
 
 
 @pytest.mark.parametrize("quantity", ["-1", "2"])
-def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> None:
+def test_expired_option_is_no_discrepancy_before_expiry_listed(quantity: str) -> None:
     books = Books.begun({"SPY": "300", PUT: quantity})
     close = np.datetime64("2024-03-08T21:00", "ns")
     assert list(books.found(close - 1, SPY="300")) == [PUT]
@@ -287,7 +287,7 @@ def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> N
 
 
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
-def test_bookings_explain_a_surplus_together_or_partly(surplus: Decimal) -> None:
+def test_late_bookings_jointly_or_partly_explain_position_surplus(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
     assert find_explaining_bookings(surplus, changes, PositionTolerance()) == ["a", "b"]
@@ -320,7 +320,7 @@ def test_bookings_explain_a_surplus_together_or_partly(surplus: Decimal) -> None
     ],
 )
 @pytest.mark.parametrize("compared", [False, True])
-def test_fill_is_expected_once_listed_or_answered_first(
+def test_fill_counts_once_from_activity_or_order_response(
     steps: tuple[str, ...], compared: bool
 ) -> None:
     """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
@@ -360,7 +360,7 @@ def test_the_opening_balance_is_never_counted_twice() -> None:
     assert not books.found(NVDA="15")
 
 
-def test_acknowledged_positions_are_expected_once() -> None:
+def test_acknowledged_discrepancy_changes_expected_positions_once() -> None:
     books = Books.begun({"NVDA": "10"})
     (event,) = EventLog(books.database).events()
     assert (event.kind, event.subject) == ("holdings begun", "1")

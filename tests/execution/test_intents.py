@@ -81,7 +81,7 @@ def test_sent_order_id_is_never_used_again() -> None:
     assert states == [(name, "denied", "halted") for name in ("d", "c")], "as they were planned"
 
 
-def test_an_intent_is_read_back_in_every_field() -> None:
+def test_order_intent_round_trips_every_field() -> None:
     database = Database()
     whole = replace(
         INTENT,
@@ -103,7 +103,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     ], "the columns that readers look at"
 
 
-def test_every_change_is_an_event_and_events_immutable() -> None:
+def test_every_order_change_appends_an_immutable_event() -> None:
     database = Database()
     events = EventLog(database, ApiKeys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
@@ -162,7 +162,7 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
         ),
     ],
 )
-def test_answer_fields_become_the_recorded_progress(
+def test_order_response_fields_map_to_recorded_progress(
     state: str, more: dict[str, str], progress: OrderProgress
 ) -> None:
     assert placed(taken("a", state, **more)).progress == progress

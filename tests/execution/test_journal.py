@@ -107,7 +107,7 @@ def content(path: Path) -> object:
             return None
 
 
-def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
+def test_corrupted_journal_bytes_are_detected_or_change_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         book = opened(database)
@@ -144,7 +144,7 @@ def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimality_gap", [0.0, 0.0125, np.nan])
-def test_record_keeps_the_optimality_gap(tmp_path: Path, optimality_gap: float) -> None:
+def test_journal_round_trips_the_optimality_gap(tmp_path: Path, optimality_gap: float) -> None:
     decision = decision_from_choices(
         SOON, NOW, 100_000.0, 2.0, (), optimality_gap=optimality_gap, group_limit_names=("banks",)
     )

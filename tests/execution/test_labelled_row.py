@@ -52,7 +52,7 @@ def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) ->
         (0.0, True, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
     ],
 )
-def test_exiting_symbols_are_closed_in_every_case(
+def test_exiting_symbols_are_closed_even_without_sizing(
     equity: float, sized: bool, target: list[float], lots: list[float]
 ) -> None:
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""

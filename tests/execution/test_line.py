@@ -120,7 +120,7 @@ LINE = ("account", "cycle", "expected_positions", "exposure", "guarded_broker", 
 
 
 @pytest.mark.parametrize("name", LINE)
-def test_no_function_from_reading_to_order_takes_callables(name: str) -> None:
+def test_functions_of_the_live_cycle_take_no_callables(name: str) -> None:
     tree = ast.parse((ROOT / "execution" / "live" / f"{name}.py").read_text())
     known = callable_names([*trees().values()])
     for node in ast.walk(tree):

@@ -45,7 +45,7 @@ def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
     return stop, next(lines) > moment
 
 
-def test_signal_may_arrive_at_any_line_of_wait() -> None:
+def test_stop_signal_handler_never_deadlocks_during_wait() -> None:
     """A handler runs in the thread that waits: a lock that it holds would never be free."""
     for moment in range(1000):
         stop, there = told_within_its_wait(moment)
@@ -257,7 +257,7 @@ def test_first_signal_stops_second_one_terminates(stop: StopSignal) -> None:
 
 
 @pytest.mark.parametrize("speed", [1.0, 60.0, 3600.0])
-def test_fast_clock_is_not_overslept(
+def test_loop_sleeps_shorter_under_a_fast_clock(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
     monkeypatch.setattr(stop, "wait", lambda seconds: clock.wait(seconds * speed))
@@ -267,7 +267,7 @@ def test_fast_clock_is_not_overslept(
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
 
 
-def test_jobs_due_at_once_take_turns(clock: Clock, stop: StopSignal) -> None:
+def test_jobs_due_at_the_same_time_alternate(clock: Clock, stop: StopSignal) -> None:
     """As on a practice server whose clock stands."""
     turns: list[str] = []
     jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]

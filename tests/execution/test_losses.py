@@ -176,7 +176,9 @@ WALKED = GuardSettings(
 @example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
-def test_last_mark_suffices_to_judge_losses(path: Steps, lost: Steps, after: Steps) -> None:
+def test_halts_from_last_mark_match_full_history_reference(
+    path: Steps, lost: Steps, after: Steps
+) -> None:
     """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
 
     Who clears it begins anew with what is there.
@@ -234,7 +236,7 @@ def test_a_loss_of_exactly_the_limit_halts() -> None:
     }
 
 
-def test_clock_going_back_ends_no_daily_loss() -> None:
+def test_backward_clock_step_does_not_clear_daily_loss() -> None:
     account = Account()
     account.marked(*marks_of(100, 85))
     before = NOON - 24 * HOUR
@@ -296,7 +298,7 @@ def test_acknowledged_loss_halts_again_after_a_quarter_more(
 
 
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
-def test_clearing_by_fast_clock_excuses_no_later_loss(kind: HaltKind) -> None:
+def test_halt_cleared_at_future_time_excuses_no_loss(kind: HaltKind) -> None:
     account = Account(replace(SETTINGS, daily_loss=0.3))
     account.worth(1000)
     account.worth(690)

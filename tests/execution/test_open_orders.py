@@ -73,7 +73,7 @@ def test_new_order_replaces_conflicting_open_orders(
         assert decision.orders_to_cancel == (), "the order of somebody else"
 
 
-def test_only_own_reductions_in_deciding_symbols_are_redecided(market: Bars) -> None:
+def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> None:
     bars = known(market, MIDDAY)
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
@@ -108,7 +108,7 @@ def test_fractional_order_is_replaced_by_opposites_or_reductions(
     assert orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
 
 
-def test_open_reduction_leaves_the_rest_of_the_ceiling(market: Bars) -> None:
+def test_open_reduction_does_not_free_leverage_before_filling(market: Bars) -> None:
     """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
     of four, and not less.
     """

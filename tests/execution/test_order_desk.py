@@ -89,7 +89,7 @@ def test_retry_after_of_a_busy_venue_is_respected(asked: str | None, waits: floa
 @pytest.mark.parametrize(
     ("busy", "posts", "waits"), [({}, 5, [1.0] * 5), ({"Retry_After": "45"}, 2, [45.0])]
 )
-def test_busy_venue_is_retried_only_so_long(
+def test_busy_venue_is_retried_for_a_limited_time(
     busy: dict[str, str], posts: int, waits: list[float]
 ) -> None:
     answer, venue, waited = posted(status(429, **busy))
@@ -224,7 +224,7 @@ def test_reposted_unknown_order_is_queried_then_sent_once(state: Any) -> None:
 @pytest.mark.parametrize(
     ("state", "goes"), [("planned", True), ("denied", True), ("rejected", False)]
 )
-def test_answered_order_is_final_where_ids_can_repeat(
+def test_rejected_order_is_not_resent_without_idempotent_ids(
     monkeypatch: pytest.MonkeyPatch, state: Any, goes: bool
 ) -> None:
     desk, *_ = outbox_at()
@@ -234,7 +234,7 @@ def test_answered_order_is_final_where_ids_can_repeat(
 
 
 @pytest.mark.parametrize("answer", [{"status": 7}, {"side": "cross"}, {"qty": "many"}])
-def test_meaningless_order_answer_makes_its_symbol_uncertain(
+def test_order_with_malformed_status_response_stays_unknown(
     answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     terms = {"symbol": "NVDA", "side": "sell", "qty": "10", "type": "market"}
@@ -244,7 +244,7 @@ def test_meaningless_order_answer_makes_its_symbol_uncertain(
     assert "o-1" in caplog.text
 
 
-def test_only_orders_unable_to_land_are_not_received(caplog: pytest.LogCaptureFixture) -> None:
+def test_unfound_order_becomes_not_received_after_one_day(caplog: pytest.LogCaptureFixture) -> None:
     book = book_of(sent())
     nearly, a_day = shown("2024-03-06T17:31:19Z"), shown("2024-03-06T17:31:20Z")
     for clock, get, found in (
@@ -317,7 +317,7 @@ def test_open_order_is_followed_to_its_final_state() -> None:
 
 
 @pytest.mark.parametrize("state", ORDER_STATES)
-def test_sent_order_without_an_answer_is_unknown(state: OrderState) -> None:
+def test_sent_order_without_a_response_is_unknown(state: OrderState) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
     assert desk.has_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
     assert desk.may_have_been_sent("o-1") is (state != "planned")
@@ -349,7 +349,7 @@ def test_different_order_under_a_used_id_is_refused(terms: dict[str, Any]) -> No
         desk.post(replace(ORDER, **terms))
 
 
-def test_answer_about_another_order_loses_no_accepted_one() -> None:
+def test_mismatched_order_response_is_queried_again_before_unknown() -> None:
     """Were it believed, what was taken would be followed by nobody."""
     about = {"state": "filled", "side": "buy", "symbol": "NVDA", "filled_qty": "10"}
     odd = taken(**about, qty="11")
@@ -362,7 +362,7 @@ def test_answer_about_another_order_loses_no_accepted_one() -> None:
     assert desk.has_unknown_outcome("o-1")
 
 
-def test_wrong_clock_answer_neither_ends_nor_resends_orders() -> None:
+def test_wrong_clock_response_neither_expires_nor_resends_orders() -> None:
     book = book_of(sent())
     clock = [shown("2024-03-09T17:30:20Z"), shown("2024-03-05T17:40:20Z")]
     desk, venue, _ = outbox_at(book, get=[status(404)], post=[taken()], clock=clock)
@@ -448,7 +448,9 @@ def test_fill_price_beyond_100_times_last_is_refused(
         ({"qty": "9"}, False),
     ],
 )
-def test_answer_with_other_terms_is_about_another_order(terms: dict[str, Any], same: bool) -> None:
+def test_order_response_with_different_terms_does_not_match(
+    terms: dict[str, Any], same: bool
+) -> None:
     def matches(order: Order | SpreadOrder, **words: Any) -> bool:
         return placed(taken(order.client_order_id, **words)).matches(OrderIntent(order, NOW))
 
@@ -459,14 +461,14 @@ def test_answer_with_other_terms_is_about_another_order(terms: dict[str, Any], s
         assert matches(replace(SPREAD, contracts=10), **terms) is same
 
 
-def test_order_replaced_by_a_person_is_still_ours() -> None:
+def test_manually_replaced_order_is_tracked_through_its_replacement() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
     new = taken("o-2", "filled", qty="4", side="buy")
     desk, *_ = outbox_at(post=[lost()], get=[old, new])
     assert desk.post(ORDER).replacement_chain == (placed(new, old), placed(old))
 
 
-def test_legs_are_read_where_an_answer_has_none() -> None:
+def test_missing_legs_are_fetched_by_a_second_query() -> None:
     desk, venue, _ = venue_at(get=[taken(legs=[{"n": 1}])])
     has_legs = placed(taken(legs=[{"n": 2}]))
     assert desk.with_legs(has_legs) is has_legs
@@ -487,7 +489,7 @@ def test_cancelled_order_is_followed_until_it_ends(said: Said) -> None:
 
 
 @pytest.mark.parametrize("passing", [status(502), status(429), lost()])
-def test_unheard_cancellation_is_repeated_and_logged(
+def test_unanswered_cancellation_is_retried_and_logged(
     passing: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     canceled = [taken(state="canceled")]
@@ -502,7 +504,7 @@ def test_unheard_cancellation_is_repeated_and_logged(
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
 
 
-def test_refused_cancellation_is_named_and_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_cancellation_raises_error_without_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     desk, venue, _ = outbox_at(delete=[status(403)])
     with refused(BrokerError, "o-1"):
         desk.cancel_and_wait(placed(taken()))
@@ -522,7 +524,7 @@ LEGS = [
 
 
 @pytest.mark.parametrize("stated", [{"filled_qty": "2"}, {"filled_qty": "1"}, {}])
-def test_legs_without_filled_quantities_conclude_nothing(stated: dict[str, Any]) -> None:
+def test_legs_without_filled_quantities_raise_an_error(stated: dict[str, Any]) -> None:
     """Nothing sold, where two were, is a short spread that nobody watches."""
     silent = [{k: v for k, v in leg.items() if k != "filled_qty"} for leg in LEGS]
     canceled = [{**leg, "status": "canceled"} for leg in silent]
@@ -538,7 +540,7 @@ def test_legs_without_filled_quantities_conclude_nothing(stated: dict[str, Any])
 
 
 @pytest.mark.parametrize("field", LEGS[0])
-def test_changed_leg_field_keeps_the_spread_or_refuses(field: str) -> None:
+def test_corrupted_leg_field_keeps_fill_or_raises_error(field: str) -> None:
     assert compute_spread_fill([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):

@@ -136,7 +136,7 @@ def test_orders_sharing_an_id_match_on_their_terms(
     assert not has_same_terms(one, order())
 
 
-def test_order_id_is_unique_to_its_intention() -> None:
+def test_order_id_differs_by_strategy_time_symbol_part() -> None:
     assert make_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
     others = {
         make_order_id("kelly_50", AT, "NVDA", 0, 1),
@@ -360,7 +360,9 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
 
 
 @given(st.floats(0.01, 0.5), st.floats(-0.4, 0.0))
-def test_debt_and_small_equity_are_secured_alike(collateral: float, unsettled: float) -> None:
+def test_collateral_reduces_free_share_also_below_one_dollar(
+    collateral: float, unsettled: float
+) -> None:
     """An account of 0.80 USD that owes what it bought today."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled_proceeds=unsettled)
     secured = account.with_collateral(collateral)
@@ -387,7 +389,7 @@ def test_short_and_unsettled_proceeds_buy_no_crypto(cash: int, short: int, unset
     assert account.unborrowed_cash == cash - short - max(unsettled, 0)
 
 
-def test_cash_reserved_by_crypto_bids_buys_no_other() -> None:
+def test_open_crypto_purchases_reduce_unborrowed_cash() -> None:
     sent = (
         order("buy", HALF, "a", symbol="BTCUSD", tif="gtc"),
         order("buy", 2, "b", symbol="ETHUSD", type="limit", limit_price=10.0, tif="gtc"),

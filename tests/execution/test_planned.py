@@ -54,7 +54,7 @@ def test_premium_alone_buys_and_without_it_nothing_trades(market: Bars) -> None:
     assert {o.side for o in coins.orders} == {"buy"}
 
 
-def test_only_just_closed_and_forecast_symbols_decide(market: Bars) -> None:
+def test_only_symbols_with_new_bar_and_forecast_decide(market: Bars) -> None:
     @dataclass(frozen=True)
     class Late(RandomWalk):
         """The last bar of SYA has no forecast yet."""
@@ -127,7 +127,7 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
-def test_later_blocks_hold_the_decaying_first_step(market: Bars, left: float) -> None:
+def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, left: float) -> None:
     """m1·(φ + φ² + …) over the bars of each later block; the second step on its own says
     nothing.
     """

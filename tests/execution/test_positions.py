@@ -91,7 +91,7 @@ def decimal_of(value: Fraction) -> Decimal:
 
 
 @given(QUARTERS, QUARTERS.filter(bool), PRICES)
-def test_only_shares_that_were_bought_have_a_cost(
+def test_cost_is_unknown_after_transfer_beyond_bought_shares(
     held: Fraction, moved: Fraction, price: Fraction
 ) -> None:
     found = ledger(
@@ -114,7 +114,7 @@ def test_trades_apply_in_the_order_of_time() -> None:
 
 
 @given(TRADES, PRICES)
-def test_profits_add_up_to_cash_and_value(
+def test_realised_plus_unrealised_profit_equals_cash_plus_value(
     trades: list[tuple[Fraction, Fraction]], last: Fraction
 ) -> None:
     made = [PositionChange(AT, "SYA", q, -q * price) for q, price in trades]
@@ -182,7 +182,7 @@ class Journal:
         return found
 
 
-def test_an_order_and_its_fills_count_once() -> None:
+def test_order_progress_and_listed_fills_count_once() -> None:
     journal = Journal()
     journal.filled("one", "10", "50.5")
     journal.positions.record_positions(account(SYA="10"))
@@ -196,7 +196,7 @@ def test_an_order_and_its_fills_count_once() -> None:
     assert journal.only().entry_price == Fraction("50.5000004")
 
 
-def test_a_sale_has_the_prices_of_its_fills() -> None:
+def test_realised_profit_uses_listed_fill_prices_when_complete() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     journal.filled("two", "-4", "60.33", AT + HOUR)
@@ -208,7 +208,7 @@ def test_a_sale_has_the_prices_of_its_fills() -> None:
     assert journal.only().realised_profit == Fraction("41.332")
 
 
-def test_a_split_keeps_the_cost_that_transfers_lack() -> None:
+def test_split_keeps_cost_basis_share_transfer_removes_it() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
@@ -221,7 +221,7 @@ def test_a_split_keeps_the_cost_that_transfers_lack() -> None:
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
-def test_an_opening_balance_has_its_price_then() -> None:
+def test_opening_balance_entry_is_price_at_journal_start() -> None:
     journal = Journal()
     journal.positions.record_opening([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
@@ -234,7 +234,7 @@ def test_an_opening_balance_has_its_price_then() -> None:
     assert journal.only() == PositionProfit("SYA", D(0), None, None, None, Fraction(40))
 
 
-def test_an_unexplained_quantity_has_no_entry() -> None:
+def test_unexplained_position_quantity_has_no_entry_price() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     journal.positions.record_positions(account(SYA="12"))
@@ -253,7 +253,7 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
         ("SYA", "100", "99.5", False),
     ],
 )
-def test_only_a_small_crypto_fee_explains_less(
+def test_missing_crypto_quantity_is_explained_only_by_fee(
     symbol: str, bought: str, held: str, explained: bool
 ) -> None:
     found = position_profit(

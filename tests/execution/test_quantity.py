@@ -157,7 +157,9 @@ def test_disallowed_symbol_is_not_sized(
         assert (answer.qty, why in answer.reason) == (0, True)
 
 
-def test_a_market_that_is_shut_trades_nothing(venue: Any, sized: Sized, tilted: None) -> None:
+def test_quantity_is_zero_while_the_market_is_closed(
+    venue: Any, sized: Sized, tilted: None
+) -> None:
     venue.now = "2024-03-05T22:00:00Z"
     shut = "the market is closed at 2024-03-05T22:00Z, so no quantity can be traded now"
     assert sized() == SizedQuantity("SYA", Decimal(0), shut)
@@ -183,7 +185,7 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
     assert "refused (403)" in sized(*RAW).reason
 
 
-def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> None:
+def test_unconfirmed_last_bar_is_stated_as_the_reason(venue: Any, sized: Sized) -> None:
     """The symbol has a bar of this hour: the answer names it as waiting, not as missing."""
     bars = venue.bars.slice_until(np.datetime64("2024-03-05T17:30", "ns"))
     values = bars.values.copy()

@@ -246,7 +246,7 @@ def compiled(case: Case) -> Array:
 @example(369)  # at the equity from which the broker lends
 @example(8697)  # what coins bring pays for others, in whole steps
 @given(st.integers(0, 10**9))
-def test_stepped_and_compiled_decisions_match_the_reference(seed: int) -> None:
+def test_live_and_compiled_decisions_match_reference_implementation(seed: int) -> None:
     case = drawn(seed)
     expected = reference.decided(case.believed, case.held, case.rules)
     decision, quantity = stepped(case)

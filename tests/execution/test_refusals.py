@@ -203,7 +203,7 @@ def test_order_value_limits_are_settings() -> None:
     st.integers(80, 120),
     st.integers(80, 120),
 )
-def test_accepted_order_crosses_neither_zero_nor_our_own(
+def test_accepted_order_neither_flips_position_nor_self_trades(
     sides: tuple[Any, Any], qty: int, held: int, price: int, own: int
 ) -> None:
     side, other = sides

@@ -70,11 +70,11 @@ class Told:
         ),
     ],
 )
-def test_a_cause_is_a_reason_without_its_numbers(one: str, other: str, same: bool) -> None:
+def test_refusal_cause_is_the_reason_without_numbers(one: str, other: str, same: bool) -> None:
     assert (generalise_reason(one, "SYA") == generalise_reason(other, "SYA")) is same
 
 
-def test_a_cut_or_escaped_answer_has_a_cause() -> None:
+def test_refusal_cause_is_read_from_truncated_json() -> None:
     whole = 'rejected (403): {"message":"a \\"b\\" \\u00e9", "code":1}'
     assert generalise_reason(whole, "SYA") == 'rejected (403): a "b" é'
     assert generalise_reason('rejected (403): {"message":"a b', "SYA") == "rejected (403): a b"
@@ -110,7 +110,7 @@ def test_accepted_purchases_do_not_end_refused_sales() -> None:
     assert told.kinds == [REDUCTION_REFUSED_ALERT, ALL_CLEAR]
 
 
-def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
+def test_other_symbols_do_not_clear_symbol_specific_refusal() -> None:
     told = Told()
     answer = "rejected (403): SYA cannot be traded"
     for _ in range(3):
@@ -121,7 +121,7 @@ def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
     assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
 
 
-def test_a_refusal_among_acceptances_alerts_once() -> None:
+def test_repeated_refusal_alerts_once_despite_accepted_orders() -> None:
     told = Told()
     for number in range(6):
         answer = FUNDS.format(number, 1000 * number)
@@ -129,7 +129,7 @@ def test_a_refusal_among_acceptances_alerts_once() -> None:
     assert told.kinds == [REFUSED_ALERT]
 
 
-def test_refused_stock_cause_outlasts_accepted_crypto() -> None:
+def test_accepted_crypto_order_does_not_clear_stock_refusal() -> None:
     told = Told()
     told.step((order(), LIQUIDATION))
     told.step(accepted=(order("BTCUSD"),))
@@ -169,7 +169,7 @@ def test_a_blocked_account_alerts_until_it_is_released() -> None:
     assert told.kinds == [REFUSED_ALERT, ALL_CLEAR, REFUSED_ALERT]
 
 
-def test_a_pause_is_one_notice_until_trading_resumes() -> None:
+def test_trading_pause_sends_one_notice_until_trading_resumes() -> None:
     told = Told()
     for _ in range(3):
         told.book.report_pause("trading is paused at the venue (exchange_is_paused)", NOW)
@@ -183,7 +183,7 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
     assert told.book.active() == []
 
 
-def test_another_refusal_ends_a_pause() -> None:
+def test_refusal_for_another_reason_ends_trading_pause() -> None:
     told = Told()
     told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
     told.book.clear_contradicted_causes()
@@ -200,7 +200,7 @@ def test_a_person_can_clear_refused_orders() -> None:
     assert told.kinds[2:] == [ALL_CLEAR, ALL_CLEAR]
 
 
-def test_contracts_and_stocks_are_different_places() -> None:
+def test_accepted_stock_order_does_not_clear_contract_refusal() -> None:
     told = Told()
     bought = EventContractOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
     told.step((bought, "rejected (400): insufficient balance"))

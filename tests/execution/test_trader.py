@@ -83,7 +83,7 @@ def gappy(bars: Bars, *symbols: str) -> Bars:
     return Bars(bars.instruments, bars.times, values, mask, "test")
 
 
-def test_symbol_without_bar_or_permission_is_fixed(market: Bars) -> None:
+def test_symbol_without_bar_or_permission_is_not_decided(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for shown in (gappy(panel, "SYA"), allowing(panel, "SYA", tradable=False)):
         decision = trader(SYA=50.0, SYB=50.0).decide(shown, account_of(shown))
@@ -106,7 +106,7 @@ def test_later_bars_change_no_decision(
         assert here.decide(a, account_of(a)) == there.decide(b, account_of(b))
 
 
-def test_prepared_trader_decides_as_with_bars_alone(market: Bars) -> None:
+def test_trader_with_precomputed_beliefs_decides_identically(market: Bars) -> None:
     """The backtest is the live system: tables over a history answer what the bars up to now
     would.
     """
@@ -146,7 +146,7 @@ def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
     name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
 )
-def test_orders_pass_the_venues_check_at_103_percent(
+def test_orders_pass_buying_power_check_at_103_percent(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
     """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""

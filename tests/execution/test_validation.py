@@ -115,7 +115,7 @@ def test_rejected_bar_stays_out_until_corrected_or_confirmed() -> None:
     assert validator.validate(bars, {})[0].mask.all(), "it was corrected"
 
 
-def test_next_bar_arbitrates_between_price_and_rejected_bar() -> None:
+def test_rejected_bar_contradicted_by_next_bar_stays_rejected() -> None:
     bars = market(2)
     true = last_prices(bars.slice_rows(0, COUNT - 3))["AAAUSD"]
     later = bars
@@ -140,7 +140,7 @@ def test_bar_confirmed_by_the_next_one_is_accepted() -> None:
     assert read.mask.all()
 
 
-def test_left_out_bars_are_no_shorter_history() -> None:
+def test_dropped_bars_count_toward_required_history_length() -> None:
     left_out = np.zeros((len(SYMBOLS), COUNT), dtype=bool)
     left_out[0, 3:9] = True
     bars = market(4).drop_bars(left_out)
@@ -199,7 +199,7 @@ def test_feed_is_queried_for_new_or_moved_marks() -> None:
 
 
 @pytest.mark.parametrize("feed", [Feed(), Feed(MAX_TRADE_AGE, AAA=100.0)], ids=["silent", "old"])
-def test_two_readings_must_agree_without_a_recent_trade(feed: Feed) -> None:
+def test_mark_without_recent_trade_needs_two_agreeing_responses(feed: Feed) -> None:
     validator = MarkValidator(feed)
     assert np.isnan(validator.find_rejected_marks(account(AAA=900.0), reread=False)["AAA"])
     assert validator.find_rejected_marks(account(AAA=100.0), reread=True) == {"AAA": 900.0}
@@ -207,7 +207,7 @@ def test_two_readings_must_agree_without_a_recent_trade(feed: Feed) -> None:
     assert validator.find_rejected_marks(account(AAA=101.0), reread=True) == {}
 
 
-def test_a_recent_trade_counts_more_than_two_readings() -> None:
+def test_mark_contradicting_recent_trade_is_rejected_when_repeated() -> None:
     validator = MarkValidator(Feed(MAX_TRADE_AGE - np.timedelta64(1, "s"), AAA=100.0))
     for reread in (False, True, True):
         assert validator.find_rejected_marks(account(AAA=900.0), reread=reread) == {"AAA": 100.0}

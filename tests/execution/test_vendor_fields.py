@@ -160,7 +160,7 @@ def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, 
     return {**ANSWERS, name: [*answer[:number], entry, *answer[number + 1 :]]}
 
 
-def test_changed_account_field_keeps_the_account_or_refuses() -> None:
+def test_corrupted_account_field_keeps_account_or_raises_error() -> None:
     """Never another equity, and never another error: what nobody sees would be traded on."""
     expected = read(ANSWERS)
     refused = 0
@@ -197,7 +197,7 @@ def test_every_parsed_account_field_is_tested() -> None:
 
 
 @pytest.mark.parametrize("field", ASSET)
-def test_changed_asset_field_never_allows_more(field: str) -> None:
+def test_corrupted_asset_field_never_grants_permissions(field: str) -> None:
     whole = _asset("NVDA", ASSET)
     for value in ("removed", *VALUES):
         answer = said(ASSET, field, value)
@@ -215,7 +215,7 @@ BAR = {"t": "2024-03-05T17:30:00Z", "o": 10.0, "h": 12, "l": 9.5, "c": 11.0, "v"
 
 
 @pytest.mark.parametrize("field", BAR)
-def test_changed_bar_field_keeps_the_bar_or_refuses(field: str) -> None:
+def test_corrupted_bar_field_keeps_bar_or_raises_error(field: str) -> None:
     starts, values = _arrays([BAR])
     refused = 0
     for value in ("removed", *VALUES):

@@ -14,7 +14,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 
 
 @pytest.mark.parametrize("ahead", ["2024-03-05T19:30:20Z", "2024-03-09T17:30:20Z"])
-def test_single_wrong_clock_answer_is_queried_again(ahead: str) -> None:
+def test_single_wrong_clock_response_is_queried_again(ahead: str) -> None:
     moved = np.datetime64(ahead[:-1], "ns")
     for words, seen in (
         ([CLOCK, shown(ahead), CLOCK], [NOW] * 3),
@@ -49,7 +49,7 @@ def test_stopped_or_slow_clock_is_trusted_five_minutes(
     assert rejected > 5
 
 
-def test_venue_clock_recovers_after_our_own_jumps() -> None:
+def test_venue_clock_is_trusted_again_after_local_jump() -> None:
     desk, venue, waited = venue_at()
     desk.now()
     waited.append(400.0)
@@ -71,7 +71,7 @@ def test_practice_server_clock_may_stand_still() -> None:
     assert desk.now() == NOW
 
 
-def test_two_nonsensical_clock_answers_are_refused() -> None:
+def test_two_invalid_clock_responses_raise_an_error() -> None:
     days = (5, 9, 7)
     desk, *_ = venue_at(clock=[shown(f"2024-03-0{day}T17:30:20Z") for day in days])
     desk.now()

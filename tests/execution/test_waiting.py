@@ -106,7 +106,7 @@ class Waits:
         self.left -= 1
 
 
-def test_loop_started_before_its_venue_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loop_reports_waiting_for_an_unreachable_venue(capsys: pytest.CaptureFixture[str]) -> None:
     venue: Any = Venue()
     venue.away = True
     stop: Any = Waits(5)

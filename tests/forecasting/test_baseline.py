@@ -14,7 +14,7 @@ from tests.support.messages import refused
 from trainingdata.bars import CLOSE, Bars
 
 
-def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
+def test_forecast_context_is_the_symbols_latest_real_bars(market: Bars) -> None:
     """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
     windows = Windows.from_bars(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
@@ -27,7 +27,7 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     assert len(rows) == len(own) - 99
 
 
-def test_random_walk_has_no_drift_and_root_spread(market: Bars) -> None:
+def test_random_walk_spread_grows_with_sqrt_of_time(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     np.testing.assert_allclose(
         table.all_quantiles[:, :, MEDIAN_INDEX],
@@ -45,7 +45,7 @@ def test_ewma_volatility_by_hand() -> None:
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
-def test_partial_quantile_reads_equal_the_whole_table(market: Bars) -> None:
+def test_reading_selected_quantiles_equals_slicing_the_full_table(market: Bars) -> None:
     """To the last bit: a decision reads what it needs."""
     table = RandomWalk().forecast(market, market.times[0])
     rows = np.array([3, 400, 401, 1000])
@@ -65,7 +65,7 @@ def test_long_history_forecasts_equal_those_of_single_windows(market: Bars) -> N
         np.testing.assert_allclose(table.all_quantiles, expected, rtol=1e-6)
 
 
-def test_oracle_knows_following_closes_and_none_beyond_last(market: Bars) -> None:
+def test_oracle_forecasts_actual_closes_and_nan_past_data(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")
     times, values = market.bars_of_symbol(s)
@@ -94,7 +94,7 @@ def test_table_returns_the_latest_forecast_of_each_symbol(market: Bars) -> None:
                 assert answer.price[s] == values[len(seen) - 1, CLOSE]
 
 
-def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
+def test_no_forecast_exists_before_the_first_full_window(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     assert np.isnat(latest(table, market.times[0] - np.timedelta64(1, "h")).issued_at).all()
     empty = RandomWalk().forecast(market.slice_rows(0, 50), market.times[0])
@@ -118,6 +118,6 @@ def test_later_bars_change_no_forecast(
 @pytest.mark.parametrize(
     "wrong", [{"context_length": 2}, {"decay": 1.0}, {"degrees_of_freedom": 2.0}]
 )
-def test_parameters_out_of_range_are_named(wrong: dict[str, float]) -> None:
+def test_out_of_range_random_walk_parameter_is_refused(wrong: dict[str, float]) -> None:
     with refused(InputError, *wrong):
         RandomWalk(**wrong)

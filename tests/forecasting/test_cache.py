@@ -94,7 +94,7 @@ def test_windows_by_month_are_complete_and_ordered(market: Bars) -> None:
     assert windows.select(np.empty(0, dtype=np.int64)).group_by_month() == []
 
 
-def test_forecasts_written_by_month_equal_the_whole_table(
+def test_forecasts_written_monthly_equal_those_written_at_once(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
@@ -114,7 +114,7 @@ def test_forecasts_written_by_month_equal_the_whole_table(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_new_hour_adds_one_small_portion(
+def test_new_hourly_bar_adds_one_small_cache_portion(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-100]
@@ -130,7 +130,7 @@ def test_a_new_hour_adds_one_small_portion(
     assert sum(map(len, content(tmp_path)[new.pop()])) < 40_000
 
 
-def test_every_forecast_setting_changes_the_cache_address(tmp_path: Path) -> None:
+def test_every_forecast_setting_selects_a_separate_cache_partition(tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(BUNDLED_CHECKPOINT, other)
     text = (other / "config.json").read_text()
@@ -188,7 +188,7 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
     return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
 
 
-def test_portion_results_do_not_depend_on_earlier_portions(
+def test_forecasts_do_not_depend_on_previously_computed_portions(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
@@ -421,7 +421,7 @@ def test_cached_forecasts_are_read_without_torch(tmp_path: Path) -> None:
     assert said == ["True", "False"]
 
 
-def test_bf16_cache_address_includes_computation_fp32_does_not(
+def test_bf16_cache_partition_depends_on_batch_and_compilation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
@@ -441,7 +441,7 @@ def test_bf16_cache_address_includes_computation_fp32_does_not(
 
 
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 4))
-def test_cached_forecast_matches_both_key_and_instant(seed: int, count: int) -> None:
+def test_cache_lookup_requires_matching_key_and_instant(seed: int, count: int) -> None:
     """In portions of different lengths, found where it lies; one that shares its key or its
     instant with another is not found.
     """

@@ -113,7 +113,7 @@ def slope_of(base: Changed | Oracle, bars: Bars) -> np.ndarray:
     ],
     ids=["an oracle", "noise", "an edge", "the wrong way round"],
 )
-def test_median_is_trusted_as_far_as_realised(
+def test_median_shrinkage_matches_the_forecasters_realised_skill(
     base: Changed | Oracle, least: float, most: float, year: Bars
 ) -> None:
     found = slope_of(base, year)
@@ -128,7 +128,7 @@ def test_median_is_trusted_as_far_as_realised(
     n=st.integers(1, 400),
     overlap=st.integers(1, 24),
 )
-def test_shrinkage_is_a_fraction_falling_with_confidence(
+def test_shrinkage_fraction_decreases_as_required_confidence_increases(
     seed: int, share: float, n: int, overlap: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -188,7 +188,7 @@ def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
     assert 0.3 < sigma / recent < 3
 
 
-def test_calibrated_intervals_cover_as_stated(year: Bars) -> None:
+def test_calibrated_intervals_have_their_nominal_coverage(year: Bars) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(RandomWalk()).forecast(year, year.times[-1600])
     frame = score_forecasts(year, table, np.arange(len(table.windows)), (1, 6))
@@ -248,7 +248,7 @@ def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
-def test_intraday_pattern_is_found_and_noise_is_not() -> None:
+def test_intraday_variance_pattern_is_recovered_noise_stays_flat() -> None:
     rng = np.random.default_rng(3)
     slots = np.tile(np.arange(7, dtype=np.int8), 140)
     column = np.arange(len(slots))
@@ -325,7 +325,7 @@ def test_dispersion_regression_recovers_known_coefficients() -> None:
     assert (np.diff(spread.standardised_quantiles, axis=1) > 0).all()
 
 
-def test_dispersion_corrections_match_evidence_and_vanish_without() -> None:
+def test_dispersion_corrections_detect_wider_hours_and_symbols_only() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
@@ -374,7 +374,7 @@ def test_dispersion_without_data_is_the_prior() -> None:
     )
 
 
-def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
+def test_single_instant_forecast_equals_full_history_forecast(market: Bars) -> None:
     """Live asks for one instant, a backtest for all of them; and who asks every hour has a fit
     learned once a week, and anew where weights are written over.
     """
@@ -396,7 +396,7 @@ def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
-def test_thinned_fit_is_capped_and_keeps_symbol_order(counts: list[int], most: int) -> None:
+def test_fit_sample_is_evenly_thinned_to_the_maximum(counts: list[int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fits, "MAX_FIT_FORECASTS", most)
         kept = thinned([0] * len(counts), counts)
@@ -411,7 +411,7 @@ def test_thinned_fit_is_capped_and_keeps_symbol_order(counts: list[int], most: i
     assert all(own[-1] >= count - stride for own, count in ends if len(own)), "from the end"
 
 
-def test_shrinkage_of_a_step_accounts_for_overlap(
+def test_shrinkage_by_step_accounts_for_overlapping_horizons(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlaps: list[int] = []
@@ -446,7 +446,7 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     return Changed(change=hummed)
 
 
-def test_first_steps_are_scaled_and_pattern_follows_bars(market: Bars) -> None:
+def test_first_step_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.all_quantiles[:, 0, MEDIAN_INDEX] / raw.price.astype(np.float32))
@@ -471,7 +471,9 @@ def test_first_steps_are_scaled_and_pattern_follows_bars(market: Bars) -> None:
 
 
 @pytest.mark.parametrize("left", [0.0, 0.9])
-def test_persistence_is_measured_on_the_median_itself(year: Bars, left: float) -> None:
+def test_persistence_is_estimated_from_forecast_medians_not_returns(
+    year: Bars, left: float
+) -> None:
     """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever
     the median is worth.
     """
@@ -515,7 +517,7 @@ def sourced(source: str = "weights", **walk: Any) -> Changed:
     return Changed(**walk, change=lambda table: replace(table, source_digest=source))
 
 
-def test_fit_is_learned_once_and_again_if_damaged(
+def test_calibration_fit_is_cached_and_relearned_if_damaged(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[np.datetime64] = []
@@ -594,7 +596,7 @@ def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -
     np.testing.assert_array_equal(latest(alone, now).values, latest(fresh, now).values)
 
 
-def test_fit_uses_all_bars_that_long_contexts_see(year: Bars, tmp_path: Path) -> None:
+def test_cached_fit_is_relearned_when_distant_bars_change(year: Bars, tmp_path: Path) -> None:
     coins = np.flatnonzero(year.crypto)
     values = year.values.copy()
     own = np.flatnonzero(year.mask[coins[0]])
@@ -612,7 +614,7 @@ def test_fit_uses_all_bars_that_long_contexts_see(year: Bars, tmp_path: Path) ->
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
-def test_fit_address_depends_on_bars_known_when_learned(
+def test_fit_cache_key_depends_only_on_known_bars(
     market: Bars, number: int, field: int, symbol: int
 ) -> None:
     times = market.bars_of_symbol(0)[0]
@@ -633,7 +635,7 @@ def test_fit_address_depends_on_bars_known_when_learned(
     )
 
 
-def test_stored_log_moments_equal_those_of_quantiles(market: Bars) -> None:
+def test_calibration_from_stored_log_moments_equals_full_quantiles(market: Bars) -> None:
     walk = RandomWalk().forecast(market, market.times[-200])
     median, log_variance = log_moments(walk.all_quantiles, walk.price)
 
@@ -654,7 +656,7 @@ def test_stored_log_moments_equal_those_of_quantiles(market: Bars) -> None:
     np.testing.assert_array_equal(ours.all_quantiles, theirs.all_quantiles)
 
 
-def test_fit_names_the_forecast_it_misses(market: Bars) -> None:
+def test_missing_forecast_in_calibration_history_is_refused(market: Bars) -> None:
     def holed(table: ForecastTable) -> ForecastTable:
         kept = np.delete(np.arange(len(table.windows)), 40)
         return ForecastTable.from_quantiles(

@@ -29,7 +29,7 @@ def shipped() -> Chronos2Forecaster:
     return Chronos2Forecaster()
 
 
-def test_the_batched_path_answers_as_the_librarys_pipeline(market: Bars) -> None:
+def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> None:
     """Of other weights `test_network` asks it."""
     table = Chronos2Forecaster(batch_size=32).forecast(market, market.times[-60])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
@@ -42,9 +42,7 @@ def test_the_batched_path_answers_as_the_librarys_pipeline(market: Bars) -> None
     assert difference.max() < 1e-4
 
 
-def test_a_history_takes_one_pass_of_full_batches(
-    market: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_history_is_forecast_in_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
     real = engines.load_engine
@@ -91,7 +89,7 @@ def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
     )
 
 
-def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(
+def test_predict_ohlc_quantiles_are_monotone_and_ohlc_consistent(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     forecast = shipped.predict_ohlc(
@@ -130,7 +128,9 @@ def test_first_step_is_independent_of_horizon(shipped: Chronos2Forecaster, marke
     assert one.equals(many)
 
 
-def test_predict_ohlc_names_what_it_cannot_use(shipped: Chronos2Forecaster, market: Bars) -> None:
+def test_predict_ohlc_refuses_invalid_input_naming_the_field(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
     frame = ohlc(market, "SYA").tail(110).reset_index(drop=True)
     wrong = frame.copy()
     wrong.loc[12, ["open", "high", "low", "close"]] = 9.0, 8.0, 7.0, 8.0
@@ -151,7 +151,7 @@ def test_predict_ohlc_names_what_it_cannot_use(shipped: Chronos2Forecaster, mark
 
 
 @pytest.mark.parametrize("place", ["index", "column", "text"])
-def test_predict_ohlc_refuses_the_newest_row_first(
+def test_predict_ohlc_refuses_rows_in_descending_time_order(
     shipped: Chronos2Forecaster, market: Bars, place: str
 ) -> None:
     frame = ohlc(market, "SYA").tail(100).reset_index(drop=True)
@@ -186,7 +186,7 @@ def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
         ({"batch_size": 0}, ("batch_size",)),
     ],
 )
-def test_invalid_forecaster_setting_is_named(
+def test_invalid_forecaster_setting_is_named_in_the_error(
     arguments: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     if arguments.get("device", "").startswith("cuda") and torch.cuda.is_available():
@@ -210,7 +210,7 @@ def test_invalid_checkpoint_is_named_and_pickles_are_refused(tmp_path: Path, mar
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
-def test_checkpoint_with_fewer_steps_a_pass_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_with_too_short_output_horizon_is_refused(tmp_path: Path) -> None:
     model = small_model()
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
@@ -219,7 +219,7 @@ def test_checkpoint_with_fewer_steps_a_pass_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_compiled_network_answers_as_the_eager_one(
+def test_compiled_network_matches_the_eager_network(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     since = market.times[-100]
@@ -229,7 +229,7 @@ def test_the_compiled_network_answers_as_the_eager_one(
     assert (np.abs(compiled.all_quantiles - eager.all_quantiles).max(axis=-1) / spread).max() < 1e-3
 
 
-def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
+def test_bundled_checkpoint_documents_its_training_data_and_seed() -> None:
     card = json.loads((BUNDLED_CHECKPOINT / "training.json").read_text())
     assert "synthetic" in card["data"]
     assert card["seed"] == 0
@@ -238,7 +238,7 @@ def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
     assert not list(BUNDLED_CHECKPOINT.glob("*.bin"))
 
 
-def test_synthetic_prior_is_repeatable_finite_and_anchored() -> None:
+def test_synthetic_training_paths_are_reproducible_and_finite() -> None:
     a, b = (sample_paths(np.random.default_rng(4), 32, 100, 24, 4) for _ in range(2))
     np.testing.assert_array_equal(a.futures, b.futures)
     assert np.isfinite(a.context).all()

@@ -164,7 +164,7 @@ def test_auto_falls_back_to_eager_with_one_warning(
     assert engine.computation_description == "cpu, eager, 4 windows a pass"
 
 
-def test_required_compilation_fails_in_one_line(
+def test_failed_required_compilation_gives_one_line_error(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))
@@ -215,13 +215,13 @@ def passed(network: CudaGraphNetwork, size: int, length: int = 3) -> float:
     return float(network(torch.ones(size, length), group=1)[0, 0])
 
 
-def test_small_passes_are_replayed_large_ones_never(graphed: CudaGraphNetwork) -> None:
+def test_only_small_batches_are_replayed_from_cuda_graphs(graphed: CudaGraphNetwork) -> None:
     assert [passed(graphed, 64) for _ in range(3)] == [1, -1, -1]
     assert [passed(graphed, compilation.MAX_CUDA_GRAPH_WINDOWS + 1) for _ in range(3)] == [1, 1, 1]
     assert Replayed.made == [(64, 3)]
 
 
-def test_failed_graph_capture_warns_once_and_loses_nothing(
+def test_failed_cuda_graph_capture_warns_once_and_continues(
     graphed: CudaGraphNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [passed(graphed, 7) for _ in range(4)] == [1] * 4
@@ -272,7 +272,7 @@ def test_out_of_memory_halves_the_batch_for_good(
 
 
 @pytest.mark.slow
-def test_bf16_forecasts_are_stored_under_their_actual_computation(
+def test_bf16_cache_key_states_the_actual_batch_size(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of
@@ -340,7 +340,7 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
 
 
 @pytest.mark.parametrize("compile", [False, "auto"])
-def test_planned_computation_is_the_one_used(compile: Any) -> None:
+def test_planned_computation_text_matches_the_loaded_engine(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
     assert engines.load_engine(
@@ -363,7 +363,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
     assert planned(device="cpu") == "cpu, eager, 64 windows a pass"
 
 
-def test_cached_engine_matches_every_requested_option() -> None:
+def test_engine_is_reused_only_for_equivalent_options() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     eager = Profile(device="cpu", compile=False)

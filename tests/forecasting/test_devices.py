@@ -60,7 +60,7 @@ def nothing_remembered() -> Iterator[None]:
 # ----- which device -----
 
 
-def test_a_gpu_is_named_by_its_number(two_gpus: None) -> None:
+def test_gpu_is_selected_by_device_number(two_gpus: None) -> None:
     for word, place in {
         "auto": "cuda",
         "cuda": "cuda",
@@ -79,7 +79,7 @@ OLD_DRIVER = (
 )
 
 
-def test_an_old_driver_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outdated_cuda_driver_error_states_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise RuntimeError(OLD_DRIVER)
 
@@ -101,7 +101,7 @@ def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
         forecaster.forecast(market, market.times[-2])
 
 
-def test_tf32_has_its_own_cache_address(two_gpus: None) -> None:
+def test_tf32_forecasts_use_a_separate_cache_partition(two_gpus: None) -> None:
     said = {
         dtype: Chronos2Forecaster().build_specification(Profile(dtype=dtype))
         for dtype in ("fp32", "tf32", "bf16")
@@ -116,7 +116,7 @@ def test_tf32_has_its_own_cache_address(two_gpus: None) -> None:
 
 
 @given(window=st.integers(1, 2**32), free=st.integers(0, 2**40), more=st.integers(0, 2**38))
-def test_batch_size_is_a_power_growing_with_memory(window: int, free: int, more: int) -> None:
+def test_batch_size_is_power_of_two_fitting_memory(window: int, free: int, more: int) -> None:
     size = fitting_batch_size(window, free)
     assert MIN_CUDA_BATCH_SIZE <= size <= MAX_CUDA_BATCH_SIZE
     assert size & (size - 1) == 0
@@ -153,7 +153,7 @@ def test_batch_size_by_hand(tmp_path: Path) -> None:
     assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
 
 
-def test_configured_batch_size_wins_memory_is_read_once(
+def test_configured_batch_size_overrides_memory_based_default(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
@@ -180,7 +180,7 @@ def test_configured_batch_size_wins_memory_is_read_once(
         ({}, ""),
     ],
 )
-def test_the_processor_chooses_how_bf16_is_multiplied(
+def test_bf16_multiplication_unit_follows_cpu_capabilities(
     capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp32, the default, does not depend on the processor."""
@@ -259,12 +259,12 @@ def test_few_windows_use_a_small_batch() -> None:
 @pytest.mark.parametrize(
     "how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"execution_mode": "compiled"}]
 )
-def test_size_dependent_computation_uses_one_batch_size(how: dict[str, Any]) -> None:
+def test_reduced_precision_and_compilation_use_one_batch_size(how: dict[str, Any]) -> None:
     """Short numbers, whose address names it, and graphs, which hold for it."""
     assert sizes_of(3, 4096, **how) == [4096]
 
 
-def test_small_passes_change_a_forecast_by_rounding() -> None:
+def test_batch_size_changes_forecasts_only_by_rounding() -> None:
     network: Any = engines.load_engine(
         find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu"), 64
     ).network
@@ -293,7 +293,7 @@ def test_small_fp32_jobs_skip_optional_compilation() -> None:
 # ----- one stream of passes -----
 
 
-def test_portions_are_one_stream_of_passes() -> None:
+def test_successive_portions_share_forecast_batches() -> None:
     """Four portions of 5, 0, 9 and 2 windows are two passes of eight, and when a portion is given
     the pass behind its last one is under way.
     """
@@ -345,7 +345,7 @@ def test_out_of_memory_error_states_the_batch_size() -> None:
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
+def test_non_finite_network_output_is_refused(number: float) -> None:
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
         answer = last_prices(context)
         answer[2, 3, -1] = number
@@ -373,7 +373,9 @@ def threads(count: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("given", "workers", "each"), [(3, 3, 1), (7, 6, 1), (13, 6, 2)])
-def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, each: int) -> None:
+def test_worker_threads_compute_whole_batches_in_parallel(
+    given: int, workers: int, each: int
+) -> None:
     """Each of six passes waits until every worker has one."""
     together = threading.Barrier(workers, timeout=60)
     seen = set()
@@ -393,7 +395,7 @@ def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, eac
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
 
 
-def test_no_pass_runs_between_portions_on_a_cpu() -> None:
+def test_cpu_computes_nothing_while_caller_handles_a_portion() -> None:
     """The caller may change settings of torch between portions without affecting a pass."""
     begun: list[int] = []
 

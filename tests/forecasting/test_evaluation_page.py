@@ -31,7 +31,7 @@ def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
-def test_good_verdict_needs_every_other_to_lose_more(signs: list[float]) -> None:
+def test_good_verdict_requires_beating_every_baseline(signs: list[float]) -> None:
     found = judge_scores(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
     assert (found.level == "good") == (min(signs) > 0)
     assert (found.level == "bad") == (min(signs) < 0)
@@ -39,7 +39,7 @@ def test_good_verdict_needs_every_other_to_lose_more(signs: list[float]) -> None
         assert (word in found.claim) == (sign in signs)
 
 
-def test_below_four_weeks_nothing_is_claimed() -> None:
+def test_fewer_than_four_weeks_give_no_comparison() -> None:
     told = figures(("ewma", 0.0), ("garch", 1.0))
     told["groups"]["stock"]["all"]["skill"]["ewma"]["reach"] = None
     assert judge_scores(told).claim == (
@@ -81,7 +81,9 @@ def test_evaluation_dates_are_new_york_and_inclusive() -> None:
         ({"forecaster": "oracle (reads the future; not a result)"}, "reads the future"),
     ],
 )
-def test_inadmissible_evaluation_is_called_no_result(changes: dict[str, str], says: str) -> None:
+def test_inadmissible_evaluation_is_reported_as_no_result(
+    changes: dict[str, str], says: str
+) -> None:
     told = figures(("ewma", 1.0), **changes)
     found = judge_scores(told)
     assert found.level == "bad"
@@ -89,7 +91,7 @@ def test_inadmissible_evaluation_is_called_no_result(changes: dict[str, str], sa
     assert says in found.claim
 
 
-def test_gains_are_drawn_by_step() -> None:
+def test_gain_chart_plots_skill_by_forecast_step() -> None:
     def score(mean: float) -> dict[str, Any]:
         return {"skill": {"ewma": {"mean": mean, "reach": None, "beyond": 0.0}}}
 

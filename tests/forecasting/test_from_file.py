@@ -71,7 +71,7 @@ def test_output_without_parquet_suffix_is_refused_at_once() -> None:
         BatchSettings(output="f.csv")
 
 
-def test_step_is_due_at_its_scored_bar(tmp_path: Path) -> None:
+def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
     """Without the last bar of a day, which the calendar has."""
     bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
@@ -115,7 +115,7 @@ def batch_of(bars: Bars, *without: str) -> Batch:
     return Batch(bars, table.name, since, bars.last_instant, table.windows, [table])
 
 
-def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
+def test_batch_reports_symbols_without_forecast_values(bars: Bars, tmp_path: Path) -> None:
     batch = batch_of(bars, "SYXUSD")
     counts = write_batch(batch, tmp_path / "f.parquet")
     rows = pd.read_parquet(tmp_path / "f.parquet")
@@ -126,7 +126,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     assert "SYA" not in said
 
 
-def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
+def test_missing_forecast_reason_states_constant_close(bars: Bars) -> None:
     values = bars.values.copy()
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")
@@ -155,7 +155,7 @@ def test_only_batch_files_are_overwritten(rows: pd.DataFrame, tmp_path: Path) ->
     assert not any(is_batch_file(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
 
 
-def test_file_names_its_maker_and_oracles_stay_marked(tmp_path: Path) -> None:
+def test_forecast_file_keeps_forecaster_name_and_oracle_mark(tmp_path: Path) -> None:
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)
@@ -169,7 +169,7 @@ def test_file_names_its_maker_and_oracles_stay_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rows_of_other_symbols_and_times_are_passed(
+def test_forecast_file_rows_outside_the_run_are_ignored(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
     other = rows.head(5).assign(symbol="NA")
@@ -191,7 +191,7 @@ def test_invalid_forecast_file_format_gives_one_line_error(
         FileForecaster(path).forecast(bars, bars.times[0])
 
 
-def test_forecasts_from_a_file_are_traded_via_settings(
+def test_file_forecaster_is_built_from_settings(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
     path = written(rows, tmp_path / "f.parquet")
@@ -240,7 +240,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: r.assign(symbol="NVDA"), ("SYA", "SYXUSD")),
     ],
 )
-def test_invalid_forecast_file_is_one_line_naming_it(
+def test_forecast_file_error_is_one_line_naming_file(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path, change: object, facts: tuple[str, ...]
 ) -> None:
     path = written(change(rows), tmp_path / "f.parquet")  # type: ignore[operator]

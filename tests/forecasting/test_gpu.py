@@ -83,7 +83,7 @@ def beside_the_cpu(
 
 
 @pytest.mark.parametrize(("dtype", "length"), [*((each, 100) for each in DTYPES), ("fp32", 150)])
-def test_the_network_answers_as_the_cpu_in_fp32(
+def test_gpu_forecasts_match_cpu_fp32_within_bounds(
     dtype: Dtype, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     apart = beside_the_cpu(walks(5, 200, length), caplog, dtype=dtype)
@@ -94,7 +94,7 @@ def test_the_network_answers_as_the_cpu_in_fp32(
 
 
 @pytest.mark.parametrize("group", [2, 8])
-def test_groups_answer_as_on_a_cpu(group: int) -> None:
+def test_gpu_group_attention_matches_the_cpu(group: int) -> None:
     """A group of two attends token by token: 4,096 windows are 2,048 × 16 tokens × 4 heads."""
     windows = walks(2, 2048 if CUDA else 64)
     rows = [np.arange(len(windows))]
@@ -108,7 +108,7 @@ def test_groups_answer_as_on_a_cpu(group: int) -> None:
     assert differences(*answers, windows).max() < 1e-2
 
 
-def test_many_windows_come_back_in_their_order() -> None:
+def test_gpu_results_keep_window_order_across_batches() -> None:
     """Two pinned buffers take turns while the next pass is computed: nothing may be read before
     it has arrived; portions share passes.
     """
@@ -141,7 +141,7 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
 
 
 @needs_cuda
-def test_few_windows_share_a_graph_with_equal_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_cuda_graph_replay_matches_cpu_forecasts(caplog: pytest.LogCaptureFixture) -> None:
     """Other contexts of the same shape: what is replayed reads what it is given now."""
     profile = Profile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, 2 * MAX_CUDA_GRAPH_WINDOWS)
@@ -159,7 +159,7 @@ def test_few_windows_share_a_graph_with_equal_answers(caplog: pytest.LogCaptureF
 
 
 @needs_cuda
-def test_memory_that_really_runs_out_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+def test_real_gpu_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     """A process that may have a quarter of a gibibyte more than it has, and wants 262,144
     windows a pass.
     """
@@ -182,7 +182,7 @@ def test_memory_that_really_runs_out_halves_the_batch(caplog: pytest.LogCaptureF
 @needs_cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("tokens", "asked", "width"), [(10, 10, 64), (10, 2, 64), (17, 3, 32)])
-def test_one_program_attends_as_the_library_does(
+def test_fused_attention_kernel_matches_reference_attention(
     dtype: torch.dtype, tokens: int, asked: int, width: int
 ) -> None:
     """Beside the library's kernel in float64, of the same numbers."""
@@ -214,7 +214,7 @@ def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
 
 
 @needs_cuda
-def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> None:
+def test_memory_based_batch_size_fits_gpu_memory(caplog: pytest.LogCaptureFixture) -> None:
     for length in (100, 512):
         profile = Profile(context_length=length, device="cuda", compile=False)
         forecaster = Chronos2Forecaster(profile)
@@ -234,7 +234,7 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
 
 
 @needs_cuda
-def test_every_gpu_answers_as_the_first() -> None:
+def test_every_gpu_matches_the_first_gpus_forecasts() -> None:
     windows = walks(5, 60)
     answers = []
     for number in range(torch.cuda.device_count()):
@@ -246,7 +246,7 @@ def test_every_gpu_answers_as_the_first() -> None:
 
 
 @needs_cuda
-def test_copies_run_beside_the_passes() -> None:
+def test_result_copies_overlap_with_gpu_computation() -> None:
     """A pass that takes long: the answer before it arrives while it is computed."""
     device = torch.device("cuda")
     back = ResultTransfer(device, (1024, 1024))

@@ -54,14 +54,14 @@ def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
     return read(forecast(drift, 0.01), np.array([begin]), np.array([finish]), "normal")
 
 
-def test_the_three_rules_on_a_normal() -> None:
+def test_volatility_rules_give_known_values_on_normal_quantiles() -> None:
     q = 100 * (1 + 0.01 * norm.ppf(LEVELS))
     assert volatility(q, 100.0, "original") == pytest.approx(0.01 * 1.2816, rel=1e-3)
     assert volatility(q, 100.0, "normal") == pytest.approx(0.01, rel=1e-3)
     assert volatility(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.025)
 
 
-def test_only_the_whole_quantile_function_sees_heavy_tails() -> None:
+def test_quantile_volatility_rule_includes_heavy_tails() -> None:
     q = 100 * (1 + 0.01 * student.ppf(LEVELS, 5) * np.sqrt(3 / 5))
     assert volatility(q, 100.0, "normal") == pytest.approx(0.0089, rel=0.01)
     assert volatility(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.02)
@@ -78,7 +78,7 @@ def test_volatility_scales_with_spread_not_price(price: float, spread: float, ru
 
 
 @given(begin=st.floats(0, 60), length=st.floats(0.01, 40), step=st.sampled_from([0.0, 2e-4, -3e-4]))
-def test_return_and_variance_run_linearly_through_the_steps(
+def test_mean_and_variance_interpolate_linearly_between_steps(
     begin: float, length: float, step: float
 ) -> None:
     """A forecast whose median and variance grow by the same at every step: what lies between
@@ -94,7 +94,7 @@ def test_return_and_variance_run_linearly_through_the_steps(
     )
 
 
-def test_between_two_steps_both_count_by_their_distance() -> None:
+def test_mean_between_steps_weights_neighbours_by_distance() -> None:
     """A forecast that jumps at its third step."""
     values = forecast(0.0, 0.01).values.copy()
     values[:, 2:] *= np.float32(1.08)
@@ -105,7 +105,7 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
         )
 
 
-def test_unknown_last_step_keeps_earlier_steps_known() -> None:
+def test_missing_later_steps_keep_earlier_variances_known() -> None:
     """An oracle's, near the end of its bars."""
     values = forecast(1e-4, 0.01).values.copy()
     values[:, 10:] = np.nan
@@ -118,7 +118,7 @@ def test_unknown_last_step_keeps_earlier_steps_known() -> None:
 
 
 @given(seed=st.integers(0, 2**16), skew=st.floats(-3, 3), shift=st.floats(-0.05, 0.05))
-def test_the_whole_quantile_functions_deviation_is_its_integral(
+def test_quantile_volatility_matches_numerical_integration(
     seed: int, skew: float, shift: float
 ) -> None:
     """By numerical integration of what the rule describes, lopsided forecasts among them."""
@@ -140,7 +140,7 @@ def test_the_whole_quantile_functions_deviation_is_its_integral(
     assert volatility(q, 1.0, "quantile") == pytest.approx(expected, rel=2e-3)
 
 
-def test_median_at_the_price_is_no_edge() -> None:
+def test_median_equal_to_price_gives_zero_mean_return() -> None:
     """Prices are float64, quantiles float32: the difference of the two is not a forecast."""
     price = 187.3142857
     values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
@@ -167,7 +167,7 @@ def test_constant_price_has_the_minimum_variance() -> None:
     np.testing.assert_allclose(log_variance, 2 * np.log(1e-9), rtol=1e-6)
 
 
-def test_no_forecast_has_no_moments() -> None:
+def test_missing_forecast_gives_nan_moments() -> None:
     none = Latest(
         np.array([np.datetime64("NaT", "ns")]),
         np.array([np.nan]),

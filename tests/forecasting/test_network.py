@@ -110,7 +110,7 @@ def test_attention_beyond_the_grid_limit_is_split(
     assert 4 < max(sizes) <= 23
 
 
-def test_matrices_that_are_not_packed_answer_alike() -> None:
+def test_packed_and_unpacked_weights_give_equal_forecasts() -> None:
     """What runs under `torch.compile` and on CUDA."""
     model = library_model("shipped")
     packed, plain = (
@@ -133,7 +133,7 @@ def network_of(model: Any, dtype: Dtype, *, packed: bool = True) -> Network:
 @pytest.mark.parametrize("name", ["shipped", "random"])
 @given(seed=st.integers(0, 2**16), length=st.integers(40, 120))
 @settings(max_examples=8)
-def test_packed_bf16_errs_less_than_bf16_throughout(name: str, seed: int, length: int) -> None:
+def test_packed_bf16_error_is_below_full_bf16_error(name: str, seed: int, length: int) -> None:
     model = library_model(name)
     context = contexts(seed, 64, length)[8:]
     with torch.inference_mode():
@@ -160,7 +160,7 @@ def test_only_layers_of_a_packed_network_are_bf16() -> None:
 
 @needs_bf16
 @pytest.mark.parametrize("group", [1, 4])
-def test_packed_bf16_answers_do_not_depend_on_scale(group: int) -> None:
+def test_packed_bf16_forecasts_scale_with_prices(group: int) -> None:
     """Powers of two scale prices exactly, so that rounding does not change."""
     network = network_of(library_model("random"), "bf16")
     context = contexts(9, 16, 100)[8:]
@@ -171,7 +171,7 @@ def test_packed_bf16_answers_do_not_depend_on_scale(group: int) -> None:
         )
 
 
-def test_requested_levels_come_in_their_order() -> None:
+def test_network_returns_requested_quantile_levels_in_order() -> None:
     model = library_model("shipped")
     whole = Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=True)
     part = Network(model, HORIZON, [2, 10, 18], "fp32", CPU, packed=True)
@@ -201,7 +201,7 @@ def test_every_augmentation_is_undone_exactly(
 
 
 @given(seed=st.integers(0, 2**16), kind=st.sampled_from(AUGMENTATIONS))
-def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) -> None:
+def test_undoing_augmentation_preserves_quantile_order(seed: int, kind: Any) -> None:
     generator = torch.Generator().manual_seed(seed)
     closes = 100 * torch.exp(
         0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1)
@@ -211,7 +211,7 @@ def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) ->
     assert (undo_augmentation(values, kind, trend, 50).diff(dim=-1) >= 0).all()
 
 
-def test_a_trend_is_continued_after_the_window() -> None:
+def test_detrended_forecast_continues_the_trend() -> None:
     closes = (50 + 0.5 * torch.arange(40, dtype=torch.float64)).repeat(2, 1)
     values, trend = augment(closes, "detrend")
     assert values.abs().max() < 1e-9

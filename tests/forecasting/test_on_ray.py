@@ -134,7 +134,7 @@ def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
 
 
 @pytest.mark.slow
-def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
+def test_repeatedly_crashing_task_ends_run_keeping_other_results(
     two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -218,7 +218,7 @@ def test_cluster_too_small_for_a_task_is_refused(settings: RaySettings) -> None:
         ray_predictor._task_slots(settings, nodes, Profile())
 
 
-def test_missing_ray_is_named_with_its_extra(
+def test_missing_ray_error_names_the_extra_to_install(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)

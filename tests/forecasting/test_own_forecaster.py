@@ -124,7 +124,7 @@ class Bent:
     st.tuples(st.integers(0, 7), st.integers(0, HORIZON - 1), st.integers(0, len(LEVELS) - 1)),
     st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0]),
 )
-def test_single_invalid_price_is_refused_with_its_place(
+def test_invalid_forecast_price_error_names_instant_and_step(
     market: Bars, place: tuple[int, int, int], number: float
 ) -> None:
     line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
@@ -132,7 +132,7 @@ def test_single_invalid_price_is_refused_with_its_place(
         PluginForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
 
 
-def test_step_without_forecast_is_nan_first_is_required(market: Bars) -> None:
+def test_only_the_first_forecast_step_is_required(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
     values = PluginForecaster(absent, "own.Bent").forecast(market, since).all_quantiles

@@ -58,7 +58,7 @@ def test_pinball_and_interval_score_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
-def test_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
+def test_pinball_and_interval_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
     """Both scores are proper: no other spread and no other median loses less in the long run."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
@@ -79,7 +79,7 @@ def test_crps_of_a_normal_matches_its_closed_form() -> None:
     assert crps == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
 
 
-def test_pit_of_truth_is_uniform_of_median_half() -> None:
+def test_pit_of_true_distribution_is_uniform() -> None:
     y = np.random.default_rng(1).normal(size=20_000)
     pit = probability_integral_transform(np.tile(NORMAL, (len(y), 1)), y)
     inside = pit[(pit > 0) & (pit < 1)]
@@ -96,7 +96,7 @@ def test_pit_of_truth_is_uniform_of_median_half() -> None:
     assert probability_integral_transform(NORMAL[None], np.array([9.0]))[0] == 1
 
 
-def test_a_week_is_one_observation() -> None:
+def test_standard_error_treats_each_week_as_one_observation() -> None:
     """A naive error of values that repeat within a week is √n too small."""
     rng = np.random.default_rng(2)
     weekly = rng.normal(size=200)
@@ -121,7 +121,7 @@ def test_rank_correlation_is_nan_for_constant_forecasts() -> None:
     assert all(np.isnan(v) for v in rank_correlation(x * 0, y, week))
 
 
-def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None:
+def test_forecasts_without_known_outcome_have_no_score(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[-300])
     rows = np.arange(len(table.windows))
     frame = score_forecasts(market, table, rows, (1, 24))
@@ -142,7 +142,7 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
 
 
 @pytest.mark.slow
-def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
+def test_baselines_have_nominal_coverage_only_oracle_has_information(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
         f.forecast(market, market.times[-700])
@@ -168,7 +168,7 @@ def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
     assert len({len(f) for f in frames}) == 1
 
 
-def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
+def test_mixed_forecast_variance_averages_its_components(market: Bars) -> None:
     widths = [
         np.log(
             f.forecast(market, market.times[-50]).all_quantiles[:, 0, -1]
@@ -192,7 +192,7 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_evaluation_compares_equal_forecasts_and_reports_its_scope(
+def test_evaluation_scores_all_forecasters_on_common_forecasts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = DataSettings(start="2024-01-02", end="2024-05-31")
@@ -239,7 +239,7 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
         evaluate(settings)
 
 
-def test_class_without_an_outcome_has_no_row() -> None:
+def test_asset_class_without_outcomes_has_no_score_row() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-28")
     settings = EvaluationSettings(
         symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",),
@@ -269,7 +269,7 @@ def test_class_without_an_outcome_has_no_row() -> None:
         ),
     ],
 )
-def test_commands_name_what_is_wrong_in_one_line(
+def test_invalid_command_input_gives_one_line_error(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -278,7 +278,7 @@ def test_commands_name_what_is_wrong_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
+def test_batch_file_matches_its_documented_format(tmp_path: Path) -> None:
     span = ("start=2024-02-12", "end=2024-02-20", "symbols=[SYA,SYXUSD]")
     words = (*span, "forecaster=oracle", "data.end=2024-02-20", "output=f.parquet")
     code, _, said = answer_of("forecasting.batch", *words, cwd=tmp_path)
@@ -307,7 +307,7 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_only_proven_symbol_settings_are_written(tmp_path: Path) -> None:
+def test_only_significantly_better_symbol_settings_are_written(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
     found = list(
@@ -357,7 +357,9 @@ def test_symbol_settings_round_trip_through_their_file(tmp_path: Path) -> None:
         ("\x00", "file"),
     ],
 )
-def test_a_malformed_file_is_named_with_its_field(text: str, field: str, tmp_path: Path) -> None:
+def test_malformed_symbol_settings_error_names_file_and_field(
+    text: str, field: str, tmp_path: Path
+) -> None:
     (tmp_path / "NVDA.json").write_text(text)
     with refused(DataError, "NVDA.json", field):
         read_symbol_settings(tmp_path, ["NVDA"])

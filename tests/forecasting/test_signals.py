@@ -21,7 +21,7 @@ SINCE = np.datetime64("2024-02-20", "ns")
 
 
 @given(hit_rate=st.floats(0.05, 0.95), payoff=st.floats(0.1, 10.0))
-def test_claimed_mean_is_that_of_two_outcomes(hit_rate: float, payoff: float) -> None:
+def test_claimed_mean_follows_from_hit_rate_and_payoff(hit_rate: float, payoff: float) -> None:
     """A trade wins `payoff` with the hit rate, and else loses 1."""
     mean = hit_rate * payoff - (1.0 - hit_rate)
     variance = hit_rate * payoff**2 + (1.0 - hit_rate) - mean**2
@@ -35,7 +35,7 @@ def long_always(history: PriceHistory) -> Signals:
     return Signals(np.ones(len(history.closes)), 0.6)
 
 
-def test_mean_grows_until_the_holding_ends(market: Bars) -> None:
+def test_signal_mean_grows_until_the_holding_period_ends(market: Bars) -> None:
     table = SignalForecaster("long", long_always, holding=6).forecast(market, SINCE)
     medians = np.log(table.all_quantiles[..., MEDIAN_INDEX] / table.price[:, None])
     np.testing.assert_allclose(medians[:, 2] / medians[:, 5], 0.5, rtol=1e-3)
@@ -67,7 +67,7 @@ def test_later_bars_change_no_signal(
         (Signals(np.array([1.0]), 0.6, -1.0), "signals.payoff: "),
     ],
 )
-def test_invalid_claims_are_refused(signals: Signals, line: str) -> None:
+def test_invalid_signal_claims_are_refused(signals: Signals, line: str) -> None:
     with pytest.raises(InputError, match=line):
         claimed_mean(signals, 1)
 

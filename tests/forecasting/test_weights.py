@@ -129,7 +129,7 @@ def test_overwritten_weights_never_serve_old_forecasts(
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
 
-def test_loaded_weights_are_named_by_their_own_bytes(
+def test_weights_digest_is_of_the_loaded_bytes(
     folder: Path,
     market: Bars,
     others: Callable[[int], bytes],
@@ -161,7 +161,7 @@ def test_loaded_weights_are_named_by_their_own_bytes(
     assert forecaster.build_specification(profile, engine)["weights"] == digests[2]
 
 
-def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
+def test_overwritten_model_configuration_is_reread(folder: Path) -> None:
     before = find_checkpoint(str(folder))
     text = (folder / "config.json").read_text()
     write_over(
@@ -172,7 +172,7 @@ def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
     assert find_checkpoint(str(folder)).digest != find_checkpoint(str(BUNDLED_CHECKPOINT)).digest
 
 
-def test_digest_follows_the_file_and_is_cached(
+def test_weights_digest_is_cached_until_the_file_changes(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = find_checkpoint(str(folder)).digest

@@ -13,7 +13,7 @@ from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_c
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))
-def test_rounded_amounts_add_up_within_a_cent_each(parts: dict[str, float]) -> None:
+def test_rounded_amounts_sum_exactly_to_the_rounded_total(parts: dict[str, float]) -> None:
     exact = sum((Decimal(repr(value)) for value in parts.values()), Decimal(0))
     total = exact.quantize(Decimal("0.01"))
     cents = round_parts_to_cents(parts, total)
@@ -37,7 +37,7 @@ AMOUNTS = st.one_of(st.just(0.0), st.floats(-1e5, 1e5))
         "c": {"x": 0.0, "y": 0.0, "z": 1.375},
     }
 )
-def test_table_adds_up_both_ways_and_keeps_zeros(cells: dict[str, dict[str, float]]) -> None:
+def test_rounded_table_matches_row_and_column_totals(cells: dict[str, dict[str, float]]) -> None:
     by_row = {row: sum(Decimal(repr(usd)) for usd in own.values()) for row, own in cells.items()}
     by_column = {c: sum(Decimal(repr(own[c])) for own in cells.values()) for c in "xyz"}
     total = Decimal(sum(by_row.values())).quantize(Decimal("0.01"))

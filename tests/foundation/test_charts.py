@@ -64,7 +64,7 @@ def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: i
     assert (curve[kept].min(), curve[kept].max()) == (curve.min(), curve.max())
 
 
-def test_names_and_labels_are_text() -> None:
+def test_chart_names_and_labels_are_html_escaped() -> None:
     hostile = "\"'><script>alert(1)</script>&amp;"
     x = np.arange(2.0)
     chart = Chart(hostile, (Series(hostile, "first", x, x),), x_labels=(hostile, "b"))
@@ -82,7 +82,7 @@ def _sizes(chart: Chart) -> dict[str, object]:
     return {"figures": empty, "sizes": empty, "plot": chart}
 
 
-def test_pit_is_a_density_and_calibrated_is_one() -> None:
+def test_calibrated_pit_chart_has_density_one() -> None:
     even = (np.arange(200) + 0.5) / 200
     low = np.full(10, 0.01)
     chart = build_pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")

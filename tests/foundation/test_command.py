@@ -28,7 +28,7 @@ def full() -> Iterator[TextIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def test_full_disk_drops_lines_and_stops_nothing(
+def test_full_disk_drops_output_lines_without_error(
     full: TextIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "stdout", full)
@@ -38,7 +38,7 @@ def test_full_disk_drops_lines_and_stops_nothing(
     assert caplog.text.count("could not be printed: No space left") == 2
 
 
-def test_unwritable_log_and_terminal_stop_nothing(
+def test_unwritable_log_and_terminal_raise_no_error(
     full: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logs").write_text("a file where the folder of log files belongs")
@@ -124,7 +124,7 @@ def test_log_links_lead_to_the_newest_log(log_folder: Path) -> None:
     ]
 
 
-def test_a_file_under_a_links_name_is_kept(log_folder: Path) -> None:
+def test_existing_file_at_log_symlink_path_is_kept(log_folder: Path) -> None:
     log_folder.mkdir()
     (log_folder / "newest.log").write_text("years of another program")
     log_to_file("run", ("newest",))
@@ -168,7 +168,7 @@ def test_a_broken_log_link_is_replaced(log_folder: Path, target: str) -> None:
     assert "something" in (log_folder / "newest.log").read_text()
 
 
-def test_a_log_without_its_link_is_written(
+def test_log_is_written_even_if_symlink_fails(
     log_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*_: object) -> None:
@@ -199,7 +199,9 @@ def test_second_run_in_a_process_closes_first_log(
         root.handlers[:] = before
 
 
-def test_closed_log_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_after_log_close_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with restored_logging():
         log_to_file("run")

@@ -68,7 +68,7 @@ def digest(house: Path) -> str:
         ("forecasting/other.py", "1", "2", False),
     ],
 )
-def test_only_code_that_a_kernel_executes_recompiles_it(
+def test_kernel_recompiles_only_when_its_executed_code_changes(
     house: Path, place: str, before: str, after: str, anew: bool
 ) -> None:
     first = digest(house)
@@ -77,7 +77,7 @@ def test_only_code_that_a_kernel_executes_recompiles_it(
     assert (digest(house) != first) == anew
 
 
-def test_the_digest_is_the_same_in_every_process() -> None:
+def test_code_digest_is_the_same_in_every_process() -> None:
     code = (
         "from foundation.compiled import module_digest; print(module_digest('sizing.allocation'))"
     )
@@ -144,7 +144,7 @@ def test_compiled_callee_errors_reach_python() -> None:
         summed(np.array([1.0, -2.0]))
 
 
-def test_a_result_unlike_its_annotation_is_refused() -> None:
+def test_compiled_result_not_matching_its_annotation_is_refused() -> None:
     @compiled
     def table(size: int) -> Array:
         return np.zeros((size, size))
@@ -186,7 +186,7 @@ def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-def test_another_process_reads_what_one_compiled(
+def test_compiled_code_is_reused_by_another_process(
     call: Callable[..., subprocess.Popen[str]],
 ) -> None:
     first, second = (call().communicate() for _ in range(2))
@@ -194,7 +194,9 @@ def test_another_process_reads_what_one_compiled(
     assert second == ("[0, 2]\n", "")
 
 
-def test_another_processors_code_is_not_used(call: Callable[..., subprocess.Popen[str]]) -> None:
+def test_code_compiled_for_another_cpu_is_not_used(
+    call: Callable[..., subprocess.Popen[str]],
+) -> None:
     runs = [call(**env).communicate() for env in ({}, {"NUMBA_CPU_NAME": "generic"}, {})]
     assert [output for output, _ in runs] == ["[0, 2]\n"] * 3
     assert ["compiling true_indices" in said for _, said in runs] == [True, True, False]
@@ -217,7 +219,7 @@ def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Po
 
 
 @pytest.mark.parametrize(("suffix", "content"), [("nbi", b""), ("nbc", b"\0" * 2000)])
-def test_a_damaged_cache_is_compiled_again(
+def test_damaged_compilation_cache_is_recompiled(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path, suffix: str, content: bytes
 ) -> None:
     call().communicate()
@@ -229,7 +231,7 @@ def test_a_damaged_cache_is_compiled_again(
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_a_full_disk_stops_no_call(
+def test_compiled_function_runs_despite_a_full_disk(
     call: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
@@ -237,7 +239,7 @@ def test_a_full_disk_stops_no_call(
     assert call().communicate()[0] == "[0, 2]\n"
 
 
-def test_unwritable_cache_never_falls_back_beside_source(
+def test_unwritable_compilation_cache_writes_no_files_beside_source(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     kept = tmp_path / "foundation" / "__pycache__" / "compiled"
@@ -272,7 +274,7 @@ def endless(n):
 """
 
 
-def test_an_inlined_recursion_is_refused_not_awaited(
+def test_endless_inlined_recursion_is_refused_without_hanging(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "foundation" / "endless.py").write_text(ENDLESS)

@@ -41,7 +41,7 @@ from tests.support.messages import check_message, refused
         ("backtest", "data.dir=${oc.env:NO_SUCH}/x", ("data.dir",)),
     ],
 )
-def test_invalid_setting_is_one_line_with_its_key(
+def test_invalid_setting_gives_one_line_error_with_key(
     config: str, word: str, facts: tuple[str, ...]
 ) -> None:
     with refused(InputError, *facts) as caught:
@@ -78,7 +78,7 @@ def test_quoted_values_are_read_literally(value: str) -> None:
         ("data.dir=C:\\é", "é"),
     ],
 )
-def test_unreadable_words_are_told_what_to_type(word: str, typed: str) -> None:
+def test_unparsable_override_error_shows_the_correct_quoting(word: str, typed: str) -> None:
     key, value = word.split("=", 1)
     said = refusal_of(word)
     check_message(said, key, typed)
@@ -93,7 +93,7 @@ def test_unreadable_words_are_told_what_to_type(word: str, typed: str) -> None:
 @pytest.mark.parametrize(
     "word", ["data.dir=${oc.env:X", "sizing={fraction 1", "data.dir=[a b (1)", "data.dir=[a,[b"]
 )
-def test_open_brackets_are_named(word: str) -> None:
+def test_unclosed_bracket_in_override_is_refused(word: str) -> None:
     check_message(refusal_of(word), word)
 
 
@@ -117,7 +117,7 @@ def test_open_brackets_are_named(word: str) -> None:
         ("timeframe=1hh", ("1h",)),
     ],
 )
-def test_misspelt_word_is_refused_with_nearest(word: str, facts: tuple[str, ...]) -> None:
+def test_misspelt_override_is_refused_with_nearest_match(word: str, facts: tuple[str, ...]) -> None:
     check_message(refusal_of(word), *facts)
 
 
@@ -130,14 +130,14 @@ def test_key_without_close_match_gets_no_suggestion(word: str) -> None:
     "word",
     ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "strategy=mine", "cache=null"],
 )
-def test_proposed_settings_are_accepted(word: str) -> None:
+def test_suggested_setting_corrections_are_accepted(word: str) -> None:
     if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
         BacktestSettings.from_config(compose.compose_config("backtest", [proposed[1]]))
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(["start", "capital", "limits.symbol_cap", "sizing.band"]), st.data())
-def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> None:
+def test_one_letter_typo_suggests_the_intended_setting(key: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(len(key) - 4, len(key) - 1))
     known = ["start", "end", "capital", "limits", "limits.symbol_cap", "sizing", "sizing.band"]
     assert f"did you mean {key}?" in str(
@@ -196,14 +196,14 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
         ["correlation._target_=my.Class", "correlation.arguments.x.y=1"],
     ],
 )
-def test_custom_class_overrides_need_no_plus(words: list[str]) -> None:
+def test_custom_class_overrides_need_no_plus_prefix(words: list[str]) -> None:
     config = compose.compose_config("backtest", words)
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})
 
 
-def test_position_overrides_need_no_plus() -> None:
+def test_position_overrides_need_no_plus_prefix() -> None:
     """`positions` is in `configs/live.yaml` and in no settings class."""
     config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

@@ -130,7 +130,7 @@ def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
             assert check(wrong).startswith(f"{dotted}: "), (dotted, wrong)
 
 
-def test_a_mapping_takes_any_key() -> None:
+def test_mapping_setting_accepts_any_key() -> None:
     given = {"x_1": {"deep": [{"any": True}]}, "word": "1_000"}
     assert settings(anything=given).anything == given
     assert settings(numbers={"A": 1.5}, named={"B": {"share": 0}}).named == {"B": Part(0.0)}
@@ -140,7 +140,7 @@ def test_single_value_for_a_list_setting_is_accepted() -> None:
     assert settings(one={"rates": 0.5}).one.rates == (0.5,)
 
 
-def test_settings_class_in_python_refuses_with_its_group() -> None:
+def test_settings_class_error_names_its_group() -> None:
     @settings_class("group")
     class Grouped:
         share: float = setting(0.5, "a share", gt=0)

@@ -145,7 +145,7 @@ def put_many(database: Database) -> None:
             put(database, k, k)
 
 
-def test_a_full_disk_writes_nothing_and_says_so(database: Database, path: Path) -> None:
+def test_write_on_full_disk_fails_and_changes_nothing(database: Database, path: Path) -> None:
     pages = database.rows("PRAGMA page_count")[0][0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     with refused(DatabaseFailed, path):

@@ -85,11 +85,11 @@ ALLOWED = {  # data and refusals, not figures that are read
         (format_minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )
-def test_figures_are_formatted_as_on_their_page(text: str, said: str) -> None:
+def test_numbers_are_formatted_as_specified(text: str, said: str) -> None:
     assert text == said
 
 
-def test_pages_and_reports_use_no_own_number_format() -> None:
+def test_pages_and_reports_use_only_shared_number_formats() -> None:
     files = [path for pattern in READ for path in ROOT.glob(pattern)]
     assert len(files) > 30
     lines = [line.strip() for path in files for line in path.read_text().splitlines()]

@@ -31,7 +31,7 @@ COLUMNS = ("timestamp", "open", "close")
 RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
-def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
+def test_only_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "b.parquet"
     script = (
         "import os, pathlib, signal\n"
@@ -72,7 +72,7 @@ def test_failed_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_output_folder_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
+def test_output_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     check_output_folder(tmp_path / "new" / "below", "summary.json")
     assert (tmp_path / "new" / "below").is_dir(), "it is held"
     unlock_output_folders()
@@ -94,7 +94,7 @@ def test_output_folder_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "mine", "[1]", '{"total_return": 1}', '{"total": 3, "comparisons": []}']
 )
-def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> None:
+def test_foreign_file_with_output_name_is_not_overwritten(tmp_path: Path, content: str) -> None:
     for name, keys in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
@@ -105,7 +105,7 @@ def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> 
         path.unlink()
 
 
-def test_own_parquet_output_is_recognised_by_its_columns(tmp_path: Path) -> None:
+def test_earlier_parquet_output_is_recognised_by_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "NVDA.parquet"
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
     check_output_folder(tmp_path, "*.parquet", COLUMNS)

@@ -39,7 +39,7 @@ def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: l
         ([], "data.start: 2; name data.start=D", "data.start: 2; name data.start=D"),
     ],
 )
-def test_an_error_names_what_was_typed(words: list[str], raised: str, said: str) -> None:
+def test_setting_error_names_the_flag_as_typed(words: list[str], raised: str, said: str) -> None:
     with pytest.raises(InputError) as caught, name_flags_in_errors(FLAGS, words):
         raise InputError(raised)
     assert str(caught.value) == said
@@ -69,7 +69,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
         (RUN, ["--output", "there"], ("--output",)),
     ],
 )
-def test_refused_flag_is_one_line_and_leaves_nothing(
+def test_invalid_flag_gives_one_line_error_without_files(
     module: str,
     words: list[str],
     facts: tuple[str, ...],
@@ -91,7 +91,7 @@ def test_refused_flag_is_one_line_and_leaves_nothing(
         (["NVDA", "1", "port=5"], "port=5"),
     ],
 )
-def test_flags_that_do_not_fit_are_one_line(
+def test_invalid_arguments_give_one_line_error(
     words: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parser = FlagParser()

@@ -79,7 +79,7 @@ def unended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Notifier]
     assert senders() <= earlier
 
 
-def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
+def test_every_all_clear_notice_is_sent(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
     with Notifier(None, ear, tmp_path) as notices:
         notices.add_record(alerts)
@@ -185,7 +185,7 @@ def test_invalid_alert_url_does_not_end_the_thread(
     assert senders() - earlier
 
 
-def test_further_text_of_a_standing_alert_logs_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_new_text_of_active_alert_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     notices = Notifier(None, None)
     for text in ("a", "a", "b", "a", "b"):
         notices.alert("step", text)

@@ -36,7 +36,7 @@ def test_only_a_dotted_name_is_a_plugin() -> None:
     )
 
 
-def test_plugins_load_from_the_working_folder_or_refuse(
+def test_plugin_loads_from_working_folder_or_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("number = 3\n", tmp_path, monkeypatch)
@@ -106,7 +106,7 @@ def test_plugin_not_named_on_command_line_is_refused(trap: Path, values: dict[st
         ["forecaster.arguments.inner={_target_: trap.rule}"],
     ],
 )
-def test_plugins_are_named_only_by_target_of_slots(trap: Path, words: list[str]) -> None:
+def test_plugin_is_accepted_only_in_target_settings(trap: Path, words: list[str]) -> None:
     with refused(InputError, "_target_"):
         BacktestSettings.from_config(compose_config("backtest", words)).check_files()
     assert not (trap / "sprung").exists()

@@ -13,7 +13,7 @@ from rich.console import Console
 from foundation.console import ProgressLines, open_terminal, show_progress
 
 
-def test_lines_come_every_two_seconds_and_last() -> None:
+def test_progress_is_printed_every_two_seconds_and_finally() -> None:
     seconds = [100.0]
     stream = io.StringIO()
     lines = ProgressLines(Console(file=stream, width=200), lambda: seconds[0])
@@ -31,7 +31,7 @@ def test_lines_come_every_two_seconds_and_last() -> None:
     assert last == "done, 4 s: forecasts 5 of 4,000; bars 2 of 2"
 
 
-def test_a_silent_step_is_still_told() -> None:
+def test_progress_line_repeats_while_step_reports_nothing() -> None:
     seconds = [0.0]
     stream = io.StringIO()
     lines = ProgressLines(Console(file=stream, width=200), lambda: seconds[0])
@@ -61,14 +61,14 @@ def test_error_gets_its_own_line_without_progress() -> None:
     assert stream.getvalue() == ""
 
 
-def test_on_a_terminal_there_are_bars() -> None:
+def test_progress_bars_appear_on_a_terminal() -> None:
     stream = io.StringIO()
     with show_progress(Console(file=stream, force_terminal=True, width=100)) as progress:
         progress("bars", 2, 2)
     assert "2/2" in stream.getvalue()
 
 
-def test_a_dumb_terminal_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dumb_terminal_gets_progress_lines_not_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     stream = io.StringIO()
     with show_progress(Console(file=stream, force_terminal=True)) as progress:
@@ -83,11 +83,13 @@ class FullDisk(io.StringIO):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_ends_no_work() -> None:
+def test_full_disk_during_progress_output_stops_no_work() -> None:
     with show_progress(Console(file=FullDisk())) as progress:
         progress("bars", 1, 9)
 
 
-def test_a_closed_standard_output_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printing_to_closed_standard_output_raises_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     open_terminal().print("lost")

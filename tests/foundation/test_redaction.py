@@ -13,7 +13,7 @@ from foundation.redaction import MIN_EMBEDDED_LENGTH, MIN_SECRET_LENGTH, redact_
 LETTERS = st.characters(codec="ascii", categories=["L", "N"])
 
 
-def test_word_like_key_is_hidden_only_standing_alone() -> None:
+def test_short_secret_is_redacted_only_as_whole_word() -> None:
     for text, keys in (
         ("example: the proxy y says exactly why", ("x", "y")),
         ("any thing", ("any", "thing")),
@@ -44,7 +44,7 @@ def test_key_is_hidden_in_every_encoding(secret: str, control: str) -> None:
 
 
 @given(secret=st.text(LETTERS, min_size=MIN_SECRET_LENGTH, max_size=MIN_EMBEDDED_LENGTH))
-def test_a_key_between_other_signs_is_hidden(secret: str) -> None:
+def test_secret_next_to_punctuation_is_redacted(secret: str) -> None:
     for text in (secret, f'{{"key": "{secret}"}}', f"a={secret}&b", f"({secret})"):
         assert secret not in redact_secrets(text, {"[key]": secret})
 

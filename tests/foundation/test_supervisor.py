@@ -45,7 +45,7 @@ def test_status_text_cannot_inject_supervisor_fields(status: str) -> None:
     assert lines[1] == "READY=1"
 
 
-def test_missing_supervisor_ends_nothing(
+def test_missing_supervisor_socket_logs_once_without_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Supervisor(str(tmp_path / "gone")).notify(WATCHDOG=1)
@@ -58,7 +58,7 @@ def test_missing_supervisor_ends_nothing(
     assert len(caplog.records) == 1
 
 
-def test_supervisor_that_does_not_read_blocks_nobody(
+def test_unresponsive_supervisor_does_not_block_notifications(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("foundation.notifier.SEND_TIMEOUT_SECONDS", 0.05)
@@ -97,7 +97,9 @@ def test_watchdog_signals_come_twice_per_interval(microseconds: int) -> None:
         ("NOTIFY_SOCKET", ("run/notify", "vsock:2:1234", " /run/notify")),
     ],
 )
-def test_invalid_supervisor_variable_is_named(name: str, values: tuple[str, ...]) -> None:
+def test_invalid_supervisor_variable_is_named_in_the_error(
+    name: str, values: tuple[str, ...]
+) -> None:
     for value in values:
         with refused(InputError, name):
             Supervisor.from_environment({"WATCHDOG_USEC": "1", name: value})

@@ -124,7 +124,7 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
     assert len(seen) == 1
 
 
-def test_only_requests_that_never_left_are_retried(clock: Clock) -> None:
+def test_only_unsent_requests_are_retried_after_connection_errors(clock: Clock) -> None:
     """Nobody listens: no order can be there twice. One that is not answered may be there."""
     for method in ("GET", "POST", "DELETE"):
         pace = RateLimiter(None, clock.passing)
@@ -142,7 +142,7 @@ def test_only_requests_that_never_left_are_retried(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_makes_no_difference_to_the_deadline(
+def test_request_deadline_applies_through_a_proxy(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body through it, or the answer to CONNECT."""
@@ -189,7 +189,7 @@ def slow(clock: Clock, seconds: float) -> Answer:
     return answer
 
 
-def test_requests_share_the_time_they_are_given_together(clock: Clock) -> None:
+def test_requests_share_one_common_time_limit(clock: Clock) -> None:
     with answering(slow(clock, 5.0)) as (url, seen), time_limit(0.4):
         for says in (r"no complete response within 0\.4 s", *["time limit ended"] * 2):
             with pytest.raises(requests.exceptions.ReadTimeout, match=says):
@@ -225,7 +225,7 @@ def refusing(status: bytes, head: bytes, times: int) -> Answer:
 
 
 @pytest.mark.parametrize("status", [b"429", b"500", b"502", b"503", b"504"])
-def test_only_reads_are_retried(status: bytes) -> None:
+def test_only_get_requests_are_retried_after_server_errors(status: bytes) -> None:
     with answering(refusing(status, b"Retry-After: 0\r\n", 1)) as (url, seen):
         assert session(5.0).post(url).status_code == int(status)
         assert len(seen) == 1
@@ -241,14 +241,14 @@ def test_retry_after_is_waited_outside_the_deadline(clock: Clock) -> None:
     assert len(seen) == 2
 
 
-def test_pause_beyond_the_time_limit_is_not_begun(clock: Clock) -> None:
+def test_retry_pause_beyond_the_time_limit_is_skipped(clock: Clock) -> None:
     with answering(refusing(b"429", b"Retry-After: 50\r\n", 9)) as (url, seen), time_limit(40.0):
         assert session(60.0).get(url).status_code == 429
     assert clock.waits == []
     assert len(seen) == 1
 
 
-def test_request_waits_no_turn_beyond_the_time_limit(clock: Clock) -> None:
+def test_rate_limit_wait_beyond_time_limit_is_refused(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
         mine = session(60.0, pace=RateLimiter(1, clock.passing))
         with time_limit(50.0):
@@ -310,7 +310,7 @@ def test_requests_per_minute_and_server_limits_are_kept() -> None:
     assert pace.delay() == pytest.approx(60), "no number"
 
 
-def test_wall_clock_changes_stop_no_request() -> None:
+def test_wall_clock_changes_do_not_affect_rate_limiting() -> None:
     clock = Clock()
     pace = RateLimiter(1, clock.passing)
     pace.wait()
@@ -320,7 +320,7 @@ def test_wall_clock_changes_stop_no_request() -> None:
     assert pace.delay() == 0
 
 
-def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
+def test_retry_pauses_count_toward_the_time_limit(clock: Clock) -> None:
     def answer(connection: socket.socket, number: int) -> None:
         refuse = refusing(b"429", b"Retry-After: 50\r\n", 1)
         (refuse if number == 0 else nothing)(connection, number)
@@ -359,7 +359,7 @@ def test_clients_of_one_account_share_its_rate_limit() -> None:
     assert shared_rate_limiter("a") is not shared_rate_limiter("b")
 
 
-def test_a_read_that_is_repeated_is_signed_anew() -> None:
+def test_retried_get_request_is_signed_again() -> None:
     signed: list[tuple[str, str]] = []
 
     def sign(method: str, path: str) -> Mapping[str, str]:

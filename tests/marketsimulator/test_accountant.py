@@ -100,7 +100,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     feed_volume_share=st.sampled_from([0.5, 1.0]),
     name=st.sampled_from(["1h", "1h", "30m", "15m", "1d"]),
 )
-def test_second_accountant_reproduces_every_row_fill_and_flow(
+def test_independent_audit_reproduces_every_row_fill_and_flow(
     seed: int, capital: float, wild: float, **terms: Any
 ) -> None:
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []
@@ -116,7 +116,7 @@ def test_second_accountant_reproduces_every_row_fill_and_flow(
     loss=st.sampled_from([0.0, 0.3, 1.0]),
     shortfall=st.sampled_from(["cut", "refuse"]),
 )
-def test_a_second_accountant_agrees_where_symbols_end(
+def test_independent_audit_agrees_when_symbols_are_delisted(
     seed: int, ends: list[End], after: int, loss: float, **terms: Any
 ) -> None:
     ending = {"after": after, "loss": loss}
@@ -131,7 +131,9 @@ def test_audited_runs_contain_every_cash_flow(name: TimeframeName) -> None:
 
 
 @pytest.mark.parametrize(("cancelled", "refusals"), [(True, 0), (False, 1)])
-def test_a_cancelled_order_is_never_refused(cancelled: bool, refusals: int) -> None:
+def test_cancelled_order_remainder_is_not_counted_as_refused(
+    cancelled: bool, refusals: int
+) -> None:
     """A bar takes half of a purchase; the rest costs more at the next open than there is cash."""
     bars = panel_of({"BTCUSD": (HOURS[:3], [FLAT, FLAT, (400.0, 400.0, 400.0, 400.0)])}, 5_000.0)
     fills = FillTerms(volume_share=0.1, remainder="carry", shortfall="refuse")

@@ -168,7 +168,9 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*rows, frame])
 
 
-def test_run_files_reproduce_the_same_parts(traded: BacktestResults, tmp_path: Path) -> None:
+def test_profit_attribution_is_reproducible_from_run_files(
+    traded: BacktestResults, tmp_path: Path
+) -> None:
     run = traded.main_run
     for name, write in file_writers(run).items():
         write(tmp_path / name)
@@ -216,7 +218,7 @@ def planned(choice: Choice, equity: float = 10_000.0) -> list[float]:
     return list(parts)
 
 
-def test_the_quantities_of_a_decision_worked_by_hand() -> None:
+def test_decision_quantities_by_cause_match_hand_calculation() -> None:
     """10,000 USD at 100: a weight of 1 is 100 shares. 120 wanted, 50 allowed, 10 held, 49 ordered.
 
     The premium wants 200 and the forecast 70 short; 10 fewer hedge what others hold.
@@ -234,7 +236,7 @@ def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     assert planned(closed, -5.0) == [0.0, 0.0, 0.0, 0.0]
 
 
-def test_fill_price_move_and_split_by_hand() -> None:
+def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
     """49 shares are ordered at 100 and 40 are filled at 101.1 after an open of 101: 10 were held.
 
     Then the price rises to 104, each share becomes two, and both rise to 53.
@@ -273,7 +275,7 @@ def test_fill_price_move_and_split_by_hand() -> None:
     )
 
 
-def test_limit_orders_pay_no_spread_stops_their_own() -> None:
+def test_limit_orders_pay_no_spread_and_stops_do() -> None:
     """Of three orders in a bar the market order pays at the open, the stop at 101, the limit no."""
     ends = stock_ends("2024-03-04", 4)
     rows = [(100.0, 102.0, 97.0, 100.0)] * 4

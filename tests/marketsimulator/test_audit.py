@@ -123,7 +123,7 @@ def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None
     assert sum(probe.compared_decisions for probe in probes) > 5
 
 
-def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
+def test_weekly_schedule_trades_midweek_only_for_overnight_limits() -> None:
     """And what a week is held for is sized under the ceiling of its nights."""
     setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
     believed, bars = beliefs_of(setup), setup[1].bars
@@ -141,7 +141,7 @@ def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
-def test_stepped_trader_decides_only_as_scheduled(name: str, schedule: str) -> None:
+def test_stepwise_trader_decides_only_at_scheduled_instants(name: str, schedule: str) -> None:
     """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
     begin, end = ("2021-11-01", "2024-03-08") if name == "1d" else ("2023-11-01", "2024-03-02")
     words = ("start=2024-02-29", f"end={end}", f"data.start={begin}", "symbols=[SYA,SYXUSD]")

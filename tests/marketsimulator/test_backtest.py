@@ -68,7 +68,7 @@ def written(results: BacktestResults, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def test_the_demonstration_sells_shorts_and_rebalances(results: BacktestResults) -> None:
+def test_demonstration_run_contains_shorts_and_rebalancing(results: BacktestResults) -> None:
     fills = results.main_run.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (fills["qty"] < 0).sum() > 10
@@ -76,12 +76,12 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: BacktestResults)
     assert fills.groupby("symbol").size().max() > 5
 
 
-def test_the_accountant_agrees_with_a_walked_run(results: BacktestResults) -> None:
+def test_independent_audit_agrees_with_the_backtest(results: BacktestResults) -> None:
     records = Records.of(asdict(results.settings), results.market.bars, results.main_run)
     assert str(audit(records)) == "0 differences"
 
 
-def test_clock_covers_every_bar_and_rows_are_ordered(results: BacktestResults) -> None:
+def test_equity_covers_every_bar_and_decisions_are_unique(results: BacktestResults) -> None:
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
     equity = results.main_run.equity()
     decisions = results.main_run.decision_frame()
@@ -127,7 +127,7 @@ def test_later_bars_change_no_earlier_decision_or_fill(
     assert not results.main_run.decision_frame().equals(other.main_run.decision_frame())
 
 
-def test_truncated_run_equals_the_longer_run_until_then(results: BacktestResults) -> None:
+def test_truncated_run_equals_longer_run_up_to_cutoff(results: BacktestResults) -> None:
     short = run_backtest(settings("end=2024-02-29T18:30Z"))
     cut = pd.Timestamp("2024-02-29T18:30Z")
     long = results.main_run.decision_frame()
@@ -181,7 +181,7 @@ def test_leverage_is_cut_overnight_and_interest_charged() -> None:
     assert (equity["interest"][~evening] == 0).all()
 
 
-def test_oracle_shorts_a_falling_market_and_is_marked(
+def test_oracle_run_shorts_falling_market_and_is_labelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sign reaches the order, and what an oracle earns is called no result."""
@@ -216,7 +216,9 @@ def test_oracle_shorts_a_falling_market_and_is_marked(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_output_files_match_the_promises(results: BacktestResults, written: Path) -> None:
+def test_output_files_match_their_documented_format(
+    results: BacktestResults, written: Path
+) -> None:
     assert {p.name for p in written.iterdir()} == FILES
     promised = yaml.safe_load(PROMISES_PATH.read_text())
     run = results.main_run
@@ -257,7 +259,7 @@ def test_folder_mixing_two_runs_is_refused(
         shutil.rmtree(mixed)
 
 
-def test_days_count_back_from_the_last_common_bar() -> None:
+def test_days_setting_counts_back_from_last_common_bar() -> None:
     run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
     first, last = run.run_window(run.load_bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
@@ -269,7 +271,7 @@ def test_run_without_a_hundred_bars_is_refused() -> None:
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
 
 
-def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_contains_the_phrases_operators_search_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger=backtest.log.name)
     run_backtest(settings("start=2024-03-07"))
     for phrase in (
@@ -282,7 +284,7 @@ def test_the_log_has_the_phrases_operators_grep_for(caplog: pytest.LogCaptureFix
         assert phrase in caplog.text
 
 
-def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
+def test_broker_increments_apply_to_orders_fills_and_sweeps() -> None:
     run = run_backtest(
         settings(
             "increments=broker", "forecaster=oracle", "start=2024-03-06", "symbols=[SYA,SYXUSD]"

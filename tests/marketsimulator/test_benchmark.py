@@ -92,7 +92,7 @@ def test_relative_figures_are_missing_where_undefined() -> None:
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=80))
-def test_worst_drawdowns_agree_with_depth_and_length(returns: list[float]) -> None:
+def test_worst_drawdowns_agree_with_maximum_depth_and_length(returns: list[float]) -> None:
     daily = np.append(1.0, np.cumprod(1 + np.array(returns)))
     found = worst_drawdowns(daily, len(daily))
     assert min([0.0, *(each.depth for each in found)]) == largest_drawdown(daily)
@@ -131,7 +131,7 @@ def beside() -> BacktestResults:
     return run_backtest(settings_of(*SHORT, "benchmark=SYC"))
 
 
-def test_symbol_outside_the_run_is_a_benchmark(beside: BacktestResults) -> None:
+def test_symbol_outside_the_run_serves_as_benchmark(beside: BacktestResults) -> None:
     summary = beside.summary()
     assert summary["symbols"] == ["SYA", "SYB"]
     bars = settings_of(*SHORT, "symbols=[SYC]").load_bars()
@@ -220,7 +220,7 @@ def test_benchmark_must_cover_the_run(beside: BacktestResults, tmp_path: Path) -
         read_benchmark(settings, beside.market)
 
 
-def test_prices_in_a_file_are_a_benchmark(beside: BacktestResults, tmp_path: Path) -> None:
+def test_price_file_serves_as_benchmark(beside: BacktestResults, tmp_path: Path) -> None:
     days = pd.DatetimeIndex(pd.bdate_range("2024-02-12", "2024-03-15"), name="date")
     prices = pd.DataFrame({"open": 1.0, "close": np.linspace(100, 120, len(days))}, index=days)
     prices.to_csv(tmp_path / "SPY.csv")
@@ -256,7 +256,7 @@ def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults
 
 
 @pytest.mark.parametrize("hourly", [True, False])
-def test_untraded_symbol_has_hourly_or_daily_bars(tmp_path: Path, hourly: bool) -> None:
+def test_untraded_benchmark_may_have_hourly_or_daily_bars(tmp_path: Path, hourly: bool) -> None:
     """AAA is traded; BBB has hourly or daily bars in the same folder."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.9, "BBB": 0.8}, sessions=10)
     other = data / "BBB.csv"

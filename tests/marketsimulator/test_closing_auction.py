@@ -23,7 +23,7 @@ CLOSING = Timeframe("1d", fill="close")
 STOCK = instrument("AAA")
 
 
-def test_closing_auction_fill_carries_interest_and_dividend() -> None:
+def test_closing_auction_position_earns_dividend_and_pays_interest() -> None:
     """Bought on Tuesday at 100, on margin: the night's interest is on Tuesday's fill, and what is
     sold on Wednesday is worth Wednesday's close.
     """
@@ -57,7 +57,7 @@ def test_closing_auction_fill_carries_interest_and_dividend() -> None:
 
 
 @pytest.mark.parametrize(("fill", "tif"), [("open", "opg"), ("close", "cls")])
-def test_daily_order_targets_its_auction_closing_before_reversing(
+def test_daily_order_enters_auction_and_closes_before_reversing(
     fill: FillTime, tif: TimeInForce
 ) -> None:
     move = [STOCK], [Decimal(10)], [Decimal(-5)], [float("inf")], ["test"]
@@ -76,6 +76,8 @@ def test_daily_order_targets_its_auction_closing_before_reversing(
         (["fill=close", "timeframe=1d", "data.adjustment=raw"], ()),
     ],
 )
-def test_an_auction_that_fills_nothing_is_refused(words: list[str], facts: tuple[str, ...]) -> None:
+def test_auction_fill_with_incompatible_settings_is_refused(
+    words: list[str], facts: tuple[str, ...]
+) -> None:
     with refused(InputError, *facts):
         settings_of(*words)

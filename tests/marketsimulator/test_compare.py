@@ -42,7 +42,7 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, STRATEGY_NAMES)
 
 
-def test_oracle_among_others_is_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
+def test_oracle_in_a_comparison_counts_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
     ledger = str(tmp_path / "trials.sqlite")
     mine = replace(settings, trials=ledger)
     alone = compare(mine, ["kelly_50", "equal_weight"])
@@ -56,7 +56,7 @@ def test_oracle_among_others_is_no_trial(settings: BacktestSettings, tmp_path: P
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("strategy", ["risk_parity", "premium_50"])
-def test_a_strategys_row_is_its_own_backtest(
+def test_comparison_row_equals_the_strategys_backtest(
     settings: BacktestSettings, found: Comparison, strategy: str
 ) -> None:
     alone = run_backtest(with_changes(settings, {"sizing.strategy": strategy}))
@@ -76,7 +76,7 @@ def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
         assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_varied_settings_multiply_the_strategies(settings: BacktestSettings) -> None:
+def test_varied_settings_give_one_run_each_per_strategy(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",

@@ -81,7 +81,7 @@ def run_over(folder: Path, *words: str) -> Market:
     return BacktestSettings.from_config(config).market()
 
 
-def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:
+def test_data_warnings_outside_the_run_are_not_reported(folder: Path) -> None:
     """Rows 280 and 320 become known on 2024-02-29 and on 2024-03-07."""
 
     def told(*words: str) -> list[tuple[str, str]]:
@@ -94,7 +94,7 @@ def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:
     assert told("days=5") == []
 
 
-def test_moves_of_a_symbol_give_one_line_error() -> None:
+def test_price_jump_warnings_merge_into_one_per_symbol() -> None:
     """The largest is named; a split is never merged with another one."""
     at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
     sizes = (9.0, 40.0, 20.0)
@@ -110,7 +110,7 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
     assert f"In doubt: AAA, 2024-03-02T00:00Z: {what}; it books; cure." in lines
 
 
-def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bars) -> None:
+def test_prices_are_called_adjusted_only_if_checked(folder: Path, market: Bars) -> None:
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
     unchecked = "configured as split-adjusted (not checked: data.actions lists no split)"
     assert describe_price_adjustment("split", sound, (), ()) == unchecked

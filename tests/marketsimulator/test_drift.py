@@ -392,7 +392,7 @@ def test_slippage_is_excess_cost_of_live_fills() -> None:
     assert slippage_by_symbol(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
 
 
-def test_fill_stamped_before_its_order_counts_after_it() -> None:
+def test_fill_timestamped_before_its_order_counts_after_sending() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
@@ -414,11 +414,13 @@ def test_fill_stamped_before_its_order_counts_after_it() -> None:
         (replace(intent(), sent_at=AT + HOUR), False),
     ],
 )
-def test_orders_planned_between_readings_are_counted(sent: OrderIntent, listed: bool) -> None:
+def test_orders_planned_between_account_readings_are_listed(
+    sent: OrderIntent, listed: bool
+) -> None:
     assert planned_orders(record(sent), "trade", AT, AT + HOUR) == [sent.order] * listed
 
 
-def test_final_reading_follows_the_last_completed_bars() -> None:
+def test_final_account_reading_uses_the_last_completed_bars() -> None:
     cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(cycles=cycles, marks=marks)
@@ -427,7 +429,7 @@ def test_final_reading_follows_the_last_completed_bars() -> None:
     assert journal.last_covered_account(lambda _: False).at == AT
 
 
-def test_mark_gives_prices_and_trades_give_quantities() -> None:
+def test_account_takes_prices_from_mark_quantities_from_trades() -> None:
     end = AT + HOUR
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
@@ -446,7 +448,7 @@ def test_mark_gives_prices_and_trades_give_quantities() -> None:
     assert not journal.is_sent_before(end, reading)
 
 
-def test_a_position_that_nothing_prices_is_named() -> None:
+def test_position_without_any_price_is_refused() -> None:
     odd = replace(decision(), positions={"ODD": Decimal(3)})
     with refused(InputError, "d", "ODD"):
         record(decisions=(odd,)).first_account()
@@ -577,7 +579,7 @@ def of_decision(anew: Decision | None) -> DecisionComparison:
     return compare_decisions(record(), {AT: anew}, {AT: {}}, [], half_an_hour)
 
 
-def test_one_sided_decision_is_a_difference() -> None:
+def test_decision_missing_on_one_side_is_a_difference() -> None:
     symbols = of_decision(made(symbol="BBB")).differences
     assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
     (alone,) = of_decision(None).differences
@@ -593,7 +595,7 @@ def test_one_sided_decision_is_a_difference() -> None:
         ("2024-07-02T19:45", "1d fill=close", "19:45", "19:48"),
     ],
 )
-def test_instant_is_missed_after_the_live_deadline(
+def test_decision_instant_is_missed_only_after_live_deadline(
     at: str, words: str, first: str, last: str
 ) -> None:
     """The same minute ends both, on every timeframe: the last cycle in time is no miss."""

@@ -46,7 +46,7 @@ def test_buy_and_hold_fills_before_1970(year: int, tmp_path: Path) -> None:
         assert str(audit(records)) == "0 differences"
 
 
-def test_account_has_its_leverage_before_1970() -> None:
+def test_account_may_borrow_before_1970() -> None:
     """An account that was never frozen may borrow on every date."""
     for year in (1963, 1969, 1973):
         dates = sessions_between(np.datetime64(f"{year}-06-03"), np.datetime64(f"{year}-06-14"))
@@ -60,7 +60,7 @@ def test_account_has_its_leverage_before_1970() -> None:
 
 
 @pytest.mark.parametrize("first", ["1962-01-02", "1962-01-03"])
-def test_calibrated_run_reads_the_first_days(first: str, tmp_path: Path) -> None:
+def test_calibrated_run_starts_on_the_calendars_first_days(first: str, tmp_path: Path) -> None:
     words = ("forecaster.calibrated=true",)
     results = run_from(tmp_path, first, "1962-12-31", "1962-12-20", *words)
     assert results.market.bars.times[0] == np.datetime64(f"{first}T21:00", "ns")

@@ -100,7 +100,7 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingR
     return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-def test_merger_of_a_short_first_closes_held_shares() -> None:
+def test_short_merger_closes_held_successor_shares_first() -> None:
     broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
     broker.advance(14)
     assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]
@@ -222,7 +222,9 @@ def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[s
     return [*words, "forecaster=ewma", "forecaster.calibrated=false"]
 
 
-def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdict_states_that_all_equity_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A short of which the price triples costs more than there is."""
     module = own_module(SHORT, tmp_path, monkeypatch)
     words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
@@ -240,7 +242,7 @@ def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     assert not any("nan" in str(reason) for reason in reasons)
 
 
-def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
+def test_short_squeeze_does_not_delist_the_symbol(tmp_path: Path) -> None:
     found = settings_of(*squeezed(tmp_path)).market()
     assert found.booked_delistings == ()
     assert (~found.bars.mask[1]).sum() == 1, "one bar of the squeeze waits"
@@ -252,12 +254,12 @@ def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
     assert all(booking.kind != DELISTED for booking in broker.bookings)
 
 
-def test_symbol_whose_bars_stop_still_ends(tmp_path: Path) -> None:
+def test_symbol_without_further_bars_is_delisted(tmp_path: Path) -> None:
     found = settings_of(*squeezed(tmp_path, ends=True)).market()
     assert [each.symbol for each in found.booked_delistings] == ["WILD"]
 
 
-def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
+def test_last_bar_awaiting_confirmation_is_not_reported_missing(tmp_path: Path) -> None:
     words = [word for word in squeezed(tmp_path) if not word.startswith("end=")]
     settings = settings_of(*words, "end=2022-07-01")
     found = settings.market()
@@ -274,7 +276,7 @@ def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
 @pytest.mark.parametrize("last", [16.0, 12.03, 90.0])
 @pytest.mark.parametrize("listed", [False, True])
-def test_crash_on_last_bar_decides_the_payout(
+def test_crash_on_the_last_bar_sets_delisting_payout(
     quantity: float, last: float, *, listed: bool
 ) -> None:
     times = stock_ends("2026-05-04", 7 * 8)
@@ -300,7 +302,7 @@ def test_crash_on_last_bar_decides_the_payout(
     assert endings.booked_delistings(bars.slice_rows(0, 13)) == ()
 
 
-def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
+def test_delisting_payout_at_unconfirmed_price_is_reported(tmp_path: Path) -> None:
     words = squeezed(tmp_path, ends=True)
     frame = pd.read_csv(tmp_path / "WILD.csv")
     frame.loc[len(frame) - 1, ["Low", "Close"]] = 10.0
@@ -319,7 +321,7 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", ["long", "short"])
-def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> None:
+def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) -> None:
     """It misses exactly the ten sessions after which it would have ended."""
     words = squeezed(tmp_path)
     calm = pd.read_csv(tmp_path / "CALM.csv")
@@ -341,7 +343,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     assert [each.symbol for each in settings_of(*words).market().booked_delistings] == ["WILD"]
 
 
-def test_accountant_keeps_a_returned_symbol_too() -> None:
+def test_independent_audit_keeps_symbols_that_trade_again() -> None:
     settings = settings_of(*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
     market = settings.market()
     bars = market.bars

@@ -110,7 +110,7 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
 @pytest.mark.parametrize(
     ("finer", "words"), [(HALF, "capital=1500"), (ONE_MINUTE, "limits.intraday_leverage=0.5")]
 )
-def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> None:
+def test_single_finer_bar_per_bar_changes_no_fill(finer: Timeframe, words: str) -> None:
     """To the bit, with impact, missing bars, margin calls and coins.
 
     Where volume bounds an order, what is left of it waits for finer bars, and holds buying power
@@ -136,7 +136,7 @@ def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> No
     assert len(one.fills) > 100
 
 
-def test_finer_bars_decide_which_price_came_first() -> None:
+def test_finer_bars_decide_which_exit_order_fills_first() -> None:
     """The hour from 10:30 trades at 112 and at 88. By itself it says not in which order, and the
     stop is taken to be met first; its half-hours say that 112 came first.
     """
@@ -224,7 +224,7 @@ def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
     return settings_of(f"data.dir={hours}", f"data.execution_bars={finer}", *WORDS, *words)
 
 
-def test_finer_fills_report_shows_coarse_fills_too(
+def test_report_with_finer_fills_also_shows_coarse_results(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = finer_settings(files, *CALM, "capital=3e6")
@@ -313,7 +313,7 @@ def test_mismatched_finer_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_finer_bars_are_refused_where_meaningless(files: tuple[Path, Path]) -> None:
+def test_execution_bars_are_refused_where_unsupported(files: tuple[Path, Path]) -> None:
     with refused(InputError, "data.execution_bars"):
         settings_of("data.execution_bars=x").market()
     with refused(DataError, "data.execution_bars"):

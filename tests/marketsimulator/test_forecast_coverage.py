@@ -72,7 +72,7 @@ def future_file(folder: Path, noise: float) -> Path:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.0003])
-def test_forecasts_that_contain_the_future_are_no_result(tmp_path: Path, noise: float) -> None:
+def test_look_ahead_forecasts_are_reported_as_no_result(tmp_path: Path, noise: float) -> None:
     made = future_file(tmp_path, noise)
     ledger = tmp_path / "trials.sqlite"
     mine = settings("forecaster=file", f"forecaster.path={made}")
@@ -84,7 +84,7 @@ def test_forecasts_that_contain_the_future_are_no_result(tmp_path: Path, noise: 
 
 
 @pytest.mark.parametrize("forecaster", ["ewma", "historical"])
-def test_honest_forecasts_are_not_suspected(forecaster: str) -> None:
+def test_forecasts_without_look_ahead_are_not_flagged(forecaster: str) -> None:
     assert not has_look_ahead(run_backtest(settings(f"forecaster={forecaster}")).main_run.name)
 
 

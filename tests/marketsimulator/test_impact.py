@@ -77,7 +77,7 @@ def test_order_in_parts_pays_the_same_impact(seed: int, symbol: str, cuts: list[
 
 
 @given(st.floats(-17.0, 4.0), st.booleans())
-def test_tick_is_a_basis_point_at_most(power: float, up: bool) -> None:
+def test_tick_rounding_is_at_most_one_basis_point(power: float, up: bool) -> None:
     price = 10.0**power
     rounded = round_to_tick(price, up)
     assert abs(rounded / price - 1) <= 1.0001e-4

@@ -128,7 +128,7 @@ def check(
     equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),
     strategy=st.sampled_from(STRATEGY_NAMES),
 )
-def test_limit_breaches_come_from_prices_and_are_cut(
+def test_limit_breaches_from_price_moves_are_cut_back(
     market: Bars, seed: int, equity: float, strategy: str
 ) -> None:
     rng = np.random.default_rng(seed)

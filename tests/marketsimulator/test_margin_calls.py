@@ -54,7 +54,7 @@ def to_the_end(broker: SimulatedBroker) -> list[float]:
     return [float(f.qty) for f in broker.fills if f.client_order_id.startswith("liquidation")]
 
 
-def test_crypto_beside_a_stock_leaves_its_margin_call() -> None:
+def test_crypto_holdings_do_not_change_a_margin_call() -> None:
     alone = to_the_end(called(coin=False, stock=falling(82.0)))
     beside = to_the_end(called(coin=True, stock=falling(82.0)))
     assert alone == beside
@@ -69,7 +69,7 @@ def test_sufficient_deposit_ends_a_margin_call_without_sales() -> None:
     assert to_the_end(broker) == []
 
 
-def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
+def test_reducing_order_with_simultaneous_liquidation_opens_no_position() -> None:
     """One share of BBB is called whole, and its owner closes it at the same open: it is sold
     once.
     """
@@ -88,7 +88,7 @@ def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
     assert sum(f.qty for f in broker.fills if f.symbol == "BBB") == 0
 
 
-def test_actions_before_the_panel_move_nothing() -> None:
+def test_corporate_actions_before_the_first_bar_are_ignored() -> None:
     """A split and a dividend of years ago, and of the first day itself, move nothing."""
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
@@ -104,7 +104,7 @@ def test_actions_before_the_panel_move_nothing() -> None:
         assert broker.account().positions == {"AAA": 100}
 
 
-def test_equity_equal_to_the_requirement_meets_a_call() -> None:
+def test_equity_equal_to_requirement_meets_the_margin_call() -> None:
     """1,000 shares at 100 need 30,000; 70,000 of them are borrowed."""
     broker = called(coin=False, stock=falling(100.0), quantity=1_000)
     book = broker._book
@@ -115,7 +115,7 @@ def test_equity_equal_to_the_requirement_meets_a_call() -> None:
 
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])
-def test_exits_of_a_liquidated_position_open_nothing(kind: Any) -> None:
+def test_exit_orders_of_liquidated_position_open_no_position(kind: Any) -> None:
     """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its
     profit, then through its loss.
     """

@@ -36,7 +36,7 @@ def test_worse_of_two_exits_fills_first_within_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_orders_after_a_filled_stop_release_its_power() -> None:
+def test_later_orders_release_buying_power_to_triggered_stop() -> None:
     b = stock(FLAT, (100, 103, 99, 102))
     bid = order("buy", 1, "limit", "bid", limit_price=50.0)
     b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
@@ -89,7 +89,7 @@ def test_bar_without_trades_triggers_no_stop() -> None:
     assert walk(rose, 3) == [(10, 100.0)], "the stop stands at 96"
 
 
-def test_order_never_fills_on_a_bar_begun_earlier() -> None:
+def test_order_never_fills_on_bar_started_before_submission() -> None:
     """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
     what is sent now.
     """

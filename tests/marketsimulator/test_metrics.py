@@ -22,7 +22,7 @@ def dates(first: str, last: str) -> np.ndarray:
     return sessions_between(np.datetime64(first, "D"), np.datetime64(last, "D"))
 
 
-def test_days_are_sessions_or_calendar_days_with_crypto() -> None:
+def test_daily_metrics_use_sessions_or_crypto_calendar_days() -> None:
     """The number of periods a year is read from the days, and it is never the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
     stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
@@ -37,12 +37,12 @@ def test_days_are_sessions_or_calendar_days_with_crypto() -> None:
     ("first", "last", "expected"),
     [("2000-06-12", "2000-09-29", 254), ("1962-03-05", "1962-06-29", 252)],
 )
-def test_early_years_have_all_their_sessions(first: str, last: str, expected: int) -> None:
+def test_session_count_is_complete_for_early_years(first: str, last: str, expected: int) -> None:
     at = hourly(f"{first}T10:00", f"{last}T22:00")
     assert daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)[1] == expected
 
 
-def test_the_statistics_by_hand() -> None:
+def test_performance_statistics_match_hand_calculation() -> None:
     """Daily returns +1 %, -1 %, +2 %, from equity at 16:00; what happens between does not count."""
     days = dates("2024-10-01", "2024-10-03")
     at = np.sort(np.concatenate([new_york_four_pm(days), new_york_four_pm(days) - HOUR]))

@@ -70,7 +70,7 @@ def told(fills: Records) -> list[tuple[int, float]]:
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
 
-def test_sign_change_is_a_close_and_an_opening() -> None:
+def test_position_reversal_is_sent_as_close_then_open() -> None:
     turned = told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0]))
     assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
@@ -107,7 +107,7 @@ def test_only_crypto_orders_are_split_into_parts() -> None:
     st.lists(st.integers(0, 200), min_size=4, max_size=4),
     st.floats(1.0, 9.7),
 )
-def test_tape_has_space_for_every_fill_of_move(
+def test_fill_buffer_has_space_for_every_rebalancing_fill(
     before: list[int], after: list[int], most: float
 ) -> None:
     """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can
@@ -130,7 +130,7 @@ def test_tape_has_space_for_every_fill_of_move(
     assert np.all(np.abs(held + bought - targets) < steps)
 
 
-def test_full_tape_grows_and_keeps_its_fills() -> None:
+def test_full_fill_buffer_grows_and_keeps_its_fills() -> None:
     with_room = unwrap(
         ensure_account_log_space
     )  # by itself it would be compiled for this test alone
@@ -145,7 +145,7 @@ def test_full_tape_grows_and_keeps_its_fills() -> None:
 
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
-def test_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
+def test_quantities_in_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
     """The difference of two floats may fall short of a billionth that the difference of the
     quantities is.
     """
@@ -156,7 +156,7 @@ def test_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
 
 
-def test_parts_of_nearly_whole_steps_match_the_decision() -> None:
+def test_compiled_order_parts_match_decision_near_whole_increments() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], max_crypto_order=1_500.0))]
     before = to_shortest_decimal(round(held, 9))

@@ -117,7 +117,7 @@ def best_is_called_real(returns: Array, trials: int) -> bool:
     return told is not None and told > MIN_DEFLATED_SHARPE
 
 
-def test_autocorrelated_noise_is_rarely_called_real() -> None:
+def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
     """300 sweeps of 20 variants without skill, all of them largely alike."""
     called = []
     for k in range(300):
@@ -141,7 +141,7 @@ def test_autocorrelated_noise_is_rarely_called_real() -> None:
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])
-def test_noise_yields_half_overfitting_and_is_rarely_significant(shared: float) -> None:
+def test_noise_has_overfitting_probability_near_one_half(shared: float) -> None:
     """Sweeps without skill; `shared` of a variant's variance is that of all of them."""
     probabilities, deceived, undeflated = [], [], []
     for k in range(40):
@@ -192,7 +192,7 @@ def test_non_finite_return_is_refused(value: float) -> None:
         estimate_overfitting(broken)
 
 
-def test_best_in_one_half_alone_is_overfitted() -> None:
+def test_variant_best_in_only_one_half_is_overfitted() -> None:
     early = np.tile([0.02, 0.0], 15)
     late = np.tile([0.01, -0.01], 15)
     fading = np.array([np.append(early, -early), np.append(-early, early)])

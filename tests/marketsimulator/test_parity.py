@@ -121,7 +121,7 @@ beta: {market: SYA, net: [-0.1, 0.5]}
 """
 
 
-def test_legacy_sizing_gives_one_account_in_every_engine() -> None:
+def test_legacy_sizing_gives_same_account_in_every_engine() -> None:
     run, outcome = walked_and_swept("sizing.strategy=legacy")
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 20
 
@@ -159,7 +159,7 @@ def rule(s):
 """
 
 
-def test_unsolved_custom_rule_fails_alike_in_every_engine(
+def test_custom_rule_failure_is_identical_in_every_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
@@ -190,7 +190,7 @@ def test_price_strategy_trades_alike_in_every_engine(
     assert len(run.fills) > 50
 
 
-def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
+def test_compiled_run_explains_failed_and_singular_covariance_decisions() -> None:
     settings, market, trader = believing(seed=7)
     table = trader.belief_table
     assert table is not None
@@ -245,7 +245,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
         ("close", "risk_parity", 1_500.0),
     ],
 )
-def test_daily_orders_await_their_auction_in_every_engine(
+def test_daily_orders_fill_in_auctions_in_every_engine(
     fill: str, strategy: str, capital: float
 ) -> None:
     """A stock splits between a decision and the open that fills it, in prices that show it."""

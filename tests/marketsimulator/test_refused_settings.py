@@ -37,7 +37,7 @@ from trainingdata.stored_correlation import CorrelationSettings
         (["seed=${nosuch}"], ("data.seed", "'nosuch'")),
     ],
 )
-def test_invalid_setting_is_one_line_starting_with_key(
+def test_invalid_setting_gives_one_line_starting_with_key(
     words: list[str], facts: tuple[str, ...]
 ) -> None:
     with refused(InputError, *facts) as caught:

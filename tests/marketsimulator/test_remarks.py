@@ -34,7 +34,9 @@ from trainingdata.instruments import instrument
         (-30.0, 30.0, "Costs of $30.00 exceed the profit before costs, $0.00."),
     ],
 )
-def test_costs_after_a_loss_exceed_no_earnings(profit: float, costs: float, says: str) -> None:
+def test_cost_remark_after_loss_states_loss_before_costs(
+    profit: float, costs: float, says: str
+) -> None:
     assert cost_remarks(profit, costs) == [says]
 
 
@@ -80,14 +82,14 @@ def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
         ({}, None),
     ],
 )
-def test_unused_parameter_of_another_strategy_is_named(
+def test_sizing_parameter_unused_by_the_strategy_is_reported(
     settings: dict[str, Any], says: str | None
 ) -> None:
     notes = unused_sizing_remarks(SizingSettings(**settings))
     assert [note[: len(says or "")] for note in notes] == ([says] if says else [])
 
 
-def test_day_on_a_chart_is_new_yorks() -> None:
+def test_chart_days_are_new_york_dates() -> None:
     at = np.array(["2024-01-05T15:30", "2024-01-05T20:30", "2024-07-08T19:30"], "datetime64[ns]")
     rows = [SimpleNamespace(gross_stock=60.0, gross_crypto=30.0)] * 3
     decision_log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
@@ -116,7 +118,7 @@ def choice(symbol: str, target: float, price: float) -> Choice:
     return Choice(symbol, 0.0025, 0.02, 1.2, 0.0, target, Decimal(0), price, {}, 0.0002)
 
 
-def test_a_too_small_account_is_explained() -> None:
+def test_small_account_without_trades_is_explained() -> None:
     said = remark(50.0, choice("AAA", 0.4, 60.0), choice("BBB", -0.5, 200.0))
     assert said == (
         "No trades: the account is too small. Of $50.00, $20.00 is the target of AAA, but one"
@@ -124,7 +126,7 @@ def test_a_too_small_account_is_explained() -> None:
     )
 
 
-def test_a_too_small_crypto_account_is_explained() -> None:
+def test_small_crypto_account_without_trades_is_explained() -> None:
     assert remark(9.0, choice("BTCUSD", 0.4, 60_000.0)) == (
         "No trades: the account is too small. Of $9.00, $3.60 is the target of BTCUSD, but the"
         " minimum crypto order costs $10.50; set at least capital=27."
@@ -141,7 +143,7 @@ def test_a_too_small_crypto_account_is_explained() -> None:
 @pytest.mark.parametrize(
     ("equity", "of"), [(150.0, ("AAA", 0.4, 60.0)), (50.0, ("BTCUSD", 0.4, 60_000.0))]
 )
-def test_other_runs_without_trades_name_edge_and_cost(
+def test_run_without_trades_states_largest_edge_and_cost(
     equity: float, of: tuple[str, float, float]
 ) -> None:
     assert remark(equity, choice(*of)).startswith("No trades: the largest edge was ")

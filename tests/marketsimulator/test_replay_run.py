@@ -42,7 +42,7 @@ def run(bars: dict[str, pd.DataFrame]) -> ReplayResult:
     return replay(bars["close"] * 0 + [0.5, 0.3], bars, name="fixed")
 
 
-def test_frames_per_symbol_equal_frames_per_field(
+def test_price_frames_by_symbol_or_field_replay_equally(
     bars: dict[str, pd.DataFrame], run: ReplayResult
 ) -> None:
     weights = bars["close"] * 0 + [0.5, 0.3]
@@ -62,7 +62,7 @@ def test_frames_per_symbol_equal_frames_per_field(
     pd.testing.assert_series_equal(one.equity, replay(weights[["AAA"]], bars).equity)
 
 
-def test_symbols_may_trade_on_different_rows(bars: dict[str, pd.DataFrame]) -> None:
+def test_replayed_symbols_may_start_on_different_dates(bars: dict[str, pd.DataFrame]) -> None:
     weights = bars["close"] * 0 + [0.5, 0.3]
     frames = {
         name: pd.DataFrame({"open": bars["open"][name], "close": bars["close"][name]})
@@ -87,7 +87,7 @@ def test_rows_without_weights_keep_the_positions(bars: dict[str, pd.DataFrame]) 
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_midnight_stamps_are_days_in_any_zone(
+def test_midnight_timestamps_are_dates_in_any_time_zone(
     bars: dict[str, pd.DataFrame], run: ReplayResult, zone: str
 ) -> None:
     stamped = {name: frame.tz_localize(zone) for name, frame in bars.items()}
@@ -140,7 +140,9 @@ def test_interest_on_borrowed_cash_is_a_cost(bars: dict[str, pd.DataFrame]) -> N
     assert levered.stats["Costs"] == pytest.approx(levered.stats["of which interest"], rel=1e-3)
 
 
-def test_page_compares_with_a_held_symbol(run: ReplayResult, tmp_path: Path) -> None:
+def test_replay_page_reports_outperformance_over_a_symbol(
+    run: ReplayResult, tmp_path: Path
+) -> None:
     text = run.page(tmp_path / "new" / "run.html", "AAA", trials=50).read_text()
     assert "outperformance over AAA" in text
     assert "after 50 variants" in text
@@ -152,14 +154,14 @@ def test_page_compares_with_a_held_symbol(run: ReplayResult, tmp_path: Path) -> 
         run.page(tmp_path / "file" / "run.html")
 
 
-def test_benchmark_of_the_only_symbol_is_matched(bars: dict[str, pd.DataFrame]) -> None:
+def test_half_weight_in_the_benchmark_has_half_beta(bars: dict[str, pd.DataFrame]) -> None:
     whole = replay(bars["close"][["AAA"]] * 0 + 0.5, bars, fee_bps=0, slippage_bps=0)
     stats = whole.track_record("AAA").stats
     assert stats["Beta"] == pytest.approx(0.5, abs=0.01)
     assert stats["Correlation"] == pytest.approx(1.0, abs=0.01)
 
 
-def test_benchmark_that_begins_later_is_cash_before(bars: dict[str, pd.DataFrame]) -> None:
+def test_late_starting_benchmark_counts_as_cash_before(bars: dict[str, pd.DataFrame]) -> None:
     late = {name: frame.copy() for name, frame in bars.items()}
     for frame in late.values():
         frame.loc[frame.index[:100], "BBB"] = np.nan
@@ -203,13 +205,15 @@ def test_plot_draws_equity_and_drawdown(run: ReplayResult, tmp_path: Path) -> No
     figure.savefig(tmp_path / "run.png")
 
 
-def test_plot_names_the_missing_library(run: ReplayResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_error_names_the_missing_library(
+    run: ReplayResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with refused(InputError, "matplotlib", "pictures"):
         run.plot()
 
 
-def test_ruined_account_keeps_a_page(tmp_path: Path) -> None:
+def test_ruined_account_still_gets_a_report_page(tmp_path: Path) -> None:
     index = days(40)
     close = pd.DataFrame({"AAA": np.where(np.arange(40) < 20, 100.0, 1.0)}, index)
     lost = replay(close * 0 + 2.0, {"open": close, "close": close}, symbol_cap=2.0)

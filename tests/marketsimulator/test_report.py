@@ -136,7 +136,7 @@ def test_page_contributions_and_costs_add_up_exactly(both: tuple[str, dict[str, 
     assert sum(usd(cells[0]) for cells in costs.values()) == paid == to_cents(summary["costs"])
 
 
-def test_page_curves_are_those_of_the_run(
+def test_report_charts_show_the_runs_equity_and_drawdown(
     both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     page, summary = both
@@ -169,7 +169,7 @@ SECTIONS = (
 )
 
 
-def test_sections_stand_in_the_promised_order(both: tuple[str, dict[str, Any]]) -> None:
+def test_report_sections_are_in_the_documented_order(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
     assert page.index('class="claim"') < page.index("<h2>")
     assert re.findall("<h2>(.*?)</h2>", page) == list(SECTIONS)
@@ -193,7 +193,7 @@ def test_heat_map_colours_by_sign_and_size(both: tuple[str, dict[str, Any]]) -> 
     assert "4" in {level for _, level, _ in found}, "the largest return has the strongest colour"
 
 
-def test_exposure_is_long_and_short_at_four_pm(
+def test_exposure_chart_shows_four_pm_long_and_short(
     both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     (chart,) = charts_of(section(both[0], "Exposure"))
@@ -254,7 +254,7 @@ def trade(quantity: str, before: str, hour: int = 0) -> ChartTrade:
     )
 
 
-def test_trades_are_named_by_their_change() -> None:
+def test_trade_text_states_entry_addition_exit_or_reversal() -> None:
     assert trade("5", "0").description == "enter long: buy 5 at $10.00"
     assert trade("5", "5").description == "add to long: buy 5 at $10.00"
     assert trade("-3", "5").description == "reduce long: sell 3 at $10.00"
@@ -264,7 +264,7 @@ def test_trades_are_named_by_their_change() -> None:
     assert trade("2", "-2").description == "exit short: buy 2 at $10.00"
 
 
-def test_entries_and_exits_of_every_bin_come_first() -> None:
+def test_trade_selection_prefers_entries_and_exits_per_bin() -> None:
     """Growing trades: the first exit of each time bin comes before the second of the last bin."""
     early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
     late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
@@ -285,7 +285,7 @@ def test_daily_weights_equal_the_accounts_exposure(traded: BacktestResults) -> N
 
 
 @given(st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=300))
-def test_returns_by_compound_to_the_total_return(hourly: list[float]) -> None:
+def test_period_returns_compound_to_the_total_return(hourly: list[float]) -> None:
     equity = 1000.0 * np.cumprod(1 + np.array(hourly))
     at = NOON + 40 * HOUR * np.arange(len(equity))
     for unit in "MY":
@@ -314,7 +314,7 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
     assert (held.open_quantity, held.closed_at, held.profit) == (-10, None, pytest.approx(-101.0))
 
 
-def test_trip_statistics_by_hand() -> None:
+def test_round_trip_statistics_match_hand_calculation() -> None:
     """Profits of +20, -10, -30 and +40, and one trip that is still open."""
     profits = (20, -10, -30, 40)
     fills = []
@@ -367,7 +367,7 @@ def test_round_trip_profits_equal_cash_flows_plus_position(
     assert sum(trip.open_quantity for trip in trips) == held
 
 
-def test_forecasts_are_judged_at_their_intervals_end(traded: BacktestResults) -> None:
+def test_forecast_outcomes_are_measured_at_the_horizon_end(traded: BacktestResults) -> None:
     outcomes = forecast_outcomes(traded.main_run, traded.market.bars)
     assert len(outcomes) > 100
     assert (outcomes.horizon_end <= traded.market.bars.last_instant).all()
@@ -481,7 +481,7 @@ def test_warnings_appear_exactly_at_their_threshold(
     assert remark(silent) == []
 
 
-def test_a_run_shows_the_warnings_it_deserves(both: tuple[str, dict[str, Any]]) -> None:
+def test_report_page_shows_the_summary_warnings(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     said = " ".join(summary["warnings"])
     for words in ("No result: the market is", "The forecasts are raw", "Small sample"):
@@ -520,7 +520,9 @@ def ruined(folder: Path) -> BacktestResults:
     ],
     ids=["that never traded", "of three hours", "that lost everything"],
 )
-def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None:
+def test_backtest_report_renders_even_without_trades_or_equity(
+    words: tuple[str, ...] | None, tmp_path: Path
+) -> None:
     span = "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"
     if words is None:
         run = ruined(tmp_path)

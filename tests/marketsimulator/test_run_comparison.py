@@ -63,7 +63,7 @@ def set_of(returns: Array) -> RunSet:
     )
 
 
-def test_a_live_account_beside_backtests_adds_no_trial(tmp_path: Path) -> None:
+def test_live_account_in_a_comparison_adds_no_trial(tmp_path: Path) -> None:
     """A bad one would widen the spread of what was tried, and any one would count."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
     live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_TITLE, trials=None)
@@ -142,7 +142,7 @@ def test_short_and_ruined_runs_are_labelled_as_such() -> None:
     assert "Wiped out: run-2." in comparison_verdict(runs, found).evidence
 
 
-def test_content_policy_allows_scripts_and_names_are_escaped(tmp_path: Path) -> None:
+def test_comparison_page_escapes_hostile_run_names(tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<"
     folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
     page = comparison_of(*folders).render_page(tmp_path)
@@ -195,7 +195,7 @@ def test_comparison_is_one_json_document(tmp_path: Path) -> None:
     check_message(line, "--json", "--multirun")
 
 
-def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
+def test_comparison_writes_a_page_and_json_figures(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         write_run(tmp_path / name, returns=NOISE[k], settings={"sizing": {"fraction": k}})
     compared_runs = comparison_of(*(tmp_path / name for name in "abc"))
@@ -278,7 +278,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     assert any("cover different periods" in warning for warning in found.warnings)
 
 
-def test_difference_after_the_last_close_is_no_equality() -> None:
+def test_runs_differing_after_last_close_are_not_equal() -> None:
     runs = set_of(TAILED[[0, 0]])
     assert compare_best_run(runs).relations == ("best", "same")
     end = runs.end + np.timedelta64(3, "h")
@@ -286,13 +286,13 @@ def test_difference_after_the_last_close_is_no_equality() -> None:
     assert compare_best_run(runs).relations == ("best", "insufficient_data")
 
 
-def test_run_ruined_after_the_last_close_is_ruined() -> None:
+def test_run_ruined_after_last_close_is_labelled_ruined() -> None:
     runs = set_of(TAILED[:2])
     runs = replace(runs, final_equity=runs.final_equity * [1.0, 0.0])
     assert compare_best_run(runs).relations == ("best", "ruined")
 
 
-def test_least_loss_is_best_when_all_lose() -> None:
+def test_smallest_loss_ranks_best_when_all_runs_lose() -> None:
     """The wilder of two that lose has the higher ratio."""
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))

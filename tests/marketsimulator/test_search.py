@@ -144,7 +144,7 @@ def test_more_trials_extend_a_finished_search(found: SearchResult, tmp_path: Pat
     assert content(searched(tmp_path)) == content(found)
 
 
-def test_later_bars_change_no_choice(
+def test_later_bars_change_no_earlier_search_choice(
     found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed prices after the first test span leave earlier choices and returns as they were."""
@@ -181,7 +181,7 @@ def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
         assert choice.objective_value == backtest_objective(choice, SMALL, "sharpe")
 
 
-def test_default_and_choice_trade_the_same_test_days(found: SearchResult) -> None:
+def test_default_and_chosen_settings_trade_identical_test_days(found: SearchResult) -> None:
     settings = search_of(*SMALL).backtest
     choice = found.choices[0]
     assert choice.fold.test is not None
@@ -213,7 +213,7 @@ def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     assert again.trial_statistics == found.trial_statistics, "a repeated trial is the same one"
 
 
-def test_noise_ends_in_nothing_found(tmp_path: Path) -> None:
+def test_search_on_noise_reports_nothing_found(tmp_path: Path) -> None:
     words = (*SMALL, "data.information_coefficient=0")
     report = SearchReport(searched(tmp_path, *words), has_ledger=False)
     assert report.failed_criteria
@@ -275,7 +275,7 @@ def test_window_limits_the_training_span(tmp_path: Path) -> None:
         assert choice.fold.train.dates == earlier.fold.test.dates
 
 
-def test_settings_with_other_beliefs_are_grouped(tmp_path: Path) -> None:
+def test_search_over_holding_settings_matches_the_backtest(tmp_path: Path) -> None:
     space = "space={sizing.holding: [next, session, plan], sizing.fraction: [0.1, 1, log]}"
     found = searched(tmp_path, *MARKET, space, "spans=2", "trials=12")
     holdings = {choice.params["sizing.holding"] for choice in found.choices}
@@ -284,7 +284,7 @@ def test_settings_with_other_beliefs_are_grouped(tmp_path: Path) -> None:
     assert choice.objective_value == backtest_objective(choice, (*MARKET, space), "sharpe")
 
 
-def test_page_begins_with_the_verdict(tmp_path: Path) -> None:
+def test_search_page_begins_with_the_verdict(tmp_path: Path) -> None:
     code, printed, said = answer_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
     assert code == 0, said
     assert printed.startswith("No result: the market is synthetic; nothing found: on 2 test spans")
@@ -345,7 +345,7 @@ def test_invalid_search_is_refused_in_one_line(
     check_message(line, *facts)
 
 
-def test_space_states_ranges_logarithms_and_choices() -> None:
+def test_search_space_accepts_ranges_logarithms_and_choices() -> None:
     forms = {
         "sizing.signal_bars": ("[1, 5]", IntDistribution(1, 5)),
         "limits.symbol_cap": ("[0.2, 1]", FloatDistribution(0.2, 1.0)),
@@ -361,14 +361,14 @@ def test_space_states_ranges_logarithms_and_choices() -> None:
     assert space.distributions == {key: each for key, (_, each) in forms.items()}
 
 
-def test_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+def test_search_output_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     line = refusal_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
     check_message(line, "output", "out", "notes.txt")
 
 
-def test_damaged_store_is_refused(tmp_path: Path) -> None:
+def test_damaged_search_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / STORAGE_FILE).write_text("no database")
     with refused(InputError, "output", "search.sqlite", "overwrite=true"):
         searched(tmp_path)

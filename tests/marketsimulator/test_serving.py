@@ -20,7 +20,7 @@ def serving_of(*words: str) -> ServerOptions:
 
 
 @given(st.text())
-def test_speed_is_wait_or_a_number_within_bounds(word: str) -> None:
+def test_practice_speed_is_wait_or_a_bounded_number(word: str) -> None:
     try:
         expected = float(word)
     except ValueError:

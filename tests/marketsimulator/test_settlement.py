@@ -85,7 +85,7 @@ class Bench:
         return float(self.book.holding["quantity"][s])
 
 
-def test_a_stock_sale_by_hand() -> None:
+def test_stock_sale_fees_match_hand_calculation() -> None:
     """99.98 for 100 shares: SEC 9,998 · 0.0000278 = 0.277944…, TAF 0.0166, CAT 0.0003."""
     b = Bench()
     b.hold(0, 100)
@@ -251,7 +251,7 @@ def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     assert b.account["short_proceeds"] == 500.0
 
 
-def test_reverse_split_dissolving_a_short_leaves_no_proceeds() -> None:
+def test_reverse_split_removing_a_short_clears_its_proceeds() -> None:
     """1 for 20: ten shares sold today become none; the other short's 10,000 are all there is."""
     b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, -100, 10_000.0)
@@ -284,7 +284,7 @@ def test_maintenance_follows_price_and_side(
     assert maintenance_requirement(quantity, price, special) == pytest.approx(need)
 
 
-def test_account_without_equity_is_liquidated_even_of_pennies() -> None:
+def test_account_without_equity_liquidates_even_penny_stocks() -> None:
     b = Bench(-1_100.0)
     b.book.holding["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])

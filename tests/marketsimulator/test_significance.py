@@ -30,7 +30,7 @@ from marketsimulator.results.significance import (
 from marketsimulator.results.trials import Trial, TrialStatistics, record_trials
 
 
-def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
+def test_deflated_sharpe_ratio_matches_the_published_example() -> None:
     """Bailey and López de Prado (2014): 2.5 a year in 1,250 days, skewness -3, kurtosis 10."""
     for trials, expected in ((100, 0.9004), (46, 0.9505)):
         found = deflated_sharpe(
@@ -51,7 +51,7 @@ def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
     st.floats(0.2, 1.0),
     st.integers(0, 2**32 - 1),
 )
-def test_bootstrap_days_and_block_lengths_match_arch(
+def test_bootstrap_draws_and_block_lengths_match_arch_library(
     count: int, memory: float, size: float, moving: float, seed: int
 ) -> None:
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
@@ -72,7 +72,9 @@ def test_bootstrap_days_and_block_lengths_match_arch(
 
 
 @given(st.integers(20, 120), st.sampled_from([0.0, 1e-3, 0.01, 0.4]), st.integers(0, 2**32 - 1))
-def test_bootstrap_figures_equal_those_of_their_days(days: int, size: float, seed: int) -> None:
+def test_bootstrap_figures_equal_metrics_of_resampled_days(
+    days: int, size: float, seed: int
+) -> None:
     returns = np.clip(np.random.default_rng(seed).normal(0, size, (5, days)), -1.0, None)
     found = bootstrap_figures(returns, 252)
     for k, drawn in enumerate(returns):
@@ -97,7 +99,7 @@ def test_expected_maximum_sharpe_matches_simulation() -> None:
     assert expected_maximum_sharpe(50, 0.003) == pytest.approx(drawn, rel=0.02)
 
 
-def test_the_probability_is_that_of_a_normal_sample() -> None:
+def test_probabilistic_sharpe_is_uniform_on_normal_samples() -> None:
     """Of 4,000 markets with a true ratio of 0.05 a day, the share whose measured ratio lies
     below theirs is uniform.
     """
@@ -110,7 +112,9 @@ def test_the_probability_is_that_of_a_normal_sample() -> None:
 
 @pytest.mark.parametrize("memory", [-0.3, 0.0, 0.3, 0.5])
 @pytest.mark.parametrize("mean", [0.0, 0.1])
-def test_variance_is_that_of_autocorrelated_returns(memory: float, mean: float) -> None:
+def test_sharpe_variance_matches_simulated_autocorrelated_returns(
+    memory: float, mean: float
+) -> None:
     """4,000 series of 500 days with Student-t shocks of 5 degrees of freedom."""
     rng = np.random.default_rng([11, int(10 * memory) + 10])
     shocks = rng.standard_t(5, (4_000, 600))
@@ -122,7 +126,7 @@ def test_variance_is_that_of_autocorrelated_returns(memory: float, mean: float) 
     assert 500 * ratios.var() == pytest.approx(expected, rel=0.1)
 
 
-def test_independent_returns_have_the_earlier_variance() -> None:
+def test_sharpe_variance_without_autocorrelation_matches_closed_form() -> None:
     expected = 1.0 + 0.5 * 0.2 + (7.0 - 1.0) / 4.0 * 0.2**2
     assert sharpe_variance(0.2, -0.5, 4.0, 0.0) == pytest.approx(expected, rel=1e-12)
 
@@ -158,14 +162,14 @@ def entered(path: Path, trial: Trial) -> TrialStatistics:
         f"forecasts of f.parquet by oracle ({LOOK_AHEAD_NOTE})",
     ],
 )
-def test_runs_that_read_the_future_are_no_trials(tmp_path: Path, forecaster: str) -> None:
+def test_look_ahead_runs_are_not_counted_as_trials(tmp_path: Path, forecaster: str) -> None:
     path = tmp_path / "trials.sqlite"
     ahead = replace(TRIAL, config_hash="c2", daily_sharpe=0.9, forecaster=forecaster)
     assert entered(path, ahead).count == 0
     assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
-def test_earlier_rows_from_the_future_are_skipped(tmp_path: Path) -> None:
+def test_ledger_rows_of_look_ahead_forecasters_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "trials.sqlite"
     entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.9))
     with closing(sqlite3.connect(path)) as file, file:
@@ -199,7 +203,7 @@ def test_sharpe_without_days_or_variance_has_no_probability() -> None:
     assert probabilistic_sharpe(2.0, 100, skewness=5.0) is None
 
 
-def test_intervals_repeat_with_seed_or_are_empty() -> None:
+def test_bootstrap_intervals_are_reproducible_by_seed_or_empty() -> None:
     returns = np.random.default_rng(3).normal(0.0005, 0.01, 100)
     assert bootstrap_intervals(returns, 252, seed=4) == bootstrap_intervals(returns, 252, seed=4)
     assert bootstrap_intervals(returns, 252, seed=4) != bootstrap_intervals(returns, 252, seed=5)
@@ -211,7 +215,7 @@ def test_intervals_repeat_with_seed_or_are_empty() -> None:
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth_at_their_level() -> None:
+def test_bootstrap_intervals_have_their_nominal_coverage() -> None:
     """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds
     the truth in 45 at least.
     """

@@ -54,7 +54,7 @@ def test_a_small_account_trades_nothing_below_the_minimum(capital: int) -> None:
 ANY_SIZE = ("orders.min_crypto_value=0", "orders.crypto_dust=0")
 
 
-def test_decisions_name_orders_below_the_minimum() -> None:
+def test_decisions_record_orders_dropped_below_the_minimum() -> None:
     run = small_run("capital=40")
     frame = run.decision_frame()
     small = frame[frame["binding"].str.contains("smallest_order")]
@@ -73,7 +73,7 @@ def test_decisions_name_orders_below_the_minimum() -> None:
         ("0.05", "0.049875", "0.049875"),  # dust: all of half a dollar
     ],
 )
-def test_small_sales_close_whole_down_to_dust(quantity: str, sold: str, left: str) -> None:
+def test_crypto_sale_below_minimum_needs_a_full_close(quantity: str, sold: str, left: str) -> None:
     """A coin at 10 USD, bought at 400 and fallen since; its fee took 0.25 % of the coins."""
     bars = [(400.0, 400.0, 400.0, 400.0)] * 2 + [(10.0, 10.0, 10.0, 10.0)] * 3
     broker = coin(*bars, capital=1e4, orders=DEFAULT_SIZE_LIMITS)

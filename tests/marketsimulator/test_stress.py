@@ -119,7 +119,7 @@ def test_liquidation_ends_with_margin_met_or_nothing_left(
         assert quantity * held[symbol][0] >= 0, "nothing is turned around"
 
 
-def test_a_call_and_a_liquidation_by_hand() -> None:
+def test_margin_call_and_liquidation_match_hand_calculation() -> None:
     """2,400 shares at 100 on 121,000: at 75 they are worth 180,000, and 61,000 are there. The debit
     is above 100,000, all of it in one stock: it needs 50 %, 90,000. What is kept needs 95 % of
     61,000.
@@ -144,7 +144,7 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     assert stress_verdict(found) == (claim, "Margin calls: one.")
 
 
-def test_book_above_overnight_limits_is_called_without_move() -> None:
+def test_portfolio_above_overnight_limits_is_margin_called_unmoved() -> None:
     """Four times equity at 11:30, which a trader cuts at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
     still = outcome_of(book_of({"AAA": (400, 100.0)}, 10_000, noon))
@@ -314,7 +314,7 @@ def test_every_shipped_scenario_names_source_or_assumption() -> None:
         assert "assumption" in one.source or (one.day is not None and one.day in one.source)
 
 
-def test_book_is_read_at_instant_end_or_worst(run: Path) -> None:
+def test_stress_starts_at_instant_end_or_worst_leverage(run: Path) -> None:
     rows = pd.read_parquet(run / "equity.parquet")
     at = rows["at"].dt.tz_localize(None).to_numpy()
     end, _ = book_at(run, "end")
@@ -325,7 +325,7 @@ def test_book_is_read_at_instant_end_or_worst(run: Path) -> None:
     assert book_at(run, "2024-10-04")[0].account.as_of == np.datetime64("2024-10-05T03:00", "ns")
 
 
-def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
+def test_stress_command_writes_scenarios_to_json(run: Path, tmp_path: Path) -> None:
     own = '{name: coin, stocks: -0.3, symbols: {BBB: -0.5, GONE: -0.9}, source: "an assumption"}'
     words = ("at=2024-10-04", f"custom_scenarios=[{own}]", "only=[coin,gap]", "output=out")
     for _ in range(2):
@@ -343,7 +343,7 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     }
 
 
-def test_fractional_shares_close_whole_and_never_beyond() -> None:
+def test_fractional_shares_are_liquidated_whole_never_beyond_holdings() -> None:
     book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
     closed = sold(outcome_of(book, stocks=-0.25))
     assert closed["BBB"] == -0.125, "less than a share is closed whole"
@@ -364,7 +364,7 @@ def test_crypto_is_no_collateral_and_is_never_liquidated() -> None:
 
 
 @given(positions, moves, moves, st.floats(0.0, 1e5))
-def test_a_book_that_borrows_nothing_is_never_called(
+def test_portfolio_without_borrowing_is_never_margin_called(
     held: dict[str, tuple[float, float]], stocks: float, coins: float, cash: float
 ) -> None:
     worth = sum(quantity * mark for quantity, mark in held.values())

@@ -32,7 +32,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def test_figures_are_those_of_a_backtest() -> None:
+def test_track_record_figures_equal_backtest_metrics() -> None:
     returns = daily()
     record = TrackRecord.from_returns(returns)
     growth = np.append(1.0, np.cumprod(1 + returns.to_numpy()))
@@ -46,7 +46,7 @@ def test_figures_are_those_of_a_backtest() -> None:
     assert low < record.stats["Sharpe"] < high
 
 
-def test_calendar_days_make_years_of_365_days() -> None:
+def test_calendar_day_returns_use_365_periods_per_year() -> None:
     index = pd.date_range("2021-01-01", periods=400)
     assert (
         TrackRecord.from_returns(pd.Series(0.001 * (-1) ** np.arange(400), index)).days_per_year
@@ -125,7 +125,7 @@ def test_unit_of_returns_is_recognised(tmp_path: Path, form: object, unit: str) 
     assert found.attrs["source"].endswith(f"in {unit}")
 
 
-def test_equity_prices_and_parquet_are_read(tmp_path: Path) -> None:
+def test_track_record_reads_equity_prices_and_parquet(tmp_path: Path) -> None:
     equity = 5e4 * (1 + daily()).cumprod()
     frame = equity.to_frame("Equity").assign(Notes=1)
     frame.to_csv(tmp_path / "account.csv")
@@ -182,7 +182,7 @@ HEAD = "date,return\n2024-01-02,0.01\n"
         (HEAD, ("more.csv",), ("more.csv",)),
     ],
 )
-def test_unreadable_returns_end_with_one_line(
+def test_unreadable_returns_give_a_one_line_error(
     tmp_path: Path, content: str, words: tuple[str, ...], facts: tuple[str, ...]
 ) -> None:
     written(tmp_path / "fund.csv", content)

@@ -93,13 +93,13 @@ OTHER: list[tuple[list[str], list[str]]] = [
     ("one", "other", "same"),
     [*((*each, True) for each in SAME), *((*each, False) for each in OTHER)],
 )
-def test_relevant_settings_change_the_trial_others_do_not(
+def test_only_relevant_settings_change_the_trial_identity(
     market: Bars, folder: Path, one: list[str], other: list[str], same: bool
 ) -> None:
     assert (of(market, *one) == of(market, *other)) is same
 
 
-def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path) -> None:
+def test_changed_input_file_or_plugin_makes_new_trial(market: Bars, folder: Path) -> None:
     runs: tuple[list[str], ...] = (
         ["forecaster._target_=own_here.Drift"],
         ["sizing._target_=own_here.half"],
@@ -115,7 +115,7 @@ def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path)
     assert same == [False, False, False, False, True]
 
 
-def test_python_settings_are_the_same_trial_as_commands(market: Bars) -> None:
+def test_python_and_command_settings_give_the_same_trial(market: Bars) -> None:
     composed = settings_of()
     made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
     hashes = {config_hash(variant_settings(each, market)) for each in (composed, made)}

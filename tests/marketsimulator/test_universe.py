@@ -72,7 +72,7 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
 @pytest.mark.parametrize(
     ("strategy", "ranked"), [("kelly_50", MOMENTUM), ("risk_parity", GROWTH), ("legacy", GROWTH)]
 )
-def test_leaving_symbols_are_sold_alike_in_every_engine(
+def test_symbols_leaving_universe_are_sold_in_every_engine(
     strategy: str, ranked: tuple[str, ...]
 ) -> None:
     settings, market, trader = believing(f"sizing.strategy={strategy}", *ranked)

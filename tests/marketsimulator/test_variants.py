@@ -35,7 +35,7 @@ def settings() -> BacktestSettings:
 
 
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
-def test_sweep_steps_variants_that_cannot_be_compiled(words: list[str]) -> None:
+def test_sweep_matches_stepwise_run_for_uncompilable_variants(words: list[str]) -> None:
     settings = settings_of(*WORDS, *words, "start=2024-02-21")
     market = settings.market()
     trader = prepared(settings, market)
@@ -126,7 +126,7 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
     assert outcome.totals.failures == failed > 10
 
 
-def test_splits_and_dividends_reach_the_account_in_sweeps(
+def test_splits_and_dividends_are_booked_in_sweeps(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     """More of them than one step of so few symbols fills orders."""

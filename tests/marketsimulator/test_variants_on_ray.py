@@ -12,7 +12,7 @@ CHECKS = Path(__file__).with_name("on_ray_checks.py")
 
 
 @pytest.mark.slow
-def test_two_machines_reproduce_one_process_despite_a_failure() -> None:
+def test_ray_sweep_equals_single_process_despite_machine_failure() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

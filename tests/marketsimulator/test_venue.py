@@ -88,7 +88,7 @@ steps = st.one_of(
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
-def test_tickets_agree_with_the_broker_after_any_requests(asked: list[Step]) -> None:
+def test_order_tickets_agree_with_broker_after_any_requests(asked: list[Step]) -> None:
     settings_, market = practised()
     venue = Venue(settings_, market)
     venue.advance(int(np.searchsorted(market.bars.times, np.datetime64("2024-02-20T15:30"))))
@@ -173,7 +173,7 @@ def test_stock_prices_between_increments_are_refused(
 
 
 @pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])
-def test_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
+def test_injected_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
     ((name, value),) = fault.items()
     with refused(InputError, f"faults.{name}", f"'{value}'"):
         InjectedFault(kind="status", **fault)

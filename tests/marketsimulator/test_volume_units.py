@@ -36,17 +36,17 @@ def settings(folder: Path, *words: str) -> BacktestSettings:
         (["fills.volume_share=null", "costs.crypto_impact=1"], "costs.crypto_impact"),
     ],
 )
-def test_an_unknown_unit_is_refused_before_a_run(
+def test_unknown_crypto_volume_unit_is_refused_before_run(
     tmp_path: Path, words: list[str], fact: str
 ) -> None:
     with refused(InputError, "data.volume_unit", "AAA-USD.csv", fact):
         settings(tmp_path, *words).market()
 
 
-def test_a_run_without_need_for_volume_asks_nothing(tmp_path: Path) -> None:
+def test_run_without_volume_limit_needs_no_volume_unit(tmp_path: Path) -> None:
     settings(tmp_path, "fills.volume_share=null").market()
 
 
-def test_a_stated_unit_reaches_the_market(tmp_path: Path) -> None:
+def test_stated_volume_unit_converts_bar_volumes(tmp_path: Path) -> None:
     market = settings(tmp_path, "data.volume_unit=usd").market()
     np.testing.assert_allclose(market.bars.values[0, :, VOLUME], COINS)

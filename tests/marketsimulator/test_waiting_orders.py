@@ -115,7 +115,7 @@ def whole_bars(draw: Any, count: int) -> list[Bar]:
 
 @settings(max_examples=60)
 @given(st.data(), orders(), st.sampled_from([0.0, 0.01]))
-def test_waiting_order_fills_match_an_independent_reading(
+def test_resting_order_fills_match_an_independent_model(
     data: Any, sent: Order, cost: float
 ) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
@@ -167,7 +167,7 @@ def test_orders_of_one_submission_never_cross(
         assert (b.margin_events()["refusals"] == 1) is expected
 
 
-def test_waiting_order_needs_buying_power_crypto_never_short() -> None:
+def test_resting_order_needs_buying_power_or_held_crypto() -> None:
     bid = {"type_": "limit", "limit_price": 100.0}
     opens_above = (105.0, 106.0, 104.0, 105.0)
 
@@ -245,7 +245,7 @@ def test_orders_waiting_for_an_open_fill_in_sequence() -> None:
         assert b.fills[2].symbol == "AAA"
 
 
-def test_partial_stop_continues_next_open_ends_with_position() -> None:
+def test_partly_filled_stop_continues_at_the_next_open() -> None:
     """150 against 100 that may fill: the rest is for the market, wherever that is."""
     bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]
     b = stock(*bars, fills=FillTerms())
@@ -260,7 +260,7 @@ def test_partial_stop_continues_next_open_ends_with_position() -> None:
     assert early.order_states(["o"])["o"] == "canceled"
 
 
-def test_finished_order_or_closed_position_waits_no_longer() -> None:
+def test_orders_end_when_filled_or_position_is_closed() -> None:
     """A bid through which three bars trade buys once; 15 to be sold of 10, at an open, sell 10."""
     dips = (100.0, 101.0, 94.0, 100.0)
     b = stock(FLAT, dips, dips, dips)
@@ -337,7 +337,7 @@ def test_reverse_split_keeps_whole_increments_in_waiting_orders(increment: float
 
 
 @pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])
-def test_reduce_only_order_ends_without_a_position(price: float) -> None:
+def test_reduce_only_order_without_position_is_cancelled(price: float) -> None:
     b = stock(FLAT, (100, 112, 99, 111), (111, 112, 110, 111))
     b.submit([order("sell", 10, "limit", limit_price=price, reduces=True)])
     assert walk(b, 2) == []
@@ -350,7 +350,7 @@ def test_reduce_only_order_ends_without_a_position(price: float) -> None:
     [({"split_ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)],
     ids=["back", "dividend"],
 )
-def test_actions_on_days_without_bars_apply_in_order(
+def test_corporate_actions_without_bars_apply_in_date_order(
     second: dict[str, float], shares: int, cash: float
 ) -> None:
     """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either
@@ -373,7 +373,7 @@ def test_actions_on_days_without_bars_apply_in_order(
         assert (float(b.account().positions["AAA"]), b.account().cash) == (shares, cash)
 
 
-def test_week_of_splits_fits_on_the_tape() -> None:
+def test_week_of_daily_splits_is_booked_completely() -> None:
     days = [
         first_open_from(np.datetime64(f"2026-06-{day:02}", "D"))
         for day in (2, 3, 4, 5, 8, 9, 10, 11)
@@ -393,7 +393,7 @@ def test_week_of_splits_fits_on_the_tape() -> None:
     assert len(b.fills) == 9
 
 
-def test_closing_auction_order_meets_no_intraday_price() -> None:
+def test_closing_auction_order_never_fills_intraday() -> None:
     b = stock(FLAT, *[(100.0, 101.0, 90.0, 100.0)] * 7)
     b.submit([order("buy", 10, "limit", limit_price=95.0, tif="cls")])
     assert walk(b, 7) == []

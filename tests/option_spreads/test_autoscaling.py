@@ -38,7 +38,7 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
     ).contracts
 
 
-def test_losing_kelly_record_is_sized_one_contract() -> None:
+def test_negative_kelly_record_is_sized_one_contract() -> None:
     statistics = TradeStatistics.from_profits(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly_fraction is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
@@ -54,7 +54,7 @@ def test_losing_kelly_record_is_sized_one_contract() -> None:
     assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
 
 
-def test_prior_sizes_27_contracts_capped_at_3() -> None:
+def test_prior_mode_sizes_27_contracts_capped_at_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
@@ -112,13 +112,13 @@ EVEN = results(10, "100", 10, "90")  # Kelly 0.05
         (20_000, results(5, "100", 0, "1"), {"ROLLING_WINDOW": 5}, 1),
     ],
 )
-def test_contract_count_is_exact_over_its_window(
+def test_contract_count_uses_exact_arithmetic_over_rolling_window(
     balance: float, history: list[Fraction], more: dict[str, Any], expected: int
 ) -> None:
     assert number(balance, history, **more) == expected
 
 
-def test_zero_results_are_losses_and_fees_per_contract() -> None:
+def test_zero_profits_are_losses_fees_apply_per_contract() -> None:
     statistics = TradeStatistics.from_profits([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.win_count, statistics.loss_count) == (5, 5)
     assert TradeStatistics.from_profits(EVEN).kelly_fraction == Fraction(1, 20)
@@ -128,7 +128,7 @@ def test_zero_results_are_losses_and_fees_per_contract() -> None:
     )
 
 
-def test_halt_names_the_threshold_it_compares_with() -> None:
+def test_safety_halt_reason_states_the_exact_threshold() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
     nothing = TradeStatistics.from_profits([])

@@ -74,7 +74,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_specification_account_gets_one_contract_with_its_reasons(
+def test_example_account_gets_one_contract_with_logged_reasons(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [row(f"w{k}", "56.00") for k in range(11)] + [row(f"l{k}", "-34.62") for k in range(33)]
@@ -92,14 +92,14 @@ def test_specification_account_gets_one_contract_with_its_reasons(
     ]
 
 
-def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
+def test_trade_results_are_converted_to_per_contract_profits(root: Path) -> None:
     """Totals of 3 contracts read as per contract would be three times as large."""
     wins = [row(f"w{k}", "300", "3") for k in range(10)]
     folder_of(root, [*wins, *(row(f"l{k}", "-90", "") for k in range(10))])
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_balance_without_files_bootstraps_no_balance_sizes_nothing(root: Path) -> None:
+def test_given_balance_bootstraps_and_missing_account_sizes_zero(root: Path) -> None:
     """Live and paper are two accounts."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
@@ -253,7 +253,7 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
 
 
 @given(st.data())
-def test_tampered_account_files_never_crash_or_size_unknowns(
+def test_tampered_account_files_size_zero_or_read_whole(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Bytes of either file changed, cut or added: 0 contracts, or an account that reads whole."""
@@ -285,7 +285,7 @@ def test_tampered_account_files_never_crash_or_size_unknowns(
     assert before in (kept, *asides), "nothing is overwritten"
 
 
-def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
+def test_account_command_shows_initialises_and_recovers_an_account(root: Path) -> None:
     with refused(UnknownAccountState):
         shown()
     begun = shown("init")
@@ -397,7 +397,7 @@ def test_verbose_lines_appear_once_with_any_logging_setup(
         assert (shown.count(text), caplog.text.count(text)) == (not logged, logged)
 
 
-def test_the_share_of_kelly_is_a_setting(
+def test_kelly_fraction_setting_scales_contract_count(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kelly 0.05 of 20,000 at a risk of 250: 2 contracts of the half, 4 of the whole, 1 of 0.25."""
@@ -470,7 +470,7 @@ def test_paper_balance_file_is_never_read_for_live(
 @pytest.mark.parametrize(
     "words", [("init", "LIVE"), ("recover", "LIVE", "STARTING_CAPITAL=5000"), ("LIVE",)]
 )
-def test_paper_balance_file_begins_no_live_account(
+def test_paper_balance_file_cannot_initialise_live_account(
     root: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     path = root / "b" / "bal.json"
@@ -501,7 +501,7 @@ def month_of_trades(total: str) -> list[str]:
 @pytest.mark.parametrize(
     ("total", "said"), [("-600", "outside its 90 % range"), ("30", "within its 90 % range")]
 )
-def test_review_places_last_month_in_the_monte_carlo(
+def test_review_compares_last_month_with_monte_carlo_range(
     root: Path, monkeypatch: pytest.MonkeyPatch, total: str, said: str
 ) -> None:
     monkeypatch.setattr(

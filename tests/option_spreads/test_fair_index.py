@@ -101,7 +101,7 @@ def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"])
-def test_exit_rules_earn_nothing_without_a_premium(
+def test_exit_rules_earn_nothing_without_volatility_premium(
     strategy: Literal["CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"],
 ) -> None:
     """The rules as configured, without costs."""
@@ -112,7 +112,7 @@ def test_exit_rules_earn_nothing_without_a_premium(
 
 
 @pytest.mark.parametrize("level", [SMILE.vix_multiple, 1.2])
-def test_future_index_law_matches_option_prices(level: float) -> None:
+def test_simulated_index_distribution_matches_option_prices(level: float) -> None:
     """A fair market stays one whatever its options cost."""
     smile = replace(SMILE, vix_multiple=level)
     days = simulated(replace(CALM, volatility_premium=0.0, step_minutes=30), 6_000, 9, smile)
@@ -139,7 +139,7 @@ def test_index_is_a_martingale_at_any_volatility() -> None:
         assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
 
 
-def test_the_index_keeps_the_clock_that_prices_keep() -> None:
+def test_index_and_option_prices_share_intraday_variance_profile() -> None:
     assert sum(HOURLY_VARIANCE_SHARES) == pytest.approx(1)
     for hours, minutes in ((1, 30), (2, 90), (7, 390)):
         share = sum(HOURLY_VARIANCE_SHARES[-hours:])
@@ -155,7 +155,7 @@ def test_the_index_keeps_the_clock_that_prices_keep() -> None:
     )
 
 
-def test_the_premium_is_implied_over_realised() -> None:
+def test_volatility_premium_is_implied_over_realised_volatility() -> None:
     fair, dear = (
         simulated(replace(CALM, volatility_premium=premium), 500, 2) for premium in (0.0, 0.25)
     )

@@ -117,7 +117,7 @@ RULES = st.builds(
     st.sampled_from([1, 1.5, 3, 5]),
     st.sampled_from([0, 1, 9]),
 )
-def test_every_run_matches_sequential_real_orders(
+def test_simulated_account_paths_match_sequential_exact_calculation(
     rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: float, most_open: int
 ) -> None:
     """Also where some days have one trade less."""
@@ -175,7 +175,7 @@ def test_summary_figures_match_the_runs() -> None:
     assert runs.longest_days_under_water[r] == longest
 
 
-def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
+def test_trade_file_results_are_per_contract_with_risk(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
@@ -190,7 +190,7 @@ def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
     assert (sample.trades_per_day, sample.max_loss_count) == (1.5, 1)
 
 
-def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
+def test_trade_file_row_order_does_not_matter(tmp_path: Path) -> None:
     """Blocks and overlaps are of trades as they were closed."""
     rows = [
         f"2024-10-0{1 + k // 3} 10:0{k},{k},PUT,5700/5695,2.50,1,1{k}:30,{10 * k},TP"
@@ -244,14 +244,14 @@ def test_invalid_trade_row_is_named_with_its_file(
         read_sample(path, NOW)
 
 
-def test_trade_days_are_new_yorks_from_any_timestamp(tmp_path: Path) -> None:
+def test_trade_timestamps_map_to_new_york_dates(tmp_path: Path) -> None:
     """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
     entered = ("2024-11-26", "2024-11-26 10:00", "2024-11-26T09:59:59", "2024-11-26T02:00Z")
     rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
     assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
 
 
-def test_trades_per_day_count_sessions_between_extremes(tmp_path: Path) -> None:
+def test_trade_rate_counts_sessions_from_first_to_last(tmp_path: Path) -> None:
     """A trade on each Wednesday of ten weeks: 10 in 46 sessions, and none of them a day."""
     wednesdays = np.arange(10) * 7 + np.datetime64("2024-07-10")
     rows = [f"{day} 10:00,t{k},PUT,,2.5,1,15:00,30,TP" for k, day in enumerate(wednesdays)]
@@ -265,7 +265,7 @@ def test_trades_per_day_count_sessions_between_extremes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
-def test_fractional_trade_rate_is_drawn_by_seed(rate: float) -> None:
+def test_fractional_trade_rate_draws_are_reproducible_by_seed(rate: float) -> None:
     """Blocks keep their order, also over days that have one less."""
     draws = draw_trades(7, 1_200, 50, rate, seed=4, block_length=5)
     assert draws.shape == (1_200, 50, int(np.ceil(rate)))
@@ -304,7 +304,7 @@ def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     return simulate_account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
 
 
-def test_halt_threshold_is_exact_to_the_last_trade() -> None:
+def test_safety_halt_threshold_is_exact_to_the_dollar() -> None:
     """In floats 1,000 x 0.56 is 560.0000000000001; a balance of 560 would halt."""
     rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
     assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
@@ -330,7 +330,7 @@ USUAL = [30] * 40 + [-67] * 10
         ([30] * 40 + [-251] * 10, ["10 of 50 trades won more than the credit or lost"]),
     ],
 )
-def test_doubtful_samples_are_reported(results: list[int], says: list[str]) -> None:
+def test_doubtful_trade_samples_give_warnings(results: list[int], says: list[str]) -> None:
     credits = np.full(len(results), 250 * UNITS_PER_DOLLAR)
     found = list(
         find_sample_warnings(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0))
@@ -339,7 +339,7 @@ def test_doubtful_samples_are_reported(results: list[int], says: list[str]) -> N
 
 
 @pytest.mark.slow
-def test_monte_carlo_command_is_reproducible_and_refuses_clearly(tmp_path: Path) -> None:
+def test_monte_carlo_command_reproduces_and_refuses_missing_file(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),
@@ -379,7 +379,7 @@ def test_share_of_runs_above_named_amounts_is_reported() -> None:
     assert 0 < found["20000.5"] < found["19500"]
 
 
-def test_tail_beyond_the_picture_is_counted_not_stacked() -> None:
+def test_histogram_counts_runs_beyond_its_axis_in_note() -> None:
     pytest.importorskip("matplotlib")
     final = np.append(np.linspace(10_000, 30_000, 999), 900_000.0)
     paths = simulate_accounts(FIFTY, MonteCarloSettings(trades="t", runs=1000, days=2))["iid"]

@@ -61,7 +61,7 @@ def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
     )
 
 
-def test_stored_open_spreads_stay_open() -> None:
+def test_stored_state_file_of_open_spreads_stays_readable() -> None:
     [spread] = read_state(ROOT / "tests" / "fixtures" / "spreads").spreads
     assert spread.remaining_contracts > 0
 
@@ -122,7 +122,7 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
 
 
 @pytest.mark.parametrize(("settled_at", "reason"), [("2.00", "settled"), ("0", "expired")])
-def test_failed_buyback_is_booked_by_its_actual_end(settled_at: str, reason: str) -> None:
+def test_failed_buyback_books_the_actual_exit_reason(settled_at: str, reason: str) -> None:
     meant = replace(ONE, exit_reason="time", closing_attempts=1)
     assert meant.to_closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
     bought = meant.apply_fill(SpreadFill(3, Decimal(0)))

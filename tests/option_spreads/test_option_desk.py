@@ -176,7 +176,7 @@ def test_order_waits_for_its_price_until_session_end() -> None:
     assert desk.tickets["b"].status == "expired"
 
 
-def test_quotes_exist_while_the_underlying_trades() -> None:
+def test_option_quotes_exist_only_while_underlying_trades() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedOptionTerms())
     today, later, saturday, next_year = (

@@ -77,7 +77,7 @@ def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) ->
     )
 
 
-def test_smile_rises_on_both_sides_more_below() -> None:
+def test_volatility_smile_rises_more_below_the_spot() -> None:
     smile = Smile()
     day = 1 / 252
     low, middle, high = smile.implied_volatility(

@@ -54,7 +54,7 @@ def sessions(count: int) -> Any:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_still_market_without_costs_pays_the_credit(strategy: str) -> None:
+def test_flat_market_without_costs_earns_the_full_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
     days = IndexModel().simulate_days(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
@@ -83,7 +83,7 @@ def test_crash_loses_width_less_credit_plus_costs() -> None:
     assert float(dear.profit_per_contract) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
 
 
-def test_stop_pays_the_ask_and_gaps_exceed_it() -> None:
+def test_stop_exit_pays_ask_and_gaps_lose_more() -> None:
     rules = SpreadRules(strategy="PUT", entry_minutes=(0,), **{**HELD, "stop_usd": 100.0})
     slow = once(path(*np.linspace(5000, 4940, 40)), rules)
     fast = once(path(5000, 5000, 4900, 4900, 5000), rules)
@@ -92,7 +92,7 @@ def test_stop_pays_the_ask_and_gaps_exceed_it() -> None:
     assert float(fast.profit_per_contract) < -250
 
 
-def test_profits_are_taken_trailed_or_held_by_rule() -> None:
+def test_exit_rules_take_trail_or_hold_profits() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(
         strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
@@ -113,7 +113,7 @@ def test_profits_are_taken_trailed_or_held_by_rule() -> None:
     )
 
 
-def test_entries_keep_to_their_time_and_volatility() -> None:
+def test_entries_respect_time_volatility_and_credit_rules() -> None:
     for vix, bound in ((40, {"max_vix": 35}), (10, {"min_vix": 12}), (1, {"min_credit": 2.0})):
         flat = path(5000, 5000, vix=vix)
         assert sell_spread(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
@@ -146,7 +146,7 @@ def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
     assert told["final_balance"] == pytest.approx(20_000 + earned)
 
 
-def test_mean_error_clusters_trades_by_day() -> None:
+def test_standard_error_clusters_trades_by_day() -> None:
     days = IndexModel().simulate_days(sessions(2), 0)
     spread = build_spread("PUT", 5000.0, distance=20, width=5)
     trades = [
@@ -159,7 +159,7 @@ def test_mean_error_clusters_trades_by_day() -> None:
     assert compute_figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
-def test_path_depends_on_seed_not_on_length() -> None:
+def test_simulated_index_path_depends_on_seed_not_length() -> None:
     """The same seed, the same run."""
     short, long = (IndexModel().simulate_days(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
@@ -195,7 +195,7 @@ def test_full_sessions_use_the_previous_days_vix() -> None:
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_intraday_vix_follows_falls_without_look_ahead() -> None:
+def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = build_index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
@@ -345,7 +345,7 @@ def test_bad_hour_or_vix_close_drops_its_sessions(
 
 
 @pytest.mark.slow
-def test_backtest_command_runs_every_strategy_and_refuses_clearly(tmp_path: Path) -> None:
+def test_spread_backtest_runs_all_strategies_refuses_invalid_settings(tmp_path: Path) -> None:
     words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said

@@ -65,7 +65,7 @@ def rules_of(*names: str) -> list[SpreadRules]:
     return [SpreadRules(strategy=name) for name in names]
 
 
-def test_size_rests_on_trades_in_closing_order() -> None:
+def test_contract_size_uses_trades_in_closing_order() -> None:
     """With a window of one trade, the last to close decides, not the last to be entered."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=2, ROLLING_WINDOW=1)
     won_first = [offer(0, 1, 5, "-50"), offer(0, 2, 4, "60"), offer(0, 6, 7, "1")]
@@ -125,7 +125,7 @@ def test_contracts_are_cut_to_the_covered_balance() -> None:
 
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
-def test_account_respects_its_bound_and_adds_up(
+def test_account_collateral_stays_bounded_and_balance_adds_up(
     seed: int, max_position: float, capital: int
 ) -> None:
     days = path(8, seed, vix=30.0, jumps_per_year=60.0, jump_deviation=0.03)
@@ -150,7 +150,7 @@ def test_account_respects_its_bound_and_adds_up(
         assert collateral <= bound * (capital + closed)
 
 
-def test_costs_by_kind_explain_the_free_market_difference() -> None:
+def test_cost_breakdown_explains_difference_to_costless_run() -> None:
     days = path(40, 2)
     sizing = replace(SIZING, AUTOSCALING_ENABLED=False, STARTING_CAPITAL=1e6)
     held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_start": None}
@@ -171,7 +171,7 @@ def test_costs_by_kind_explain_the_free_market_difference() -> None:
     assert told["total"] - rest["total"] == pytest.approx(difference)
 
 
-def test_spread_held_to_close_pays_one_order() -> None:
+def test_spread_held_to_expiry_pays_costs_only_once() -> None:
     days = path(3, 1, volatility_premium=10.0, jumps_per_year=0.0)
     costs = SpreadCosts(0.05, 0.65, 0.65)
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
@@ -225,7 +225,7 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
 
 
 @given(st.integers(1, 499), st.integers(1, 100))
-def test_credit_equal_to_the_minimum_is_sold(cents: int, least: int) -> None:
+def test_spread_with_credit_equal_to_minimum_is_sold(cents: int, least: int) -> None:
     spread = build_spread("PUT", 5000.0, distance=20, width=5)
     rules = SpreadRules(strategy="PUT", min_credit=least / 100)
     assert rules.accepts_credit(float(Decimal(cents) / 100), spread) == (cents >= least)
@@ -236,7 +236,7 @@ def test_entry_after_the_exit_time_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(exit_minute=210.0))
 
 
-def test_model_options_are_flat_bars_use_smile() -> None:
+def test_simulated_index_prices_options_without_a_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, vix_multiple=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)
@@ -252,7 +252,7 @@ def test_model_options_are_flat_bars_use_smile() -> None:
 @pytest.mark.parametrize(
     ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
 )
-def test_strategies_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bool) -> None:
+def test_strategy_figures_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bool) -> None:
     index = IndexModel(step_minutes=30, volatility_premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
     days = run.load_days()
@@ -269,7 +269,7 @@ def test_strategies_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bo
     assert (account["first_halt"] is not None) == halted
 
 
-def test_first_line_dates_an_accounts_stop() -> None:
+def test_report_first_line_states_when_account_stopped() -> None:
     run = SpreadSettings(
         strategies=("PUT",),
         NEGATIVE_KELLY_CONTRACTS=0,
@@ -287,7 +287,7 @@ def test_first_line_dates_an_accounts_stop() -> None:
     assert f"The last {stopped['sessions_left']} sessions of {len(days.dates)}" in first
 
 
-def test_account_selling_to_the_end_did_not_stop() -> None:
+def test_account_trading_until_the_end_reports_no_stop() -> None:
     run = SpreadSettings(
         strategies=("PUT",), index=IndexModel(step_minutes=30, volatility_premium=0.3)
     )

@@ -49,7 +49,7 @@ def book(seed: int) -> SizingInputs:
 
 
 @given(st.integers(0, 100_000), st.floats(0.1, 1.0), st.floats(-3, 3))
-def test_single_symbol_gets_its_wish_within_headroom(
+def test_single_symbol_target_is_unconstrained_weight_within_limits(
     seed: int, fraction: float, asked: float
 ) -> None:
     """The wish of Kelly is (mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is
@@ -78,7 +78,7 @@ def test_single_symbol_gets_its_wish_within_headroom(
 
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
-def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> None:
+def test_projection_onto_limits_is_the_closest_feasible_point(seed: int, other: int) -> None:
     """A closest point of a convex set: from it every other one lies away from the wish, (wish -
     x)'(y - x) ≤ 0.
     """
@@ -93,7 +93,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     assert (here[~s.adjustable] == s.held_weight[~s.adjustable]).all()
 
 
-def test_wish_within_limits_is_the_exact_target() -> None:
+def test_wanted_weights_within_limits_are_unchanged() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = project_onto_limits(s, wanted)
@@ -161,7 +161,7 @@ def test_shadow_prices_of_shared_ceilings_sum_to_gradient() -> None:
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
 
 
-def test_weight_patterns_bind_limits_without_shadow_prices() -> None:
+def test_weight_rules_report_binding_limits_without_shadow_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
     bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding_shadow_prices[0]
     assert set(bound) == {"long_only"}

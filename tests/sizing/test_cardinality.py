@@ -82,7 +82,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_contribution_is_the_loss_without_that_weight(seed: int, periods: int) -> None:
+def test_contribution_of_a_weight_is_loss_when_removed(seed: int, periods: int) -> None:
     """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
     p = wide(seed, periods)
     weights = p.solve()[1]
@@ -96,7 +96,9 @@ def test_contribution_is_the_loss_without_that_weight(seed: int, periods: int) -
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3), st.sampled_from([-0.7, 0.0, 0.7]))
-def test_best_added_weight_is_the_objectives_gain(seed: int, periods: int, held: float) -> None:
+def test_value_of_adding_a_symbol_matches_numerical_maximum(
+    seed: int, periods: int, held: float
+) -> None:
     """Less what it takes of limits, at their prices."""
     p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
@@ -147,7 +149,7 @@ def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> No
 
 
 @pytest.mark.parametrize("floor", [0.2, 0.55])
-def test_feasible_floor_is_kept_over_better_choices(floor: float) -> None:
+def test_required_group_floor_outranks_more_profitable_symbols(floor: float) -> None:
     """Whether what it needs stands at first, or is exchanged for what does."""
     net = {"net_coefficients": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)

@@ -19,7 +19,7 @@ shares = st.floats(0.01, 0.99)
 
 
 @given(shares, shares)
-def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance: float) -> None:
+def test_kelly_fraction_inverts_thorps_drawdown_probability(depth: float, chance: float) -> None:
     fraction = DrawdownLimit(depth, chance).kelly_fraction
     assert 0 < fraction <= 1
     falls = (1 - depth) ** (2 / fraction - 1)

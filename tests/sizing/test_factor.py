@@ -63,7 +63,7 @@ def test_downdated_factor_equals_that_of_remaining_rows(seed: int, n: int) -> No
         np.testing.assert_allclose(matrix[np.ix_(rows, rows)] @ answer, x, rtol=1e-6, atol=1e-7)
 
 
-def test_linearly_dependent_row_keeps_half_a_ridge() -> None:
+def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
     """Its square root is above zero, so that a step through it is finite."""
     matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
     factor = matrix.copy()
@@ -97,7 +97,7 @@ def test_elimination_pivots_and_ignores_zero_rows() -> None:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30))
-def test_factored_solve_matches_a_column_by_column_factor(seed: int, n: int) -> None:
+def test_cholesky_solve_matches_a_column_by_column_factorisation(seed: int, n: int) -> None:
     """To the last bit: the columns of a panel are taken in their order."""
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
@@ -116,7 +116,7 @@ def test_factored_solve_matches_a_column_by_column_factor(seed: int, n: int) -> 
 
 
 @pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])
-def test_nearly_dependent_symbol_has_no_own_solution(left: float) -> None:
+def test_nearly_singular_matrix_has_no_cholesky_solution(left: float) -> None:
     matrix = np.array([[1.0, 2.0], [2.0, 4.0 + 4 * left]])
     assert solve_by_cholesky(matrix, np.ones(2)) == (left > 1e-10)
     assert not solve_by_cholesky(np.array([[0.0]]), np.ones(1))
@@ -137,7 +137,7 @@ BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_covariance_rounding_is_tolerated_and_no_more(scale: float) -> None:
+def test_covariance_is_refused_beyond_rounding_errors(scale: float) -> None:
     """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below
     zero, in any unit.
     """
@@ -153,7 +153,7 @@ def test_covariance_rounding_is_tolerated_and_no_more(scale: float) -> None:
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
 
 
-def test_checked_covariance_answers_like_its_matrix() -> None:
+def test_prechecked_covariance_gives_the_same_kelly_weights() -> None:
     matrix = definite(np.random.default_rng(0), 5) * 1e-4
     bounds = {"lower": np.full(5, -0.6), "upper": np.full(5, 0.6)}
     mu = np.random.default_rng(1).normal(0, 1e-3, 5)

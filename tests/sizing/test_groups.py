@@ -169,7 +169,7 @@ def test_rounding_to_lots_exceeds_no_cap(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [306, 855, 1211])
-def test_rounding_down_respects_every_cap_together(seed: int) -> None:
+def test_rounding_to_lots_respects_all_caps_simultaneously(seed: int) -> None:
     """Each of these needs three rounds."""
     s = grouped(seed)
     rng = np.random.default_rng(seed)
@@ -179,7 +179,7 @@ def test_rounding_down_respects_every_cap_together(seed: int) -> None:
     in_whole_shares(s, price, weights)
 
 
-def test_binding_group_limit_is_named_with_its_price() -> None:
+def test_binding_group_limit_is_reported_with_shadow_price() -> None:
     found = 0
     for seed in range(60):
         s = grouped(seed)
@@ -212,7 +212,7 @@ beta: {market: SPY, net: [-0.2, 0.6]}
 """
 
 
-def test_a_file_becomes_rows_over_symbols(tmp_path: Path) -> None:
+def test_group_file_becomes_constraint_rows_over_symbols(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(FILE)
     limits = Limits(groups_file=str(path)).group_limits()

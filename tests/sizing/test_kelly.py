@@ -66,7 +66,7 @@ def test_unconstrained_weights_scale_with_the_fraction(seed: int, fraction: floa
     )
 
 
-def test_one_symbol_by_hand() -> None:
+def test_kelly_weight_of_one_symbol_by_hand() -> None:
     """mu 2 bp, sigma 1 %: half-Kelly is 0.5 · 0.0002 / 0.0001 = 1.0, cut to the cap; a bearish
     one is its mirror.
     """
@@ -77,7 +77,7 @@ def test_one_symbol_by_hand() -> None:
     assert kelly_weights([-2e-4], [[1e-4]], lower=[0.0], upper=[0.6])[0] == 0.0
 
 
-def test_an_edge_below_its_cost_moves_nothing() -> None:
+def test_edge_below_trading_cost_leaves_weight_unchanged() -> None:
     """The cost of trading is charged before moving."""
     covariance = np.array([[1e-4]])
     for held in (0.0, 0.3):
@@ -87,7 +87,7 @@ def test_an_edge_below_its_cost_moves_nothing() -> None:
         assert kelly_weights([1.5e-4], covariance, cost=[abs(gradient) * 0.9], **bounds)[0] != held
 
 
-def test_correlation_changes_the_weights() -> None:
+def test_correlated_assets_share_one_kelly_position() -> None:
     """Two nearly equal assets share one position; independent ones take a full position each."""
     wide = {"lower": [-9.0] * 2, "upper": [9.0] * 2}
     apart, alike = (
@@ -97,7 +97,7 @@ def test_correlation_changes_the_weights() -> None:
     assert alike == pytest.approx(apart / 1.99, rel=1e-4)
 
 
-def test_zero_and_equal_beliefs_have_one_repeatable_answer() -> None:
+def test_zero_or_tied_returns_give_deterministic_weights() -> None:
     assert kelly_weights([], np.zeros((0, 0)), lower=[], upper=[]).shape == (0,)
     n = 6
     flat = {"lower": np.full(n, -0.6), "upper": np.full(n, 0.6), "groups": [(np.ones(n), 2.0)]}
@@ -144,7 +144,7 @@ GOOD: dict[str, Any] = {
         ),
     ],
 )
-def test_invalid_kelly_argument_is_named(wrong: dict[str, Any], says: str) -> None:
+def test_invalid_kelly_argument_is_named_in_the_error(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         kelly_weights(**{**GOOD, **wrong})
 
@@ -173,7 +173,7 @@ def test_singular_covariances_pass_and_indefinite_ones_are_refused(
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30), st.integers(1, 9))
-def test_history_weights_equal_single_instants(seed: int, count: int, n: int) -> None:
+def test_kelly_weights_of_history_equal_single_instants(seed: int, count: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (count, n, n + 2))
     covariance = factors @ factors.transpose(0, 2, 1) / n
@@ -192,7 +192,7 @@ def test_history_weights_equal_single_instants(seed: int, count: int, n: int) ->
     np.testing.assert_array_equal(first, kelly_weights(mu[0], covariance[0], **one))
 
 
-def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
+def test_solver_failure_error_keeps_a_reproducible_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
     with refused(SolverFailed, "2") as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
@@ -233,7 +233,7 @@ def test_binary_kelly_share_maximises_growth(chance: float, price: float, other:
         assert growth(share, chance, price) >= growth(other, chance, price) - 1e-12
 
 
-def test_figures_to_check_by_hand() -> None:
+def test_binary_kelly_matches_hand_calculation() -> None:
     assert binary_kelly([0.6, 0.5, 0.4], 0.5, 1.0) == pytest.approx([0.2, 0.0, 0.0])
     assert float(binary_kelly(1.0, 0.9, 1.0)) == pytest.approx(1.0)
     assert float(binary_kelly(0.8, 0.6)) == pytest.approx(0.25)

@@ -26,7 +26,7 @@ CHANGES = st.lists(
 
 
 @given(COINS, st.floats(0.5, 4), st.floats(0, 1), st.floats(-1, 2), st.integers(0, 1000))
-def test_each_ceiling_measures_what_it_is_named(
+def test_ceiling_coefficients_match_stock_crypto_and_joint_exposure(
     crypto: list[bool], stocks: float, leverage: float, unborrowed: float, seed: int
 ) -> None:
     """Of any weights: stock gross, coins, coins beyond what is held against cash, and both

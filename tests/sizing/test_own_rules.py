@@ -147,7 +147,7 @@ def test_plugin_with_invalid_weights_gives_one_line_error(
     assert "\n" not in str(caught.value)
 
 
-def test_plugin_solver_failure_is_left_to_the_trader(own: str) -> None:
+def test_plugin_solver_failure_is_raised_to_the_trader(own: str) -> None:
     """The trader takes no new risk then, or asks its fallback; the run does not end."""
     with pytest.raises(SolverFailed):
         strategy_from_name(f"{own}.unsolved").allocate(book())
@@ -186,7 +186,7 @@ def test_arguments_reach_a_strategys_function_and_class(own: str) -> None:
         ("up", {"a": 1}, r"sizing.arguments.a: .*up accepts no arguments"),
     ],
 )
-def test_wrong_arguments_of_a_strategy_are_named(
+def test_invalid_strategy_argument_is_named_in_the_error(
     own: str, name: str, arguments: dict[str, object], line: str
 ) -> None:
     with pytest.raises(InputError, match=line):

@@ -19,7 +19,7 @@ from tests.support.plans import interior, plan, worth
 
 
 @given(st.integers(0, 1_000_000), st.integers(1, 3))
-def test_no_other_plan_is_worth_more(seed: int, periods: int) -> None:
+def test_solved_plan_matches_the_interior_point_optimum(seed: int, periods: int) -> None:
     p = plan(seed, periods)
     status, weights, _ = p.solve()
     assert status == SOLVED
@@ -65,7 +65,7 @@ def one(
     return plan_for(mu[:, None], variance[:, None, None], cost=cost, financing=financing)
 
 
-def test_small_premium_is_bought_over_a_month() -> None:
+def test_small_premium_pays_cost_only_over_long_horizon() -> None:
     """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 -
     2)/(140·v).
     """
@@ -92,7 +92,7 @@ def test_exit_cost_is_full_without_known_skill() -> None:
     assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 
 
-def test_shorting_beyond_equity_makes_later_periods_pay() -> None:
+def test_leveraged_short_bounds_charge_financing_in_later_periods() -> None:
     """Bounds of -2 and 0.5: sizes pass 1, so the second period, wherever it wants, pays for what
     it borrows.
     """

@@ -41,7 +41,9 @@ def equicorrelated(n: int, rho: float) -> np.ndarray:
 
 
 @given(st.integers(1, 40), st.sampled_from([0.0, 0.125, 0.5, 0.75]), st.integers(0, 1000))
-def test_half_kelly_at_a_sharpe_sets_book_volatility(n: int, rho: float, seed: int) -> None:
+def test_premium_at_half_kelly_gives_expected_portfolio_volatility(
+    n: int, rho: float, seed: int
+) -> None:
     """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever
     their volatilities; also where the estimate of a few says nothing.
     """
@@ -106,7 +108,7 @@ def two_classes(stocks: int, coins: int, within: tuple[float, float], across: fl
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_crypto_correlation_is_that_of_diversified_portfolios(seed: int) -> None:
+def test_crypto_stock_correlation_matches_diversified_class_portfolios(seed: int) -> None:
     rng = np.random.default_rng(seed)
     stocks, coins = 300, 200
     within = rng.uniform(0.2, 0.8, 2)
@@ -131,7 +133,7 @@ def test_few_symbols_shrink_crypto_correlation_to_the_prior() -> None:
     assert alone == pytest.approx(0.2 / np.sqrt(0.4 * 0.6), rel=1e-12)
 
 
-def test_unstated_crypto_ratio_is_implied_by_stocks() -> None:
+def test_default_crypto_sharpe_is_implied_by_stock_correlation() -> None:
     correlation = np.array([0.5, -0.25])
     implied = PriorSettings(stock_sharpe=0.4).class_sharpe(correlation)
     np.testing.assert_allclose(implied, [[0.4, 0.2], [0.4, -0.1]])
@@ -140,7 +142,7 @@ def test_unstated_crypto_ratio_is_implied_by_stocks() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_implied_crypto_adds_nothing_to_diversified_stocks(seed: int) -> None:
+def test_implied_crypto_premium_gives_zero_kelly_weight(seed: int) -> None:
     """Under the capital asset pricing model the market portfolio is the whole optimum."""
     rng = np.random.default_rng(seed)
     deviation = rng.uniform(0.1, 0.9, 2)

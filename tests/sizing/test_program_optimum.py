@@ -80,7 +80,7 @@ def round_book(seed: int) -> QuadraticProgram:
 
 
 @given(st.integers(0, 1_000_000), st.sampled_from([problem, borrowing_book]))
-def test_no_weight_gains_by_moving_either_way(
+def test_solved_weights_satisfy_the_optimality_conditions(
     seed: int, drawn: Callable[[int], QuadraticProgram]
 ) -> None:
     """Also where room can be bought."""
@@ -93,7 +93,7 @@ def test_no_weight_gains_by_moving_either_way(
         assert_optimal(p)
 
 
-def test_wide_program_is_optimal_and_starts_near() -> None:
+def test_coordinate_ascent_starts_wide_program_near_optimum() -> None:
     """Most weights are where they belong before the first step, within bounds and rooms."""
     count = right = 0
     for seed in range(120):
@@ -166,7 +166,7 @@ def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
 
 
 @pytest.mark.parametrize(("n", "seed"), [(60, 1), (60, 2), (90, 3)])
-def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
+def test_many_active_set_changes_keep_factorisation_exact(n: int, seed: int) -> None:
     """A book that starts far from its optimum changes its free set more than forty times: the
     factor is made anew.
     """

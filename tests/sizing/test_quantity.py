@@ -144,7 +144,7 @@ BOUGHT = holding(91_000.0, NVDA=(100, 90.0))
         ("NVDA", 100.0, holding(-10_000.0, NVDA=(50, 100.0)), GOOD, {}, "-50"),
     ],
 )
-def test_a_quantity_by_hand(
+def test_order_quantity_matches_hand_calculation(
     symbol: str,
     price: float,
     account: Held,
@@ -155,7 +155,7 @@ def test_a_quantity_by_hand(
     assert get_qty(symbol, price, account=account, moments=moments, **more) == Decimal(quantity)
 
 
-def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_contains_the_phrases_operators_search_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     get_qty("NVDA", 150.0, account=RICH, moments=GOOD)
     get_qty("BTCUSD", 150.0, account=RICH, moments=beliefs(BTCUSD=(1e-4, 0.01)))
@@ -181,7 +181,7 @@ def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
         {"moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": None},
     ],
 )
-def test_unsizable_symbol_takes_no_risk_without_a_fallback(gap: dict[str, Any]) -> None:
+def test_symbol_without_beliefs_gets_zero_unless_fallback_set(gap: dict[str, Any]) -> None:
     """Without a forecast there is no plausible default; legacy answers only where it was asked
     to.
     """
@@ -211,7 +211,7 @@ class Unpriced(Held):
         *(({"price": price}, ("price",)) for price in (0.0, np.nan, np.inf)),
     ],
 )
-def test_inconsistent_sizing_inputs_are_named(
+def test_inconsistent_sizing_inputs_are_named_in_the_error(
     wrong: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     moments = beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01))
@@ -226,7 +226,9 @@ STEPS = st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.0001"), Decimal(
 @pytest.mark.parametrize(
     ("symbol", "hours", "least"), [("NVDA", 7.0, 6.99), ("BTCUSD", 24.0, 23.9)]
 )
-def test_target_volatility_uses_a_year_of_own_bars(symbol: str, hours: float, least: float) -> None:
+def test_target_volatility_annualises_with_the_symbols_trading_days(
+    symbol: str, hours: float, least: float
+) -> None:
     """σ 2 % a day is σ · √252 or √365.25 a year; over less than a day nothing moves."""
     ask: dict[str, Any] = {
         "account": RICH,

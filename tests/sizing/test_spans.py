@@ -60,7 +60,7 @@ def test_target_shows_the_kelly_weight_of_its_horizon(
     assert set(found.binding_shadow_prices[0]) >= ({binding} if binding else set())
 
 
-def test_weight_rules_rest_on_the_next_decision_alone() -> None:
+def test_weight_rules_use_only_the_next_period() -> None:
     inputs = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
         allocation = strategy_from_name(name).allocate(inputs)
@@ -122,7 +122,9 @@ def test_unstated_premium_is_reported_as_unknown() -> None:
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
-def test_weight_held_by_own_limit_shows_larger_wish(seed: int, fraction: float) -> None:
+def test_weight_at_symbol_cap_reports_larger_unconstrained_weight(
+    seed: int, fraction: float
+) -> None:
     inputs = random_inputs(np.random.default_rng(seed))
     found = answer(inputs, fraction)
     for k, names in enumerate(found.binding_shadow_prices):
@@ -162,7 +164,7 @@ def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
     np.testing.assert_allclose(filled.premium_weight, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
 
 
-def test_hedging_weight_is_shown_beside_actual_targets() -> None:
+def test_unconstrained_weight_accounts_for_other_symbols_targets() -> None:
     seen = 0
     for seed in range(60):
         inputs = random_inputs(np.random.default_rng(seed))

@@ -37,7 +37,7 @@ def targets(name: str, s: SizingInputs, limits: Limits = WIDE, **settings: Any) 
     return answer
 
 
-def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
+def test_kelly_multiplier_scales_only_stock_weights() -> None:
     """4 · (mu - cost) · 0.5 / σ² in a stock, once that in a coin: 1e-4 · 0.5 / 1e-2 is 0.005."""
     crypto = np.array([False, True])
     s = rich_book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
@@ -156,13 +156,13 @@ def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
     assert comparable_symbols(still).tolist() == [0]
 
 
-def test_a_symbol_without_variance_has_no_equal_part() -> None:
+def test_risk_parity_refuses_a_symbol_without_variance() -> None:
     with refused(InputError, "risk_parity", "0"):
         equal_risk_weights(np.diag([1.0, 0.0]))
     assert equal_risk_weights(np.array([[4.0]])).tolist() == [1.0]
 
 
-def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
+def test_legacy_sizing_uses_headroom_left_by_fixed_positions() -> None:
     """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
     together leave.
     """
@@ -179,7 +179,7 @@ def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     assert allocation.unconstrained_weight[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
-def test_each_strategy_has_its_holding_and_settings() -> None:
+def test_each_strategy_has_its_holding_interval_and_settings() -> None:
     sessions = {
         *("equal_weight", "vol_target", "inverse_volatility", "risk_parity"),
         "buy_and_hold",
@@ -213,7 +213,7 @@ def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float
         assert np.count_nonzero(found) == 3
 
 
-def test_each_setting_reaches_its_strategy() -> None:
+def test_each_sizing_setting_changes_only_its_strategy() -> None:
     rng = np.random.default_rng(4)
     s = rich_book(
         3,
@@ -268,7 +268,7 @@ def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
         assert strategy_from_name(name).allocate(partly).target_weight.tolist() == held.tolist()
 
 
-def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
+def test_legacy_sizing_takes_half_the_remaining_leverage_each() -> None:
     """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
     is the forecast's. The multiplier is for stocks; a coin and what is held itself count nothing.
     """

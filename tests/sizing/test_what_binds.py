@@ -50,7 +50,7 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 
 @given(st.integers(0, 10_000))
-def test_binding_limits_match_a_plain_reading(seed: int) -> None:
+def test_reported_binding_limits_match_an_independent_calculation(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
     found = allocate_kelly(under(s, limits), 0.5)
@@ -99,7 +99,7 @@ def test_group_limit_binds_weights_in_both_directions(
     assert dict(found.binding_shadow_prices[0]) == pytest.approx({"group": price})
 
 
-def test_symbol_without_a_place_names_max_positions() -> None:
+def test_symbol_excluded_by_position_count_reports_max_positions() -> None:
     s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), unit_cost=np.zeros(3))
     found = allocate_kelly(under(s, Limits(max_positions=2)), 0.5)
     assert [set(bound) for bound in found.binding_shadow_prices] == [

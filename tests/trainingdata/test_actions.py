@@ -56,7 +56,9 @@ def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", ["Symbol,Date,Kind,Value", "SYMBOL, DATE ,KIND,VALUE"])
 @pytest.mark.parametrize("kind", ["Split", "SPLIT"])
-def test_columns_and_kinds_are_read_in_any_case(tmp_path: Path, head: str, kind: str) -> None:
+def test_action_columns_and_kinds_are_case_insensitive(
+    tmp_path: Path, head: str, kind: str
+) -> None:
     path = tmp_path / "actions.csv"
     path.write_text(f"{head}\nNVDA,2024-06-10,{kind},10\n")
     assert read_actions(path) == read_actions(file(tmp_path, "NVDA,2024-06-10,split,10"))
@@ -101,7 +103,9 @@ def test_unknown_action_headers_are_refused_by_cause(
         ),
     ],
 )
-def test_invalid_action_row_is_named(row: str, facts: tuple[str, ...], tmp_path: Path) -> None:
+def test_invalid_action_row_is_named_in_the_error(
+    row: str, facts: tuple[str, ...], tmp_path: Path
+) -> None:
     with refused(DataError, *facts):
         read_actions(file(tmp_path, row))
 
@@ -122,7 +126,7 @@ def test_duplicate_action_row_is_refused_order_is_irrelevant(
         read_actions(file(folder, *map(",".join, twice)))
 
 
-def test_dividends_apply_before_their_sessions_split(tmp_path: Path) -> None:
+def test_dividend_applies_before_split_of_the_same_session(tmp_path: Path) -> None:
     """A dividend is USD an old share."""
     actions = read_actions(
         file(
@@ -135,7 +139,7 @@ def test_dividends_apply_before_their_sessions_split(tmp_path: Path) -> None:
     assert [(a.dividend, a.split_ratio) for a in actions] == [(0.5, 1.0), (3.0, 1.0), (0.0, 0.1)]
 
 
-def test_days_of_a_parquet_file_are_read(tmp_path: Path) -> None:
+def test_action_dates_are_read_from_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"symbol": ["NVDA"], "kind": ["split"], "value": [10.0]})
     for number, day in enumerate([pd.Timestamp("2024-06-10"), datetime.date(2024, 6, 10)]):
         path = tmp_path / f"{number}.parquet"
@@ -152,7 +156,7 @@ def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
     assert DataSettings().corporate_actions() == ()
 
 
-def test_prices_before_a_split_are_in_units_after(market: Bars, tmp_path: Path) -> None:
+def test_prices_before_a_split_are_split_adjusted(market: Bars, tmp_path: Path) -> None:
     actions = read_actions(file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2"))
     s = market.symbols.index("SYA")
     before = market.times <= actions[0].effective_open

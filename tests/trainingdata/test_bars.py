@@ -20,7 +20,7 @@ def frame() -> pd.DataFrame:
     return table("AAA", "2024-10-01", days=2)
 
 
-def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None:
+def test_stocks_and_crypto_share_panel_without_forward_filling(tmp_path: Path) -> None:
     write(tmp_path / "AAA.csv", frame())
     write(tmp_path / "XYZUSD.csv", table("XYZUSD", "2024-10-01")[:14])
     bars = read_bars([tmp_path], ["AAA", "XYZ/USD"])
@@ -30,7 +30,7 @@ def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None
     assert bars.bars_of_symbol(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
 
 
-def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
+def test_file_name_without_a_symbol_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
     with refused(DataError, "today.csv"):
         read_bars([tmp_path], None)
@@ -48,7 +48,7 @@ def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
         ("2024-10-01T20:30", "2024-10-02T14:00", None),
     ],
 )
-def test_bar_counts_at_its_end_keeping_earlier_history(
+def test_bars_are_selected_by_end_time(
     tmp_path: Path, start: str | None, end: str | None, bars: int | None
 ) -> None:
     write(tmp_path / "AAA.csv", frame())
@@ -60,7 +60,7 @@ def test_bar_counts_at_its_end_keeping_earlier_history(
         read_bars([tmp_path], ["AAA"], start=first, end=last)
 
 
-def test_panel_follows_the_permissions_of_its_instruments(market: Bars) -> None:
+def test_panel_reports_tradability_of_its_instruments(market: Bars) -> None:
     shut = replace(
         market,
         instruments=tuple(

@@ -65,7 +65,7 @@ def test_consistent_bars_are_accepted(seed: int) -> None:
     st.sampled_from([(OPEN, HIGH), (CLOSE, HIGH), (OPEN, LOW), (CLOSE, LOW)]),
     st.floats(1e-8, 0.5),
 )
-def test_open_or_close_outside_its_range_is_refused(
+def test_open_or_close_outside_high_low_is_refused(
     seed: int, row: int, pair: tuple[int, int], beyond: float
 ) -> None:
     """A limit order fills inside low … high: an open outside would fill it at a price that no
@@ -129,7 +129,7 @@ def test_unordered_or_missing_bar_starts_are_refused(row: int, hours_back: int) 
         check_bars(starts, coherent(0), "AAA")
 
 
-def test_real_bars_pass(real_data: list[Path]) -> None:
+def test_real_vendor_bars_pass_all_checks(real_data: list[Path]) -> None:
     """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit
     of a float.
     """
@@ -162,7 +162,7 @@ def test_last_close_is_found_however_old(lasts: list[int], rows: int) -> None:
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-30, 30))
-def test_panel_slice_is_what_was_known_by_then(first: int, last: int, minutes: int) -> None:
+def test_slice_until_an_instant_contains_no_later_bars(first: int, last: int, minutes: int) -> None:
     bars = coins(list(range(1, 41)), [np.nan, *range(2, 41)])
     part = bars.slice_rows(first, last)
     assert part.times.tolist() == bars.times[first:last].tolist()
@@ -187,7 +187,7 @@ def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
         keep_regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
 
 
-def test_invalid_panel_parts_are_explained() -> None:
+def test_invalid_panel_arrays_are_refused() -> None:
     good = coins([1.0, 2.0])
     with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
         replace(good, values=good.values[:, :1])

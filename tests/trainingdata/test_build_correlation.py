@@ -75,7 +75,9 @@ def test_later_or_incomplete_matrix_is_refused(market: Bars) -> None:
         without.matrix_at_end(market)
 
 
-def test_other_files_are_overwritten_only_when_told(folder: Path, tmp_path: Path) -> None:
+def test_foreign_files_are_overwritten_only_with_overwrite_flag(
+    folder: Path, tmp_path: Path
+) -> None:
     """Nor is one of another kind, beside which the matrix would lie where nobody looks for it."""
     notes = tmp_path / "matrix.json"
     (tmp_path / "README.md").write_text("mine")
@@ -103,7 +105,7 @@ def test_pickle_is_refused_and_never_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "facts"), [(b"not parquet", ()), ([[1.0, 2.0], [2.0, 1.0]], ()), (None, ("as_of",))]
 )
-def test_files_that_hold_no_matrix_are_named(
+def test_invalid_correlation_matrix_file_is_named_in_error(
     content: Any, facts: tuple[str, ...], tmp_path: Path, market: Bars
 ) -> None:
     table, notes = write_correlation(ESTIMATOR.matrix_at_end(market), {}, tmp_path / "m")
@@ -130,7 +132,7 @@ def test_files_that_hold_no_matrix_are_named(
         (["--input", "nowhere"], ()),
     ],
 )
-def test_invalid_arguments_exit_in_one_line(
+def test_invalid_arguments_give_a_one_line_error(
     words: list[str], facts: tuple[str, ...], folder: Path, tmp_path: Path
 ) -> None:
     given = ("--input", str(folder), "--output", "m", *words)

@@ -99,7 +99,7 @@ def test_columns_are_found_in_any_case_and_order(
         days().to_csv(index=False).replace("\n", ",\n"),
     ],
 )
-def test_ordinary_spellings_of_daily_files_are_read(
+def test_common_variants_of_daily_files_are_read(
     tmp_path: Path, content: pd.DataFrame | str
 ) -> None:
     bars = load_bars(put(tmp_path, content))
@@ -108,25 +108,27 @@ def test_ordinary_spellings_of_daily_files_are_read(
 
 @pytest.mark.parametrize("index", ["date", "Date", None])
 @pytest.mark.parametrize("zone", [None, NEW_YORK])
-def test_a_parquet_index_is_a_column(tmp_path: Path, index: str | None, zone: str | None) -> None:
+def test_parquet_index_is_read_as_date_column(
+    tmp_path: Path, index: str | None, zone: str | None
+) -> None:
     frame = DAYS.set_axis(pd.DatetimeIndex(DATES, name=index).tz_localize(zone))
     frame.to_parquet(tmp_path / "AAA.parquet")
     np.testing.assert_array_equal(load_bars(tmp_path).values[0], VALUES)
 
 
-def test_unread_columns_are_named_once(tmp_path: Path) -> None:
+def test_ignored_columns_are_reported_once(tmp_path: Path) -> None:
     more = {"dividends": 0.0, "vwap": 1.0, "adjClose": DAYS["close"]}
     (notes,) = (origin_of(load_bars(put(tmp_path, days(**more)))).notes,)
     assert notes == ("ignored: 2 columns dividends, vwap", "adjClose is ignored")
 
 
 @pytest.mark.parametrize("name", ["symbol", "Ticker", "Name"])
-def test_a_column_of_symbols_names_them(tmp_path: Path, name: str) -> None:
+def test_symbol_column_determines_the_symbols(tmp_path: Path, name: str) -> None:
     frame = pd.concat([days(**{name: symbol}) for symbol in ("BBB", "CCC")])
     assert load_bars(put(tmp_path, frame, "all.csv")).symbols == ("BBB", "CCC")
 
 
-def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
+def test_company_name_column_is_not_read_as_symbol(tmp_path: Path) -> None:
     bars = load_bars(put(tmp_path, days(Name="Alpha Inc")))
     assert bars.symbols == ("AAA",)
     assert origin_of(bars).notes == ("ignored: 1 column Name",)
@@ -152,7 +154,7 @@ def test_ambiguous_or_missing_columns_are_refused(
     check_message(refusal(put(tmp_path, content)), *facts)
 
 
-def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
+def test_epoch_timestamp_requires_a_stated_unit(tmp_path: Path) -> None:
     def seconds(date: str) -> int:
         return int(pd.Timestamp(date, tz=NEW_YORK).timestamp())
 
@@ -162,7 +164,7 @@ def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
     check_message(refusal(path, epoch="ms"))
 
 
-def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
+def test_timestamp_without_zone_is_refused_unless_zone_stated(tmp_path: Path) -> None:
     local = HOURS["start"].dt.tz_convert(NEW_YORK)
     frame = hours(HOURS)
     frame["datetime"] = local.dt.strftime("%Y-%m-%d %H:%M:%S")
@@ -177,21 +179,21 @@ def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
         assert read.times.tolist() == expected.times.tolist()
 
 
-def test_the_calendar_tells_begins_from_ends(tmp_path: Path) -> None:
+def test_session_calendar_distinguishes_bar_start_and_end_timestamps(tmp_path: Path) -> None:
     begins = load_bars(put(tmp_path, hours(HOURS)))
     ends = load_bars(put(tmp_path, hours(HOURS, side="end"), "BBB.csv"))
     assert begins.times.tolist() == ends.times.tolist()
     assert [origin_of(bars).stamps_are_ends for bars in (begins, ends)] == [False, True]
 
 
-def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:
+def test_hourly_bars_with_a_daily_header_stay_hourly(tmp_path: Path) -> None:
     expected = load_bars(put(tmp_path, hours(HOURS)))
     read = load_bars(put(tmp_path, hours(HOURS, "Date").rename(columns=str.title)))
     assert read.timeframe.name == "1h"
     assert read.times.tolist() == expected.times.tolist()
 
 
-def test_stamps_without_a_side_are_refused(tmp_path: Path) -> None:
+def test_crypto_timestamps_of_unknown_bar_side_are_refused(tmp_path: Path) -> None:
     path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
     check_message(refusal(path), "data.stamps=begin", "data.stamps=end")
     begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))
@@ -207,7 +209,7 @@ def test_stamps_without_a_side_are_refused(tmp_path: Path) -> None:
     ("stamp", "state", "other"), [("timestamp", "begin", "end"), ("end", "end", "begin")]
 )
 @pytest.mark.parametrize("case", [str, str.title])
-def test_a_side_against_the_head_is_refused(
+def test_bar_side_contradicting_the_header_is_refused(
     tmp_path: Path, stamp: str, state: str, other: str, case: Callable[[str], str]
 ) -> None:
     path = put(tmp_path, hours(COIN_HOURS, stamp).rename(columns=case), "AAAUSD.csv")
@@ -215,13 +217,13 @@ def test_a_side_against_the_head_is_refused(
     assert load_bars(path, stamps=state).times.tolist() == load_bars(path).times.tolist()
 
 
-def test_dates_are_read_under_either_side(tmp_path: Path) -> None:
+def test_daily_dates_are_accepted_with_either_bar_side(tmp_path: Path) -> None:
     path = put(tmp_path, days("timestamp"))
     for side in ("begin", "end"):
         np.testing.assert_array_equal(load_bars(path, stamps=side).values[0], VALUES)
 
 
-def test_a_unit_against_the_head_is_refused(tmp_path: Path) -> None:
+def test_epoch_unit_contradicting_the_header_is_refused(tmp_path: Path) -> None:
     counts = COIN_HOURS["start"].dt.as_unit("s").astype("int64").astype(str)
     path = put(tmp_path, hours(COIN_HOURS, "unix").assign(unix=counts), "AAAUSD.csv")
     check_message(refusal(path, epoch="ns", stamps="begin"), "data.epoch=ns")
@@ -229,7 +231,7 @@ def test_a_unit_against_the_head_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("date", ["1962-01-02", "1969-07-03", "1985-10-01", "1999-12-31"])
-def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> None:
+def test_sessions_from_1962_to_1999_are_read(tmp_path: Path, date: str) -> None:
     rows = DAYS.iloc[:1].assign(date=date)
     assert load_bars(put(tmp_path, rows)).times[0].astype("datetime64[D]") == np.datetime64(date)
 
@@ -248,7 +250,7 @@ def test_rows_before_the_calendar_are_refused(tmp_path: Path) -> None:
     [("W-FRI", "weekly"), ("MS", "monthly"), ("QS", "quarterly"), ("YS", "yearly"), ("14D", "14")],
 )
 @pytest.mark.parametrize("symbol", ["AAA", "AAAUSD"])
-def test_long_bars_are_refused_by_name(
+def test_weekly_or_longer_bars_are_refused_by_name(
     tmp_path: Path, frequency: str, fact: str, symbol: str
 ) -> None:
     dates = pd.date_range("2018-01-05", periods=8, freq=frequency).strftime("%Y-%m-%d")
@@ -258,7 +260,7 @@ def test_long_bars_are_refused_by_name(
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 1.0))
 @settings(max_examples=20)
-def test_thin_daily_files_pass(seed: int, share: float) -> None:
+def test_daily_files_with_missing_days_are_accepted(seed: int, share: float) -> None:
     dates = pd.bdate_range("2024-04-01", "2024-05-24")
     kept = dates[np.random.default_rng(seed).random(len(dates)) < share]
     if not len(kept):
@@ -293,7 +295,7 @@ def spoilt(cell: str) -> str:
         ("<!DOCTYPE html>\n<html></html>\n", ("HTML",)),
     ],
 )
-def test_unreadable_cells_are_refused_by_their_cause(
+def test_unreadable_cell_error_states_row_column_and_value(
     tmp_path: Path, content: str, facts: tuple[str, ...]
 ) -> None:
     check_message(refusal(put(tmp_path, content)), *facts)

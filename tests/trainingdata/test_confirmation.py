@@ -42,7 +42,9 @@ def left_out(closes: list[float]) -> list[int]:
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
-def test_persistent_move_rejects_one_bar_only(seed: int, row: int, factor: float) -> None:
+def test_persistent_price_move_rejects_only_its_first_bar(
+    seed: int, row: int, factor: float
+) -> None:
     closes = walk(seed)
     closes[row:] = [close * factor for close in closes[row:]]
     assert left_out(closes) == [row]
@@ -88,7 +90,7 @@ def test_single_bad_price_removes_only_its_own_bar(
     gaps=st.booleans(),
     steady=st.booleans(),
 )
-def test_squeeze_rejects_one_bar_only(
+def test_short_squeeze_rejects_only_its_first_bar(
     seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
 ) -> None:
     """Days of moves beyond the limit, up and down or one way, through the session or overnight."""
@@ -147,7 +149,7 @@ def test_rejected_bar_is_missing_and_others_are_untouched() -> None:
     bad=st.integers(1, RECENT_BARS - 1),
     factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
 )
-def test_price_contradicts_bars_since_the_last_agreement(
+def test_current_price_contradicts_bars_since_last_agreement(
     seed: int, bad: int, factor: float
 ) -> None:
     closes = [50.0 + 0.1 * close for close in walk(seed)]
@@ -157,7 +159,7 @@ def test_price_contradicts_bars_since_the_last_agreement(
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
-def test_without_agreement_only_the_last_bar_is_contradicted() -> None:
+def test_price_agreeing_with_no_bar_contradicts_only_last() -> None:
     bars = coins(walk(3))
     assert np.flatnonzero(find_contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not find_contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
@@ -165,7 +167,9 @@ def test_without_agreement_only_the_last_bar_is_contradicted() -> None:
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
-def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, stays: bool) -> None:
+def test_confirmed_bars_are_restored_for_later_history(
+    seed: int, factor: float, stays: bool
+) -> None:
     closes = walk(seed)
     closes[40 : 60 if stays else 41] = [
         close * factor for close in closes[40 : 60 if stays else 41]
@@ -178,7 +182,7 @@ def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, st
     assert later.has_bar.all()
 
 
-def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:
+def test_known_split_is_not_rejected_as_price_jump(tmp_path: Path) -> None:
     frame = table("AAA", DAYS[0])
     prices = ["open", "high", "low", "close"]
     frame.loc[frame.index[:7], prices] = frame.loc[frame.index[:7], prices] * 4

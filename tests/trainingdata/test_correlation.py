@@ -80,7 +80,7 @@ def test_half_filled_window_weighs_data_by_half(market: Bars) -> None:
     np.testing.assert_allclose(half, expected, atol=1e-12)
 
 
-def test_bars_after_the_last_four_pm_change_nothing(
+def test_bars_after_last_four_pm_change_no_correlation(
     market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
 ) -> None:
     boundary = last_four_pm(market.times[1200])
@@ -93,7 +93,7 @@ def test_bars_after_the_last_four_pm_change_nothing(
     )
 
 
-def test_correlation_table_equals_the_estimator(market: Bars) -> None:
+def test_batched_correlations_equal_single_instant_estimates(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
     numbers, matrices = correlations_at(estimator, market, instants)
@@ -178,7 +178,7 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 12))
-def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
+def test_eigenvalue_repair_gives_a_valid_correlation_matrix(seed: int, n: int) -> None:
     """A correlation of returns, repaired to be one."""
     rng = np.random.default_rng(seed)
     raw = np.clip(rng.normal(0, 0.8, (n, n)), -1, 1)

@@ -19,14 +19,14 @@ def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
     assert row == ("AAA", *span, "UTC, begin", "11", "3", "2", "0")
 
 
-def test_close_to_close_move_above_fifth_is_jump() -> None:
+def test_close_move_above_20_percent_counts_as_jump() -> None:
     (row,) = coverage_rows(coins([100, 119, 96, 48, 50]))
     assert MIN_JUMP_FRACTION == 0.2
     assert row[-1] == "1"
     assert coverage_rows(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
 
-def test_left_out_bar_is_not_missing() -> None:
+def test_left_out_bar_is_not_counted_as_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
     left_out = np.zeros(bars.mask.shape, dtype=bool)
     left_out[0, 1] = True

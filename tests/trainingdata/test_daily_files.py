@@ -46,7 +46,9 @@ def read(folder: Path, **words: Any) -> Bars:
 
 @settings(max_examples=12)
 @given(st.lists(st.floats(0.9, 1.0), min_size=6, max_size=6), st.integers(0, 99))
-def test_adjusted_closes_equal_a_file_of_adjusted_prices(falls: list[float], seed: int) -> None:
+def test_adjusted_close_column_equals_file_of_adjusted_prices(
+    falls: list[float], seed: int
+) -> None:
     ratio = np.minimum.accumulate(falls)[::-1]
     given_file = days(seed)
     given_file["Adj Close"] = (given_file["Close"] * ratio).round(6)
@@ -86,7 +88,7 @@ def stamped(stamps: Callable[[pd.DatetimeIndex], Any], name: str = "timestamp") 
         stamped(lambda local: local + pd.Timedelta(hours=16), "end"),
     ],
 )
-def test_daily_stamp_at_any_instant_is_its_session(tmp_path: Path, frame: pd.DataFrame) -> None:
+def test_daily_timestamp_at_any_hour_maps_to_session(tmp_path: Path, frame: pd.DataFrame) -> None:
     write(tmp_path, frame)
     bars = load_bars(tmp_path)
     assert bars.timeframe == DAILY

@@ -71,7 +71,9 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
 
 
 @given(bars=panels(), after=st.integers(1, 5), cut=st.integers(1, 83))
-def test_symbol_ends_after_enough_sessions_without_bars(bars: Bars, after: int, cut: int) -> None:
+def test_symbol_is_delisted_after_enough_sessions_without_bars(
+    bars: Bars, after: int, cut: int
+) -> None:
     """No end uses what comes later, and the end of a panel is none."""
     endings = DelistingRules(missed_sessions=after)
     found = endings.booked_delistings(bars)
@@ -98,7 +100,9 @@ def test_unspecified_delisting_uses_the_default_terms() -> None:
 
 
 @pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
-def test_delisted_symbol_has_no_bar_since_its_end(more: int, gone: bool, missing: int) -> None:
+def test_symbol_trading_again_is_no_longer_masked_delisted(
+    more: int, gone: bool, missing: int
+) -> None:
     times = stock_ends("2026-05-04", 56)
     here = np.r_[times[:28], times[56 - more :]]
     bars = panel_of(
@@ -146,7 +150,7 @@ def rows(folder: Path, *lines: str) -> Path:
         ("BTCUSD,2024-06-09,ended,0,,,", "2024-06-10T13:30", (0.0, 0.0, "")),
     ],
 )
-def test_listed_ending_is_booked_once_known(
+def test_delisting_in_actions_file_is_booked_when_known(
     row: str, booked: str, worth: tuple[float, float, str], tmp_path: Path
 ) -> None:
     (end,) = read_actions(rows(tmp_path, row))
@@ -173,7 +177,9 @@ def test_listed_ending_is_booked_once_known(
         ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", ("rows 1", "2", "AAA")),
     ],
 )
-def test_invalid_ending_row_is_named(row: str, facts: tuple[str, ...], tmp_path: Path) -> None:
+def test_invalid_delisting_row_is_named_in_the_error(
+    row: str, facts: tuple[str, ...], tmp_path: Path
+) -> None:
     with refused(DataError, *facts):
         read_actions(rows(tmp_path, row))
 
@@ -207,7 +213,7 @@ RENAME = "OLD,2024-06-10,rename,1,NEW,,"
 
 
 @pytest.mark.parametrize("symbols", [[], ["NEW", "KEPT"], ["OLD", "NEW", "KEPT"]])
-def test_renamed_symbol_is_one_under_its_last_name(symbols: list[str], folder: Path) -> None:
+def test_renamed_symbol_appears_under_its_latest_name(symbols: list[str], folder: Path) -> None:
     data = settings(folder, RENAME, "OLD,2024-06-05,dividend,0.1,,,", "OLD,2024-06-11,split,2,,,")
     bars = data.bars(symbols, None, None)
     assert bars.symbols == ("KEPT", "NEW")
@@ -253,14 +259,14 @@ def test_rename_after_the_run_is_ignored(folder: Path) -> None:
         ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", ("GONE",)),
     ],
 )
-def test_ending_contradicted_by_bars_is_refused(
+def test_delisting_contradicted_by_bars_is_refused(
     symbols: list[str], line: str, facts: tuple[str, ...], folder: Path
 ) -> None:
     with refused(DataError, "data.actions", *facts):
         settings(folder, line).bars(symbols, None, None)
 
 
-def test_bars_after_an_ending_are_checked() -> None:
+def test_bars_after_a_listed_delisting_are_refused() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     last = HOURLY.stock_clock.starts_by_end(times[-1:])[0]
@@ -275,7 +281,7 @@ def test_bars_after_an_ending_are_checked() -> None:
     check_delistings(bars, [Delisting("AAA", later, later, exchange_ratio=1.0, successor="GONE")])
 
 
-def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
+def test_merger_into_symbol_without_bars_yet_is_refused(folder: Path) -> None:
     path = folder / "NEW.csv"
     pd.read_csv(path).iloc[7:].to_csv(path, index=False)
     data = settings(folder, "OLD,2024-06-10,merger,1,NEW,,")
@@ -297,7 +303,7 @@ def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) ->
     after=st.integers(1, 3),
     last=st.integers(28, 55),
 )
-def test_symbol_present_in_every_session_never_ends(
+def test_symbol_present_in_every_session_is_never_delisted(
     left_out: list[int], after: int, last: int
 ) -> None:
     """Bars that are left out count as present; if bars stop, the symbol ends as before."""

@@ -75,7 +75,7 @@ def test_no_part_of_a_key_appears_in_errors(status: int, body: str, ask: Ask, se
 
 
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
-def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
+def test_unreadable_response_error_is_one_short_line(answer: dict[str, Any]) -> None:
     with refused(InvalidResponse, "cash") as caught:
         RequiredField("cash", parse_decimal).read(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
@@ -86,12 +86,12 @@ def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"cash": '], ids=["lists", "objects"])
-def test_endlessly_nested_answer_is_refused(opening: bytes) -> None:
+def test_endlessly_nested_response_is_refused(opening: bytes) -> None:
     line = failure(200, opening * 100_000, cash)
     assert line.endswith("the account: invalid response: JSON is nested too deeply")
 
 
-def test_reasons_of_many_lines_are_shown_in_one() -> None:
+def test_multiline_error_reason_is_shown_in_one_line() -> None:
     assert str(InvalidResponse("a\n\r\x0bb")).endswith(": a b")
 
 

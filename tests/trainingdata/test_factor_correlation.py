@@ -28,7 +28,7 @@ def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, se
     assert np.linalg.matrix_rank(found - np.diag(1 - common), tol=1e-9) <= factors
 
 
-def test_equal_correlations_are_one_factor_and_nothing_else() -> None:
+def test_one_factor_keeps_equal_correlations_equal() -> None:
     """Of S symbols that all move together by ρ one factor keeps ρ + (1 - ρ) / S."""
     size, rho = 50, 0.4
     equal = np.full((size, size), rho)
@@ -47,7 +47,7 @@ def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
     assert not np.array_equal(history, CorrelationSettings().source().matrices_at(market, instants))
 
 
-def test_factors_are_a_setting_of_a_run() -> None:
+def test_correlation_factors_is_a_backtest_setting() -> None:
     words = ["correlation.factors=1", "trials=null"]
     settings = BacktestSettings.from_config(compose_config("backtest", words))
     assert settings.correlation.factors == 1

@@ -80,7 +80,7 @@ def same_bars(one: Bars, other: Bars) -> None:
     st.sampled_from(["another clock", "the other side", "early", "late"]),
 )
 @settings(max_examples=25)
-def test_stamps_with_another_meaning_are_refused_everywhere(
+def test_timestamps_with_wrong_clock_or_side_are_refused(
     head: FileFormat, minutes: int, fault: str
 ) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
@@ -137,7 +137,7 @@ VENDORS = {
 
 
 @pytest.mark.parametrize("content", VENDORS.values(), ids=VENDORS.keys())
-def test_vendor_file_is_read_as_written(tmp_path: Path, content: str) -> None:
+def test_each_vendor_format_is_read_exactly(tmp_path: Path, content: str) -> None:
     bars = load_bars(put(tmp_path, content))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
     assert bars.values.tolist() == [[[100, 101.5, 99, 100.25, 1014]]]
@@ -152,7 +152,7 @@ STOOQ = {
 
 
 @pytest.mark.parametrize("headings", STOOQ)
-def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings: str) -> None:
+def test_stooq_five_minute_bars_use_warsaw_time(tmp_path: Path, headings: str) -> None:
     """Its hours begin on :00 of New York, half an hour into the session: no head reads those."""
     at = [(15 + (30 + k) // 60, f"{(30 + k) % 60:02}") for k in range(0, 60, 5)]
     bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
@@ -161,7 +161,7 @@ def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings:
     assert bars.origins[0].stamp_description == "Europe/Warsaw, begin"
 
 
-def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
+def test_unknown_format_error_shows_a_valid_file(tmp_path: Path) -> None:
     check_message(
         refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv")),
         "when,o,h,l,c",
@@ -259,7 +259,7 @@ def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
 
 @given(st.integers(1, 60), st.sampled_from(["AAA", "AAAUSD"]), st.sampled_from([10, 15, 30]))
 @settings(max_examples=12)
-def test_known_bars_contain_nothing_later(parts: int, symbol: str, minutes: int) -> None:
+def test_truncated_file_gives_the_same_earlier_bars(parts: int, symbol: str, minutes: int) -> None:
     """A file that ends earlier has the same hours, without those it does not hold to their end."""
     bars = table(symbol, DAYS[0], minutes)
     with tempfile.TemporaryDirectory() as folder:
@@ -271,7 +271,7 @@ def test_known_bars_contain_nothing_later(parts: int, symbol: str, minutes: int)
     same_bars(part, whole.slice_until(now))
 
 
-def test_hourly_bars_with_holes_keep_their_ends(tmp_path: Path) -> None:
+def test_hourly_bars_with_gaps_keep_their_end_times(tmp_path: Path) -> None:
     """Rows mostly two hours apart are still hours: taken for two, each would be known too early."""
     bars = table("AAAUSD").iloc[[0, 2, 4, 6, 7, 9]]
     read = load_bars(write(tmp_path / "AAAUSD.csv", bars, FILE_FORMATS[1]))
@@ -295,7 +295,7 @@ def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> No
     check_message(refusal(path), f"data.zone={NEW_YORK}")
 
 
-def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
+def test_sparse_file_in_wrong_time_zone_is_refused(tmp_path: Path) -> None:
     """Too few of its sessions have a first and a last bar to say which clock it was."""
     bars = table("AAA", DAYS[1], 15, days=14)
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
@@ -309,7 +309,7 @@ def test_invalid_or_fixed_offset_zone_is_refused(zone: str) -> None:
         DataSettings(zone=zone)
 
 
-def test_a_mistyped_zone_gets_the_nearest() -> None:
+def test_mistyped_time_zone_gets_nearest_suggestion() -> None:
     with refused(InputError, "America/New_York"):
         DataSettings(zone="America/NewYork")
 
@@ -329,7 +329,9 @@ def test_a_mistyped_zone_gets_the_nearest() -> None:
         ("Iceland", ("America/New_York",)),
     ],
 )
-def test_an_abbreviated_zone_is_told_its_place(zone: str, facts: tuple[str, ...]) -> None:
+def test_time_zone_abbreviation_error_suggests_full_names(
+    zone: str, facts: tuple[str, ...]
+) -> None:
     with refused(InputError, "data.zone", *facts):
         DataSettings(zone=zone)
 
@@ -345,7 +347,7 @@ ZONES = sorted(zoneinfo.available_timezones())
         st.from_regex(r"(UTC|GMT)?[+-]\d{1,2}", fullmatch=True),
     )
 )
-def test_proposed_zones_are_accepted(zone: str) -> None:
+def test_suggested_time_zones_are_accepted(zone: str) -> None:
     try:
         DataSettings(zone=zone)
     except InputError as error:
@@ -356,7 +358,7 @@ def test_proposed_zones_are_accepted(zone: str) -> None:
 
 
 @pytest.mark.parametrize("zone", [each for each in ZONES if "/" not in each and each != "UTC"])
-def test_a_proposed_place_is_on_the_typed_clock(zone: str) -> None:
+def test_suggested_zone_has_the_typed_zones_utc_offset(zone: str) -> None:
     with pytest.raises(InputError) as refused:
         DataSettings(zone=zone)
     if proposed := re.search(r"did you mean (\S+)\?", str(refused.value)):
@@ -400,7 +402,7 @@ def test_file_with_an_uncertain_symbol_is_refused(
         load_bars(*(tmp_path / name for name in names))
 
 
-def test_pair_spellings_are_one_symbol_except_at_venues() -> None:
+def test_crypto_pair_spellings_map_to_one_data_symbol() -> None:
     spelled = ("BTCUSD", "BTC/USD", "btc-usd", "btc_usd", "BTCUSDT", "BTC-USDT", "BTC/USDT")
     assert parse_symbols(spelled) == ["BTCUSD"]
     assert normalize_data_symbol("OPUSDT") == "OPUSD"
@@ -412,7 +414,7 @@ def test_pair_spellings_are_one_symbol_except_at_venues() -> None:
     assert not is_symbol("BTC/USDT")
 
 
-def test_usdt_price_is_noted_as_taken_for_usd(tmp_path: Path) -> None:
+def test_usdt_prices_are_noted_as_treated_as_usd(tmp_path: Path) -> None:
     bars = table("AAAUSD")
     said = ("prices are in USDT; 1 USDT counts as 1 USD",)
     assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
@@ -450,7 +452,7 @@ def test_bars_of_unsupported_length_or_date_are_refused(
     check_message(refusal(put(tmp_path, rows, f"{name}.csv")), *facts)
 
 
-def test_each_vendor_header_fits_one_format() -> None:
+def test_each_vendor_header_matches_exactly_one_format() -> None:
     """Two rows that fit the same file would leave to their order which one reads it."""
     for head in FILE_FORMATS:
         needed = (*head.timestamp_columns, *head.ohlcv_columns)

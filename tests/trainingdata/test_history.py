@@ -21,7 +21,9 @@ def arrays(history: PriceHistory) -> dict[str, np.ndarray]:
 
 
 @given(row=st.integers(0, 1_000), length=LENGTHS)
-def test_history_ends_with_the_decisions_own_bars(market: Bars, row: int, length: int) -> None:
+def test_strategy_history_ends_with_bars_known_at_decision(
+    market: Bars, row: int, length: int
+) -> None:
     row = min(row, len(market.times) - 1)
     history = BarsBySymbol(market).history(NAMES, length, row)
     known = market.slice_rows(0, row + 1)
@@ -40,7 +42,7 @@ def test_history_ends_with_the_decisions_own_bars(market: Bars, row: int, length
 
 
 @given(row=st.integers(0, 1_000), length=LENGTHS)
-def test_kept_last_bars_give_the_same_history(market: Bars, row: int, length: int) -> None:
+def test_keeping_only_last_bars_gives_the_same_history(market: Bars, row: int, length: int) -> None:
     row = min(row, len(market.times) - 1)
     until = BarsBySymbol(market.slice_rows(0, row + 1), keep=length)
     first, second = until.history(NAMES, length), BarsBySymbol(market).history(NAMES, length, row)
@@ -48,7 +50,7 @@ def test_kept_last_bars_give_the_same_history(market: Bars, row: int, length: in
         np.testing.assert_array_equal(array, arrays(second)[name])
 
 
-def test_history_arrays_cannot_reach_other_bars(market: Bars) -> None:
+def test_history_arrays_are_read_only_copies(market: Bars) -> None:
     for array in arrays(BarsBySymbol(market).history(market.symbols, 5, 40)).values():
         assert array.base is None
         with pytest.raises(ValueError, match="read-only"):

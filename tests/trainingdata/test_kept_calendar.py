@@ -50,7 +50,7 @@ def assert_equal(found: sessions.Calendar, expected: sessions.Calendar) -> None:
         assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_kept_sessions_are_those_of_the_library(
+def test_cached_sessions_equal_those_of_the_calendar_library(
     kept: Path, asked: list[str], library: sessions.Calendar
 ) -> None:
     assert_equal(made(), library)
@@ -58,7 +58,7 @@ def test_kept_sessions_are_those_of_the_library(
 
 
 @pytest.mark.parametrize("changed", ["date", "library", "clock", "code"])
-def test_sessions_of_another_key_are_never_used(
+def test_cached_sessions_of_another_key_are_never_used(
     changed: str, kept: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if changed == "date":
@@ -79,7 +79,7 @@ def test_sessions_of_another_key_are_never_used(
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, -1])
-def test_damaged_sessions_are_listed_again(
+def test_damaged_session_cache_is_rebuilt(
     place: int, kept: Path, asked: list[str], library: sessions.Calendar
 ) -> None:
     content = bytearray(kept.read_bytes())
@@ -92,7 +92,7 @@ def test_damaged_sessions_are_listed_again(
     assert asked == ["library"] * 2
 
 
-def test_cache_that_cannot_be_written_keeps_nothing(
+def test_unwritable_session_cache_recomputes_sessions_each_time(
     tmp_path: Path, asked: list[str], library: sessions.Calendar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "file"

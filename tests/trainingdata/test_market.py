@@ -27,7 +27,7 @@ def raw(market: Bars, ratio: float) -> tuple[Bars, CorporateAction]:
     return replace(market, values=values), CorporateAction("SYA", opens, split_ratio=ratio)
 
 
-def test_history_ends_where_the_period_begins(market: Bars) -> None:
+def test_market_history_ends_where_the_run_begins(market: Bars) -> None:
     run = Market(market, 40)
     assert run.history.last_instant == run.run_bars.times[0] == market.times[40]
     assert len(run.history.times) + len(run.run_bars.times) == len(market.times) + 1
@@ -38,7 +38,7 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
             Market(market, first)
 
 
-def test_instant_sees_only_splits_known_by_then(market: Bars) -> None:
+def test_decision_uses_only_splits_known_at_its_time(market: Bars) -> None:
     bars, split = raw(market, 4.0)
     run = Market(bars, 40, (split, CorporateAction("ZZZ", split.effective_open, split_ratio=2.0)))
     (begin, middle, early), (end, last, late) = run.visible_bars_by_segment()
@@ -50,7 +50,7 @@ def test_instant_sees_only_splits_known_by_then(market: Bars) -> None:
     np.testing.assert_array_equal(run.visible_bars().values, late.values)
 
 
-def test_run_without_splits_is_one_unchanged_span(market: Bars) -> None:
+def test_run_without_splits_shows_unchanged_bars(market: Bars) -> None:
     dividend = CorporateAction("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
     ((begin, end, view),) = Market(market, 40, (dividend,)).visible_bars_by_segment()
     assert (begin, end) == (40, len(market.times))

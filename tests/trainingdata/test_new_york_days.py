@@ -52,7 +52,7 @@ def test_new_york_day_has_23_to_25_hours() -> None:
 
 
 @given(near_ends(), st.integers(1, 20))
-def test_new_york_day_clock_matches_a_plain_walk(at: datetime, ahead: int) -> None:
+def test_new_york_day_clock_matches_a_naive_implementation(at: datetime, ahead: int) -> None:
     here = all64(at)
     k = bisect_right(ends(), at)
     is_end = at in ends()
@@ -70,7 +70,7 @@ def test_new_york_day_clock_matches_a_plain_walk(at: datetime, ahead: int) -> No
 
 
 @given(st.lists(st.integers(10, 400), max_size=5), st.integers(0, 9))
-def test_slot_of_a_day_tells_weekend_ends(numbers: list[int], ahead: int) -> None:
+def test_daily_slot_distinguishes_weekend_days(numbers: list[int], ahead: int) -> None:
     expected = [
         [int(ends()[k + j].astimezone(NEW_YORK).isoweekday() > 5) for j in range(ahead + 1)]
         for k in numbers
@@ -123,7 +123,7 @@ def settings_of(folder: Path, *words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("minutes", [5, 60])
-def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: int) -> None:
+def test_daily_stock_and_crypto_bars_share_one_instant(tmp_path: Path, minutes: int) -> None:
     write(tmp_path, minutes)
     bars = settings_of(tmp_path, "timeframe=1d").load_bars()
     assert bars.timeframe == DAYS
@@ -151,7 +151,7 @@ def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: i
         (["timeframe=1d", "symbols=ETHUSD"], DataError, ("ETHUSD.csv", "UTC")),
     ],
 )
-def test_data_without_new_york_days_is_refused_clearly(
+def test_crypto_day_setting_unfit_for_data_is_refused(
     tmp_path: Path, words: list[str], error: type[InputError], facts: tuple[str, ...]
 ) -> None:
     write(tmp_path, 60)

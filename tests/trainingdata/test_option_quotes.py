@@ -58,7 +58,7 @@ def test_invalid_quote_time_is_refused(stamp: Any) -> None:
         data.quotes([FRESH], NOW)
 
 
-def test_option_without_an_offer_has_no_quote_silently(caplog: pytest.LogCaptureFixture) -> None:
+def test_option_without_an_ask_gets_no_quote_silently(caplog: pytest.LogCaptureFixture) -> None:
     rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * MAX_QUOTE_AGE), "ap": None}}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {}
@@ -68,7 +68,7 @@ def test_option_without_an_offer_has_no_quote_silently(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("name", ["t", "bp", "ap"])
 @pytest.mark.parametrize("way", ["absent", "null"])
-def test_incomplete_quote_is_skipped_alone(name: str, way: str) -> None:
+def test_only_the_incomplete_option_quote_is_skipped(name: str, way: str) -> None:
     whole = row(SECOND)
     short = {**whole, name: None}
     if way == "absent":
@@ -92,7 +92,7 @@ def halves(until: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("count", "close"), [(13, 5120.0), (12, None), (0, None)])
-def test_session_close_comes_from_its_last_half_hour(count: int, close: float | None) -> None:
+def test_index_close_comes_from_the_last_half_hour(count: int, close: float | None) -> None:
     """A feed may lack the end of a session: an earlier close is not the session's."""
     asked = []
 
@@ -109,7 +109,7 @@ def test_session_close_comes_from_its_last_half_hour(count: int, close: float | 
         assert data.index_close(date(2024, 3, 3), CLOSED) is None, "a Sunday"
 
 
-def test_index_is_the_last_trade_of_recent_minutes() -> None:
+def test_index_level_is_the_last_recent_trade() -> None:
     def answer(path: str, query: dict[str, str]) -> dict[str, Any]:
         return {"trades": {"SPY": {"t": "2024-03-05T17:30:00Z", "p": 512.5}}}
 

@@ -67,7 +67,7 @@ def data_of(venue: Venue) -> Iterator[MarketData]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_empty_or_absent_token_ends_a_history(end: Any) -> None:
+def test_empty_or_absent_page_token_ends_a_history(end: Any) -> None:
     venue = Venue("second", end)
     with data_of(venue) as data:
         [(_, times, values)] = data.bars_by_symbol(["SPY"], SINCE, NOW)
@@ -78,14 +78,14 @@ def test_empty_or_absent_token_ends_a_history(end: Any) -> None:
 
 @pytest.mark.parametrize("token", NONSENSE)
 @pytest.mark.parametrize("symbol", ["SPY", "BTCUSD"])
-def test_invalid_or_repeated_token_is_refused(symbol: str, token: Any) -> None:
+def test_invalid_or_repeated_page_token_is_refused(symbol: str, token: Any) -> None:
     venue = Venue(token)
     with data_of(venue) as data, refused(BrokerError, symbol, "next_page_token"):
         data.bars_by_symbol([symbol], SINCE, NOW)
     assert len(venue.requested) == (2 if token == "same" else 1)
 
 
-def test_invalid_tokens_end_every_paged_request() -> None:
+def test_invalid_page_token_is_refused_in_every_request() -> None:
     for token in (0, "same"):
         with (
             options_of(Venue(token).answer) as data,
@@ -101,7 +101,7 @@ def test_invalid_tokens_end_every_paged_request() -> None:
         assert list(data.quotes([OPTION], NOW)) == [OPTION]
 
 
-def test_tokens_may_repeat_across_histories_only() -> None:
+def test_page_tokens_may_repeat_only_across_histories() -> None:
     venue = Venue("1", None)
     with data_of(venue) as data:
         for _ in range(3):
@@ -115,7 +115,7 @@ def test_tokens_may_repeat_across_histories_only() -> None:
 
 @pytest.mark.parametrize("page", [[], None, "page", 7, [{"bars": {}}]])
 @pytest.mark.parametrize("before", [0, 1])
-def test_page_without_fields_is_refused(page: Any, before: int) -> None:
+def test_page_without_expected_fields_is_refused(page: Any, before: int) -> None:
     venue = Venue("second")
     first = {"bars": {}, "next_page_token": "second"}
     venue.bodies = [first] * before + [page]

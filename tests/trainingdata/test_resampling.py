@@ -58,7 +58,7 @@ def by_hand(
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )
-def test_whole_hours_are_built_and_remainders_counted(
+def test_only_complete_hours_are_built_and_rest_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
@@ -126,14 +126,14 @@ def test_joined_bars_match_a_slow_loop_despite_gaps(
     assert hours.values.tolist() == [bar for _, bar in expected]
 
 
-def test_a_shortened_session_ends_with_its_own_close() -> None:
+def test_half_day_session_ends_at_its_early_close() -> None:
     starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
     hours = resample_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
     assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
     assert hours.off_hours_parts == 1
 
 
-def test_the_usual_distance_is_the_most_common_one() -> None:
+def test_bar_length_is_the_most_common_time_difference() -> None:
     assert modal_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
     assert modal_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
     assert modal_minutes(starts_at("13:30")) == 0
@@ -142,7 +142,7 @@ def test_the_usual_distance_is_the_most_common_one() -> None:
     assert modal_minutes(days[::-1]) == 0
 
 
-def test_parts_of_two_lengths_are_refused_by_row() -> None:
+def test_mixed_bar_lengths_are_refused_naming_the_row() -> None:
     """A longer bar among shorter ones would reach beyond the hour that it is put into."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with refused(DataError, "AAA", "row 4", "2024-10-01T15:15Z", "30-minute"):
@@ -191,6 +191,6 @@ def test_closing_auction_day_runs_from_close_to_close(
         np.testing.assert_array_equal(changed.values[old], days.values[old])
 
 
-def test_a_closing_auction_fills_days_alone() -> None:
+def test_closing_auction_fill_requires_daily_bars() -> None:
     with refused(InputError, "timeframe=1d"):
         Timeframe("1h", fill="close")

@@ -173,7 +173,7 @@ def test_schedule_time_without_decisions_is_refused_with_alternatives(
         TradingSettings(schedule=(text,)).check_schedule(Timeframe(name), symbols)
 
 
-def test_times_of_either_class_are_accepted() -> None:
+def test_schedule_accepts_stock_and_crypto_decision_times() -> None:
     settings = TradingSettings(schedule=("15:30", "10:30", "16:00"))
     settings.check_schedule(Timeframe("1h"), ["A", "BTCUSD"])
     assert settings.decision_schedule == Schedule("times", (630, 930, 960))

@@ -202,7 +202,7 @@ def test_afternoons_and_fridays_follow_new_york_time(at: datetime) -> None:
 @given(moments(), moments())
 @example(datetime(2024, 10, 4, 19, 30, tzinfo=UTC), datetime(2024, 10, 4, 20, tzinfo=UTC))
 @example(datetime(2024, 8, 30, 19, 30, tzinfo=UTC), datetime(2024, 8, 30, 20, tzinfo=UTC))
-def test_debit_is_carried_from_close_to_next_session(one: datetime, other: datetime) -> None:
+def test_debit_nights_count_calendar_days_between_sessions(one: datetime, other: datetime) -> None:
     begin = min(one, other)
     end = max(one, other)
     nights = 0
@@ -265,7 +265,7 @@ def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int)
     assert share == pytest.approx(expected, rel=1e-9)
 
 
-def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
         assert format_outside_calendar(early).endswith(
@@ -280,7 +280,7 @@ def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) 
         assert all(format_outside_calendar(late).endswith(cure) for late in ends)
 
 
-def test_first_days_have_a_mark_before_them() -> None:
+def test_calendars_first_days_have_earlier_reference_times() -> None:
     opens = calendar().opens[:1]
     marks = last_four_pms(opens), last_fridays(opens), last_month_ends(opens)
     assert [str(mark[0])[:10] for mark in marks] == ["1962-01-01", "1961-12-29", "1961-12-31"]
@@ -380,7 +380,7 @@ def test_invalid_or_out_of_range_date_is_refused() -> None:
 
 
 @given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))
-def test_history_start_is_one_midnight_all_day(second: int, days: int) -> None:
+def test_history_start_is_the_same_midnight_all_day(second: int, days: int) -> None:
     now = np.datetime64("2024-03-05") + np.timedelta64(second, "s")
     assert history_start(now, days) == np.datetime64("2024-03-05") - np.timedelta64(days, "D")
     assert history_start(now, days).dtype == np.dtype("datetime64[ns]")
@@ -399,7 +399,7 @@ def test_sessions_since_1962_leave_out_regular_holidays() -> None:
 
 
 @pytest.mark.parametrize("date", ["1962-07-05", "1969-07-01", "1974-01-07", "2024-07-01"])
-def test_new_yorks_clock_is_known_since_1962(date: str) -> None:
+def test_new_york_time_is_correct_since_1962(date: str) -> None:
     noon = datetime.fromisoformat(f"{date}T12:00").replace(tzinfo=NEW_YORK)
     at = np.array([noon.astimezone(UTC).replace(tzinfo=None)], dtype="datetime64[ns]")
     assert new_york_minutes(at).tolist() == [12 * 60]

@@ -65,7 +65,7 @@ def test_every_common_split_ratio_is_recognised(ratio: Fraction, drift: float) -
 
 
 @given(change=st.floats(0.61, 1.39))
-def test_smaller_or_traded_through_move_is_no_split(change: float) -> None:
+def test_small_or_intraday_price_move_is_no_split(change: float) -> None:
     assert find_unexplained_jumps(stock([100, 100 * change], [100, 100 * change])) == ()
     assert find_unexplained_jumps(stock([100, 50 * change], [100, 99])) == ()
 
@@ -160,7 +160,7 @@ def test_bad_row_does_not_hide_a_split() -> None:
     assert ratio_of(split) == 2
 
 
-def test_prices_that_stay_away_longer_are_two_splits() -> None:
+def test_long_lasting_jump_and_return_are_two_splits() -> None:
     closes = [100.0, 100, *[50.0] * (RECENT_BARS + 1), 100, 100]
     assert [one.kind for one in find_unexplained_jumps(stock(closes, closes))] == ["split"] * 2
 
@@ -185,7 +185,7 @@ def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) ->
 @given(
     factor=st.one_of(st.floats(9.0, 1e6), st.floats(1e-6, 1 / 9.0)), night=st.floats(-0.02, 0.02)
 )
-def test_large_staying_jump_is_refused(
+def test_large_persistent_price_jump_is_refused(
     tmp_path_factory: pytest.TempPathFactory, factor: float, night: float
 ) -> None:
     frame = sessions(4, {60: factor * np.exp(night)})
@@ -231,7 +231,7 @@ def read(folder: Path, frame: pd.DataFrame, **settings: str) -> Bars:
 
 
 @given(seed=st.integers(0, 50), ratio=st.sampled_from(RARE_SPLIT_RATIOS), row=st.integers(25, 95))
-def test_open_by_a_rare_ratio_is_a_doubt(
+def test_open_at_a_rare_split_ratio_gives_warning(
     tmp_path_factory: pytest.TempPathFactory, seed: int, ratio: Fraction, row: int
 ) -> None:
     frame = sessions(seed, {row: 1 / float(ratio)})
@@ -244,7 +244,7 @@ def test_open_by_a_rare_ratio_is_a_doubt(
 
 
 @pytest.mark.parametrize("factor", [0.62, 0.78, 7 / 8, 5 / 7, 1.16])
-def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) -> None:
+def test_unusually_large_overnight_move_gives_a_warning(tmp_path: Path, factor: float) -> None:
     (doubt,) = read(tmp_path, sessions(1, {60: factor})).data_warnings
     assert doubt.kind == "move"
     assert "spin-off" in doubt.remedy
@@ -252,7 +252,7 @@ def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) 
 
 @pytest.mark.parametrize("night", [-0.02, -0.01, 0.01, 0.02])
 @pytest.mark.parametrize("ratio", [Fraction(3, 2), Fraction(4, 3), Fraction(3, 5)])
-def test_split_beside_a_night_names_the_near_ratio(
+def test_overnight_move_near_split_ratio_names_that_ratio(
     tmp_path: Path, ratio: Fraction, night: float
 ) -> None:
     frame = sessions(1, {60: np.exp(night) / float(ratio)})
@@ -262,7 +262,7 @@ def test_split_beside_a_night_names_the_near_ratio(
 
 
 @pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])
-def test_nervous_stock_opening_far_is_no_doubt(tmp_path: Path, factor: float) -> None:
+def test_overnight_move_of_volatile_stock_gives_no_warning(tmp_path: Path, factor: float) -> None:
     frame = sessions(1, {60: factor}, deviation=0.06)
     assert not [one for one in read(tmp_path, frame).data_warnings if one.kind in ("ratio", "move")]
 
@@ -275,7 +275,7 @@ def test_price_spike_is_no_rare_split(tmp_path: Path, row: int) -> None:
     assert [one.kind for one in read(tmp_path, frame).data_warnings] == ["left_out"]
 
 
-def test_listed_rare_split_is_no_doubt(tmp_path: Path) -> None:
+def test_listed_rare_split_gives_no_warning(tmp_path: Path) -> None:
     frame = sessions(3, {60: 2 / 3})
     actions = tmp_path / "actions.csv"
     actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},split,1.5\n")
@@ -284,7 +284,7 @@ def test_listed_rare_split_is_no_doubt(tmp_path: Path) -> None:
     assert [one.kind for one in read(tmp_path, frame, adjustment="raw").data_warnings] == ["ratio"]
 
 
-def test_listed_special_dividend_explains_an_open(tmp_path: Path) -> None:
+def test_listed_special_dividend_explains_a_lower_open(tmp_path: Path) -> None:
     frame = sessions(3, {60: 0.8})
     paid = 0.2 * frame["Close"][59]
     actions = tmp_path / "actions.csv"

@@ -70,7 +70,7 @@ def on_clock(instants: Instants, shown: str, read: str) -> Instants:
 
 @given(FILES, st.data())
 @settings(max_examples=50)
-def test_correct_stamps_are_never_doubted(file: File, data: st.DataObject) -> None:
+def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -> None:
     """A file may begin and end anywhere, and lack any rows: all opens or all closes, too."""
     starts = file.starts()
     first = data.draw(st.integers(0, len(starts) - 1), "first")
@@ -98,13 +98,13 @@ def test_wrong_clock_or_bar_side_is_refused(
 
 
 @given(FILES)
-def test_bar_starts_follow_from_their_ends(file: File) -> None:
+def test_bar_starts_are_derived_from_bar_ends(file: File) -> None:
     file = replace(file, extended=False)
     begins = bar_starts(AssetClass.STOCK, file.ends(), file.minutes)
     np.testing.assert_array_equal(begins, file.starts())
 
 
-def test_few_sessions_or_odd_bars_raise_no_doubt() -> None:
+def test_few_sessions_or_odd_bars_are_not_refused() -> None:
     """The closing auction is a bar that begins at the close; one day shows nothing for certain.
 
     Bars on the hour are no ends of others that would be refused.

@@ -38,7 +38,7 @@ def write_days(folder: Path, frame: pd.DataFrame, dates: list[str] = DATES) -> N
         frame[frame["window_start"] == start].to_csv(folder / f"{date}.csv", index=False)
 
 
-def test_daily_files_are_read_as_one(tmp_path: Path) -> None:
+def test_market_files_per_day_equal_one_combined_file(tmp_path: Path) -> None:
     whole, apart = tmp_path / "whole", tmp_path / "apart"
     whole.mkdir()
     apart.mkdir()
@@ -57,7 +57,7 @@ def test_daily_files_are_read_as_one(tmp_path: Path) -> None:
     ]
 
 
-def test_a_symbol_that_one_day_lacks_is_read(tmp_path: Path) -> None:
+def test_symbol_missing_from_one_daily_file_is_read(tmp_path: Path) -> None:
     frame = polygon(DATES, CLOSES)
     late = frame["ticker"].eq("BBB") & (frame["window_start"] == frame["window_start"].min())
     write_days(tmp_path, frame[~late])
@@ -77,7 +77,7 @@ def test_files_that_overlap_or_differ_are_refused(tmp_path: Path) -> None:
         load_bars(tmp_path, symbols=["AAA"])
 
 
-def test_small_letters_are_another_security(tmp_path: Path) -> None:
+def test_lower_case_ticker_letter_denotes_another_security(tmp_path: Path) -> None:
     polygon(DATES, CLOSES | {"TpC": 20.0}).to_csv(tmp_path / "market.csv", index=False)
     assert load_bars(tmp_path, symbols=["TPC"]).values[0, 0, CLOSE] == CLOSES["TPC"]
     assert load_bars(tmp_path, symbols=["AAA"]).symbols == ("AAA",)
@@ -111,7 +111,7 @@ def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["BRK.B", "BRK-B", "BRK/B", "brk-b", " Brk.b "])
-def test_every_spelling_of_a_share_class_agrees(name: str) -> None:
+def test_share_class_spellings_map_to_one_symbol(name: str) -> None:
     assert instrument(name).symbol == normalize_data_symbol(name) == "BRK.B"
 
 
@@ -124,7 +124,7 @@ def test_two_files_of_a_share_class_are_refused(tmp_path: Path) -> None:
         load_bars(tmp_path)
 
 
-def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
+def test_missing_ticker_error_names_row_and_column(tmp_path: Path) -> None:
     frame = polygon(DATES, CLOSES)
     frame.loc[2, "ticker"] = None
     frame.to_csv(tmp_path / "market.csv", index=False)
@@ -147,7 +147,7 @@ def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
         "BTCUSD_1-min_data_2012-01-01_to_2021-03-31",
     ],
 )
-def test_vendors_file_names_name_the_symbol(tmp_path: Path, name: str) -> None:
+def test_symbol_is_read_from_vendor_file_names(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.csv"
     hours(2).to_csv(path, index=False)
     assert load_bars(tmp_path, symbols=["BTCUSD"]).symbols == ("BTCUSD",)
@@ -170,7 +170,7 @@ def hours(count: int, day: str = "2024-01-31") -> pd.DataFrame:
     return frame
 
 
-def test_months_of_a_symbol_are_one_series(tmp_path: Path) -> None:
+def test_monthly_files_of_a_symbol_form_one_series(tmp_path: Path) -> None:
     whole = hours(48)
     whole.to_csv(tmp_path / "BTCUSD.csv", index=False)
     months = tmp_path / "months"

@@ -37,7 +37,7 @@ def test_synthetic_bars_depend_on_the_seed_alone() -> None:
     assert not np.array_equal(a.values, c.values, equal_nan=True)
 
 
-def test_synthetic_market_has_exactly_its_stated_edge() -> None:
+def test_synthetic_market_has_its_stated_information_coefficient() -> None:
     with_edge = information_coefficient(
         SyntheticMarket(information_coefficient=0.08, **LONG).bars()
     )

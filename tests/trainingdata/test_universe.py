@@ -129,7 +129,7 @@ def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), RENEWED, st.floats(0.3, 0.95), st.booleans())
-def test_membership_depends_only_on_its_window(
+def test_universe_membership_depends_only_on_past_window(
     seed: int, renewed: Any, share: float, hourly: bool
 ) -> None:
     """Whether the panel ends there, or goes on with other prices, or lacks symbols' bars; an
@@ -291,13 +291,13 @@ def test_invalid_member_list_gives_one_line_error(
     assert "\n" not in str(caught.value)
 
 
-def test_member_list_without_our_symbols_is_refused(tmp_path: Path) -> None:
+def test_member_list_without_the_runs_symbols_is_refused(tmp_path: Path) -> None:
     bars = drawn(0)
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with refused(DataError, "universe.members", "8"):
         universe.exclusion_rule_codes(bars, bars.times)
 
 
-def test_a_window_without_its_unit_gets_one() -> None:
+def test_window_without_unit_error_suggests_a_unit() -> None:
     with refused(InputError, "'60'", "60d"):
         UniverseSettings(window="60")

@@ -172,7 +172,7 @@ def expected(bars: Bars, rows: pd.DataFrame, volume: bool = True) -> None:
 
 
 @pytest.mark.parametrize("vendor", HOURLY)
-def test_hours_of_crypto_are_read(tmp_path: Path, vendor: str) -> None:
+def test_hourly_crypto_file_of_each_vendor_is_read(tmp_path: Path, vendor: str) -> None:
     name, write, words = HOURLY[vendor]
     (tmp_path / name).write_text(write(HOURS))
     bars = load_bars(tmp_path, **words)  # type: ignore[arg-type]
@@ -293,7 +293,7 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
 
 
 @pytest.mark.parametrize("vendor", SESSIONS_OF_A_STOCK)
-def test_sessions_of_a_stock_are_read(tmp_path: Path, vendor: str) -> None:
+def test_daily_stock_file_of_each_vendor_is_read(tmp_path: Path, vendor: str) -> None:
     (tmp_path / "AAA.csv").write_text(SESSIONS_OF_A_STOCK[vendor](DAILY))
     bars = load_bars(tmp_path)
     assert bars.timeframe.name == "1d"
@@ -324,7 +324,7 @@ def test_minutes_without_a_trade_are_left_out(tmp_path: Path, timeframe: Timefra
     assert f"skipped: {left_out:,} rows without any number (no trade)" in bars.origins[0].notes
 
 
-def test_a_row_without_one_number_is_refused(tmp_path: Path) -> None:
+def test_row_missing_a_single_number_is_refused(tmp_path: Path) -> None:
     rows = kaggle(MINUTES).splitlines()
     rows[7] = rows[7].replace(rows[7].split(",")[1], "NaN", 1)
     (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
@@ -346,7 +346,7 @@ def test_months_with_and_without_headers_form_one_series(tmp_path: Path) -> None
         require_volume_units(bars, "this test")
 
 
-def test_years_that_are_newest_first_are_one_series(tmp_path: Path) -> None:
+def test_yearly_newest_first_files_form_one_series(tmp_path: Path) -> None:
     year_end = table("BTCUSD", "2023-12-30", days=5)
     for year in (2023, 2024):
         rows = year_end[year_end["start"].dt.year == year]
@@ -358,7 +358,7 @@ def test_years_that_are_newest_first_are_one_series(tmp_path: Path) -> None:
     )
 
 
-def test_clocks_that_go_back_are_read_newest_first(tmp_path: Path) -> None:
+def test_newest_first_file_is_read_across_clock_change(tmp_path: Path) -> None:
     rows = table("BTCUSD", "2024-11-01", days=4)
     local = rows["start"].dt.tz_convert(NEW_YORK).dt.tz_localize(None)
     text = [
@@ -392,7 +392,7 @@ ROUNDED = [
 
 @pytest.mark.parametrize(("write", "typed", "name"), ROUNDED)
 @pytest.mark.parametrize("cell", ["1.704206e+12", "1.70421E+12", "2E+12"])
-def test_counts_rounded_by_a_spreadsheet_are_refused(
+def test_epoch_timestamps_rounded_by_a_spreadsheet_are_refused(
     tmp_path: Path, write: Write, typed: str, name: str, cell: str
 ) -> None:
     rows = write(HOURS).splitlines()
@@ -413,7 +413,7 @@ def test_counts_rounded_by_a_spreadsheet_are_refused(
     ],
 )
 @pytest.mark.parametrize("zone", [None, NEW_YORK])
-def test_a_zones_abbreviation_is_refused_by_name(
+def test_time_zone_abbreviation_is_refused_by_name(
     tmp_path: Path, stamp: str, facts: tuple[str, ...], zone: str | None
 ) -> None:
     rows = f"timestamp,open,high,low,close,volume\n{stamp},1,1,1,1,1\n"
@@ -481,13 +481,15 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
         ),
     ],
 )
-def test_ambiguous_columns_are_named(tmp_path: Path, content: str, facts: tuple[str, ...]) -> None:
+def test_ambiguous_columns_are_named_in_the_error(
+    tmp_path: Path, content: str, facts: tuple[str, ...]
+) -> None:
     (tmp_path / "BTCUSD.csv").write_text(content)
     with refused(DataError, *facts):
         load_bars(tmp_path)
 
 
-def test_a_volume_in_dollars_alone_is_divided(tmp_path: Path) -> None:
+def test_crypto_volume_in_usd_is_divided_by_close(tmp_path: Path) -> None:
     rows = plain(
         "time_utc,Open,High,Low,Close,Volume USD",
         "{start:%Y-%m-%d %H:%M},{open},{high},{low},{close},{volume}",
@@ -498,7 +500,7 @@ def test_a_volume_in_dollars_alone_is_divided(tmp_path: Path) -> None:
     require_volume_units(bars, "this test")
 
 
-def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
+def test_crypto_prices_below_the_minimum_are_refused(tmp_path: Path) -> None:
     """An order holds 1e11 coins at most, so that a fill would have millions of parts."""
     prices = ["open", "high", "low", "close"]
     tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
@@ -535,7 +537,7 @@ def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> Non
     require_volume_units(bars, "this test")
 
 
-def test_semicolons_beside_commas_are_refused(tmp_path: Path) -> None:
+def test_mixed_semicolon_and_comma_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(";").replace("1e12", "1,5"))
     with refused(DataError):
         load_bars(tmp_path)
@@ -574,14 +576,14 @@ def test_timestamps_just_before_bar_ends_count_as_ends(
         assert note in read.origins[0].notes
 
 
-def test_binances_close_times_are_ends(tmp_path: Path) -> None:
+def test_binance_close_times_are_read_as_bar_ends(tmp_path: Path) -> None:
     counts = HOURS["end"].dt.as_unit("ms").astype("int64") - 1
     frame = HOURS[list(FIELDS)].assign(close_time=counts)
     frame.to_csv(tmp_path / "BTCUSD.csv", index=False)
     expected(load_bars(tmp_path, epoch="ms"), HOURS)
 
 
-def test_crypto_name_proposes_its_pair(tmp_path: Path) -> None:
+def test_crypto_name_without_quote_suggests_its_usd_pair(tmp_path: Path) -> None:
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(HOURS))
     with refused(InputError, "BTC", "BTC.parquet", "BTCUSD"):
         load_bars(tmp_path, symbols=["BTC"])

@@ -39,7 +39,7 @@ def read(folder: Path, frame: pd.DataFrame, name: str = "AAA-USD.csv", **words: 
     return load_bars(folder / name, **words)
 
 
-def test_yahoos_crypto_volume_is_in_usd(tmp_path: Path) -> None:
+def test_yahoo_crypto_volume_is_read_as_usd(tmp_path: Path) -> None:
     usd = YAHOO.assign(Volume=COINS * CLOSES)
     bars = read(tmp_path, usd.assign(**{"Adj Close": CLOSES}))
     np.testing.assert_allclose(bars.values[0, :, VOLUME], COINS)
@@ -51,7 +51,7 @@ def test_yahoos_crypto_volume_is_in_usd(tmp_path: Path) -> None:
     assert shares.tolist() == stock["Volume"].tolist()
 
 
-def test_the_table_of_several_tickers_is_yahoos(tmp_path: Path) -> None:
+def test_volume_of_yahoo_multi_ticker_table_is_usd(tmp_path: Path) -> None:
     names = pd.MultiIndex.from_product(
         [["Close", "High", "Low", "Open", "Volume"], ["AAA-USD"]], names=["Price", "Ticker"]
     )
@@ -76,7 +76,7 @@ def test_an_unknown_volume_unit_is_refused(tmp_path: Path) -> None:
     require_volume_units(read(tmp_path, YAHOO.iloc[3:8], "AAA.csv"), "universe.top")
 
 
-def test_a_stated_unit_overrides_the_vendors(tmp_path: Path) -> None:
+def test_stated_volume_unit_overrides_the_vendors_unit(tmp_path: Path) -> None:
     usd = YAHOO.assign(Volume=COINS * CLOSES)
     for frame, unit in ((usd, "usd"), (YAHOO, "coins"), (YAHOO.assign(Dividends=0), "coins")):
         bars = read(tmp_path, frame, volume_unit=unit)
@@ -93,7 +93,7 @@ def test_a_stated_unit_overrides_the_vendors(tmp_path: Path) -> None:
         ("Volume", "usd", {"quote_volume": 10 * COINS / CLOSES}, "quote_volume"),
     ],
 )
-def test_a_unit_against_the_heading_is_refused(
+def test_volume_unit_contradicting_the_column_is_refused(
     tmp_path: Path, heading: str, unit: str, more: dict[str, Any], fact: str
 ) -> None:
     frame = YAHOO.rename(columns={"Volume": heading}).assign(**more)
@@ -106,7 +106,7 @@ BINANCE = next(head for head in FILE_FORMATS if head.vendor == "Binance")
 
 
 @given(st.sampled_from([10.0, 100.0]), st.floats(0.001, 90_000), st.integers(0, 2**32 - 1))
-def test_quote_volume_tells_contracts_from_crypto_units(
+def test_quote_volume_distinguishes_contracts_from_coins(
     size: float, price: float, seed: int
 ) -> None:
     draw = np.random.default_rng(seed)
@@ -130,7 +130,7 @@ def test_quote_volume_tells_contracts_from_crypto_units(
     assert "counts contracts" in contracts.note
 
 
-def test_inconsistent_quote_volume_shows_no_unit() -> None:
+def test_inconsistent_quote_volume_leaves_unit_unknown() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
