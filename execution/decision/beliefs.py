@@ -152,7 +152,7 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     numbers = [part.correlation_index + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
     for name in BeliefTable._fields:
-        if name not in ("symbol_index", "crypto", "matrix_index"):
+        if name not in ("symbol_index", "crypto", "correlation_index"):
             arrays[name] = np.concatenate([getattr(part, name) for part in parts])
     return parts[0]._replace(correlation_index=np.concatenate(numbers), **arrays)
 

@@ -188,7 +188,7 @@ class _IntentRow:
 
 # Fields that have the same name in an intent and in its row, and in its progress and in the row.
 _INTENT_FIELDS = ("sent_at", "state_reason", "job", "venue", "decision_id", "role")
-_PROGRESS_FIELDS = ("venue_id", "filled", "filled_price", "successor")
+_PROGRESS_FIELDS = ("venue_order_id", "filled", "filled_price", "successor")
 
 
 def _build_intent(row: _IntentRow) -> OrderIntent:
@@ -232,7 +232,7 @@ INTENTS = JournalTable(
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
         for word in _TERM_COLUMNS
     ],
-    column_names={"state_reason": "why", "decision_id": "decision"},
+    column_names={"venue_order_id": "venue_id", "state_reason": "why", "decision_id": "decision"},
 )
 
 

@@ -127,8 +127,8 @@ class Network(nn.Module):
             self.head_skip = Linear(final.residual_layer.weight.double()[rows] * gain, bias, form)
             tail = _build_future_tokens(model, self.future_patches)
         frequency = blocks[0].layer[0].self_attention.rope_embed.inv_freq
-        self.register_buffer("tail", tail.to(device, form.dtype))
-        self.register_buffer("frequency", frequency.to(device, torch.float32))
+        self.register_buffer("future_tokens", tail.to(device, form.dtype))
+        self.register_buffer("rotary_frequencies", frequency.to(device, torch.float32))
 
     def forward(self, context: Tensor, *, group: int = 1, run: RunLayer = run_layer) -> Tensor:
         """Return sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.

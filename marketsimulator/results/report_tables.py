@@ -257,12 +257,12 @@ def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     amount = partial(usd, places=places)
     count = partial(number, places=0)
     lines: Mapping[str, tuple[str, NumberFormatter]] = {  # label and format by name
-        "closed": ("Closed", count),
+        "closed_count": ("Closed", count),
         "win_rate": ("Win rate", partial(percent, places=0)),
         "mean_profit": ("Expectancy (mean profit)", partial(amount, sign=True)),
         "mean_win": ("Avg. win", amount),
         "mean_loss": ("Avg. loss", amount),
-        "payoff": ("Payoff ratio", number),
+        "payoff_ratio": ("Payoff ratio", number),
         "profit_factor": ("Profit factor", number),
         "largest_win": ("Best trade", amount),
         "largest_loss": ("Worst trade", amount),

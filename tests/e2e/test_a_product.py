@@ -53,7 +53,9 @@ def test_plugin_adds_command_job_and_page_section(
     for name, text in FILES.items():
         (tmp_path / "dividend_notes" / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(plugin, "_installed", plugin._installed_entry_points.__wrapped__)
+    monkeypatch.setattr(
+        plugin, "_installed_entry_points", plugin._installed_entry_points.__wrapped__
+    )
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
 

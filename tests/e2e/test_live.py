@@ -254,7 +254,7 @@ def test_incomplete_bar_counts_as_late_until_timeout(
     here = practice("symbols=[SYA]", *words)
     here.advance(at)
     whole = alpaca_data.subdivide_bars
-    monkeypatch.setattr(alpaca_data, "split_bars", lambda *asked: whole(*asked)[:-1])
+    monkeypatch.setattr(alpaca_data, "subdivide_bars", lambda *asked: whole(*asked)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, *words[:2], patience=6.0)
     done = live.cycle(broker(here), time=TimeSource(wait=looks.append))

@@ -87,7 +87,9 @@ def test_stale_or_missing_latest_price_is_not_used(
     bar = {"t": "2024-02-20T15:00:00Z", "o": 1, "h": 1, "l": 1, "v": 1}
     for wrong in ({"c": 0}, {"c": "nan"}, {"c": "much"}, {}, {"c": 1, "t": "soon"}):
         monkeypatch.setattr(
-            data, "_asked", lambda _, items, wrong=wrong: [(items[0], {**bar, **wrong})]
+            data,
+            "_request_by_asset_class",
+            lambda _, items, wrong=wrong: [(items[0], {**bar, **wrong})],
         )
         with refused(BrokerError, "SYA", varies="Unknown datetime [^:]*"):
             data.prices(["SYA"], now)

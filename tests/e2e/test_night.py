@@ -168,7 +168,7 @@ def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Outbox, "post", dying)
-            patch.setattr(DecisionJournal, "end", lambda *words, **more: None)
+            patch.setattr(DecisionJournal, "end_decision", lambda *words, **more: None)
             with pytest.raises(Killed):
                 desk.job.step()
         assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
@@ -294,7 +294,7 @@ def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Outbox, "post", dying)
-        patch.setattr(DecisionJournal, "end", lambda *words, **more: None)
+        patch.setattr(DecisionJournal, "end_decision", lambda *words, **more: None)
         with pytest.raises(Killed):
             desk.job.step()
     desk.database.close()

@@ -315,7 +315,7 @@ def test_single_symbol_belief_at_decision_equals_belief_table(
         all_.is_overnight,
     )
     assert not one.trim_overnight.any()
-    for name in ("mu", "sigma", "symbol_years"):
+    for name in ("mu", "sigma", "symbol_trading_years"):
         assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 

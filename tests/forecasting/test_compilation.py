@@ -206,7 +206,7 @@ class Replayed:
 @pytest.fixture
 def graphed(monkeypatch: pytest.MonkeyPatch) -> CudaGraphNetwork:
     Replayed.made.clear()
-    monkeypatch.setattr(compilation, "_Graph", Replayed)
+    monkeypatch.setattr(compilation, "_CapturedGraph", Replayed)
     return CudaGraphNetwork(lambda context, **how: context)
 
 
@@ -351,7 +351,7 @@ def test_planned_computation_text_matches_the_loaded_engine(compile: Any) -> Non
 def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(devices, "free_gpu_memory", lambda device: 2**36)
+    monkeypatch.setattr(devices, "free_gpu_memory_bytes", lambda device: 2**36)
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:

@@ -93,7 +93,7 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
 
 def test_least_recently_used_networks_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "MAX_CACHED_NETWORKS", 2)
-    monkeypatch.setattr(engines, "_kept", OrderedDict())
+    monkeypatch.setattr(engines, "_cached_networks", OrderedDict())
 
     def network(dtype: Dtype, packed: bool) -> engines.LoadedNetwork:
         return engines.load_network(
@@ -149,7 +149,7 @@ def test_weights_digest_is_of_the_loaded_bytes(
         write_over(folder / WEIGHTS_FILE, bytes(len(others(1))))
         return read
 
-    monkeypatch.setattr(Checkpoint, "contents", contents)
+    monkeypatch.setattr(Checkpoint, "read_contents", contents)
     profile = Profile(model=str(folder), device="cpu")
     forecaster = Chronos2Forecaster(profile, 48)
     engine = forecaster.load_engine(profile)

@@ -69,7 +69,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\n\ndef rule(s): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "trap", raising=False)  # another test's, which has sprung
-    monkeypatch.setattr(plugin, "_named", set())
+    monkeypatch.setattr(plugin, "_allowed_imports", set())
     return tmp_path
 
 

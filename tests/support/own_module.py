@@ -25,7 +25,7 @@ def own_module(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(plugin, "_named", Everything())
+    monkeypatch.setattr(plugin, "_allowed_imports", Everything())
     name = f"own_{folder.name.replace('-', '_')}"
     (folder / f"{name}.py").write_text(code)
     return name
