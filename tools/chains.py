@@ -3,7 +3,7 @@ r"""Longest call chain of our own functions, from a command to a named function.
     python tools/chains.py --to 'account/broker.py:SimulatedBroker.submit$' \
         --then marketsimulator/account/matching.py:send_orders -- marketsimulator.backtest \
         symbols=[SYA,SYB] start=2024-02-20 end=2024-02-21 forecaster=ewma fills.remainder=carry
-    python tools/chains.py --from ':TradingJob.cycle_now$' --where method=POST \
+    python tools/chains.py --from ':TradingJob.run_cycle$' --where method=POST \
         --to 'requests/sessions.py:Session.request$' -- trade_stock_e2e mode=replay \
         broker.url_override=URL forecaster=ewma
 

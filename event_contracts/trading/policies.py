@@ -134,7 +134,7 @@ class BinaryKelly:
 
     def __post_init__(self) -> None:
         if not 0 < self.kelly_fraction < np.inf:
-            raise InputError(f"fraction: {self.kelly_fraction} must be above 0 and finite")
+            raise InputError(f"kelly_fraction: {self.kelly_fraction} must be above 0 and finite")
         if not 0 < self.starting_cash < np.inf:
             raise InputError(f"starting_cash: {self.starting_cash} must be above 0 and finite")
 

@@ -193,7 +193,7 @@ class Ungated:
     def reconcile(self) -> None:
         pass
 
-    def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
+    def build_gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
         del account, symbols
         return UNGUARDED
 

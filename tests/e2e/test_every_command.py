@@ -176,7 +176,7 @@ def test_missing_optional_library_is_named_with_its_extra(
 def test_command_interrupted_while_loading_exits_with_a_message(number: signal.Signals) -> None:
     code = (
         "import os, sys; from foundation import cli as command;"
-        f"command._home = lambda name: os.kill(os.getpid(), {int(number)});"
+        f"command._run_module_name = lambda name: os.kill(os.getpid(), {int(number)});"
         f"command.{START}('marketsimulator.explain')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -71,7 +71,7 @@ def test_cycle_posts_orders_within_six_stack_frames(
 
     def counted(venue: OrderVenue, intent: OrderIntent, patience: float) -> AlpacaOrder:
         frames = [each for each in inspect.stack() if Path(each.filename).is_relative_to(EXECUTION)]
-        depths.append([each.function for each in frames].index("cycle_now") + 2)
+        depths.append([each.function for each in frames].index("run_cycle") + 2)
         return post(venue, intent, patience)
 
     here = practice("symbols=[SYA,SYB]")

@@ -62,7 +62,7 @@ RAIN = {"markets": ("RAIN",)}
         (KalshiFees, {"taker": RISING}),
         (KalshiFees, {"fee_step": ()}),
         (KalshiFees, {"as_of": "soon"}),
-        (BinaryKelly, {"fraction": 0.0}),
+        (BinaryKelly, {"kelly_fraction": 0.0}),
         (BinaryKelly, {"starting_cash": float("nan")}),
     ],
 )

@@ -24,18 +24,19 @@ class Believed:
     """What is believed of S symbols over K blocks at one instant.
 
     mu, sigma: [K, S], NaN without a forecast; unit_premium: [S] a year, for a Sharpe
-    ratio of one; signal_size: [S]; class_years: [K, 2] of stocks and coins; news_overlap: [K];
+    ratio of one; signal_size: [S]; class_trading_years: [K, 2] of stocks and coins;
+    news_overlap: [K];
     matrix: [S, S]; interest_nights: [K].
     """
 
     adjustable: Mask
     is_overnight: bool
-    trim_overnight: bool
+    can_trim_overnight: bool
     mu: Array
     sigma: Array
     unit_premium: Array
     signal_size: Array
-    class_years: Array
+    class_trading_years: Array
     news_overlap: Array
     matrix: Array
     interest_nights: Array
@@ -118,7 +119,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     crypto = rules.crypto
     if not equity > 0:
         closed = believed.adjustable | (
-            ~crypto if believed.trim_overnight else np.zeros(len(crypto), bool)
+            ~crypto if believed.can_trim_overnight else np.zeros(len(crypto), bool)
         )
         quantity = np.where(closed, 0.0, held.quantity)
         quantity = np.where(is_small(quantity, held, rules), held.quantity, quantity)
@@ -134,7 +135,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     if believed.adjustable.any():
         steps = rules.increment * held.price / equity
         target = paid(target, weight, unborrowed, steps, 0.01 / equity, rules)
-    if believed.trim_overnight:
+    if believed.can_trim_overnight:
         target = cut(target, ~crypto & ~believed.adjustable, ceiling, crypto)
     quantity = quantities(target, weight, held, equity, rules)
     small = is_small(quantity, held, rules)
@@ -184,7 +185,7 @@ def program_of(
     crypto = rules.crypto
     periods, symbols = believed.mu.shape
     kind = crypto.astype(int)
-    years = believed.class_years[:, kind]
+    years = believed.class_trading_years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
     forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
     mu = np.where(believed.adjustable, forecast + believed.unit_premium * sharpe * years, 0.0)

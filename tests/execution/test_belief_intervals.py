@@ -314,7 +314,7 @@ def test_single_symbol_belief_at_decision_equals_belief_table(
         all_.first_period_end,
         all_.is_overnight,
     )
-    assert not one.trim_overnight.any()
+    assert not one.can_trim_overnight.any()
     for name in ("mu", "sigma", "symbol_trading_years"):
         assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
@@ -328,7 +328,9 @@ def test_belief_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     assert half.first_period_end == whole.first_period_end == at("2024-03-05T18:30")
     assert half.mu[0, 0, s] == pytest.approx(whole.mu[0, 0, s] / 2)
     assert half.sigma[0, 0, s] ** 2 == pytest.approx(whole.sigma[0, 0, s] ** 2 / 2)
-    assert half.symbol_years[0, 0, s] == pytest.approx(whole.symbol_years[0, 0, s] / 2)
+    assert half.symbol_trading_years[0, 0, s] == pytest.approx(
+        whole.symbol_trading_years[0, 0, s] / 2
+    )
     evening = seen(market.slice_until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
     assert (evening.is_overnight, evening.first_period_end) == (True, at("2024-03-06T15:30"))
 

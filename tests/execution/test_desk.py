@@ -73,7 +73,7 @@ class Checked:
         self.guards = SimpleNamespace(build_gate=lambda snapshot: CLOSED)
         self.rejected = rejected
 
-    def check(self, reading: AccountReading) -> AccountSnapshot:
+    def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         if not reading.is_reread and self.rejected > 0:
             raise RereadRequired("cash")
         if self.rejected > 1:

@@ -45,7 +45,7 @@ ALLOWED = {  # data and refusals, not figures that are read
     'Decimal(f"{float(trade.total_profit):.2f}"),',
     'raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")',
     'f"data.dir: equity at {when} is {account.equity:,.2f} USD with the prices of"',
-    'f" {bars.source}, but {held.equity:,.2f} USD in the run; {_OWN_BARS}"',
+    'f" {bars.source}, but {held.equity:,.2f} USD in the run; {_RUN_BARS_HINT}"',
 }
 
 

@@ -24,7 +24,8 @@ ALLOWED = {
     "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
     " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"
     " live/status_page live/settings orders/auctions quantity testing",
-    "marketsimulator": "run_result results/attribution results/metrics venue/faults"
+    "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
+    " results/price_charts results/track_record_page venue/faults"
     " venue/market_data venue/options venue/portfolio_history",
 }
 

@@ -21,9 +21,8 @@ from marketsimulator.runs import outcome
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
-from tests.marketsimulator.test_search import SMALL, searched
-from tests.marketsimulator.test_search import content as search_content
 from tests.support.ray_nodes import ray_head
+from tests.support.searches import SMALL, search_content, searched
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
 

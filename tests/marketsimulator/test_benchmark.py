@@ -1,5 +1,7 @@
 """Figures relative to a benchmark: alpha, beta and capture by hand; invalid benchmarks."""
 
+# Private access: coverage of a shortened benchmark is checked without reading its bars again.
+
 from __future__ import annotations
 
 from dataclasses import replace

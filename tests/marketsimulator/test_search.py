@@ -17,65 +17,25 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from forecasting.forecast import no_progress
-from foundation.compose import compose_config
 from foundation.errors import InputError
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.search.report import SearchReport
 from marketsimulator.results.search.trial_store import STORAGE_FILE, TrialStore
-from marketsimulator.results.search.walk import (
-    SearchResult,
-    SpanChoice,
-    growth_of,
-    objective_of,
-    run_search,
-)
-from marketsimulator.search import SearchSettings
+from marketsimulator.results.search.walk import SearchResult, SpanChoice, growth_of, objective_of
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import Started
 from tests.support.messages import check_message, refused
 from tests.support.own_module import own_module
+from tests.support.searches import MARKET, SMALL, SPACE, search_content, search_of, searched
 from trainingdata.bars import CLOSE, OPEN
 from trainingdata.market import Market
 from trainingdata.sessions import sessions_between
 
-MARKET = (
-    *("symbols=[SYA,SYB]", "timeframe=1d", "data.start=2023-07-03", "data.end=2024-03-28"),
-    *("start=2023-10-02", "forecaster=ewma", "forecaster.calibrated=false", "ledger=null"),
-)
-SPACE = "space={sizing.fraction: [0.1, 1.0], limits.symbol_cap: [0.1, 1.2]}"
-SMALL = (*MARKET, SPACE, "spans=3", "trials=14")
 MODULE = "marketsimulator.search"
 NO_SPACE = (*MARKET, "output=out")
-
-
-def search_of(*words: str) -> SearchSettings:
-    return SearchSettings.from_config(compose_config("search", list(words)))
-
-
-def searched(output: Path, *words: str) -> SearchResult:
-    settings = search_of(*(words or SMALL))
-    return run_search(settings.backtest, settings.plan, output, no_progress)
-
-
-def content(found: SearchResult) -> list[Any]:
-    """The choices, with their daily returns and those of the default settings."""
-    return [
-        [
-            each.params,
-            each.objective_value,
-            _listed(each.test_returns),
-            _listed(each.default_test_returns),
-        ]
-        for each in found.choices
-    ] + [found.trial_statistics, found.overfitting]
-
-
-def _listed(returns: Any) -> Any:
-    return None if returns is None else returns.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +44,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 
 def test_same_seed_gives_same_result_with_two_workers(found: SearchResult, tmp_path: Path) -> None:
-    assert content(searched(tmp_path / "two", *SMALL, "workers=2")) == content(found)
+    assert search_content(searched(tmp_path / "two", *SMALL, "workers=2")) == search_content(found)
     other = searched(tmp_path / "other", *SMALL, "seed=1", "data.seed=0")
     assert [each.params for each in other.choices] != [each.params for each in found.choices]
 
@@ -106,7 +66,7 @@ def test_search_resumes_after_any_trial(
         patch.setattr(TrialStore, "add", add_some)
         with pytest.raises(KeyboardInterrupt):
             searched(tmp_path)
-    assert content(searched(tmp_path)) == content(found)
+    assert search_content(searched(tmp_path)) == search_content(found)
 
 
 def test_killed_process_resumes_with_the_same_page(tmp_path: Path) -> None:
@@ -141,7 +101,7 @@ def _stored(path: Path) -> int:
 def test_more_trials_extend_a_finished_search(found: SearchResult, tmp_path: Path) -> None:
     fewer = searched(tmp_path, *SMALL[:-1], "trials=9")
     assert [each.params for each in fewer.choices] != [each.params for each in found.choices]
-    assert content(searched(tmp_path)) == content(found)
+    assert search_content(searched(tmp_path)) == search_content(found)
 
 
 def test_later_bars_change_no_earlier_search_choice(
@@ -161,9 +121,9 @@ def test_later_bars_change_no_earlier_search_choice(
 
     monkeypatch.setattr(BacktestSettings, "market", altered)
     changed = searched(tmp_path)
-    assert content(changed)[:1] == content(found)[:1]
-    assert content(changed)[1][:2] == content(found)[1][:2]
-    assert content(changed)[1][2:] != content(found)[1][2:]
+    assert search_content(changed)[:1] == search_content(found)[:1]
+    assert search_content(changed)[1][:2] == search_content(found)[1][:2]
+    assert search_content(changed)[1][2:] != search_content(found)[1][2:]
 
 
 def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any) -> float:

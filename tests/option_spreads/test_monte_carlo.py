@@ -200,7 +200,7 @@ def test_trade_file_row_order_does_not_matter(tmp_path: Path) -> None:
     assert (whole.profit_units / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
-        for name in ("profits", "max_losses", "max_gains", "overlap_counts"):
+        for name in ("profit_units", "max_loss_units", "max_gain_units", "overlap_counts"):
             np.testing.assert_array_equal(getattr(shuffled, name), getattr(whole, name))
 
 

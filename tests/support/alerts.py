@@ -11,7 +11,7 @@ class Alerts:
 
     told: list[tuple[str, str]] = field(default_factory=list)
 
-    def record(self, kind: str, text: str) -> None:
+    def record_alert(self, kind: str, text: str) -> None:
         self.told.append((kind, text))
 
     @property

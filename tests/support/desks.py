@@ -42,7 +42,7 @@ class RememberedJob(TradingJob):
         super().__init__(*parts, **words)
         self.cycles: list[Cycle] = []
 
-    def cycle_now(self) -> Cycle:
+    def run_cycle(self) -> Cycle:
         self.cycles.append(super().run_cycle())
         return self.cycles[-1]
 
