@@ -207,7 +207,10 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _RowPortion) -
             np.abs(given - np.array(LEVELS)[level]) > 1e-6,
             "level {level} is not one of the 21 quantile levels",
         ),
-        (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price above 0"),
+        (
+            ~((value > 1e-30) & (value < 1e30)),
+            "value {value} is not a price between 1e-30 and 1e+30",
+        ),
     ):
         portion.raise_at_first(bad, what)
     window = _find_windows(portion, windows, bars)

@@ -91,10 +91,9 @@ def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
 
 @cache
 def _imported_modules(module: str, project: Path) -> set[str]:
-    """Return the project modules that a module refers to.
+    """Return the project modules that a module imports or that its text constants name.
 
-    A module refers to the modules that it imports, and to those that its text constants name, such
-    as the `MODULES_BY_COMMAND` table of a package.
+    An example of such constants is the `MODULES_BY_COMMAND` table of a package.
     """
     files = _files(project)
     named = set()
@@ -119,10 +118,7 @@ def _files(project: Path) -> dict[str, Path]:
 
 @cache
 def _load_module_code(module: str, project: Path) -> CodeType:
-    """Return a module's code without docstrings, cached in Python's hash-based `.pyc` file.
-
-    PEP 552 defines the header of such a file.
-    """
+    """Return a module's code without docstrings, cached in a hash-based `.pyc` file (PEP 552)."""
     path = _files(project)[module]
     source = path.read_bytes()
     head = importlib.util.MAGIC_NUMBER + _CHECKED_HASH_FLAGS + importlib.util.source_hash(source)
@@ -152,8 +148,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def _executable_parts(code: CodeType) -> tuple[object, ...]:
     """Return the parts of a code object that determine its behaviour, without nested code objects.
 
-    The parts are the name, bytecode, constants, names of variables, numbers of arguments, and
-    flags.
+    They are the name, bytecode, constants, names of variables, numbers of arguments, and flags.
     """
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return (
@@ -183,20 +178,17 @@ def compiled(function: Function) -> Function:
 def jit_inline(function: Function) -> Function:
     """Inline a function's machine code into its compiled callers.
 
-    Use it for functions that are called in every iteration of a loop. An inlined call costs
-    nothing, while any other call updates the reference count of each array argument. Callers take
-    longer to compile.
+    Use it for functions that are called in every iteration of a loop: any other call updates the
+    reference count of each array argument. Callers take longer to compile.
     """
-    return cast(
-        Function, _InlinedFunction(function, "-inlined", forceinline=True).to_python_function()
-    )
+    inlined = _InlinedFunction(function, "-inlined", forceinline=True)
+    return cast(Function, inlined.to_python_function())
 
 
 def jit_inline_ir(function: Function) -> Function:
     """Inline a function's source into its callers before their compilation.
 
-    Use it for functions with a single caller: the function is then compiled once, as part of that
-    caller. With several callers, compilation takes longer.
+    Use it for functions with a single caller; with several callers, compilation takes longer.
     """
     return _compile_with_cache(function, inline="always")
 
@@ -211,10 +203,7 @@ def jit_or_python(function: Function) -> Function:
 
 
 def jit_fastmath(function: Function) -> Function:
-    """Compile a function, and let the compiler reorder its sums for speed.
-
-    The last bits of the results depend on the processor.
-    """
+    """Compile a function with reordered sums for speed; the last bits depend on the processor."""
     return _compile_with_cache(function, fastmath={"reassoc"})
 
 
@@ -223,8 +212,7 @@ def _compile_with_cache(
 ) -> Function:
     """Return a function compiled by numba, with its machine code cached on disk.
 
-    The cache folder is named after the digest of a module. Functions outside the project are not
-    cached.
+    Its folder is named after a module's digest. Functions outside the project are not cached.
 
     part: suffix of the folder's name.
     module: dotted name of the module; empty: the function's own module.
@@ -315,9 +303,8 @@ Types = tuple[Any, ...]
 class _CompiledFunction(ABC):
     """A function compiled once, without a wrapper for calls from Python.
 
-    Such a wrapper unpacks the arguments: for a named tuple of twenty arrays, this is half of the
-    code of a short function. A second compiled function, the entry, therefore unpacks the arguments
-    of calls from Python and calls the first function.
+    Such a wrapper unpacks the arguments, for a named tuple of twenty arrays half of a short
+    function's code. A second compiled function, the entry, unpacks them for calls from Python.
     """
 
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
@@ -329,10 +316,7 @@ class _CompiledFunction(ABC):
         self.code: Any = _compile_with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def to_python_function(self) -> Any:
-        """Return a Python function that calls the compiled code.
-
-        In compiled callers, numba compiles a call of this function with `emit_call`.
-        """
+        """Return a function that calls the compiled code; compiled callers use `emit_call`."""
         signature = inspect.signature(self.function)
         parameters = len(signature.parameters)
 
@@ -406,8 +390,8 @@ class _LinkedFunction(_CompiledFunction):
         """Return the annotated result type, so that a caller can be compiled before this function.
 
         `_RESULT_TYPES` maps the usual annotations to numba's types. Any other annotation stands for
-        the type of the parameters with the same annotation. If no parameter has it, or the types of
-        these parameters differ, the function is compiled to find its result type.
+        the type of the parameters with the same annotation. Without such parameters, or if their
+        types differ, the function is compiled to find its result type.
         """
         hints = typing.get_type_hints(self.function, include_extras=True)
         returned = hints.pop("return")
@@ -587,9 +571,9 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
 def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
     """Compile this process's functions in a second process during the block, to save time.
 
-    The second process runs the module `program`. It prints the name of each function that it
-    compiles, which this process reports as progress. It starts only if the cache has no machine
-    code of the module `cached_module`, and is terminated when the block ends.
+    The second process runs the module `program` and prints the name of each function that it
+    compiles, as progress. It starts only if the cache has no machine code of `cached_module`, and
+    is terminated when the block ends.
     """
     if _is_cached(cached_module):
         yield
@@ -627,8 +611,7 @@ def _cache_folder() -> Path:
 def copy_row(into: AnyArray, values: AnyArray) -> None:
     """Copy values [n] into an array of the same length.
 
-    Use this in compiled code in place of an assignment to a slice, for which numba compiles twenty
-    more functions only to format an error message.
+    For a slice assignment numba compiles twenty more functions, only to format an error message.
     """
     for k in range(len(values)):
         into[k] = values[k]
@@ -636,10 +619,7 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
 
 @jit_inline
 def any_true(marked: Mask) -> bool:
-    """Return whether any entry of a mask [n] is true.
-
-    Use this in compiled code in place of `any`, for which numba compiles six more functions.
-    """
+    """Return whether any entry of a mask [n] is true; `any` would compile six more functions."""
     for k in range(len(marked)):  # noqa: SIM110
         if marked[k]:
             return True
@@ -694,9 +674,8 @@ def scatter_values(into: AnyArray, chosen: Index, values: AnyArray) -> None:
 def without_refcount(array: AnyArray) -> AnyArray:
     """Return the array; compiled code does not count references to the result.
 
-    Use it for an argument that a compiled function passes on in every iteration of a loop. Counting
-    references at every call takes a fifth of the time of a loop with small steps. The result must
-    not outlive the argument.
+    Use it for an argument passed on in every iteration of a loop, where counting takes a fifth of
+    the time of small steps. The result must not outlive the argument.
     """
     return array
 

@@ -245,8 +245,7 @@ def _hydra_words(line: CommandLine) -> list[str]:
 
     Comma-separated values without brackets become a list, except in a multirun, which runs them one
     by one. A word for a key of a mapping that is empty by default gets the prefix `++`, with which
-    Hydra accepts any key.
-    Settings on the command line replace the values of the user's settings file.
+    Hydra accepts any key. Settings on the command line replace those of the user's settings file.
     """
     refuse_empty_words(line.overrides)
     refuse_underscored_numbers(line.overrides)

@@ -1,7 +1,6 @@
 """Benchmarks of this project and its peers in the same run: tables of docs/PERFORMANCE.md.
 
-    python studies/peers.py [replay] [strategy] [length] [solver] [decision] [sizing] [plan]
-                            [loading]
+    python studies/peers.py [replay|strategy|length|solver|decision|sizing|plan|loading ...]
 
 Each peer has its own virtual environment in the folder PEERS (default `.peers`). If it is absent,
 this prints the command that makes it. `studies/peer_programs.py` runs there, alternately with our
@@ -344,9 +343,8 @@ def strategy_rows() -> None:
     with Program(python, "backtesting", given) as program:
         for what, work, error in labels:
             found = paired(work, program.run, 9)
-            beside = (
-                f"{1.764 / found.peer:.1f} ({program.versions}, {found.theirs['fills']} trades)"
-            )
+            trades = found.theirs["fills"]
+            beside = f"{1.764 / found.peer:.1f} ({program.versions}, {trades} trades)"
             row(what, f"{1.764 / found.ours:.1f}", beside, ratio_text(found), error)
 
 
@@ -369,9 +367,8 @@ def solver_rows() -> None:
     from sizing.kelly import kelly_weights
 
     python = interpreter("solvers")
-    head(
-        "n", "ours, ms (5 to 95 %)", *[f"{name}, ms; ratio; return below ours" for name in SOLVERS]
-    )
+    titles = [f"{name}, ms; ratio; return below ours" for name in SOLVERS]
+    head("n", "ours, ms (5 to 95 %)", *titles)
     for n, count, times in ((10, 20, 20), (50, 10, 5), (200, 4, 1), (500, 4, 1)):
         given = problems(n, count)
         work = [partial(kelly_weights, **each) for each in given for _ in range(5)]
@@ -498,12 +495,8 @@ def decision_rows() -> None:
     table = believed(wide, settings).table
     variants = [with_changes(settings, {"sizing.fraction": 0.001 * k}) for k in range(1, 1001)]
     taken = seconds(lambda: simulate_variants(variants, wide, table), 1)
-    row(
-        "1,000 variants of 20 × 1,764, all cores",
-        f"{20 * 1764 / taken:,.0f} ({taken:.0f} s)",
-        "",
-        "",
-    )
+    rate_text = f"{20 * 1764 / taken:,.0f} ({taken:.0f} s)"
+    row("1,000 variants of 20 × 1,764, all cores", rate_text, "", "")
 
 
 def problems(n: int, count: int = PROBLEMS) -> list[dict[str, Any]]:
@@ -551,12 +544,8 @@ def sizing_rows() -> None:
         for name in names:
             ms = [ms for each, ms in theirs.get(n, {}).items() if each.startswith(name)]
             beside.append(f"{ms[0]:.2f} ms, {ms[0] / costly[0]:.0f} ×" if ms else "")
-        row(
-            str(n),
-            f"{costly[0]:.3f} ({costly[1]:.2f})",
-            f"{plain[0]:.3f} ({plain[1]:.2f})",
-            *beside,
-        )
+        ours = [f"{middle:.3f} ({worst:.2f})" for middle, worst in (costly, plain)]
+        row(str(n), *ours, *beside)
 
 
 def plans(n: int) -> list[SizingProblem]:

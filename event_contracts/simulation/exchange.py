@@ -113,9 +113,8 @@ class SimulatedListing:
 
     @property
     def market_event(self) -> MarketEvent:
-        return MarketEvent(
-            self.event_ticker or self.ticker, self.is_mutually_exclusive, self.strike
-        )
+        event_ticker = self.event_ticker or self.ticker
+        return MarketEvent(event_ticker, self.is_mutually_exclusive, self.strike)
 
 
 @dataclass(eq=False, slots=True)
@@ -123,15 +122,12 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed_tick: tick at which the order was accepted.
-    remaining_count: contracts that can still trade, without withheld ones; 0 once the order has
-        ended.
+    remaining_count: contracts that can still trade, without withheld ones; 0 in an ended order.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
     expires_at: UTC, instant after which no tick fills the order; None: no expiry.
-    withheld_count: contracts beyond the order's count that a fault keeps from trading; they are
-        cancelled when the order ends.
-    is_rejected_later: true if a fault keeps the order from trading and ends it before the next
-        tick.
+    withheld_count: contracts beyond the order's count that a fault withholds until the order ends.
+    is_rejected_later: true if a fault keeps the order from trading and ends it by the next tick.
     """
 
     order_id: str
@@ -282,8 +278,7 @@ class Exchange:
         markets, rewards and features are not used.
     start: UTC, the instant of tick 0.
     interval: time between ticks.
-    settlement_ticks: ticks from the end of trading until a market pays. The outcome is known one
-        tick before the payment.
+    settlement_ticks: ticks from end of trading to payment; the outcome is known a tick earlier.
     """
 
     def __init__(
@@ -351,9 +346,7 @@ class Exchange:
     def resting_orders(self) -> tuple[RestingOrder, ...]:
         """Return the account's orders in every market, oldest first."""
         placed = self._open.values()
-        return tuple(
-            RestingOrder(each.order_id, each.order, each.remaining_count) for each in placed
-        )
+        return tuple(RestingOrder(one.order_id, one.order, one.remaining_count) for one in placed)
 
     def market_state(self, market: str) -> MarketState:
         """Return the current state of a market."""
@@ -400,10 +393,9 @@ class Exchange:
         others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._position_value_micros, others))) / MICROS_PER_DOLLAR
         quote = self.quote(market)
-        exposure = self._exposure(market, self.resting_orders)
-        return MarketView(
-            market, self.cash, position, self.resting_orders, quote, elsewhere, exposure
-        )
+        resting = self.resting_orders
+        exposure = self._exposure(market, resting)
+        return MarketView(market, self.cash, position, resting, quote, elsewhere, exposure)
 
     def bid_and_ask_depth(self, market: str) -> tuple[Decimal, Decimal]:
         """Return the contracts available at the YES bid and at the YES ask of a market."""
@@ -413,9 +405,8 @@ class Exchange:
     def depth_within_limit(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
         """Return the depth that a new order can reach, and the depth before a self-trade.
 
-        The first number is the contracts of the opposite quote within the order's limit price. The
-        second is the contracts that would trade before the new order meets a resting order of the
-        same account; None if it meets none.
+        The first number is the contracts of the opposite quote within the order's limit price, the
+        second those that trade before it meets the account's own order; None if it meets none.
         """
         market = self._market(order.market)
         tables = market.market_record, market.order_slots, market.current_tick
@@ -460,14 +451,8 @@ class Exchange:
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.format_order_id(market.market_record["numbers"])
-        placed = PlacedOrder(
-            order_id,
-            order,
-            self.tick,
-            order.count,
-            withheld_count=withheld_count,
-            is_rejected_later=rejects_later,
-        )
+        placed = PlacedOrder(order_id, order, self.tick, order.count)
+        placed.withheld_count, placed.is_rejected_later = withheld_count, rejects_later
         self.orders[order_id] = self._open[order_id] = placed
         self._match_placed_order(market, placed, cancels_own=prevention == "maker")
         return placed
@@ -487,9 +472,8 @@ class Exchange:
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
-            if placed.is_rejected_later or (
-                placed.expires_at is not None and placed.expires_at < after
-            ):
+            is_expiring = placed.expires_at is not None and placed.expires_at < after
+            if placed.is_rejected_later or is_expiring:
                 self.cancel(placed.order_id)
         self.tick += 1
         due = [each for each in self.settlements if each.payout_tick == self.tick]
@@ -508,24 +492,15 @@ class Exchange:
     ) -> None:
         """Match a new order with the current book; its remainder rests or ends."""
         order = placed.order
-        ticker = order.market
-        self._write_account_values(
-            market,
-            sum(map(self._position_value_micros, self.listings))
-            - self._position_value_micros(ticker),
-        )
+        ticker, record = order.market, market.market_record
+        worth = sum(map(self._position_value_micros, self.listings))
+        self._write_account_values(market, worth - self._position_value_micros(ticker))
         self._set_exposure(ticker, market)
-        market.market_record["fills"] = 0
-        tables = (
-            market.market_record,
-            market.order_slots,
-            self._fills,
-            market.current_tick,
-            self._terms,
-        )
+        record["fills"] = 0
+        tables = record, market.order_slots, self._fills, market.current_tick, self._terms
         terms = intent_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR), int(order.count)
         match_new_order(*tables, *terms, order.can_rest, cancels_own, placed.is_rejected_later)
-        self._cash = int(market.market_record["cash"])
+        self._cash = int(record["cash"])
         self._append_fills(ticker, market)
         self._update_remaining_counts(ticker, market)
 
@@ -661,10 +636,7 @@ class SimulatedOrderManager:
         """Return None: orders on the simulated exchange do not expire at an instant."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
-        """Send an order once.
-
-        The order trades with the current book; a resting remainder can fill from the next tick on.
-        """
+        """Send an order once: it trades with the current book, and its remainder may rest."""
         before = self.exchange.resting_orders
         placed = self._outbox.post(order, self._gate)
         for each in before:

@@ -278,18 +278,12 @@ class PositionLimits:
 
     @property
     def max_event_share(self) -> Decimal:
-        """Return the limit on the loss of one event, as a share of the portfolio.
-
-        The default is `share`.
-        """
+        """Return the limit on one event's loss, as a share of the portfolio; by default `share`."""
         return self.share if self.event_share is None else self.event_share
 
     @property
     def max_account_loss(self) -> Decimal:
-        """Return the limit on the loss of all markets, USD.
-
-        If `account_loss` is not set, this is an amount above any equity.
-        """
+        """Return the limit on the loss of all markets, USD; by default above any equity."""
         return (
             Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
             if self.account_loss is None

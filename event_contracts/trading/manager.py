@@ -420,10 +420,7 @@ class AccountReader:
     def _find_missing_fills(
         self, news: AccountUpdates, quarantined: Mapping[str, str]
     ) -> tuple[str, ...]:
-        """Return descriptions of fills that an order's response stated, but no list contains yet.
-
-        Quarantined markets are skipped, because their fills may be unreadable rows.
-        """
+        """Return descriptions of stated fills not listed yet, except in quarantined markets."""
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
         listed = {name: sum(self._listed[name].values(), ZERO) for name in self._answered}
@@ -619,10 +616,7 @@ class KalshiMultiMarketOrderManager:
             return tuple(ended)
 
     def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
-        """Query orders of unknown outcome in a market, and return those that stay unknown.
-
-        The queries take 20 seconds at most, however many orders there are.
-        """
+        """Query a market's orders of unknown outcome, 20 s at most; return those still unknown."""
         with self._turn:
             unknown = self._outbox.book.unknown_outcomes()
             return self._outbox.refresh_intents(
@@ -665,10 +659,7 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Return whether a resting order's remainder would pass the pre-trade check as a new order.
-
-        The result is False for an order in a quarantined market.
-        """
+        """Return whether a resting order's remainder may rest, False in a quarantined market."""
         order = contract_order(intent)
         try:
             view, _ = self._read_view_and_listing(order.market)

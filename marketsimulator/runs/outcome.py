@@ -237,7 +237,7 @@ def _simulate_task(
     """Simulate the variants of one Ray task; return one outcome per variant."""
     if version != VERSION:
         raise InputError(
-            f"ray: a worker has kelly-chronos {VERSION}, but the driver has {version}; install"
+            f"ray: a worker has kelly-chronos {VERSION}, but this machine has {version}; install"
             " the same version on every machine of the cluster"
         )
     return simulate_variants(variants, *_copy_from_ray(shared[0]), workers=1)

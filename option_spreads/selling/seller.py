@@ -196,10 +196,7 @@ class SpreadSeller:
 
     @contextmanager
     def _alert_part_failure(self, what: str) -> Iterator[None]:
-        """Alert an error of the block and suppress it, so that the step continues.
-
-        what: name of the block, for the alert.
-        """
+        """Alert an error of the block `what` and suppress it, so that the step continues."""
         try:
             with alert_failures(self._notices, what):
                 yield
@@ -425,10 +422,7 @@ class SpreadSeller:
             self._book_closed_spread(ended, now, None)
 
     def _check_after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Alert that the broker accepts no more orders for a spread that was to be bought back.
-
-        Record in the state whether the venue still holds the spread.
-        """
+        """Alert that a spread can no longer be bought back; record whether the venue holds it."""
         # Cash-settled spreads may be held to the close.
         rules = self._settings.find_rules(spread.strategy)
         leaves = self._settings.delivers_shares or rules.exit_minute is not None
@@ -520,10 +514,7 @@ class SpreadSeller:
         return agree
 
     def _are_holdings_equal(self, concerned: Callable[[OptionContract], bool]) -> bool:
-        """Return whether the venue's positions agree with the open spreads; alert if not.
-
-        concerned: predicate that selects the options to compare.
-        """
+        """Return whether positions of `concerned` options agree with open spreads; alert if not."""
         different = find_option_discrepancies(
             self.spreads, self._venue.option_positions(), concerned
         )

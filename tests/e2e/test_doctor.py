@@ -389,7 +389,7 @@ def test_doctor_distinguishes_missing_late_and_refused_bars(here: Practice, tmp_
     assert examined(here, tmp_path, "symbols=[]")["feed"].level == "warning"
     coin = examined(here, tmp_path, "symbols=[SYX/USD]")["feed"]
     assert coin.level == "ok"
-    assert "the latest bar, of SYXUSD, closed at 2024-02-20T15:" in coin.detail
+    assert "the latest bar (SYXUSD) closed at 2024-02-20T15:" in coin.detail
     here.fail(kind="status", status=403, path="/v2/stocks/bars", count=99)
     refused = examined(here, tmp_path, "data.feed=sip")["feed"]
     assert refused.level == "failure"

@@ -91,7 +91,7 @@ def test_a_machine_with_another_version_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "VERSION", "0.0")
-    with pytest.raises(InputError, match=r"^ray: .* 0\.0;"):
+    with pytest.raises(InputError, match=r"^ray: .*, but this machine has 0\.0; "):
         simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))
 
 
