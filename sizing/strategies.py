@@ -136,14 +136,11 @@ class WeightRuleStrategy:
         If `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `rebalance_band`.
         """
-        from sizing.allocation import project_onto_limits
+        from sizing.allocation import project_onto_limits, weights_beyond_band
 
-        desired = self.rule(inputs)
-        near = np.abs(desired - inputs.held_weight) <= self.rebalance_band * np.abs(desired)
-        wanted = np.where(near, inputs.held_weight, desired)
-        ranked = (
-            np.where(inputs.held_weight * desired > 0.0, 1.0 + self.rebalance_band, 1.0) * desired
-        )
+        # The rule gets a copy, so that writing to its inputs does not change the limits.
+        desired = self.rule(inputs.copy())
+        wanted, ranked = weights_beyond_band(inputs.held_weight, desired, self.rebalance_band)
         return project_onto_limits(
             inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
@@ -466,8 +463,7 @@ def load_plugin_rule(
 ) -> Callable[[SizingInputs], Array]:
     """Wrap a custom rule so that an invalid result raises `InputError`.
 
-    A valid result has one finite weight per symbol. The rule receives a copy of the inputs, so that
-    writing to them does not change the limits.
+    A valid result has one finite weight per symbol.
 
     name: name of the rule, for messages.
     """
@@ -478,7 +474,7 @@ def load_plugin_rule(
         unsolved: SolverFailed | None = None
         with plugin_errors(SIZING_GROUP, name):
             try:
-                answer = rule(replace(s, problem=_copied(s.problem)))
+                answer = rule(s)
             except SolverFailed as error:
                 unsolved = error
         # Without a solution no new risk is taken, as for the project's own strategies.
@@ -487,13 +483,6 @@ def load_plugin_rule(
         return _finite_weights(name, answer, s)
 
     return weights
-
-
-def _copied(value: Any) -> Any:
-    """Return a named tuple with copies of all its arrays; `deepcopy` takes ten times as long."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    return value._make(map(_copied, value)) if hasattr(value, "_make") else value
 
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:

@@ -34,8 +34,9 @@ from marketsimulator.runs.compiled_instants import (
     recompute_decision,
 )
 from marketsimulator.runs.compiled_run import CompiledRun
+from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
+from sizing.explanation import explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.inputs import no_equity_text
 from sizing.kelly import solver_failure_text
 from sizing.solver.active_set import SOLVED
@@ -92,7 +93,8 @@ class CompiledDecisions(DecisionLog):
         self._table = table
         self._inputs = walk.inputs
         self._kept = walk.decisions
-        self._trace = walk.trace
+        self._explanations = walk.explanations
+        self._failures = walk.failures
         self.group_limit_names = settings.limits.group_limits().limit_names
 
     @cached_property
@@ -149,13 +151,6 @@ class CompiledDecisions(DecisionLog):
 
         The limits are the maximum gross stock exposure for orders and that granted by the broker.
         """
-        if self._trace is not None:
-            traced: Any = [column[part] for column in self._trace.arrays]
-            return (
-                DecisionArrays(*traced),
-                self._trace.stock_ceiling[part],
-                self._trace.granted_gross[part],
-            )
         columns: Any = [column[part] for column in self._kept]
         kept = RecordedDecisions(*columns)
         rows, size = kept.quantity.shape
@@ -167,6 +162,11 @@ class CompiledDecisions(DecisionLog):
             shadow_prices=kept.shadow_prices,
             optimality_gap=kept.optimality_gap,
         )
+        if np.isnan(self._inputs.kelly_fraction):
+            explained = {
+                name: column[part] for name, column in self._explanations._asdict().items()
+            }
+            arrays = arrays._replace(**explained)
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
         _explain(self._inputs, kept, part.start, arrays, ceilings, singular)
@@ -174,7 +174,7 @@ class CompiledDecisions(DecisionLog):
             chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
             why = explain_targets(problem, weights, prices, self._inputs.kelly_fraction)
-            _write(arrays, row, chosen, why)
+            write_explanation(arrays, row, chosen, why)
         return arrays, *ceilings
 
     @property
@@ -281,9 +281,9 @@ class CompiledDecisions(DecisionLog):
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
+        if row in self._failures:
+            return self._failures[row]
         equity = float(self._kept.equity[row])
-        if self._trace is not None:
-            return self._trace.failures[row].failure_reason
         if not equity > 0:
             return no_equity_text(equity)
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
@@ -359,7 +359,7 @@ def _explain(
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Write the explanations of recorded decisions into `arrays`.
+    """Write results of recorded decisions into `arrays`, and the explanations of Kelly weights.
 
     begin: row of the belief table of the first recorded decision.
     ceilings: arrays for the two limits on gross stock exposure, multiple of equity.
@@ -378,7 +378,8 @@ def _explain(
         scatter(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
-        if kept.solve_status[row] == SOLVED and any_true(problem.account.adjustable):
+        by_solver = not np.isnan(inputs.kelly_fraction) and kept.solve_status[row] == SOLVED
+        if by_solver and any_true(problem.account.adjustable):
             by_horizon, without_factor = kelly_by_horizon(problem, inputs.kelly_fraction)
             if any_true(without_factor):
                 singular[row] = True
@@ -386,15 +387,4 @@ def _explain(
             why = explain_by_horizon(
                 problem, weights, kept.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
-            _write(arrays, row, chosen, why)
-
-
-@compiled
-def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
-    """Write the explanation of the chosen symbols [m] into a row."""
-    scatter(arrays.unconstrained_weight[row], chosen, why.unconstrained_weight)
-    scatter(arrays.binding_bits[row], chosen, why.binding_bits)
-    scatter(arrays.bound_shadow_price[row], chosen, why.bound_shadow_price)
-    scatter(arrays.horizon_periods[row], chosen, why.horizon_periods)
-    scatter(arrays.premium_weight[row], chosen, why.premium_weight)
-    scatter(arrays.forecast_weight[row], chosen, why.forecast_weight)
+            write_explanation(arrays, row, chosen, why)
