@@ -498,7 +498,11 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     if wanted is None or wanted.shape != s.held_weight.shape or wanted.dtype.kind not in "biuf":
         when = "" if s.decision_time is None else f" at {utc_text(s.decision_time)}"
         raise InputError(f"{returned} {one_line(repr(answer), 80)}{when}; {needed}")
-    if not (finite := np.isfinite(wanted)).all():
+    weights: Array = wanted.astype(np.float64)
+    # The largest size is at most the limit only if every weight is finite.
+    if np.maximum.reduce(np.abs(weights), initial=0.0) <= MAX_RULE_WEIGHT:
+        return weights
+    if not (finite := np.isfinite(weights)).all():
         k = first_true(~finite)
         raise InputError(f"{returned} {wanted[k]} for {s.symbol_text(k)}; {needed}")
-    return np.minimum(np.maximum(wanted.astype(np.float64), -MAX_RULE_WEIGHT), MAX_RULE_WEIGHT)
+    return np.clip(weights, -MAX_RULE_WEIGHT, MAX_RULE_WEIGHT)
