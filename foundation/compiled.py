@@ -159,6 +159,7 @@ def _executed(code: CodeType) -> tuple[object, ...]:
 
 
 Function = TypeVar("Function", bound=Callable[..., object])
+Value = TypeVar("Value")
 AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 
@@ -651,31 +652,43 @@ def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
         into[chosen[a]] = values[a]
 
 
-def without_refcount(array: AnyArray) -> AnyArray:
-    """Return an array whose references compiled code does not count.
+def without_refcount(value: Value) -> Value:
+    """Return an array, or a tuple of arrays, whose references compiled code does not count.
 
     Use it for an argument that a compiled function passes on in every iteration of a loop. Counting
     references at every call takes a fifth of a loop of small steps. The result must not outlive the
     argument.
     """
-    return array
+    return value
 
 
-def _without_owner(typing: Any, array: Any) -> Any:
+def _without_owner(typing: Any, value: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        return _unowned_value(context, builder, signature.args[0], arguments[0])
+
+    return value(value), code
+
+
+def _unowned_value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, _types.BaseTuple):
+        parts = [
+            _unowned_value(context, builder, part, builder.extract_value(value, k))
+            for k, part in enumerate(kind)
+        ]
+        return context.make_tuple(builder, kind, parts)
+    if isinstance(kind, _types.Array):
+        view = context.make_array(kind)(context, builder, value=value)
         view.meminfo, view.parent = view.meminfo.type(None), view.parent.type(None)
         return view._getvalue()
-
-    return array(array), code
+    return value
 
 
 _uncounted: Any = intrinsic(_without_owner)
 
 
 @overload(without_refcount)
-def _unowned(array: Any) -> Any:
-    def same(array: Any) -> Any:
-        return _uncounted(array)
+def _unowned(value: Any) -> Any:
+    def same(value: Any) -> Any:
+        return _uncounted(value)
 
     return same

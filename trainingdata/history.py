@@ -58,12 +58,14 @@ class OwnBars:
             return NO_HISTORY
         if self._padded is None or self._padded.length != length:
             self._padded = _PaddedBars.of(self._bars, self._keep, length)
-        counts = self._padded.counts[-1 if row is None else row]
+        row = -1 if row is None else row
+        common = self._padded.common_counts[row]
         place: tuple[slice, slice] | tuple[Index, Index]
-        if tuple(symbols) == self._bars.symbols and (counts[:-1] == counts[0]).all():
+        if common >= 0 and tuple(symbols) == self._bars.symbols:
             # Slices are copied faster than single bars.
-            place = slice(len(symbols)), slice(counts[0], counts[0] + length)
+            place = slice(len(symbols)), slice(common, common + length)
         else:
+            counts = self._padded.counts[row]
             rows = np.array([self._row.get(symbol, -1) for symbol in symbols], dtype=np.int64)
             place = rows[:, None], counts[rows, None] + np.arange(length)
         columns = [column[place].copy() for column in (self._padded.times, *self._padded.values)]
@@ -77,12 +79,14 @@ class _PaddedBars(NamedTuple):
 
     counts: [T, S + 1] number of own bars until each instant; the last bars until then end before
         column `length` plus this number.
+    common_counts: number of own bars of every symbol until each of T instants; -1 if they differ.
     times: [S + 1, N] known-at instants.
     values: [5, S + 1, N] open, high, low, close in USD, and volume.
     """
 
     length: int
     counts: Index
+    common_counts: list[int]
     times: Instants
     values: Array
 
@@ -100,7 +104,9 @@ class _PaddedBars(NamedTuple):
         times[symbol, column] = bars.times[instant]
         values = np.full((len(FIELDS), size + 1, width), np.nan)
         values[:, symbol, column] = bars.values[symbol, instant].T
-        return cls(length, np.ascontiguousarray(counts.T), times, values)
+        same = (counts[:size] == counts[0]).all(axis=0)
+        common = np.where(same, counts[0], -1).tolist()
+        return cls(length, np.ascontiguousarray(counts.T), common, times, values)
 
 
 NO_HISTORY = PriceHistory(np.empty((0, 0), "datetime64[ns]"), *[np.empty((0, 0)) for _ in FIELDS])

@@ -26,6 +26,7 @@ from foundation.compiled import (
     scatter,
     take,
     take_columns,
+    without_refcount,
 )
 from marketsimulator.account.book import (
     BY_DELISTING,
@@ -177,6 +178,8 @@ def step_instants(
         kept.
     """
     first, begin, end = span
+    line, inputs = without_refcount(line), without_refcount(inputs)
+    kept, call = without_refcount(kept), without_refcount(call)
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, tape_lengths)
         targets = np.empty(0)

@@ -48,7 +48,8 @@ def simulate_trading(
     log_level: log level of the decisions.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
-        return _walk(settings, market, name, decider, progress, log_level)
+        with _without_full_collections():
+            return _walk(settings, market, name, decider, progress, log_level)
     broker = settings.build_broker(market)
     return simulate_stepwise(settings, market, name, decider, broker, progress, log_level)
 
@@ -129,11 +130,10 @@ def _walk(
 
     begin = 0
     ends: Index = np.unique(walk.tape_lengths, return_index=True)[1]
-    with _without_full_collections():
-        for t in ends.tolist():
-            written = walk.tape[begin : walk.tape_lengths[t]]
-            read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
-            begin = walk.tape_lengths[t]
+    for t in ends.tolist():
+        written = walk.tape[begin : walk.tape_lengths[t]]
+        read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
+        begin = walk.tape_lengths[t]
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)

@@ -67,7 +67,10 @@ class SharedProblem(NamedTuple):
         universe, crypto, long_only, adjustable, exiting = (
             self.masks[: 5 * size].copy().reshape(5, size)
         )
-        *limits, market, equity, unborrowed, buffer = self.scalars.tolist()
+        symbol_cap, crypto_cap, margin_equity, positions, ceiling, granted_gross, *others = (
+            self.scalars.tolist()
+        )
+        market, equity, unborrowed, buffer = others
         first = 3 * periods
         return DecisionProblem(
             Returns(
@@ -79,7 +82,12 @@ class SharedProblem(NamedTuple):
             ),
             Costs(table[2 * periods : first], rest[:periods]),
             BookLimits(
-                *limits,
+                symbol_cap,
+                crypto_cap,
+                margin_equity,
+                positions,
+                ceiling,
+                granted_gross,
                 crypto,
                 long_only,
                 GroupConstraints(
