@@ -178,8 +178,7 @@ def step_instants(
         kept.
     """
     first, begin, end = span
-    line, inputs = without_refcount(line), without_refcount(inputs)
-    kept, call = without_refcount(kept), without_refcount(call)
+    line, inputs, kept, call = without_refcount((line, inputs, kept, call))
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, tape_lengths)
         targets = np.empty(0)
