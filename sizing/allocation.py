@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, jit_inline_ir
+from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.binding import BindingLimits, find_binding_limits
-from sizing.explanation import explain_targets
+from sizing.explanation import Explanation, explain_targets
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, format_solver_failure
-from sizing.limits import build_gross_constraints, count_shadow_prices, weight_bounds
-from sizing.problem import Costs, DecisionProblem
+from sizing.limits import CEILING_NAMES, build_gross_constraints, count_shadow_prices, weight_bounds
+from sizing.problem import Costs, CurrentWeights, DecisionProblem, Returns
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
@@ -109,20 +109,11 @@ def allocate_kelly(inputs: SizingInputs, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    weights, prices, gap = _solve_for_weights(inputs.problem, fraction)
+    status, weights, prices, gap = solve_plan(inputs.problem, fraction)
+    if status != SOLVED:
+        raise _solver_failed(status, inputs.problem, fraction)
     why = explain_targets(inputs.problem, weights, prices, fraction)
-    binding_limits = BindingLimits(
-        why.binding_bits, why.bound_shadow_price, prices, inputs.group_limit_names
-    )
-    return Allocation(
-        why.unconstrained_weight,
-        weights[0],
-        binding_limits,
-        why.horizon_periods,
-        why.premium_weight,
-        why.forecast_weight,
-        gap,
-    )
+    return _explained(inputs, weights[0], why, prices, gap)
 
 
 def project_onto_limits(
@@ -141,56 +132,175 @@ def project_onto_limits(
         fewer positions than desired; None: the desired weights.
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
-    n = len(desired)
-    problem = inputs.problem
-    account = problem.account
-    # The distance is Kelly's objective with the desired weights as returns and no correlation. The
-    # distance has no costs, but purchases of crypto do, so the cash shrinks by them.
-    unborrowed = account.unborrowed_cash_share / (1.0 + float(inputs.unit_cost.max()))
-    distance = problem._replace(
-        returns=problem.returns._replace(mu=desired[None], covariance=np.eye(n)[None]),
-        costs=Costs(np.zeros((1, n)), np.zeros(1)),
-        account=account._replace(unborrowed_cash_share=unborrowed),
+    ranked = np.empty(0) if ranking_weights is None else ranking_weights
+    status, target, gap = closest_weights(inputs.problem, desired, ranked)
+    if status != SOLVED:
+        raise _solver_failed(status, _distance_problem(inputs.problem, desired), 1.0)
+    why = explain_projection(inputs.problem, desired, target, forecast_directed)
+    prices = np.full(count_shadow_prices(inputs.problem), np.nan)
+    return _explained(inputs, target, why, prices, gap)
+
+
+def _explained(
+    inputs: SizingInputs, target: Array, why: Explanation, prices: Array, gap: float
+) -> Allocation:
+    binding_limits = BindingLimits(
+        why.binding_bits, why.bound_shadow_price, prices, inputs.group_limit_names
     )
-    chosen_gap = 0.0
-    if ranking_weights is not None and np.count_nonzero(desired) > problem.limits.max_positions:
-        choice = distance.returns._replace(mu=ranking_weights[None])
-        chosen, _, chosen_gap = _solve_for_weights(distance._replace(returns=choice), 1.0)
-        standing = distance.returns._replace(mu=np.where(chosen != 0.0, desired, 0.0))
-        distance = distance._replace(returns=standing)
-    weights, _, gap = _solve_for_weights(distance, 1.0)
+    return Allocation(
+        why.unconstrained_weight,
+        target,
+        binding_limits,
+        why.horizon_periods,
+        why.premium_weight,
+        why.forecast_weight,
+        gap,
+    )
+
+
+@compiled
+def weights_beyond_band(held: Array, desired: Array, band: float) -> tuple[Array, Array]:
+    """Return weights with current weights kept near their desired value, and ranking weights.
+
+    held, desired: [S] current and desired weights.
+    band: relative distance from the desired weight within which a current weight is kept. A
+        position without a current one has to be larger by more than it to rank higher.
+    """
+    wanted = desired.copy()
+    ranked = desired.copy()
+    for s in range(len(desired)):
+        if abs(desired[s] - held[s]) <= band * abs(desired[s]):
+            wanted[s] = held[s]
+        if held[s] * desired[s] > 0.0:
+            ranked[s] = (1.0 + band) * desired[s]
+    return wanted, ranked
+
+
+@compiled
+def closest_weights(
+    problem: DecisionProblem, desired: Array, ranking: Array
+) -> tuple[int, Array, float]:
+    """Return the status, the feasible weights [S] closest to desired weights, and their gap.
+
+    The gap is 0, or NaN if `max_positions` binds: a distance is not a return.
+
+    desired: [S] desired weights.
+    ranking: [S] weights by which positions are ranked if `max_positions` allows fewer; empty: the
+        desired weights.
+    """
+    n = len(desired)
+    adjustable = problem.account.adjustable
+    program = build_sizing_problem(_distance_problem(problem, desired), 1.0)
+    most = problem.limits.max_positions
+    target = np.empty(n)
+    for s in range(n):
+        target[s] = desired[s] if adjustable[s] else program.lower[s]
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # the target equals it to the last bit: a desired weight that is held must give no order.
-    same = inputs.adjustable & (np.abs(weights[0] - desired) <= WEIGHT_TOL)
-    target = np.where(same, desired, weights[0])
-    unconstrained = np.where(inputs.adjustable, desired, np.nan)
-    unpriced = np.full(n, np.nan)
-    no_prices = np.full(count_shadow_prices(problem), np.nan)
-    held_by, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
-    binding_limits = BindingLimits(held_by, bound_price, no_prices, inputs.group_limit_names)
-    none = np.where(inputs.adjustable, 0.0, np.nan)
-    periods = np.ones(n, dtype=np.int64)
-    forecast = unconstrained if forecast_directed else none
-    gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is not a return
-    return Allocation(unconstrained, target, binding_limits, periods, none, forecast, gap)
+    if most >= n and _satisfies_limits(program, target):
+        return SOLVED, target, 0.0
+    wanted = desired
+    gap = 0.0
+    if len(ranking) > 0 and _count_nonzero(desired) > most:
+        by_rank = build_sizing_problem(_distance_problem(problem, ranking), 1.0)
+        status, chosen, _, gap = sparse_weights(by_rank, most)
+        if status != SOLVED:
+            return status, target, np.nan
+        wanted = np.zeros(n)
+        for s in range(n):
+            if chosen[0, s] != 0.0:
+                wanted[s] = desired[s]
+    status, weights, _, last_gap = solve_plan(_distance_problem(problem, wanted), 1.0)
+    for s in range(n):
+        if not (adjustable[s] and abs(weights[0, s] - desired[s]) <= WEIGHT_TOL):
+            target[s] = weights[0, s]
+    return status, target, 0.0 if gap == 0.0 and last_gap == 0.0 else np.nan
 
 
-def _solve_for_weights(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
-    """Solve a multi-period plan.
+@compiled
+def _distance_problem(problem: DecisionProblem, desired: Array) -> DecisionProblem:
+    """Return the problem whose solution is closest to desired weights [S] by least squares.
 
-    Returns weights [K, S], shadow prices [4 + G + N + K] and the optimality gap, as in
-    `solve_plan`.
-
-    Raises
-    ------
-    SolverFailed
-        if the quadratic program is not solved.
+    The distance is Kelly's objective with the desired weights as returns and no correlation. It has
+    no costs, but purchases of crypto do, so the cash shrinks by them.
     """
-    status, weights, prices, gap = solve_plan(problem, fraction)
-    if status == SOLVED:
-        return weights, prices, gap
+    n = len(desired)
+    returns = problem.returns
+    account = problem.account
+    mu = np.empty((1, n))
+    identity = np.zeros((1, n, n))
+    for s in range(n):
+        mu[0, s] = desired[s]
+        identity[0, s, s] = 1.0
+    return DecisionProblem(
+        Returns(mu, returns.premium, identity, returns.universe, returns.period_years),
+        Costs(np.zeros((1, n)), np.zeros(1)),
+        problem.limits,
+        CurrentWeights(
+            account.held_weight,
+            account.adjustable,
+            account.exiting,
+            account.weight_increment,
+            account.equity,
+            account.unborrowed_cash_share / (1.0 + problem.costs.unit_cost[0].max()),
+            account.order_price_buffer,
+        ),
+    )
+
+
+@jit_inline
+def _satisfies_limits(program: SizingProblem, weights: Array) -> bool:
+    """Return whether weights [S] satisfy every limit; false if any of them is NaN."""
+    for s in range(len(weights)):
+        if not program.lower[s] <= weights[s] <= program.upper[s]:
+            return False
+    for g in range(len(program.ceilings)):
+        use = 0.0
+        for s in range(len(weights)):
+            use += program.ceiling_coefficients[g, s] * abs(weights[s])
+        if not use <= program.ceilings[g]:
+            return False
+    for g in range(len(program.net_limits)):
+        use = 0.0
+        for s in range(len(weights)):
+            use += program.net_coefficients[g, s] * weights[s]
+        if not use <= program.net_limits[g]:
+            return False
+    return True
+
+
+@jit_inline
+def _count_nonzero(weights: Array) -> int:
+    count = 0
+    for s in range(len(weights)):
+        count += weights[s] != 0.0
+    return count
+
+
+@compiled
+def explain_projection(
+    problem: DecisionProblem, desired: Array, target: Array, forecast_directed: bool
+) -> Explanation:
+    """Return the reasons for targets [S] that are the feasible weights closest to desired ones."""
+    n = len(desired)
+    unconstrained = np.full(n, np.nan)
+    none = np.full(n, np.nan)
+    for s in range(n):
+        if problem.account.adjustable[s]:
+            unconstrained[s] = desired[s]
+            none[s] = 0.0
+    unpriced = np.full(n, np.nan)
+    groups = problem.limits.group_constraints
+    count = len(CEILING_NAMES) + len(groups.gross_limits) + len(groups.net_limits)
+    no_prices = np.full(count + len(problem.returns.mu), np.nan)
+    bits, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
+    forecast = unconstrained if forecast_directed else none
+    return Explanation(unconstrained, bits, bound_price, np.ones(n, dtype=np.int64), none, forecast)
+
+
+def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> SolverFailed:
     text = format_solver_failure(status, len(problem.account.held_weight))
-    raise SolverFailed(text, build_sizing_problem(problem, fraction))
+    return SolverFailed(text, build_sizing_problem(problem, fraction))
 
 
 @jit_inline_ir

@@ -42,6 +42,14 @@ class Explanation(NamedTuple):
     premium_weight: Array
     forecast_weight: Array
 
+    @classmethod
+    def empty(cls, rows: int, size: int) -> Explanation:
+        """Return arrays [R, S] for the targets of R decisions, without reasons."""
+        shape = rows, size
+        numbers = [np.full(shape, np.nan) for _ in range(4)]
+        bits, periods = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        return cls(numbers[0], bits, numbers[1], periods, numbers[2], numbers[3])
+
 
 def explain_targets(
     problem: DecisionProblem, weights: Array, prices: Array, fraction: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -132,6 +132,10 @@ class SizingInputs:
         account = self.problem.account._replace(held_weight=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
+    def copy(self) -> SizingInputs:
+        """Return a copy whose problem shares no array with these inputs."""
+        return replace(self, problem=_copied(self.problem))
+
     def format_symbol(self, k: int) -> str:
         """Return the name of symbol k for a message, with the decision's instant if known."""
         symbol = self.symbols[k] if self.symbols else f"the symbol at index {k}"
@@ -140,6 +144,13 @@ class SizingInputs:
             if self.decision_time is None
             else f"{symbol} at {format_utc(self.decision_time)}"
         )
+
+
+def _copied(value: Any) -> Any:
+    """Return a named tuple with copies of all its arrays; `deepcopy` takes ten times as long."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value._make(map(_copied, value)) if hasattr(value, "_make") else value
 
 
 def format_no_equity_error(equity: float) -> str:

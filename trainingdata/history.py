@@ -44,9 +44,9 @@ class BarsBySymbol:
 
     def __init__(self, bars: Bars, keep: int | None = None) -> None:
         self._bars = bars
-        self._first = 0 if keep is None else -keep
-        self._position = {symbol: s for s, symbol in enumerate(bars.symbols)}
-        self._loaded: dict[str, _SymbolBars] = {}
+        self._keep = len(bars.times) if keep is None else keep
+        self._row = {symbol: s for s, symbol in enumerate(bars.symbols)}
+        self._padded: _PaddedBars | None = None
 
     def history(self, symbols: Sequence[str], length: int, row: int | None = None) -> PriceHistory:
         """Return the last `length` bars of each of these symbols, up to a row of the panel.
@@ -57,48 +57,57 @@ class BarsBySymbol:
         """
         if length == 0:
             return NO_HISTORY
-        row = len(self._bars.times) - 1 if row is None else row
-        times = np.full((len(symbols), length), _NAT)
-        values = np.full((len(symbols), len(FIELDS), length), np.nan)
-        for k, symbol in enumerate(symbols):
-            if symbol in self._position:
-                own = self._load_symbol_bars(symbol)
-                end = int(own.counts[row])
-                begin = max(end - length, 0)
-                if begin < end:
-                    times[k, begin - end :] = own.times[begin:end]
-                    values[k, :, begin - end :] = own.values[:, begin:end]
-        columns = [values[:, field].copy() for field in range(len(FIELDS))]
-        for array in (times, *columns):
+        if self._padded is None or self._padded.length != length:
+            self._padded = _PaddedBars.of(self._bars, self._keep, length)
+        row = -1 if row is None else row
+        common = self._padded.common_counts[row]
+        place: tuple[slice, slice] | tuple[Index, Index]
+        if common >= 0 and tuple(symbols) == self._bars.symbols:
+            # Slices are copied faster than single bars.
+            place = slice(len(symbols)), slice(common, common + length)
+        else:
+            counts = self._padded.counts[row]
+            rows = np.array([self._row.get(symbol, -1) for symbol in symbols], dtype=np.int64)
+            place = rows[:, None], counts[rows, None] + np.arange(length)
+        columns = [column[place].copy() for column in (self._padded.times, *self._padded.values)]
+        for array in columns:
             array.flags.writeable = False
-        return PriceHistory(times, *columns)
-
-    def _load_symbol_bars(self, symbol: str) -> _SymbolBars:
-        if (found := self._loaded.get(symbol)) is not None:
-            return found
-        s = self._position[symbol]
-        present = self._bars.mask[s]
-        rows = np.flatnonzero(present)[self._first :]
-        counts = np.cumsum(present)
-        loaded = _SymbolBars(
-            np.maximum(counts - (counts[-1] - len(rows)), 0),
-            self._bars.times[rows],
-            np.ascontiguousarray(self._bars.values[s, rows].T),
-        )
-        return self._loaded.setdefault(symbol, loaded)
+        return PriceHistory(*columns)
 
 
-class _SymbolBars(NamedTuple):
-    """The N bars of one symbol, placed on a panel of T instants.
+class _PaddedBars(NamedTuple):
+    """The own bars of S symbols side by side, behind `length` empty bars; an empty row is last.
 
-    counts: [T] number of the symbol's bars up to each instant.
-    times: [N] known-at instants.
-    values: [5, N] open, high, low, close in USD, and volume.
+    counts: [T, S + 1] number of own bars until each instant; the last bars until then end before
+        column `length` plus this number.
+    common_counts: number of own bars of every symbol until each of T instants; -1 if they differ.
+    times: [S + 1, N] known-at instants.
+    values: [5, S + 1, N] open, high, low, close in USD, and volume.
     """
 
+    length: int
     counts: Index
+    common_counts: list[int]
     times: Instants
     values: Array
+
+    @classmethod
+    def of(cls, bars: Bars, keep: int, length: int) -> _PaddedBars:
+        """Return the last `keep` own bars of each symbol of a panel."""
+        size, instants = bars.mask.shape
+        counts = np.zeros((size + 1, instants), dtype=np.int64)
+        np.cumsum(bars.mask, axis=1, out=counts[:size])
+        counts = np.maximum(counts - np.maximum(counts[:, -1:] - keep, 0), 0)
+        symbol, instant = np.nonzero(bars.mask & (counts[:size] > 0))
+        column = length + counts[symbol, instant] - 1
+        width = length + int(counts.max())
+        times = np.full((size + 1, width), _NAT)
+        times[symbol, column] = bars.times[instant]
+        values = np.full((len(FIELDS), size + 1, width), np.nan)
+        values[:, symbol, column] = bars.values[symbol, instant].T
+        same = (counts[:size] == counts[0]).all(axis=0)
+        common = np.where(same, counts[0], -1).tolist()
+        return cls(length, np.ascontiguousarray(counts.T), common, times, values)
 
 
 NO_HISTORY = PriceHistory(np.empty((0, 0), "datetime64[ns]"), *[np.empty((0, 0)) for _ in FIELDS])

@@ -26,6 +26,7 @@ from foundation.compiled import (
     scatter_values,
     take,
     take_columns,
+    without_refcount,
 )
 from marketsimulator.account.book import (
     BY_DELISTING,
@@ -45,6 +46,7 @@ from marketsimulator.account.rebalancing import (
     trade_to_targets,
 )
 from marketsimulator.account.timeline import Timeline, advance, open_bars
+from marketsimulator.runs.strategy_calls import RAISED, StrategyCall, call_strategy
 from sizing.allocation import solve_plan
 from sizing.limits import CEILING_NAMES, granted_leverage
 from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, GroupConstraints
@@ -165,10 +167,11 @@ def step_instants(
     account_rows: Records,
     tape_lengths: Index,
     kept: RecordedDecisions,
+    call: StrategyCall,
 ) -> tuple[Book, Records]:
     """Advance, decide, fill and record at each instant in [begin, end).
 
-    Returns the book, with waiting orders, and the tape.
+    Returns the book, with waiting orders, and the tape. Ends early if the strategy raises an error.
 
     span: first instant of the run, then `begin` and `end`.
     belief_rows: [T] row of the beliefs for each instant; negative without a decision.
@@ -176,6 +179,7 @@ def step_instants(
         kept.
     """
     first, begin, end = span
+    line, inputs, kept, call = without_refcount((line, inputs, kept, call))
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, tape_lengths)
         targets = np.empty(0)
@@ -184,8 +188,10 @@ def step_instants(
         # positions, not the decision.
         held = book.holding["quantity"].copy()
         if decision >= 0:
-            targets, failed = target_quantities(book, inputs, decision, kept)
-            account_rows[t - first].failures = failed
+            targets, status = target_quantities(book, inputs, decision, kept, call)
+            if status == RAISED:
+                return book, tape
+            account_rows[t - first].failures = 0.0 if status == SOLVED else 1.0
         book, tape = trade_decision(
             book, line, tape, (first, t), held, targets, inputs.max_crypto_value, tape_lengths
         )
@@ -259,9 +265,9 @@ def trade_decision(
 
 @compiled
 def target_quantities(
-    book: Book, inputs: CompiledInputs, row: int, kept: RecordedDecisions
-) -> tuple[Array, float]:
-    """Decide: return target quantities [S], and 1 if the solve failed, else 0.
+    book: Book, inputs: CompiledInputs, row: int, kept: RecordedDecisions, call: StrategyCall
+) -> tuple[Array, int]:
+    """Decide: return target quantities [S] and the status of the solve or of the strategy.
 
     Symbols without a decision keep their quantity.
     """
@@ -269,16 +275,22 @@ def target_quantities(
     chosen, account, problem = decision_inputs(inputs, row, shown)
     weights = problem.account.held_weight
     status = SOLVED
-    if not account.equity > 0.0:
-        status = UNFINISHED
-    elif any_true(problem.account.adjustable):
-        status, plan, prices, gap = solve_plan(problem, inputs.kelly_fraction)
-        weights = plan[0]
-        if len(kept.solve_status) > 0:
-            for k in range(len(plan)):
-                scatter_values(kept.weights[row, k], chosen, plan[k])
-            copy_row(kept.shadow_prices[row], prices)
-            kept.optimality_gap[row] = gap
+    if any_true(problem.account.adjustable):
+        if not account.equity > 0.0:
+            status = UNFINISHED
+        elif call.is_called:
+            status, weights, gap = call_strategy(call, problem, chosen, row)
+            if status == SOLVED and len(kept.solve_status) > 0:
+                scatter_values(kept.weights[row, 0], chosen, weights)
+                kept.optimality_gap[row] = gap
+        else:
+            status, plan, prices, gap = solve_plan(problem, inputs.kelly_fraction)
+            weights = plan[0]
+            if len(kept.solve_status) > 0:
+                for k in range(len(plan)):
+                    scatter_values(kept.weights[row, k], chosen, plan[k])
+                copy_row(kept.shadow_prices[row], prices)
+                kept.optimality_gap[row] = gap
     if len(kept.solve_status) > 0:
         copy_row(kept.quantity[row], shown.quantity)
         copy_row(kept.price[row], shown.price)
@@ -288,7 +300,7 @@ def target_quantities(
     rounded = round_to_lots(
         problem, weights, status == SOLVED, account, inputs.beliefs.can_trim_overnight[row]
     )
-    return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
+    return target_quantities_of(rounded, chosen, shown), status
 
 
 @compiled

@@ -1,10 +1,10 @@
 """Compiled run over a panel: advance, decide, fill and record at each instant.
 
-Backtests and all variants of a sweep use it. For Kelly it is one compiled loop. Any other strategy
-is called in Python at each decision, in place of the solver. A stepwise run of such a strategy
-(`runs.simulate.step_trading`) has the same fills and takes three times as long (`studies/peers.py
-strategy`). A backtest also records inputs and results of each decision, which `runs.decisions`
-explains.
+Backtests and all variants of a sweep use it. It is one compiled loop, which calls any strategy
+other than Kelly in Python, in place of the solver. A stepwise run of such a strategy
+(`runs.simulate.simulate_stepwise`) has the same fills and takes several times as long
+(`studies/peers.py strategy`). A backtest also records inputs and results of each decision, which
+`runs.decisions` explains.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.decision import DecisionArrays, decision_arrays
-from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lots
-from execution.decision.trader import SizingResult, run_strategy
-from foundation.arrays import Array, Index, Records
+from execution.decision.problem import SizingTerms
+from foundation.arrays import Index, Records
 from foundation.threads import single_threaded_blas
 from marketsimulator.account.book import Book, create_account_log, max_flow_entries
 from marketsimulator.account.settlement import mark_positions
@@ -27,78 +25,28 @@ from marketsimulator.runs.compiled_instants import (
     EQUITY_ROW,
     CompiledInputs,
     RecordedDecisions,
-    advance_to,
-    decision_inputs,
-    record_instant,
     step_instants,
-    target_quantities_of,
-    trade_decision,
-    visible_account,
+)
+from marketsimulator.runs.strategy_calls import (
+    RAISED,
+    DecisionFunction,
+    SharedProblem,
+    StrategyCall,
+    write_explanation,
 )
 from marketsimulator.settings import BacktestSettings
-from sizing.allocation import Strategy
+from sizing.allocation import Allocation, Strategy
+from sizing.explanation import Explanation
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILING_NAMES
-from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
+from sizing.kelly import SolverFailed
+from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from sizing.strategies import Kelly
+from sizing.strategies import Kelly, WeightRuleStrategy
 from trainingdata.bars import Bars
-from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
+from trainingdata.history import NO_HISTORY, PriceHistory
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
-
-
-class StrategyTrace(NamedTuple):
-    """Results of a Python strategy at T' decisions.
-
-    arrays: decisions as arrays.
-    stock_exposure_limit: [T'] maximum gross stock exposure that orders may reach, multiple of
-        equity.
-    broker_exposure_limit: [T'] maximum gross stock exposure that the broker grants, multiple of
-        equity.
-    failures: results without an allocation, by row.
-    """
-
-    arrays: DecisionArrays
-    stock_exposure_limit: Array
-    broker_exposure_limit: Array
-    failures: dict[int, SizingResult]
-
-    @classmethod
-    def empty(
-        cls,
-        table: BeliefTable,
-        limits: GroupConstraints = NO_GROUP_CONSTRAINTS,
-        *,
-        without_rows: bool = False,
-    ) -> StrategyTrace:
-        """Allocate arrays for the decisions of a belief table under group limits.
-
-        without_rows: true to allocate no rows.
-        """
-        rows, periods, size = table.mu.shape
-        rows = 0 if without_rows else rows
-        priced = (
-            len(CEILING_NAMES)
-            + len(limits.gross_coefficients)
-            + len(limits.net_coefficients)
-            + periods
-        )
-        arrays = DecisionArrays.empty(rows, size, priced)
-        return cls(arrays, np.full(rows, np.nan), np.full(rows, np.nan), {})
-
-    def record(
-        self, row: int, chosen: Index, result: SizingResult, rounded: RoundedTargets, price: Array
-    ) -> None:
-        """Record the decision of a row for the chosen symbols [m]."""
-        problem = result.inputs.problem
-        arrays = decision_arrays(result.allocation, problem, rounded, price)
-        self.arrays.write_row(row, chosen, arrays)
-        self.stock_exposure_limit[row] = problem.limits.stock_ceiling
-        self.broker_exposure_limit[row] = problem.limits.granted_gross
-        if result.failure_reason:
-            self.failures[row] = result
 
 
 class CompiledRun(NamedTuple):
@@ -110,7 +58,8 @@ class CompiledRun(NamedTuple):
     account_log_lengths: [T] number of tape entries after each instant; empty unless decisions are
         recorded.
     decisions: recorded decisions.
-    trace: results of a Python strategy; None if the solver sized the decisions.
+    explanations: [T', S] explanations of a Python strategy; no rows if they are not recorded.
+    failures: why a Python strategy has no weights, by row of the decision.
     book: account state at the end.
     """
 
@@ -119,7 +68,8 @@ class CompiledRun(NamedTuple):
     account_log: Records
     account_log_lengths: Index
     decisions: RecordedDecisions
-    trace: StrategyTrace | None
+    explanations: Explanation
+    failures: dict[int, str]
     book: Book
 
 
@@ -191,112 +141,131 @@ def run_compiled(
         table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
     )
     strategy = settings.sizing.build_strategy()
-    trace = None
-    views: list[tuple[int, BarsBySymbol]] = []
-    if strategy.lookback:
-        views = [(begin, BarsBySymbol(view)) for begin, _, view in market.visible_bars_by_segment()]
-    if not uses_solver_only(strategy):
-        trace = StrategyTrace.empty(
-            table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
-        )
+    caller = _StrategyCaller(strategy, market, inputs, kept, places, settings.limits)
+    call = caller.call()
     step = INSTANTS_PER_CALL if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
         span = first, begin, end
         # Set the threads of linear algebra once: setting them takes longer than a decision.
         with single_threaded_blas():
-            if trace is None:
-                book, tape = step_instants(
-                    book, line, span, rows, inputs, tape, account, written, kept
-                )
-            else:
-                names = settings.limits.group_limits().limit_names
-                calls = _StrategyCalls(strategy, bars.symbols, views, inputs, kept, trace, names)
-                book, tape = _step_strategy_instants(
-                    book, line, span, rows, calls, tape, account, written
-                )
+            book, tape = step_instants(
+                book, line, span, rows, inputs, tape, account, written, kept, call
+            )
+        if caller.error is not None:
+            raise caller.error
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["tape_length"][0])]
-    return CompiledRun(inputs, account, tape, written, kept, trace, book)
+    return CompiledRun(
+        inputs, account, tape, written, kept, call.explanations, caller.failures, book
+    )
 
 
-class _StrategyCalls(NamedTuple):
-    """A Python strategy that replaces the solver, and the arrays that record its results.
+class _StrategyCaller:
+    """Calls a strategy in Python from compiled code, and keeps its failures and its error.
 
-    views: first instant and bars of each view between two splits, in time order; empty for a
-        strategy that reads no history.
+    failures: why the strategy has no weights, by row of the decision.
+    error: error that the strategy raised; the run has ended.
     """
 
-    strategy: Strategy
-    symbols: tuple[str, ...]
-    views: Sequence[tuple[int, BarsBySymbol]]
-    inputs: CompiledInputs
-    recorded_decisions: RecordedDecisions
-    trace: StrategyTrace
-    group_limit_names: tuple[str, ...]
+    def __init__(
+        self,
+        strategy: Strategy,
+        market: Market,
+        inputs: CompiledInputs,
+        recorded_decisions: RecordedDecisions,
+        places: Index,
+        limits: Limits,
+    ) -> None:
+        """Prepare the calls.
 
-    def history(self, symbols: Sequence[str], t: int) -> PriceHistory:
+        places: [T'] instant of each decision.
+        """
+        self.failures: dict[int, str] = {}
+        self.error: BaseException | None = None
+        self._strategy = strategy
+        self._rule = strategy.rule if isinstance(strategy, WeightRuleStrategy) else None
+        self._symbols = market.bars.symbols
+        self._inputs = inputs
+        self._kept = recorded_decisions
+        self._places = places
+        self._group_limit_names = limits.group_limits().limit_names
+        self._views: list[tuple[int, BarsBySymbol]] = []
+        if strategy.lookback:
+            self._views = [
+                (begin, BarsBySymbol(view)) for begin, _, view in market.visible_bars_by_segment()
+            ]
+        _, periods, size = inputs.beliefs.mu.shape
+        self._problem = SharedProblem.empty(periods, size, inputs.sizing_terms.group_constraints)
+        self._weights = np.empty(size)
+        self._gap = np.zeros(1)
+        self._explanations = Explanation.empty(len(recorded_decisions.solve_status), size)
+
+    def call(self) -> StrategyCall:
+        """Return the strategy as compiled code calls it."""
+        rule = self._strategy if isinstance(self._strategy, WeightRuleStrategy) else None
+        return StrategyCall(
+            DecisionFunction(self._decide),
+            not uses_solver_only(self._strategy),
+            rule is not None,
+            0.0 if rule is None else rule.rebalance_band,
+            rule is not None and rule.is_forecast_directed,
+            self._problem,
+            self._weights,
+            self._gap,
+            self._explanations,
+        )
+
+    def _decide(self, row: int, size: int) -> int:
+        """Run the strategy on the decision of a row for `size` symbols; return a status."""
+        try:
+            inputs = self._sizing_inputs(row, size)
+            if self._rule is not None:
+                self._weights[:size] = self._rule(inputs)
+            else:
+                self._record(row, size, self._strategy.allocate(inputs))
+        except SolverFailed as error:
+            self.failures[row] = str(error)
+            return UNFINISHED
+        # Compiled code cannot raise it: `run_compiled` does so after the loop has returned.
+        except BaseException as error:  # noqa: BLE001
+            self.error = error
+            return RAISED
+        return SOLVED
+
+    def _sizing_inputs(self, row: int, size: int) -> SizingInputs:
+        beliefs = self._inputs.beliefs
+        groups = self._inputs.sizing_terms.group_constraints
+        problem = self._problem.read(size, beliefs.mu.shape[1], groups)
+        symbols = self._symbols
+        if size < len(symbols):
+            symbols = tuple([symbols[s] for s in self._problem.chosen[:size].tolist()])
+        history = self._history(symbols, int(self._places[row]))
+        return SizingInputs(
+            problem, symbols, beliefs.instants[row], self._group_limit_names, history
+        )
+
+    def _history(self, symbols: Sequence[str], t: int) -> PriceHistory:
         """Return the price history that the strategy reads at an instant."""
-        for begin, own_bars in reversed(self.views):
+        for begin, own_bars in reversed(self._views):
             if begin <= t:
-                return own_bars.history(symbols, self.strategy.lookback, t)
+                return own_bars.history(symbols, self._strategy.lookback, t)
         return NO_HISTORY
 
-
-def _step_strategy_instants(
-    book: Book,
-    line: Timeline,
-    span: tuple[int, int, int],
-    rows: Index,
-    calls: _StrategyCalls,
-    tape: Records,
-    account_rows: Records,
-    written: Index,
-) -> tuple[Book, Records]:
-    """Run the instants with a Python strategy in place of the solver."""
-    first, begin, end = span
-    max_crypto_value = calls.inputs.max_crypto_value
-    for t in range(begin, end):
-        book, tape = advance_to(book, line, tape, first, t, written)
-        targets = np.empty(0)
-        decision = int(rows[t])
-        held = book.holding["quantity"].copy()
-        if decision >= 0:
-            targets, sized = _strategy_targets(book, calls, t, decision)
-            account_rows["failures"][t - first] = 0.0 if sized else 1.0
-        book, tape = trade_decision(
-            book, line, tape, (first, t), held, targets, max_crypto_value, written
-        )
-        record_instant(account_rows, book, tape, t - first, written)
-    return book, tape
-
-
-def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tuple[Array, bool]:
-    """Call a Python strategy; return its target quantities [S] and whether it succeeded.
-
-    t: number of the instant; row: row of its decision.
-    """
-    strategy, symbols, _, inputs, kept, trace, group_limit_names = calls
-    shown = visible_account(book, inputs)
-    chosen, account, problem = decision_inputs(inputs, row, shown)
-    names = tuple([symbols[s] for s in chosen.tolist()])
-    at, history = inputs.beliefs.instants[row], calls.history(names, t)
-    given = SizingInputs(problem, names, at, group_limit_names, history)
-    result = run_strategy(strategy, given, account)
-    allocation = result.allocation
-    weights = problem.account.held_weight if allocation is None else allocation.target_weight
-    rounded = round_to_lots(
-        problem,
-        weights,
-        allocation is not None,
-        account,
-        bool(inputs.beliefs.can_trim_overnight[row]),
-    )
-    targets = target_quantities_of(rounded, chosen, shown)
-    if len(kept.solve_status):
-        kept.quantity[row], kept.price[row] = shown.quantity, shown.price
-        kept.equity[row], kept.unborrowed_cash[row] = account.equity, account.unborrowed_cash
-        kept.solve_status[row] = UNFINISHED if allocation is None else SOLVED
-        trace.record(row, chosen, result, rounded, account.price)
-    return targets, not result.failure_reason
+    def _record(self, row: int, size: int, allocation: Allocation) -> None:
+        """Return an allocation to compiled code, and record its explanation."""
+        self._weights[:size] = allocation.target_weight
+        self._gap[0] = allocation.optimality_gap
+        if len(self._kept.solve_status):
+            limits = allocation.binding_limits
+            self._kept.shadow_prices[row] = limits.shadow_prices
+            why = Explanation(
+                allocation.unconstrained_weight,
+                limits.binding_bits,
+                limits.bound_shadow_price,
+                allocation.horizon_periods,
+                allocation.premium_weight,
+                allocation.forecast_weight,
+            )
+            write_explanation(self._explanations, row, self._problem.chosen[:size], why)

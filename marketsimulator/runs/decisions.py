@@ -34,8 +34,9 @@ from marketsimulator.runs.compiled_instants import (
     recompute_decision,
 )
 from marketsimulator.runs.compiled_run import CompiledRun
+from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
+from sizing.explanation import explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.inputs import format_no_equity_error
 from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
@@ -100,7 +101,8 @@ class CompiledDecisions(DecisionLog):
         self._table = table
         self._inputs = walk.inputs
         self._kept = walk.decisions
-        self._trace = walk.trace
+        self._explanations = walk.explanations
+        self._failures = walk.failures
         self.group_limit_names = settings.limits.group_limits().limit_names
 
     @cached_property
@@ -158,13 +160,6 @@ class CompiledDecisions(DecisionLog):
         The limits are the gross exposure that orders may reach, then the one that the broker
         grants.
         """
-        if self._trace is not None:
-            traced: Any = [column[part] for column in self._trace.arrays]
-            return (
-                DecisionArrays(*traced),
-                self._trace.stock_exposure_limit[part],
-                self._trace.broker_exposure_limit[part],
-            )
         columns: Any = [column[part] for column in self._kept]
         kept = RecordedDecisions(*columns)
         rows, size = kept.quantity.shape
@@ -176,6 +171,11 @@ class CompiledDecisions(DecisionLog):
             shadow_prices=kept.shadow_prices,
             optimality_gap=kept.optimality_gap,
         )
+        if np.isnan(self._inputs.kelly_fraction):
+            explained = {
+                name: column[part] for name, column in self._explanations._asdict().items()
+            }
+            arrays = arrays._replace(**explained)
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
         _explain_decisions(self._inputs, kept, part.start, arrays, ceilings, singular)
@@ -183,7 +183,7 @@ class CompiledDecisions(DecisionLog):
             chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
             why = explain_targets(problem, weights, prices, self._inputs.kelly_fraction)
-            _write_explanation(arrays, row, chosen, why)
+            write_explanation(arrays, row, chosen, why)
         return arrays, *ceilings
 
     @property
@@ -301,9 +301,9 @@ class CompiledDecisions(DecisionLog):
         if not self._missing_result_mask[number]:
             return ""
         row = int(self._belief_rows[number])
+        if row in self._failures:
+            return self._failures[row]
         equity = float(self._kept.equity[row])
-        if self._trace is not None:
-            return self._trace.failures[row].failure_reason
         if not equity > 0:
             return format_no_equity_error(equity)
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
@@ -386,7 +386,7 @@ def _explain_decisions(
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Write the explanations of recorded decisions into `arrays`.
+    """Write results of recorded decisions into `arrays`, and the explanations of Kelly weights.
 
     begin: row of the belief table of the first recorded decision.
     ceilings: arrays for the two limits on gross stock exposure, multiple of equity.
@@ -405,7 +405,8 @@ def _explain_decisions(
         scatter_values(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
-        if kept.solve_status[row] == SOLVED and any_true(problem.account.adjustable):
+        by_solver = not np.isnan(inputs.kelly_fraction) and kept.solve_status[row] == SOLVED
+        if by_solver and any_true(problem.account.adjustable):
             by_horizon, without_factor = kelly_by_horizon(problem, inputs.kelly_fraction)
             if any_true(without_factor):
                 singular[row] = True
@@ -413,15 +414,4 @@ def _explain_decisions(
             why = explain_by_horizon(
                 problem, weights, kept.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
-            _write_explanation(arrays, row, chosen, why)
-
-
-@compiled
-def _write_explanation(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
-    """Write the explanation of the chosen symbols [m] into a row."""
-    scatter_values(arrays.unconstrained_weight[row], chosen, why.unconstrained_weight)
-    scatter_values(arrays.binding_bits[row], chosen, why.binding_bits)
-    scatter_values(arrays.bound_shadow_price[row], chosen, why.bound_shadow_price)
-    scatter_values(arrays.horizon_periods[row], chosen, why.horizon_periods)
-    scatter_values(arrays.premium_weight[row], chosen, why.premium_weight)
-    scatter_values(arrays.forecast_weight[row], chosen, why.forecast_weight)
+            write_explanation(arrays, row, chosen, why)

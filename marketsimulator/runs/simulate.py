@@ -48,7 +48,8 @@ def simulate_trading(
     log_level: log level of the decisions.
     """
     if isinstance(decider, Trader) and _can_run_trader_compiled(settings, market, decider):
-        return _simulate_compiled(settings, market, name, decider, progress, log_level)
+        with _without_full_collections():
+            return _simulate_compiled(settings, market, name, decider, progress, log_level)
     broker = settings.build_broker(market)
     return simulate_stepwise(settings, market, name, decider, broker, progress, log_level)
 
@@ -130,11 +131,10 @@ def _simulate_compiled(
 
     begin = 0
     ends: Index = np.unique(walk.account_log_lengths, return_index=True)[1]
-    with _without_full_collections():
-        for t in ends.tolist():
-            written = walk.account_log[begin : walk.account_log_lengths[t]]
-            read_account_log(written, at[t], bars.symbols, order_id_of, fills, bookings)
-            begin = walk.account_log_lengths[t]
+    for t in ends.tolist():
+        written = walk.account_log[begin : walk.account_log_lengths[t]]
+        read_account_log(written, at[t], bars.symbols, order_id_of, fills, bookings)
+        begin = walk.account_log_lengths[t]
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)

@@ -2,6 +2,7 @@
 has to be.
 """
 
+# Private access: the program that a projection skips is solved for comparison.
 from __future__ import annotations
 
 import copy
@@ -13,10 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.allocation import allocate_kelly, project_onto_limits
+from sizing.allocation import (
+    WEIGHT_TOL,
+    _distance_problem,
+    allocate_kelly,
+    closest_weights,
+    project_onto_limits,
+    solve_plan,
+    weights_beyond_band,
+)
 from sizing.inputs import SizingInputs, check_positions_priced
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountArrays, current_weights
+from sizing.problem import AccountArrays, GroupConstraints, current_weights
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -91,6 +100,40 @@ def test_projection_onto_limits_is_the_closest_feasible_point(seed: int, other: 
     assert (wanted - here) @ (there - here) <= 1e-7
     np.testing.assert_allclose(project_onto_limits(s, here).target_weight, here, atol=1e-7)
     assert (here[~s.adjustable] == s.held_weight[~s.adjustable]).all()
+
+
+@given(st.integers(0, 100_000), st.floats(0.0, 0.6), st.booleans())
+def test_skipped_program_would_give_the_same_target(seed: int, size: float, grouped: bool) -> None:
+    """Weights within every limit need no program: solved and snapped, they are the same bits."""
+    rng = np.random.default_rng(seed)
+    s = random_inputs(rng)
+    n = len(s.mu)
+    if grouped:
+        gross, net = rng.random((2, n)), rng.normal(0.0, 1.0, (2, n))
+        groups = GroupConstraints(
+            gross, rng.uniform(0.1, 1.0, 2), net, rng.uniform(0.0, 0.5, 2), -1
+        )
+        s = changed(s, group_constraints=groups)
+    desired = np.where(rng.random(n) < 0.7, rng.normal(0.0, size, n), rng.choice([0.0, -0.0], n))
+    desired = np.where(s.adjustable & (rng.random(n) < 0.2), s.held_weight, desired)
+    status, solved, _, _ = solve_plan(_distance_problem(s.problem, desired), 1.0)
+    found, target, gap = closest_weights(s.problem, desired, np.empty(0))
+    same = s.adjustable & (np.abs(solved[0] - desired) <= WEIGHT_TOL)
+    assert (found, gap) == (status, 0.0)
+    if status == SOLVED:
+        assert target.tobytes() == np.where(same, desired, solved[0]).tobytes()
+
+
+@given(st.integers(0, 100_000), st.sampled_from([0.0, 0.25, 0.5]))
+def test_current_weights_within_the_band_are_kept(seed: int, band: float) -> None:
+    rng = np.random.default_rng(seed)
+    held, desired = rng.normal(0.0, 0.5, (2, 8)) * (rng.random((2, 8)) < 0.7)
+    desired = np.where(rng.random(8) < 0.5, held * rng.uniform(0.6, 1.4, 8), desired)
+    wanted, ranked = weights_beyond_band(held, desired, band)
+    near = np.abs(desired - held) <= band * np.abs(desired)
+    assert wanted.tobytes() == np.where(near, held, desired).tobytes()
+    factor = np.where(held * desired > 0.0, 1.0 + band, 1.0)
+    assert ranked.tobytes() == (factor * desired).tobytes()
 
 
 def test_wanted_weights_within_limits_are_unchanged() -> None:

@@ -50,6 +50,19 @@ def test_keeping_only_last_bars_gives_the_same_history(market: Bars, row: int, l
         np.testing.assert_array_equal(array, arrays(second)[name])
 
 
+@given(row=st.integers(0, 1_000), length=LENGTHS)
+def test_order_of_symbols_changes_no_history(market: Bars, row: int, length: int) -> None:
+    """Symbols in the panel's order are copied by slices, in any other order bar by bar."""
+    stocks = market.select(("SYA", "SYB", "SYC"))
+    own = BarsBySymbol(stocks)
+    row = min(row, len(stocks.times) - 1)
+    reverse = arrays(own.history(stocks.symbols[::-1], length, row))
+    for name, array in arrays(own.history(stocks.symbols, length, row)).items():
+        np.testing.assert_array_equal(array, reverse[name][::-1])
+        assert array.base is None
+        assert array.flags.c_contiguous
+
+
 def test_history_arrays_are_read_only_copies(market: Bars) -> None:
     for array in arrays(BarsBySymbol(market).history(market.symbols, 5, 40)).values():
         assert array.base is None
