@@ -96,7 +96,7 @@ class CommandLine:
     overrides: key=value words.
     config_name: name of the user's file that replaces the command's; empty: none.
     config_dir: folder of the user's configuration files, searched after the project's.
-    is_multirun: whether every combination of comma-separated values is a run.
+    multirun: whether every combination of comma-separated values is a run.
     """
 
     base_config: str
