@@ -55,8 +55,7 @@ _CHECKED_HASH_FLAGS = (3).to_bytes(4, "little")
 def module_digest(module: str, project: Path = PROJECT_ROOT) -> str:
     """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
-    module: dotted name of the module.
-    project: folder that contains the packages.
+    module: dotted name; project: folder that contains the packages.
     """
     digest = hashlib.sha256()
     for name in sorted(module_closure(module, project)):
@@ -93,7 +92,7 @@ def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
 def _imported_modules(module: str, project: Path) -> set[str]:
     """Return the project modules that a module imports or that its text constants name.
 
-    An example of such constants is the `MODULES_BY_COMMAND` table of a package.
+    A package's table `MODULES_BY_COMMAND` has such constants.
     """
     files = _files(project)
     named = set()
@@ -169,8 +168,7 @@ AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 def compiled(function: Function) -> Function:
     """Compile a function to its own machine code at its first call, and cache the code on disk.
 
-    Compiled callers call it by address, like a function of a shared library. They contain no copy
-    of its code, and a function that is never called is never compiled. Division by zero gives inf
+    Compiled callers call it by address and contain no copy of its code. Division by zero gives inf
     or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
     return cast(Function, _LinkedFunction(function, LINKED_SUFFIX).to_python_function())
@@ -179,8 +177,7 @@ def compiled(function: Function) -> Function:
 def jit_inline(function: Function) -> Function:
     """Inline a function's machine code into its compiled callers.
 
-    Use it for functions that are called in every iteration of a loop: any other call updates the
-    reference count of each array argument. Callers take longer to compile.
+    Use it for functions called in a loop: other calls update the reference count of each array.
     """
     inlined = _InlinedFunction(function, "-inlined", forceinline=True)
     return cast(Function, inlined.to_python_function())
@@ -195,10 +192,9 @@ def jit_inline_ir(function: Function) -> Function:
 
 
 def jit_or_python(function: Function) -> Function:
-    """Keep a function in Python, and inline its machine code into compiled callers.
+    """Keep a function callable in Python, and inline its machine code into compiled callers.
 
-    Use it for a rule that both Python and compiled code apply. Compiled code computes with 64-bit
-    numbers, Python with exact integers of any size.
+    Compiled code computes with 64-bit numbers, Python with exact integers of any size.
     """
     return register_jitable(forceinline=True)(function)
 
@@ -211,12 +207,10 @@ def jit_fastmath(function: Function) -> Function:
 def _compile_with_cache(
     function: Function, part: str = "", module: str = "", **options: Any
 ) -> Function:
-    """Return a function compiled by numba, with its machine code cached on disk.
+    """Return a function compiled by numba; code of the project is cached on disk.
 
-    Its folder is named after a module's digest. Functions outside the project are not cached.
-
-    part: suffix of the folder's name.
-    module: dotted name of the module; empty: the function's own module.
+    part: suffix of the cache folder's name, which begins with a module's digest.
+    module: dotted name of that module; empty: the function's own module.
     options: options of `numba.njit`.
     """
     # numba reads the cache folder from its settings when it decorates a function.
@@ -247,9 +241,8 @@ class _CodeCacheFile(_caching.IndexDataCacheFile):  # type: ignore[misc]
     def save(self, key: Any, data: Any) -> None:
         """Write machine code to a separate file, then add the file's name to the index.
 
-        numba itself writes the index first and uses the next free number as the file's name. If a
-        process ends in between, or two processes write at once, one signature's entry would then
-        point to another signature's code.
+        numba itself writes the index first: if a process ends in between, or two write at once,
+        one signature's entry could point to another signature's code.
         """
         number = int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16)
         name = self._data_name(number)
@@ -304,8 +297,7 @@ Types = tuple[Any, ...]
 class _CompiledFunction(ABC):
     """A function compiled once, without a wrapper for calls from Python.
 
-    Such a wrapper unpacks the arguments, for a named tuple of twenty arrays half of a short
-    function's code. A second compiled function, the entry, unpacks them for calls from Python.
+    A second compiled function, the entry, unpacks the arguments for calls from Python.
     """
 
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
@@ -390,9 +382,8 @@ class _LinkedFunction(_CompiledFunction):
     def result_type(self, types: Types) -> Any:
         """Return the annotated result type, so that a caller can be compiled before this function.
 
-        `_RESULT_TYPES` maps the usual annotations to numba's types. Any other annotation stands for
-        the type of the parameters with the same annotation. Without such parameters, or if their
-        types differ, the function is compiled to find its result type.
+        `_RESULT_TYPES` maps usual annotations to numba's types. Any other stands for the type of
+        the parameters with the same annotation; if there is none, the function is compiled.
         """
         hints = typing.get_type_hints(self.function, include_extras=True)
         returned = hints.pop("return")
@@ -441,8 +432,7 @@ _functions_in_compilation: set[str] = set()  # guarded by numba's compiler lock
 def _compile_lock(name: str) -> Iterator[None]:
     """Lock a function against other processes while this process compiles it.
 
-    The other processes wait, and then read the result from the cache. A compilation waits only for
-    functions that it calls, and never for itself, so that no deadlock can occur.
+    The others wait, then read the result from the cache. No deadlock can occur.
     """
     if name in _functions_in_compilation:
         yield
@@ -572,9 +562,8 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
 def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
     """Compile this process's functions in a second process during the block, to save time.
 
-    The second process runs the module `program` and prints the name of each function that it
-    compiles, as progress. It starts only if the cache has no machine code of `cached_module`, and
-    is terminated when the block ends.
+    It runs the module `program` and prints the name of each function that it compiles. It starts
+    only if the cache has no machine code of `cached_module`, and ends with the block.
     """
     if _is_cached(cached_module):
         yield
@@ -610,10 +599,7 @@ def _cache_folder() -> Path:
 
 @jit_inline
 def copy_row(into: AnyArray, values: AnyArray) -> None:
-    """Copy values [n] into an array of the same length.
-
-    For a slice assignment numba compiles twenty more functions, only to format an error message.
-    """
+    """Copy values [n] into an array of the same length; a slice would compile twenty functions."""
     for k in range(len(values)):
         into[k] = values[k]
 
@@ -675,8 +661,7 @@ def scatter_values(into: AnyArray, chosen: Index, values: AnyArray) -> None:
 def without_refcount(value: Value) -> Value:
     """Return an array, or a tuple of arrays, whose references compiled code does not count.
 
-    Use it for an argument passed on in every iteration of a loop, where counting takes a fifth of
-    the time of small steps. The result must not outlive the argument.
+    Use it for an argument passed on in every iteration. The result must not outlive it.
     """
     return value
 

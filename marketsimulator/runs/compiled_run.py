@@ -43,7 +43,7 @@ from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly, WeightRuleStrategy
 from trainingdata.bars import Bars
-from trainingdata.history import NO_HISTORY, PriceHistory
+from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped

@@ -14,7 +14,7 @@ import numpy as np
 
 from execution.decision.decision import DecisionArrays
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, copy_row, jit_inline
+from foundation.compiled import compiled, copy_row, jit_inline, scatter_values
 from sizing.allocation import closest_weights, explain_projection, weights_beyond_band
 from sizing.explanation import Explanation
 from sizing.problem import (
@@ -210,9 +210,9 @@ def write_explanation(
     into: Explanation | DecisionArrays, row: int, chosen: Index, why: Explanation
 ) -> None:
     """Write the explanation of the chosen symbols [m] into a row."""
-    scatter(into.unconstrained_weight[row], chosen, why.unconstrained_weight)
-    scatter(into.binding_bits[row], chosen, why.binding_bits)
-    scatter(into.bound_shadow_price[row], chosen, why.bound_shadow_price)
-    scatter(into.horizon_periods[row], chosen, why.horizon_periods)
-    scatter(into.premium_weight[row], chosen, why.premium_weight)
-    scatter(into.forecast_weight[row], chosen, why.forecast_weight)
+    scatter_values(into.unconstrained_weight[row], chosen, why.unconstrained_weight)
+    scatter_values(into.binding_bits[row], chosen, why.binding_bits)
+    scatter_values(into.bound_shadow_price[row], chosen, why.bound_shadow_price)
+    scatter_values(into.horizon_periods[row], chosen, why.horizon_periods)
+    scatter_values(into.premium_weight[row], chosen, why.premium_weight)
+    scatter_values(into.forecast_weight[row], chosen, why.forecast_weight)

@@ -18,10 +18,17 @@ from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array
-from marketsimulator.runs.compiled_instants import RecordedDecisions, target_quantities
+from marketsimulator.runs.compiled_instants import (
+    CompiledInputs,
+    RecordedDecisions,
+    target_quantities,
+)
 from marketsimulator.runs.compiled_run import build_compiled_inputs
+from marketsimulator.runs.strategy_calls import DecisionFunction, SharedProblem, StrategyCall
 from marketsimulator.settings import BacktestSettings
+from sizing.explanation import Explanation
 from sizing.settings import Limits, PriorSettings
+from sizing.solver.active_set import UNFINISHED
 from tests.execution import reference_decision as reference
 from trainingdata.bars import Bars
 from trainingdata.history import BarsBySymbol
@@ -235,9 +242,24 @@ def compiled(case: Case) -> Array:
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
     inputs = build_compiled_inputs(case.settings, case.bars, case.table)
-    return target_quantities(
-        book, inputs, 0, RecordedDecisions.empty(case.table, without_rows=True)
-    )[0]
+    nothing = RecordedDecisions.empty(case.table, without_rows=True)
+    return target_quantities(book, inputs, 0, nothing, without_strategy(inputs))[0]
+
+
+def without_strategy(inputs: CompiledInputs) -> StrategyCall:
+    """The call of a strategy in Python that is never made: the solver decides."""
+    _, periods, size = inputs.beliefs.mu.shape
+    return StrategyCall(
+        DecisionFunction(lambda row, count: UNFINISHED),
+        is_called=False,
+        is_rule=False,
+        band=0.0,
+        forecast_directed=False,
+        problem=SharedProblem.empty(periods, size, inputs.sizing_terms.group_constraints),
+        weights=np.empty(size),
+        gap=np.zeros(1),
+        explanations=Explanation.empty(0, size),
+    )
 
 
 @example(4)  # without equity what nothing has sized is closed for the night
