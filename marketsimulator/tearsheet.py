@@ -23,8 +23,7 @@ from pathlib import Path
 from foundation.cli import Result
 from foundation.errors import InputError
 from marketsimulator.results.returns_file import read_returns
-from marketsimulator.results.track_record import TrackRecord
-from marketsimulator.results.track_record_page import record_parts
+from marketsimulator.results.track_record import TrackRecord, record_parts
 from marketsimulator.settings import TearsheetSettings
 
 

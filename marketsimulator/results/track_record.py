@@ -1,4 +1,4 @@
-"""Track record: figures, intervals and verdict of the daily returns of any account.
+"""Track record: figures, intervals, verdict and page of the daily returns of any account.
 
 Bootstrap intervals, deflated Sharpe ratio and outperformance are computed as in a backtest.
 """
@@ -6,31 +6,35 @@ Bootstrap intervals, deflated Sharpe ratio and outperformance are computed as in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from foundation.formatting import (
     MIN_DAYS_FOR_INTERVALS,
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
     format_count,
+    interval,
     percent,
 )
-from foundation.tables import format_json
+from foundation.page import render_page
+from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
     Performance,
     count_periods_per_year,
     daily_returns,
+    format_figure,
     measure_daily_performance,
     relative_performance,
+    returns_by_period,
     wipeout_date,
 )
 from marketsimulator.results.remarks import (
@@ -38,6 +42,8 @@ from marketsimulator.results.remarks import (
     NO_ANNUAL_FIGURES_NOTE,
     deflated_sharpe_remarks,
 )
+from marketsimulator.results.report_charts import curves_chart, drawdown_chart
+from marketsimulator.results.report_tables import describe_significance, drawdown_table, month_table
 from marketsimulator.results.returns_file import check_daily_returns
 from marketsimulator.results.significance import (
     Outperformance,
@@ -318,8 +324,6 @@ class TrackRecord:
 
     def page(self) -> str:
         """Return the record as one self-contained HTML page."""
-        from marketsimulator.results.track_record_page import render_track_record
-
         return render_track_record(self)
 
     def file_writers(self) -> dict[str, Callable[[Path], object]]:
@@ -371,3 +375,73 @@ def _common_days(
         aligned = growth[reached] / growth[before] - 1.0
     aligned[~np.isfinite(aligned)] = 0.0
     return dates[covered], returns[covered], aligned[covered]
+
+
+def record_parts(record: TrackRecord) -> tuple[list[str | Table], list[str]]:
+    """Return the terminal output of a track record: verdict and table, then sentences."""
+    verdict = record.verdict()
+    sentences = (verdict.evidence, _describe_significance(record), *record.warnings())
+    title = f"{record_heading(record)}\n{record.source}".strip()
+    table = replace(figure_table(record), title=title)
+    return [verdict.claim, table], list(filter(None, sentences))
+
+
+def render_track_record(record: TrackRecord) -> str:
+    """Render a track record as one self-contained HTML page."""
+    records = [record] if record.benchmark is None else [record, record.benchmark]
+    names = [each.name for each in records]
+    days: Instants = new_york_four_pm(record.dates)
+    at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
+    curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
+    returns = [(at, growth - 1.0) for at, growth in curves]
+    growth = curves[0][1]
+    return render_page(
+        "marketsimulator/tearsheet.html.j2",
+        record=record,
+        heading=record_heading(record),
+        verdict=record.verdict(),
+        warnings=record.warnings(),
+        significance=_describe_significance(record),
+        figures=figure_table(record),
+        growth=curves_chart("Cumulative returns", names, returns, "percent", percent),
+        drawdown=drawdown_chart(names, curves),
+        drawdowns=drawdown_table(at, record.daily_equity),
+        months=month_table(*(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")),
+    )
+
+
+def record_heading(record: TrackRecord) -> str:
+    """Return the name of a record with its first and last date."""
+    return f"{record.name}: {record.dates[0]} to {record.dates[-1]}"
+
+
+def figure_table(record: TrackRecord) -> Table:
+    """Return the table of figures with 90 % intervals, and those of the benchmark."""
+    annual = record.is_long_enough
+    other = record.benchmark
+    rows: list[Row] = []
+    for key, figure in TABLE_FIGURES.items():
+        if not figure.label or key not in record.figures:
+            continue
+        shown = annual or not figure.is_annual
+        ends = record.intervals.get(key) if shown else None
+        text = format_figure(record.figures, key, annual=annual)
+        row: list[str | Cell] = [
+            figure.label,
+            Cell(text, "strong", interval(ends, figure.formatter)),
+        ]
+        if other is not None:
+            known = key in other.figures
+            row.append(format_figure(other.figures, key, annual=annual) if known else "")
+        rows.append(row)
+    if other is not None and (lead := record.outperformance) is not None:
+        signed = partial(percent, sign=True)
+        cell = Cell(signed(lead.lead), "strong", interval(lead.interval, signed))
+        rows.append(("Outperformance", cell, ""))
+    heads = ("", record.name) if other is None else ("", record.name, other.name)
+    return Table("Figures", heads, rows)
+
+
+def _describe_significance(record: TrackRecord) -> str:
+    summary = {"intervals": record.intervals, "annual_figures": record.is_long_enough}
+    return describe_significance({**record.figures, **summary})

@@ -25,7 +25,7 @@ ALLOWED = {
     " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"
     " live/status_page live/settings orders/auctions quantity testing",
     "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
-    " results/price_charts results/track_record_page runs/strategy_calls venue/faults"
+    " results/price_charts results/track_record runs/strategy_calls venue/faults"
     " venue/market_data venue/options venue/portfolio_history",
 }
 
