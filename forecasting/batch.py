@@ -98,7 +98,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     return Batch(bars, table.name, first, last, table.windows, [table])
 
 
-def check_output(settings: BatchSettings, config: DictConfig) -> None:
+def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
     """Check that the output file is writable or, without one, that forecasts are cached.
 
     Raises InputError.

@@ -72,7 +72,7 @@ class Command:
     work and returns a `Result`. The annotation of `settings` is a class with a method
     `from_config`, which reads the configuration. A module that parses its own flags has
     `parse_arguments(words)`, which returns the settings, and the output folder or None. A module
-    whose output folder needs other checks has `check_output(settings, config)`, which returns
+    whose output folder needs other checks has `resolve_output(settings, config)`, which returns
     the checked folder.
 
     module: dotted name, as for `python -m`.

@@ -64,7 +64,7 @@ def test_gpu_tests_without_cuda_pass_on_bare_machine(libraries: Path, tmp_path: 
     figures = "studies/benchmarks/test_forecasting_speed.py"
     collected = bare(libraries, *words, "studies/benchmarks", "--collect-only", figures)
     assert collected.returncode == 0, collected.stdout + collected.stderr
-    assert "test_figures" in collected.stdout
+    assert "test_network_speed_figures_are_measured" in collected.stdout
     words = ("few", BUNDLED_CHECKPOINT, "fp32", "4", str(tmp_path / "turn"))
     row = bare(libraries, "-m", "studies.benchmarks.forecast_speed", *words)
     assert row.returncode == 0, row.stderr
