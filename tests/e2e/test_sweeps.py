@@ -14,7 +14,7 @@ import pytest
 
 from tests.forecasting.kept import content
 from tests.support.commands import run_command
-from tests.support.ray_nodes import ray_head
+from tests.support.ray_nodes import ray_head_address
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08")
@@ -44,13 +44,10 @@ def test_a_sweep_writes_a_folder_per_run(tmp_path: Path) -> None:
 @pytest.fixture
 def head() -> Iterator[str]:
     """The address of a Ray head with two cores, on loopback, with a token of its own."""
-    with ray_head(cores=2) as cluster:
-        yield cluster.address
+    with ray_head_address(cores=2) as address:
+        yield address
 
 
-# Ray leaves processes to themselves that it has started.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_ray_cluster_runs_sweeps_and_forecasts_at_address(head: str, tmp_path: Path) -> None:
     address = f"hydra.launcher.ray.init.address={head}"
