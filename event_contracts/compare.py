@@ -312,8 +312,8 @@ def build_result(comparison: Comparison) -> Result:
         "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
         "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
-    said = [first, *others, *_format_booked_result(comparison), *sheet.warnings, *sheet.notes]
-    return Result([sheet.table], said, files)
+    sentences = [first, *others, *_format_booked_result(comparison), *sheet.warnings, *sheet.notes]
+    return Result([sheet.table], sentences, files)
 
 
 def _build_table_rows(

@@ -362,8 +362,8 @@ def trade(
                 job.service.skip_counts,
             )
             if not job.order_count:
-                said = dict.fromkeys(settings.markets, "no tick") | job.last_decision_reasons
-                print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
+                reasons = dict.fromkeys(settings.markets, "no tick") | job.last_decision_reasons
+                print_line(f"No order. {'; '.join(f'{name}: {reasons[name]}' for name in reasons)}")
 
 
 def _check_keys_and_markets(connection: OrderVenue, markets: Sequence[str]) -> bool:

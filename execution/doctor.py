@@ -189,10 +189,12 @@ def _check_venue(start: DoctorContext) -> CheckResult:
 def _check_account(start: DoctorContext) -> CheckResult:
     """Check whether the venue accepts orders from the account."""
     account = AccountEntry.id.read(start.account_fields)
-    said = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
-    if not said:
+    reasons = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
+    if not reasons:
         return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, not blocked"
-    text = f"{account} {' and '.join(said)}; it accepts no orders until the venue lifts this block"
+    text = (
+        f"{account} {' and '.join(reasons)}; it accepts no orders until the venue lifts this block"
+    )
     return "failure", text
 
 
@@ -418,13 +420,13 @@ def check_halts(journal: Path) -> CheckResult:
     """
     kill_file = journal.with_name(KILL_FILE)
     stopped = may_exist(kill_file)
-    said = [f"the kill file {kill_file} stops all orders: remove it."] if stopped else []
+    remedies = [f"the kill file {kill_file} stops all orders: remove it."] if stopped else []
     for halt in read_active_halts(journal) if journal.exists() else ():
         stopped |= halt.rule.forbidden_scope == "everything"
-        said.append(f"{halt.kind}: {halt.rule.remedy}")
-    if not said:
+        remedies.append(f"{halt.kind}: {halt.rule.remedy}")
+    if not remedies:
         return "ok", "no halt is active"
-    return "failure" if stopped else "warning", to_one_line(" ".join(said))
+    return "failure" if stopped else "warning", to_one_line(" ".join(remedies))
 
 
 # Checks by name, each with the name of the check that must succeed first; empty for none.

@@ -173,14 +173,14 @@ class Batch:
             np.bincount(self.windows.symbol_index[self.window_indices], minlength=count)
             - written_counts
         )
-        said = []
+        remarks = []
         for s in np.flatnonzero(missing):
             times, values = self.bars.bars_of_symbol(int(s))
             closes = values[times <= self.end, CLOSE]
             still = len(closes) > 0 and np.ptp(closes) == 0
             why = "its close never changes" if still else "the forecaster returned none"
-            said.append(f"; {missing[s]:,} for {self.bars.symbols[s]} have no values: {why}")
-        return "".join(said)
+            remarks.append(f"; {missing[s]:,} for {self.bars.symbols[s]} have no values: {why}")
+        return "".join(remarks)
 
     def iterate_portions(self) -> Iterator[_IssuedForecasts]:
         """Yield the forecasts of the range in portions: a table and the indices of its windows.

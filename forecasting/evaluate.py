@@ -260,11 +260,11 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
     """Score all forecasters, write per-symbol settings with significant gains, return a report."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
-    said = write_proved_settings(
+    sentences = write_proved_settings(
         evaluation.search_results, settings.forecaster.symbol_settings_folder
     )
     files = evaluation_files(evaluation, figures)
-    return Result(terminal_parts(figures), files=files, sentences=said)
+    return Result(terminal_parts(figures), files=files, sentences=sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,15 +420,15 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
         claims.append("No result: the market is synthetic.")
     signs = [-1.0] * len(claims)
     for kind, named in CLASS_LABELS.items():
-        said: dict[str, list[str]] = {}
+        names_by_range: dict[str, list[str]] = {}
         scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
         for name, skill in scores["skill"].items():
             signs.append(skill["beyond"])
             words = (
                 TOO_FEW_WEEKS_PHRASE if skill["reach"] is None else CLAIM_PHRASES[skill["beyond"]]
             )
-            said.setdefault(words, []).append(name.replace(", ", " "))
-        parts = [f"{words} {', '.join(names)}" for words, names in said.items()]
+            names_by_range.setdefault(words, []).append(name.replace(", ", " "))
+        parts = [f"{words} {', '.join(names)}" for words, names in names_by_range.items()]
         claims += [f"On {named}: {'; '.join(parts)}."] if parts else []
     found: Literal["good", "bad", "open"] = "open"
     if signs and min(signs) != 0:
@@ -505,7 +505,7 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
     """
     places = np.arange(float(len(steps)))
     series = [horizontal_line(0.0, places, "quiet")]
-    said = []
+    texts = []
     for k, name in enumerate(baselines):
         gains = [group[step]["skill"][name] for step in steps]
         means = np.array([gain["mean"] for gain in gains])
@@ -514,8 +514,8 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
         colour = series_colour(k + 1)
         series.append(Series("", colour, beside, means + reach, "whiskers", means - reach))
         series.append(Series(name, colour, beside, means, "dotted"))
-        said.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
-    text = f"Gain by step, {'; '.join(said)}"
+        texts.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
+    text = f"Gain by step, {'; '.join(texts)}"
     return Chart(text, tuple(series), "percent", x_labels=tuple(steps))
 
 
@@ -528,9 +528,9 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     held = np.array([scores["inside80"] for scores in hours.values()])
     weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
     labels = [clock.slot_text(int(place)) + weekend[place] for place in hours]
-    said = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
+    gains = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
     return Chart(
-        f"Held by hour: {said}",
+        f"Held by hour: {gains}",
         (
             horizontal_line(CHART_COVERAGE, places, "limit", "meant"),
             Series("is", "first", places, held, "dotted"),

@@ -274,15 +274,15 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
 
     values: [N, H, Q] quantiles that were read.
     """
-    counted = np.isfinite(values).sum(axis=2)
-    there = counted > 0
+    level_counts = np.isfinite(values).sum(axis=2)
+    there = level_counts > 0
     short = there.any(axis=1) & ~there.all(axis=1)
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
         away = np.abs(np.log(values[..., MEDIAN_INDEX] / windows.price[:, None]))
         far = (away > MAX_MEDIAN_DISTANCE_WIDTHS * width + MEDIAN_LOG_DISTANCE_TOL).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
-    partial = (there & (counted < len(LEVELS))).any(axis=1)
+    partial = (there & (level_counts < len(LEVELS))).any(axis=1)
     for bad, what in (
         (partial, f"a step has fewer than the {len(LEVELS)} quantile levels"),
         (short, f"the forecast has fewer than {HORIZON} steps"),

@@ -161,9 +161,9 @@ def build_pit_density_chart(
         density = np.histogram(values, bins=edges)[0] * PIT_BINS / len(values)
         form: SeriesForm = "steps" if series else "area"
         series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
-    said = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
+    shares = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
-        f"{text} in {PIT_BINS} bins: {said}",
+        f"{text} in {PIT_BINS} bins: {shares}",
         (series[0], *series[:0:-1], horizontal_line(1.0, edges, "limit", target_name)),
     )
 

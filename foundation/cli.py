@@ -436,8 +436,8 @@ def _progress_arguments(run: Callable[..., Result | None]) -> Iterator[tuple[obj
 
     # A command that calls no compiled code has not loaded the compiler, and need not load it here.
     compiled = sys.modules.get("foundation.compiled")
-    counted = compiled.count_compilations if compiled else nullcontext
-    with show_progress() as progress, counted(progress):
+    count = compiled.count_compilations if compiled else nullcontext
+    with show_progress() as progress, count(progress):
         yield (progress,)
 
 

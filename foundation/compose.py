@@ -388,13 +388,13 @@ def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
     """Convert an error of Hydra or OmegaConf about a command line to a one-line `InputError`."""
     if isinstance(error, InputError):
         return error
-    said = f"{error}\n{error.__cause__!s}"
+    message = f"{error}\n{error.__cause__!s}"
     for pattern in _UNKNOWN_KEYS:
-        if key := pattern.search(said):
+        if key := pattern.search(message):
             return _unknown_setting_error(key[1], line)
     if isinstance(error, OverrideParseException):
         return _unreadable_word_error(error.override.lstrip("+"))
-    if there := re.search(r"already at '([^']*)'", said):
+    if there := re.search(r"already at '([^']*)'", message):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(
             f"{there[1]}: this setting already exists; write it without +{format_suggestion(words)}"

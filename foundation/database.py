@@ -209,8 +209,8 @@ def _is_damage_error(cause: BaseException | None) -> bool:
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK)
     # Python itself reports text that is not UTF-8, without a code. For invalid JSON in a generated
     # column, SQLite gives no specific code either.
-    said = str(cause)
+    message = str(cause)
     codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return code & 0xFF in codes or (
-        isinstance(cause, sqlite3.OperationalError) and ("UTF-8" in said or "JSON" in said)
+        isinstance(cause, sqlite3.OperationalError) and ("UTF-8" in message or "JSON" in message)
     )

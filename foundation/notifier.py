@@ -137,9 +137,9 @@ class Notifier:
 
         Further texts of the same kind are only logged.
         """
-        if (said := self._raised.get(kind)) is not None:
-            if text not in said and len(said) < MAX_LOGGED_TEXTS:
-                said.add(text)
+        if (logged := self._raised.get(kind)) is not None:
+            if text not in logged and len(logged) < MAX_LOGGED_TEXTS:
+                logged.add(text)
                 log.warning("still %s: %s", kind, text)
             return
         self._raised[kind] = {text}

@@ -122,8 +122,8 @@ def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
         hints = get_type_hints(kind, include_extras=True)
         for name in inspect.get_annotations(kind):
             given = vars(kind).get(name)
-            said = [given.field_info] if isinstance(given, _SettingDeclaration) else []
-            kind.__annotations__[name] = Annotated[hints[name], *said, _StrictValidator]
+            metadata = [given.field_info] if isinstance(given, _SettingDeclaration) else []
+            kind.__annotations__[name] = Annotated[hints[name], *metadata, _StrictValidator]
             if isinstance(given, _SettingDeclaration):
                 setattr(kind, name, _to_dataclass_field(given))
         made: Any = dataclass(frozen=True, config=_PYDANTIC_CONFIG)(kind)
@@ -424,8 +424,8 @@ def _name_variable_in_errors(config: DictConfig) -> Iterator[None]:
         names = _ENVIRONMENT.findall(_unresolved_value(config, str(error).partition(":")[0]))
         if not names:
             raise
-        said = f"{error} (from the environment variable {' or '.join(names)})"
-        raise InputError(said) from error
+        message = f"{error} (from the environment variable {' or '.join(names)})"
+        raise InputError(message) from error
 
 
 def _unresolved_value(config: DictConfig, key: str) -> str:

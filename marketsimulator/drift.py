@@ -352,7 +352,7 @@ def _simulate_account(
         ends = replace(
             ends, cash=row.cash, positions=_positions_after_fills(initial_account, fills)
         )
-    counted = replace(
+    remaining = replace(
         run,
         fills=fills,
         equity_rows=[row for row in run.equity_rows if row.at < last],
@@ -364,7 +364,7 @@ def _simulate_account(
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
     readings = exact_account_of(initial_account), exact_account_of(ends)
-    side = build_drift_side(counted, *readings, [order for _, order in orders])
+    side = build_drift_side(remaining, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 
 

@@ -337,7 +337,7 @@ def build_sizing_problem(problem: DecisionProblem, fraction: float) -> SizingPro
     fraction: fraction of full Kelly.
     """
     lower, upper = weight_bounds(problem.limits, problem.account)
-    rows, rooms = build_gross_constraints(problem)
+    rows, bounds = build_gross_constraints(problem)
     return SizingProblem(
         problem.returns.mu,
         problem.returns.covariance,
@@ -347,7 +347,7 @@ def build_sizing_problem(problem: DecisionProblem, fraction: float) -> SizingPro
         lower,
         upper,
         rows,
-        rooms,
+        bounds,
         fraction,
         problem.limits.group_constraints.net_coefficients,
         problem.limits.group_constraints.net_limits,

@@ -121,23 +121,23 @@ def find_binding_limits(
     limits = problem.limits
     account = problem.account
     cost = problem.costs.unit_cost[0]
-    rows, rooms = build_gross_constraints(problem)
+    rows, bounds = build_gross_constraints(problem)
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
-    full = np.empty(len(rooms), dtype=np.bool_)
+    full = np.empty(len(bounds), dtype=np.bool_)
     # In the first period gross weights are borrowed for, so that a larger position always borrows
     # more. Later periods count longs less shorts: a larger short lowers the borrowing.
     full_net = _binding_net_limits(limits.group_constraints, target)
-    first_period = prices[len(rooms) + len(full_net)]
+    first_period = prices[len(bounds) + len(full_net)]
     later_periods = 0.0
-    for c in range(len(rooms) + len(full_net) + 1, len(prices)):
+    for c in range(len(bounds) + len(full_net) + 1, len(prices)):
         later_periods += prices[c]
     positions = 0
     for k in range(len(target)):
         positions += target[k] != 0.0
     many = positions >= limits.max_positions
-    for c in range(len(rooms)):
-        full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - BINDING_TOL
+    for c in range(len(bounds)):
+        full[c] = np.dot(rows[c], np.abs(target)) >= bounds[c] - BINDING_TOL
     for k in range(len(target)):
         if not account.adjustable[k]:
             continue
@@ -152,7 +152,7 @@ def find_binding_limits(
             rows[:, k], full, prices, first_period + outward * later_periods
         )
         net_taken, outward_bits, inward_bits = _net_limit_shadow_price(
-            limits.group_constraints, k, outward, full_net, prices[len(rooms) :]
+            limits.group_constraints, k, outward, full_net, prices[len(bounds) :]
         )
         taken += net_taken
         bits |= outward_bits

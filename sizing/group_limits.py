@@ -35,7 +35,7 @@ from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import instrument
 
 GROUPS_KEY = "limits.groups_file"
-ALL_SYMBOLS = "all"
+ALL_SYMBOLS_KEYWORD = "all"
 BETA_LIMIT_NAME = "beta"
 MAX_LEVEL = 10.0  # of equity: the largest limit
 MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `find_binding_limits`
@@ -55,7 +55,7 @@ def _parse_symbol(word: object) -> str:
 
 def _parse_group_symbols(words: object) -> frozenset[str] | None:
     """Return the symbols of a group in a file; None for the word `all`."""
-    if words == ALL_SYMBOLS:
+    if words == ALL_SYMBOLS_KEYWORD:
         return None
     if not isinstance(words, list) or not words:
         raise ValueError("must be a list of symbols, or the word all")

@@ -81,7 +81,7 @@ def build_ceiling_constraints(problem: DecisionProblem) -> tuple[Array, Array]:
     limits = problem.limits
     held = problem.account.held_weight
     coefficients = np.zeros((4, len(held)))
-    rooms = np.empty(4)
+    bounds = np.empty(4)
     coins = 0.0
     for s in range(len(held)):
         if limits.crypto[s]:
@@ -90,18 +90,18 @@ def build_ceiling_constraints(problem: DecisionProblem) -> tuple[Array, Array]:
         else:
             coefficients[0, s] = 1.0
             coefficients[3, s] = 1.0 / limits.stock_ceiling
-    rooms[0] = limits.stock_ceiling
-    rooms[1] = limits.crypto_cap
+    bounds[0] = limits.stock_ceiling
+    bounds[1] = limits.crypto_cap
     # Trading costs are paid from the same cash, and crypto may not be bought with borrowed cash.
     dearest = 0.0
     for s in range(len(held)):
         dearest = max(dearest, problem.costs.unit_cost[0, s])
     spendable = problem.account.unborrowed_cash_share / (1.0 + dearest)
     # Crypto is not marginable: cash below zero buys none, and held crypto is paid for already.
-    rooms[2] = coins + max(spendable, 0.0)
+    bounds[2] = coins + max(spendable, 0.0)
     # Crypto is no margin for stocks: gross ≤ stock_ceiling · (1 - crypto), written as a sum.
-    rooms[3] = 1.0
-    return coefficients, rooms
+    bounds[3] = 1.0
+    return coefficients, bounds
 
 
 @compiled
@@ -111,20 +111,20 @@ def build_gross_constraints(problem: DecisionProblem) -> tuple[Matrix, Array]:
     The first four are those of `build_ceiling_constraints`, the others the gross limits on G
     groups.
     """
-    rows, rooms = build_ceiling_constraints(problem)
+    rows, bounds = build_ceiling_constraints(problem)
     groups = problem.limits.group_constraints
     count = len(groups.gross_limits)
     if count == 0:
-        return rows, rooms
+        return rows, bounds
     all_rows = np.empty((len(rows) + count, rows.shape[1]))
-    all_rooms = np.empty(len(rooms) + count)
+    all_bounds = np.empty(len(bounds) + count)
     for k in range(len(rows)):
-        all_rooms[k] = rooms[k]
+        all_bounds[k] = bounds[k]
         copy_row(all_rows[k], rows[k])
     for k in range(count):
-        all_rooms[len(rooms) + k] = groups.gross_limits[k]
-        copy_row(all_rows[len(rooms) + k], groups.gross_coefficients[k])
-    return all_rows, all_rooms
+        all_bounds[len(bounds) + k] = groups.gross_limits[k]
+        copy_row(all_rows[len(bounds) + k], groups.gross_coefficients[k])
+    return all_rows, all_bounds
 
 
 def count_shadow_prices(problem: DecisionProblem) -> int:

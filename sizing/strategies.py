@@ -42,7 +42,8 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 KELLY_NAME_PATTERN = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
 MAX_FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
-REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
+MAX_NEWTON_DECREMENT = 1e-10  # at which the steps end
+DAY_LENGTH_TOL = 1e-10  # relative
 SIZING_GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
@@ -299,7 +300,7 @@ def equal_risk_weights(covariance: Array) -> Array:
         weights = weights + step / (
             1.0 + (decrement if decrement > MAX_FULL_STEP_DECREMENT else 0.0)
         )
-        if decrement <= REL_TOL:
+        if decrement <= MAX_NEWTON_DECREMENT:
             return np.asarray(weights / weights.sum())
     raise InputError(
         f"risk_parity: no equal-risk weights for {n} symbols: no convergence within"
@@ -324,7 +325,7 @@ def comparable_symbols(inputs: SizingInputs) -> Index | None:
         )[symbols]
     )
     variance = np.diag(inputs.covariance)[symbols]
-    comparable = (inputs.period_years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
+    comparable = (inputs.period_years[symbols] >= day * (1 - DAY_LENGTH_TOL)) & (variance > 0)
     return symbols if len(symbols) and comparable.all() else None
 
 

@@ -55,7 +55,7 @@ def format_missing_ranges(bars: Bars, start: str | None, end: str | None) -> tup
 
     start, end: bounds of the range, as in the settings of a run; None: not checked.
     """
-    said: list[tuple[str, str]] = []
+    gaps: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
         times = bars.times[bars.has_bar[s]]
         if not len(times):
@@ -66,14 +66,14 @@ def format_missing_ranges(bars: Bars, start: str | None, end: str | None) -> tup
         if start:
             before = np.array([parse_instant(start, name="start") - np.timedelta64(1, "ns")])
             if clock.count_ended_bars(before)[0] + 1 < numbers[0]:
-                said.append(
+                gaps.append(
                     (f"start: {start} is requested, but bars start only at {first}", item.symbol)
                 )
         if end:
             until = np.array([parse_instant(end, name="end", end_of_day=True)])
             if clock.count_ended_bars(until)[0] > numbers[1]:
-                said.append((f"end: {end} is requested, but bars end at {last}", item.symbol))
-    return tuple(_group_by_text(said))
+                gaps.append((f"end: {end} is requested, but bars end at {last}", item.symbol))
+    return tuple(_group_by_text(gaps))
 
 
 def coverage_report(
@@ -104,13 +104,13 @@ def coverage_report(
     yield from format_missing_ranges(bars, start, end)
 
 
-def _group_by_text(said: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _group_by_text(gaps: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield each distinct text once, preceded by its symbols.
 
-    said: pairs of text and symbol.
+    gaps: pairs of text and symbol.
     """
     about: dict[str, list[str]] = {}
-    for words, symbol in said:
+    for words, symbol in gaps:
         about.setdefault(words, []).append(symbol)
     for words, symbols in about.items():
         more = (

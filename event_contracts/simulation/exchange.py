@@ -306,7 +306,7 @@ class Exchange:
         self._delay = settlement_ticks
         self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
         self._fills = np.zeros(MAX_FILLS_PER_STEP, FILL_DTYPE)
-        self._open: dict[str, PlacedOrder] = {}
+        self._resting: dict[str, PlacedOrder] = {}
 
     @property
     def now(self) -> np.datetime64:
@@ -345,7 +345,7 @@ class Exchange:
     @property
     def resting_orders(self) -> tuple[RestingOrder, ...]:
         """Return the account's orders in every market, oldest first."""
-        placed = self._open.values()
+        placed = self._resting.values()
         return tuple(RestingOrder(one.order_id, one.order, one.remaining_count) for one in placed)
 
     def market_state(self, market: str) -> MarketState:
@@ -453,7 +453,7 @@ class Exchange:
         order_id = market.format_order_id(market.market_record["numbers"])
         placed = PlacedOrder(order_id, order, self.tick, order.count)
         placed.withheld_count, placed.is_rejected_later = withheld_count, rejects_later
-        self.orders[order_id] = self._open[order_id] = placed
+        self.orders[order_id] = self._resting[order_id] = placed
         self._match_placed_order(market, placed, cancels_own=prevention == "maker")
         return placed
 
@@ -461,7 +461,7 @@ class Exchange:
         """Cancel an order, unless it has ended. Raises `InputError` for an unknown id."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: unknown order id")
-        if placed := self._open.get(order_id):
+        if placed := self._resting.get(order_id):
             self._market(placed.order.market).remove_order(order_id)
             self._end_order(placed)
 
@@ -471,7 +471,7 @@ class Exchange:
         paused: true if trading is paused. Orders then rest without fills until they expire.
         """
         after = self.now + self.interval
-        for placed in list(self._open.values()):
+        for placed in list(self._resting.values()):
             is_expiring = placed.expires_at is not None and placed.expires_at < after
             if placed.is_rejected_later or is_expiring:
                 self.cancel(placed.order_id)
@@ -555,7 +555,7 @@ class Exchange:
     def _update_remaining_counts(self, ticker: str, market: _Market) -> None:
         """Copy the remainder of each order from the kernel; end orders that no longer rest."""
         left = market.remaining_by_order_id()
-        for placed in [each for each in self._open.values() if each.order.market == ticker]:
+        for placed in [each for each in self._resting.values() if each.order.market == ticker]:
             if placed.order_id in left:
                 placed.remaining_count = left[placed.order_id]
             else:
@@ -564,7 +564,7 @@ class Exchange:
     def _end_order(self, placed: PlacedOrder) -> None:
         placed.remaining_count = ZERO
         placed.state = "executed" if placed.filled_count == placed.count else "canceled"
-        del self._open[placed.order_id]
+        del self._resting[placed.order_id]
 
     def _position_value_micros(self, ticker: str) -> int:
         """Return a position's value at mid quote, or its pending payout, millionths of a USD."""

@@ -312,8 +312,8 @@ class Learner:
         self.steps_done = about.steps
         self.rollout_collector.skip_played_sessions(about.steps)
         # With the same seed, the draws of the earlier run would repeat.
-        again = np.random.SeedSequence([self.checkpoint_info.seed, about.steps]).generate_state(1)
-        self.generator.manual_seed(int(again[0]))
+        state = np.random.SeedSequence([self.checkpoint_info.seed, about.steps]).generate_state(1)
+        self.generator.manual_seed(int(state[0]))
 
 
 def _read_parameter_vector(

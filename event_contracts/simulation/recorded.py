@@ -138,8 +138,8 @@ def _read_yes_payouts(path: Path) -> dict[str, int]:
     """
     table = _read_parquet(path, ["ticker", "settled_yes_inferred"])
     outcomes: dict[str, int] = {}
-    said = table["settled_yes_inferred"]
-    settled = table.assign(paid=pd.to_numeric(said, errors="coerce"))[said.notna()]
+    inferred = table["settled_yes_inferred"]
+    settled = table.assign(paid=pd.to_numeric(inferred, errors="coerce"))[inferred.notna()]
     for ticker, word, paid in zip(
         settled["ticker"], settled["settled_yes_inferred"], settled["paid"], strict=True
     ):

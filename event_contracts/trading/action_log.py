@@ -267,8 +267,8 @@ class ActionLog(ActionRecords):
         with self.database.transaction():
             self.record_tick(update)
             _ACTIONS_TABLE.insert(self.database, entry)
-            said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
-            self._events.append("decided", f"{entry.market} {entry.at}", said)
+            details = {"action": entry.action, "size": entry.size, "reason": entry.reason}
+            self._events.append("decided", f"{entry.market} {entry.at}", details)
             if intent is not None:
                 self.order_store.record_plan(intent)
 
@@ -319,6 +319,8 @@ class ActionLog(ActionRecords):
             for intent in left:
                 self.order_store.deny(intent, UNSENT_AT_END_REASON)
                 one = "WHERE client_order_id = ?"
-                said = f"rejected: {UNSENT_AT_END_REASON}"
-                _ACTIONS_TABLE.update(self.database, one, (intent.client_order_id,), response=said)
+                response = f"rejected: {UNSENT_AT_END_REASON}"
+                _ACTIONS_TABLE.update(
+                    self.database, one, (intent.client_order_id,), response=response
+                )
         return len(left)

@@ -239,10 +239,10 @@ class ActorService:
         self.action_log.record_decision(update, entry, intent)
         try:
             receipt = self.manager.submit(order)
-            said = _format_acceptance(order, receipt)
+            response = _format_acceptance(order, receipt)
             self.notices.reset_alert(failure_alert_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
-            said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
+            response = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.action_log.order_store.get(order.client_order_id)
             # An order that a guard denied is not a failure of its market. The record of refusals
             # has already alerted the venue's rejections.
@@ -251,8 +251,8 @@ class ActorService:
                 self._paused_at = update.at
             if not alerted and (kept is None or kept.state != "denied"):
                 self._alert_failure(update.market, str(error))
-        self.action_log.record_response(update.market, update.at, said)
-        return replace(entry, response=said)
+        self.action_log.record_response(update.market, update.at, response)
+        return replace(entry, response=response)
 
     def _alert_failure(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)

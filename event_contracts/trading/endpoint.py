@@ -229,8 +229,8 @@ class HttpStatusError(Exception):
         The code is at the top level or inside `error`.
         """
         try:
-            said = json.loads(self.response_text)
-            inner = said.get("error", said)
+            body = json.loads(self.response_text)
+            inner = body.get("error", body)
             return str(inner.get("code") or "")
         except (ValueError, AttributeError, RecursionError):
             return ""

@@ -169,8 +169,8 @@ class ExpectedBooks:
     def remarks(self) -> tuple[str, ...]:
         """Return descriptions of charges above the fee rules and of contradictory settlements."""
         settled = (each.settlement for each in self.paid_positions)
-        said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
-        return (*self.excess_fee_remarks, *said)
+        remarks = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
+        return (*self.excess_fee_remarks, *remarks)
 
     def net_deposits(self, books: AccountBooks) -> Decimal:
         """Return net deposits up to later books, USD; 0 if small, or if positions do not agree."""
@@ -304,8 +304,8 @@ class AccountReader:
             their fills may be too old to be listed.
         """
         if order.filled_count and self._began_at is not None and sent_at >= self._began_at:
-            said = self._answered.get(order.order_id, ZERO)
-            self._answered[order.order_id] = max(said, order.filled_count)
+            answered = self._answered.get(order.order_id, ZERO)
+            self._answered[order.order_id] = max(answered, order.filled_count)
             self._market_of[order.order_id] = order.market
 
     def read_snapshot(self) -> KalshiSnapshot:
@@ -425,14 +425,14 @@ class AccountReader:
             self._listed[fill.order_id][fill.fill_id] = fill.count
         listed = {name: sum(self._listed[name].values(), ZERO) for name in self._answered}
         left = {
-            name: said
-            for name, said in self._answered.items()
-            if listed[name] < said and self._market_of[name] not in quarantined
+            name: answered
+            for name, answered in self._answered.items()
+            if listed[name] < answered and self._market_of[name] not in quarantined
         }
         self._answered = left
         return tuple(
-            f"order {name}: {said} filled by its response, {listed[name]} in the list of fills"
-            for name, said in left.items()
+            f"order {name}: {answered} filled by its response, {listed[name]} in the list of fills"
+            for name, answered in left.items()
         )
 
 

@@ -261,8 +261,8 @@ class CheckpointInfo:
             ("fixed_size", self.fixed_size, space.fixed_size),
         ):
             if trained != needed:
-                said = style if name == "price_style" else trained
-                shown = said if isinstance(said, str) else json.dumps(said, default=str)
+                value = style if name == "price_style" else trained
+                shown = value if isinstance(value, str) else json.dumps(value, default=str)
                 return f"trained with {name}={to_one_line(shown)}; set it to that, or train again"
         return None
 

@@ -63,7 +63,7 @@ class EstimateFile:
     def __init__(self, path: Path | None, notices: Notifier) -> None:
         self._path = path
         self._notices = notices
-        self._said = {} if path is None else read_estimates(path)
+        self._estimates = {} if path is None else read_estimates(path)
 
     def estimates_at(self, at: np.datetime64) -> Mapping[str, float]:
         """Read the file; return the probabilities of YES that are unexpired at `at`, by market.
@@ -72,11 +72,11 @@ class EstimateFile:
         """
         if self._path is not None:
             try:
-                self._said = read_estimates(self._path)
+                self._estimates = read_estimates(self._path)
                 self._notices.reset_alert(ESTIMATES_ALERT)
             except InputError as error:
                 self._notices.alert(ESTIMATES_ALERT, str(error))
-        return {market: chance for market, (chance, until) in self._said.items() if at < until}
+        return {market: chance for market, (chance, until) in self._estimates.items() if at < until}
 
 
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:

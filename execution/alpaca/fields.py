@@ -118,9 +118,9 @@ class PositionEntry:
 
 def parse_side(value: Any) -> str:
     """Return `buy` or `sell` from an order's side, such as `sell_short` (Alpaca, "Orders")."""
-    if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
+    if not isinstance(value, str) or (side := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
-    return said
+    return side
 
 
 class OrderEntry:

@@ -110,7 +110,7 @@ def parse_positions(
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
         quantity = PositionEntry.qty.read(position)
-        said = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
+        stated = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
         if kind == OPTION_ASSET_CLASS:
             name = PositionEntry.symbol.read(position)
             value = _option_value_usd(position)
@@ -118,7 +118,7 @@ def parse_positions(
                 found.add_value(kind, value)
                 found.short_option_value += max(-float(value), 0.0)
                 found.long_option_value += max(float(value), 0.0)
-            elif quantity < 0 and said == (None, None):
+            elif quantity < 0 and stated == (None, None):
                 found.unpriced_quantities[name] = quantity
                 found.unvalued_sides.add("short")
             continue
@@ -129,7 +129,7 @@ def parse_positions(
             found.unpriced_quantities[symbol] = (
                 found.unpriced_quantities.get(symbol, Decimal(0)) + quantity
             )
-            if said == (None, None):
+            if stated == (None, None):
                 found.unvalued_sides.add("long" if quantity > 0 else "short")
         if not price:
             continue
@@ -249,8 +249,8 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
     stocks = worth.get(STOCK_ASSET_CLASS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCK_ASSET_CLASS]
     for count in range(len(others) + 1):
-        for counted in itertools.combinations(others, count):
-            yield stocks + sum(counted)
+        for entries in itertools.combinations(others, count):
+            yield stocks + sum(entries)
 
 
 def _refuse_contradicting_signs(position: JsonObject) -> None:

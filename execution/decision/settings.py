@@ -151,15 +151,15 @@ class TradingSettings(PanelSettings):
             place: {instrument(row.symbol).symbol for row in rows} for place, rows in tables.items()
         }
         named["limits.groups_file"] = set(self.limits.group_limits().symbols)
-        said = []
+        remarks = []
         for place, of_place in named.items():
             names = sorted(of_place.difference(symbols))
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                said.append(
+                remarks.append(
                     f"{place}: rows ignored, symbols not in this run: {', '.join(names[:5])}{more}."
                 )
-        return said
+        return remarks
 
     def with_increments(self, bars: Bars) -> Bars:
         """Return the panel with the quantity increments that the setting `increments` selects."""

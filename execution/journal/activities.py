@@ -219,8 +219,8 @@ class ActivityBook:
                 if before is not None:
                     name = activity.id
                     log.warning("activity %s: the venue has changed the listed values", name)
-                    said = {"before": str(before), "after": str(after)}
-                    self._events.append("activity changed", name, said)
+                    details = {"before": str(before), "after": str(after)}
+                    self._events.append("activity changed", name, details)
                 earlier = Decimal(0) if before is None else before.amount
                 change = (
                     EXACT_CONTEXT.subtract(after.amount, earlier)
@@ -317,11 +317,11 @@ def _activity_table(activity: Activity) -> JournalTable[Any]:
 
 def _build_row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
     same = ("id", "symbol", "quantity", "at")
-    said: dict[str, Any] = {name: getattr(activity, name) for name in same}
-    said |= {"listed_at": at, "is_after_opening": since_opening}
+    shared: dict[str, Any] = {name: getattr(activity, name) for name in same}
+    shared |= {"listed_at": at, "is_after_opening": since_opening}
     if activity.is_trade:
         price = activity.price or Decimal(0)
         return FillRow(
-            client_order_id="", venue_order_id=activity.venue_order_id, price=price, **said
+            client_order_id="", venue_order_id=activity.venue_order_id, price=price, **shared
         )
-    return BookingRow(kind=activity.kind, amount=activity.amount, **said)
+    return BookingRow(kind=activity.kind, amount=activity.amount, **shared)

@@ -77,8 +77,8 @@ class EventLog:
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
         """Record an event, in the surrounding transaction if there is one."""
-        said = json.loads(self._redactor.redact(json.dumps(content, default=str)))
-        event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), said)
+        details = json.loads(self._redactor.redact(json.dumps(content, default=str)))
+        event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), details)
         _EVENTS.insert(self._database, event)
 
     def last_event_number(self) -> int:

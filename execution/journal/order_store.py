@@ -206,7 +206,9 @@ def _build_intent(row: _IntentRow) -> OrderIntent:
 
 def _build_row(intent: OrderIntent, state: OrderState) -> _IntentRow:
     same: dict[str, Any] = {name: getattr(intent, name) for name in _INTENT_FIELDS}
-    said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _PROGRESS_FIELDS}
+    progress_fields: dict[str, Any] = {
+        name: getattr(intent.progress, name) for name in _PROGRESS_FIELDS
+    }
     order = intent.order
     return _IntentRow(
         client_order_id=order.client_order_id,
@@ -215,7 +217,7 @@ def _build_row(intent: OrderIntent, state: OrderState) -> _IntentRow:
         expires_at=order.expires_at,
         state=state,
         **same,
-        **said,
+        **progress_fields,
     )
 
 
@@ -357,8 +359,11 @@ class OrderStore:
                 _build_row(replace(before, progress=progress, state_reason=""), progress.state),
             )
             price = progress.filled_price
-            said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
-            self._events.append(f"noted {progress.state}", client_order_id, said)
+            details = {
+                "filled": str(progress.filled),
+                "price": None if price is None else str(price),
+            }
+            self._events.append(f"noted {progress.state}", client_order_id, details)
 
     def deny(self, intent: OrderIntent, why: str) -> None:
         with self._database.transaction():

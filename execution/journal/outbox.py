@@ -434,11 +434,11 @@ class Outbox(Generic[Report]):
         other: the first report.
         """
         name = intent.client_order_id
-        log.warning("%s: the response describes another order, querying again", name)
-        again = self._poll(name, POLL_DELAYS_SECONDS)
-        if isinstance(again, LookupFailure) or again.matches(intent):
-            return again
-        if again.progress.venue_order_id == other.progress.venue_order_id:
+        log.warning("%s: the response describes another order, querying second", name)
+        second = self._poll(name, POLL_DELAYS_SECONDS)
+        if isinstance(second, LookupFailure) or second.matches(intent):
+            return second
+        if second.progress.venue_order_id == other.progress.venue_order_id:
             raise OrderRejected(f"{name}: the venue has another order with this id")
         return LookupFailure.NO_RESPONSE
 

@@ -112,7 +112,7 @@ class JournalTable(Generic[Row]):
         self.name = name
         self._kind = kind
         self._more = more
-        self._counted = autoincrement
+        self._autoincrement = autoincrement
         self._computed = computed
         self._fields = [each.name for each in fields(kind)]  # type: ignore[arg-type]
         names = column_names or {}
@@ -131,10 +131,10 @@ class JournalTable(Generic[Row]):
         lines = []
         for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
-        if self._counted:
+        if self._autoincrement:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
         lines += [f"{DIGEST_COLUMN} TEXT NOT NULL", *self._computed]
-        if not self._counted:
+        if not self._autoincrement:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
         definition = f"CREATE TABLE IF NOT EXISTS {self.name} ({content}) STRICT"
@@ -154,7 +154,7 @@ class JournalTable(Generic[Row]):
         """
         cells = self._encode_row(row)
         with database.transaction():
-            if self._counted:
+            if self._autoincrement:
                 # A number is never used twice, even if its row is deleted.
                 last = database.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", (self.name,))
                 cells[self.columns[0]] = sum(last[0]) + 1 if last else 1
@@ -174,12 +174,12 @@ class JournalTable(Generic[Row]):
 
     def _encode_row(self, row: Row) -> dict[str, object]:
         """Return the values of a row, encoded for SQLite, by column."""
-        said = self._adapter.dump_python(row, mode="json", round_trip=True)
+        values = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
         for column, name, kind in zip(self.columns, self._fields, self._types, strict=True):
             # SQLite returns values unchanged, except that it turns whole numbers into floats and
             # drops the sign of -0.0.
-            cells[column] = float(said[name]) + 0.0 if kind == "REAL" else said[name]
+            cells[column] = float(values[name]) + 0.0 if kind == "REAL" else values[name]
         return cells
 
     def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:

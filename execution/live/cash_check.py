@@ -47,8 +47,8 @@ class CashDifference:
 
     @classmethod
     def from_cause(cls, cause: str) -> CashDifference:
-        said = json.loads(cause)
-        return cls(Decimal(said["unexplained_usd"]), Decimal(said["booked"]))
+        fields = json.loads(cause)
+        return cls(Decimal(fields["unexplained_usd"]), Decimal(fields["booked"]))
 
     def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
         """Return whether this difference equals another one within a tolerance, USD."""

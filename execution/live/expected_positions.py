@@ -297,7 +297,7 @@ class ExpectedPositions:
             tuple(each.venue_order_id for each in trades),
         )
         means = {each.progress.venue_order_id: each.progress.filled_price for each in orders}
-        odd = []
+        discrepancies = []
         for trade in trades:
             mean = means.get(trade.venue_order_id)
             if (
@@ -307,11 +307,11 @@ class ExpectedPositions:
                 <= trade.price
                 <= mean * MAX_TRADE_TO_MEAN_PRICE_RATIO
             ):
-                odd.append(
+                discrepancies.append(
                     f"activity {trade.id}: price {format_plain(trade.price)} of {trade.symbol} is"
                     f" far from its order's mean fill price, {format_plain(mean)}"
                 )
-        return "; ".join(odd)
+        return "; ".join(discrepancies)
 
     def cash_difference(self, cash: Decimal) -> CashDifference:
         """Return the difference between the venue's cash and the journal's expected cash.

@@ -408,8 +408,8 @@ def _collar_refusal(order: Order, trade: LastTrade, price_collar: float) -> str:
     limit = Decimal(repr(order.limit_price))
     # A stop-limit order trades only once the market reaches its stop.
     reference = Decimal(repr(order.stop_price or trade.price))
-    room = reference * Decimal(repr(price_collar))
-    worst = reference + room if order.signed_qty > 0 else reference - room
+    max_deviation = reference * Decimal(repr(price_collar))
+    worst = reference + max_deviation if order.signed_qty > 0 else reference - max_deviation
     if (limit - worst) * order.signed_qty <= 0:
         return ""
     return (

@@ -142,12 +142,12 @@ class OvernightTrimmer:
             self._live.notices.reset_alert("overnight")
             log.info("gross exposure is within the overnight limit, nothing to trim")
             return
-        counted = with_reductions(account, self._unknown_outcome_orders("night"))
+        reduced = with_reductions(account, self._unknown_outcome_orders("night"))
         name, number = self._journal.next_overnight_trim_id(closes)
         tradable = self._settings.tradable_symbols - self._live.halts.quarantined_symbols()
         orders = overnight_trims(
-            counted,
-            with_reductions(counted, self._unknown_outcome_orders("reduction")).positions,
+            reduced,
+            with_reductions(reduced, self._unknown_outcome_orders("reduction")).positions,
             self._settings.limits,
             self._settings.order_prefix,
             closes,

@@ -326,7 +326,7 @@ def await_venue(
     BrokerError
         if the request fails and `retry` is false, or if the error is one of `fatal_errors`.
     """
-    said = False
+    is_announced = False
     while not stop:
         try:
             return ask()
@@ -334,11 +334,11 @@ def await_venue(
             if not retry or isinstance(error, fatal_errors):
                 raise
             log.warning("the venue does not respond yet: %s", error)
-            if not said:
+            if not is_announced:
                 print_line(
                     f"Waiting for the venue, retrying every {VENUE_RETRY_SECONDS:.0f} s: {error}."
                 )
-            said = True
+            is_announced = True
             supervisor.notify(
                 EXTEND_TIMEOUT_USEC=STARTUP_EXTENSION_USEC, STATUS="waiting for the venue"
             )

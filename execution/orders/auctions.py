@@ -33,12 +33,12 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
 
     For an order that is not an auction order the result is empty.
     """
-    again = first_accepted_time(order, at)
-    if again == at:
+    accepted = first_accepted_time(order, at)
+    if accepted == at:
         return ""
     return (
         f"the {_AUCTION_NAMES[order.tif]} auction accepts no orders now; next at"
-        f" {format_utc(again)}"
+        f" {format_utc(accepted)}"
     )
 
 

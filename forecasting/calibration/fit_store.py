@@ -96,10 +96,10 @@ def _decode_arrays(content: bytes) -> dict[str, Any]:
 @cache
 def code_digest() -> str:
     """Return the digest of the source files on which a fit depends."""
-    room = Path(__file__).resolve().parent
-    root = room.parent.parent
+    package = Path(__file__).resolve().parent
+    root = package.parent.parent
     beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")
     digest = hashlib.sha256()
-    for path in [*sorted(room.glob("*.py")), *(root / name for name in beyond)]:
+    for path in [*sorted(package.glob("*.py")), *(root / name for name in beyond)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

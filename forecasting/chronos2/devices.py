@@ -110,8 +110,8 @@ def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
     # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
     # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
     # depend on the size.
-    room = int(free_bytes * FREE_MEMORY_SHARE) // window_bytes
-    return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(room, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
+    windows = int(free_bytes * FREE_MEMORY_SHARE) // window_bytes
+    return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(windows, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 
 
 def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:

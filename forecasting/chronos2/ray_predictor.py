@@ -221,9 +221,9 @@ def _task_slots(
     share["num_gpus"] = settings.gpus if has_gpus and profile.device != "cpu" else 0
     count = 0
     for machine in machines:
-        rooms = [machine.get("CPU", 0) // share["num_cpus"]]
-        rooms += [machine.get("GPU", 0) // share["num_gpus"]] if share["num_gpus"] else []
-        count += int(min(rooms))
+        capacities = [machine.get("CPU", 0) // share["num_cpus"]]
+        capacities += [machine.get("GPU", 0) // share["num_gpus"]] if share["num_gpus"] else []
+        count += int(min(capacities))
     if not count:
         what = format_count(share["num_cpus"], "core")
         what += f" and {format_count(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""

@@ -483,11 +483,11 @@ def mark_at_closes(run: Run, market: Market) -> Run:
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]
     at, _ = run.equity_curve()
     cash = np.array([row.cash for row in run.equity_rows])
-    counted = np.minimum(np.searchsorted(at, [fill.booked_at for fill in fills]), len(at) - 1)
+    instants = np.minimum(np.searchsorted(at, [fill.booked_at for fill in fills]), len(at) - 1)
     paid = np.zeros(len(at))
-    np.add.at(paid, counted, [float(fill.qty) * fill.price for fill in fills])
+    np.add.at(paid, instants, [float(fill.qty) * fill.price for fill in fills])
     crypto_fees = np.zeros(len(at))
-    np.add.at(crypto_fees, counted, attribution.crypto_fees_of_fills(fills))
+    np.add.at(crypto_fees, instants, attribution.crypto_fees_of_fills(fills))
     gross = {False: np.zeros(len(at)), True: np.zeros(len(at))}
     equity = cash.copy()
     initial_positions = {}

@@ -277,8 +277,8 @@ def curves_chart(
         over = _identical_curve_note(names, curves[: len(series)], at, values)
         series.append(Series(name + over, colour, at, values).downsample())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
-    said = f"{text}; at the end: {', '.join(ends)}"
-    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
+    caption = f"{text}; at the end: {', '.join(ends)}"
+    return Chart(caption, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
 
 
 def _identical_curve_note(

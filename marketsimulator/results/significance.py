@@ -315,9 +315,9 @@ def mean_block_length(values: Array) -> float:
 
     lag = np.arange(1, memory + 1)
     fading = np.clip(2.0 * (1.0 - lag / memory), 0.0, 1.0)
-    counted = fading * covariance[1 : memory + 1] / count
-    spread = covariance[0] / count + 2.0 * counted.sum()
-    slope = 2.0 * (lag * counted).sum()
+    weighted = fading * covariance[1 : memory + 1] / count
+    spread = covariance[0] / count + 2.0 * weighted.sum()
+    slope = 2.0 * (lag * weighted).sum()
     length = np.cbrt(slope**2 / spread**2 * count)
     return float(min(length, math.ceil(min(3.0 * math.sqrt(count), count / 3.0))))
 

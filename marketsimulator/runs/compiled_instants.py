@@ -166,7 +166,7 @@ def step_instants(
     tape: Records,
     account_rows: Records,
     tape_lengths: Index,
-    kept: RecordedDecisions,
+    recorded: RecordedDecisions,
     call: StrategyCall,
 ) -> tuple[Book, Records]:
     """Advance, decide, fill and record at each instant in [begin, end).
@@ -176,10 +176,10 @@ def step_instants(
     span: first instant of the run, then `begin` and `end`.
     belief_rows: [T] row of the beliefs for each instant; negative without a decision.
     tape_lengths: [T] set to the number of tape entries after each instant; empty: the tape is not
-        kept.
+        recorded.
     """
     first, begin, end = span
-    line, inputs, kept, call = without_refcount((line, inputs, kept, call))
+    line, inputs, recorded, call = without_refcount((line, inputs, recorded, call))
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, tape_lengths)
         targets = np.empty(0)
@@ -188,7 +188,7 @@ def step_instants(
         # positions, not the decision.
         held = book.holding["quantity"].copy()
         if decision >= 0:
-            targets, status = target_quantities(book, inputs, decision, kept, call)
+            targets, status = target_quantities(book, inputs, decision, recorded, call)
             if status == RAISED:
                 return book, tape
             account_rows[t - first].failures = 0.0 if status == SOLVED else 1.0
@@ -265,7 +265,7 @@ def trade_decision(
 
 @compiled
 def target_quantities(
-    book: Book, inputs: CompiledInputs, row: int, kept: RecordedDecisions, call: StrategyCall
+    book: Book, inputs: CompiledInputs, row: int, recorded: RecordedDecisions, call: StrategyCall
 ) -> tuple[Array, int]:
     """Decide: return target quantities [S] and the status of the solve or of the strategy.
 
@@ -280,23 +280,23 @@ def target_quantities(
             status = UNFINISHED
         elif call.is_called:
             status, weights, gap = call_strategy(call, problem, chosen, row)
-            if status == SOLVED and len(kept.solve_status) > 0:
-                scatter_values(kept.weights[row, 0], chosen, weights)
-                kept.optimality_gap[row] = gap
+            if status == SOLVED and len(recorded.solve_status) > 0:
+                scatter_values(recorded.weights[row, 0], chosen, weights)
+                recorded.optimality_gap[row] = gap
         else:
             status, plan, prices, gap = solve_plan(problem, inputs.kelly_fraction)
             weights = plan[0]
-            if len(kept.solve_status) > 0:
+            if len(recorded.solve_status) > 0:
                 for k in range(len(plan)):
-                    scatter_values(kept.weights[row, k], chosen, plan[k])
-                copy_row(kept.shadow_prices[row], prices)
-                kept.optimality_gap[row] = gap
-    if len(kept.solve_status) > 0:
-        copy_row(kept.quantity[row], shown.quantity)
-        copy_row(kept.price[row], shown.price)
-        kept.equity[row] = account.equity
-        kept.unborrowed_cash[row] = account.unborrowed_cash
-        kept.solve_status[row] = status
+                    scatter_values(recorded.weights[row, k], chosen, plan[k])
+                copy_row(recorded.shadow_prices[row], prices)
+                recorded.optimality_gap[row] = gap
+    if len(recorded.solve_status) > 0:
+        copy_row(recorded.quantity[row], shown.quantity)
+        copy_row(recorded.price[row], shown.price)
+        recorded.equity[row] = account.equity
+        recorded.unborrowed_cash[row] = account.unborrowed_cash
+        recorded.solve_status[row] = status
     rounded = round_to_lots(
         problem, weights, status == SOLVED, account, inputs.beliefs.can_trim_overnight[row]
     )
@@ -393,20 +393,24 @@ def account_arrays(
 
 @compiled
 def recompute_decision(
-    inputs: CompiledInputs, kept: RecordedDecisions, row: int, begin: int = 0
+    inputs: CompiledInputs, recorded: RecordedDecisions, row: int, begin: int = 0
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
     """Recompute a recorded decision: symbols [m], problem, weights [K, m] and rounded targets.
 
     Weights are NaN if the solve failed.
 
-    row: row of `kept`; row 0 of `kept` is row `begin` of the beliefs.
+    row: row of `recorded`; row 0 of `recorded` is row `begin` of the beliefs.
     """
     shown = account_arrays(
-        inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed_cash[row]
+        inputs,
+        recorded.quantity[row],
+        recorded.price[row],
+        recorded.equity[row],
+        recorded.unborrowed_cash[row],
     )
     chosen, account, problem = decision_inputs(inputs, begin + row, shown)
-    sized = kept.solve_status[row] == SOLVED
-    weights = take_columns(kept.weights[row], chosen)
+    sized = recorded.solve_status[row] == SOLVED
+    weights = take_columns(recorded.weights[row], chosen)
     first = (
         weights[0]
         if sized and any_true(problem.account.adjustable)

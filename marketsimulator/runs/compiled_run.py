@@ -137,11 +137,11 @@ def run_compiled(
     tape = create_account_log(4 * size + actions + max_flow_entries(size, actions))
     account = np.zeros(count - first, EQUITY_ROW)
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
-    kept = RecordedDecisions.empty(
+    recorded = RecordedDecisions.empty(
         table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
     )
     strategy = settings.sizing.build_strategy()
-    caller = _StrategyCaller(strategy, market, inputs, kept, places, settings.limits)
+    caller = _StrategyCaller(strategy, market, inputs, recorded, places, settings.limits)
     call = caller.call()
     step = INSTANTS_PER_CALL if progress else count
     for begin in range(first, count, step):
@@ -150,7 +150,7 @@ def run_compiled(
         # Set the threads of linear algebra once: setting them takes longer than a decision.
         with single_threaded_blas():
             book, tape = step_instants(
-                book, line, span, rows, inputs, tape, account, written, kept, call
+                book, line, span, rows, inputs, tape, account, written, recorded, call
             )
         if caller.error is not None:
             raise caller.error
@@ -158,7 +158,7 @@ def run_compiled(
             progress(end - first)
     tape = tape[: int(book.account["tape_length"][0])]
     return CompiledRun(
-        inputs, account, tape, written, kept, call.explanations, caller.failures, book
+        inputs, account, tape, written, recorded, call.explanations, caller.failures, book
     )
 
 

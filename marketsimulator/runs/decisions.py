@@ -161,15 +161,15 @@ class CompiledDecisions(DecisionLog):
         grants.
         """
         columns: Any = [column[part] for column in self._kept]
-        kept = RecordedDecisions(*columns)
-        rows, size = kept.quantity.shape
-        arrays = DecisionArrays.empty(rows, size, kept.shadow_prices.shape[1])._replace(
-            is_sized=self._table.adjustable[part].any(axis=1) & (kept.solve_status == SOLVED),
-            price=kept.price,
+        recorded = RecordedDecisions(*columns)
+        rows, size = recorded.quantity.shape
+        arrays = DecisionArrays.empty(rows, size, recorded.shadow_prices.shape[1])._replace(
+            is_sized=self._table.adjustable[part].any(axis=1) & (recorded.solve_status == SOLVED),
+            price=recorded.price,
             unit_cost=np.broadcast_to(self._inputs.sizing_terms.unit_cost, (rows, size)),
-            allocated_weight=kept.weights[:, 0],
-            shadow_prices=kept.shadow_prices,
-            optimality_gap=kept.optimality_gap,
+            allocated_weight=recorded.weights[:, 0],
+            shadow_prices=recorded.shadow_prices,
+            optimality_gap=recorded.optimality_gap,
         )
         if np.isnan(self._inputs.kelly_fraction):
             explained = {
@@ -178,10 +178,12 @@ class CompiledDecisions(DecisionLog):
             arrays = arrays._replace(**explained)
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
-        _explain_decisions(self._inputs, kept, part.start, arrays, ceilings, singular)
+        _explain_decisions(self._inputs, recorded, part.start, arrays, ceilings, singular)
         for row in np.flatnonzero(singular).tolist():
-            chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
-            prices = kept.shadow_prices[row]
+            chosen, problem, weights, _ = recompute_decision(
+                self._inputs, recorded, row, part.start
+            )
+            prices = recorded.shadow_prices[row]
             why = explain_targets(problem, weights, prices, self._inputs.kelly_fraction)
             write_explanation(arrays, row, chosen, why)
         return arrays, *ceilings
@@ -380,7 +382,7 @@ class CompiledDecisions(DecisionLog):
 @compiled
 def _explain_decisions(
     inputs: CompiledInputs,
-    kept: RecordedDecisions,
+    recorded: RecordedDecisions,
     begin: int,
     arrays: DecisionArrays,
     ceilings: tuple[Array, Array],
@@ -394,10 +396,10 @@ def _explain_decisions(
         Cholesky factor.
     """
     ceiling, granted_gross = ceilings
-    for row in range(len(kept.solve_status)):
-        if not np.isfinite(kept.equity[row]):
+    for row in range(len(recorded.solve_status)):
+        if not np.isfinite(recorded.equity[row]):
             continue
-        chosen, problem, weights, rounded = recompute_decision(inputs, kept, row, begin)
+        chosen, problem, weights, rounded = recompute_decision(inputs, recorded, row, begin)
         scatter_values(arrays.held_weight[row], chosen, problem.account.held_weight)
         scatter_values(arrays.target_weight[row], chosen, rounded.target_weight)
         scatter_values(arrays.lots[row], chosen, rounded.lots)
@@ -405,13 +407,13 @@ def _explain_decisions(
         scatter_values(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
-        by_solver = not np.isnan(inputs.kelly_fraction) and kept.solve_status[row] == SOLVED
+        by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED
         if by_solver and any_true(problem.account.adjustable):
             by_horizon, without_factor = kelly_by_horizon(problem, inputs.kelly_fraction)
             if any_true(without_factor):
                 singular[row] = True
                 continue
             why = explain_by_horizon(
-                problem, weights, kept.shadow_prices[row], by_horizon, inputs.kelly_fraction
+                problem, weights, recorded.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
             write_explanation(arrays, row, chosen, why)

@@ -247,10 +247,10 @@ class SpreadSeller:
         an expired one is settled, and one that was bought back is booked.
         """
         if spread.stage != "open":
-            again = self._is_holding_unchanged(spread)
-            ended = self._resume_order(spread, send_again=again)
+            is_unchanged = self._is_holding_unchanged(spread)
+            ended = self._resume_order(spread, send_again=is_unchanged)
             if ended is None:
-                if not again:
+                if not is_unchanged:
                     text = (
                         "%s: order not resubmitted: the venue's positions in its options"
                         " do not match"

@@ -218,7 +218,7 @@ class _SimulatedAccount:
         self._balance = Fraction(str(sizing.STARTING_CAPITAL))
         self._results: list[Fraction] = []
         self._statistics = TradeStatistics.from_profits([], sizing.FEE_PER_CONTRACT)
-        self._open: list[SpreadTrade] = []
+        self._open_trades: list[SpreadTrade] = []
 
     def enter_trade(self, offer: SpreadTrade) -> RefusalReason | None:
         """Size and sell a candidate trade; return None, or the reason why it was not sold."""
@@ -236,7 +236,7 @@ class _SimulatedAccount:
         if size.contracts == 0:
             return "halt" if size.is_halted else "negative_kelly"
         held = sum(
-            (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open),
+            (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open_trades),
             Fraction(0),
         )
         contracts = min(size.contracts, spread.affordable_contracts(self._balance - held))
@@ -248,16 +248,18 @@ class _SimulatedAccount:
             return "max_position"
         self.cut += contracts < size.contracts
         self.most_collateral = max(self.most_collateral, held)
-        self._open.append(replace(offer, contracts=contracts))
+        self._open_trades.append(replace(offer, contracts=contracts))
         return None
 
     def close_until(self, day: int, row: int) -> None:
         """Book the trades that exited up to a point of the path, in the order of their exits."""
-        ended = [trade for trade in self._open if (trade.day_index, trade.exit_row) <= (day, row)]
+        ended = [
+            trade for trade in self._open_trades if (trade.day_index, trade.exit_row) <= (day, row)
+        ]
         if not ended:
             return
-        self._open = [
-            trade for trade in self._open if (trade.day_index, trade.exit_row) > (day, row)
+        self._open_trades = [
+            trade for trade in self._open_trades if (trade.day_index, trade.exit_row) > (day, row)
         ]
         # Exits at the same point are booked in the order of their entries, as the seller follows
         # them.
@@ -270,7 +272,7 @@ class _SimulatedAccount:
 
     def close_all(self) -> None:
         """Book the remaining open trades at the end of the path; same-day options have expired."""
-        for trade in self._open[-1:]:
+        for trade in self._open_trades[-1:]:
             self.close_until(trade.day_index + 1, 0)
 
 

@@ -58,8 +58,8 @@ class IndexBarsSettings:
         try:
             bars = data.bars([self.symbol], None, None, HOURLY)
         except DataError as error:
-            said = str(error).replace("data.dir:", "bars.dir:", 1)
-            raise DataError(said.replace("data.zone", "bars.zone")) from error
+            message = str(error).replace("data.dir:", "bars.dir:", 1)
+            raise DataError(message.replace("data.zone", "bars.zone")) from error
         for doubt in bars.data_warnings:
             log.warning("%s", doubt)
         return bars

@@ -112,14 +112,14 @@ def compute_change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
     periods
         number of periods, K.
     """
-    counted = np.empty((periods, len(cost)))
+    period_cost = np.empty((periods, len(cost)))
     for k in range(periods):
         for s in range(len(cost)):
             share = 1.0
             if 0 < k == periods - 1 and signal[s] > 0.0:
                 share = math.erf(cost[s] / (signal[s] * math.sqrt(2.0)))
-            counted[k, s] = cost[s] * share
-    return counted
+            period_cost[k, s] = cost[s] * share
+    return period_cost
 
 
 @compiled
@@ -157,11 +157,11 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     m = sizes + len(problem.net_limits)
     penalties = _penalties(problem)
     # A group that may be exceeded at no price limits no weight, and would only cost time.
-    counted = np.empty(m + periods, dtype=np.int64)
+    price_index = np.empty(m + periods, dtype=np.int64)
     rows = 0
     for g in range(m + periods):
         if penalties[g] > 0.0:
-            counted[rows] = g
+            price_index[rows] = g
             rows += 1
     groups = np.zeros((rows, n * periods))
     headroom = np.empty(rows)
@@ -171,7 +171,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     # short sale do not offset borrowing.
     unfixed = 1.0 - fixed_weight_usage(problem, np.full(len(problem.held_weight), 1.0))
     for row in range(rows):
-        g = counted[row]
+        g = price_index[row]
         penalty[row] = penalties[g]
         # For the same reason the first period's borrowing counts sizes. A later weight is a sum of
         # variables here, and its size is not a sum of theirs, so that later periods count longs
@@ -199,7 +199,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     )
     prices = np.zeros(m + periods)
     for row in range(rows):
-        prices[counted[row]] = paid[row]
+        prices[price_index[row]] = paid[row]
     return status, _weights_by_period(problem, free, solved), prices
 
 

@@ -89,8 +89,8 @@ def weigh(folder: Path) -> None:
     sizes = {path.name.split("-")[0]: path.stat().st_size for path in folder.glob("*.whl")}
     total = sum(sizes.values())
     heaviest = sorted(sizes.items(), key=lambda each: -each[1])[:6]
-    said = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in heaviest)
-    print(f"{len(sizes)} wheels, {total / 1e6:.1f} MB: {said}, …")
+    sizes_text = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in heaviest)
+    print(f"{len(sizes)} wheels, {total / 1e6:.1f} MB: {sizes_text}, …")
     if total > MOST:
         stop(f"{total / 1e6:.1f} MB of wheels are more than {MOST / 1e6:.0f}")
 

@@ -66,7 +66,7 @@ def answered(module: str, limit: float, *words: str, **environment: str) -> str:
     return lines[-1] if lines else f"exit code {done.returncode}"
 
 
-def said(row: dict[str, Any], what: str, dtype: str) -> list[str]:
+def row_cells(row: dict[str, Any], what: str, dtype: str) -> list[str]:
     """Return the cells of a row, with targets next to measurements."""
     ratio = row["ours"] / row["pipeline"]
     share = row["share"]
@@ -96,7 +96,7 @@ def add(table: Any, line: str, what: str, dtype: str) -> bool:
     except ValueError:
         table.add(f"{what}, {dtype}", *[""] * 7, f"none: {line}")
         return False
-    table.add(*said(row, what, dtype))
+    table.add(*row_cells(row, what, dtype))
     return True
 
 

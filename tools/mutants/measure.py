@@ -225,9 +225,11 @@ def measure(
     for k, verdict in verdicts(root, jobs, workers):
         # Its tests passed on the unchanged file: a mutant that they cannot even import is caught.
         found[k] = drawn[k], verdict
-        said = "SURVIVED" if verdict.passed else "caught"
+        outcome = "SURVIVED" if verdict.passed else "caught"
         print(
-            f"{len(found)}/{len(jobs)} {said} {mutant_text(drawn[k])}", file=sys.stderr, flush=True
+            f"{len(found)}/{len(jobs)} {outcome} {mutant_text(drawn[k])}",
+            file=sys.stderr,
+            flush=True,
         )
     return [found[k] for k in sorted(found)]
 

@@ -170,8 +170,8 @@ def missed_decision_reason(
     deadline: deadline of the decision.
     """
     met = [each for each in cycles if at <= each.began_at < deadline]
-    said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
-    return said[0] if said else "the cycle did not finish" if met else NO_CYCLE_REASON
+    reasons = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
+    return reasons[0] if reasons else "the cycle did not finish" if met else NO_CYCLE_REASON
 
 
 def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:

@@ -89,4 +89,4 @@ def _historical_moves(
         f"historical bars of the symbol, {format_utc(before.closes)} to"
         f" {format_utc(bars.times[rows[worst]])}"
     )
-    return moves[worst], [words if mine else said for mine, said in zip(own, basis, strict=True)]
+    return moves[worst], [words if mine else other for mine, other in zip(own, basis, strict=True)]
