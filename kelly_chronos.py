@@ -1,4 +1,4 @@
-"""All commands of the project under one name.
+"""Command-line program that runs every command of the project.
 
 kelly-chronos                     the commands, one per line
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …

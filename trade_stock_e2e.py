@@ -487,7 +487,7 @@ def _log_cycle(cycle: Cycle) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A parsed command line.
+    """Parsed command line of `trade_stock_e2e.py`.
 
     config: composed configuration.
     quantity_arguments: symbol and price given to the command `quantity`; None for another command.

@@ -56,10 +56,15 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return the Hydra overrides on a live command line; reject any other argument.
+    """Return the Hydra overrides (`key=value`) among the arguments of `trade_stock_e2e.py`.
 
-    The argument `preview` becomes an override of the mode. The command `quantity` and its two
-    arguments are skipped.
+    The argument `preview` becomes the override `mode=preview`. The command `quantity` and its two
+    arguments are skipped. Any other argument is rejected.
+
+    Raises
+    ------
+    InputError
+        for an argument that is none of these.
     """
 
     from foundation.compose import is_override

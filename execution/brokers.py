@@ -39,7 +39,9 @@ NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledOrder:
-    """An open order that the account snapshot excludes: for options, by value, or unreadable.
+    """An open order that an account snapshot excludes.
+
+    It is an order for options, an order for an amount of dollars, or an unreadable order.
 
     client_order_id: id of the order.
     instrument_name: symbol of the order, or the underlying of options.

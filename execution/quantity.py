@@ -46,7 +46,7 @@ class SizedQuantity:
     """Quantity of one symbol to trade now.
 
     symbol: name of the symbol.
-    qty: shares or coins to trade; positive to buy, negative to sell.
+    qty: shares or units of crypto to trade; positive to buy, negative to sell.
     reason: reason for the quantity, in words.
     """
 

@@ -346,7 +346,7 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
 
 
 def entry_order_id(entry: JsonObject) -> str:
-    """Return the order's client order id, or the venue's id.
+    """Return an order's client order id or, if it has none, the venue's order id.
 
     Invalid characters are replaced, because ids of other clients may contain any character.
     """

@@ -96,7 +96,7 @@ def parse_activity(entry: JsonObject) -> Activity:
 
 
 def parse_activity_kind(word: str) -> ActivityKind:
-    """Return the project's activity kind for a venue's activity type, such as CFEE."""
+    """Convert the venue's activity type, such as CFEE, to this project's kind of activity."""
     if word.startswith("DIV"):
         return "dividend"
     return "option" if word.startswith("OP") else _KIND_BY_ACTIVITY_TYPE.get(word, "other")

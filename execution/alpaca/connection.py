@@ -25,13 +25,11 @@ FieldValue = TypeVar("FieldValue")
 ALPACA = "alpaca"  # registered name of the broker
 NOT_FOUND_STATUS = 404
 ZERO_DURATION = np.timedelta64(0, "ns")
-MAX_ON_TIME_LAG = np.timedelta64(1, "s")
-CLOCK_RECOVERY_SECONDS = (
-    60.0  # seconds in step with ours after which a slow clock is accepted again
-)
-MAX_CLOCK_LAG = np.timedelta64(
-    300, "s"
-)  # largest lag of a clock behind the time that has passed here
+MAX_ON_TIME_LAG = np.timedelta64(1, "s")  # a clock with a smaller lag keeps pace with ours
+# A lagging venue clock is accepted again once it has kept pace with our clock for this long.
+CLOCK_RECOVERY_SECONDS = 60.0
+# Largest lag of the venue's clock, by our clock, since it was last on time.
+MAX_CLOCK_LAG = np.timedelta64(300, "s")
 
 
 def require_alpaca(settings: BrokerSettings) -> None:
@@ -47,7 +45,7 @@ def require_alpaca(settings: BrokerSettings) -> None:
 
 
 class VenueConnection:
-    """Connection to one venue for requests and for the venue's time.
+    """HTTP connection to a venue, which also tracks the venue's clock.
 
     client: the SDK's client, on a transport that retries only reads.
     unreadable_activities: descriptions of activities that the last query could not read.

@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 JsonObject = Mapping[str, Any]
 
-ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
-# Fractions of a sum by which prices may move it between two responses: at the first read, and at a
-# second one, which only prices should have changed.
+ROUNDING_TOLERANCE_USD = Decimal(1)
+# Tolerances, as fractions of a sum of position values, for price moves between two responses. The
+# second reading has the larger one, because it can differ from the first in prices alone.
 FIRST_READ_REL_TOL = Decimal("0.001")
 REREAD_REL_TOL = Decimal("0.01")
 STOCK_ASSET_CLASS = "us_equity"
@@ -37,7 +37,7 @@ OTHER_ASSET_CLASS = "other"  # other asset classes, and positions without a pric
 def read_positions(
     connection: VenueConnection, is_needed: Callable[[str], bool] = lambda name: True
 ) -> dict[str, VenuePosition]:
-    """Return all positions by symbol, including options and symbols foreign to this project.
+    """Return all positions by symbol, including options and unknown symbols.
 
     is_needed: predicate on the venue's symbols. Positions for which it is false are skipped, so
         that errors in them have no effect.
@@ -61,7 +61,8 @@ def read_positions(
 class ParsedPositions:
     """Quantities, prices and values of all positions, parsed from /positions.
 
-    quantities: signed quantities of stocks, crypto and foreign positions, by symbol.
+    quantities: signed quantities of all positions except options, by symbol. An instrument unknown
+        to this project has a placeholder symbol.
     prices: prices by symbol, USD.
     available_quantities: quantities that no order reserves, by symbol, where the venue reports
         them.
@@ -69,8 +70,7 @@ class ParsedPositions:
     short_option_value: cost of buying back short options, USD.
     long_option_value: value of long options, USD.
     long_values_by_class, short_values_by_class: values of long and of short positions by asset
-        class, as the venue
-        reports them, options included; USD, at least 0.
+        class, as the venue reports them, options included; USD, at least 0.
     unpriced_quantities: signed quantities of positions without a price above 0; they are not in
         `quantities`.
     unvalued_sides: sides (`long`, `short`) on which at least one position has no value at all.

@@ -39,9 +39,8 @@ ORDER_READ_DELAYS_SECONDS = (
 # Attempts for an order while the venue returns 429, which means that it did not process it.
 MAX_POST_ATTEMPTS = 5
 MAX_REPLACEMENTS = 10  # longest chain of replaced orders
-OPTION_EXPIRY_GRACE = np.timedelta64(
-    1, "h"
-)  # after the last session of an option, until its orders cannot fill
+# Time after an option's last session from which its orders can no longer fill.
+OPTION_EXPIRY_GRACE = np.timedelta64(1, "h")
 
 UNPROCESSABLE_STATUS = 422  # also if an id was used before, or there is nothing to cancel
 TOO_MANY_REQUESTS_STATUS = 429

@@ -70,7 +70,7 @@ class AlpacaOrder:
 
     @property
     def replacement_chain(self) -> tuple[AlpacaOrder, ...]:
-        """This order and the orders that it has replaced, directly or in turn; newest first."""
+        """This order, the order that it replaced, the order replaced by that one, and so on."""
         return (
             (self,)
             if self.replaced_order is None
@@ -217,8 +217,8 @@ def _has_legs(answer: JsonObject) -> bool:
 def _mean_price(answer: JsonObject) -> Decimal | None:
     """Return the mean price of the fills, USD; None before the first fill.
 
-    For a multi-leg order, Alpaca reports the net price with the sign of the limit price: above 0
-    for a debit, below 0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
+    For a multi-leg order, Alpaca reports the net price: above 0 for a debit, below 0 for a credit
+    (docs.alpaca.markets, Options Level 3 Trading).
     """
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 

@@ -1,4 +1,4 @@
-"""Computation of beliefs (expected returns and risk) from bars, at one instant or at all.
+"""Compute beliefs (expected returns and risk) from bars, at one instant or at every instant.
 
 A backtest computes the beliefs of all instants once, a live loop only those of the last instant.
 Both use the same functions, with identical results.
@@ -53,7 +53,7 @@ class NoForecast(DataError):
 class GrowthRanking(NamedTuple):
     """Parameters of a ranking of S symbols by expected growth per risk.
 
-    prior: stated Sharpe ratio of each asset class.
+    prior: assumed Sharpe ratio of each asset class.
     unit_cost: [S] one-way cost of trading one USD.
     long_only: [S] true for symbols that may not be held short.
     """
@@ -283,8 +283,9 @@ class _ForecastMoments(NamedTuple):
     variance: [T, S] yearly variance after the forecast's last step; also NaN once the last forecast
         is a week old.
     shrinkage: [T, S] factor that multiplied the forecaster's median.
-    signal: [T, S] root mean square of the return that the median forecasts until it has decayed.
-    fresh: [T, S] true if the forecast was issued at a bar that closed at this instant.
+    signal_size: [T, S] root mean square of the return that the median forecasts until it has
+        decayed.
+    is_fresh: [T, S] true if the forecast was issued at a bar that closed at this instant.
     """
 
     mu: Array

@@ -33,7 +33,7 @@ _TIMELESS_FIELDS = ("symbol_index", "crypto", "correlations")
 
 @dataclass(frozen=True, slots=True)
 class PlanPeriods:
-    """Periods of a decision: one holding interval, or the three periods of a plan.
+    """Periods over which a decision forecasts returns: one interval, or a plan of three periods.
 
     holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with
         the next decision.
@@ -60,16 +60,15 @@ class BeliefTable(NamedTuple):
     is_overnight: [T] true if the first period includes the night, or if no later decision can
         reduce positions before the night.
     can_trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant,
-        with
-        or without a forecast.
+        with or without a forecast.
     class_trading_years: [T, K, 2] trading time of stocks and of crypto in each period, years.
     interest_nights: [T, K] number of nights for which a loan costs interest.
     news_overlap: [T, K] share of the news in a period that moves stock and crypto prices alike.
     crypto: [S] true for crypto.
     adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
         and a forecast of that bar exists.
-    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol; 0 for a
-        symbol in the universe.
+    exclusion_rule: [T, S] index in `EXCLUSION_RULES` of the universe rule that excludes the symbol;
+        0 for a symbol in the universe.
     exiting: [T, S] true for excluded symbols whose positions can be closed at the instant, with or
         without a forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.

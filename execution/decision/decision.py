@@ -1,4 +1,4 @@
-"""The record of a decision: the arrays that sizing fills, columns made of them, and the decision.
+"""Records of decisions: arrays of sizing results, columns built from them, and `Decision`.
 
 Live trading decides at one instant, a backtest at each instant of its history. The rows that
 explain orders (see `choice`) are built from the columns only when they are read.
@@ -36,7 +36,7 @@ from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import EXCLUSION_RULES
 
 YEAR = 365.25 * DAY
-NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST`
+NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST_CODE`
 # Reasons that fix a target: a limit, the venue's check of cash, an unsolved program, the overnight
 # ceiling, a rule of the universe that the symbol fails, the venue's smallest order.
 BINDING_REASONS = (
@@ -56,13 +56,13 @@ NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 
 
 class DecisionColumns(NamedTuple):
-    """Columns of decisions for N symbols; [N] unless stated, in the units of `Choice`.
+    """Decisions on N symbols, one array per figure; [N] unless stated, in the units of `Choice`.
 
     The N symbols belong to one decision or to several consecutive decisions.
 
     binding_bits: bit mask of the limits and reasons that bind; `reason_names` lists their names by
         bit.
-    shadow_prices: [N, 7 + G] shadow prices of PRICED_LIMITS and of the group limits.
+    shadow_prices: [N, 7 + G] shadow prices of `LIMITS_WITH_SHADOW_PRICE` and of group limits.
     rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
@@ -343,7 +343,7 @@ class DecisionArrays(NamedTuple):
     lots: target as a signed number of quantity increments; NaN if the symbol is not traded.
     is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
     no_order_code: reason why a change of the position makes no order: 0 for none, `TOO_SMALL_CODE`
-        or `DUST`.
+        or `DUST_CODE`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
     unconstrained_weight: weight over `horizon_periods` before limits and costs.
@@ -434,7 +434,7 @@ def decision_columns(
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
 ) -> DecisionColumns:
-    """Return the columns of the decisions on the symbols in `cells`.
+    """Convert sizing results to the columns of the decisions on the symbols in `cells`.
 
     cells: row and symbol indices [N], as `find_decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
@@ -521,7 +521,7 @@ def _build_rationale_columns(
 def decision_arrays(
     allocation: Allocation | None, problem: DecisionProblem, after: RoundedTargets, price: Array
 ) -> DecisionArrays:
-    """Return the arrays of one instant for the S symbols of a panel.
+    """Return the sizing results of one instant as arrays over the S symbols of a panel.
 
     allocation: result of the strategy; None if it computed no weights.
     problem, after: sizing problem, and targets rounded to lots. In both, the panel's symbols come

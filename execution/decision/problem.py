@@ -43,7 +43,7 @@ DUST_CODE = 2  # the position's value is below the least that the venue closes
 
 
 class SizingTerms(NamedTuple):
-    """Settings of a decision as arrays, over the N rows of an account.
+    """Trading costs and limits of a decision, as arrays over the N rows of an account.
 
     crypto: [N] true for crypto.
     long_only: [N] true for rows that may not be short, even if the venue lends shares.

@@ -204,10 +204,10 @@ class Trader:
            is open, and for which the schedule has a decision. Positions in symbols that have left
            the universe are closed. No other symbol is traded.
         2. **Forecast.** The latest forecast of each symbol, computed from its last bars.
-        3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
-           decision and beyond: mu and sigma.
-        4. **Correlation.** The matrix known at the last 16:00 New York turns sigma into
-           covariances, and the stated premium of a class into each symbol's premium.
+        3. **Moments.** Mean and standard deviation (mu, sigma) of each forecast over the periods of
+           a plan: until the next decision, and beyond.
+        4. **Correlation.** Covariances follow from sigma and the correlation matrix of the last
+           16:00 New York. Each symbol's premium follows from the assumed premium of its class.
         5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
            weights under the limits of the time of day.
         6. **The night.** At the last decisions of a session, stocks without a new target weight are

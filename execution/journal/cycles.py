@@ -52,7 +52,7 @@ _CYCLES = JournalTable(
 
 
 class CycleBook:
-    """The cycles of one job of an account."""
+    """Record of the cycles of one job, in the account's journal."""
 
     def __init__(self, database: Database, job: str) -> None:
         self._database = database

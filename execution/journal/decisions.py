@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
 EXPIRED_REASON = "expired: the decision was not sent in time"
-MAX_DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
+# Latest decisions that are searched; even hourly decisions then reach back over a long weekend.
+MAX_DECISIONS_SEARCHED = 120
 WITHDRAWN_OUTCOME = "taken back"  # end of a decision whose instant was decided again
 _ENDED_OUTCOME = "ended"
 
@@ -165,7 +166,7 @@ class DecisionJournal:
         self.cycles = CycleBook(database, job)
 
     def has_decision(self, at: np.datetime64) -> bool:
-        """Return whether the journal has a decision at an instant that was not withdrawn."""
+        """Return whether the journal has a decision at this instant, other than a withdrawn one."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
 

@@ -94,8 +94,7 @@ class Halt:
     reason: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
     cleared_by: person who ended the halt, or `CLEARED_BY_ITSELF` if its cause has ended; empty
-        while the halt is
-        active.
+        while the halt is active.
     job: empty, because a halt stops all jobs of an account.
     """
 
@@ -165,7 +164,7 @@ _LATEST = "WHERE number IN (SELECT max(number) FROM halts GROUP BY kind) ORDER B
 
 
 class HaltBook:
-    """The halts of one account.
+    """The active and the ended halts of one account, as recorded in its journal.
 
     database: the account's journal.
     events: log that records the start and the end of halts.

@@ -85,7 +85,7 @@ MARKS = JournalTable(
 
 
 class MarkBook:
-    """The marks of an account.
+    """The equity marks of an account, as recorded in its journal.
 
     database: the account's journal.
     """
@@ -196,8 +196,7 @@ class IndexPoint:
     at: instant by the venue's clock.
     equity: cash plus positions, USD.
     return_index: value to which the first equity has grown, without deposits and withdrawals, USD;
-        it
-        stays 0 after a total loss.
+        it stays 0 after a total loss.
     index_peak: highest index so far, above 0.
     index_at_day_start: index at the last mark before the New York date of `at`, or at the first
         mark if there is no earlier one.

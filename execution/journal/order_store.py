@@ -158,7 +158,7 @@ class OrderIntent:
     def is_lost(self, now: np.datetime64) -> bool:
         """Return whether the order can no longer reach the venue after `now`.
 
-        Asked only about an order that the venue does not know.
+        Call this only for an order that the venue does not know.
         """
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
@@ -239,7 +239,7 @@ INTENTS = JournalTable(
 
 
 class OrderStore:
-    """The order intents of one account.
+    """Store of one account's order intents, each recorded before its order is sent.
 
     database: the account's journal; None keeps the intents in memory.
     events: log of state changes; None creates a log in the same database.

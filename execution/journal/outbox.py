@@ -4,13 +4,14 @@ The action on an order depends on the state of its intent in the order store:
 
     planned, denied     post: accepted, rejected, denied, or unknown without a response
     rejected            post again, if the venue accepts only one order per id
-    submitting, unknown query; an order that is found is accepted. If the venue accepts only
-                        one order per id, an order that has not expired, that the gate
-                        allows and that the caller wants sent again, is posted once more
-                        and queried.
-      not found         unknown: a 404 is not a proof, as an order can arrive after every query
-      lost              not_received, once it has expired and the venue does not know its id
-    accepted, terminal  query alone: an accepted order is never sent again
+    submitting, unknown query by id:
+      found             accepted
+      not found         unknown, because an order can arrive after every query. The order is
+                        posted once more, and queried, on four conditions: the venue accepts
+                        only one order per id, the order has not expired, the gate allows it,
+                        and the caller requests it.
+      lost              not_received: the order has expired and the venue does not know its id
+    accepted, terminal  query only: an accepted order is never sent again
 
 A lost connection, a status of 500 and above, and an unreadable body count as no response. A refusal
 of the second post proves nothing about the first.
@@ -265,7 +266,7 @@ class Outbox(Generic[Report]):
             self.book.deny(planned, why)
 
     def refresh_intents(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Query orders at the venue, and record its reports; return those without a report.
+        """Query orders at the venue and record its reports; return the intents without a report.
 
         All queries together take at most 20 seconds.
         """

@@ -29,9 +29,8 @@ from foundation.database import Database
 from foundation.decimals import ZERO_FRACTION, to_fraction
 from trainingdata.instruments import is_crypto, is_symbol
 
-MAX_UNLISTED_CRYPTO_FEE_SHARE = Fraction(
-    1, 100
-)  # largest fee in crypto that the venue may list later, a share of a position
+# Largest fee in crypto that the venue may list later, a fraction of the position.
+MAX_UNLISTED_CRYPTO_FEE_SHARE = Fraction(1, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ _HELD_POSITIONS = JournalTable(
 
 
 class PositionChange(NamedTuple):
-    """A change of a position.
+    """A change of a position by a trade or a booking, such as a split.
 
     at: instant of the change, the sort key of changes.
     symbol: symbol of the position.
@@ -154,7 +153,7 @@ class PositionProfit(NamedTuple):
 
 
 class PositionBook:
-    """The positions of one account.
+    """The positions of one account in its journal, with entry prices and profits.
 
     database: the account's journal.
     """

@@ -1,11 +1,11 @@
 """Order refusals: one alert per cause, from the first refusal until orders are accepted again.
 
 A cause is the venue's reason without the numbers and ids of a single order. A cause ends for a
-symbol once the venue accepts an order in that symbol. It also ends after a step of a job that had
-no order refused for this cause, but an order of the same kind accepted in another symbol. Then the
-venue's view of the account has changed. A cause whose text names a symbol ends only by orders in
-that symbol. Accepted reductions end no refusals of openings, and accepted openings end no refusals
-of reductions. Causes are rows of the account's journal, so that a restart repeats no alert.
+symbol once the venue accepts an order in that symbol. It also ends after a step of a job in which
+the venue accepted an order of the same kind, and refused none for this cause. Then the venue's view
+of the account has changed. A cause whose text names a symbol ends only by orders in that symbol.
+Accepted reductions end no refusals of openings, and accepted openings end no refusals of
+reductions. Causes are rows of the account's journal, so a restart repeats no alert.
 
 A blocked account and a trading pause at the venue have their own rows, although no order was
 refused. A pause ends once the venue processes a request again, or refuses an order for another
@@ -110,7 +110,7 @@ class Refusal:
 
     @property
     def line_prefix(self) -> str:
-        """First words of a line of text about this refusal."""
+        """Words that precede the details of the refusal in a status line."""
         if self.is_venue_pause or self.is_account_block:
             return self.headline
         return "refused by the venue"
@@ -178,7 +178,7 @@ class RefusalBook:
         )
 
     def record_acceptance(self, order: AnyOrder) -> None:
-        """Record an accepted order; at the end of the step, it may end causes of refusals."""
+        """Record an accepted order, which may end causes of refusals when the job's step ends."""
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
@@ -200,7 +200,7 @@ class RefusalBook:
         self._accepted.add(_VENUE)
 
     def clear_contradicted_causes(self) -> None:
-        """End the causes that no longer hold, as the orders accepted in this step show.
+        """End the causes of refusals that orders accepted in this step contradict.
 
         The alerts of ended causes are closed. A step is one run of a job.
         """

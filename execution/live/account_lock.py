@@ -60,7 +60,7 @@ def is_account_id(name: str) -> bool:
 
 
 def account_state_folder(account_id: str) -> Path:
-    """Return the folder with the user's lock of an account, and the file that names its journal."""
+    """Return this user's folder of an account, with its lock and a file that names its journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
 
 

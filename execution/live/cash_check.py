@@ -1,10 +1,9 @@
 """Comparison of an account's cash with its journal.
 
 Weights are fractions of equity, so cash is reconciled like positions. Expected cash is the opening
-balance plus trades and bookings. The venue lists some bookings late: crypto and exchange fees at
-the end of the day, interest at the end of the month, a dividend or a deposit a day later. Cash may
-therefore differ from the expected cash by a fraction of equity, in total or since the last accepted
-account snapshot.
+balance plus trades and bookings. The venue lists some bookings late: fees at the end of the day,
+interest at the end of the month, dividends and deposits a day later. Cash may therefore differ from
+the expected cash by a fraction of equity, in total or since the last accepted account snapshot.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from decimal import Decimal
 
 from foundation.decimals import format_plain
 
-# Share of equity by which cash may differ. Late bookings amount to less: selling crypto worth all
-# of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a share that is
-# three quarters of equity pays 0.75 %.
+# Fraction of equity by which cash may differ. Late bookings amount to less: selling crypto worth
+# all of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a stock
+# that is three quarters of equity pays 0.75 %.
 LATE_BOOKING_EQUITY_FRACTION = Decimal("0.01")
-# Share of equity beyond which a booking is accepted only once a person has acknowledged it.
+# Fraction of equity beyond which a booking is accepted only once a person has acknowledged it.
 LARGE_BOOKING_EQUITY_FRACTION = Decimal("0.5")
 CASH_ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
 

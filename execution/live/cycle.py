@@ -100,7 +100,7 @@ def decide_cycle(
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
 ) -> Cycle:
-    """Run the trader on the account and the bars, valued at the venue's latest prices.
+    """Read the account and the bars, decide at the venue's latest prices, and return the cycle.
 
     rules: trading properties of the symbols at the venue; None applies no restrictions.
     time: clock that measures the wait for late bars.

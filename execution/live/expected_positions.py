@@ -83,8 +83,8 @@ class Discrepancy:
     """A position that differs from the journal's, or an order that the journal does not contain.
 
     symbol: symbol, or the underlying of options.
-    expected, found: signed quantity (shares, coins or contracts) of a position; number of orders if
-        the discrepancy is an order.
+    expected, found: signed quantity (shares, crypto or contracts) of a position; number of orders
+        if the discrepancy is an order.
     reason: text that describes the difference.
     order_id: id of an unknown order; empty for a position.
     """
@@ -235,7 +235,7 @@ class ExpectedPositions:
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Record what a person has acknowledged.
+        """Record the discrepancies that a person has acknowledged.
 
         surpluses: signed quantities by symbol, which are added to the expected positions.
         orders: ids of unknown orders, which no longer count as discrepancies.
@@ -497,11 +497,11 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Position
 
 
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
-    """Return the largest fee, in coins, that the venue may withhold from a purchase.
+    """Return the largest fee, in units of crypto, that the venue may withhold from a purchase.
 
     The result is 0 for a sale, and for symbols other than crypto. All withheld fees together are
-    capped at a fraction of the position. If the venue charges no fee in coins, the tolerance for
-    fees therefore does not grow with turnover.
+    capped at a fraction of the position. If the venue charges no fee in crypto, the tolerance
+    for fees therefore does not grow with turnover.
 
     change: signed change of the position.
     position: expected position before the change.
@@ -542,7 +542,7 @@ def value_discrepancies(
     infinite.
 
     surpluses: actual less expected quantities, signed, by symbol.
-    unit_values: value of one share, coin or contract, USD by symbol.
+    unit_values: value of one share, unit of crypto or contract, USD by symbol.
     last_position_values: signed values of positions at the last mark, USD; used for symbols without
         a price.
     """

@@ -89,7 +89,7 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot with a collateral for spreads reserved.
+        """Return the snapshot after reserving collateral for open spreads.
 
         The collateral supports no stock positions and buys no crypto.
 

@@ -14,14 +14,14 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
 
-# Least filled share of an order that counts as complete: a float has no exact number of billionths
-# for tens of millions of a coin.
+# Least filled fraction of an order that counts as complete: a float cannot represent tens of
+# millions of units of crypto exactly to the billionth.
 MIN_COMPLETE_FILL_RATIO = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """Properties of a symbol at the venue.
+    """Trading properties of a symbol at the venue.
 
     symbol: name of the symbol.
     tradable: true if the venue accepts orders for the symbol.

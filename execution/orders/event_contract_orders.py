@@ -23,7 +23,7 @@ COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue wri
 
 @dataclass(frozen=True, slots=True)
 class EventContractOrder:
-    """A limit order for event contracts, which validates itself.
+    """A limit order for event contracts; its constructor rejects invalid terms.
 
     client_order_id: client order id, derived from the purpose of the order, so that a repeated
         order has the same id.

@@ -20,7 +20,7 @@ class DatedRate:
     """A rate in force from a New York date, inclusive, until the date of the next rate."""
 
     since: Annotated[str, required_setting("first date of the rate, YYYY-MM-DD")]
-    # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
+    # Published rates have other units: the SEC states USD per million, brokers state percent.
     rate: Annotated[float, required_setting("rate in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "largest fee of one trade, USD", ge=0, allow_inf_nan=True)
     source: str = setting("", "publication that states the rate")

@@ -14,7 +14,7 @@ from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | EventContractOrder
-# Role of an order in its decision; `night` cuts the book before the close.
+# Role of an order in its decision; `night` trims positions before the close.
 OrderRole = Literal["", "reduction", "opening", "night"]
 
 

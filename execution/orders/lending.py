@@ -50,7 +50,7 @@ class SymbolRate:
         try:
             instrument(self.symbol)
         except InputError as error:
-            # The place of the setting names the table of the rate.
+            # The error message already states the key of the setting, so the prefix is redundant.
             raise ValueError(str(error).removeprefix("symbols: ")) from None
 
 

@@ -23,9 +23,9 @@ from trainingdata.sessions import session_on, sessions_between
 ContractCount = TypeVar("ContractCount", bound=Decimal | int)  # of contracts, signed
 
 MAX_SESSION_GAP = np.timedelta64(14, "D")  # longest time between two sessions
-SHARES_PER_OPTION = 100  # shares that one option is on
+SHARES_PER_OPTION = 100  # shares that underlie one option contract
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
-MAX_SPREADS_PER_ORDER = 10_000  # limit of one order
+MAX_SPREADS_PER_ORDER = 10_000
 _ORDER_ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 

@@ -35,7 +35,7 @@ _NO_PRICES = (None,) * len(PRICE_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to a venue, which validates itself.
+    """An order to a venue; its constructor rejects invalid terms with `ValueError`.
 
     client_order_id: client order id, derived from strategy, instant, symbol, leg and attempt, so
         that a repeated order has the same id.
@@ -181,8 +181,8 @@ class OrderSizeLimits:
     def min_sized_values(self, crypto: Mask) -> Array:
         """Return the minimum value of an order when it is sized, USD, [S].
 
-        It exceeds the minimum when the order is sent by a margin for price moves. It does not apply
-        to orders that close a position.
+        It is the minimum that applies when the order is sent, plus a margin for price moves. It
+        does not apply to orders that close a position.
 
         crypto: [S] true for crypto.
         """
@@ -199,7 +199,7 @@ class OrderSizeLimits:
     def max_sized_crypto_value(self) -> float:
         """Maximum value of one crypto order when it is sized, USD.
 
-        It is below the maximum when the order is sent by a margin for price moves.
+        It is the maximum that applies when the order is sent, less a margin for price moves.
         """
         return self.max_crypto_value * (1 - self.price_margin)
 
