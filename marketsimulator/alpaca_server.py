@@ -53,7 +53,7 @@ from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, is_in_session, session_on
 
-MAX_ORDERS_LISTED = 500  # in one response
+MAX_ORDERS_LISTED = 500  # orders in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
 BOOLEAN_VALUES = ("true", "false", "True", "False")
 WARM_UP_INSTANTS = 9  # instants of the warm-up: a session with its end

@@ -40,10 +40,10 @@ COUNTERFACTUAL_BY_REMOVED_AUDIT = {
     "lag": "[lag]",
     "costs": "[costs]",
     "forecast": "[shuffled]",
-}  # that were questions
+}  # counterfactuals of `compare` that replace former audits
 AUDIT_INSTANTS = 8  # instants up to which decisions are compared
-COMPARED_HISTORY = np.timedelta64(20, "D")  # of decisions compared
-CHANGED_FUTURE = np.timedelta64(5, "D")  # of future that is changed
+COMPARED_HISTORY = np.timedelta64(20, "D")  # length of the compared history
+CHANGED_FUTURE = np.timedelta64(5, "D")  # length of the changed future
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,10 +92,7 @@ LIVE_ACCOUNT_NOTE = (
 LIVE_BARS_HINT = "give the bars that the live run used, data.dir=[DIR]"
 
 
-JOURNALED_SETTINGS = (
-    "capital",
-    "positions",
-)  # settings of an account, which a journal has its own of
+JOURNALED_SETTINGS = ("capital", "positions")  # account settings that the journal itself determines
 DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
 
 

@@ -47,7 +47,7 @@ class Explanation:
     orders_with_fills: Sequence[tuple[Row, pd.DataFrame]]
 
     def format_lines(self, *, full: bool = False) -> list[str]:
-        """Return the explanation in lines; full reasons are not cut to 20 words."""
+        """Return the lines of the explanation; `full` keeps reasons longer than 20 words."""
         lines = _decision_lines(self.decision_row, has_order=bool(self.orders_with_fills))
         for row, fills in self.orders_with_fills:
             reason = row["reason"] if full else short_reason(row["reason"], self.decision_row)

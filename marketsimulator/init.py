@@ -88,7 +88,7 @@ _QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
 
 @dataclass(frozen=True)
 class Setup:
-    """Validated answers.
+    """Validated answers of the setup dialogue and its flags.
 
     folder: folder to set up.
     bars_source: folder or file of bars, `download` or `synthetic`.
@@ -124,7 +124,7 @@ class Setup:
         ).absolute()
 
     def words(self) -> list[str]:
-        """Return all settings as key=value words; overrides replace answers."""
+        """Return all settings as key=value words; `overrides` take precedence over answers."""
         folder = self.bars_folder
         answers = {
             "symbols": list(self.symbols),
@@ -217,9 +217,9 @@ def check_timeframe(text: str, setup: Setup) -> str | None:
 
 
 def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
-    """Return the keys. Raises InputError unless they are a paper account's.
+    """Return the API keys. Raises InputError unless they belong to a paper account.
 
-    None is accepted unless bars of stocks are downloaded.
+    Returns None without keys. Raises InputError if a download of stock bars requires them.
     """
     if keys is None:
         stocks = [symbol for symbol in setup.symbols if not is_crypto(symbol)]

@@ -46,7 +46,7 @@ def check_name(name: str) -> None:
 
 
 def strategy_files(name: str) -> dict[str, str]:
-    """Return the content of a strategy and its test, by file name."""
+    """Return the source code of a strategy and of its test, by file name."""
     files = {f"{name}.py": "strategy.py.j2", f"test_{name}.py": "test_strategy.py.j2"}
     class_name = name.title().replace("_", "")
     return {
@@ -69,7 +69,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 
 
 def run(settings: Namespace) -> Result:
-    """Write both files; return the commands that test and backtest the strategy."""
+    """Write a strategy and its test; return the commands that test and backtest it."""
     name = settings.name
     texts = strategy_files(name)
     writers = {

@@ -6,7 +6,7 @@ The file, CSV or Parquet, has a column `date` and a column of daily returns (`re
 (`equity`, `nav`, `close`); column=NAME chooses another. Returns are fractions or percents: the
 size of the moves shows which, or the command asks for unit=fraction or unit=percent. benchmark= is
 a file of the same kind, such as the bars of SPY. trials=N is the number of variants tried, of which
-these returns are the best; the deflated Sharpe ratio pays for them.
+these returns are the best; the deflated Sharpe ratio corrects for them.
 
 The output contains tearsheet.html and tearsheet.json.
 """
@@ -28,7 +28,7 @@ from marketsimulator.settings import TearsheetSettings
 
 
 def tearsheet(settings: TearsheetSettings) -> TrackRecord:
-    """Read the returns, and the benchmark if there is one, and return their record."""
+    """Read the returns and the benchmark, if any; return their track record."""
     if settings.returns is None:
         raise InputError("returns: name a CSV or Parquet file of daily returns or equity")
     returns = read_returns(Path(settings.returns).expanduser(), settings.column, settings.unit)

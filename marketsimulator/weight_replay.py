@@ -87,7 +87,7 @@ class ReplayResult:
     equity_values: [T] equity at each row's close, USD.
     closes: [T, S] closes, USD.
     capital: equity at the start, USD.
-    account_log: tape entries of fills and cash flows, in order.
+    account_log: fills and cash flows, in order.
     """
 
     name: str
@@ -367,7 +367,7 @@ def _follow_weights(
 ) -> Array:
     """Trade the weights; return the equity at each row's close, [T], USD.
 
-    Fills and cash flows are appended to the tape.
+    Fills and cash flows are appended to the account log.
 
     day: [T] row of `days` for each row of the weights.
     bounds: cap of a symbol, intraday leverage and overnight leverage.

@@ -1,9 +1,9 @@
 """State of a simulated account, instrument constants and daily rates, as numpy arrays.
 
-Records are rows of structured arrays, whose fields compiled code reads by name. The tape is the
-array on which settlement records fills and cash flows, in order. Amounts in USD and quantities are
-float64 rounded to fixed grids: prices to a tick, quantities to a billionth, fees to a millionth of
-a USD or to a cent. Rounding keeps sums exact to far below a cent.
+Records are rows of structured arrays, whose fields compiled code reads by name. The account log
+is the array in which settlement records fills and cash flows, in order. Amounts in USD and
+quantities are float64 rounded to fixed grids: prices to a tick, quantities to a billionth, fees to
+a millionth of a USD or to a cent. Rounding keeps sums exact to far below a cent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = _codes(0, 5)
 DAY_ORDER, GTC, ON_OPEN, ON_CLOSE = _codes(0, 4)
 # States. WORKING orders meet the bars.
 WORKING, FILLED, CANCELLED, EXPIRED = _codes(0, 4)
-# Causes of tape entries: fills first; from DIVIDEND on, cash flows that are not fills.
+# Causes of entries in the account log: fills first; from DIVIDEND on, other cash flows.
 BY_ORDER, BY_CRYPTO_FEE, BY_LIQUIDATION, BY_SPLIT, BY_DELISTING = _codes(0, 5)
 DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(5, 11)
 
@@ -78,7 +78,7 @@ ACCOUNT = np.dtype(
         ("called", "i8"),  # 1 while a margin call is open
         ("deficit", "f8"),  # unmet intraday margin deficit
         ("deficit_age", "i8"),  # closes since the deficit arose
-        ("frozen_until", "i8"),  # New York date, days since 1970; NOT_FROZEN if none
+        ("frozen_until", "i8"),  # New York date, days since 1970; NOT_FROZEN_DATE if none
         ("maker", "f8"),  # the crypto venue's current fee rates
         ("taker", "f8"),
         ("crypto_traded", "f8"),  # USD, today
@@ -88,7 +88,7 @@ ACCOUNT = np.dtype(
         ("deficits", "i8"),
         ("freezes", "i8"),
         ("refusals", "i8"),  # orders refused or cut for lack of buying power
-        ("tape_length", "i8"),  # entries written on the tape
+        ("tape_length", "i8"),  # entries written to the account log
         *((name, "f8") for name in FLOW_FIELDS),  # USD at this instant
     ],
     align=True,
@@ -137,7 +137,7 @@ ORDER = np.dtype(
     ],
     align=True,
 )
-# Cash changes by Σ usd - quantity · price - fee over the tape, a position by Σ quantity.
+# Cash changes by Σ usd - quantity · price - fee over the account log, a position by Σ quantity.
 ACCOUNT_LOG_ENTRY = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline; the row number in a replay of weights
@@ -273,7 +273,7 @@ def write_fill(
     spread: float,
     slippage: float,
 ) -> None:
-    """Record a fill of symbol number `s` as the next tape entry."""
+    """Append a fill of symbol number `s` to the account log."""
     entry = tape[account.tape_length]
     account.tape_length += 1
     entry.at = at
@@ -290,7 +290,7 @@ def write_fill(
 
 @jit_inline
 def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
-    """Record a cash flow that is not a fill as the next tape entry, unless the amount is zero."""
+    """Append a cash flow that is not a fill to the account log, unless the amount is zero."""
     if usd != 0.0:
         write_fill(account, tape, at, NO_ORDER, cause, s, 0.0, 0.0, 0.0, 0.0, 0.0)
         tape[account.tape_length - 1].usd = usd
@@ -298,7 +298,7 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 @jit_inline
 def max_flow_entries(size: int, actions: int) -> int:
-    """Return the maximum number of cash flows that one step records on the tape.
+    """Return the maximum number of cash flows that one step appends to the account log.
 
     A step records at most two cash flows for each corporate action, one borrow fee for each symbol,
     and three cash flows for the account as a whole.
@@ -358,7 +358,7 @@ def set_opening_balance(
 
 
 def create_account_log(length: int) -> Records:
-    """Allocate an empty tape, the record of fills and cash flows, with space for `length` entries.
+    """Allocate an empty account log with space for `length` fills and cash flows.
 
     Unwritten entries take no physical memory.
     """

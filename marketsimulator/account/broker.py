@@ -303,7 +303,7 @@ class SimulatedBroker:
         return np.datetime64(int(self._line.instants[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """Return these symbols as assets: all are tradable, and stocks can be sold short."""
+        """Return the assets of these symbols: all are tradable, and stocks can be sold short."""
         assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
@@ -348,7 +348,7 @@ class SimulatedBroker:
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """Return the maximum number of fills and cash flows that one step records on the tape.
+        """Return the maximum number of fills and cash flows that one step appends to the log.
 
         A split and a liquidation per symbol are counted. Each order may fill at an open and again
         within a bar, each time with a crypto fee. The cash flows of the step are added.
@@ -357,7 +357,7 @@ class SimulatedBroker:
         return 4 * (size + len(self._book.orders)) + actions + int(max_flow_entries(size, actions))
 
     def _allocate_account_log(self) -> Records:
-        """Return an empty tape with space for the fills and cash flows of one step."""
+        """Return an empty account log with space for the fills and cash flows of one step."""
         self._book.account["tape_length"] = 0
         needed = self._max_entries()
         if len(self._tape_buffer) < needed:
@@ -365,7 +365,7 @@ class SimulatedBroker:
         return self._tape_buffer
 
     def _record_fills_and_bookings(self, tape: Records) -> list[Fill]:
-        """Add the fills and cash flows on the tape to the account's lists; return the new fills."""
+        """Add logged fills and cash flows to the account's lists; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):

@@ -159,7 +159,7 @@ def apply_corporate_action(
         fraction = round_to_cent((exact - position.quantity) * position.mark)
         write_flow(account, tape, at, SPLIT_CASH, s, fraction)
         paid += fraction
-        # Positions equal the sum of the tape, so the shares added by a split are written there.
+        # A position equals the sum of its log entries, so the shares added by a split are logged.
         if before != 0.0:
             change = position.quantity - before
             write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0, 0.0, 0.0)

@@ -8,7 +8,7 @@ from foundation.compiled import jit_inline
 from marketsimulator.account.book import Record, round_down, round_up
 
 FINE_TICK_MAX_PRICE = 1e-5  # USD; a billionth is a basis point of it
-MIN_TICKS_PER_PRICE = 1e6  # minimum for prices below FINE_TICK_BELOW
+MIN_TICKS_PER_PRICE = 1e6  # minimum for prices below FINE_TICK_MAX_PRICE
 MAX_EXACT_POWER_OF_TEN = 1e22  # the last power of ten that a float holds exactly
 
 

@@ -214,8 +214,8 @@ def assess_margin(book: Book, day: Record) -> None:
     if account.called == 0:
         account.margin_calls += 1
     account.called = 1
-    # Closing a share of every position reduces the requirement by that share and leaves equity, but
-    # for costs, unchanged: the rest then requires CALL_BUFFER of equity.
+    # Closing a share of every position reduces the requirement by that share and leaves equity
+    # unchanged except for costs. The rest then requires LIQUIDATION_REQUIREMENT_SHARE of equity.
     share = min(1.0, 1.0 - max(collateral, 0.0) * LIQUIDATION_REQUIREMENT_SHARE / need)
     for s in range(len(book.holding)):
         position = book.holding[s]

@@ -48,8 +48,8 @@ def trade_to_targets(
 ) -> bool:
     """Send the orders that move positions from the decision's quantities to their targets, [S].
 
-    On the tape the number of an order is its leg: its position among the decision's orders in its
-    symbol.
+    In the account log the number of an order is its leg: its position among the decision's orders
+    in its symbol.
 
     held: [S] quantities held at the decision. Later liquidations do not change the orders.
     opens: opens of the bars that start at this instant.
@@ -203,7 +203,7 @@ def _queue_openings(
 
 @jit_inline
 def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) -> int:
-    """Return the maximum number of entries that `trade_to_targets` writes to the tape of fills.
+    """Return the maximum number of entries that `trade_to_targets` appends to the account log.
 
     A stock has at most two fills. Each part of a split crypto order has two entries: the fill and
     its fee in crypto. A part is larger than half of `max_crypto_order` even after rounding to lots,
@@ -220,7 +220,7 @@ def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) 
 
 @jit_inline
 def ensure_account_log_space(tape: Records, tape_length: int, new_entries: int) -> Records:
-    """Return the tape if it has space for `new_entries` fills and flows, else a longer copy."""
+    """Return the account log if it has space for `new_entries`, else a longer copy."""
     if tape_length + new_entries <= len(tape):
         return tape
     longer = np.zeros(2 * (tape_length + new_entries), tape.dtype)
@@ -246,7 +246,7 @@ def _trade_in_parts(
 
     Returns the signed filled quantity.
 
-    leg: number of the first part on the tape.
+    leg: order number of the first part in the account log.
     """
     if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]

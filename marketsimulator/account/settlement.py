@@ -155,7 +155,7 @@ def settle_fill(
     reference: float,
     is_maker: bool,
 ) -> None:
-    """Apply a fill to cash, position and all amounts that depend on them; append it to the tape.
+    """Apply a fill to cash, position and all amounts that depend on them; append it to the log.
 
     reference: price before spread and slippage; for a maker the limit price.
     """
@@ -187,7 +187,7 @@ def settle_fill(
     write_fill(account, tape, at, number, cause, s, quantity, price, fee, spread, slippage)
     if position.crypto and quantity > 0:
         # Alpaca takes the fee of a crypto purchase in crypto: of 0.1 BTC bought, 0.09975 arrive. A
-        # fill at price 0 keeps positions the sum of the tape.
+        # fill at price 0 keeps each position equal to the sum of its log entries.
         rate = account.maker if is_maker else account.taker
         crypto = round_up(quantity * rate, QUANTITY_STEPS_PER_UNIT)
         if crypto > 0:

@@ -1,7 +1,8 @@
-"""Conversion of the tape, settlement's record, to fills and bookings.
+"""Conversion of the account log, which settlement writes, to fills and bookings.
 
 A fill changes a position; a booking is any other cash flow. Settlement writes every cash flow to
-the tape when it is charged. The flows of an instant therefore add up to those in its equity row.
+the account log when it is charged. The flows of an instant therefore add up to those in its equity
+row.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _ORDER_PREFIX_BY_CAUSE = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class AccountLogEntry(NamedTuple):
-    """One fill or cash flow recorded by settlement; its fields are those of the dtype `ENTRY`."""
+    """One fill or cash flow in the account log; its fields follow the dtype ACCOUNT_LOG_ENTRY."""
 
     at: int
     order_number: int
@@ -62,7 +63,7 @@ def read_account_log(
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
-    """Convert the entries of a tape; append fills to `fills` and other cash flows to `bookings`.
+    """Convert log entries; append fills to `fills` and other cash flows to `bookings`.
 
     now: instant of the equity row that includes the entries.
     order_id_of: function that returns the `client_order_id` of an entry's order.

@@ -255,7 +255,7 @@ def step_finer_bars(
 
     between: number of the first instant, and of the one after the last.
     tape_space: maximum number of fills and cash flows of one instant. Processing stops early if the
-        tape has less space left.
+        account log has less space left.
     """
     first, end = between
     for t in range(first, end):

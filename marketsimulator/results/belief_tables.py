@@ -1,4 +1,7 @@
-"""Cache of belief tables for variants of a backtest that share their beliefs."""
+"""Cache of belief tables for variants of a backtest that share their beliefs.
+
+A belief table holds the expected returns and covariances of all decisions of a run.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class BeliefGroup(NamedTuple):
 
 
 class BeliefTableCache:
-    """Belief tables over one market by the settings that determine them, with an LRU cache.
+    """LRU cache of the belief tables of one market, by the settings that determine them.
 
     These settings are forecaster, correlation, volatility rule, holding period, universe and its
     ranking. No correlation is estimated twice.

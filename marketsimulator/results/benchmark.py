@@ -25,7 +25,7 @@ from trainingdata.timeframe import Timeframe
 
 RETURN_FILES = (".csv", ".parquet")
 MAX_UNCOVERED_DAYS = 7  # days of a run before the benchmark's first value, and after its last
-RETURN_KINDS = {  # by data.adjustment
+RETURN_KINDS = {  # description of returns by data.adjustment
     "split": "price return without dividends",
     "raw": "price return without dividends",
     "all": "total return, dividends in the adjusted prices",

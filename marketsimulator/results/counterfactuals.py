@@ -22,7 +22,7 @@ from trainingdata.delistings import Delisting, next_session_open
 from trainingdata.market import Market
 
 COST_MULTIPLES = (0.0, 2.0, 4.0)  # multiples of the costs
-SCRAMBLE_VOLATILITY = 0.02  # of a bar's log return, in a scrambled future
+SCRAMBLE_VOLATILITY = 0.02  # deviation of a bar's log return in a scrambled future
 DATED_FEE_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
 COMMISSION_FIELDS = ("commission_bps", "commission_per_share")
 LENDING_RATE_FIELDS = ("interest_rate", "borrow_rate")
@@ -202,7 +202,7 @@ def _scale_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
             replace(rate, rate=scale * rate.rate, cap=scale * rate.cap if scale else rate.cap)
             for rate in getattr(fees, name)
         )
-    # Coin fees are taken in the coin that is bought, which cannot be more than all of it.
+    # A crypto fee is charged in the crypto that is bought and cannot exceed the purchase.
     scaled["crypto_tiers"] = tuple(
         replace(tier, maker=min(scale * tier.maker, 0.99), taker=min(scale * tier.taker, 0.99))
         for tier in fees.crypto_tiers

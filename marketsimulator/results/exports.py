@@ -22,7 +22,8 @@ RETURNS_FILE = "returns.csv"
 def returns_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the daily returns of the main run as fractions, by New York date.
 
-    A day ends at 16:00 New York; the first day starts with the run. No rows follow a ruin.
+    A day ends at 16:00 New York; the first day starts with the run. No rows follow a day
+    that ends without equity.
     """
     marks, daily = results.daily_curve(results.main_run)
     returns = daily_returns(daily)

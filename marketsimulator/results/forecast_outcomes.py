@@ -158,7 +158,7 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
     return bool(agreement >= LOOK_AHEAD_CORRELATION)
 
 
-MIN_FORECAST_COVERAGE = 0.95  # of the decisions with a forecast, below which a reader is told
+MIN_FORECAST_COVERAGE = 0.95  # share of decisions with a forecast; a remark below it
 
 
 def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: Mask) -> list[str]:

@@ -369,7 +369,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
             f"journal: {path} is not a file; give the journal.sqlite file of an account"
         )
     with open_journal_for_reading(path) as database:
-        # A process may have been ended before it made the tables.
+        # A process may have ended before it created the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
         record = JournalRecord.from_database(database, job) if begun else None
     if record is None or not record.decisions:

@@ -368,7 +368,7 @@ def wipeout_date(days: Instants, daily: Array) -> str | None:
 def returns_until_ruin(daily: Array) -> Array:
     """Return daily returns [..., D] of equity [..., 1 + D]; -1 on the day of ruin, then 0.
 
-    So a variant that lost everything stays in a comparison, as the worst one.
+    A variant that lost everything therefore stays in a comparison, ranked last.
     """
     before = daily[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0

@@ -50,7 +50,7 @@ class ChartTrade:
 
     @property
     def description(self) -> str:
-        """Description: the change of the position, the quantity and the price."""
+        """Text with the change of the position, the quantity and the price."""
         after = self.position_before + self.fill.qty
         side = "long" if (after or self.position_before) > 0 else "short"
         if not self.position_before:

@@ -43,15 +43,15 @@ from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
 STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
-FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
+FULLY_INVESTED_SHARE = 0.95  # share of capital; below it a remark explains buy and hold
 NO_ANNUAL_FIGURES_NOTE = (
     f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
     " days; ratios are marked short"
 )
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
-MIN_SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
+MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
-MIN_DEFLATED_SHARPE = 0.95  # below which luck is not ruled out
+MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
 MARGIN_EVENT_TEXTS = {
     "margin_calls": ("margin call", "margin calls"),
     "freezes": ("freeze of 90 days", "freezes of 90 days"),

@@ -26,15 +26,13 @@ from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, new_york_date, new_york_four_pm
 
-CHART_TIMEZONE = NEW_YORK.key  # of every chart
-RUN_COLOURS = ("first", "quiet", "third", "fourth", "second")  # of main run, then its benchmarks
+CHART_TIMEZONE = NEW_YORK.key  # time zone of every chart
+RUN_COLOURS = ("first", "quiet", "third", "fourth", "second")  # main run, benchmarks
 SAME_CURVE_TOL = 1e-6  # relative difference below which two curves are one line
 RATIO_DIGITS = 5  # significant digits of ratios in a chart
 MAX_SPARKLINE_STEPS = 150
 MAX_CONES = 40  # forecasts in a chart
-CONE_LENGTH_SHARE = (
-    0.98  # of the time to the next decision, which leaves a gap before the next cone
-)
+CONE_LENGTH_SHARE = 0.98  # of the time to the next decision; the rest separates adjacent cones
 
 
 Curve = tuple[Instants, Array]  # instants [N] and values [N]

@@ -38,7 +38,7 @@ from trainingdata.instants import NEW_YORK, new_york_date
 
 MAX_ORDERS_SHOWN = 150  # orders on the page; the file has all
 MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
-QUANTITY_DIGITS = 6  # of quantities
+QUANTITY_DIGITS = 6  # significant digits of quantities
 MAX_DRAWDOWNS_SHOWN = 5
 MIN_PROFIT_WITHOUT_CENTS = 1000.0  # USD of a round trip from which statistics omit cents
 HEAT_LEVELS = 4  # colours of a heat map on each side of zero
@@ -339,7 +339,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
 
     orders, fills, decisions: frames of the run; decisions may be in any order.
     """
-    # Coin fees and splits are on the tape as fills at price 0; they are not part of an order.
+    # Crypto fees and splits are recorded as fills at price 0; they are not part of an order.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum().to_dict()
     size, fee = (
@@ -408,7 +408,7 @@ def attribution_tables(
     symbols, hours: profit by part, USD, as in `summary.json`.
     profit: profit of the run, USD, rounded to cents.
     """
-    # Crypto has bars at every hour of the day, even where no coin was held.
+    # Crypto has bars at every hour of the day, even without a crypto position.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
     totals = round_parts_to_cents(exact, profit)

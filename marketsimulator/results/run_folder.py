@@ -184,7 +184,7 @@ def _find_equity_row(rows: pd.DataFrame, at: str) -> int:
     if at == "end":
         return len(rows) - 1
     if at == "worst":
-        # Nothing is worse than debts; of the others the most that a dollar of equity carries.
+        # An account without equity is worst; otherwise the highest leverage is.
         solvent = rows["equity"].where(rows["equity"] > 0)
         return int(np.argmax((_gross(rows) / solvent).fillna(np.inf)))
     try:
@@ -215,7 +215,7 @@ def _positions_and_proceeds(
     for symbol, quantity, price in zip(*columns, strict=True):
         before = held.get(symbol, Decimal(0))
         held[symbol] = before + Decimal(repr(quantity))
-        # At price 0 are splits, which leave proceeds as they are, and fees in coin.
+        # Fills at price 0 are splits and crypto fees, which do not change the proceeds.
         if price:
             had = sold.get(symbol, 0.0)
             after = short_proceeds_after_trade(had, float(before), quantity, quantity * price)

@@ -19,7 +19,7 @@ from marketsimulator.results.metrics import daily_marks
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
 
 EQUITY_TABLE = "equity"
-COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
+COMPARED_KEYS: Mapping[str, Any] = {  # type by key of the summary
     **dict.fromkeys(
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
@@ -27,7 +27,7 @@ COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
-LIVE_TITLE = "Live account"  # title of its summary
+LIVE_TITLE = "Live account"  # title of a live account's summary
 # Settings that do not distinguish variants: output, and the period, which the days show.
 NON_VARIANT_SETTINGS = ("output", "trials", "benchmark", "start", "end", "days")
 
@@ -66,7 +66,7 @@ class RunRecord:
         return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity then, USD."""
+        """Return the start and each 16:00 New York [1 + D], and the equity at them, USD."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)

@@ -35,7 +35,7 @@ MIN_SHARED_MARKS = 2  # marks that all runs need in common
 Relation = Literal[
     "best", "ahead", "behind", "not_significant", "same", "insufficient_data", "ruined", "left out"
 ]
-BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # about the best run, by relation of others to it
+BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # claim by relation of another run to the best
     "behind": "is significantly ahead of",
     "ahead": "is significantly behind",
     "not_significant": "has no significant difference from",
@@ -126,8 +126,8 @@ class RunSet(SharedDays):
     def ranking(self) -> list[int]:
         """Return run numbers from best to worst.
 
-        Runs are ranked by Sharpe ratio, undefined ratios last. If all runs lost money they are
-        ranked by total return, because of two equal losses the Sharpe ratio prefers the riskier.
+        Runs are ranked by Sharpe ratio, undefined ratios last. If all runs lost money, they are
+        ranked by total return: between two equal losses the Sharpe ratio prefers the riskier run.
         """
         figures = (
             self.total_returns if self.have_all_lost else self.table["sharpe"].to_numpy(dtype=float)

@@ -23,9 +23,9 @@ EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
 BOOTSTRAP_DRAWS = 1000  # bootstrap draws
 ZERO_RETURN_TOL = 1e-12  # differences of daily log returns below which two runs are the same
-INTERVAL_FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
+INTERVAL_FIGURES = ("annual_return", "sharpe", "max_drawdown")  # in comparisons
 CROSS_VALIDATION_BLOCKS = 16  # 12,870 splits
-MAX_BATCH_RATIOS = 1 << 16  # Sharpe ratios that an array of them holds
+MAX_BATCH_RATIOS = 1 << 16  # Sharpe ratios in one array
 SHARPE_TIE_TOL = 1e-9  # Sharpe ratios per day that are no further apart are the same
 
 
@@ -359,8 +359,8 @@ def estimate_overfitting(
     The relative rank ω of the chosen variant is its rank in the other half over V + 1, its logit
     ln(ω / (1 - ω)); a logit below 0 counts as overfitting. Ties are neutral: equal ratios share the
     mean of their ranks, and a logit of exactly 0 counts half. In a split with several best variants
-    each of them has an equal weight. So the order of variants does not matter, and identical
-    variants have a probability of 0.5.
+    each of them has an equal weight. The order of variants therefore does not matter, and
+    identical variants have a probability of 0.5.
 
     returns: daily returns [V, D] of all variants over the same days.
     blocks: number of blocks of days, even; the first may be a day longer than the last.

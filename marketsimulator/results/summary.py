@@ -377,7 +377,7 @@ class BacktestResults:
         return self.benchmark.returns_description
 
     def daily_curve(self, run: Run) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity of a run there."""
+        """Return the start and each 16:00 New York [1 + D], and a run's equity at them."""
         return self._to_daily_curve(*run.equity_curve())
 
     def benchmark_curve(self) -> tuple[Instants, Array]:
@@ -391,7 +391,7 @@ class BacktestResults:
         return at, self.settings.capital * self.benchmark.value_at(at)
 
     def daily_benchmark(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the benchmark's equity there."""
+        """Return the start and each 16:00 New York [1 + D], and the equity of the benchmark."""
         return self._to_daily_curve(*self.benchmark_curve())
 
     def curves(self) -> list[tuple[Instants, Array]]:
@@ -451,7 +451,7 @@ class BuyAndHold:
     size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Buy each symbol that is due and has no position; return None if there is none."""
+        """Return the purchases of all due symbols without a position; None if there are none."""
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:

@@ -94,9 +94,8 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
     """Record trials in a ledger; return statistics of all trials on the same data.
 
     A trial that is already in the ledger is replaced. Runs whose forecaster reads the future are
-        not
-    trials: they are not recorded, and existing rows of such runs are ignored. Without a ledger the
-    result is None.
+    not trials: they are not recorded, and existing rows of such runs are ignored. Without a ledger
+    the result is None.
 
     Two trials have the same data if their bars are equal, or if bars of the same market share a
     symbol and overlap in time. A run that ends a day later, or that uses a copy of the files,

@@ -10,7 +10,7 @@ from foundation.formatting import enumeration, format_count, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
-RUN_CLAIMS = {  # by relation of the run to a comparison
+RUN_CLAIMS = {  # claim by relation of the run to a benchmark
     "ahead": "significantly ahead of {}",
     "behind": "significantly behind {}",
     "not_significant": "no significant difference from {}",
@@ -90,7 +90,7 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
 def qualify_claim(reason: str, claim: str) -> str:
     """Prefix a claim with the reason why its run is not valid evidence.
 
-    reason: the reason; empty if the run is valid evidence, which leaves the claim without prefix.
+    reason: reason for the prefix; empty for a run that is valid evidence, whose claim has none.
     """
     return f"No result: {reason}; {claim}" if reason else f"{claim[0].upper()}{claim[1:]}"
 

@@ -103,8 +103,7 @@ class RecordedDecisions(NamedTuple):
     quantity, price: [T', S] positions and marks before the decision.
     equity: [T'] USD; NaN for decisions that the run did not reach.
     unborrowed_cash: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run
-        did
-        not reach.
+        did not reach.
     solve_status: [T'] status of the solve, a code of `sizing.solver.active_set`.
     weights: [T', K, S] planned weights over K periods.
     shadow_prices: [T', 4 + G + K] shadow prices of 4 ceilings, G group limits and K borrowing
@@ -171,12 +170,13 @@ def step_instants(
 ) -> tuple[Book, Records]:
     """Advance, decide, fill and record at each instant in [begin, end).
 
-    Returns the book, with waiting orders, and the tape. Ends early if the strategy raises an error.
+    Returns the book, with waiting orders, and the account log. Ends early if the strategy raises an
+    error.
 
     span: first instant of the run, then `begin` and `end`.
     belief_rows: [T] row of the beliefs for each instant; negative without a decision.
-    tape_lengths: [T] set to the number of tape entries after each instant; empty: the tape is not
-        recorded.
+    tape_lengths: [T] set to the number of log entries after each instant; empty: the account log is
+        not kept.
     """
     first, begin, end = span
     line, inputs, recorded, call = without_refcount((line, inputs, recorded, call))
@@ -205,7 +205,8 @@ def advance_to(
 ) -> tuple[Book, Records]:
     """Advance the account to an instant.
 
-    Returns the book, without orders if none is working, and the tape, with space for the instant.
+    Returns the book, without orders if none is working, and the account log, with space for the
+    instant.
     """
     account = book.account[0]
     size = len(book.holding)
@@ -236,7 +237,7 @@ def trade_decision(
 ) -> tuple[Book, Records]:
     """Open the bars and trade to the targets, at once or in the next auction.
 
-    Returns the book, with waiting orders, and the tape, which may have been enlarged.
+    Returns the book, with waiting orders, and the account log, which may have been enlarged.
 
     place: first instant of the run, and the present instant.
     held: [S] quantities at the decision.
@@ -267,7 +268,7 @@ def trade_decision(
 def target_quantities(
     book: Book, inputs: CompiledInputs, row: int, recorded: RecordedDecisions, call: StrategyCall
 ) -> tuple[Array, int]:
-    """Decide: return target quantities [S] and the status of the solve or of the strategy.
+    """Decide; return target quantities [S] and the status of the solver or strategy.
 
     Symbols without a decision keep their quantity.
     """

@@ -54,8 +54,8 @@ class CompiledRun(NamedTuple):
 
     inputs: inputs of the decisions.
     equity_rows: [T] EQUITY_ROW.
-    account_log: tape entries; empty unless decisions are recorded.
-    account_log_lengths: [T] number of tape entries after each instant; empty unless decisions are
+    account_log: fills and cash flows; empty unless decisions are recorded.
+    account_log_lengths: [T] number of log entries after each instant; empty unless decisions are
         recorded.
     decisions: recorded decisions.
     explanations: [T', S] explanations of a Python strategy; no rows if they are not recorded.
@@ -122,7 +122,7 @@ def run_compiled(
 
     table: beliefs at each decision instant.
     line: timeline of the market.
-    keep_decisions: true to record decisions and tape entries.
+    keep_decisions: true to record decisions, fills and cash flows.
     progress: called with the number of finished instants.
     """
     bars, first = market.bars, market.start_row

@@ -34,10 +34,10 @@ DecisionFunction = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int
 
 
 class SharedProblem(NamedTuple):
-    """The sizing problem of m of S symbols in flat arrays, as `write_problem` lays it out.
+    """The sizing problem of m of S symbols in flat arrays, in the layout of `write_problem`.
 
     chosen: [m] indices of the symbols.
-    numbers: the problem's arrays one after another.
+    numbers: the problem's arrays of floats, concatenated.
     masks: [5·m] universe, crypto, long only, adjustable and exiting.
     scalars: [10] the problem's numbers outside arrays.
     """
@@ -157,7 +157,7 @@ def _append(into: Any, place: int, values: Any) -> int:
 
 
 class StrategyCall(NamedTuple):
-    """A strategy in Python as compiled code calls it.
+    """A Python strategy in the form in which compiled code calls it.
 
     function: C function of a decision's row and its number of symbols m; it reads `problem`,
         writes `weights` and `gap`, and returns a status.

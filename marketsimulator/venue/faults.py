@@ -9,7 +9,7 @@ from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
 
-FaultBeforeRequest = Literal["delay", "drop_before", "late", "status"]  # not done, or done later
+FaultBeforeRequest = Literal["delay", "drop_before", "late", "status"]  # before execution
 FaultAfterRequest = Literal["drop_after", "status_after", "malformed", "other"]
 OrderFault = Literal[
     "reject",

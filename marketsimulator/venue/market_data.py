@@ -26,12 +26,12 @@ from trainingdata.timeframe import Timeframe
 
 MAX_BARS_PER_PAGE = 10_000  # bars in one response
 MAX_LATEST_AGE = 10 * DAY  # maximum age of the latest bar
-ADJUSTMENTS = ("raw", "split", "all")  # the adjustments of Alpaca's that are served
+ADJUSTMENTS = ("raw", "split", "all")  # Alpaca's price adjustments that are supported
 FEEDS = ("iex", "sip", "delayed_sip", "boats", "overnight", "otc")  # all feeds have the same bars
 MINUTE = np.timedelta64(1, "m")
 TIMEFRAME_UNITS = str.maketrans(
     {"m": "Min", "h": "Hour", "d": "Day"}
-)  # of the venue's names, as 30Min
+)  # units in Alpaca's timeframe names, such as 30Min
 _PAGE_TOKEN_PATTERN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
@@ -196,8 +196,7 @@ def subdivide_bars(
 
     All shorter bars except the first are flat at the close. Clients request shorter bars for two
     reasons: Alpaca's hourly bars start on the full hour but sessions at 9:30, and Alpaca's daily
-        crypto
-    bars do not start at midnight UTC.
+    crypto bars do not start at midnight UTC.
 
     length: length of the shorter bars.
     """

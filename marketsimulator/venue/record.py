@@ -30,7 +30,7 @@ class VenueRecord:
     def __init__(self, now: Callable[[], np.datetime64]) -> None:
         self.now = now
         self.running = now
-        # Each start is another account, without the orders of the previous one.
+        # Each start of the venue creates another account, without the orders of the previous one.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Response] = []
         self.orders: dict[str, VenueOrder] = {}

@@ -73,8 +73,7 @@ class Route:
     """A route of an API: method, path and handler.
 
     handler: function that returns the JSON of the response. It raises `RequestRefused`, or
-        `ValueError`
-        for an invalid request.
+        `ValueError` for an invalid request.
     status: HTTP status of a successful response; 204 has no content.
     """
 

@@ -27,7 +27,7 @@ from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # maximum seconds between polls of a running clock
 MAX_CLOCK_STEP_SECONDS = 900.0  # maximum simulated seconds between polls; bars are further apart
-OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # id of an order that was not asked for
+OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # id in a wrong response
 CROSS_SITE_CONTENT_TYPES = (
     "text/plain",
     "multipart/form-data",
@@ -92,7 +92,7 @@ class PracticeServer(ABC):
     @property
     @abstractmethod
     def current_instant(self) -> np.datetime64:
-        """Return the instant at which the venue's state is: the last one that it has reached."""
+        """Return the last instant that the venue has reached."""
 
     @property
     @abstractmethod
@@ -235,7 +235,7 @@ class PracticeServer(ABC):
         """Return the handler of an API route, to which planned faults apply."""
 
         async def handle_api_request(request: web.Request) -> web.StreamResponse:
-            # A request that is not read before the client disconnects could not be done afterwards.
+            # A request that is not read before the client disconnects could not be executed later.
             asked = await _read_request(request)
             why = self.authentication_failure(asked)
             if why is not None:
@@ -246,7 +246,7 @@ class PracticeServer(ABC):
             if before is not None:
                 await asyncio.sleep(before.seconds)
             status, content = self._execute_request(route, asked, self.invalid_request_status)
-            # These come after the handler: the request is done although its response is lost.
+            # These come after the handler: the request is executed although its response is lost.
             after = self.faults.consume_fault(asked, *FAULTS_AFTER)
             if after is not None:
                 return self._alter_response(after, request, status, content)

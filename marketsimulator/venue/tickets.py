@@ -134,9 +134,9 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 @contextmanager
 def refuse_invalid_fields() -> Iterator[None]:
-    """Raise `RequestRefused` for a missing or invalid field of a request that the block reads.
+    """Convert errors of the block that reads a request's fields to `RequestRefused`.
 
-    The `RequestRefused` error has the status and code that Alpaca returns for such a field.
+    It has the status and code that Alpaca returns for a missing or invalid field.
     """
     try:
         yield

@@ -20,7 +20,7 @@ OrderOutcome = Literal["same"] | ProfitComponent
 NO_CYCLE_REASON = "the live loop ran no cycle at that time"
 DeadlineFunction = Callable[
     [np.datetime64], np.datetime64
-]  # of an instant: until when it may be decided
+]  # maps a decision instant to its deadline
 
 
 @dataclass(frozen=True, slots=True)

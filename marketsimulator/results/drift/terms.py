@@ -75,7 +75,7 @@ _NON_FEE_FILL_PREFIXES = (
     "share_transfer",
     "other",
     "delisted",
-)  # fills that are no fee in coin
+)  # fills that are not crypto fees
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class CashFlow:
 
 @dataclass(frozen=True, slots=True)
 class DriftSide:
-    """One of the two compared accounts: positions, marks, trades and flows; USD.
+    """One of the two compared accounts: positions, marks, trades and cash flows, in USD.
 
     start_positions: signed positions at the start, by symbol.
     start_marks, end_marks: prices at which this account values positions, by symbol.

@@ -27,7 +27,7 @@ PAGE_FILE = "search.html"
 RESULT_FILE = "search.json"
 CHOSEN, DEFAULT = "chosen settings", "default settings"
 BEST_IN_SAMPLE_LABEL = "best trial, in sample"
-COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOURS, strict=False))  # of curves and rows
+COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOURS, strict=False))  # curves, table rows
 LEDGER_OFF_NOTE = NO_LEDGER_NOTE.format("ledger=null")
 
 signed_percent = partial(percent, places=1, sign=True)
@@ -58,7 +58,7 @@ class SearchReport:
 
     @property
     def failed_criteria(self) -> list[str]:
-        """Criteria that the search fails, as texts; empty if it found something.
+        """Criteria that the search fails, as texts; empty if it found better settings.
 
         The chosen settings must earn money on the test spans and significantly outperform the
         default settings; the deflated Sharpe ratio of the best trial must rule out luck, and the
@@ -84,7 +84,7 @@ class SearchReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict: whether the search found better settings, and which criteria it fails."""
+        """Verdict on whether the search found better settings, with the criteria it fails."""
         lead = "an account was wiped out"
         if self.outperformance is not None:
             ends = interval(self.outperformance.interval, signed_percent)
@@ -129,7 +129,7 @@ class SearchReport:
         return [self.verdict.evidence, *self._notes]
 
     def total_table(self) -> Table:
-        """Return the figures of both settings over all test spans, and of the best in sample."""
+        """Return the table of chosen and default settings on test spans, and of the best trial."""
         rows = []
         for name, returns in (
             *self._returns.items(),
@@ -151,7 +151,7 @@ class SearchReport:
         return Table(self._title(), heads, rows)
 
     def span_table(self) -> Table:
-        """Return the choice of each training span, and what it earned on the next span."""
+        """Return a table of each training span's choice, with its return on the next span."""
         heads = ("Test span", "Chosen settings", "Training objective", "Return", "Default return")
         rows = [
             (

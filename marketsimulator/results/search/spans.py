@@ -48,8 +48,8 @@ class Fold:
     """A training span, and the span after it on which the choice is tested.
 
     number: number of the fold, from 1.
-    train: span that chooses.
-    test: span after it; None for the last training span, whose choice is not tested.
+    train: span on which the settings are chosen.
+    test: next span, on which they are tested; None after the last training span.
     """
 
     number: int

@@ -97,7 +97,7 @@ class TrialStore:
         value: float,
         tried: TrialResult,
     ) -> None:
-        """Write a finished trial."""
+        """Write a finished trial: its drawn values, objective and result."""
         study.add_trial(
             create_trial(
                 params=params,
@@ -111,7 +111,7 @@ class TrialStore:
         )
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the SQLite file."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 

@@ -90,8 +90,7 @@ class SearchResult:
     plan: search space and options.
     choices: choice of each training span.
     trial_statistics: number of all trials on these data, and variance of the Sharpe ratios of the
-        trials on
-        the last training span.
+        trials on the last training span.
     overfitting: probability of backtest overfitting among the trials of the last training span;
         None for too few days or variants.
     days_per_year: days per year.
@@ -114,7 +113,7 @@ class SearchResult:
 
     @property
     def returns(self) -> Array:
-        """Daily returns [D] of the choices over all test spans, concatenated."""
+        """Daily returns [D] of the chosen settings over all test spans, concatenated."""
         return np.concatenate([c.test_returns for c in self.choices if c.test_returns is not None])
 
     @property
@@ -134,7 +133,7 @@ class SearchResult:
         return bootstrap_intervals(returns, self.days_per_year, seed=self.seed)
 
     def outperformance(self) -> Outperformance | None:
-        """Return the lead of the choices over the default; None if an account was wiped out."""
+        """Return the lead of chosen over default settings; None if an account was wiped out."""
         both = np.stack([self.returns, self.default_returns])
         if (both <= -1).any():
             return None
@@ -146,7 +145,7 @@ class SearchResult:
         That trial was selected among all trials, unlike the returns of the test spans. Ratios of
         trials without skill have the sampling variance of D days, 1 / D for independent returns. A
         larger variance among the trials reflects real differences, such as losses by costs, and
-        would reject every edge. So the smaller of both is used.
+        would reject every edge. The smaller of the two is therefore used.
         """
         figures = self.performance(self.choices[-1].training_returns)
         ratio = figures.daily_sharpe()
@@ -353,8 +352,8 @@ class _Search:
 def objective_of(returns: Array, objective: str, per_year: int) -> float:
     """Return the objective of daily returns [D].
 
-    `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` the logarithmic growth
-    per year. The objective of a ruined account is `RUINED_OBJECTIVE`.
+    `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` is the logarithmic
+    growth per year. The objective of a ruined account is `RUINED_OBJECTIVE`.
     """
     if (returns <= -1).any():
         return RUINED_OBJECTIVE

@@ -42,10 +42,10 @@ from trainingdata.feed.fields import parse_objects
 from trainingdata.instants import format_utc
 from trainingdata.instruments import Instrument, instrument
 
-# Groups of settings that a book is marked and settled by, and of which a word may change a run's.
+# Groups of settings that determine marks and settlement; overrides may change those of a run.
 OVERRIDABLE_GROUPS = ("data", "costs", "fees", "margin", "fills")
 _KEPT_SETTINGS = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
-_VALUE_TOLERANCE_USD = 0.01  # USD by which the bars may value a book otherwise than the run did
+_VALUE_TOLERANCE_USD = 0.01  # maximum difference between the values by bars and by the run
 _RUN_BARS_HINT = "give the bars that the run used, data.dir=[DIR]"
 
 
@@ -121,7 +121,7 @@ def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings
     overrides: settings that replace those of the run, by group.
     Raises `DataError` if the folder has no settings.
     """
-    run.read_summary()  # that says whether it is a backtest's
+    run.read_summary()  # raises an error unless the run is a backtest
     content = run.read_settings()
     if not content:
         raise DataError(
@@ -155,8 +155,7 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
 
     at: `end`, `worst` for the highest leverage, a New York date or a timestamp with a time zone.
     Raises `InputError` if the bars lack a symbol, or if the account's equity at their prices
-        differs
-    from the run's.
+    differs from the run's.
     """
     held = run.book_at(at)
     files = settings.configured_timeframe

@@ -30,8 +30,8 @@ from trainingdata.market import Market
 from trainingdata.sessions import calendar, is_in_session, outside_calendar_error
 from trainingdata.timeframe import Timeframe, nth_next_bar_end
 
-OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
-MAX_CALL_SESSIONS = 10  # closes until a margin call counts as unmet
+OPTIONS_LABEL = "options"  # label of the maximum loss of open options
+MAX_CALL_SESSIONS = 10  # closes after which a margin call counts as unmet
 # none: no call; met: liquidation met it; nothing_left: unmet, nothing left to close; standing:
 # unmet, and more would be closed after the last session.
 CallEnding = Literal["none", "met", "nothing_left", "standing"]

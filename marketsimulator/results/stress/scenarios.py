@@ -21,7 +21,7 @@ HALTED_BASIS = "halted"  # basis of a symbol that does not trade
 
 @dataclass(frozen=True, slots=True)
 class PriceMove:
-    """Price move of a symbol in a scenario, and where the size of the move comes from."""
+    """Price move of a symbol in a scenario, and the source of its size."""
 
     fraction: float  # a fraction of its mark
     basis: str  # source of the move, in words
