@@ -1,4 +1,4 @@
-r"""Comparison of policies with variable order sizes, with one fixed size, and by Kelly.
+r"""Compare policies with variable order sizes, with one fixed size, and with Kelly sizing.
 
     python -m event_contracts.compare variable_checkpoints=[A.safetensors,…]
     fixed_checkpoints=[B.safetensors,…] \

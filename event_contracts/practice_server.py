@@ -6,7 +6,7 @@
 --key-file FILE      file that the private key is written to, PEM; it must not exist
 --folder DIR         folder of recorded files; none: synthetic markets
 --markets TICKER …   recorded markets to serve; none: every market of the folder
---speed wait|N       tick only on a client's request, or N times as often as `interval` says
+--speed wait|N       tick only on a client's request, or N times per `interval`
 --host, --port       address to listen on: 127.0.0.1 and 8001 by default; port 0: a free port
 --capital N          starting cash, USD: 1,000 by default
 

@@ -59,7 +59,7 @@ class KalshiGuardSettings:
 
 @settings_class()
 class KalshiTradingSettings(OrderSettings, MonitoringSettings):
-    """Settings of trading at Kalshi: the account, its markets, and the policy that decides."""
+    """Settings of trading at Kalshi: the account, its markets, and the policy that picks orders."""
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",

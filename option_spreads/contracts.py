@@ -1,4 +1,4 @@
-"""Number of contracts of an option spread to sell now, with reasons, for the configured account.
+"""Report how many contracts of an option spread the configured account should sell now.
 
     python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
     python -m option_spreads.contracts init …            create an account
@@ -137,8 +137,8 @@ class MonthlyReview:
     trade_count: number of closed trades that were entered in the month.
     profit_per_contract: total P/L of the month's trades at one contract each, USD.
     earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
-    simulated_profits_by_set: simulated total P/L over as many sessions, USD: [R] for each set of
-        runs.
+    simulated_profits_by_set: simulated total P/L over the same number of sessions, USD [R], by
+        resampling scheme: `iid`, `block` or `stress`.
     resampling_caveat: sentence on what resampling cannot show.
     """
 
@@ -153,7 +153,7 @@ class MonthlyReview:
     def profit_percentile(self, run_set: str) -> float:
         """Return the percentile of the month's P/L among the simulated P/L; ties count half.
 
-        run_set: set of runs: `iid`, `block` or `stress`.
+        run_set: resampling scheme: `iid`, `block` or `stress`.
         """
         runs = self.simulated_profits_by_set[run_set]
         below, equal = (
@@ -232,7 +232,7 @@ def _simulate_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[
 
 
 def render_review(review: MonthlyReview) -> Iterator[RenderableType]:
-    """Yield the verdict, a table of percentiles by set of runs, and a note on resampling."""
+    """Yield the verdict, a table of percentiles by resampling scheme, and a note on resampling."""
     yield Text(format_verdict(review))
     rows = []
     for name, runs in review.simulated_profits_by_set.items():

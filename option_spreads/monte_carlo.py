@@ -60,7 +60,7 @@ def build_json_content(
     """Return the content of monte_carlo.json.
 
     sample: closed trades that the runs resample.
-    paths_by_set: simulated accounts by set of runs.
+    paths_by_set: simulated accounts by resampling scheme: `iid`, `block` and `stress`.
     """
     figures = {
         name: summarize_paths(runs, settings.balance_thresholds)
@@ -79,7 +79,7 @@ def build_json_content(
         "runs": settings.runs,
         "days": settings.days,
         "seed": settings.seed,
-        # `block` is the name of a set of runs below.
+        # `block` is a resampling scheme below.
         "block_length": settings.effective_block_length(a_day),
         "stress_chance": stress_loss_probability(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
@@ -97,6 +97,7 @@ def build_file_writers(
     """Return functions that write monte_carlo.json and monte_carlo.png, by file name.
 
     content: content of monte_carlo.json.
+    paths_by_set: simulated accounts by resampling scheme, for the plot.
     """
     text = format_json(content)
     figure = plot_final_balances(
@@ -117,7 +118,7 @@ def _format_heading(content: Mapping[str, Any]) -> str:
 
 
 def _format_figures(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the main figures of a set of runs as text, by label."""
+    """Return the main figures of one resampling scheme as text, by label."""
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
@@ -172,9 +173,9 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
 def plot_final_balances(
     heading: str, paths_by_set: Mapping[str, AccountPaths], halt_balance: float
 ) -> Figure:
-    """Plot histograms of final balances, one panel per set of runs, with shared axes.
+    """Plot histograms of final balances, one panel per resampling scheme, with shared axes.
 
-    paths_by_set: simulated accounts by set of runs, at least one set, all with the same starting
+    paths_by_set: simulated accounts by resampling scheme, at least one, all with the same starting
         balance.
     halt_balance: balance below which no spread is sold, USD.
     """

@@ -5,11 +5,11 @@ book that its market shows; the book then shows less until the next tick. The re
 can fill with each call of `advance`. Each market is a record of the kernel. While a market trades,
 its record holds the account's cash and the value of positions in other markets.
 
-    tape = session_to_tape(session)
+    tape = session_to_tick_records(session)
     exchange = Exchange([SimulatedListing("RAIN", tape)], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(EventContractOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
-    placed.filled_count, placed.remaining     # traded at the ask, and resting
-    exchange.advance()                        # every open market shows its next tick
+    placed.filled_count, placed.remaining_count   # traded at the ask, and resting
+    exchange.advance()                            # every open market shows its next tick
     exchange.cash, exchange.position("RAIN"), exchange.fills
 
 Markets step in the order in which they are listed. A market is active from its listing's first tick
@@ -90,7 +90,7 @@ _MINUTE = np.timedelta64(1, "m")
 class SimulatedListing:
     """A market that is listed on the simulated exchange.
 
-    tick_records: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
+    tick_records: records of dtype `TICK_DTYPE` [T], T ≥ 2, the settlement row last.
     first_tick: tick of the exchange at which the market opens and shows row 0.
     event_ticker: ticker of the market's event; if empty, the market is its own event.
     is_mutually_exclusive: true if at most one market of its event pays YES.
@@ -374,7 +374,7 @@ class Exchange:
         return unpaid.position if unpaid else self._market(market).position
 
     def current_tick(self, market: str) -> Record:
-        """Return the current tick of a market, a TICK record; the settlement row once settled."""
+        """Return the current tick of a market, a tick record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
             raise InputError(
                 f"{market} opens at tick {self.listings[market].first_tick} and has no quote yet"
@@ -598,7 +598,7 @@ class Exchange:
 
 
 def to_contract_fill(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
-    """Convert a FILL record of the kernel to a `ContractFill`."""
+    """Convert a fill record of the kernel to a `ContractFill`."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     price, count = price_to_usd(row["price"]), Decimal(int(row["count"]))
     fee = Decimal(int(row["fee"])) / MICROS_PER_DOLLAR

@@ -1,7 +1,7 @@
 """One step of a market of event contracts: permitted actions, fills and fees.
 
 The single environment and the vectorised one call the same functions, which change the records in
-place. `event_contracts.trading.rules` has the limits that an order must keep.
+place. `event_contracts.trading.rules` defines the limits on orders.
 
 The book has one level on each side. Prices below are those of the order's side, YES or NO; the
 price of NO is 1 − the price of YES. A purchase fills in two ways:
@@ -347,7 +347,7 @@ def step_market(
 
     The last tick settles the market and pays the position.
 
-    fills: [MAX_FILLS], the fills of this step.
+    fills: [MAX_FILLS_PER_STEP], output: the fills of this step.
     tape: ticks, at least those of the market's rows.
     """
     before = tape[market.row]

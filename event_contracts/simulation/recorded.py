@@ -119,7 +119,7 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
     Raises `InputError` if there are no more than `count` events, because training and testing need
     at least one each.
 
-    count: number of events for one of the two.
+    count: number of events reserved for one of the two.
     key: settings key of `count`, for the message.
     """
     events = list(dict.fromkeys(market.event for market in markets))

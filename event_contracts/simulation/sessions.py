@@ -78,7 +78,7 @@ def mid_prices(session: Array) -> Array:
 
 
 def session_to_tick_records(session: Array) -> Records:
-    """Convert sessions [..., T, F] to TICK records [..., T]; contracts are rounded down."""
+    """Convert sessions [..., T, F] to tick records [..., T]; contracts are rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
         values = session[..., column]
@@ -89,7 +89,7 @@ def session_to_tick_records(session: Array) -> Records:
 
 
 def tick_records_to_session(tape: Records) -> Array:
-    """Convert TICK records [T] to a session [T, F]."""
+    """Convert tick records [T] to a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
     session[:, _QUOTE_COLUMNS] /= PRICE_UNITS_PER_DOLLAR
     return session

@@ -1,6 +1,6 @@
 """Synthetic sessions of event-contract markets, with fair prices by construction.
 
-The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES comes true with probability
+The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES wins with probability
 L(x) at the last row's x. L is a mixture of normal distribution functions that equals the logistic
 function to within 5e-6 (Monahan and Stefanski, 1992). The fair price of a row is the expectation of
 that probability given the row's x, a martingale. Because L is a mixture, this expectation has an

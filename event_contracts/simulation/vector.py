@@ -55,7 +55,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
     Market i plays exactly like a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i.
 
     markets, orders, fills: records of `event_contracts.trading.records` after a step.
-    tapes: TICK records that the markets play [N, T].
+    tapes: tick records of each market's current session [N, T].
     equity: cash plus positions at mid quote, USD [N].
     observations: features [N, F].
     generators: generators of the next session of each market; empty before the first reset.
@@ -355,7 +355,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 
 def _fill_to_dict(row: Any) -> dict[str, Any]:
-    """Convert a FILL record to a dictionary: price in USD of its side, fee in USD after rebate."""
+    """Convert a fill record to a dictionary: price in USD of its side, fee in USD after rebate."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,

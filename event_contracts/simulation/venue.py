@@ -10,9 +10,9 @@ gets 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post
 crosses gets 400 `invalid_order`, "post only cross".
 
 This module serves orders and the account's money, `catalog` serves markets. Settlements follow
-production (three public repositories, 2026), not the documents: a position that was closed early
-lists the purchases of both sides. Its pairs were paid when they were made, so `revenue` pays only
-for the difference of the two counts.
+production (three public repositories, 2026), not the documentation: a position that was closed
+early lists the purchases of both sides. Its pairs were paid when they were made, so `revenue` pays
+only for the difference of the two counts.
 
 Responses have every field that Kalshi's client 3.34 requires, and no field that Kalshi has
 deprecated. A filter that is not served is refused. Assumptions, without a source:
@@ -362,7 +362,7 @@ def _build_id_fields(placed: PlacedOrder) -> Response:
 
 
 def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tuple[int, Row]]:
-    """Yield each row with its number, from 1; a cursor of the API is such a number.
+    """Yield each row with its number, from 1; the API's cursors are such numbers.
 
     hidden_count: number of the newest rows to skip.
     """

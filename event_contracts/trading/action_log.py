@@ -1,4 +1,4 @@
-"""Ticks, decisions and orders on markets of event contracts, and the account's books, in a journal.
+"""Journal of event-contract trading: ticks, decisions, orders, and the account's books.
 
 A decision and the intent of its order are committed together before the order is sent. Instants are
 stored as UTC text that sorts by time, money as text in USD.

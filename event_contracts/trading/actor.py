@@ -1,4 +1,4 @@
-"""Trading of event contracts with a policy, one tick at a time, from tick to order.
+"""Trade event contracts with a policy: from a market's tick to at most one order.
 
 At each tick the service cancels old orders, builds the observation and the action mask, lets the
 policy choose, records the decision and sends its order. An order rests for as many ticks as in
@@ -98,7 +98,7 @@ class ActorService:
         self.action_log.deny_unsent_orders()
 
     def follow_market(self, market: str, schedule: SamplingSchedule) -> None:
-        """Start to trade a market; its history are the ticks and orders in the journal.
+        """Start to trade a market, and load its earlier ticks and orders from the journal.
 
         schedule: sampling schedule; a schedule in the journal takes precedence.
         """
@@ -186,7 +186,7 @@ class ActorService:
             self.action_log.record_decision(update, entry)
             return entry
         self.notices.reset_alert(_unknown_outcome_alert_kind(market))
-        # An order has the price that the policy saw, whatever the venue quotes at present.
+        # Orders are priced from the quote that the policy saw, even if the venue's has changed.
         view = replace(view, quote=quote_from_tick(update.tick, view.quote.price_step))
         seen = memory.build_observation(view)
         chosen = int(self.policy.choose_actions(seen.features[None], seen.allowed_actions[None])[0])
@@ -327,7 +327,7 @@ def _is_reducing_order(order: EventContractOrder, view: MarketView) -> bool:
 
 
 def failure_alert_kind(market: str) -> str:
-    """Return the kind under which alerts of a market's failures are raised and ended."""
+    """Return the alert kind of one market's trading failures."""
     return f"kalshi {market}"
 
 
@@ -349,7 +349,7 @@ class Observation(NamedTuple):
 class MarketHistory:
     """History of one market: its ticks, and the sizes of the orders that were sent.
 
-    tape: TICK records of all rows of the schedule; future rows are empty.
+    tape: tick records of all rows of the schedule; future rows are empty.
     schedule: sampling schedule of the ticks.
     space: sizes, limits and price styles of the orders.
     starting_equity: equity by which money features are scaled, millionths of a USD.

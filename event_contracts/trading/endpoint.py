@@ -343,7 +343,7 @@ class KalshiConnection:
         return as_mapping(response.json()) if response.content else {}
 
     def format_resume_time(self) -> str:
-        """Query and return, as text, when the venue expects a pause to end; empty if unknown.
+        """Query when the venue expects a trading pause to end; return it as text, empty if unknown.
 
         Errors of the query are ignored.
         """

@@ -277,8 +277,8 @@ def find_unreadable_reasons(listings: Iterable[MarketListing]) -> dict[str, str]
 class MarketEvents:
     """Lookup of the events of markets, with a cache of which events are mutually exclusive.
 
-    If the venue does not state whether an event is, or cannot be queried, losses of the event's
-    markets add up.
+    If the venue does not state this, or cannot be queried, the losses of the event's markets add
+    up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:

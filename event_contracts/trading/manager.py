@@ -78,7 +78,7 @@ from trainingdata.feed.fields import RequiredField, parse_text
 log = logging.getLogger(__name__)
 
 MIN_CASH_FLOW_USD = Decimal(1)  # USD
-# A fill's rounding, and the part of an earlier one that is returned with it.
+# A fill's rounding, plus earlier rounding that is rebated with it.
 FEE_TOL_USD = 2 * CENT
 EPOCH = np.datetime64(0, "ns")
 # Fills and settlements of this span are read again: some are listed late.

@@ -1,4 +1,4 @@
-"""Sizes of orders, and the profit of each order.
+"""Sizes of event-contract orders, and the profit that is attributed to each order.
 
 Attribution of profit to orders: contracts are matched first in, first out, within one market and
 side. A purchase opens contracts, unless the account holds the other side. Then each of its
@@ -71,7 +71,7 @@ class SentOrder:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One market, from a flat position until its settlement or the present.
+    """Orders and fills in one market, from a flat position until settlement or the present.
 
     orders: orders in the order in which they were sent.
     fills: fills of the orders, as booked.

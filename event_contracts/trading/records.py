@@ -24,7 +24,7 @@ PASSIVE, MID, AGGRESSIVE = range(3)
 STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 
 MICROS_PER_DOLLAR = 1_000_000  # millionths
-PRICE_UNITS_PER_DOLLAR = 10_000  # ten-thousandths: the price of a certain outcome
+PRICE_UNITS_PER_DOLLAR = 10_000  # ten-thousandths of a USD: the price of a certain outcome
 MICROS_PER_PRICE_UNIT = (
     MICROS_PER_DOLLAR // PRICE_UNITS_PER_DOLLAR
 )  # millionths of a USD in one price unit
@@ -38,7 +38,7 @@ MAX_FILLS_PER_STEP = MAX_RESTING_ORDERS + 1  # of one step
 TICK_DTYPE = np.dtype(
     [
         ("bid", "i8"),  # of YES, 0 without a bid
-        ("ask", "i8"),  # PRICE_UNITS without an offer
+        ("ask", "i8"),  # of YES, PRICE_UNITS_PER_DOLLAR without an offer
         ("bid_size", "i8"),
         ("ask_size", "i8"),
         ("sold", "i8"),  # contracts that hit the bid
@@ -130,7 +130,7 @@ class MarketUpdate:
     """The tick of a market at an instant of its schedule.
 
     at: UTC, a whole number of intervals after the schedule's first row.
-    tick: record of dtype TICK.
+    tick: record of dtype `TICK_DTYPE`.
     """
 
     market: str
@@ -146,7 +146,7 @@ def price_to_usd(price: int) -> Decimal:
 def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
     """Convert the best prices of a tick to a quote in USD.
 
-    tick: record of dtype TICK.
+    tick: record of dtype `TICK_DTYPE`.
     step: price step, USD.
     """
     return ContractQuote(price_to_usd(tick["bid"]), price_to_usd(tick["ask"]), step)

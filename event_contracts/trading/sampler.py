@@ -118,7 +118,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 
 
 def tick_from_listing(listing: MarketListing) -> Record:
-    """Return a market's quote as a TICK record, or its settlement row if it has settled."""
+    """Return a market's quote as a tick record, or its settlement row if it has settled."""
     tick = np.zeros(1, TICK_DTYPE)[0]
     if listing.is_settled:
         tick["bid"], tick["ask"] = _SETTLEMENT_QUOTE_BY_RESULT[listing.result]

@@ -140,13 +140,13 @@ class AccountFiles:
     def format_command(self, task: str) -> str:
         """Return the shell command that runs a task of `option_spreads.contracts` on the account.
 
-        task: `init`, `rebuild_balance` or `review`.
+        task: `init`, `recover` or `review`.
         """
         return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the account has no files yet."""
+        """Return whether none of the account's files exists."""
         files = (self.balance_file, self.folder / TRADES_FILE, self.folder / UPDATE_FILE)
         return not any(path.exists() for path in files)
 

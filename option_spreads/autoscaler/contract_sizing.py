@@ -1,4 +1,4 @@
-"""Contract count of the next spread, from account files, with log lines for operators."""
+"""Sizing of the next spread: its contract count from account files, with log lines."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ContractSizing:
     ) -> ContractSizing:
         """Size the next spread from an account's state.
 
-        max_loss_per_contract: maximum loss of one contract, USD.
+        max_loss: maximum loss of one contract, USD.
         """
         window = state.trade_profits[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.from_profits(window, settings.FEE_PER_CONTRACT)

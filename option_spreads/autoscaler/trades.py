@@ -25,7 +25,7 @@ TRADE_COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
-MAX_TRADE_CONTRACTS = 1_000_000  # of one trade
+MAX_TRADE_CONTRACTS = 1_000_000  # maximum of one trade
 CASH_FLOW_STRATEGIES = (
     "DEPOSIT",
     "WITHDRAWAL",

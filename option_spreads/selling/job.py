@@ -82,14 +82,14 @@ class ReconciledAccount:
     def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         """Return the gate of a spread order, which adds the order's loss to that of open spreads.
 
-        Spreads that are being sold are left out, because the order that the gate checks sells them.
+        Spreads in stage `opening` are left out: the order that the gate checks opens them.
         """
         held = [each for each in spreads if each.stage != "opening"]
         return SpreadGate(self._live, self._desk, self._files, max_loss_by_root(held, self._root))
 
 
 class SpreadGate:
-    """Gate of spread orders, which reads the account before a sale and alerts if it denies a sale.
+    """Gate of spread orders: it reads the account before a sale, and alerts if it denies the sale.
 
     at_risk: maximum loss of the open spreads, USD, by the root of their options.
     """
@@ -130,7 +130,7 @@ class SpreadGate:
 
 
 def max_loss_by_root(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
-    """Return the maximum loss of all spreads together, USD, under the key `root`.
+    """Return {root: maximum loss of all spreads together, USD}.
 
     Without spreads the mapping is empty.
 

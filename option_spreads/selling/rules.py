@@ -44,7 +44,8 @@ HOURLY_VARIANCE_SHARES = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
 # Distance of the short strikes from the index, in standard deviations to the close.
 DEFAULT_STRIKE_DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
 
-# Fraction of a stock's price: so near to a strike at the close, assignment is uncertain.
+# Distance of a strike from the closing price within which assignment is uncertain, as a fraction
+# of the price.
 UNCERTAIN_ASSIGNMENT_SHARE = 0.002
 
 # Minutes before the close from which on a broker takes no orders for options that then expire.
@@ -114,7 +115,7 @@ class Spread:
 
     @property
     def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
-        """Return (short leg, long leg) of each side."""
+        """Return a (short leg, long leg) pair for the call side, the put side or both."""
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
     @property
@@ -124,7 +125,7 @@ class Spread:
 
     @property
     def width(self) -> float:
-        """Return the points between a side's strikes; an iron condor's wider side counts."""
+        """Return the points between a side's strikes; for an iron condor, of its wider side."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
@@ -138,7 +139,7 @@ class Spread:
         return max(int(Fraction(buying_power) // Fraction(self.collateral)), 0)
 
     def settlement_value(self, index_close: float) -> float:
-        """Return the points that the seller pays at cash settlement.
+        """Return the amount that the seller pays at cash settlement, points.
 
         index_close: level of the index at the close, points.
         """
@@ -196,7 +197,9 @@ def build_spread(
 
 
 def remaining_variance_share(minutes: Number) -> Number:
-    """Return the share of a session's variance in its last minutes; from HOURLY_VARIANCE_SHARES.
+    """Return the share of a session's variance that occurs in its last minutes.
+
+    It is interpolated from HOURLY_VARIANCE_SHARES.
 
     minutes: minutes to the close, 0 to 390.
     """
@@ -208,7 +211,7 @@ def remaining_variance_share(minutes: Number) -> Number:
 
 @settings_class("implied")
 class ImpliedVolatility:
-    """Implied volatility of same-day options at the money, and its course over a session."""
+    """At-the-money implied volatility of same-day options, and its variance over a session."""
 
     vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
@@ -399,7 +402,7 @@ class SpreadRules:
         minute: minutes after 09:30.
         """
         profit = credit - cost
-        # Stops come first, so that a profit that is held to the close does not lift them.
+        # Stops come first, so that a profit that is held to the close does not disable them.
         stop = self._stop_loss(credit)
         if -profit >= stop:
             # A cost that rose by more than the whole stop since the last poll has jumped over it:

@@ -1,4 +1,4 @@
-"""The seller of spreads, which sells, monitors and books spreads, one step at a time.
+"""Seller that sells, monitors and books option spreads, one step at a time.
 
 A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
 applies the exit rules (`rules.py`) to the current costs of buying back, and books expired spreads.
@@ -54,7 +54,7 @@ from trainingdata.volatility_index import intraday_volatility_index
 
 log = logging.getLogger(__name__)
 
-# Errors that the next step may not meet: responses, files, numbers. Other errors are bugs.
+# Errors that may be gone at the next step: responses, files, numbers. Other errors are bugs.
 RETRYABLE_ERRORS = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
 
 # Time from the close until an unknown close is alerted. A feed of the whole market may deliver it
@@ -67,7 +67,7 @@ SPREAD_ALERT_KINDS = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_failures(notices: Notifier, step_part: str) -> Iterator[None]:
-    """Alert an error of the block and re-raise it; if the block succeeds, the alert ends.
+    """Alert an error of the `with` block and re-raise it; if the block succeeds, end the alert.
 
     step_part: name of the block; the kind of the alert is `step` and this name.
     """
@@ -142,7 +142,7 @@ class SpreadSeller:
 
     @property
     def spreads(self) -> tuple[OpenSpread, ...]:
-        """Return the spreads that are open or have an order in flight, as last saved."""
+        """Return the last saved spreads: open ones, and ones with an order in flight."""
         return self._state.spreads
 
     def step(self) -> SellerState:

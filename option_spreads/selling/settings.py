@@ -1,4 +1,4 @@
-"""Settings of the seller of spreads: names are the keys of configs/sell_spreads.yaml."""
+"""Settings of the live spread seller, named as the keys of configs/sell_spreads.yaml."""
 
 from __future__ import annotations
 

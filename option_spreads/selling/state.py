@@ -223,7 +223,7 @@ class OpenSpread:
             self.contracts,
             round(points * SHARES_PER_OPTION - fees, 2),
             exit_time,
-            # A planned buy-back that did not happen is not the reason of its end.
+            # A planned buyback that did not fill is not the exit reason.
             self.exit_reason if settled_at is None else "settled" if settled_at else "expired",
             columns,
         )
@@ -243,7 +243,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def has_pending_spread(self, now: np.datetime64) -> bool:
-        """Return whether any spread has an order in flight, or has expired but is not booked."""
+        """Return whether any spread has an order in flight, or has expired without being booked."""
         sessions = [spread.expiry_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)

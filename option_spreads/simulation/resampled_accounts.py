@@ -30,10 +30,10 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Simulate accounts on resampled trades; return their paths by set of runs.
+    """Simulate accounts on resampled trades; return their paths by resampling scheme.
 
-    The sets are `iid` (trades drawn one by one), `stress` (`iid` with added maximum losses) and
-    `block` (trades drawn in blocks of neighbours).
+    The schemes are `iid` (trades drawn one by one), `stress` (`iid` with added maximum losses) and
+    `block` (trades drawn in blocks of consecutive trades).
 
     Raises InputError if the runs do not fit into memory.
     """
@@ -83,7 +83,7 @@ def stress_loss_probability(sample: TradeSample, settings: MonteCarloSettings) -
 
 
 def format_resampling_caveat(sample: TradeSample, settings: MonteCarloSettings) -> str:
-    """Return sentences on what resampling these trades cannot show, and on the stress runs."""
+    """Return sentences on the limits of resampling these trades, and on the stress runs."""
     share = max(float((-sample.profit_units / sample.max_loss_units).max()), 0.0)
     chance = stress_loss_probability(sample, settings)
     if sample.max_loss_count:

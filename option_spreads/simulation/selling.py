@@ -92,7 +92,7 @@ class SpreadTrade:
 
 @dataclass(frozen=True, slots=True)
 class RefusedTrade:
-    """A candidate trade that the account did not sell.
+    """A candidate trade that the account did not take.
 
     day_index: index of the day in the path.
     reason: reason of the refusal.

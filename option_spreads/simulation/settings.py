@@ -1,4 +1,4 @@
-"""Settings of backtests of spreads, of their Monte Carlo and of a venue that quotes options."""
+"""Settings of spread backtests, of the Monte Carlo, and of a practice venue that quotes options."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @settings_class("bars")
 class IndexBarsSettings:
-    """Settings of an index from hourly bars."""
+    """Settings of index paths that are built from hourly bars."""
 
     dir: tuple[str, ...] = setting((), "folders of hourly bars; empty: use the model")
     zone: str | None = setting(

@@ -250,9 +250,9 @@ def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
 
 
 def build_figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
-    """Return a table with one row per figure.
+    """Return a table with one row per performance figure.
 
-    columns: texts of the figures by label, for each column heading.
+    columns: for each column heading, the formatted figures by label.
     """
     labels = next(iter(columns.values()))
     rows = [(label, *(texts[label] for texts in columns.values())) for label in labels]
