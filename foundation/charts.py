@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants
 
-MAX_POINTS = 400  # most points of a curve
+MAX_POINTS = 400  # maximum points of a curve
 SERIES_COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
 PIT_BINS = 20  # bins of a probability integral transform
 VALUE_DIGITS = 8  # significant digits of a value
@@ -32,12 +32,12 @@ class Series:
     colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
     x: [T] positions: instants, numbers, or indices of the chart's labels; increasing for lines.
     values: [T] heights; NaN leaves a gap.
-    form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
-        line through dots, `band` and `whiskers` reach from `lower_values` to `values`, `up` and
-        `down` are triangles.
+    form: style of the series. `steps` last until the next value; `area` fills the space below such
+        steps; `dotted` is a line through dots. `band` and `whiskers` reach from `lower_values` to
+        `values`; `up` and `down` are triangles.
     lower_values: [T] lower ends of `band` and `whiskers`.
-    point_notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
-    significant_digits: significant digits of a value.
+    notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
+    digits: significant digits of a value.
     """
 
     name: str
@@ -119,7 +119,7 @@ def horizontal_line(
 
 
 def select_downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
-    """Return increasing indices of at most `max_points` values that preserve the shape of a curve.
+    """Select at most `max_points` values that preserve a curve's shape; return increasing indices.
 
     The indices include the first and the last value, and the lowest and the highest value of each
     segment. Values between two equal neighbours are omitted.

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from foundation.compose import CommandLine
 
-HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs use Hydra's folder
+HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs write to Hydra's folder
 
 JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
@@ -81,7 +81,7 @@ class Command:
         output of an earlier run; empty if the module checks the folder itself, or writes nothing.
     marker_keys: keys that this JSON file has after every run.
     interruption_text: state of the output files, printed after an interruption.
-    log_name: name of the log file in `logs/`; empty: none.
+    log: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
     words_parser: `module:function` that converts the command's arguments to key=value words; empty:
         none.
@@ -90,8 +90,8 @@ class Command:
     is_private: whether only the owner may read the output files, such as those of an account.
     extras: optional libraries that the command needs, each with the extra of this project that
         installs it.
-    json_argument: argument that --json requires, such as `status`; empty: none; None: --json is
-        unsupported.
+    json: argument that --json requires, such as `status`; empty: none; None: the command does not
+        support --json.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -119,7 +119,7 @@ class Result:
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
     exit_code: exit code of the process.
-    json_document: values that --json prints; NaN and infinite numbers become null.
+    document: values that --json prints; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
@@ -303,7 +303,7 @@ def format_help_text(command: Command) -> str:
 
 def module_docstring(module: str) -> str:
     """Return the docstring of a command's module without importing the module."""
-    # The source is read and not run: to import every command would load every library they use.
+    # The source is only parsed: importing every command would load all of their libraries.
     spec = importlib.util.find_spec(_run_module_name(module))
     assert spec is not None
     assert spec.origin is not None

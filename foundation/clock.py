@@ -24,7 +24,7 @@ def utc_now() -> np.datetime64:
 
 
 def monotonic_seconds() -> float:
-    """Return monotonic seconds; they include time asleep if the system has such a clock."""
+    """Return the seconds of a monotonic clock, including sleep if the system supports it."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
 
@@ -67,9 +67,10 @@ class TimeSource:
         request: Callable[[], Response],
         retry_on: type[BrokerError] = BrokerError,
     ) -> Response:
-        """Return the result of the first successful attempt; else raise the last attempt's error.
+        """Send a request at most once per delay until it succeeds; return its result.
 
-        `AccessDenied` and `TradingPaused` are raised at once, because a retry would fail, too.
+        If all attempts fail, raise the last error. `AccessDenied` and `TradingPaused` are raised at
+        once, because a retry would fail, too.
 
         delays: seconds before each attempt.
         request: the request.

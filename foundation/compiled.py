@@ -92,7 +92,7 @@ def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
 def _imported_modules(module: str, project: Path) -> set[str]:
     """Return the project modules that a module imports or that its text constants name.
 
-    A package's table `MODULES_BY_COMMAND` has such constants.
+    A package's table `COMMANDS` has such constants.
     """
     files = _files(project)
     named = set()

@@ -72,7 +72,7 @@ def completion_script(shell: str) -> str:
 
 
 def candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[str]:
-    """Return the candidates of the last word.
+    """Return the completions of the last word of a command line.
 
     words: words after the program's name.
     commands: listed commands by name.

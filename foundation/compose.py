@@ -192,9 +192,9 @@ def _load_settings_class(config: str) -> Any:
 
 
 def settings_classes(config: str) -> list[Any]:
-    """Return the settings classes of a configuration and of those it includes, its own class first.
+    """Return the settings classes of a configuration, and those of the configurations it includes.
 
-    If several classes have a key, the first of these classes determines it.
+    Its own class comes first. If several classes have a key, the first class determines it.
     """
     return [_load_settings_class(each) for each in _included_configs(config)]
 
@@ -613,7 +613,7 @@ def refuse_repeated_keys(words: Iterable[str]) -> None:
 
 
 def refuse_unsupported_words(words: Iterable[str]) -> None:
-    """Raise `InputError` for `~key`, for an unknown `~user`, and for code in Hydra's groups.
+    """Raise `InputError` for the word `~key`, an unknown `~user`, and code in Hydra's groups.
 
     `~key` would remove a setting from the configuration, so that the default of its class applies.
     """

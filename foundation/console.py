@@ -80,11 +80,11 @@ class LoopTerminal(Terminal):
 
 @contextmanager
 def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of several tasks; yield a function of task name, done and total.
+    """Show the progress of several tasks; yield a callback of task name, units done and total.
 
     A terminal that can redraw lines shows one progress bar per task. Other outputs, such as
-    TERM=dumb, get a line at the first report, a line every two seconds even without new reports,
-    and a line at the end.
+    TERM=dumb, get a line at the first report and a line at the end. In between they get a line
+    every two seconds, even without new reports.
     """
     console = Terminal(stderr=True) if console is None else console
     if not console.is_interactive:
@@ -149,7 +149,7 @@ class ProgressLines:
                 self._write_line("")
 
     def end(self) -> None:
-        """Write the final counts. After an error this is not called: the error is printed."""
+        """Write the final counts; after an error, callers print the error instead."""
         with self._lock:
             if self._work:
                 self._write_line("done, ")

@@ -2,7 +2,7 @@
 
 The file uses a rollback journal, not a write-ahead log: with a write-ahead log SQLite before 3.51.3
 can lose data that a second connection reads during a checkpoint. After a commit, the transaction
-and the folder's entry of the file are on disk.
+and the file's directory entry are on disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DatabaseFailed(InputError):
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file is damaged, or is not a SQLite database."""
+    """A file is damaged, or is not an SQLite database."""
 
 
 class Database:
@@ -118,7 +118,7 @@ def check_integrity(path: Path) -> None:
 
     Uncommitted changes of a killed process are rolled back first.
 
-    Raises DatabaseDamaged, with SQLite's report, for a file that is damaged or not a SQLite
+    Raises DatabaseDamaged, with SQLite's report, for a file that is damaged or not an SQLite
     database; DatabaseFailed if the file cannot be read now, which does not mean damage.
     """
     with translate_damage_errors(), closing(Database(path)) as database:

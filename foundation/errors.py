@@ -145,7 +145,7 @@ def not_installed_error(library: str, user: str, extra: str) -> InputError:
 
 
 def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
-    """Return the keys whose last word is that of `key`: `sizing.strategy` for `strategy`."""
+    """Return the dotted keys with the same last part as `key`: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
 
@@ -185,7 +185,7 @@ def format_suggestion(choices: Sequence[str]) -> str:
 
 
 def format_choices(choices: Sequence[str]) -> str:
-    """List the first MAX_LISTED choices, separated by commas, and the number of further choices."""
+    """List the first choices, separated by commas, and the number of further choices."""
     more = len(choices) - MAX_LISTED_CHOICES
     names = ", ".join(choices[:MAX_LISTED_CHOICES])
     return f"{names} and {more} more" if more > 0 else names

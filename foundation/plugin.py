@@ -3,10 +3,9 @@
     [project.entry-points."kelly_chronos.brokers"]
     mine = "my_package.broker:Connection"
 
-products     packages with commands or settings. The table `MODULES_BY_COMMAND` of a package has a
-`Command`
-             for each subcommand of `kelly-chronos`; its table `SETTINGS_TOPIC` has the settings
-             class, as `module:Class`, of each file in `configs`
+products     packages with commands or settings. The table `COMMANDS` of a package has a `Command`
+             for each subcommand of `kelly-chronos`; its table `SETTINGS` has the settings class,
+             as `module:Class`, of each file in `configs`
 jobs         names for `jobs=[…]` of the live loop. Each is a function like `open_job`, whose
              context is a `PluginJob` (`execution/live/runner.py`) with a section of the status
              page
@@ -111,7 +110,7 @@ def allow_configured_plugins(values: Any) -> None:
 
 
 def insert_plugins(values: dict[str, Any]) -> None:
-    """Move `_target_` of each settings group to the group's own key for custom code, in place.
+    """Move each settings group's `_target_` to the group's key for custom code, in place.
 
     For fees, `_target_` names a function without arguments; its result replaces the group.
 
@@ -371,7 +370,7 @@ def iterate_product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
     Installed packages are searched only after the project's own products.
 
-    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
+    table: name of the table, `COMMANDS` or `SETTINGS`.
     """
     for name in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
         yield getattr(load_entry_point("products", name), table, {})
@@ -383,8 +382,8 @@ def iterate_product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 def find_product_entry(table: str, word: str) -> Any:
     """Return the entry of a key in one table of the products; None if no product has the key.
 
-    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
-    word: the key.
+    table: name of the table, `COMMANDS` or `SETTINGS`.
+    word: key of the entry.
     """
     return next((each[word] for each in iterate_product_tables(table) if word in each), None)
 
@@ -392,6 +391,6 @@ def find_product_entry(table: str, word: str) -> Any:
 def merge_product_tables(table: str) -> dict[str, Any]:
     """Return one table of all products, merged into a dictionary.
 
-    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
+    table: name of the table, `COMMANDS` or `SETTINGS`.
     """
     return {word: value for each in iterate_product_tables(table) for word, value in each.items()}

@@ -89,9 +89,9 @@ def setting(
     """Declare the default, description and bounds of a settings field.
 
     hidden: whether the value may contain a secret; printed settings do not show it.
-    key: whether the field is a key of a configuration. A field that is derived from other fields is
-        not a key. Neither is a parameter that a model takes from its source; a study adds it with a
-        plus, +index.jumps_per_year=0.
+    key: whether the field is a key of a configuration. A field derived from other fields is not a
+        key. Nor is a model parameter with a published value; a study can still set it with a plus,
+        as in +index.jumps_per_year=0.
     bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}

@@ -27,13 +27,13 @@ def exit_with_error(error: Exception) -> NoReturn:
 def exit_on_errors(interrupted: str) -> Iterator[list[Path]]:
     """Exit with a one-line message and an exit code after an error in the block.
 
-    The code is 2 for an `InputError`, and 128 plus the signal's number for an interruption by the
-    keyboard or by a signal that ends the process.
+    The code is 2 for an `InputError`. It is 128 plus the signal's number for an interruption, by
+    the keyboard or by a signal that ends the process.
 
     interrupted: state of the output after an interruption, for the message.
 
     Yields a list, to which the block adds its output folders. After an error or an interruption,
-    those of these folders that are empty are removed.
+    the empty folders of this list are removed.
     """
     folders: list[Path] = []
     try:

@@ -59,7 +59,7 @@ RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is r
 
 
 class DeadlineGuard:
-    """A context that shuts down the connection of a request after `seconds` (above 0)."""
+    """A context manager that shuts down a request's connection after `seconds` (above 0)."""
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
@@ -387,7 +387,7 @@ def translate_request_errors(request: str, redact: Callable[[str], str]) -> Iter
     except JSONDecodeError as error:
         raise build_error(f"invalid response: not JSON: {first_line(error)}") from None
     except RequestException as error:
-        # Redacted before it is cut: a part of a cut key would remain.
+        # Redact before truncation: otherwise a part of a truncated key would remain.
         raise build_error(
             f"no response: {to_one_line(redact(format_connection_error(error)))}"
         ) from None

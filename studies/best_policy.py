@@ -1,9 +1,9 @@
-"""One symbol of known moments: the plan compared with the optimal policy from dynamic programming.
+"""Compare the plan for one symbol of known moments with the optimal dynamic-programming policy.
 
     python studies/best_policy.py
 
 Prints the share of the optimal policy's objective that the plan, and a plan of the next bar alone,
-earn: by edge and by persistence of the signal, with and without a stock's cap, and with a premium.
+achieve. The rows differ in edge, in the signal's persistence, in the stock's cap and in a premium.
 Then prints the plan's no-trade band around a premium's weight and the asymptotic one.
 """
 
@@ -28,7 +28,7 @@ MONTH = 28 * 7  # bars
 def chain(left: float, points: int = 21, width: float = 3.0) -> tuple[Array, Array]:
     """Return states [M] and transitions [M, M] of a standard normal autoregression.
 
-    left: its persistence from bar to bar (Tauchen 1986).
+    left: persistence from bar to bar; the method is that of Tauchen (1986).
     """
     states = np.linspace(-width, width, points)
     half = (states[1] - states[0]) / 2
@@ -43,7 +43,7 @@ def best_policy(
 ) -> tuple[Array, Index]:
     """Return weights [W], and the number of the next weight by state and weight [M, W].
 
-    By value iteration on the mean objective per bar.
+    They are found by value iteration on the mean objective per bar.
     """
     grid = np.linspace(-cap, cap, 161)
     gain = mu[:, None] * grid - grid**2 * variance / (2 * FRACTION)
@@ -104,8 +104,9 @@ def plan_objective(
 ) -> float:
     """Return the mean objective per bar of the plan.
 
-    later: [L, M] expected returns in its later periods, of `bars` [L] each.
-    costs: [L, 1] of the later periods.
+    later: [L, M] expected returns in the plan's later periods.
+    bars: [L] length of each later period in bars.
+    costs: [L, 1] costs of the later periods.
     """
     one = np.ones(1)
     weight = 0.0
@@ -141,10 +142,9 @@ def shares(
     month: int = MONTH,
     premium: float = 0.0,
 ) -> tuple[float, float, float]:
-    """Return the objective of two plans relative to the best policy's, and the latter.
+    """Return two plans' shares of the best policy's objective, and that objective in bp per bar.
 
-    The first is the plan, the second a plan of the next bar alone; the last result is in bp per
-    bar.
+    The first plan is the project's plan, the second a plan of the next bar alone.
     """
     states, moves = chain(left)
     signal = edge * SIGMA * states
@@ -182,9 +182,9 @@ def band_objective(
 def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
     """Return the plan's band, the asymptotic band, and the ratio of their objectives.
 
-    Half-Kelly at a Sharpe ratio of 0.3, with a plan of 28 days. The asymptotic band is (3/4·w²(1 -
-    w)²·cost)^⅓ (Janeček and Shreve 2004; Gerhold et al. 2014). The plan's is fraction·cost /
-    (variance until the horizon): linear, not a cube root.
+    The weight w is half-Kelly at a Sharpe ratio of 0.3, with a plan of 28 days. The asymptotic band
+    is (3/4·w²(1 - w)²·cost)^⅓ (Janeček and Shreve 2004; Gerhold et al. 2014). The plan's band is
+    fraction·cost / (variance until the horizon): it is linear in the cost.
     """
     aim = FRACTION * 0.3 / sigma
     known = (0.75 * aim**2 * (1 - aim) ** 2 * cost) ** (1 / 3)

@@ -1,4 +1,4 @@
-"""Periods of a plan: every choice on the same synthetic markets, seed by seed.
+"""Compare choices of a plan's periods on the same synthetic markets, seed by seed.
 
     python studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
     FILE.parquet]
@@ -55,14 +55,14 @@ PRIORS = (0.0, 0.3)  # Sharpe ratio of stocks
 
 @dataclass
 class Once:
-    """A forecaster that is asked once for the same bars."""
+    """A forecaster that computes each table once, and then returns the stored table."""
 
     inner: Forecaster
     known: dict[str, ForecastTable] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Return its name in reports."""
+        """Return the inner forecaster's name, for reports."""
         return self.inner.name
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = no_progress) -> ForecastTable:
@@ -74,9 +74,9 @@ class Once:
 
 
 def market(edge: float, seed: int) -> list[dict[str, Any]]:
-    """Return a row for every choice and prior.
+    """Backtest every choice and prior on one synthetic market, and return one row for each.
 
-    Each has growth and Sharpe ratio a year, turnover, and maximum drawdown.
+    A row has yearly growth, yearly Sharpe ratio, turnover, and maximum drawdown.
     """
     words = {
         **PERIOD,

@@ -1,10 +1,10 @@
-"""Measure how often the deflated Sharpe ratio calls the best variant without skill real.
+"""Measure how often the deflated Sharpe ratio accepts the best of many variants without skill.
 
 python -m studies.deflated_sharpe
 
-Synthetic sweeps of 50 variants over 504 days, Student-t returns of mean zero and 5 degrees of
-freedom. `shared` of each variance is common to all variants; returns are a first-order
-autoregression with the coefficient `autocorrelation`.
+Each sweep is synthetic: 50 variants over 504 days, with Student-t returns of mean zero and 5
+degrees of freedom. All variants have the share `shared` of their variance in common. Returns are a
+first-order autoregression with the coefficient `autocorrelation`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sweep(rng: np.random.Generator, shared: float, autocorrelation: float) -> Ar
 
 
 def called_real(returns: Array) -> tuple[bool, bool, bool]:
-    """Judge the best variant real or not: deflated, without autocorrelation, undeflated."""
+    """Return whether the best variant passes: deflated, without autocorrelation, undeflated."""
     ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
     best = int(ratios.argmax())
     variance = float(ratios.var(ddof=1))
@@ -58,7 +58,7 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
 
 
 def main() -> None:
-    """Print a row for each autocorrelation and shared part."""
+    """Print a row for each autocorrelation and share of common variance."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sweeps", type=int, default=1000)
     sweeps = parser.parse_args().sweeps

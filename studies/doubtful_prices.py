@@ -31,7 +31,7 @@ Spoil = Callable[[Array, int], slice]
 
 
 def scaled(factor: float, *fields: int, bars: int = 1) -> Spoil:
-    """Multiply some or all prices of consecutive bars by a factor."""
+    """Return a function that multiplies some or all prices of consecutive bars by a factor."""
 
     def spoil(values: Array, row: int) -> slice:
         for each in range(row, row + bars):
@@ -88,7 +88,7 @@ def histories(bars: Bars) -> Iterator[tuple[int, Array]]:
 
 
 def parts(values: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield copies of random windows without a real far move; the middle row is to be changed."""
+    """Yield copies of random windows without a large real move; callers change the middle row."""
     for start in rng.integers(0, len(values) - 2 * MARGIN, PLANTED).tolist():
         part = values[start : start + 2 * MARGIN].copy()
         if not find_unconfirmed_rows(part).any():
@@ -96,7 +96,7 @@ def parts(values: Array, rng: np.random.Generator) -> Iterator[Array]:
 
 
 def detection(panels: list[Bars]) -> None:
-    """Print rates of real bars that wait, and of planted errors that are left out."""
+    """Print the share of real bars that are pending, and of planted errors that are rejected."""
     print("\nBars that are left out, and true bars lost with an error\n")
     row("planted", *NAMES)
     row("---", *["---"] * len(NAMES))
@@ -190,7 +190,7 @@ def overnight(bars: Bars) -> list[Array]:
 
 
 def splits(panels: list[Bars]) -> None:
-    """Print counts of true moves that the rules doubt, and rates of planted splits found."""
+    """Print how many true moves the rules flag, and the share of planted splits they find."""
     print("\nOvernight moves: true ones doubted (ratio, large), planted splits found\n")
     names = NAMES[:2]
     row("split", *names)

@@ -109,9 +109,9 @@ def night_squares(days: IndexDays) -> Array:
 def below(smile: Smile, x: Array) -> Array:
     """Return the implied probability that the index ends lower than x deviations away [N].
 
-    It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where v
-    is the curve. Breeden and Litzenberger (1978), for a deviation that is small relative to the
-    index.
+    It is the slope of a put's value in its strike (Breeden and Litzenberger 1978), for a deviation
+    that is small relative to the index. With the smile v and u = x / v(x), the slope is
+    N(u) + φ(u) · v'(x).
     """
     curve = 1 - smile.slope * x + smile.wing * (np.hypot(1.0, x) - 1)
     rise = np.where(

@@ -3,11 +3,11 @@
     python studies/kalshi_growth.py [--edges 0 0.05 0.1] [--minutes 15] [--seed 0]
     [--rewards log_wealth value] [--searches 150] [--output FILE.json]
 
-It is compared with the best rule that a search finds under the same actions, limits and costs. Both
-see the fair price as the estimate: the edge is the deviation of the market's price from it. Growth
-is the mean logarithm of the final over the first wealth of an episode, on episodes that neither has
-seen, with its standard error. The rank correlation is between the size of a purchase from flat and
-its edge over the price paid.
+Learned sizing is compared with the best rule that a search finds under the same actions, limits and
+costs. Both see the fair price as the estimate: the edge is the deviation of the market's price from
+it. Growth is the mean logarithm of the final over the first wealth of an episode, on episodes that
+neither has seen, with its standard error. The rank correlation is between the size of a purchase
+from flat and its edge over the price paid.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ThresholdRule:
     name: str = "rule"
 
     def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
-        """Return codes [N]."""
+        """Return the action code of each market, [N]."""
         shown = {name: observations[:, place].astype(np.float64) for name, place in PLACES.items()}
         wealth = 1000.0 * (1.0 + shown["profit"])
         held = np.round(shown["position"] * LIMIT)
@@ -115,7 +115,7 @@ class Judgement:
     rank: float | None
 
     def figures(self) -> dict[str, Any]:
-        """Return its figures for JSON."""
+        """Return the results as values for JSON."""
         profit = 1000 * np.expm1(self.growth)
         return {
             "growth": float(self.growth.mean()),
@@ -129,7 +129,7 @@ class Judgement:
 
 
 def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) -> Judgement:
-    """Let a policy play a number of episodes of each market under a seed."""
+    """Run a policy on a number of seeded episodes of each market, and return its results."""
     env = VectorKalshiEnv(MARKETS, **episode.as_keyword_arguments())
     observations, _ = env.reset(seed=seed)
     growth: list[Array] = []
@@ -159,7 +159,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
 
 
 def best_rule(episode: EpisodeSettings, searches: int, seed: int) -> ThresholdRule:
-    """Return the rule of most growth by differential evolution on separate episodes."""
+    """Find the rule with the highest growth, by differential evolution on separate episodes."""
 
     def loss(values: Array) -> float:
         return -float(judge(_rule(values), episode, 2, SEARCHED + seed).growth.mean())
@@ -177,7 +177,7 @@ def _rule(values: Array) -> ThresholdRule:
 
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
-    """Return a network after a number of minutes of training on this machine."""
+    """Train a network for a number of minutes on this machine, and return it."""
     learner = build_learner(
         VectorKalshiEnv(512, **episode.as_keyword_arguments()), LearnerSettings(), seed
     )

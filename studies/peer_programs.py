@@ -135,7 +135,7 @@ def backtesting(given: Arrays) -> Callable[..., Answer]:
 def nautilus(given: Arrays) -> Callable[..., Answer]:
     """Prepare `BacktestEngine.run`: one market order a bar for each symbol whose target changes.
 
-    Making the engine and its bars is not timed. A request names the number of bars a symbol.
+    The time excludes making the engine and its bars. A request states the bars per symbol.
     """
     import pandas as pd
     from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
@@ -220,10 +220,10 @@ def nautilus(given: Arrays) -> Callable[..., Answer]:
 def solvers(given: Arrays) -> Callable[..., Answer]:
     """Prepare QP solvers of sizing problems; each is called as in its documentation.
 
-    Setting up and solving is timed, making the matrices is not. A request names the solver and the
-    problem's number. ProxQP's objective is in basis points; with slopes of 1e-4 it reports
-    infeasibility. The program is
-    min ½w'(Σ/f)w − mu'w + c'(b + s) subject to w = held + b − s, |w| ≤ t and the groups' ceilings.
+    The time includes setup and solution, but not making the matrices. A request names the solver
+    and the problem's number. ProxQP's objective is in basis points; with slopes of 1e-4 it reports
+    infeasibility. The program, with w = held + b − s, |w| ≤ t and the groups' ceilings, is
+    min ½w'(Σ/f)w − mu'w + c'(b + s).
     """
     import clarabel
     import daqp

@@ -5,7 +5,7 @@
 Each peer has its own virtual environment in the folder PEERS (default `.peers`). If it is absent,
 this prints the command that makes it. `studies/peer_programs.py` runs there, alternately with our
 code. A ratio is the median of the pairs' ratios, of processor time if the row says so. PEER_BENCH
-is the folder of the scripts of `decision` and `sizing`. The peers of `sizing` solve the plainest
+is the folder of the scripts of `decision` and `sizing`. The peers of `sizing` solve the simplest
 problem: no costs and no positions. pandas, the peer of `loading`, is installed with this project.
 """
 
@@ -100,7 +100,7 @@ class Program:
         return ", ".join(f"{name} {version}" for name, version in self._answer().items())
 
     def run(self, *words: str, times: int = 1) -> dict[str, Any]:
-        """Run it `times` times; return mean processor and wall seconds, and the last result."""
+        """Run a request repeatedly; return mean processor and wall seconds, and the last result."""
         assert self.versions
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join((str(times), *words)) + "\n")
@@ -127,7 +127,8 @@ class Program:
 class Paired(NamedTuple):
     """Medians over alternating runs: processor seconds of both sides, and their ratio.
 
-    spread: quartiles of the ratios. theirs: the result of the peer's last run.
+    spread: quartiles of the ratios.
+    theirs: result of the peer's last run.
     """
 
     ours: float
@@ -435,7 +436,7 @@ def synthetic(
 
 
 def decision_rows() -> None:
-    """Print the rate of whole decisions at every bar, on forecasts of noise."""
+    """Print complete decisions per second, one at every bar, on random forecasts."""
     from forecasting.baseline import RandomWalk
     from foundation.compose import compose_config
     from foundation.settings import with_changes
@@ -627,7 +628,7 @@ def answer_plans(path: Path) -> None:
 
 
 def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
-    """Write one file a symbol: daily bars by date, other bars by their start."""
+    """Write one file per symbol: daily bars by date, other bars by their start."""
     from trainingdata.bars import FIELDS
     from trainingdata.instruments import AssetClass
 

@@ -1,4 +1,4 @@
-"""Count the searches that find something on markets of pure noise.
+"""Count the parameter searches that report a find on markets of pure noise.
 
 python -m studies.search_on_noise
 

@@ -3,7 +3,7 @@
     python studies/spread_results.py BARS VIX.parquet [--years 3] [--seed 0] [--only WORD]
 
 BARS is a folder of hourly bars of SPY. Every row is a run of `option_spreads.backtest` with
-the settings that are printed. Means are USD a contract with a standard error over days.
+the settings that are printed. Means are USD per contract, with a standard error over days.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEVELS = (0.73, 0.88)  # of the smile, one standard error to either side of its 
 
 
 def means() -> dict[str, tuple[str, ...]]:
-    """Return the settings of each row for one contract a trade."""
+    """Return the settings of each row of the tables with one contract per trade."""
     rows: dict[str, tuple[str, ...]] = {}
     for exits, name in (((), "as configured"), (HELD, "held to the close")):
         rows[name] = exits
@@ -84,7 +84,7 @@ def cell(figures: dict[str, Any], sized: bool) -> str:
 
 
 def main() -> None:
-    """Run them all and print a row for each."""
+    """Run the backtest of every row, and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("bars", type=Path)
     parser.add_argument("vix", type=Path)

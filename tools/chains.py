@@ -9,9 +9,9 @@ r"""Longest call chain of our own functions, from a command to a named function.
 
 It runs the command in this process and reads the stack at every call of a function whose
 `file:qualified name` matches `--to`. It prints the longest stack, one frame per line, from the
-first frame that matches `--from`. Frames outside the project, and those that only make a value of a
-list or of a generator, are left out. Machine code has no frame: `--then` names the functions that
-the last frame calls in it.
+first frame that matches `--from`. Frames outside the project, and those of comprehensions and
+generators, are left out. Machine code has no frame: `--then` names the functions that the last
+frame calls in it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ RUNTIME = ("joblib", "pictures", "ray", "rl", "search")
 
 
 def lowest_pins() -> Iterator[str]:
-    """Yield a pin of the lowest version that pyproject.toml allows; tools for tests have none."""
+    """Yield a pin of each library's lowest allowed version in pyproject.toml, except test tools."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     texts = [*project["dependencies"], *(text for name in RUNTIME for text in extras[name])]
@@ -38,7 +38,7 @@ def lowest_pins() -> Iterator[str]:
 
 
 def tested(python: str, libraries: str, pins: Sequence[str], folder: Path) -> str:
-    """Return the last line of the default tests in a new environment, or why there is none.
+    """Run the default tests in a new environment; return their last line, or the failure.
 
     libraries: "lowest" or "latest" of those that pyproject.toml allows.
     """

@@ -91,7 +91,7 @@ def sample_paths(
 def sample_ohlc(
     rng: np.random.Generator, batch: int, context: int, horizon: int, futures: int
 ) -> SyntheticPaths:
-    """Open, high, low and close of `batch` series: 4·batch rows, four consecutive ones a series."""
+    """Draw open, high, low and close of `batch` series: 4·batch rows, four rows per series."""
     close = sample_paths(rng, batch, context + 1, horizon, futures)
     reach = rng.uniform(0.2, 0.9, batch)
     gap = rng.uniform(0.0, 0.3, batch)

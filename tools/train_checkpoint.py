@@ -78,16 +78,10 @@ def small_model() -> Chronos2Model:
 def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float = 2e-3) -> None:
     """Train for `steps` batches and write weights, configuration and training card.
 
-    Parameters
-    ----------
-    output
-        folder of the written files.
-    steps, batch
-        number of batches, and of series in each.
-    seed
-        seed of the series and of the initial weights.
-    rate
-        maximum learning rate.
+    output: folder of the written files.
+    steps, batch: number of batches, and of series in each.
+    seed: seed of the series and of the initial weights.
+    rate: maximum learning rate.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(seed)
@@ -208,7 +202,7 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
 
 
 def main() -> None:
-    """Command line of the training run."""
+    """Parse the command line and train the checkpoint."""
     parser = FlagParser()
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=10_000)

@@ -1,4 +1,4 @@
-"""Search for the bar files of each symbol, and reading of these files into a panel.
+"""Discovery of the bar files of each symbol, and loading of these files into a panel.
 
 A file is CSV or Parquet with a header that `trainingdata.file_formats` knows. It has bars of a day,
 of an hour, or of 1 to 30 minutes. The file is named after its symbol, or a column names the symbol
@@ -49,8 +49,8 @@ def find_bar_files(
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
 
-    A symbol may have several files if each has a column with the symbol, or if the file names are
-    periods of one series, such as BTCUSDT-1h-2023-01.
+    A symbol may have several files if each has a column with the symbol. It may also have several
+    files if their names are periods of one series, such as BTCUSDT-1h-2023-01.
 
     paths: folders of bar files, and single files.
     symbols: the symbols to find; None: all.
@@ -105,7 +105,7 @@ class _FoundFile(NamedTuple):
     """A bar file that contains bars of a symbol.
 
     path: path of the file.
-    has_symbol_column: whether a column, not the file name, names the symbol.
+    inside: whether a column, not the file name, names the symbol.
     """
 
     path: Path

@@ -103,8 +103,8 @@ class SymbolRows(NamedTuple):
     """The rows of a table, grouped by symbol.
 
     table: table of one file.
-    spelling_by_symbol: spelling of each symbol in the file; empty if no column names symbols.
-    row_indices_by_symbol: row indices by spelling.
+    spellings: spelling of each symbol in the file; empty if no column names symbols.
+    rows: row indices of each spelling.
     """
 
     table: BarTable
@@ -169,9 +169,9 @@ def _symbol_in_cell(cell: str, form: str) -> str:
 
 
 def symbols_in_column(path: Path) -> tuple[str, ...]:
-    """Return the symbols in the symbol column of a file; empty without such a column.
+    """Return the distinct symbols in a file's symbol column; empty without such a column.
 
-    Other faults of the file are not reported here, but by `read_table`.
+    `read_table` reports other faults of the file.
 
     Raises DataError if the symbol column cannot be read.
     """

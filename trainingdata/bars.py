@@ -61,8 +61,8 @@ class DataWarning:
     observation: the observed fact.
     effect: the effect on a run's results.
     remedy: possible causes, and advice.
-    kind: `split` (a usual split ratio), `ratio` (a rare split ratio), `move` (another large move),
-        `action` (a listed action that prices do not show), or `left_out` (a bar that is not used).
+    kind: `split`: a usual split ratio; `ratio`: a rare split ratio; `move`: another large move;
+        `action`: a listed action that prices do not show; `left_out`: a bar that is not used.
     move_size: size of the price move, to rank warnings of one kind.
     """
 
@@ -208,7 +208,7 @@ class Bars:
     ) -> tuple[DataWarning, ...]:
         """Return the warnings about bars that became known in [first, last], as merged warnings.
 
-        first, last: bounds, both inclusive; None: no bound.
+        first, last: bounds of the known-at instants, both inclusive; None: no bound.
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):

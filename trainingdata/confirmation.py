@@ -214,8 +214,8 @@ def unconfirmed_bar_warnings(
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
     left_out: [N] mask of unconfirmed bars.
-    others: warnings that other checks have given; such a warning about an unconfirmed bar also
-        states that the bar is not used.
+    others: warnings of other checks; the result states in such a warning about an unconfirmed bar
+        that the bar is not used.
     """
     waits = starts[left_out]
     doubts = [

@@ -23,7 +23,7 @@ from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.sessions import last_four_pms, last_month_ends, sessions_between
 from trainingdata.timeframe import Timeframe
 
-# Priors, where nothing else is known.
+# Prior correlations of symbols without data.
 PRIOR_WITHIN_STOCKS = 0.4
 PRIOR_WITHIN_CRYPTO = 0.6
 PRIOR_STOCK_CRYPTO = 0.2
@@ -122,7 +122,7 @@ class CorrelationEstimator:
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """Return the matrix that is in force at the panel's end.
 
-        It is estimated at 16:00 New York on a day or, with daily bars, on a month's last day, and
+        It is estimated at 16:00 New York on a day or, with daily bars, on a month's last day. It
         depends only on bars up to then.
         """
         return repair_matrix(bars.symbols, *self.estimate(bars))
@@ -205,8 +205,8 @@ class _LogReturns(NamedTuple):
     """Log returns of M symbols, prepared for estimates.
 
     values: [N, M] log returns; 0 where missing.
-    has_return: [N, M] whether there is a return.
-    exceeds_rounding: [N, M] whether the return exceeds the rounding of prices.
+    present: [N, M] whether there is a return.
+    moves: [N, M] whether the return exceeds the rounding of prices.
     """
 
     values: Array

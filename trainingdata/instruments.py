@@ -73,7 +73,7 @@ class Instrument:
     symbol: symbol in the spelling of positions, BTCUSD or NVDA.
     kind: asset class.
     qty_increment: lot size; by default whole shares and thousandths of a coin.
-    is_tradable: whether the venue accepts orders in the instrument.
+    tradable: whether the venue accepts orders in the instrument.
     is_borrowable: whether the stock can be borrowed now, and so be sold short.
     min_order_qty: minimum quantity of an order; 0 if the venue states none.
     """
@@ -127,9 +127,9 @@ def placeholder_symbol(name: str) -> str:
 
 
 def parse_symbols(words: Iterable[str]) -> list[str]:
-    """Return the distinct symbols in the words of a setting.
+    """Return the distinct symbols in the values of a setting.
 
-    A word may list several symbols, separated by commas.
+    A value may list several symbols, separated by commas.
     """
     parts: list[str] = []
     for word in words:

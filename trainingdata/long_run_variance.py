@@ -24,9 +24,9 @@ PRIOR_YEARLY_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
-    """Return the table of yearly variances [D, S], and each instant's row in it [T].
+    """Return each instant's row [T] in a table of yearly variances, and the table [D, S].
 
-    The row index comes first. A row applies from one 16:00 New York to the next. The k-th last
+    A row applies from one 16:00 New York to the next. The k-th last
     squared return of a symbol has the weight 2^(-k / 60). The prior replaces each missing return of
     the last 250.
     """

@@ -22,7 +22,7 @@ class Market:
     start_row: index of the run's first instant.
     actions: dividends and splits that are booked on positions, because the prices do not include
         them; in time order.
-    accepts_jumps: whether to apply splits that the prices contradict.
+    accept_jumps: whether to apply splits that the prices contradict.
     delisting_rules: rules for delistings.
     finer_bars: finer bars for order fills, on a panel that includes all instants of `bars`; None:
         fills use `bars`.
@@ -98,7 +98,7 @@ class Market:
 
         Raw prices are adjusted for the splits that are known at this row, not for later splits.
 
-        Raises DataError for a split that the prices contradict, unless `accepts_jumps` is set.
+        Raises DataError for a split that the prices contradict, unless `accept_jumps` is set.
         """
         bars = self.bars.slice_rows(0, end or len(self.bars.times))
         # Only raw prices have splits left to apply.

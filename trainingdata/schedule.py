@@ -35,9 +35,9 @@ _FULL_SESSION_DATES = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07
 class Schedule:
     """The schedule of decisions, a subset of the decisions of a bar clock.
 
-    frequency: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
-        fills in a week or a month), or `times_of_day_minutes` (given times of day).
-    times_of_day_minutes: times of day, in minutes after New York's midnight.
+    frequency: `bars`: every decision of the clock; `weekly` or `monthly`: the first decision that
+        fills in a week or a month; `times`: given times of day.
+    times: times of day, in minutes after New York's midnight.
     """
 
     frequency: DecisionFrequency = "bars"

@@ -155,7 +155,7 @@ class DataSettings:
 
         Unconfirmed bars (`trainingdata.confirmation`) are not used.
 
-        symbols: symbols; a word may list several, separated by commas; empty: all symbols.
+        symbols: symbols; a text may list several, separated by commas; empty: all symbols.
         start, end: New York dates, both inclusive, or instants with a zone; None: no bound.
         timeframe: timeframe of the bars; None: days if the files have daily bars, else hours.
 
@@ -222,7 +222,7 @@ class DataSettings:
     def market(self, bars: Bars, start_row: int = 0) -> Market:
         """Return the market data of a run: its bars, corporate actions and delistings.
 
-        start_row: index of the run's first instant in `load_panel`.
+        start_row: index of the run's first instant in `bars`.
         """
         endings = DelistingRules(
             self._read_events().delistings, self.delisted_after, self.delisting_loss

@@ -59,9 +59,9 @@ NEAR_SPLIT_RTOL = 0.03  # the same including an ordinary night's move: the ratio
 # and anywhere else.
 MIN_SPLIT_MOVE_MULTIPLE = 8.0
 MIN_SUSPECT_MOVE_MULTIPLE = 15.0
-MIN_OVERNIGHT_MOVES = 20  # overnight moves of a symbol below which none is judged
+MIN_OVERNIGHT_MOVES = 20  # minimum number of a symbol's overnight moves for a check
 NEARBY_SESSIONS = 20  # sessions before and after a move whose size is usual locally
-MIN_USUAL_MOVE = 0.001  # usual overnight move of a symbol that hardly moves
+MIN_USUAL_MOVE = 0.001  # minimum of a symbol's usual overnight move
 _MAD_TO_SIGMA = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 

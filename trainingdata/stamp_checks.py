@@ -32,7 +32,7 @@ _COLUMNS = {True: "end", False: "timestamp"}
 
 @dataclass(frozen=True, slots=True)
 class CalendarFit:
-    """How well the bar starts of a stock fit the exchange's calendar.
+    """Fit of a stock's bar start times to the exchange calendar.
 
     session_count: number of sessions with any bar.
     trading_hours_share: share of bar starts between 04:00 and 20:00 New York on session days.

@@ -234,9 +234,10 @@ class FactorCorrelation:
 def reduce_to_factors(correlation: Array, factors: int) -> Array:
     """Return the factor-model correlation [S, S]: strongest factors plus idiosyncratic variance.
 
-    The result is L L' + diag(1 - the squares of each row of L), with L the eigenvectors of the
-    largest eigenvalues times the eigenvalues' square roots (principal factors). Each symbol has an
-    idiosyncratic variance of at least a thousandth, so that the matrix is positive definite.
+    The result is L L' + diag(1 - sum of squares of each row of L). L has the principal factors: the
+    eigenvectors of the largest eigenvalues, times the square roots of these eigenvalues. Each
+    symbol has an idiosyncratic variance of at least a thousandth, so that the matrix is positive
+    definite.
 
     correlation: [S, S] full matrix.
     factors: number of factors.

@@ -22,7 +22,7 @@ def text_rows(
     An empty cell is an empty text. Column names match in any case.
 
     columns: required columns.
-    what: name of the content for messages, and the verb that follows the name, `have` or `has`.
+    what: name of the content for messages, and its verb `have` or `has`.
     optional_columns: optional columns.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.

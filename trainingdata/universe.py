@@ -60,7 +60,7 @@ MAX_WINDOW_DAYS = 1000  # longest window
 MEMBER_COLUMNS = ("symbol", "from", "to")
 NO_END_DATE = np.datetime64("9999-12-31", "D")
 
-ExclusionRuleCodes = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
+ExclusionRuleCodes = npt.NDArray[np.int8]  # indices in EXCLUSION_RULES; 0: included
 RankFunction = Callable[[Bars], Any]
 
 

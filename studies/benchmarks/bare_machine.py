@@ -2,7 +2,7 @@
 
 python studies/benchmarks/bare_machine.py cuda           exit code 2 without CUDA
 python studies/benchmarks/bare_machine.py packages       exit code 2 if a package is missing
-python studies/benchmarks/bare_machine.py pins           the packages to bring along, as here
+python studies/benchmarks/bare_machine.py pins           the packages to bring along, pinned
 python studies/benchmarks/bare_machine.py weigh FOLDER   exit code 2 if wheels are too large
 """
 
@@ -64,7 +64,7 @@ def pins(python: str = "3.12") -> list[str]:
 
 
 def closure(names: tuple[str, ...], left_out: tuple[str, ...], python: str) -> list[str]:
-    """Return these packages and all their dependencies, without those that are left out."""
+    """Return packages and all their dependencies, except those in `left_out`."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 

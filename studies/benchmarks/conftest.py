@@ -72,7 +72,7 @@ def table(pytestconfig: pytest.Config) -> Table:
 
 @pytest.fixture
 def seconds() -> Seconds:
-    """Return a function for the median seconds of some calls after one warm-up."""
+    """Return a function that measures the median seconds of several calls after one warm-up."""
     from studies.benchmarks.forecast_speed import seconds
 
     return seconds

@@ -1,11 +1,11 @@
-"""Forecasts a second, here and by the library's pipeline in the same run.
+"""Forecasts per second of this project and of the library's pipeline, in the same run.
 
     python -m studies.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
 
-WHAT is `many` windows, compiled where that pays; or `few`, as in a live decision. The last line of
-the output is a row of the table, in JSON, with error figures. Each process holds one model in one
-dtype, so that its memory use is separate. Several processes start at once and measure in turn when
-all are ready; TURN is a file that they share as a lock.
+WHAT is `many` windows, compiled if that is faster, or `few`, as in a live decision. The last line
+of the output is a row of the table, in JSON, with error figures. Each process holds one model in
+one dtype, so that its memory use is separate. Several processes start at once and measure in turn
+when all are ready; TURN is a file that they share as a lock.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Row:
     """Results of one measurement.
 
     windows: number of windows forecast.
-    ours, pipeline: windows a second.
+    ours, pipeline: windows per second.
     batch: best batch size of the pipeline.
     share: % of the device's peak; None if that is unknown.
-    memory: GiB of the device, maximum.
-    largest, mean: error in a window's deviation.
+    memory: maximum memory of the device, GiB.
+    largest, mean: largest and mean error, in standard deviations of a window.
     """
 
     what: str
@@ -63,9 +63,9 @@ class Row:
 
 @contextmanager
 def taking_turns(path: Path) -> Iterator[Alone]:
-    """Measure in turn with the other processes that share this file, after all are ready.
+    """Yield a context in which only this process measures, once all processes are ready.
 
-    The file is locked in common during preparation, and exclusively during a measurement.
+    Processes lock the shared file in common while they prepare, and exclusively to measure.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -109,7 +109,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def medians(works: Sequence[Callable[[], object]], runs: int = 5) -> list[tuple[float, float]]:
-    """Return the median wall and processor seconds of each work.
+    """Return the median wall and processor seconds of each function.
 
     All are called in turn `runs` times after one warm-up.
     """
@@ -197,7 +197,7 @@ def beside_the_pipeline(
 
 
 def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
-    """Return fp32 forecasts, not compiled."""
+    """Return fp32 forecasts computed on the CPU, without compilation."""
     profile = Profile(model=model, device="cpu", compile=False)
     return Chronos2Forecaster(profile).predict(windows, rows, profile)
 
@@ -212,7 +212,7 @@ def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
 
 
 def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
-    """Measure a live decision: milliseconds a call, with and without a CUDA graph."""
+    """Measure milliseconds per call of a live decision, with and without a CUDA graph."""
     row = beside_the_pipeline(model, dtype, count, (count,), count, count, alone)
     note = f"{1e3 * count / row.ours:.2f} ms a call"
     if torch.cuda.is_available():
@@ -230,7 +230,7 @@ def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
 
 
 def main() -> None:
-    """Print a row."""
+    """Run one measurement, and print its row as JSON."""
     what, model, dtype, count, path = sys.argv[1:]
     with taking_turns(Path(path)) as alone:
         if what == "few":

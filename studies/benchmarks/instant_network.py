@@ -1,9 +1,9 @@
-"""`forecasting.batch` with a network that answers at once, to measure everything around it.
+"""Run `forecasting.batch` with a network that responds at once, to measure the overhead.
 
     python -m studies.benchmarks.instant_network key=value …
 
-The words are the command's. The last line of the output is JSON: seconds of the whole command, of
-its processors and of the network, and its maximum memory, GiB.
+The key=value words are those of the command. The last line of the output is JSON: seconds of the
+whole command, of its processors and of the network, and its maximum memory, GiB.
 """
 
 from __future__ import annotations

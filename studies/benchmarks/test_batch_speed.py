@@ -1,4 +1,4 @@
-"""The command `forecasting.batch` around a network that answers at once: `make bench`."""
+"""Overhead of `forecasting.batch` around a network that responds at once: `make bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time around the network: single calls, the cache, the import; `make bench`."""
+"""Forecasting time outside the network: single calls, cache, import; `make bench`."""
 
 from __future__ import annotations
 

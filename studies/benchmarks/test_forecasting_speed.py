@@ -40,7 +40,7 @@ LIMIT = 200  # seconds that a figure may take, including the wait for its turn
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The shipped checkpoint, and the 120 M configuration with random weights."""
+    """Return folders of the shipped checkpoint, and of a 120 M network with random weights."""
     return {
         "120 M": large_checkpoint(tmp_path_factory.mktemp("large")),
         "shipped": BUNDLED_CHECKPOINT,
@@ -48,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def answered(module: str, limit: float, *words: str, **environment: str) -> str:
-    """Return the last line of a process, or why there is none."""
+    """Run a module in a process; return its last output line, or the reason for a failure."""
     command = [sys.executable, "-m", f"studies.benchmarks.{module}", *words]
     try:
         done = subprocess.run(
@@ -103,7 +103,7 @@ def add(table: Any, line: str, what: str, dtype: str) -> bool:
 def test_network_speed_figures_are_measured(
     models: dict[str, Path], table: Any, tmp_path: Path
 ) -> None:
-    """On a GPU all processes get ready at once, and each measures alone."""
+    """Measure every figure; on a GPU the processes prepare together, and each measures alone."""
 
     def figure(what: str, model: str, dtype: str, on_a_gpu: int, on_a_cpu: int) -> bool:
         count = on_a_gpu if GPU else on_a_cpu

@@ -1,4 +1,4 @@
-"""Steps a second of the markets of event contracts: one, many at once, and learning over them."""
+"""Steps per second of simulated event-contract markets: one, many at once, and in training."""
 
 from __future__ import annotations
 

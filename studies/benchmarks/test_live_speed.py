@@ -36,7 +36,7 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
 
 
 def test_time_of_live_cycle_without_network_requests(tmp_path: Path) -> None:
-    """Synthetic bars of 14 stocks and 6 coins, the shipped checkpoint, calibrated, a week."""
+    """Measure a week's cycles on synthetic bars of 20 symbols, with calibrated Chronos-2."""
     bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
     settings = LiveSettings.from_config(compose_config("live", ["forecaster=chronos2", *words]))

@@ -1,4 +1,4 @@
-"""Ten thousand runs of a year with the autoscaler inside, and a plain loop in Python."""
+"""Time of ten thousand simulated years with the autoscaler, and of a plain loop in Python."""
 
 from __future__ import annotations
 

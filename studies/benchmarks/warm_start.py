@@ -2,8 +2,8 @@
 
     python -m studies.benchmarks.warm_start MODEL DTYPE
 
-TORCHINDUCTOR_CACHE_DIR may hold code compiled by an earlier process. Importing the libraries is
-not counted, loading the model is.
+TORCHINDUCTOR_CACHE_DIR may hold code compiled by an earlier process. The time includes loading the
+model, but not importing the libraries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LIBRARIES = ("chronos", "torch._inductor.compile_fx", "forecasting.chronos2.engi
 
 
 def main() -> None:
-    """Print the seconds."""
+    """Load the model, forecast once, and print the seconds."""
     model, dtype = sys.argv[1:]
     for name in LIBRARIES:
         import_module(name)

@@ -104,7 +104,7 @@ def _made(change: Change) -> Iterator[None]:
 
 
 def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
-    """Yield every change below a node that a test could see.
+    """Yield every change below a node that a test could detect.
 
     answers: return type of the function.
     """
@@ -147,7 +147,7 @@ def _is_compiled(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
-    """Return whether no test can see a node.
+    """Return whether no test can detect a change of a node.
 
     These are messages, types, non-numeric module names, and main blocks.
     """

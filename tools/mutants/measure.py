@@ -40,7 +40,7 @@ OPTIONS = "-x -q -p no:cacheprovider -p no:xdist -W ignore::pytest.PytestAssertR
 
 
 class Job(NamedTuple):
-    """Tests to run with a code in place of a file's (None: its own), within a number of seconds."""
+    """Tests of a file to run within `seconds`, with `code` in place of its own (None: its own)."""
 
     file: str
     code: CodeType | None
@@ -49,7 +49,7 @@ class Job(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Result of a job: passed (None without tests), its seconds, its last words."""
+    """Result of a job: passed (None without tests), duration, and last output."""
 
     passed: bool | None
     seconds: float

@@ -144,7 +144,7 @@ def parse_non_negative(value: Any) -> Decimal:
 
 
 def truncating_parser(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
-    """Return a parser that cuts off decimals beyond the supported precision, which quotients have.
+    """Return a parser that first truncates a number to the supported decimals.
 
     parse: parser of the truncated number.
     """
@@ -157,7 +157,7 @@ def truncating_parser(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decima
 
 
 def parse_multiplier(value: Any) -> Decimal:
-    """Parse a multiplier of equity, at least 1.
+    """Parse the account's buying-power multiplier of equity, at least 1.
 
     Raises ValueError for any other value.
     """
@@ -248,7 +248,7 @@ def parse_float(value: Any) -> float:
 
 
 class Page:
-    """Fields of one page of a response. The token of the last page is missing or empty."""
+    """Fields of one page of a response; the last page has no token, or an empty one."""
 
     next_page_token = optional_field("next_page_token", parse_text)
 

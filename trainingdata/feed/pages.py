@@ -8,16 +8,16 @@ from typing import Any
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import Page, as_mapping
 
-MAX_PAGES = 10_000  # most pages of a response; so many bars exceed any machine's memory
+MAX_PAGES = 10_000  # maximum pages of a response; more bars would exceed any machine's memory
 
 
 def limit_pages(client: Any) -> Any:
     """Limit the number of pages that the SDK's client for prices requests; return the client.
 
-    Its requests raise `InvalidResponse` for a page that is not an object, for a page token that is
-    not a text or repeats an earlier token, and for more than 10,000 pages.
-
     client: client used by one thread at a time.
+
+    The client's requests then raise InvalidResponse for a page that is not an object, and for more
+    than 10,000 pages. They also raise it for a page token that is not a text, or is repeated.
     """
     read = client.get
     tokens: set[str] = set()  # page tokens of the current response
