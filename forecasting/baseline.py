@@ -174,8 +174,9 @@ class HistoricalQuantiles:
 class Oracle:
     """A look-ahead forecaster for tests: its median is the actual future close.
 
-    Its dispersion is a tenth of a random walk's. Its profit cannot be achieved, but is not an upper
-    bound either, because a plan uses only the next step. Steps after the last bar have no forecast.
+    Its dispersion is a tenth of a random walk's. No forecaster without look-ahead can reach its
+    profit. That profit is no upper bound either, because a sizing plan trades only its first
+    period. Steps after the last bar have no forecast.
 
     random_walk: random walk that determines the dispersion.
     """
@@ -268,7 +269,7 @@ class Garch:
         returns = 100 * np.diff(np.log(closes[begin : int(last[-1]) + 1]))
         model = arch_model(returns, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
         with warnings.catch_warnings():
-            # The optimiser's warnings are no failure: the scores measure its result.
+            # The optimiser's warnings are not errors: the scores measure the quality of its result.
             warnings.simplefilter("ignore")
             fit = model.fit(last_obs=end - begin - 1, disp="off", show_warning=False)
         forecasts = fit.forecast(horizon=HORIZON, start=0, reindex=False, align="origin")
@@ -278,7 +279,7 @@ class Garch:
 
 
 def unit_student_quantiles(degrees_of_freedom: float) -> Array:
-    """Return the quantiles [Q] of a Student-t with a standard deviation of one."""
+    """Return the quantiles [Q] at `LEVELS` of a Student-t with a standard deviation of one."""
     from scipy.special import stdtrit
 
     return np.asarray(

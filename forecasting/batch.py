@@ -68,11 +68,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forecasting")
 
-_IssuedForecasts = tuple[ForecastTable, Index]  # a table, and the numbers of its issued forecasts
+_IssuedForecasts = tuple[ForecastTable, Index]  # a table, and indices of windows in it
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Compute the requested forecasts, or read them from the cache.
+    """Return the requested forecasts as a batch: read from the cache, or computed.
 
     Raises InputError if the range has no forecast.
     """
@@ -164,7 +164,9 @@ class Batch:
         return np.flatnonzero(self._within_range_mask(self.windows.issued_at))
 
     def format_missing_values(self, written_counts: Index) -> str:
-        """Return text for the end of a message: which symbols' forecasts lack values, and why.
+        """Return a message's ending that lists symbols whose forecasts lack values, and why.
+
+        The text is empty if every forecast has values.
 
         written_counts: [S] number of forecasts with values.
         """
@@ -183,7 +185,7 @@ class Batch:
         return "".join(remarks)
 
     def iterate_portions(self) -> Iterator[_IssuedForecasts]:
-        """Yield the forecasts of the range in portions: a table and the indices of its windows.
+        """Yield the forecasts of the range in portions: a table, and indices of windows in it.
 
         Within a month, the forecasts are ordered by instant and symbol.
         """
@@ -200,7 +202,7 @@ class Batch:
 
 
 def is_batch_file(path: Path) -> bool:
-    """Return whether a file was written by a batch."""
+    """Return whether a Parquet file is the output of `forecasting.batch`."""
     from pyarrow import ArrowException, parquet
 
     try:

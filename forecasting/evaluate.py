@@ -85,7 +85,7 @@ _FORMAT_4_PLACES = partial(number, places=4)
 _FORMAT_3_PLACES = partial(number, places=3)
 _SCORE_COLUMNS: Mapping[
     str, tuple[str, NumberFormatter]
-] = {  # score by head; gains follow the loss
+] = {  # score and its format by column heading; gains follow the loss
     "forecasts": ("forecasts", _FORMAT_COUNT),
     "loss": ("loss", _FORMAT_4_PLACES),
     "CRPS": ("crps", _FORMAT_4_PLACES),
@@ -257,7 +257,7 @@ def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Score all forecasters, write per-symbol settings with significant gains, return a report."""
+    """Score all forecasters and return a report; write significantly better settings."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
     sentences = write_proved_settings(

@@ -51,8 +51,8 @@ FORECASTER_METADATA_KEY = "forecaster"  # metadata key of the forecaster's name
 REQUIRED_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 FORECAST_SUFFIX = ".parquet"
 MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
-# Largest distance of a median from the last close, in widths of its step from the lowest level to
-# the highest, plus a rounding tolerance. A larger one means prices with another adjustment.
+# Largest log distance of a median from the last close: a multiple of the step's width, from its
+# lowest to its highest quantile, plus a tolerance. Prices beyond it are adjusted differently.
 MAX_MEDIAN_DISTANCE_WIDTHS = 3.0
 MEDIAN_LOG_DISTANCE_TOL = 0.02
 

@@ -89,10 +89,9 @@ class CachePartition:
         return cls(folder, text)
 
     def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
-        """Find forecasts in the cache.
+        """Find forecasts; return the portion number and the row in the portion of each, [n].
 
-        Returns each one's portion number [n], 0 if it is missing, and its row within the portion
-        [n].
+        The portion number of a forecast that is not in the cache is 0.
 
         issued_at: [n] instants of issue, all in one month.
         keys: [n] digests of the windows.
@@ -156,7 +155,7 @@ class CachePartition:
                 for statement in _SCHEMA:
                     file.execute(statement)
                 added = file.execute(insert, row)
-                # As a parameter of the statement it would be copied four times.
+                # As a parameter of the statement a blob would be copied four times.
                 if added.rowcount:
                     with file.blobopen("portions", "quantiles", added.lastrowid or 0) as blob:
                         for part in large:

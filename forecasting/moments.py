@@ -74,7 +74,7 @@ def variance_after_last_step(bars_ahead: Array, tail_variance: Array) -> Array:
     bars_ahead: number of the symbol's bars after issue.
     tail_variance: variance per bar after the last step.
     """
-    # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
+    # `tail_variance` is NaN where the last step is unknown, which must not affect earlier steps.
     return np.where(bars_ahead > HORIZON, (bars_ahead - HORIZON) * tail_variance, 0.0)
 
 
@@ -103,8 +103,8 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
     """
-    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
-    # 1e-8.
+    # The price is rounded as the values are. Otherwise a forecast equal to the price would have an
+    # expected return of 1e-8.
     close = price.astype(np.float32)[:, None]
     deviation = np.maximum(volatility(values, close, "quantile"), 1e-9)
     log_variance = (2 * np.log(deviation)).astype(np.float32)
@@ -113,7 +113,9 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogMoments:
-    """Moments of a history's forecasts, for calibration; a tenth of a `ForecastTable` in size.
+    """Median and log variance of a history's forecasts, as inputs of calibration.
+
+    They take a tenth of the memory of a `ForecastTable`.
 
     name: name of the forecaster.
     windows: input of each forecast.
@@ -166,8 +168,8 @@ def _interpolate_steps(
     low = np.floor(inside).astype(int)
     share = inside - low
     high = low + (share > 0)
-    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
-    # 1e-8.
+    # The price is rounded as the values are. Otherwise a forecast equal to the price would have an
+    # expected return of 1e-8.
     close = price.astype(np.float32).astype(np.float64)
     # Each required step of a forecast is read once.
     needed = np.zeros((HORIZON + 1, len(price)), dtype=bool)

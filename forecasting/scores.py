@@ -26,7 +26,7 @@ from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
-TRAILING_BARS = 100  # own bars of the deviation that scales the scores
+TRAILING_BARS = 100  # a symbol's bars in the trailing deviation that scales its scores
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
 LEVEL_ARRAY = np.array(LEVELS)
 INTERVAL_LEVEL_INDICES = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
@@ -150,8 +150,8 @@ def _score_chunk(
         slot[own] = bars.clock(kind).slots(issued[own], 0)[:, 0]
     values = table.quantiles[rows][:, steps - 1].astype(np.float64)
     values = values.swapaxes(0, 1).reshape(-1, len(LEVELS))
-    # The price is rounded as the values are: otherwise a forecast without an edge would have one of
-    # 1e-8.
+    # The price is rounded as the values are. Otherwise a forecast equal to the price would have an
+    # expected return of 1e-8.
     price = np.tile(table.price[rows].astype(np.float32).astype(np.float64), len(steps))
     quantiles = np.log(values / price[:, None])
     sigma = volatility(values, price, "quantile")
@@ -217,7 +217,7 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """Return figures of the relative reduction of the loss against a baseline.
+    """Return the relative reduction of the loss against a baseline, with its uncertainty.
 
     mean: reduction of the loss, as a fraction of the baseline's loss.
     error: standard error of the mean; None if all scores are from one week.

@@ -281,7 +281,7 @@ class PanelSettings:
     def configured_timeframe(self) -> Timeframe | None:
         """Timeframe of the bar files, from the settings; None if the files determine it."""
         day = self.data.crypto_day
-        # A setting of days alone is refused for hours, with its own message.
+        # These settings are for daily bars only: `Timeframe` rejects them for hourly bars.
         found = day == "utc" and self.fill == "open"
         named = self.timeframe or (None if found else HOURLY.name)
         return Timeframe(named, self.fill, day) if named else None

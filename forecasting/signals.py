@@ -37,7 +37,7 @@ class Signals(NamedTuple):
 
 @dataclass(frozen=True)
 class SignalForecaster:
-    """A forecaster whose mean return is what a signal claims, with a random walk's dispersion.
+    """A forecaster with the mean return that a signal claims, and a random walk's dispersion.
 
     A trade with hit rate p and payoff b wins b·L or loses L. Its standard deviation equals that of
     the symbol over `holding` bars, σ√holding. Therefore L = σ√holding / ((1 + b)·√(p(1 − p))), and
@@ -49,6 +49,7 @@ class SignalForecaster:
         of the symbols in the same order.
     lookback: number of bars of each symbol that the function gets.
     holding: number of bars for which a signal is held, 1 … 24.
+    walk: random walk that gives the dispersion.
     """
 
     name: str

@@ -48,7 +48,7 @@ class Windows:
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
         own = bars.mask.sum(axis=1)
         before = (bars.mask & (bars.times < np.broadcast_to(since, count)[:, None])).sum(axis=1)
-        # The last window before `since` stays: until its next bar it is a symbol's latest one.
+        # The last window before `since` is kept: it is the symbol's latest one until its next bar.
         first = np.maximum(lengths, before) - 1
         symbol = np.repeat(np.arange(count), np.maximum(own - first, 0))
         last = concatenate_ranges(first, own)
@@ -175,7 +175,7 @@ def _rolling_hash(values: WindowKeys, length: int) -> WindowKeys:
 
     length: number of values in a run.
     """
-    # Every run is summed from scratch: an address then depends on its own bars alone, not on the
+    # Every window is summed from scratch: its key then depends on its own bars alone, not on the
     # start of the history.
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""Target weights under limits, by the same code for backtest, live trading and `get_qty`."""
+"""Target weights under limits, computed alike in backtests, live trading and `get_qty`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Allocation:
         the premium's part of the expected return is unknown. An unconstrained Kelly weight is
         linear in expected returns, so that both parts add up to it. Any remainder has another
         source: a hedge of other symbols' targets, the shape of returns, or a strategy's rule.
-    optimality_gap: upper bound on the gain of the best book of `limits.max_positions` positions
-        over this book, as a return net of risk and cost over all periods; NaN if targets are not
-        chosen by return, or no bound is known.
+    optimality_gap: upper bound on what the best book of at most `limits.max_positions` positions
+        could gain over this book, as a return net of risk and cost over all periods. It is NaN if
+        targets are not chosen by return, or no bound is known.
     """
 
     unconstrained_weight: Array
@@ -160,11 +160,12 @@ def _explained(
 
 @compiled
 def weights_beyond_band(held: Array, desired: Array, band: float) -> tuple[Array, Array]:
-    """Return weights with current weights kept near their desired value, and ranking weights.
+    """Keep current weights within a rebalancing band; return weights and ranking weights, [S].
+
+    A current position in the desired direction is ranked by its desired weight times 1 + band.
 
     held, desired: [S] current and desired weights.
-    band: relative distance from the desired weight within which a current weight is kept. A
-        position without a current one has to be larger by more than it to rank higher.
+    band: relative distance from the desired weight within which a current weight is kept.
     """
     wanted = desired.copy()
     ranked = desired.copy()
@@ -180,9 +181,9 @@ def weights_beyond_band(held: Array, desired: Array, band: float) -> tuple[Array
 def closest_weights(
     problem: DecisionProblem, desired: Array, ranking: Array
 ) -> tuple[int, Array, float]:
-    """Return the status, the feasible weights [S] closest to desired weights, and their gap.
+    """Return the solver status, the feasible weights [S] closest to desired ones, and a gap.
 
-    The gap is 0, or NaN if `max_positions` binds: a distance is not a return.
+    The optimality gap is 0, or NaN if `max_positions` binds: a distance is not a return.
 
     desired: [S] desired weights.
     ranking: [S] weights by which positions are ranked if `max_positions` allows fewer; empty: the
@@ -281,7 +282,7 @@ def _count_nonzero(weights: Array) -> int:
 def explain_projection(
     problem: DecisionProblem, desired: Array, target: Array, forecast_directed: bool
 ) -> Explanation:
-    """Return the reasons for targets [S] that are the feasible weights closest to desired ones."""
+    """Explain targets [S] that are the feasible weights closest to desired weights [S]."""
     n = len(desired)
     unconstrained = np.full(n, np.nan)
     none = np.full(n, np.nan)

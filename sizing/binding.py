@@ -41,7 +41,7 @@ _SYMBOL_LIMIT_BITS = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
 def list_indexed_limit_names(
     bits: int, names: tuple[str, ...] = BINDING_NAMES
 ) -> tuple[tuple[int, str], ...]:
-    """Return the number and the name of each bit that is set.
+    """Return the bit number and the name of each limit whose bit is set.
 
     names: name of each bit, by its number.
     """
@@ -51,7 +51,7 @@ def list_indexed_limit_names(
 def limit_names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of all bits in order: built-in limits, then limits on groups.
 
-    The bits between the two have empty names.
+    Unused bits between the two kinds have empty names.
 
     names: names of the built-in limits.
     rows: names of the limits on groups.

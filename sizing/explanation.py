@@ -44,7 +44,7 @@ class Explanation(NamedTuple):
 
     @classmethod
     def empty(cls, rows: int, size: int) -> Explanation:
-        """Return arrays [R, S] for the targets of R decisions, without reasons."""
+        """Return arrays [R, S] of NaN and 0, to be filled for R decisions on S symbols."""
         shape = rows, size
         numbers = [np.full(shape, np.nan) for _ in range(4)]
         bits, periods = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)

@@ -37,9 +37,9 @@ from trainingdata.instruments import instrument
 GROUPS_KEY = "limits.groups_file"
 ALL_SYMBOLS_KEYWORD = "all"
 BETA_LIMIT_NAME = "beta"
-MAX_LEVEL = 10.0  # of equity: the largest limit
+MAX_LEVEL = 10.0  # largest limit, in multiples of equity
 MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `find_binding_limits`
-FEASIBILITY_TOL = 1e-6  # of equity
+FEASIBILITY_TOL = 1e-6  # in multiples of equity
 
 _GROUP_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 

@@ -32,9 +32,9 @@ from sizing.solver.multi_period import optimal_weights
 
 GroupCeiling = tuple[npt.ArrayLike, npt.ArrayLike]
 
-EIGENVALUE_TOL = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
+EIGENVALUE_TOL = 1e-9  # negative eigenvalue, relative to the largest variance, that is rounding
 SYMMETRY_TOL = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
-MIN_BLAS_THREADED_SIZE = 64  # numbers from which BLAS may split a product among threads
+MIN_BLAS_THREADED_SIZE = 64  # size of mu from which BLAS may split a product among threads
 
 
 class SolverFailed(RuntimeError):

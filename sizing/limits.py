@@ -9,7 +9,7 @@ from foundation.compiled import compiled, copy_row, jit_inline
 from sizing.increments import count_lots
 from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
-FEE_ROUNDING_USD = 0.01  # USD
+FEE_ROUNDING_USD = 0.01  # fees are rounded up to a multiple of this
 CEILING_TOL = 1e-9  # relative excess over a ceiling that counts as rounding of the solver
 CEILING_NAMES = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
@@ -143,11 +143,11 @@ def count_shadow_prices(problem: DecisionProblem) -> int:
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights: Array) -> float:
-    """Return by how much weights exceed net limit k; negative if they do not.
+    """Return the excess of weights over net limit k; negative if they satisfy the limit.
 
-    If the solver's own weights exceed the limit, their use counts as the limit.
+    If the solver's own weights exceed the limit, their exposure replaces it.
 
-    weights, solved_weights: [S] weights, and the solver's weights.
+    weights, solved_weights: [S] weights to check, and the solver's weights.
     """
     rows = problem.limits.group_constraints
     use = 0.0

@@ -1,4 +1,4 @@
-"""The strategies by name, all under the same limits and the same quadratic program.
+"""Sizing strategies by name; all use the same limits and the same quadratic program.
 
 A strategy turns a `SizingInputs` into an `Allocation`. Kelly strategies weigh return, risk and
 trading cost. The other strategies propose a weight per symbol and get the closest feasible weights.
@@ -266,7 +266,7 @@ def _weigh_by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
     not comparable, the current weights are returned.
     """
     symbols = comparable_symbols(s)
-    # Weights from risks that do not compare would be bought at one decision and sold at the next.
+    # Weights from incomparable risks would be bought at one decision and sold at the next.
     if symbols is None:
         return s.held_weight
     root = np.sqrt(s.period_years[symbols])
@@ -473,9 +473,9 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
 def wrap_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Return a custom rule that validates its result.
+    """Wrap a custom rule so that an invalid result raises `InputError`.
 
-    An invalid result raises `InputError`; a valid result has one finite weight per symbol.
+    A valid result has one finite weight per symbol.
 
     name: name of the rule, for messages.
     rule: the custom rule.

@@ -61,9 +61,9 @@ class Dispersion:
     regression_weights: [K + 2, H] intercept, and regression weight of each log variance.
     upper_half_quantiles: [H, 10] standardised quantiles above the median; those below it are their
         negatives.
-    hour_correction: [slots, H] log of the factor on the deviation by intraday slot.
-    regime_correction: [5, H] log of the factor on the deviation by volatility regime.
-    symbol_correction: [S, H] log of the factor on the deviation by symbol.
+    hour_correction: [slots, H] log of the multiplier of the deviation in each intraday slot.
+    regime_correction: [5, H] log of the multiplier of the deviation in each volatility regime.
+    symbol_correction: [S, H] log of the multiplier of the deviation of each symbol.
     regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's
         median.
     median_log_variance: [S, H] median log variance per bar of each symbol.

@@ -5,7 +5,7 @@ symbols of a class. The standard error of the slope allows for returns that move
 persistence of a median is its autocorrelation, which the noise in returns does not affect (Gârleanu
 and Pedersen 2013).
 
-S symbols, n rows, H steps.
+Dimensions: S symbols, n forecasts, H steps, K intraday slots.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def estimate_shrinkage(
     """Estimate the shrinkage factor of a median, from 0 to 1.
 
     The factor is the slope of a regression of realised on forecast returns through the origin, less
-    `confidence` standard errors. Only the significant part of the slope counts in this way. The
-    factor is 0 if there are too few instants.
+    `confidence` standard errors, so that only the significant part of the slope counts. The factor
+    is 0 if there are too few instants.
 
     forecast, realised: [n] returns of all symbols, in units of their volatility.
     instant: [n] index of the bar at which each forecast was issued.

@@ -1,8 +1,8 @@
 """Weekly calibration of any forecaster's quantiles by realised outcomes.
 
 Each asset class is fitted every Friday at 16:00 New York, to the last 3,000 bars of each of its
-symbols. The forecasts of the following week use this fit, whenever a run starts. A fit has four
-parts for each step:
+symbols. All forecasts of the following week use this fit, regardless of when a run starts. A fit
+has four parts for each step:
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecast's
     variance and of trailing averages (`variance`), all deseasonalised by the intraday pattern.
@@ -59,10 +59,10 @@ MAX_CACHED_FITS = 64  # maximum number of fits in memory
 
 @runtime_checkable
 class HasLogMoments(Protocol):
-    """Interface of a forecaster that provides moments of its forecasts without the quantiles."""
+    """Interface of a forecaster that gives medians and log variances without all quantiles."""
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """Return moments of the forecasts at each symbol's bars from `since` [S] on.
+        """Return median and log variance of each forecast issued from `since` [S] on.
 
         The forecast at each symbol's last bar before `since` is included.
         """
@@ -103,7 +103,7 @@ class CalibratedForecaster:
         windows = raw.windows.select(_requested_windows(raw.windows, since))
         histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
         source = raw.source_digest
-        # For years its windows take as much memory as all that follows.
+        # Over years of bars, its windows take as much memory as all later arrays together.
         del raw
         weeks = windows.split_at(np.unique(last_fridays(bars.times)))
         count = len(windows)

@@ -120,7 +120,7 @@ class AssetClassHistory:
         for member, (s, own) in enumerate(self.bar_times()):
             symbol = self.symbols[member]
             last = base.windows.last_bar[parts[s]]
-            # Fits look a forecast up by its bar: with one missing they would read another's.
+            # Fits find a forecast by its bar index: after a gap they would read the wrong forecast.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
                 missing = format_utc(own[last[gaps[0]] + 1])
@@ -170,8 +170,8 @@ class AssetClassHistory:
 
     def fit_key(self, week: np.datetime64) -> str:
         """Return the digest of the bars known at the start of a week, the key of its fit."""
-        # The numbers of bars are part of it, because a fit states the first own bar of its
-        # averages.
+        # The numbers of bars are part of the key, because a fit stores the index of the first bar
+        # in its averages.
         ends = self.count_known_bars(week)
         bars = (
             self.cumulative_digests[self.bar_offsets[:-1] + ends]

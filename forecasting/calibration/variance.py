@@ -1,4 +1,4 @@
-"""Variance estimates from bars: by range and gap, by intraday slot, over several windows.
+"""Variance estimates from bars: of single bars, by intraday slot, and as trailing averages.
 
 The variance of a bar is computed from its range (Parkinson 1980) and its gap. It is deseasonalised
 by the intraday pattern (Andersen and Bollerslev 1997). Its averages over several trailing windows
@@ -25,6 +25,8 @@ _MIN_VARIANCE = 1e-300  # minimum variance, so that its logarithm exists
 
 def bar_variance(values: Array) -> Array:
     """Estimate the variance [N] of each bar's log return: range² / (4 ln 2) + gap².
+
+    The range is log(high / low). The gap is log(open / previous close).
 
     values: [N, 5] consecutive bars of one symbol.
     """
@@ -78,11 +80,10 @@ def estimate_intraday_pattern(
 def trailing_variance_averages(
     variance: Array, clock_index: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
-    """Return trailing averages [n, K] of deseasonalised variance over the last `LOOKBACKS_BARS`
-    bars.
+    """Return trailing averages [n, K] of deseasonalised variance, over K lengths in bars.
 
-    An average early in the history covers fewer bars. A short average is at least a thousandth of
-    the longest, so that its logarithm exists.
+    The lengths are `LOOKBACKS_BARS`; an average early in the history covers fewer bars. A short
+    average is at least a thousandth of the longest, so that its logarithm exists.
 
     variance: [M] variance of all bars.
     clock_index: [M] index of each bar's instant on the clock.

@@ -39,7 +39,7 @@ class Prediction:
 
     window_indices: [n] indices of the windows.
     quantiles: [n, H, Q] float32 price quantiles in USD.
-    specification: all inputs other than bars, and the computation, that were actually used.
+    specification: inputs other than bars, and the computation, as actually used.
     """
 
     window_indices: Index
@@ -48,7 +48,7 @@ class Prediction:
 
     @classmethod
     def empty(cls, specification: Mapping[str, Any]) -> Prediction:
-        """Return a prediction without forecasts, which states the specification of later ones."""
+        """Return a prediction without forecasts that announces the next ones' specification."""
         values = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), values, specification)
 
@@ -105,7 +105,7 @@ class CachedForecaster:
     def fits_folder(self) -> Path | None:
         """Folder for calibration fits to these forecasts; None if fits must not be cached.
 
-        The key of a fit does not contain which symbol has which profile. Fits are therefore not
+        The key of a fit does not identify the profile of each symbol. Fits are therefore not
         cached if symbols have their own settings.
         """
         return None if self.forecaster.symbol_settings else self.folder / FITS_FOLDER
@@ -198,7 +198,7 @@ class _ProfilePart:
             rows = self.window_indices[places]
             issued = self.windows.issued_at[rows]
             portion, row = partition.locate(issued, self.keys[rows])
-            # In storage order.
+            # Forecasts are read in storage order.
             found = np.lexsort((row, portion))[np.count_nonzero(portion == 0) :]
             numbers, first = np.unique(portion[found], return_index=True)
             for number, order in zip(numbers.tolist(), np.split(found, first[1:]), strict=False):
@@ -206,7 +206,7 @@ class _ProfilePart:
                 with suppress(CachedForecastsDamaged):
                     if self.part_name:
                         values = partition.read(issued, number, self.part_name)
-                        # Usually all rows are used: that saves a copy.
+                        # Usually all rows are used in order, and no copy is needed.
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
                         self.output[rows[order]] = values
@@ -249,7 +249,7 @@ class _ProfilePart:
                     self._store_prediction(answer)
                     self._read_cached(actual)
                     return
-                # Written while the next ones are computed.
+                # A prediction is written while the next one is computed.
                 keeping = thread.submit(self._store_prediction, answer)
             if keeping is not None:
                 keeping.result()

@@ -54,7 +54,8 @@ class Checkpoint:
         try:
             # A program can set a file's modification time, but not its change time.
             stamped = tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
-            # Otherwise old forecasts could get the address of new weights.
+            # A file that changed just now may change again within the same time stamp: its digest
+            # is not cached. Otherwise old forecasts could get the cache folder of new weights.
             settled = (
                 time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION_SECONDS
             )
@@ -215,7 +216,7 @@ def _files(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _cached_files_digest(stamped: tuple[tuple[Path, int], ...]) -> str:
-    """Return the digest of files, cached by path and modification time."""
+    """Return the digest of files, cached by path and change time."""
     return files_digest({path.name: path.read_bytes() for path, _ in stamped})
 
 

@@ -137,7 +137,7 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 @cache
 def free_gpu_memory_bytes(device: str) -> int:
-    """Return the free memory of a GPU, in bytes, at the first call in this process.
+    """Return the free memory of a GPU in bytes, as measured at the first call in this process.
 
     The value is cached, because memory that this process allocates later would change the batch
     size.

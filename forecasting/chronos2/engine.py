@@ -64,16 +64,16 @@ ExecutionMode = Literal["compiled", "eager"]
 
 SMALL_BATCH_SIZES = (64, 512, 4096)  # windows in a pass of a call with at most as many windows
 MAX_CACHED_NETWORKS = 4  # maximum networks in memory; engines of all execution modes share them
-BUFFER_COUNT = 2  # one that is read while the other is filled
+BUFFER_COUNT = 2  # result buffers: one is read while the other is filled
 MAX_PASS_THREADS = 8  # threads that compute passes; more would wait for the interpreter lock
 MALLOC_THRESHOLD_BYTES = (
     31 << 20
 )  # below 32 MiB, the largest freed block that raises glibc's threshold
 
 # A pending result waits for a pass's quantiles [B, H, Q] and for a check that they are finite. They
-# are valid until the result after the next is sent.
+# are valid until the copy of the second next result starts.
 PendingResult = Callable[[], tuple[Array32, bool]]
-StartPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
+StartPass = Callable[[int], PendingResult]  # first window → result of its pass
 
 
 @dataclass(eq=False, slots=True)
@@ -91,8 +91,7 @@ class Engine:
     bf16_instruction_set: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none
         is used.
     is_on_cpu: true if the device is a CPU. Each portion then has its own passes, which threads
-        compute
-        in parallel unless `execution_mode` is `compiled`.
+        compute in parallel unless `execution_mode` is `compiled`.
     """
 
     network: Callable[..., torch.Tensor]
@@ -566,7 +565,7 @@ class DeviceHistory:
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
     def contexts(self, rows: Index, size: int) -> torch.Tensor:
-        """Return the closes of windows, [size, L].
+        """Gather the closes of windows into one batch, [size, L].
 
         If there are fewer than `size` windows, copies of the last one are added.
 
@@ -596,9 +595,12 @@ class ResultTransfer:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> PendingResult:
-        """Start to copy a result and its flag; return a function that waits for and returns both.
+        """Start to copy a result and its flag to the host; return a function that waits for both.
 
         Buffers are reused. The result of the call before last must therefore have been read.
+
+        result: quantiles of a pass.
+        flag: scalar that is true if the quantiles are finite.
         """
         if self._stream is None:
             return lambda: (result.numpy(), bool(flag))

@@ -49,7 +49,7 @@ TIMESTAMP_COLUMNS = (
     "datetime",
     "date",
     "time",
-)  # names of stamp columns in users' frames
+)  # names of timestamp columns in users' frames
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -131,10 +131,10 @@ class Chronos2Forecaster:
     def build_specification(
         self, profile: Profile, engine: Engine | None = None
     ) -> dict[str, str | int | list[float]]:
-        """Return all inputs of a profile's forecasts other than bars; they address the cache.
+        """Return all inputs of a profile's forecasts other than bars; they select the cache folder.
 
-        engine: engine that computes the forecasts, which states its weights and computation; None
-            uses the current weights and the planned computation.
+        engine: engine that computes the forecasts, whose weights and computation are included;
+            None uses the current weights and the planned computation.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
@@ -259,8 +259,8 @@ class Chronos2Forecaster:
             last_bar=np.full(4, length - 1),
             issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
-        # All 24 steps are computed: another number would change step 1. Nothing of it is cached, so
-        # that its computation needs no address.
+        # All 24 steps are computed: another number would change step 1. The forecast is not cached,
+        # so it needs no specification.
         engine = self._load_small_batch_engine(profile)
         kind = profile.augmentation
         (joint,) = engine.forecast_quantiles(

@@ -63,7 +63,7 @@ def run_layer(layer: Layer, *arguments: object) -> Tensor:
 
 
 class Network(nn.Module):
-    """A `Chronos2Model` rebuilt for batches of windows, with the same results.
+    """A `Chronos2Model` rebuilt to compute batches of windows faster, with the same results.
 
     model: the library's model, with its weights.
     steps: number of steps H; always the same, because another number would change the first step.
@@ -254,7 +254,7 @@ class Linear(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """Map […, in] to […, out].
+        """Apply the linear map to x, from […, in] to […, out].
 
         The result has the dtype of the residual or, without one, of x.
 
@@ -343,7 +343,7 @@ class Layer(nn.Module):
     ) -> Tensor:
         """Apply the layer to tokens h [B, T, d]; return the tokens from `first_token` on.
 
-        h: state of all tokens, to which the returned tokens [B, T - first, d] attend.
+        h: state of all tokens, to which the returned tokens [B, T - first_token, d] attend.
         rotation: rotation of each token, an argument of `apply_rotary`.
         first_token: index of the first token to return.
         group: number of consecutive series that attend to each other.

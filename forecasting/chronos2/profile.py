@@ -74,16 +74,16 @@ class Profile:
     def for_job(self, windows: int) -> Profile:
         """Return the profile to use for a job that forecasts this many windows.
 
-        A small job in fp32 does without compilation unless it is required. This changes forecasts
-        by rounding only. In tf32 and bf16 all jobs use the same computation, because the cache
-        stores forecasts by it.
+        With `compile=auto`, a small job in fp32 is not compiled. This changes forecasts by rounding
+        only. In tf32 and bf16 all jobs use the same computation, because it is part of the
+        specification under which forecasts are cached.
         """
         few = windows < MIN_WINDOWS_TO_COMPILE and self.dtype == "fp32" and self.compile == "auto"
         return replace(self, compile=False) if few else self
 
 
 class SymbolSettings(BaseModel):
-    """Settings of one symbol that override the configured ones; None overrides nothing.
+    """Settings of one symbol that override the configured ones; None keeps the configured one.
 
     context_length: number of the symbol's bars in a window, 3 … 8192.
     prediction_length: default number of steps of `predict_ohlc`, 1 … 24.

@@ -59,7 +59,7 @@ STEP_TOL = 1e-13  # a weight that would move less stays
 GRADIENT_TOL = 1e-11  # relative to the largest gradient
 MAX_EXACT_STEP = 100.0  # a larger step in weights comes from a nearly singular R
 MAX_REFINEMENTS = (
-    4  # solutions refined at most, and full steps taken again where the first left a gradient
+    4  # maximum refinements of a solution, and repetitions of a full step that leaves a gradient
 )
 
 # The program that brings weights within net groups: cost of exceeding one that zero weights
@@ -446,8 +446,8 @@ def _release_best_weight(program: QuadraticProgram, state: SolverState, toleranc
     if chosen < 0:
         return False
     state.counts[LAST_FREED_INDEX] = chosen
-    # Read back from the array it is an integer like any other. A value that may be the literal -1
-    # would be compiled for twice.
+    # Reading the value back from the array gives it one integer type. If it could be the literal
+    # -1, numba would compile the functions below twice.
     freed = state.counts[LAST_FREED_INDEX]
     w = state.weight[freed]
     beyond = next_knot(program, freed, w, direction)

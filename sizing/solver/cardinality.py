@@ -23,7 +23,7 @@ from sizing.solver.multi_period import (
 MAX_EXCHANGES = 12  # maximum number of exchanges tried
 MIN_EXCHANGE_GAIN = 1e-12  # minimum gain of an exchange, as a return
 VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
-VIOLATION_TOL = 1e-9  # of equity: smaller excess over a net limit is rounding
+VIOLATION_TOL = 1e-9  # excess over a net limit, in multiples of equity, that is rounding
 
 
 @compiled

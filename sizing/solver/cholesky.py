@@ -24,7 +24,7 @@ PANEL_COLUMNS = 8  # number of columns that are eliminated at once
 
 @jit_fastmath
 def append_row(factor: Array, last: int) -> None:
-    """Convert row `last`, a symbol's covariances and variance, to a row of the factor, in place.
+    """Append a row to the factor: convert row `last` of covariances and a variance, in place.
 
     Forward substitution gives the row; its diagonal element comes from the variance that remains.
 

@@ -38,8 +38,7 @@ class QuadraticProgram(NamedTuple):
     linear_term: [n] linear gain per unit of a weight.
     variance: [n] variance of each weight, divided by the fraction of Kelly.
     scaled_covariance: [K, n/K, n/K] covariances of each of K periods, divided by the fraction of
-        Kelly. Weights
-        of two different periods have the covariance of the later period.
+        Kelly. Weights of two different periods have the covariance of the later period.
     lower: [n] minimum weight.
     upper: [n] maximum weight.
     held_weight: [n] current weight.
