@@ -12,8 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from foundation import VERSION
-from foundation.cli import module_docstring, run_command, write_text
-from foundation.completion import COMPLETE_FLAG, COMPLETION_FLAG, candidates, completion_script
+from foundation.cli import read_module_docstring, run_command, write_to_stdout
+from foundation.completion import (
+    COMPLETION_SCRIPT_FLAG,
+    LIST_CANDIDATES_FLAG,
+    completion_script,
+    list_candidates,
+)
 from foundation.errors import InputError, invalid_choice_error
 from foundation.plugin import merge_product_tables
 from foundation.signals import exit_with_error
@@ -27,7 +32,7 @@ COMMANDS: dict[str, str] = {
 
 def main() -> None:
     """Run the command that the first argument names; without arguments, list the commands."""
-    if len(sys.argv) > 1 and sys.argv[1] in (COMPLETION_FLAG, COMPLETE_FLAG):
+    if len(sys.argv) > 1 and sys.argv[1] in (COMPLETION_SCRIPT_FLAG, LIST_CANDIDATES_FLAG):
         _print_completion(sys.argv[1], sys.argv[2:])
         return
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
@@ -43,22 +48,22 @@ def main() -> None:
         exit_with_error(invalid_choice_error("command", sys.argv[1], COMMANDS))
     width = max(map(len, COMMANDS))
     lines = [
-        f"  {name:{width}}  {module_docstring(module).splitlines()[0]}\n"
+        f"  {name:{width}}  {read_module_docstring(module).splitlines()[0]}\n"
         for name, module in COMMANDS.items()
     ]
-    write_text("".join(lines))
+    write_to_stdout("".join(lines))
 
 
 def _print_completion(flag: str, words: Sequence[str]) -> None:
     """Print the completion script of a shell, or the candidates of the last word."""
-    if flag == COMPLETE_FLAG:
+    if flag == LIST_CANDIDATES_FLAG:
         table = {
             name: each for name, each in merge_product_tables("COMMANDS").items() if each.is_listed
         }
-        write_text("".join(f"{each}\n" for each in candidates(words, table)))
+        write_to_stdout("".join(f"{each}\n" for each in list_candidates(words, table)))
         return
     try:
-        write_text(completion_script(words[0] if words else ""))
+        write_to_stdout(completion_script(words[0] if words else ""))
     except InputError as error:
         exit_with_error(error)
 

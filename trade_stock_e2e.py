@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from execution import PREVIEW_ARGUMENT, is_quantity_command, live_overrides
+from execution import PREVIEW_ARGUMENT, is_quantity_command, parse_live_overrides
 from execution.brokers import Gateway, create_broker_connection
 from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
@@ -46,25 +46,30 @@ from execution.journal.refusals import read_active_refusals
 from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
 from execution.live.accounts import TRADE_JOB
-from execution.live.asset_check import refuse_unlisted
-from execution.live.cycle import Cycle, decide_cycle, next_decision_instant, no_decision_reason
+from execution.live.asset_check import refuse_unlisted_symbols
+from execution.live.cycle import (
+    Cycle,
+    next_decision_instant,
+    no_decision_reason,
+    run_decision_cycle,
+)
 from execution.live.loop import print_line, print_warning
-from execution.live.runner import trading_loop
+from execution.live.runner import open_trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history_reason, undecided_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import first_accepted_time
 from execution.orders.broker import Asset
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import size_quantity
 from foundation.cli import Result
 from foundation.compose import compose_config
-from foundation.console import LoopTerminal, tolerate_print_errors
+from foundation.console import PipeTolerantTerminal, tolerate_print_errors
 from foundation.errors import InputError, invalid_choice_error
 from foundation.files import may_overwrite
-from foundation.formatting import format_count, number, rounded_price, usd
+from foundation.formatting import format_count, format_number, format_rounded_price, format_usd
 from foundation.notifier import Supervisor
 from foundation.signals import exit_on_errors
 from foundation.tables import Table
@@ -78,12 +83,12 @@ from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
-SENDING_MODES = ("paper", "live")
+ORDER_SENDING_MODES = ("paper", "live")
 NOTHING_SENT_TEXT = "no orders were sent"
 # The modes, and the state after an interruption of each.
-INTERRUPTION_TEXTS = {
+INTERRUPTION_TEXT_BY_MODE = {
     **dict.fromkeys(("dry", PREVIEW_ARGUMENT), NOTHING_SENT_TEXT),
-    **dict.fromkeys(SENDING_MODES, "orders already sent remain at the venue"),
+    **dict.fromkeys(ORDER_SENDING_MODES, "orders already sent remain at the venue"),
     "replay": "completed cycles are in the journal; repeat the same command to continue",
 }
 
@@ -105,7 +110,7 @@ def run_dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> C
         settings.capital, positions, prices, bars.last_instant, max_leverage=lent
     )
     trader = settings.build_trader(settings.forecaster.build(bars.symbols))
-    decision = trader.decide(settings.data.market(bars).visible_bars(), account)
+    decision = trader.decide(settings.data.build_market(bars).visible_bars(), account)
     return Cycle(
         account, bars, decision, idle_reason="" if decision else no_decision_reason(settings)
     )
@@ -120,7 +125,7 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
             quantity = Decimal(str(given))
         except InvalidOperation:
             raise InputError(f"positions.{symbol}: {given!r} is not a number") from None
-        if not quantity.is_finite() or (quantity < 0 and not item.shortable):
+        if not quantity.is_finite() or (quantity < 0 and not item.is_shortable):
             raise InputError(
                 f"positions.{symbol}: {given} is not a possible position; use a finite number, not"
                 " below 0 for crypto"
@@ -142,10 +147,10 @@ def build_venue_components(config: DictConfig) -> tuple[LiveSettings, ApiKeys, B
     _refuse_wrong_keys(settings, keys)
     if not settings.symbols and TRADE_JOB in settings.jobs:
         raise InputError("symbols: not set; list the symbols to trade, such as [NVDA,BTCUSD]")
-    settings.check_files()
+    settings.check_input_files()
     names = tuple(sorted(settings.tradable_symbols))
     settings.check_schedule(settings.timeframe_or_hourly, names)
-    for unused in settings.unused_row_warnings(names, settings.data.corporate_actions()):
+    for unused in settings.unused_symbol_warnings(names, settings.data.actions_to_book()):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a missing bar would never arrive.
     if config.mode == "replay":
@@ -163,7 +168,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
         raise InputError("mode: live trades real money; confirm it with confirm_live=true")
     if live and settings.broker.paper:
         raise InputError("broker.paper: true conflicts with mode=live; set broker.paper=false")
-    if not live and config.mode in SENDING_MODES and not settings.broker.paper:
+    if not live and config.mode in ORDER_SENDING_MODES and not settings.broker.paper:
         raise InputError(
             f"broker.paper: false conflicts with mode={config.mode}; set it to true, or set"
             " mode=live to trade real money"
@@ -199,13 +204,13 @@ def run_at_venue(config: DictConfig) -> Result | None:
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
         summary = run_replay(
-            settings, keys, feed, trader, output, overwrite=overwrite, reports=reports
+            settings, keys, feed, trader, output, overwrite=overwrite, reporter=reports
         )
         sys.stdout.write(f"{summary}\n")
-    elif config.mode in SENDING_MODES:
+    elif config.mode in ORDER_SENDING_MODES:
         decides = trader if TRADE_JOB in settings.jobs else None
         supervisor, cycles = Supervisor.from_environment(os.environ), config.cycles
-        with trading_loop(
+        with open_trading_loop(
             settings,
             keys,
             feed,
@@ -272,7 +277,7 @@ class PreviewBroker:
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
         return self._gateway.assets(symbols)
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         raise InputError(f"{len(orders)} orders not sent: a preview sends no orders")
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
@@ -288,9 +293,9 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     stops, quarantined = _stop_reasons(settings, connection.account_id())
 
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
-    refuse_unlisted(gateway, settings.tradable_symbols)
+    refuse_unlisted_symbols(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, quarantined)
-    cycle = decide_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+    cycle = run_decision_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log_cycle(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)
@@ -307,7 +312,7 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
         )
         print_line(f"The next decision is possible at {format_utc(instant)}.")
         document["next_decision_at"] = instant
-    return Result(document=document)
+    return Result(json_document=document)
 
 
 def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
@@ -375,24 +380,24 @@ def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
 
 def print_cycle(cycle: Cycle) -> None:
     """Print a cycle: the table of its decision, the orders with reasons, and the fills."""
-    console = LoopTerminal(None if sys.stdout.isatty() else 160)
+    console = PipeTolerantTerminal(None if sys.stdout.isatty() else 160)
     lines = _cycle_lines(cycle)
     if (decision := cycle.decision) is not None:
         rows = [
             (
                 choice.symbol,
-                number(choice.mu * 1e4, 1, sign=True),
-                number(choice.sigma * 1e4, 1),
-                number(choice.kelly, 3, sign=True),
-                number(choice.target_weight, 3, sign=True),
+                format_number(choice.mu * 1e4, 1, sign=True),
+                format_number(choice.sigma * 1e4, 1),
+                format_number(choice.kelly, 3, sign=True),
+                format_number(choice.target_weight, 3, sign=True),
                 f"{choice.qty:+f}",
                 _format_bound_by(choice),
             )
             for choice in decision.choices
         ]
-        title = f"{format_utc(decision.at)}, equity {usd(cycle.account.equity)}"
+        title = f"{format_utc(decision.at)}, equity {format_usd(cycle.account.equity)}"
         heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-        console.print(Table(title, heads, rows, text_columns=(6,)))
+        console.print(Table(title, heads, rows, left_aligned_columns=(6,)))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -405,7 +410,9 @@ def _cycle_lines(cycle: Cycle) -> list[str]:
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.sizing_failure:
         lines.append(f"Enhanced sizing failed: {decision.sizing_failure}")
-    lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
+    lines += [
+        f"filled {f.qty:+f} {f.symbol} at {format_rounded_price(f.price)}" for f in cycle.fills
+    ]
     if cycle.planned_orders:
         count = format_count(len(cycle.planned_orders), "order")
         at = format_utc(first_accepted_time(cycle.planned_orders[0], cycle.account.as_of))
@@ -432,8 +439,8 @@ def print_cycle_briefly(cycle: Cycle) -> None:
         f"{choice.symbol} ({choice.bound_by})" if choice.binding_shadow_prices else choice.symbol
         for choice in decision.choices
     ]
-    LoopTerminal().print(
-        f"{format_utc(decision.at)}: equity {usd(cycle.account.equity)}, no order in"
+    PipeTolerantTerminal().print(
+        f"{format_utc(decision.at)}: equity {format_usd(cycle.account.equity)}, no order in"
         f" {', '.join(bound) or 'any symbol'}.",
         highlight=False,
         soft_wrap=True,
@@ -446,7 +453,7 @@ def print_symbols_without_order(cycle: Cycle) -> None:
     for choice in () if decision is None else decision.choices:
         if why := format_no_order_reason(choice, cycle.account.equity):
             text = f"{choice.symbol} is {why}."
-            LoopTerminal().print(text, highlight=False, soft_wrap=True)
+            PipeTolerantTerminal().print(text, highlight=False, soft_wrap=True)
 
 
 def print_symbols_without_decision(cycle: Cycle, settings: LiveSettings) -> None:
@@ -455,7 +462,9 @@ def print_symbols_without_decision(cycle: Cycle, settings: LiveSettings) -> None
     Covers the symbols that were requested and the symbols that have bars.
     """
     for symbol, why in undecided_reasons(cycle, settings).items():
-        LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
+        PipeTolerantTerminal().print(
+            f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True
+        )
 
 
 def _format_bound_by(choice: Choice) -> str:
@@ -486,7 +495,7 @@ def _log_cycle(cycle: Cycle) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveRequest:
+class LiveCommandLine:
     """Parsed command line of `trade_stock_e2e.py`.
 
     config: composed configuration.
@@ -499,30 +508,30 @@ class LiveRequest:
     overrides: Sequence[str]
 
 
-def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[LiveCommandLine, None]:
     """Parse a command line; return the request, and None because there is no output folder.
 
     Raises InputError for an unknown mode or an invalid number of cycles.
     """
-    overrides = live_overrides(words)
+    overrides = parse_live_overrides(words)
     config = compose_config("live", overrides)
-    if config.mode not in INTERRUPTION_TEXTS:
-        raise invalid_choice_error("mode", config.mode, INTERRUPTION_TEXTS)
+    if config.mode not in INTERRUPTION_TEXT_BY_MODE:
+        raise invalid_choice_error("mode", config.mode, INTERRUPTION_TEXT_BY_MODE)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is not a whole number above 0; set null to run until"
             " stopped"
         )
     quantity = words[1:3] if is_quantity_command(words) else None
-    return LiveRequest(config, quantity, overrides), None
+    return LiveCommandLine(config, quantity, overrides), None
 
 
-def run(settings: LiveRequest) -> Result | None:
+def run(settings: LiveCommandLine) -> Result | None:
     """Run the configured mode, or the command `quantity`; only that command returns a result."""
     config = settings.config
     if settings.quantity_arguments is not None:
         return run_quantity(settings.quantity_arguments, settings.overrides)
-    with exit_on_errors(INTERRUPTION_TEXTS[config.mode]):
+    with exit_on_errors(INTERRUPTION_TEXT_BY_MODE[config.mode]):
         if config.mode != "dry":
             return run_at_venue(config)
         live = LiveSettings.from_config(config)
@@ -548,4 +557,4 @@ def run_quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
             "quantity: symbol or price missing; give a symbol and a price in USD: quantity NVDA 150"
         ) from None
     answer = size_quantity(symbol, price, *overrides)
-    return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.reason}"])
+    return Result(closing_lines=[f"{answer.symbol} {answer.qty:+f}: {answer.reason}"])

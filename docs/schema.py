@@ -15,13 +15,13 @@ import yaml
 from pydantic import TypeAdapter
 
 from docs.settings_page import CLASSES, key_comments, setting_schemas
-from foundation.compose import CONFIGS, group_choices
+from foundation.compose import CONFIG_FOLDER, list_group_choices
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import HYDRA_TARGET_KEY, PLUGIN_KEYS
-from foundation.settings import NO_KEY_MARKER, settings_class_in
+from foundation.settings import NO_KEY_MARKER, settings_class_in_annotation
 from sizing.strategies import STRATEGY_NAMES
 
-FOLDER = CONFIGS / "schema"
+FOLDER = CONFIG_FOLDER / "schema"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 INTERPOLATION = {"type": "string", "pattern": r"^\$\{"}
 FILE_PROPERTIES: Mapping[str, Any] = {  # keys that no settings class has
@@ -47,7 +47,7 @@ def config_schema(name: str) -> dict[str, Any]:
         definitions = {**_definitions(kind), **definitions}
         properties = {key: _value(each) for key, each in setting_schemas(kind).items()} | properties
     for group in PLUGIN_KEYS.keys() & properties.keys():
-        choices = group_choices(group, name) if (CONFIGS / group).is_dir() else []
+        choices = list_group_choices(group, name) if (CONFIG_FOLDER / group).is_dir() else []
         inner = definitions[properties[group]["$ref"].rpartition("/")[2]]
         inner["properties"] = {HYDRA_TARGET_KEY: TARGET_SCHEMA, **inner["properties"]}
         if group == "sizing":
@@ -63,7 +63,7 @@ def config_schema(name: str) -> dict[str, Any]:
 def group_schema(group: str, config: str) -> dict[str, Any]:
     """Return the schema of the files of a group, `configs/GROUP/*.yaml`."""
     owner = next(kind for kind in CLASSES[config] if group in setting_schemas(kind))
-    inner = settings_class_in(owner.__pydantic_fields__[group].annotation)
+    inner = settings_class_in_annotation(owner.__pydantic_fields__[group].annotation)
     properties = {key: _value(each) for key, each in setting_schemas(inner).items()}
     properties |= {HYDRA_TARGET_KEY: TARGET_SCHEMA, "defaults": FILE_PROPERTIES["defaults"]}
     return _document(f"Settings of {group}", properties, _definitions(inner))
@@ -110,10 +110,10 @@ def _value(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _file_keys(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the keys of the YAML files with their schemas; comments are descriptions."""
-    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    values = yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     comments = key_comments(name)
     for base in values.get("defaults", ()):
-        if isinstance(base, str) and (CONFIGS / f"{base}.yaml").is_file():
+        if isinstance(base, str) and (CONFIG_FOLDER / f"{base}.yaml").is_file():
             yield from _file_keys(base)
     for key in values:
         if key in FILE_PROPERTIES:

@@ -17,10 +17,10 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter
 
-from foundation.compose import CONFIGS, settings_classes
+from foundation.compose import CONFIG_FOLDER, settings_classes
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import HYDRA_TARGET_KEY, merge_product_tables
-from foundation.settings import NO_KEY_MARKER, settings_class_in
+from foundation.settings import NO_KEY_MARKER, settings_class_in_annotation
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
@@ -110,7 +110,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
     """Return a settings class, its bases and the classes of all their fields, by class name."""
     found = {kind.__name__: kind}
-    inner = (settings_class_in(field.type) for field in dataclasses.fields(kind))
+    inner = (settings_class_in_annotation(field.type) for field in dataclasses.fields(kind))
     for other in (*settings_bases(kind), *inner):
         if other is not None:
             found |= nested_classes(other)
@@ -249,7 +249,7 @@ def _link(kind: type[Any]) -> str:
 
 def _section(name: str) -> str:
     """Return a configuration's section: purpose, classes, and settings of its file alone."""
-    text = (CONFIGS / f"{name}.yaml").read_text()
+    text = (CONFIG_FOLDER / f"{name}.yaml").read_text()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     about = " ".join(line.removeprefix("# ") for line in comments if EDITOR_LINE not in line)
     parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
@@ -286,12 +286,12 @@ def _beside(name: str) -> dict[str, str]:
 
 def key_comments(name: str) -> dict[str, str]:
     """Return the comment of each top-level key of a configuration file."""
-    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (CONFIG_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
 
 
 def _listed(name: str) -> dict[str, Any]:
-    return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+    return cast(dict[str, Any], yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text()))
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ from event_contracts.simulation.comparison import (
     PolicyResult,
     compare_policies,
 )
-from event_contracts.simulation.recorded import list_events, recorded_markets
+from event_contracts.simulation.recorded import list_event_tickers, recorded_markets
 from event_contracts.simulation.sessions import tick_records_to_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
@@ -59,17 +59,17 @@ from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
     ActionCodes,
-    BinaryKelly,
+    BinaryKellyPolicy,
     CheckpointInfo,
     HoldPolicy,
     Observations,
     RandomPolicy,
-    load_network,
+    load_network_policy,
 )
 from event_contracts.trading.position_sizes import (
-    SIZE_FIGURES,
+    SIZE_METRIC_FORMATS,
     PositionSizeMetrics,
-    build_size_view,
+    build_order_size_report,
 )
 from execution.journal.order_store import read_intents
 from execution.journal.schema import open_journal_for_reading
@@ -79,24 +79,31 @@ from foundation.cli import Result
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from foundation.files import file_digest
-from foundation.formatting import NumberFormatter, format_count, interval, number, percent, usd
+from foundation.formatting import (
+    NumberFormatter,
+    format_count,
+    format_interval,
+    format_number,
+    format_percent,
+    format_usd,
+)
 from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_DAYS_FOR_INTERVALS
 from marketsimulator.results.verdict import Verdict
 
 HELD_OUT_SEED = 1923  # separate from training, which draws its synthetic sessions from one number
-VARIABLE_SIZE_NAME = "variable"
-KELLY_NAME = "kelly"
-REPLAYED_ACCOUNT_NAME = "account's policy, replayed"
+VARIABLE_SIZE_POLICY_NAME = "variable"
+KELLY_POLICY_NAME = "kelly"
+REPLAYED_ACCOUNT_POLICY_NAME = "account's policy, replayed"
 TABLE_HEADERS = (
     *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
-    *(head for _, head, _, _ in SIZE_FIGURES),
+    *(head for _, head, _, _ in SIZE_METRIC_FORMATS),
 )
-BOOKED_ROW_NAME = "account, as booked"
+BOOKED_RESULT_LABEL = "account, as booked"
 NO_FILLS_WARNING = "No policy has a fill in these sessions, so the figures compare nothing."
-USD_FORMATTER = partial(number, sign=True)
-RATIO_FORMATTER = partial(number, places=3, sign=True)
+USD_FORMATTER = partial(format_number, sign=True)
+RATIO_FORMATTER = partial(format_number, places=3, sign=True)
 VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
@@ -118,7 +125,7 @@ def load_held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
 
 def _read_recorded_sessions(settings: ComparisonSettings, folder: str) -> HeldOutSessions:
     markets = recorded_markets(folder)
-    events = list_events(markets, settings.holdout_events, "holdout_events")
+    events = list_event_tickers(markets, settings.holdout_events, "holdout_events")
     last = events[-settings.holdout_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOutSessions(
@@ -132,43 +139,51 @@ def _read_recorded_sessions(settings: ComparisonSettings, folder: str) -> HeldOu
 def build_compared_policies(
     settings: ComparisonSettings,
     held_out_sessions: HeldOutSessions,
-    account: JournaledDecisions | None = None,
+    journaled_decisions: JournaledDecisions | None = None,
 ) -> list[ComparedPolicy]:
     """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD.
 
     The replayed account and Kelly play once with all sizes and once with the fixed size.
 
-    account: decisions to replay; None without a journal.
+    journaled_decisions: decisions to replay; None without a journal.
     """
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
-    if account is not None:
+    if journaled_decisions is not None:
         index = every.position_sizes.index(settings.fixed_size)
         entrants.append(
-            ComparedPolicy(REPLAYED_ACCOUNT_NAME, (account.build_replay_policy(),), every)
+            ComparedPolicy(
+                REPLAYED_ACCOUNT_POLICY_NAME, (journaled_decisions.build_replay_policy(),), every
+            )
         )
         entrants.append(
             ComparedPolicy(
-                settings.append_fixed_size(REPLAYED_ACCOUNT_NAME),
-                (account.build_replay_policy(index),),
+                settings.append_fixed_size(REPLAYED_ACCOUNT_POLICY_NAME),
+                (journaled_decisions.build_replay_policy(index),),
                 single,
             )
         )
     if settings.variable_checkpoints:
         entrants.append(
             _load_trained_policy(
-                VARIABLE_SIZE_NAME, settings.variable_checkpoints, every, held_out_sessions
+                VARIABLE_SIZE_POLICY_NAME, settings.variable_checkpoints, every, held_out_sessions
             )
         )
     if settings.fixed_checkpoints:
         entrants.append(
             _load_trained_policy(
-                settings.fixed_size_name, settings.fixed_checkpoints, single, held_out_sessions
+                settings.fixed_size_policy_name,
+                settings.fixed_checkpoints,
+                single,
+                held_out_sessions,
             )
         )
-    for name, episode in ((KELLY_NAME, every), (settings.append_fixed_size(KELLY_NAME), single)):
-        policy = BinaryKelly(
+    for name, episode in (
+        (KELLY_POLICY_NAME, every),
+        (settings.append_fixed_size(KELLY_POLICY_NAME), single),
+    ):
+        policy = BinaryKellyPolicy(
             episode.default_action_space(), episode.starting_cash, settings.kelly_fraction
         )
         entrants.append(ComparedPolicy(name, (policy,), episode))
@@ -180,8 +195,8 @@ def build_compared_policies(
     ]
 
 
-def pairs_to_compare(
-    settings: ComparisonSettings, account: JournaledDecisions | None = None
+def list_policy_pairs(
+    settings: ComparisonSettings, journaled_decisions: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
     """Return pairs of policy names to compare; the page's verdict is that of the first pair.
 
@@ -192,18 +207,20 @@ def pairs_to_compare(
       and Kelly at the same sizes
     - Kelly at all sizes, and at the fixed size (always)
     """
-    kelly, kelly_fixed = KELLY_NAME, settings.append_fixed_size(KELLY_NAME)
+    kelly, kelly_fixed = KELLY_POLICY_NAME, settings.append_fixed_size(KELLY_POLICY_NAME)
     pairs = (
         []
-        if account is None
-        else [(REPLAYED_ACCOUNT_NAME, settings.append_fixed_size(REPLAYED_ACCOUNT_NAME))]
+        if journaled_decisions is None
+        else [
+            (REPLAYED_ACCOUNT_POLICY_NAME, settings.append_fixed_size(REPLAYED_ACCOUNT_POLICY_NAME))
+        ]
     )
     if settings.variable_checkpoints and settings.fixed_checkpoints:
-        pairs.append((VARIABLE_SIZE_NAME, settings.fixed_size_name))
+        pairs.append((VARIABLE_SIZE_POLICY_NAME, settings.fixed_size_policy_name))
     elif settings.variable_checkpoints:
-        pairs.append((VARIABLE_SIZE_NAME, kelly))
+        pairs.append((VARIABLE_SIZE_POLICY_NAME, kelly))
     elif settings.fixed_checkpoints:
-        pairs.append((settings.fixed_size_name, kelly_fixed))
+        pairs.append((settings.fixed_size_policy_name, kelly_fixed))
     return [*pairs, (kelly, kelly_fixed)]
 
 
@@ -216,9 +233,9 @@ def _load_trained_policy(
     other order settings or on held-out events.
     """
     try:
-        policies = tuple(load_network(path) for path in paths)
+        policies = tuple(load_network_policy(path) for path in paths)
     except InputError as error:
-        key = "variable_checkpoints" if name == VARIABLE_SIZE_NAME else "fixed_checkpoints"
+        key = "variable_checkpoints" if name == VARIABLE_SIZE_POLICY_NAME else "fixed_checkpoints"
         raise InputError(
             f"{key}: {error}; give checkpoints written by event_contracts.train"
         ) from error
@@ -256,7 +273,7 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -
         )
 
 
-def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
+def run_comparison(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
     """Compare the configured policies over held-out sessions, or over a journal's settled markets.
 
     progress: called after each run.
@@ -269,13 +286,13 @@ def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -
         settings = replace(settings, episode=episode)
     held_out = load_held_out_sessions(settings) if account is None else account.held_out_sessions
     entrants = build_compared_policies(settings, held_out, account)
-    pairs = pairs_to_compare(settings, account)
+    pairs = list_policy_pairs(settings, account)
     found = compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
     return found if account is None else replace(found, booked_result=account.booked_result)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    return build_result(compare(settings, progress=progress))
+    return build_result(run_comparison(settings, progress=progress))
 
 
 def build_result(comparison: Comparison) -> Result:
@@ -305,7 +322,7 @@ def build_result(comparison: Comparison) -> Result:
         ],
         notes=_list_table_notes(comparison),
     )
-    views = {each.name: build_size_view(each.episodes) for each in standings}
+    views = {each.name: build_order_size_report(each.episodes) for each in standings}
     page = sheet.render("event_contracts/policies.html.j2", views=views)
     text = format_json(_build_json_content(comparison, sizes))
     files: dict[str, Callable[[Path], object]] = {
@@ -337,9 +354,14 @@ def _build_booked_rows(comparison: Comparison) -> list[Row]:
     count = len(comparison.held_out_sessions.sessions)
     cells = {
         "profit, USD": Cell(USD_FORMATTER(float(booked.profit) / count)),
-        "orders": Cell(number(booked.accepted_order_count / count, 1)),
+        "orders": Cell(format_number(booked.accepted_order_count / count, 1)),
     }
-    return [(BOOKED_ROW_NAME, *(cells.get(head, Cell(number(None))) for head in TABLE_HEADERS[1:]))]
+    return [
+        (
+            BOOKED_RESULT_LABEL,
+            *(cells.get(head, Cell(format_number(None))) for head in TABLE_HEADERS[1:]),
+        )
+    ]
 
 
 def _format_booked_result(comparison: Comparison) -> list[str]:
@@ -353,7 +375,7 @@ def _format_booked_result(comparison: Comparison) -> list[str]:
         else ""
     )
     return [
-        f"{BOOKED_ROW_NAME}: settled profit {usd(booked.profit, sign=True)};"
+        f"{BOOKED_RESULT_LABEL}: settled profit {format_usd(booked.profit, sign=True)};"
         f" {booked.filled_order_count} of"
         f" {format_count(booked.accepted_order_count, 'order')} had"
         f" fills{missing}. The other rows are replays."
@@ -364,13 +386,13 @@ def _build_policy_cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> t
     """Return the cells of a policy's row, one for each of `TABLE_HEADERS` after the name."""
     figures = standing.performance
     return (
-        _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
+        _estimate_cell(figures.growth, partial(format_percent, places=3, sign=True)),
         _estimate_cell(figures.profit_usd, USD_FORMATTER),
         _estimate_cell(figures.sharpe, RATIO_FORMATTER),
-        Cell(number(standing.orders_per_episode, 1)),
-        Cell(number(standing.fills_per_episode, 1)),
+        Cell(format_number(standing.orders_per_episode, 1)),
+        Cell(format_number(standing.fills_per_episode, 1)),
         # The histogram shows how many orders each size had.
-        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SIZE_FIGURES),
+        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SIZE_METRIC_FORMATS),
     )
 
 
@@ -379,7 +401,7 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
 
     words: formatter of the value and of the interval's bounds.
     """
-    return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
+    return Cell(words(estimate.value), subtext=format_interval(estimate.interval, words, " … "))
 
 
 def _format_verdict(pair: tuple[str, str], answer: PairComparison) -> str:
@@ -388,7 +410,8 @@ def _format_verdict(pair: tuple[str, str], answer: PairComparison) -> str:
     excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
     return (
-        f"Does {one} earn over {percent(MIN_EXCESS_PROFIT_SHARE, 0)} more than {other}, at a higher"
+        f"Does {one} earn over {format_percent(MIN_EXCESS_PROFIT_SHARE, 0)} more than {other}, at"
+        " a higher"
         f" Sharpe ratio? {answer.verdict.capitalize()}: profit above that threshold {excess} USD an"
         f" episode; difference of the Sharpe ratios {sharpe}."
     )
@@ -398,9 +421,11 @@ def _list_table_notes(comparison: Comparison) -> list[str]:
     """Return notes that explain the figures and verdicts of the table."""
     groups = comparison.held_out_sessions.group_count
     return [
-        f"Figures are per episode, which starts with {usd(comparison.starting_cash)}: mean log"
+        f"Figures are per episode, which starts with {format_usd(comparison.starting_cash)}: mean"
+        " log"
         " growth of the account, mean profit after fees, and the Sharpe ratio (not annualised)."
-        f" Below them are {percent(CONFIDENCE_LEVEL, 0)} confidence intervals: a bootstrap of"
+        f" Below them are {format_percent(CONFIDENCE_LEVEL, 0)} confidence intervals: a bootstrap"
+        " of"
         f" {format_count(len(comparison.held_out_sessions.sessions), 'session')} in"
         f" {format_count(groups, 'independent group')}, and of the runs of a policy.",
         "Yes: both differences are significantly above 0. No: one is significantly below 0."
@@ -412,7 +437,7 @@ def _booked_result_json(booked: BookedResult | None) -> dict[str, Any] | None:
     if booked is None:
         return None
     return {
-        "run": BOOKED_ROW_NAME,
+        "run": BOOKED_RESULT_LABEL,
         "total_profit_usd": float(booked.profit),
         "unstated": list(booked.markets_without_stated_profit),
         "orders": booked.accepted_order_count,
@@ -498,7 +523,7 @@ class ReplayPolicy:
         return np.where(allowed[np.arange(len(codes)), codes], codes, 0)
 
 
-def read_journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
+def read_journaled_decisions(path: Path, action_space: LimitOrderActionSpace) -> JournaledDecisions:
     """Read the decisions in a journal of event contracts, for replay in sessions.
 
     Every settled market becomes a session that starts with its first recorded tick. Each session is
@@ -509,17 +534,17 @@ def read_journaled_decisions(path: Path, space: LimitOrderActionSpace) -> Journa
     order would expire at the venue: nothing trades in such a gap.
 
     path: path of the journal.
-    space: action space with the account's order settings.
+    action_space: action space with the account's order settings.
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is not a file; give the journal.sqlite of an account")
     with open_journal_for_reading(path) as database:
-        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE_NAME,)):
+        if not database.query("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE_NAME,)):
             raise InputError(
                 f"journal: {path} contains no decisions on event contracts; choose another journal"
             )
-        return _read_decisions(ActionRecords(database), space)
+        return _read_decisions(ActionRecords(database), action_space)
 
 
 def _read_booked_result(records: ActionRecords, markets: Collection[str]) -> BookedResult:
@@ -564,7 +589,7 @@ def _read_decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Jou
     recorded: list[Mask] = []
     for market, schedule in schedules.items():
         ticks = records.read_ticks(market)
-        rows = [schedule.row_at(each.at) for each in ticks]
+        rows = [schedule.row_index_at(each.at) for each in ticks]
         # A market first seen at its settlement has no decisions.
         if len(rows) < 2 or rows[-1] != schedule.row_count - 1:
             continue
@@ -593,7 +618,9 @@ def _read_decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Jou
     places = {market: place for place, market in enumerate(kept)}
     for entry in entries:
         if entry.market in places and entry.sent_count:
-            row = np.searchsorted(kept[entry.market], schedules[entry.market].row_at(entry.at))
+            row = np.searchsorted(
+                kept[entry.market], schedules[entry.market].row_index_at(entry.at)
+            )
             codes[places[entry.market], row] = entry.action
     events = [market.rpartition("-")[0] or market for market in kept]
     return JournaledDecisions(

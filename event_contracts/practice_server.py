@@ -61,12 +61,12 @@ from event_contracts.simulation.venue import (
 )
 from event_contracts.trading.endpoint import (
     API_ROOT,
-    EXCHANGE_PAUSED,
+    EXCHANGE_PAUSED_CODE,
     KEY_HEADER,
     PAUSE_CODES,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
-    TRADING_PAUSED,
+    TRADING_PAUSED_CODE,
     KalshiKeys,
 )
 from event_contracts.trading.fees import ZERO, FeeRules
@@ -85,14 +85,14 @@ from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
 from foundation.files import atomic_file, check_output_file
 from marketsimulator.venue.faults import ORDER_STATUSES, OrderStatus
-from marketsimulator.venue.request import Request, RequestRefused, Response, Route
+from marketsimulator.venue.request import Request, RequestRefused, ResponseBody, Route
 from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
+from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
 from trainingdata.instants import NEW_YORK
 
-SYNTHETIC_EVENT = "SIM"  # event of synthetic markets
+SYNTHETIC_EVENT_TICKER = "SIM"  # event of synthetic markets
 PRIVATE_PATH_PREFIX = f"{API_ROOT}/portfolio"  # path that requires keys
-STATUS_BY_STATE: dict[OrderStatus, str] = {
+VENUE_STATUS_BY_STATE: dict[OrderStatus, str] = {
     **dict.fromkeys(ORDER_STATUSES, "resting"),
     "filled": "executed",
     "canceled": "canceled",
@@ -152,7 +152,7 @@ def find_signature_failure(
     return None
 
 
-def is_maintenance(at: np.datetime64) -> bool:
+def is_maintenance_time(at: np.datetime64) -> bool:
     """Return whether a UTC instant is in the weekly pause, Thursday 3:00-5:00 New York time."""
     local = _to_new_york_time(at)
     return local.weekday() == MAINTENANCE_WEEKDAY and local.hour in MAINTENANCE_HOURS
@@ -182,7 +182,7 @@ class KalshiServer(PracticeServer):
     """
 
     order_id = "order_id"
-    status_words = STATUS_BY_STATE
+    status_words = VENUE_STATUS_BY_STATE
     invalid_request_status = 400
     rejection_code = (400, "invalid_order")
 
@@ -240,7 +240,7 @@ class KalshiServer(PracticeServer):
             ),
         }
         return [
-            Route("POST", f"{API_ROOT}{NEW_ORDERS_PATH}", self._submit, status=201),
+            Route("POST", f"{API_ROOT}{NEW_ORDERS_PATH}", self._submit, success_status=201),
             Route("DELETE", f"{API_ROOT}{NEW_ORDERS_PATH}/{{name}}", self._cancel),
             *(Route("GET", f"{API_ROOT}/{path}", answer) for path, answer in reads.items()),
         ]
@@ -256,7 +256,7 @@ class KalshiServer(PracticeServer):
         """Return the error code for orders during a pause, or "" while trading is open."""
         if self._pause or not self._maintenance:
             return self._pause
-        return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
+        return EXCHANGE_PAUSED_CODE if is_maintenance_time(self.exchange.now) else ""
 
     @property
     def resumes_at(self) -> np.datetime64 | None:
@@ -278,11 +278,11 @@ class KalshiServer(PracticeServer):
         now = time.time_ns() // 1_000_000
         return find_signature_failure(self.keys, request.headers, request.method, request.path, now)
 
-    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
+    def error_response(self, status: int, code: int | str | None, message: str) -> ResponseBody:
         word = code or ERROR_CODE_BY_STATUS.get(status, "invalid_parameters")
         return {"code": word, "message": message, "details": ""}
 
-    def clock_state(self) -> Response:
+    def clock_state(self) -> ResponseBody:
         """Return a response with the exchange's time, in epoch milliseconds."""
         return {"ts_ms": epoch_milliseconds(self.exchange.now)}
 
@@ -328,7 +328,7 @@ class KalshiServer(PracticeServer):
         The body names the error code for orders, as in {"code": "trading_is_paused"}. Raises
         `RequestRefused` (422) for an unknown code.
         """
-        code = asked.json_object().get("code", TRADING_PAUSED)
+        code = asked.json_object().get("code", TRADING_PAUSED_CODE)
         if code not in PAUSE_CODES:
             raise RequestRefused(
                 422, None, f"code: {code!r} is not one of {', '.join(PAUSE_CODES)}"
@@ -339,14 +339,14 @@ class KalshiServer(PracticeServer):
         self._pause = ""
 
     def _refuse_in_pause(self, asked: Request) -> None:
-        fault = self.faults.consume_fault(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
+        fault = self.faults.consume_fault(asked, TRADING_PAUSED_CODE, EXCHANGE_PAUSED_CODE)
         if code := fault.kind if fault else self.pause_code:
             raise RequestRefused(409, code, code.replace("_", " "))
 
-    def _submit(self, asked: Request) -> Response:
+    def _submit(self, asked: Request) -> ResponseBody:
         self._refuse_in_pause(asked)
         order = OrderRequest.parse(asked.json_object())
-        faults = self.order_faults(asked)
+        faults = self.consume_order_faults(asked)
         placed = accept_order(
             self.exchange,
             order,
@@ -356,7 +356,7 @@ class KalshiServer(PracticeServer):
         )
         return venue.submission_response(placed, self.exchange.now)
 
-    def _cancel(self, asked: Request) -> Response:
+    def _cancel(self, asked: Request) -> ResponseBody:
         self._refuse_in_pause(asked)
         placed = get_placed_order(self.exchange, asked.path_parameters["name"])
         if placed.is_done:
@@ -365,14 +365,14 @@ class KalshiServer(PracticeServer):
         self.exchange.cancel(placed.order_id)
         return venue.cancellation_response(placed, reduced, self.exchange.now)
 
-    def _list_orders(self, asked: Request) -> Response:
+    def _list_orders(self, asked: Request) -> ResponseBody:
         answer = venue.get_orders(self.exchange, asked.query, self._count_hidden_rows(asked))
         return {
             **answer,
             "orders": [self.apply_state_fault(each, asked) for each in answer["orders"]],
         }
 
-    def _get_order(self, asked: Request) -> Response:
+    def _get_order(self, asked: Request) -> ResponseBody:
         name = asked.path_parameters["name"]
         if self._count_hidden_rows(asked):
             raise RequestRefused(404, None, f"order {name} not found")
@@ -397,7 +397,7 @@ class CollateralCheck:
     fees: FeeRules
     position_of: Callable[[str], Decimal]
 
-    def refusal(
+    def refusal_reason(
         self,
         action: ContractAction,
         side: Outcome,
@@ -414,7 +414,7 @@ class CollateralCheck:
         free = view.cash - self._uncovered_order_cost(view.resting_orders)
         closes = view.held_count(opposite_side(side)) - view.resting_count("BUY", side)
         opens = count - max(closes, ZERO)
-        cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
+        cost = self.fees.max_purchase_cost(price, opens) if opens > 0 else ZERO
         return (
             None
             if cost <= free
@@ -432,7 +432,9 @@ class CollateralCheck:
             closes = min(left, each.remaining_count)
             closing[market, side] = left - closes
             if closes < each.remaining_count:
-                total += self.fees.max_cost(each.order.price, each.remaining_count - closes)
+                total += self.fees.max_purchase_cost(
+                    each.order.price, each.remaining_count - closes
+                )
         return total
 
 
@@ -445,9 +447,9 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
         )
         return [
             SimulatedListing(
-                f"{SYNTHETIC_EVENT}-{k}",
+                f"{SYNTHETIC_EVENT_TICKER}-{k}",
                 session_to_tick_records(session),
-                event_ticker=SYNTHETIC_EVENT,
+                event_ticker=SYNTHETIC_EVENT_TICKER,
             )
             for k, session in enumerate(drawn, start=1)
         ]
@@ -459,12 +461,12 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
             f"markets: {sorted(unknown)[0]} is not a settled market in {settings.folder}"
         )
     chosen = [recorded[name] for name in settings.markets or recorded]
-    begins = min(each.times[0] for each in chosen)
+    begins = min(each.row_times[0] for each in chosen)
     return [
         SimulatedListing(
             each.market,
             session_to_tick_records(each.session),
-            int((each.times[0] - begins) / step),
+            int((each.row_times[0] - begins) / step),
             each.event,
         )
         for each in chosen
@@ -537,7 +539,7 @@ class PracticeServerArguments:
         server = KalshiServer(
             exchange,
             keys,
-            self.server_options.speed,
+            self.server_options.clock_speed,
             reused_ids_refused=self.settings.reused_ids_refused,
             estimates=estimates,
             maintenance=self.settings.weekly_pause,
@@ -552,7 +554,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[PracticeServerArguments, None
 
     The second element of the result is None, because the server has no output folder.
     """
-    parser = ServingParser("event_contracts.practice_server", port=8001)
+    parser = ServerArgumentParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])

@@ -109,7 +109,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
             raise InputError("broker.mode cannot be set; set mode and confirm_live instead")
         MonitoringSettings.__post_init__(self)
         self.venue_settings()
-        self.action_space_with_fees(FeeRules())
+        self.build_action_space(FeeRules())
 
     @classmethod
     def from_config(cls, config: DictConfig) -> KalshiTradingSettings:
@@ -228,11 +228,11 @@ class ComparisonSettings(SessionSettings):
             )
 
     @property
-    def fixed_size_name(self) -> str:
+    def fixed_size_policy_name(self) -> str:
         return f"fixed {self.fixed_size}"
 
     def append_fixed_size(self, name: str) -> str:
-        return f"{name} {self.fixed_size_name}"
+        return f"{name} {self.fixed_size_policy_name}"
 
 
 @settings_class()

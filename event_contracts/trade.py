@@ -55,26 +55,30 @@ from event_contracts.trading.manager import (
     KalshiSnapshot,
 )
 from event_contracts.trading.policies import (
-    BinaryKelly,
+    BinaryKellyPolicy,
     HoldPolicy,
     Policy,
     RandomPolicy,
-    load_network,
+    load_network_policy,
 )
-from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
-from event_contracts.trading.status_sections import build_sections
+from event_contracts.trading.sampler import EstimateFile, MarketSampler, read_estimates
+from event_contracts.trading.status_sections import build_status_sections
 from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import DecisionJournal
 from execution.journal.halts import HaltBook
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
-from execution.live.accounts import EVENT_ACCOUNT_PREFIX
+from execution.live.accounts import EVENT_CONTRACT_ACCOUNT_PREFIX
 from execution.live.guards import REDUCING_ROLES, halt_reason, rate_limit_reason, stop_reason
 from execution.live.loop import StopSignal, print_line, stop_on_signals
-from execution.live.losses import LossLimits, write_mark
+from execution.live.losses import LossLimits, record_mark_and_halts
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.runner import AlwaysRespondingClock, await_venue, supervised_loop
-from execution.live.status_page import PageLimits
+from execution.live.runner import (
+    AlwaysRespondingClock,
+    open_supervised_loop,
+    request_until_response,
+)
+from execution.live.status_page import StatusPageLimits
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
@@ -92,11 +96,11 @@ from trainingdata.instants import format_utc
 
 log = logging.getLogger(__name__)
 
-OnDecision = Callable[[ActionEntry], None]
+DecisionCallback = Callable[[ActionEntry], None]
 
 JOB_NAME = "kalshi"
 BUILT_IN_POLICIES = ("kelly", "random", "nothing")
-DISCREPANCY_ALERT = "kalshi books"  # kind of the alert of book discrepancies
+DISCREPANCY_ALERT_KIND = "kalshi books"  # kind of the alert of book discrepancies
 SETTLEMENT_NOT_LISTED_REASON = "the venue does not list its settlement yet"
 _NAME_DIGEST_LENGTH = 16  # characters that distinguish accounts
 _NANOSECOND = np.timedelta64(1, "ns")
@@ -118,7 +122,7 @@ class KalshiGate:
     # An order of event contracts is checked against the account before it, without prices.
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return the reason to deny an order, or an empty string if it may be sent."""
         if why := stop_reason(self.halts, self.kill_file):
             return why
@@ -144,33 +148,33 @@ class KalshiJob:
     ticks_done: number of ticks so far.
     order_count: number of orders decided so far, sent or not.
     last_decision_reasons: reason of the last decision on each market that has had a tick.
-    unbooked_reasons: reasons why the settlement of an ended market is not in the journal, by
-        ticker.
+    unbooked_settlement_reasons: reasons why the settlement of an ended market is not in the
+        journal, by ticker.
     """
 
-    service: ActorService
-    sampler: Sampler
+    actor_service: ActorService
+    sampler: MarketSampler
     manager: KalshiMultiMarketOrderManager
     account: KalshiAccount
-    stop: StopSignal
+    stop_signal: StopSignal
     max_ticks: int | None
     skip_reasons: Mapping[str, str] = field(default_factory=dict)
     ticks_done: int = field(default=0, init=False)
     order_count: int = field(default=0, init=False)
     last_decision_reasons: dict[str, str] = field(default_factory=dict, init=False)
-    unbooked_reasons: Mapping[str, str] = field(default_factory=dict, init=False)
+    unbooked_settlement_reasons: Mapping[str, str] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
         return JOB_NAME
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_step_time(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the instant of the next tick; None after the last one.
 
         The last tick is number `max_ticks`, or the one after which all settlements are booked.
         """
         if self.ticks_done == self.max_ticks or not (
-            self.sampler.schedules or self.unbooked_reasons
+            self.sampler.schedules or self.unbooked_settlement_reasons
         ):
             return None
         return self.sampler.next_tick_after(now)
@@ -178,51 +182,53 @@ class KalshiJob:
     def step(self) -> None:
         """Sample the markets, decide on each tick, then read the account and mark it to market."""
         self.ticks_done += 1
-        now = self.account.account.now()
+        now = self.account.locked_account.now()
         number = self.account.journal.cycles.begin_cycle(now)
         try:
-            updates = self.sampler.sample(self.sampler.next_tick_after(now) - self.sampler.interval)
+            updates = self.sampler.sample_markets(
+                self.sampler.next_tick_after(now) - self.sampler.interval
+            )
             for update in updates:
-                if not self.stop:
-                    entry = self.service.process_update(update)
-                    skipped = ", ".join(self.service.skip_counts) or "failed"
+                if not self.stop_signal:
+                    entry = self.actor_service.process_update(update)
+                    skipped = ", ".join(self.actor_service.skipped_tick_counts) or "failed"
                     self.last_decision_reasons[update.market] = (
                         entry.reason if entry else f"undecided ({skipped})"
                     )
                     self.order_count += bool(entry and entry.size)
             held = self.account.held_markets()
-            reading = self.account.mark(
+            reading = self.account.mark_to_market(
                 self.manager, {**self.sampler.unreadable_reasons, **self.skip_reasons}
             )
-            self.unbooked_reasons = self._find_unbooked_reasons(
+            self.unbooked_settlement_reasons = self._find_unbooked_reasons(
                 {*held, *reading.books.positions}, reading
             )
         except BrokerError as error:
             self.account.journal.cycles.end_cycle(
-                number, self.account.account.now(), failure=str(error)
+                number, self.account.locked_account.now(), failure=str(error)
             )
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle_reason = "" if updates else "no market has a tick"
         self.account.journal.cycles.end_cycle(
             number,
-            self.account.account.now(),
+            self.account.locked_account.now(),
             decision_id=shown,
             fill_count=reading.new_fill_count,
             idle_reason=idle_reason,
         )
 
-    def check_all_booked(self) -> None:
+    def check_settlements_booked(self) -> None:
         """Raise BrokerError if the settlement of a followed market is not in the journal yet.
 
         After a stop request nothing is raised, because the loop did not wait for settlements.
         """
         reasons = [
             f"{market} ({why})"
-            for market, why in self.unbooked_reasons.items()
+            for market, why in self.unbooked_settlement_reasons.items()
             if market not in self.skip_reasons
         ]
-        if reasons and not self.stop:
+        if reasons and not self.stop_signal:
             raise BrokerError(
                 f"settlements not booked: {'; '.join(reasons)}; start again to book them"
             )
@@ -237,7 +243,7 @@ class KalshiJob:
         held: markets with a position, now or at the last mark.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
-        waiting = ended & {*held, *reading.quarantine_reasons(), *self.unbooked_reasons}
+        waiting = ended & {*held, *reading.quarantine_reasons(), *self.unbooked_settlement_reasons}
         if not waiting:
             return {}
         waiting -= {each.market for each in self.account.action_log.read_settled_markets()}
@@ -251,7 +257,7 @@ class KalshiJob:
         flatten: true if positions should be closed. This job cannot close them, so it returns all
             of them. False: the result is empty.
         """
-        now = self.account.account.now()
+        now = self.account.locked_account.now()
         troubles = []
         for market in self.sampler.schedules:
             try:
@@ -264,11 +270,11 @@ class KalshiJob:
         return [f"{count:f} {market}" for market, count in held.items()]
 
 
-def trade(
+def trade_markets(
     settings: KalshiTradingSettings,
     keys: KalshiKeys,
     stop: StopSignal,
-    on_decision: OnDecision,
+    on_decision: DecisionCallback,
     time: TimeSource = SYSTEM_TIME,
 ) -> None:
     """Trade until `steps` ticks are done, every market has settled, or a stop is requested.
@@ -286,12 +292,16 @@ def trade(
     hopeless = (AccessDenied, UnknownMarket)
     # Invalid keys and unknown markets create no account folder.
     check = partial(_check_keys_and_markets, connection, settings.markets)
-    if is_new and not await_venue(check, stop, supervisor, retry=patient, fatal_errors=hopeless):
+    if is_new and not request_until_response(
+        check, stop, supervisor, retry=patient, fatal_errors=hopeless
+    ):
         return
     with open_kalshi_account(settings, venue, keys, time) as ours:
-        account = ours.account
+        account = ours.locked_account
         own = EstimateFile(estimates, account.notices)
-        sampler = Sampler(connection, settings.markets, settings.tick_interval, own.estimates_at)
+        sampler = MarketSampler(
+            connection, settings.markets, settings.tick_interval, own.estimates_at
+        )
 
         def build_job() -> KalshiJob:
             listings = sampler.read_listings()
@@ -305,7 +315,7 @@ def trade(
             followed = [market for market in listings if market not in left_out]
             if not followed:
                 raise BrokerError("; ".join(left_out.values()))
-            space = settings.action_space_with_fees(fees.highest_rates(time.now()))
+            space = settings.build_action_space(fees.highest_fee_rules(time.now()))
             manager = KalshiMultiMarketOrderManager(
                 venue,
                 keys,
@@ -339,27 +349,29 @@ def trade(
             sampler.start_schedules(shown, ours.action_log.read_schedules(), account.now())
             for market, schedule in sampler.schedules.items():
                 service.follow_market(market, schedule)
-            ours.mark(manager, left_out)
+            ours.mark_to_market(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
-        job = await_venue(build_job, stop, supervisor, retry=patient, fatal_errors=hopeless)
+        job = request_until_response(
+            build_job, stop, supervisor, retry=patient, fatal_errors=hopeless
+        )
         if job is not None:
-            with supervised_loop(
+            with open_supervised_loop(
                 [job],
                 account,
                 stop,
                 supervisor,
                 clock=AlwaysRespondingClock(time),
-                page_limits=PageLimits(float(settings.limits.share), settings.guards),
-                sections=build_sections(account.book, ours.action_log),
+                page_limits=StatusPageLimits(float(settings.limits.share), settings.guards),
+                sections=build_status_sections(account.book, ours.action_log),
                 max_failed_cycles=settings.max_failed_cycles,
             ) as loop:
                 loop.run()
-                job.check_all_booked()
+                job.check_settlements_booked()
             log.info(
                 "%d ticks; without a decision, by reason: %s",
                 job.ticks_done,
-                job.service.skip_counts,
+                job.actor_service.skipped_tick_counts,
             )
             if not job.order_count:
                 reasons = dict.fromkeys(settings.markets, "no tick") | job.last_decision_reasons
@@ -398,11 +410,11 @@ def build_policy(
     if settings.policy == "random":
         return lambda *_: RandomPolicy(settings.seed)
     if settings.policy == "kelly":
-        return lambda space, starting_equity: BinaryKelly(
+        return lambda space, starting_equity: BinaryKellyPolicy(
             space, starting_equity, settings.kelly_fraction
         )
     try:
-        network = load_network(settings.policy)
+        network = load_network_policy(settings.policy)
     except InputError as error:
         hint = format_suggestion(closest_choices(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
@@ -417,14 +429,14 @@ def build_policy(
 class KalshiAccount:
     """An account at Kalshi that this process has locked, with its journal and loss limits.
 
-    account: locked account with its database, marks and halts.
+    locked_account: locked account with its database, marks and halts.
     journal, action_log: decision journal and action log of the job.
     gate: gate that checks each order right before it is sent.
     loss_limits: loss limits, as shares of equity.
     alerted_markets: quarantined markets whose alert has been sent.
     """
 
-    account: OpenAccount
+    locked_account: OpenAccount
     journal: DecisionJournal
     action_log: ActionLog
     gate: OrderGate
@@ -433,7 +445,7 @@ class KalshiAccount:
 
     def is_opening_halted(self) -> bool:
         """Return whether a halt of all trading, or of openings, forbids opening orders."""
-        halts = self.account.halts
+        halts = self.locked_account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
     def held_markets(self) -> Collection[str]:
@@ -445,7 +457,7 @@ class KalshiAccount:
         if kept := self.action_log.read_books():
             manager.set_baseline(kept[0])
 
-    def mark(
+    def mark_to_market(
         self,
         manager: KalshiMultiMarketOrderManager,
         unsampled_reasons: Mapping[str, str] = NO_REASONS,
@@ -464,7 +476,7 @@ class KalshiAccount:
         sales = update_sale_prices(listings, kept[1] if kept else {})
         quarantined = reading.quarantine_reasons(listings.values(), unsampled_reasons)
         values = {
-            market: listings[market].value_of(count, sales[market])
+            market: listings[market].position_value(count, sales[market])
             for market, count in positions.items()
         }
         mark = EquityMark(
@@ -477,17 +489,21 @@ class KalshiAccount:
             net_deposits=float(reading.net_deposits),
             positions={market: float(value) for market, value in values.items()},
         )
-        with self.account.database.transaction():
-            _, changes = write_mark(self.account.marks, self.account.halts, mark, self.loss_limits)
+        with self.locked_account.database.transaction():
+            _, changes = record_mark_and_halts(
+                self.locked_account.marks, self.locked_account.halts, mark, self.loss_limits
+            )
             self.action_log.record_books(reading.books, sales)
             self.action_log.record_settlements(reading.paid_positions)
         manager.set_baseline(reading.books)
         self._alert_quarantined(quarantined)
-        self.account.alert_halt_changes(changes)
+        self.locked_account.alert_halt_changes(changes)
         if reading.discrepancies:
-            self.account.notices.alert(DISCREPANCY_ALERT, "; ".join(reading.discrepancies))
+            self.locked_account.notices.alert(
+                DISCREPANCY_ALERT_KIND, "; ".join(reading.discrepancies)
+            )
         else:
-            self.account.notices.reset_alert(DISCREPANCY_ALERT)
+            self.locked_account.notices.reset_alert(DISCREPANCY_ALERT_KIND)
         return reading
 
     def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
@@ -495,7 +511,7 @@ class KalshiAccount:
 
         quarantined: reasons by ticker.
         """
-        notices = self.account.notices
+        notices = self.locked_account.notices
         for market, why in quarantined.items():
             text = f"{market} is quarantined and not traded, other markets are: {why}"
             notices.alert(failure_alert_kind(market), text)
@@ -509,7 +525,7 @@ class KalshiAccount:
 
         `at` is before the previous mark if the clock was set back.
         """
-        last = self.account.marks.index_point_before()
+        last = self.locked_account.marks.index_point_before()
         return at if last is None else max(at, last.at + _NANOSECOND)
 
 
@@ -521,7 +537,7 @@ def open_kalshi_account(
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys, clock, *told, unattended=True, is_dry_run=dry) as account:
-        account.next_cycle.record_next(JOB_NAME, clock.now(), clock.now())
+        account.next_cycle.record_next_cycle(JOB_NAME, clock.now(), clock.now())
         gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)
         yield KalshiAccount(
             account,
@@ -541,7 +557,7 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     # This machine has several host names, and a port has one account.
     where = urlsplit(venue.address).port if venue.is_loopback else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
-    return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME_DIGEST_LENGTH]}"
+    return f"{EVENT_CONTRACT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME_DIGEST_LENGTH]}"
 
 
 class DryRunGate:
@@ -549,7 +565,7 @@ class DryRunGate:
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         del order, role, now
         return "mode=dry sends no orders"
 
@@ -577,4 +593,4 @@ def run(settings: KalshiTradingSettings) -> None:
     check_policy_and_estimates(settings)
     stop = StopSignal()
     with stop_on_signals(stop):
-        trade(settings, KalshiKeys.from_environment(os.environ), stop, print_decision)
+        trade_markets(settings, KalshiKeys.from_environment(os.environ), stop, print_decision)

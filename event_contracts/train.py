@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from event_contracts.settings import TrainingSettings
-from event_contracts.simulation.recorded import list_events, recorded_markets
+from event_contracts.simulation.recorded import list_event_tickers, recorded_markets
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import RESUMED_FROM_KEY, read_checkpoint
 from forecasting.forecast import Progress, no_progress
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-UPDATES_FILE = "updates.jsonl"
+UPDATE_STATISTICS_FILE = "updates.jsonl"
 
 
 def load_training_sessions(settings: TrainingSettings) -> list[Array] | None:
@@ -42,7 +42,9 @@ def load_training_sessions(settings: TrainingSettings) -> list[Array] | None:
     if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
-    first = list_events(markets, settings.train_events, "train_events")[: settings.train_events]
+    first = list_event_tickers(markets, settings.train_events, "train_events")[
+        : settings.train_events
+    ]
     return [market.session for market in markets if market.event in first]
 
 
@@ -57,7 +59,7 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
 
     output = Path(settings.output).expanduser()
     check_output_folder(output)
-    for name in (CHECKPOINT_FILE, UPDATES_FILE):
+    for name in (CHECKPOINT_FILE, UPDATE_STATISTICS_FILE):
         check_output_file(output / name, "output")
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
@@ -92,7 +94,7 @@ def _train_and_save(
 
     def save_update(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
-        with (output / UPDATES_FILE).open("a") as file:
+        with (output / UPDATE_STATISTICS_FILE).open("a") as file:
             file.write(json.dumps({"steps": steps, **figures}) + "\n")
         if steps - saved >= settings.checkpoint_steps:
             learner.save(output / CHECKPOINT_FILE)
@@ -115,7 +117,7 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
 def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
-        sentences=[
+        closing_lines=[
             f"Trained for {format_count(learner.steps_done, 'step')}, in rounds of"
             f" {settings.steps_per_update:,}; checkpoint"
             f" {Path(settings.output) / CHECKPOINT_FILE}. Compare it with others:"

@@ -24,7 +24,7 @@ def breakout(window: int = 60, hit_rate: float = 0.55, payoff: float = 1.0) -> S
     payoff: claimed average gain divided by the average loss.
     """
     signal = partial(signals, window=window, hit_rate=hit_rate, payoff=payoff)
-    return SignalForecaster(f"breakout of {window} bars", signal, lookback=120, holding=12)
+    return SignalForecaster(f"breakout of {window} bars", signal, lookback=120, holding_bars=12)
 
 
 def signals(history: PriceHistory, window: int, hit_rate: float, payoff: float) -> Signals:

@@ -19,7 +19,7 @@ from chronos import Chronos2Pipeline
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.forecast import HORIZON
 from trainingdata.bars import CLOSE
-from trainingdata.source import DataSettings, resolve_span
+from trainingdata.source import DataSettings, resolve_range
 
 CONTEXT = 100  # own bars that a forecast sees, `forecaster.context_length`
 BATCH_SIZE = 32  # windows in a training step
@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-5, help="learning rate")
     words = parser.parse_args()
 
-    read = DataSettings(dir=(words.bars,)).bars([], None, words.end)
-    bars = read.slice_until(resolve_span(read, None, words.end)[1])
+    read = DataSettings(dir=(words.bars,)).load_panel([], None, words.end)
+    bars = read.slice_until(resolve_range(read, None, words.end)[1])
     closes = [
         bars.bars_of_symbol(symbol)[1][:, CLOSE] for symbol in range(len(bars.symbols))
     ]  # USD

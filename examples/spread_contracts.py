@@ -32,7 +32,7 @@ def contracts(results: list[Fraction]) -> pd.DataFrame:
         state = AccountState(Fraction(balance), tuple(results))
         risks = {name: get_max_risk_for_strategy(name, credit) for name, credit in CREDITS.items()}
         sizes[f"${balance:,}"] = {
-            f"{name}, risk ${risk:,.0f}": ContractSizing.from_state(
+            f"{name}, risk ${risk:,.0f}": ContractSizing.from_account_state(
                 state, risk, settings
             ).contract_count.contracts
             for name, risk in risks.items()

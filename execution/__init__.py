@@ -31,31 +31,31 @@ COMMANDS = {
         "trade_stock_e2e",
         config="live",
         interruption_text="no orders were sent",
-        log="live",
+        log_name="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
-        words_parser="execution:live_overrides",
+        override_parser="execution:parse_live_overrides",
         is_private=True,
-        json=PREVIEW_ARGUMENT,
+        json_argument=PREVIEW_ARGUMENT,
     ),
     "doctor": Command(
         "execution.doctor",
         config="live",
         interruption_text="no orders were sent",
         is_private=True,
-        json="",
+        json_argument="",
     ),
     "live": Command(
         "execution.live",
         config="live",
         interruption_text="nothing was changed",
         is_private=True,
-        json="status",
+        json_argument="status",
     ),
 }
 SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
-def live_overrides(arguments: Sequence[str]) -> list[str]:
+def parse_live_overrides(arguments: Sequence[str]) -> list[str]:
     """Return the Hydra overrides (`key=value`) among the arguments of `trade_stock_e2e.py`.
 
     The argument `preview` becomes the override `mode=preview`. The command `quantity` and its two
@@ -76,7 +76,7 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
         if not is_override(word):
             also = "a setting as key=value; for status, clear, kill: `python -m execution.live`"
             raise invalid_choice_error(
-                "word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also
+                "word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), other_accepted_values=also
             )
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.

@@ -38,20 +38,20 @@ from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
     account_state_folder,
-    is_traded,
+    is_account_traded,
     may_exist,
     recorded_journal_path,
     refuse_empty_journal,
     refuse_misplaced_journal,
     refuse_unusable_journal,
 )
-from execution.live.asset_check import refuse_unlisted
+from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from foundation.cli import Result
 from foundation.clock import SYSTEM_TIME, InstantSource
-from foundation.console import LOGS
-from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal
+from foundation.console import LOG_FOLDER
+from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal_path
 from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
 from foundation.formatting import format_duration
 from trainingdata.feed.endpoint import ApiKeys
@@ -67,7 +67,7 @@ BAR_LOOKBACK = np.timedelta64(10, "D")  # period in which every traded symbol ha
 CLOCK_OFFSET_WARNING_SECONDS = 5.0  # seconds between the clocks that give a warning
 CLOCK_OFFSET_FAILURE_SECONDS = 60.0  # seconds between the clocks that give a failure
 SIMULATED_CLOCK_OFFSET_SECONDS = 86_400.0  # seconds; beyond it a practice server simulates its time
-GIGABYTE = 2**30
+GIBIBYTE = 2**30
 MIN_FREE_BYTES = 100_000_000  # bytes that must be free before a start
 
 
@@ -134,8 +134,8 @@ class DoctorContext:
         ).absolute()
 
     @cached_property
-    def is_traded_now(self) -> bool:
-        return is_traded(self.journal_path.parent.name, self.journal_path.parent)
+    def is_account_traded_now(self) -> bool:
+        return is_account_traded(self.journal_path.parent.name, self.journal_path.parent)
 
 
 def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> Iterator[Finding]:
@@ -210,7 +210,7 @@ def _check_margin(start: DoctorContext) -> CheckResult:
 
 
 def _check_shorting(start: DoctorContext) -> CheckResult:
-    if AccountEntry.shorting.read(start.account_fields):
+    if AccountEntry.shorting_enabled.read(start.account_fields):
         return "ok", "enabled"
     return "warning", "not enabled; no stock is sold short; enable shorting at the venue"
 
@@ -272,7 +272,9 @@ def _check_symbols(start: DoctorContext) -> CheckResult:
     """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
         return "ok", "no symbols are set"
-    refuse_unlisted(AlpacaBroker(start.settings.broker, start.require_keys()), start.symbols)
+    refuse_unlisted_symbols(
+        AlpacaBroker(start.settings.broker, start.require_keys()), start.symbols
+    )
     return "ok", f"the venue lists {', '.join(start.symbols)}"
 
 
@@ -329,10 +331,10 @@ def _check_disk(start: DoctorContext) -> CheckResult:
     """Check that the disk has free space, and that a journal can be written, by writing one."""
     places = {
         "journal": nearest_writable_folder(start.accounts_folder),
-        "logs": nearest_writable_folder(LOGS),
+        "logs": nearest_writable_folder(LOG_FOLDER),
     }
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
-    found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
+    found = ", ".join(f"{size / GIBIBYTE:,.1f} GiB for {name}" for name, size in free.items())
     try:
         with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
             Database(Path(scratch) / "probe.sqlite").close()
@@ -341,7 +343,7 @@ def _check_disk(start: DoctorContext) -> CheckResult:
         return "failure", f"{places['journal']}: {why}; {found}"
     if min(free.values()) < MIN_FREE_BYTES:
         return "failure", f"{found}; free disk space: orders are recorded before they are sent"
-    if min(free.values()) < GIGABYTE:
+    if min(free.values()) < GIBIBYTE:
         return "warning", f"{found}; free disk space soon"
     return "ok", found
 
@@ -374,7 +376,7 @@ def nearest_writable_folder(folder: Path) -> Path:
 def _check_process(start: DoctorContext) -> CheckResult:
     """Check that no other process trades the account, because only one process may lock it."""
     account = start.journal_path.parent.name
-    if start.is_traded_now:
+    if start.is_account_traded_now:
         text = f"account {account}: another process trades this account; stop it first"
         return "failure", text
     nearest_writable_folder(account_state_folder(account))  # folder of its lock
@@ -400,7 +402,7 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
                 refuse_empty_journal(path)
             # The uncommitted changes of a killed process are rolled back in a copy alone.
             with TemporaryDirectory() as scratch:
-                unfinished = rollback_journal(path).exists()
+                unfinished = rollback_journal_path(path).exists()
                 refuse_unusable_journal(copy_database(path, Path(scratch)) if unfinished else path)
         count = count_unknown_outcomes(path)
     except DatabaseFailed as error:
@@ -444,12 +446,12 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "disk": (_check_disk, ""),
     "process": (_check_process, "keys"),
     "journal": (
-        lambda start: check_journal(start.journal_path, is_traded_now=start.is_traded_now),
+        lambda start: check_journal(start.journal_path, is_traded_now=start.is_account_traded_now),
         "keys",
     ),
     "halts": (lambda start: check_halts(start.journal_path), "journal"),
 }
-LOCAL_CHECKS = ("checkpoint", "disk")  # checks that need no account
+CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
 
 
 def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
@@ -482,4 +484,6 @@ def run(settings: LiveSettings) -> Result:
     findings = print_findings(DoctorContext(settings, keys))
     failed = any(finding.level == "failure" for finding in findings)
     checks = [asdict(finding) for finding in findings]
-    return Result(exit_code=1 if failed else 0, document={"passed": not failed, "checks": checks})
+    return Result(
+        exit_code=1 if failed else 0, json_document={"passed": not failed, "checks": checks}
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from execution.brokers import create_broker_connection
 from execution.decision.belief_building import NoForecast
 from execution.decision.choice import format_no_order_reason, format_reason
-from execution.live.asset_check import refuse_unlisted
+from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -26,7 +26,7 @@ from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from trainingdata.bar_files import find_bar_files
 from trainingdata.bars import Bars, last_closes_by_symbol
-from trainingdata.confirmation import drop_unconfirmed
+from trainingdata.confirmation import drop_unconfirmed_bars
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.history import BarsBySymbol
@@ -89,7 +89,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     keys = ApiKeys.from_environment(os.environ)
     broker = create_broker_connection(settings.broker, keys).create_gateway()
     account = broker.account()
-    refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
+    refuse_unlisted_symbols(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
     # A blocked account or symbol cannot trade, so neither bars nor the model are loaded.
     if account.block_reason:
@@ -106,7 +106,7 @@ def decide_quantity(
     price: float,
     settings: LiveSettings,
     account: AccountSnapshot,
-    fetch: BarFetcher,
+    fetch_bars: BarFetcher,
     asset: Asset | None = None,
 ) -> SizedQuantity:
     """Return the quantity to trade for an account, at the time of its snapshot.
@@ -115,7 +115,7 @@ def decide_quantity(
     price: price at which the symbol is valued, USD.
     settings: settings of the trader.
     account: account snapshot with positions and open orders.
-    fetch: function that loads the bars.
+    fetch_bars: function that loads the bars.
     asset: the venue's trading properties of the symbol; None if unknown.
     """
     now = account.as_of
@@ -128,8 +128,10 @@ def decide_quantity(
     prices = {**open_order_prices(account, EmptyTradeSource()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
-        bars = fetch(_symbols_to_size(symbol, settings, account), now)
-        bars = drop_unconfirmed(settings.data.market(settings.with_increments(bars)).visible_bars())
+        bars = fetch_bars(_symbols_to_size(symbol, settings, account), now)
+        bars = drop_unconfirmed_bars(
+            settings.data.build_market(settings.with_quantity_increments(bars)).visible_bars()
+        )
         if asset is not None:
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _require_prices(account.with_prices(last_closes_by_symbol(bars)))

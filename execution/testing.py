@@ -56,10 +56,10 @@ class BrokerBench:
 
 
 def make_order(
-    name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any
+    client_order_id: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any
 ) -> Order:
     """Return a test order with the given id."""
-    return Order(name, symbol, side, Decimal(qty), "test", **more)
+    return Order(client_order_id, symbol, side, Decimal(qty), "test", **more)
 
 
 class BrokerContract:

@@ -27,7 +27,7 @@ COMMANDS = {
         "forecasting.batch",
         config="batch",
         interruption_text="forecasts computed so far are in the cache",
-        log="batch",
+        log_name="batch",
         takes_hydra_flags=True,
     ),
     "evaluate": Command(
@@ -35,7 +35,7 @@ COMMANDS = {
         config="evaluate",
         marker_file="evaluation.json",
         marker_keys=("forecaster", "groups"),
-        log="evaluate",
+        log_name="evaluate",
         takes_hydra_flags=True,
     ),
 }

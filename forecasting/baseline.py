@@ -16,7 +16,7 @@ from forecasting.forecast import (
     LOOK_AHEAD_NOTE,
     WINDOWS_PER_CHUNK,
     ForecastTable,
-    LocationScale,
+    LocationScaleQuantiles,
     Progress,
     empty_array,
     no_progress,
@@ -25,7 +25,7 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.sessions import last_fridays
+from trainingdata.sessions import last_friday_four_pms
 
 MIN_GARCH_BARS = 100  # minimum number of a symbol's own bars for a GARCH estimation
 
@@ -85,7 +85,7 @@ class RandomWalk:
 
     def quantiles_around(
         self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
-    ) -> LocationScale:
+    ) -> LocationScaleQuantiles:
         """Return Student-t quantiles around given medians, scaled by each window's EWMA deviation.
 
         windows: input of the N forecasts.
@@ -96,14 +96,14 @@ class RandomWalk:
         deviation = np.empty(count)
         before = self.context_length - 1
         for closes, own in zip(windows.closes, windows.slices_by_symbol(), strict=True):
-            last = windows.last_bar[own]
+            last = windows.last_bar_index[own]
             if len(last):
                 first = last[0] - before
                 squares = np.diff(np.log(closes[first : last[-1] + 1])) ** 2
                 variance = np.correlate(squares, self._ewma_weights(), "valid")
                 deviation[own] = np.sqrt(variance)[last - last[0]]
         steps = count, HORIZON
-        return LocationScale(
+        return LocationScaleQuantiles(
             price=windows.price,
             # A broadcast view: arrays for years of windows would take gigabytes.
             median=np.broadcast_to(0.0, steps) if median is None else median,
@@ -133,7 +133,7 @@ class RandomWalk:
         They are in units of the standard deviation of one step.
         """
         root = np.sqrt(np.arange(1, HORIZON + 1))
-        return np.asarray(root[:, None] * unit_student_quantiles(self.degrees_of_freedom))
+        return np.asarray(root[:, None] * unit_variance_t_quantiles(self.degrees_of_freedom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class Oracle:
         windows = Windows.from_bars(bars, since, self.random_walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
         for closes, rows in zip(windows.closes, windows.slices_by_symbol(), strict=True):
-            steps = windows.last_bar[rows][:, None] + np.arange(1, HORIZON + 1)
+            steps = windows.last_bar_index[rows][:, None] + np.arange(1, HORIZON + 1)
             if len(steps):
                 following = closes[np.minimum(steps, len(closes) - 1)]
                 ahead[rows] = np.where(steps < len(closes), following, np.nan)
@@ -229,7 +229,7 @@ class Garch:
         scale = np.empty((len(windows), HORIZON))
         shape_index = np.empty(len(windows), dtype=np.int64)
         shapes = []
-        weeks = last_fridays(windows.issued_at).astype(np.int64)
+        weeks = last_friday_four_pms(windows.issued_at).astype(np.int64)
         jobs = np.unique(np.stack([windows.symbol_index, weeks], axis=1), axis=0)
         for done, (s, week) in enumerate(jobs):
             rows = np.flatnonzero((windows.symbol_index == s) & (weeks == week))
@@ -239,12 +239,12 @@ class Garch:
             # A symbol whose first window lies within the week is estimated on that window.
             end = max(end, MIN_GARCH_BARS)
             scale[rows], degrees_of_freedom = self._estimate_scale(
-                windows.closes[s], windows.last_bar[rows], end
+                windows.closes[s], windows.last_bar_index[rows], end
             )
-            shapes.append(np.tile(unit_student_quantiles(degrees_of_freedom), (HORIZON, 1)))
+            shapes.append(np.tile(unit_variance_t_quantiles(degrees_of_freedom), (HORIZON, 1)))
             shape_index[rows] = done
             progress("garch", done + 1, len(jobs))
-        quantiles = LocationScale(
+        quantiles = LocationScaleQuantiles(
             price=windows.price,
             median=np.zeros(scale.shape),
             scale=scale,
@@ -278,7 +278,7 @@ class Garch:
         return np.sqrt(total), max(float(fit.params["nu"]), 2.1)
 
 
-def unit_student_quantiles(degrees_of_freedom: float) -> Array:
+def unit_variance_t_quantiles(degrees_of_freedom: float) -> Array:
     """Return the quantiles [Q] at `LEVELS` of a Student-t with a standard deviation of one."""
     from scipy.special import stdtrit
 

@@ -59,7 +59,7 @@ from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_report
 from trainingdata.instants import format_utc
-from trainingdata.source import resolve_span
+from trainingdata.source import resolve_range
 from trainingdata.timeframe import next_bar_ends
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ log = logging.getLogger("forecasting")
 _IssuedForecasts = tuple[ForecastTable, Index]  # a table, and indices of windows in it
 
 
-def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
+def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> ForecastBatch:
     """Return the requested forecasts as a batch: read from the cache, or computed.
 
     Raises InputError if the range has no forecast.
     """
     settings.forecaster.check()
     bars = settings.load_bars()
-    first, last = resolve_span(bars, settings.start, settings.end)
+    first, last = resolve_range(bars, settings.start, settings.end)
     issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
     # Checked before the computation, which would take just as long without a result.
     if not (issued >= first).any():
@@ -93,9 +93,9 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     forecaster = settings.forecaster.build(bars.symbols, predictions)
     if isinstance(forecaster, CachedForecaster):
         windows, tables = forecaster.forecast_by_month(bars, first, progress)
-        return Batch(bars, forecaster.name, first, last, windows, tables)
+        return ForecastBatch(bars, forecaster.name, first, last, windows, tables)
     table = forecaster.forecast(bars, first, progress)
-    return Batch(bars, table.name, first, last, table.windows, [table])
+    return ForecastBatch(bars, table.name, first, last, table.windows, [table])
 
 
 def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
@@ -136,23 +136,23 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     doubts = batch.bars.data_warnings_between(batch.start, batch.end)
     return Result(
         list(coverage_report(batch.bars, settings.start, settings.end, doubts)),
-        [f"{forecasts} for {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
+        [f"{forecasts} for {symbols} by {batch.forecaster_name} in {seconds:.1f} s, {place}{none}"],
     )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Batch:
+class ForecastBatch:
     """The forecasts of one batch run.
 
     bars: bars from which the forecasts are computed.
-    name: name of the forecaster.
+    forecaster_name: name of the forecaster.
     start, end: first and last instant of the range, both inclusive.
     windows: input of each forecast, including forecasts that were issued before the range.
     tables: forecast tables: a single one, or one per month.
     """
 
     bars: Bars
-    name: str
+    forecaster_name: str
     start: np.datetime64
     end: np.datetime64
     windows: Windows
@@ -211,7 +211,7 @@ def is_batch_file(path: Path) -> bool:
         return False
 
 
-def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
+def write_batch(batch: ForecastBatch, output: Path, progress: Progress = no_progress) -> Index:
     """Write a batch to a Parquet file atomically; return each symbol's number of forecasts, [S].
 
     Forecasts without a value at the first step are skipped. If no forecast has values, raises
@@ -263,13 +263,13 @@ class _ArrowConverter:
     target_offsets: [S] position of each symbol's first instant in `target_times`.
     """
 
-    batch: Batch
+    batch: ForecastBatch
     schema: pa.Schema
     target_times: Instants
     target_offsets: Index
 
     @classmethod
-    def from_batch(cls, batch: Batch) -> _ArrowConverter:
+    def from_batch(cls, batch: ForecastBatch) -> _ArrowConverter:
         import pyarrow as pa
 
         instant = pa.timestamp("ns", tz="UTC")
@@ -289,7 +289,7 @@ class _ArrowConverter:
         lengths = [len(part) for part in ends]
         schema = pa.schema(
             [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
-            {FORECASTER_METADATA_KEY: batch.name},
+            {FORECASTER_METADATA_KEY: batch.forecaster_name},
         )
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
@@ -305,7 +305,7 @@ class _ArrowConverter:
         symbol = windows.symbol_index[rows]
         values = table.quantiles[rows]
         # A step is a symbol's own next bar, even if it lacks bars of the calendar.
-        first = self.target_offsets[symbol] + windows.last_bar[rows] + 1
+        first = self.target_offsets[symbol] + windows.last_bar_index[rows] + 1
         target = self.target_times[first[:, None] + np.arange(HORIZON)]
         size = HORIZON * len(LEVELS)
         steps, levels = _step_and_level_columns(len(rows))

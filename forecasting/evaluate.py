@@ -52,22 +52,22 @@ from foundation.formatting import (
     MIN_WEEKS_FOR_INTERVALS,
     NumberFormatter,
     format_count,
-    number,
-    percent,
-    plus_minus,
+    format_number,
+    format_percent,
+    format_plus_minus,
 )
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
 from trainingdata.bars import Bars
 from trainingdata.instants import NEW_YORK, format_utc
 from trainingdata.instruments import AssetClass
-from trainingdata.source import resolve_span
+from trainingdata.source import resolve_range
 from trainingdata.timeframe import Clock, Timeframe
 
 SEARCH_FOLDS = 5
 SEARCH_STEPS = (1, 6, 24)
 MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
-CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
+ASSET_CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is the half-width of a 95 % confidence interval, by Student's t over weeks: the forecasts of"
     f" a week are one observation. With fewer than {MIN_WEEKS_FOR_INTERVALS} weeks, no interval and"
@@ -80,9 +80,9 @@ TERMINAL_COLUMNS = (
     "rank correlation",
 )  # columns shown on a terminal
 
-_FORMAT_COUNT = partial(number, places=0)
-_FORMAT_4_PLACES = partial(number, places=4)
-_FORMAT_3_PLACES = partial(number, places=3)
+_FORMAT_COUNT = partial(format_number, places=0)
+_FORMAT_4_PLACES = partial(format_number, places=4)
+_FORMAT_3_PLACES = partial(format_number, places=3)
 _SCORE_COLUMNS: Mapping[
     str, tuple[str, NumberFormatter]
 ] = {  # score and its format by column heading; gains follow the loss
@@ -93,13 +93,13 @@ _SCORE_COLUMNS: Mapping[
     "80 % holds": ("inside80", _FORMAT_3_PLACES),
     "90 % holds": ("inside90", _FORMAT_3_PLACES),
     "98 % holds": ("inside98", _FORMAT_3_PLACES),
-    "(return/σ)²": ("scale", number),
+    "(return/σ)²": ("scale", format_number),
     "PIT mean": ("pit_mean", _FORMAT_3_PLACES),
     "PIT distance": ("pit_distance", _FORMAT_3_PLACES),
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
-CHART_COVERAGE = 0.8  # nominal coverage of the drawn interval
+CHARTED_INTERVAL_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIM_PHRASES = {
     1.0: "lower loss than",
     -1.0: "higher loss than",
@@ -128,17 +128,17 @@ class Evaluation:
     search_results: tuple[SymbolSearchResult, ...]
 
     @property
-    def evaluated_name(self) -> str:
+    def forecaster_name(self) -> str:
         """Name of the evaluated forecaster."""
         return next(iter(self.score_frames))
 
     def build_figures(self) -> dict[str, Any]:
         """Compute the content of `evaluation.json`: scores and gains by group and step."""
-        main = self.score_frames[self.evaluated_name]
+        main = self.score_frames[self.forecaster_name]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
         return {
-            "forecaster": self.evaluated_name,
+            "forecaster": self.forecaster_name,
             "baselines": list(self.score_frames)[1:],
             "data": self.data_source,
             "start": format_utc(self.start),
@@ -151,7 +151,7 @@ class Evaluation:
 
         chosen: mask of the rows, such as those of an asset class or a symbol.
         """
-        main = self.score_frames[self.evaluated_name]
+        main = self.score_frames[self.forecaster_name]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
             parts[str(step)] = chosen & (main["step"] == step)
@@ -159,10 +159,10 @@ class Evaluation:
         # from 15:30 to 10:30) has about ten times the variance of the next bar. Its forecast
         # decides which stocks are held overnight.
         clock = self.timeframe.stock_clock
-        place = clock.bars_a_day - 2
+        place = clock.bars_per_day - 2
         night = chosen & (main["kind"] == "stock") & (main["slot"] == place) & (main["step"] == 2)
         if night.any():
-            parts[f"{clock.slot_text(place)} to {clock.slot_text(0)}"] = night
+            parts[f"{clock.slot_label(place)} to {clock.slot_label(0)}"] = night
         # A class may lack outcomes at a step that another has.
         return {label: self._score_figures(rows) for label, rows in parts.items() if rows.any()}
 
@@ -174,11 +174,11 @@ class Evaluation:
 
         rows: mask of the rows.
         """
-        main = self.score_frames[self.evaluated_name][rows]
+        main = self.score_frames[self.forecaster_name][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.score_frames.items():
             figures[name] = summarise_scores(frame[rows])
-        others = [name for name in self.score_frames if name != self.evaluated_name]
+        others = [name for name in self.score_frames if name != self.forecaster_name]
         figures["skill"] = {
             name: gain_over_baseline(main, self.score_frames[name][rows]) for name in others
         }
@@ -193,7 +193,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
     folder = None if settings.candidate_contexts else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.load_bars()
-    first, last = resolve_span(bars, settings.start, settings.end)
+    first, last = resolve_range(bars, settings.start, settings.end)
     found: tuple[SymbolSearchResult, ...] = ()
     if settings.candidate_contexts:
         asked = search_symbol_settings(
@@ -210,7 +210,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
     return Evaluation(named, bars.source, bars.timeframe, first, last, found)
 
 
-def evaluation_files(
+def evaluation_file_writers(
     evaluation: Evaluation, figures: dict[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
     """Return functions that write `evaluation.json` and `evaluation.html`, by file name.
@@ -225,20 +225,20 @@ def evaluation_files(
     }
 
 
-def terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
+def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """Build the terminal output: a score table with one row per asset class and step."""
     loss, *rest = TERMINAL_COLUMNS
     heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
-    for group, named in CLASS_LABELS.items():
+    for group, named in ASSET_CLASS_LABELS.items():
         for step, scores in figures["groups"].get(group, {}).items():
-            cells = score_cells(figures, scores)
+            cells = format_score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
-    return [title, Table("", ("", "step", *heads), rows, text_columns=(1,)), INTERVAL_NOTE]
+    return [title, Table("", ("", "step", *heads), rows, left_aligned_columns=(1,)), INTERVAL_NOTE]
 
 
-def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
+def write_significant_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
     """Write the settings of symbols with a significant gain; return a line of text per symbol."""
     lines = []
     for verdict in results:
@@ -260,11 +260,11 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
     """Score all forecasters and return a report; write significantly better settings."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
-    sentences = write_proved_settings(
+    sentences = write_significant_settings(
         evaluation.search_results, settings.forecaster.symbol_settings_folder
     )
-    files = evaluation_files(evaluation, figures)
-    return Result(terminal_parts(figures), files=files, sentences=sentences)
+    files = evaluation_file_writers(evaluation, figures)
+    return Result(render_terminal_parts(figures), file_writers=files, closing_lines=sentences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +323,7 @@ def search_symbol_settings(
         if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
                 f"{symbol}: {format_count(count, 'forecast')} with"
-                f" {int(windows.lengths[0])} bars of"
+                f" {int(windows.window_lengths[0])} bars of"
                 f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
@@ -363,7 +363,7 @@ def _walk_forward_gain(
     return int(losses.mean().to_numpy().argmin()), mean / level, error / level
 
 
-def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
+def format_score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
     """Return the cells of a row of a score table, by column heading.
 
     figures: content of `evaluation.json`.
@@ -375,19 +375,23 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
         cells[head] = Cell(words(main[name]))
         for other in figures["baselines"] if name == "loss" else ():
             skill = scores["skill"][other]
-            text = percent(skill["mean"], sign=True) + plus_minus(skill["reach"], percent)
+            text = format_percent(skill["mean"], sign=True) + format_plus_minus(
+                skill["reach"], format_percent
+            )
             cells[f"gain on {other}"] = Cell(text, {1: "good", 0: "", -1: "bad"}[skill["beyond"]])
     rank = "none"
     if main["information"] is not None:
-        rank = number(main["information"], 3, sign=True) + plus_minus(
+        rank = format_number(main["information"], 3, sign=True) + format_plus_minus(
             main["information_reach"], _FORMAT_3_PLACES
         )
     return {**cells, "rank correlation": Cell(rank)}
 
 
-def score_table(figures: dict[str, Any], group: str) -> Table:
+def build_score_table(figures: dict[str, Any], group: str) -> Table:
     """Return the score table of a group (an asset class or a symbol), one row per step."""
-    lines = {name: score_cells(figures, each) for name, each in figures["groups"][group].items()}
+    lines = {
+        name: format_score_cells(figures, each) for name, each in figures["groups"][group].items()
+    }
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
 
@@ -419,7 +423,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     elif figures["data"].startswith("synthetic"):
         claims.append("No result: the market is synthetic.")
     signs = [-1.0] * len(claims)
-    for kind, named in CLASS_LABELS.items():
+    for kind, named in ASSET_CLASS_LABELS.items():
         names_by_range: dict[str, list[str]] = {}
         scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
         for name, skill in scores["skill"].items():
@@ -458,7 +462,7 @@ def render_evaluation(
         "forecasting/evaluation.html.j2",
         f=figures,
         span=format_date_range(figures),
-        classes=CLASS_LABELS,
+        classes=ASSET_CLASS_LABELS,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
         panels=[
@@ -466,7 +470,7 @@ def render_evaluation(
             for kind in AssetClass
             for panel in _class_charts(figures, frames, kind, timeframe)
         ],
-        tables=[score_table(figures, group) for group in figures["groups"]],
+        tables=[build_score_table(figures, group) for group in figures["groups"]],
     )
 
 
@@ -487,18 +491,20 @@ def _class_charts(
         for frame in list(frames.values())[:MAX_PIT_CURVES]
     ]
     charts = {
-        "Gain by step": gains_chart(group, figures["baselines"], steps),
+        "Gain by step": build_gains_chart(group, figures["baselines"], steps),
         "Probability integral transform": build_pit_density_chart(
             "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
         ),
-        f"80 % interval holds, step {steps[0]}, by hour": coverage_chart(
+        f"80 % interval holds, step {steps[0]}, by hour": build_coverage_chart(
             timeframe.clock(kind), group[steps[0]]["hours"]
         ),
     }
-    return [(f"{title}, {CLASS_LABELS[kind]}", chart) for title, chart in charts.items()]
+    return [(f"{title}, {ASSET_CLASS_LABELS[kind]}", chart) for title, chart in charts.items()]
 
 
-def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
+def build_gains_chart(
+    group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]
+) -> Chart:
     """Return the chart of gains over baselines by step; whiskers show 95 % intervals.
 
     group: scores of an asset class, from `evaluation.json`.
@@ -519,7 +525,7 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
     return Chart(text, tuple(series), "percent", x_labels=tuple(steps))
 
 
-def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
+def build_coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     """Return the chart of the 80 % interval's coverage by hour, with the target as a dashed line.
 
     hours: scores by intraday slot.
@@ -527,12 +533,14 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     places = np.arange(float(len(hours)))
     held = np.array([scores["inside80"] for scores in hours.values()])
     weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
-    labels = [clock.slot_text(int(place)) + weekend[place] for place in hours]
-    gains = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
+    labels = [clock.slot_label(int(place)) + weekend[place] for place in hours]
+    gains = ", ".join(
+        f"{at} {format_number(value, 3)}" for at, value in zip(labels, held, strict=True)
+    )
     return Chart(
         f"Held by hour: {gains}",
         (
-            horizontal_line(CHART_COVERAGE, places, "limit", "meant"),
+            horizontal_line(CHARTED_INTERVAL_COVERAGE, places, "limit", "meant"),
             Series("is", "first", places, held, "dotted"),
         ),
         "percent",

@@ -36,7 +36,7 @@ from forecasting.forecast import (
     no_progress,
 )
 from forecasting.windows import Windows
-from foundation.arrays import Array, Array32, Index, Instants, Mask, first_true
+from foundation.arrays import Array, Array32, Index, Instants, Mask, first_true_index
 from foundation.errors import DataError, InputError
 from foundation.files import file_digest
 from trainingdata.bars import Bars
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 
 FORECASTER_METADATA_KEY = "forecaster"  # metadata key of the forecaster's name
 REQUIRED_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
-FORECAST_SUFFIX = ".parquet"
+FORECAST_FILE_SUFFIX = ".parquet"
 MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
 # Largest log distance of a median from the last close: a multiple of the step's width, from its
 # lowest to its highest quantile, plus a tolerance. Prices beyond it are adjusted differently.
-MAX_MEDIAN_DISTANCE_WIDTHS = 3.0
-MEDIAN_LOG_DISTANCE_TOL = 0.02
+MAX_MEDIAN_MOVE_IN_WIDTHS = 3.0
+MEDIAN_LOG_MOVE_TOL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class FileForecaster:
     def __post_init__(self) -> None:
         if not self.path.is_file():
             raise InputError(f"forecaster.path: {self.path} does not exist; name an existing file")
-        if not self.path.name.endswith(FORECAST_SUFFIX):
+        if not self.path.name.endswith(FORECAST_FILE_SUFFIX):
             raise InputError(
                 f"forecaster.path: {self.path} is not a forecast file; its name must end in"
-                f" {FORECAST_SUFFIX}"
+                f" {FORECAST_FILE_SUFFIX}"
             )
 
     @property
@@ -153,7 +153,7 @@ class _RowPortion:
         reason: text of the reason; the row's value of a column replaces `{column}`.
         """
         if is_bad.any():
-            row = first_true(is_bad)
+            row = first_true_index(is_bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
             raise DataError(
                 f"{self.path}: row {self.preceding_rows + row + 1}: {reason.format(**held)}"
@@ -280,7 +280,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
         away = np.abs(np.log(values[..., MEDIAN_INDEX] / windows.price[:, None]))
-        far = (away > MAX_MEDIAN_DISTANCE_WIDTHS * width + MEDIAN_LOG_DISTANCE_TOL).any(axis=1)
+        far = (away > MAX_MEDIAN_MOVE_IN_WIDTHS * width + MEDIAN_LOG_MOVE_TOL).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (level_counts < len(LEVELS))).any(axis=1)
     for bad, what in (
@@ -290,7 +290,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         (far, "prices do not match the bars; use the bars that the forecasts were made from"),
     ):
         if bad.any():
-            number = first_true(np.asarray(bad))
+            number = first_true_index(np.asarray(bad))
             name = bars.symbols[int(windows.symbol_index[number])]
             at = format_utc(windows.issued_at[number])
             raise DataError(f"{path}: {name} issued at {at}: {what}")

@@ -28,13 +28,15 @@ HORIZON = 24
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN_INDEX = LEVELS.index(0.5)
 WINDOWS_PER_CHUNK = 4096  # windows processed at a time in a scan of a table
-MIN_MAPPED_BYTES = 256 * 2**20  # size in bytes from which an array is memory-mapped to a file
+MIN_MEMORY_MAPPED_BYTES = (
+    256 * 2**20
+)  # size in bytes from which an array is memory-mapped to a file
 
 Progress = Callable[[str, int, int], None]  # kind of work, done, total
 VolatilityRule = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
-def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
+def interpolate_quantiles(values: Array32, levels: Sequence[float]) -> Array32:
     """Interpolate quantiles linearly at other levels; return […, K].
 
     values: […, Q] quantiles at `LEVELS`.
@@ -55,11 +57,11 @@ def no_progress(task: str, done: int, total: int) -> None:
 def empty_array(*shape: int) -> Array32:
     """Return an uninitialised float32 array.
 
-    An array of at least `MIN_MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError
-    if the temporary folder has too little space.
+    An array of at least `MIN_MEMORY_MAPPED_BYTES` is memory-mapped to a temporary file. Raises
+    InputError if the temporary folder has too little space.
     """
     size = 4 * prod(shape)
-    if size < MIN_MAPPED_BYTES:
+    if size < MIN_MEMORY_MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)
     try:
         with TemporaryFile() as file:
@@ -75,7 +77,7 @@ def empty_array(*shape: int) -> Array32:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class LocationScale:
+class LocationScaleQuantiles:
     """Quantiles [N, H, Q] in factored form: price · exp(median + scale · shape).
 
     The class is indexed like an array. `[rows]` returns the quantiles of these windows, [n, H, Q]
@@ -128,7 +130,7 @@ class QuantileView:
     window_indices: [n] indices of the selected windows.
     """
 
-    quantiles: Array32 | LocationScale
+    quantiles: Array32 | LocationScaleQuantiles
     window_indices: Index
 
     def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
@@ -147,7 +149,7 @@ class ForecastTable:
 
     name: name of the forecaster.
     symbols: [S] symbols of the panel.
-    clock: [T] instants of the panel.
+    panel_times: [T] instants of the panel.
     latest_window_index: [S, T] index of the last window issued at or before each instant; -1 before
         the first window.
     windows: input of each forecast.
@@ -157,21 +159,22 @@ class ForecastTable:
     persistence: [N] lag-1 autocorrelation of the first-step median; 0 if unknown.
     shrinkage: [N] factor by which calibration multiplied the base forecast's median; NaN without
         calibration.
-    skill: [N] conservative estimate of the first step's information coefficient; 0 if unknown.
+    information_coefficient: [N] conservative estimate of the first step's information coefficient;
+        0 if unknown.
     source_digest: digest of inputs, other than bars, that can change although the name stays the
         same, such as model weights; empty if there are none.
     """
 
     name: str
     symbols: tuple[str, ...]
-    clock: Instants
+    panel_times: Instants
     latest_window_index: npt.NDArray[np.int32]
     windows: Windows
     price: Array
-    quantiles: Array32 | LocationScale
+    quantiles: Array32 | LocationScaleQuantiles
     persistence: Array
     shrinkage: Array
-    skill: Array
+    information_coefficient: Array
     source_digest: str = ""
 
     def __post_init__(self) -> None:
@@ -185,7 +188,7 @@ class ForecastTable:
                     f"{column} must have one finite number per window, shape ({count},), got"
                     f" {np.shape(values)}"
                 )
-        if np.shape(self.latest_window_index) != (len(self.symbols), len(self.clock)):
+        if np.shape(self.latest_window_index) != (len(self.symbols), len(self.panel_times)):
             raise ValueError("latest_window_index must have shape [S, T]")
         expected = (count, HORIZON, len(LEVELS))
         if np.shape(self.quantiles) != expected:
@@ -200,11 +203,11 @@ class ForecastTable:
         name: str,
         bars: Bars,
         windows: Windows,
-        quantiles: Array32 | LocationScale,
+        quantiles: Array32 | LocationScaleQuantiles,
         *,
         persistence: Array | None = None,
         shrinkage: Array | None = None,
-        skill: Array | None = None,
+        information_coefficient: Array | None = None,
         source_digest: str = "",
     ) -> ForecastTable:
         """Build a table from the quantiles of windows and the panel of bars.
@@ -216,14 +219,16 @@ class ForecastTable:
         return cls(
             name=name,
             symbols=bars.symbols,
-            clock=bars.times,
-            latest_window_index=windows.latest_by_instant(bars.times),
+            panel_times=bars.times,
+            latest_window_index=windows.latest_window_indices(bars.times),
             windows=windows,
             price=windows.price,
             quantiles=quantiles,
             persistence=np.zeros(count) if persistence is None else persistence,
             shrinkage=np.broadcast_to(np.nan, count) if shrinkage is None else shrinkage,
-            skill=np.zeros(count) if skill is None else skill,
+            information_coefficient=np.zeros(count)
+            if information_coefficient is None
+            else information_coefficient,
             source_digest=source_digest,
         )
 
@@ -236,7 +241,7 @@ class ForecastTable:
     @property
     def all_quantiles(self) -> Array32:
         """All quantiles as one array, [N, H, Q], which needs two kilobytes per window."""
-        if not isinstance(self.quantiles, LocationScale):
+        if not isinstance(self.quantiles, LocationScaleQuantiles):
             return self.quantiles
         out = empty_array(*self.quantiles.shape)
         for first in range(0, len(out), WINDOWS_PER_CHUNK):
@@ -254,7 +259,7 @@ class ForecastTable:
         Raises ValueError with the symbol, instant and step of the first invalid quantile.
         """
         quantiles = self.quantiles
-        if isinstance(quantiles, LocationScale):
+        if isinstance(quantiles, LocationScaleQuantiles):
             return
         if quantiles.dtype != np.float32:
             raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")

@@ -33,9 +33,9 @@ from foundation.errors import InputError
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE_FOLDER = Path("~/.cache/kelly-chronos/forecasts")
-FITS_FOLDER = "fits"  # folder of calibration fits in a cache
+CALIBRATION_FITS_FOLDER = "fits"  # folder of calibration fits in a cache
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-PART_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
+CACHED_ARRAY_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
 _WRITE_WAIT_SECONDS = 60.0  # longest wait in seconds for another process that writes
 _CHECKSUM_BYTES = 4  # bytes of the checksum at the end of a blob
 _ISSUE_DTYPE = np.dtype([("issued_at", "datetime64[ns]"), ("key", np.uint64)])
@@ -123,7 +123,7 @@ class CachePartition:
         hit = (held[nearest] == keys) & (issues["issued_at"][nearest] == issued_at)
         return np.where(hit, np.concatenate(numbers)[nearest], 0), np.concatenate(rows)[nearest]
 
-    def add(
+    def add_portion(
         self, issued_at: Instants, keys: WindowKeys, moments: Array32, quantiles: Array32
     ) -> None:
         """Write one portion of forecasts, which were all issued in the same month.
@@ -163,7 +163,7 @@ class CachePartition:
         except sqlite3.Error as error:
             raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
-    def read(self, issued_at: Instants, portion: int, part: str) -> Array32:
+    def read_portion(self, issued_at: Instants, portion: int, part: str) -> Array32:
         """Return the moments [n, 2, H] or the quantiles [n, H, Q] of all forecasts in one portion.
 
         issued_at: instants of issue, which determine the year's file.
@@ -180,7 +180,7 @@ class CachePartition:
                 return blob.read()
 
         whole = self._verify_blob((year, portion), self._query_year(year, read_blob) or b"")
-        return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
+        return np.frombuffer(whole, np.float32).reshape(-1, *CACHED_ARRAY_SHAPES[part])
 
     def _query_year(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
         """Return the result of a query on a year's file; [] if the file is absent or unusable.

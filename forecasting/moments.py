@@ -56,12 +56,12 @@ def cumulative_variance(
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
     bars_ahead: [n], or [P, n] for P horizons per forecast: number of the symbol's bars after issue.
-    rule: rule by which `volatility` derives a standard deviation from quantiles.
+    rule: rule by which `volatility_from_quantiles` derives a standard deviation from quantiles.
     tail_variance: [n] variance per bar after the last step.
     """
 
     def squared_volatility(rows: Index, step: int, close: Array) -> Array:
-        return np.asarray(volatility(values[rows, step], close, rule) ** 2)
+        return np.asarray(volatility_from_quantiles(values[rows, step], close, rule) ** 2)
 
     return _interpolate_steps(price, bars_ahead, squared_volatility) + variance_after_last_step(
         bars_ahead, tail_variance
@@ -78,7 +78,9 @@ def variance_after_last_step(bars_ahead: Array, tail_variance: Array) -> Array:
     return np.where(bars_ahead > HORIZON, (bars_ahead - HORIZON) * tail_variance, 0.0)
 
 
-def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: VolatilityRule) -> Array:
+def volatility_from_quantiles(
+    values: npt.ArrayLike, price: npt.ArrayLike, rule: VolatilityRule
+) -> Array:
     """Return the standard deviation of returns from price quantiles [..., Q], by a named rule.
 
     original  |q90 - q10| / (2·price): 1.28 times the standard deviation of a normal.
@@ -97,7 +99,7 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: VolatilityRule
     return np.asarray(half_width if rule == "original" else half_width / NORMAL_Q90)
 
 
-def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
+def log_return_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     """Return the median and the log variance of the forecasts' log returns, each [n, H].
 
     values: [n, H, Q] price quantiles in USD.
@@ -106,13 +108,13 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     # The price is rounded as the values are. Otherwise a forecast equal to the price would have an
     # expected return of 1e-8.
     close = price.astype(np.float32)[:, None]
-    deviation = np.maximum(volatility(values, close, "quantile"), 1e-9)
+    deviation = np.maximum(volatility_from_quantiles(values, close, "quantile"), 1e-9)
     log_variance = (2 * np.log(deviation)).astype(np.float32)
     return np.log(values[..., MEDIAN_INDEX] / close), log_variance
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class LogMoments:
+class LogReturnMoments:
     """Median and log variance of a history's forecasts, as inputs of calibration.
 
     They take a tenth of the memory of a `ForecastTable`.
@@ -131,13 +133,15 @@ class LogMoments:
     source_digest: str
 
     @classmethod
-    def from_table(cls, table: ForecastTable) -> LogMoments:
+    def from_table(cls, table: ForecastTable) -> LogReturnMoments:
         """Compute the moments of a table's quantiles."""
         count = len(table.windows)
         median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)
         for first in range(0, count, WINDOWS_PER_CHUNK):
             part = slice(first, first + WINDOWS_PER_CHUNK)
-            median[part], log_variance[part] = log_moments(table.quantiles[part], table.price[part])
+            median[part], log_variance[part] = log_return_moments(
+                table.quantiles[part], table.price[part]
+            )
         return cls(table.name, table.windows, median, log_variance, table.source_digest)
 
 

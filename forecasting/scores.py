@@ -17,21 +17,21 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from forecasting.forecast import LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
-from forecasting.moments import volatility
+from forecasting.moments import volatility_from_quantiles
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from foundation.formatting import MIN_WEEKS_FOR_INTERVALS, format_count
 from trainingdata.bars import Bars
 from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import last_fridays
+from trainingdata.sessions import last_friday_four_pms
 
-TRAILING_BARS = 100  # a symbol's bars in the trailing deviation that scales its scores
+TRAILING_VOLATILITY_BARS = 100  # a symbol's bars in the trailing deviation that scales its scores
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
-LEVEL_ARRAY = np.array(LEVELS)
+QUANTILE_LEVEL_ARRAY = np.array(LEVELS)
 INTERVAL_LEVEL_INDICES = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
 # weight of each level in twice the integral of the pinball loss over the levels
-CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
+CRPS_WEIGHTS = 2 * np.gradient(QUANTILE_LEVEL_ARRAY)
 
 
 def pinball_loss(quantiles: Array, realised: Array) -> Array:
@@ -41,7 +41,7 @@ def pinball_loss(quantiles: Array, realised: Array) -> Array:
     realised: [n] outcomes.
     """
     error = realised[:, None] - quantiles
-    return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
+    return np.asarray(np.maximum(QUANTILE_LEVEL_ARRAY * error, (QUANTILE_LEVEL_ARRAY - 1) * error))
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
@@ -66,14 +66,18 @@ def probability_integral_transform(quantiles: Array, realised: Array) -> Array:
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
     low = np.clip(above - 1, 0, None)
-    high = np.clip(above, None, len(LEVEL_ARRAY) - 1)
+    high = np.clip(above, None, len(QUANTILE_LEVEL_ARRAY) - 1)
     rows = np.arange(len(realised))
     width = quantiles[rows, high] - quantiles[rows, low]
     # Between two equal quantiles the share is undefined: the middle favours neither.
     middle = np.full(len(rows), 0.5)
     share = np.divide(realised - quantiles[rows, low], width, out=middle, where=width > 0)
-    inside = LEVEL_ARRAY[low] + share * (LEVEL_ARRAY[high] - LEVEL_ARRAY[low])
-    return np.asarray(np.where(above == 0, 0.0, np.where(above == len(LEVEL_ARRAY), 1.0, inside)))
+    inside = QUANTILE_LEVEL_ARRAY[low] + share * (
+        QUANTILE_LEVEL_ARRAY[high] - QUANTILE_LEVEL_ARRAY[low]
+    )
+    return np.asarray(
+        np.where(above == 0, 0.0, np.where(above == len(QUANTILE_LEVEL_ARRAY), 1.0, inside))
+    )
 
 
 def score_forecasts(
@@ -132,12 +136,12 @@ def _score_chunk(
     windows = table.windows
     symbol = windows.symbol_index[rows]
     issued = windows.issued_at[rows]
-    last = closes.close_offsets[symbol] + windows.last_bar[rows]
+    last = closes.close_offsets[symbol] + windows.last_bar_index[rows]
     ahead = last + steps[:, None]
     known = ahead < closes.close_offsets[symbol + 1]
     move = closes.log_close[np.where(known, ahead, last)] - closes.log_close[last]
     realised = np.where(known, move, np.nan).ravel()
-    since = np.maximum(last - TRAILING_BARS, closes.close_offsets[symbol])
+    since = np.maximum(last - TRAILING_VOLATILITY_BARS, closes.close_offsets[symbol])
     variance = (closes.cumulative_squares[last] - closes.cumulative_squares[since]) / np.maximum(
         last - since, 1
     )
@@ -147,21 +151,21 @@ def _score_chunk(
     slot = np.zeros(len(rows), dtype=np.int64)
     for kind in AssetClass:
         own = np.flatnonzero(bars.crypto[symbol] == (kind is AssetClass.CRYPTO))
-        slot[own] = bars.clock(kind).slots(issued[own], 0)[:, 0]
+        slot[own] = bars.clock(kind).slot_indices(issued[own], 0)[:, 0]
     values = table.quantiles[rows][:, steps - 1].astype(np.float64)
     values = values.swapaxes(0, 1).reshape(-1, len(LEVELS))
     # The price is rounded as the values are. Otherwise a forecast equal to the price would have an
     # expected return of 1e-8.
     price = np.tile(table.price[rows].astype(np.float32).astype(np.float64), len(steps))
     quantiles = np.log(values / price[:, None])
-    sigma = volatility(values, price, "quantile")
+    sigma = volatility_from_quantiles(values, price, "quantile")
     loss = pinball_loss(quantiles, realised)
     low, high = INTERVAL_LEVEL_INDICES[80]
     of_forecasts = {
         "symbol": np.array(bars.symbols)[symbol],
         "kind": np.array([item.kind.value for item in bars.instruments])[symbol],
         "issued_at": issued,
-        "week": last_fridays(issued),
+        "week": last_friday_four_pms(issued),
         "slot": slot,
     }
     return pd.DataFrame(

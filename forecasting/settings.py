@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile, read_symbol_settings
+from forecasting.chronos2.profile import InferenceProfile, read_symbol_settings
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.file_forecaster import FORECAST_SUFFIX, FileForecaster
+from forecasting.file_forecaster import FORECAST_FILE_SUFFIX, FileForecaster
 from forecasting.forecast import (
     HORIZON,
     WINDOWS_PER_CHUNK,
@@ -30,7 +30,7 @@ from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
     create_plugin,
-    format_call,
+    format_plugin_call,
     is_plugin,
     load_plugin,
     translate_plugin_errors,
@@ -47,14 +47,14 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 FORECASTER_GROUP = "forecaster"  # the settings group of a forecaster
-TARGET_KEY = f"{FORECASTER_GROUP}.{HYDRA_TARGET_KEY}"
+FORECASTER_TARGET_KEY = f"{FORECASTER_GROUP}.{HYDRA_TARGET_KEY}"
 DEFAULT_SYMBOL_SETTINGS_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
 
 
 @settings_class("forecaster")
-class ForecasterSettings(Profile):
+class ForecasterSettings(InferenceProfile):
     """Settings of a forecaster: its kind and the arguments with which it is built."""
 
     kind: str = setting(
@@ -87,11 +87,11 @@ class ForecasterSettings(Profile):
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
             raise invalid_choice_error("forecaster.kind", self.kind, FORECASTERS)
-        Profile.__post_init__(self)
+        InferenceProfile.__post_init__(self)
         if self.arguments and not is_plugin(self.kind):
             raise InputError(
                 f"forecaster.arguments: {self.kind} accepts none; remove them, or name custom code"
-                f" with {TARGET_KEY}"
+                f" with {FORECASTER_TARGET_KEY}"
             )
 
     @property
@@ -130,7 +130,7 @@ class ForecasterSettings(Profile):
             raw = replace(raw, predictor=predictor)
         if not self.calibrated:
             return raw
-        folder = raw.fits_folder if isinstance(raw, CachedForecaster) else None
+        folder = raw.calibration_fits_folder if isinstance(raw, CachedForecaster) else None
         kept = None if folder is None else FitStore(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
 
@@ -158,7 +158,7 @@ class ForecasterSettings(Profile):
             make = load_plugin(FORECASTER_GROUP, self.kind)
             made = create_plugin(FORECASTER_GROUP, self.kind, make, self.arguments)
             _require_forecast_method(self.kind, made)
-            return PluginForecaster(made, format_call(self.kind, self.arguments))
+            return PluginForecaster(made, format_plugin_call(self.kind, self.arguments))
         return FORECASTERS[self.kind](self, symbols)
 
 
@@ -170,7 +170,8 @@ def _require_forecast_method(name: str, made: object) -> None:
     """
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
-            f"{TARGET_KEY}: {name} is not a forecaster; add a method forecast(bars, since,"
+            f"{FORECASTER_TARGET_KEY}: {name} is not a forecaster; add a method forecast(bars,"
+            " since,"
             " progress) (see `forecasting.forecast.Forecaster`)"
         )
 
@@ -185,7 +186,9 @@ def _build_chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> For
     per_symbol = {}
     if settings.calibrated:
         per_symbol = read_symbol_settings(settings.symbol_settings_folder, symbols)
-    profile = Profile(**{each.name: getattr(settings, each.name) for each in fields(Profile)})
+    profile = InferenceProfile(
+        **{each.name: getattr(settings, each.name) for each in fields(InferenceProfile)}
+    )
     forecaster = Chronos2Forecaster(profile, settings.batch_size, per_symbol)
     if settings.cache is None:
         return forecaster
@@ -293,7 +296,7 @@ class PanelSettings:
 
     def load_bars(self) -> Bars:
         """Return the panel of bars up to `end`, from files or from the synthetic market."""
-        return self.data.bars(self.symbols, self.start, self.end, self.configured_timeframe)
+        return self.data.load_panel(self.symbols, self.start, self.end, self.configured_timeframe)
 
 
 @settings_class()
@@ -308,9 +311,9 @@ class BatchSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
-        if self.output is not None and not self.output.endswith(FORECAST_SUFFIX):
+        if self.output is not None and not self.output.endswith(FORECAST_FILE_SUFFIX):
             raise InputError(
-                f"output: {self.output} must end in {FORECAST_SUFFIX}; change the file name"
+                f"output: {self.output} must end in {FORECAST_FILE_SUFFIX}; change the file name"
             )
         if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
             raise InputError(
@@ -366,15 +369,15 @@ class PluginForecaster:
     """A wrapper of a custom forecaster that reports invalid results as one-line errors.
 
     custom_forecaster: the custom forecaster.
-    origin: text of the call that created the forecaster, used in messages.
+    constructor_call: text of the call that created the forecaster, used in messages.
     """
 
     custom_forecaster: Forecaster
-    origin: str
+    constructor_call: str
 
     @property
     def name(self) -> str:
-        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.constructor_call):
             return str(self.custom_forecaster.name)
 
     def forecast(
@@ -386,25 +389,27 @@ class PluginForecaster:
         the first step. The forecaster gets read-only bars, so that it cannot change them. Raises
         InputError for an invalid result.
         """
-        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.constructor_call):
             table = self.custom_forecaster.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
         if (
             not sound
             or table.symbols != bars.symbols
-            or not np.array_equal(table.clock, bars.times)
+            or not np.array_equal(table.panel_times, bars.times)
         ):
             returned = to_one_line(repr(table), 80)
             raise InputError(
-                f"{TARGET_KEY}: {self.origin} returned {returned}; return a ForecastTable with the"
+                f"{FORECASTER_TARGET_KEY}: {self.constructor_call} returned {returned}; return a"
+                " ForecastTable with the"
                 " panel's symbols and clock and at least one forecast"
             )
-        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.constructor_call):
             table.check_quantiles(0.0)
         for first in range(0, len(table.windows), WINDOWS_PER_CHUNK):
             if np.isnan(table.quantiles[first : first + WINDOWS_PER_CHUNK][:, 0]).any():
                 raise InputError(
-                    f"{TARGET_KEY}: {self.origin} returned a forecast without its first step; fill"
+                    f"{FORECASTER_TARGET_KEY}: {self.constructor_call} returned a forecast without"
+                    " its first step; fill"
                     " in step 1 of every forecast"
                 )
         return table

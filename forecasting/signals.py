@@ -40,30 +40,31 @@ class SignalForecaster:
     """A forecaster with the mean return that a signal claims, and a random walk's dispersion.
 
     A trade with hit rate p and payoff b wins b·L or loses L. Its standard deviation equals that of
-    the symbol over `holding` bars, σ√holding. Therefore L = σ√holding / ((1 + b)·√(p(1 − p))), and
-    the mean log return over these bars is direction·(p·b − (1 − p))·L. The mean grows linearly with
-    the step up to `holding`, and is constant after it.
+    the symbol over `holding_bars` bars, σ√holding. Therefore L = σ√holding / ((1 + b)·√(p(1 − p))),
+    and the mean log return over these bars is direction·(p·b − (1 − p))·L. The mean grows linearly
+    with the step up to `holding_bars`, and is constant after it.
 
     name: name in reports.
     signals: function that gets the symbols' price history up to an instant, and returns the signals
         of the symbols in the same order.
     lookback: number of bars of each symbol that the function gets.
-    holding: number of bars for which a signal is held, 1 … 24.
-    walk: random walk that gives the dispersion.
+    holding_bars: number of bars for which a signal is held, 1 … 24.
+    random_walk: random walk that gives the dispersion.
     """
 
     name: str
     signals: Callable[[PriceHistory], Signals]
     lookback: int = 200
-    holding: int = HORIZON
-    walk: RandomWalk = field(default_factory=RandomWalk)
+    holding_bars: int = HORIZON
+    random_walk: RandomWalk = field(default_factory=RandomWalk)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.holding <= HORIZON:
-            raise InputError(f"holding: {self.holding} bars is outside 1 … {HORIZON}")
-        if self.lookback < self.walk.context_length:
+        if not 1 <= self.holding_bars <= HORIZON:
+            raise InputError(f"holding: {self.holding_bars} bars is outside 1 … {HORIZON}")
+        if self.lookback < self.random_walk.context_length:
             raise InputError(
-                f"lookback: {self.lookback} bars is below the {self.walk.context_length} bars that"
+                f"lookback: {self.lookback} bars is below the {self.random_walk.context_length}"
+                " bars that"
                 " the volatility estimate needs"
             )
 
@@ -83,17 +84,17 @@ class SignalForecaster:
             issued = np.flatnonzero(rows == row)
             symbols = windows.symbol_index[issued]
             history = own.history([bars.symbols[s] for s in symbols], self.lookback, int(row))
-            claim[issued] = claimed_mean(self.signals(history), len(issued))
-        share = np.minimum(np.arange(1, HORIZON + 1), self.holding) / self.holding
-        around = self.walk.quantiles_around(windows)
-        deviation = around.scale[:, :1] * np.sqrt(self.holding)
+            claim[issued] = claimed_mean_return(self.signals(history), len(issued))
+        share = np.minimum(np.arange(1, HORIZON + 1), self.holding_bars) / self.holding_bars
+        around = self.random_walk.quantiles_around(windows)
+        deviation = around.scale[:, :1] * np.sqrt(self.holding_bars)
         median = claim[:, None] * deviation * share
         return ForecastTable.from_quantiles(
             self.name, bars, windows, replace(around, median=median)
         )
 
 
-def claimed_mean(signals: Signals, count: int) -> Array:
+def claimed_mean_return(signals: Signals, count: int) -> Array:
     """Return the claimed mean return of each symbol, [S].
 
     It is in units of the standard deviation over the holding period. Raises InputError for values

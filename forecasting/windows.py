@@ -22,43 +22,43 @@ class Windows:
     """Input windows of N forecasts: each contains a symbol's last closes up to the issuing bar.
 
     closes: [S] arrays with the closes of all bars of each symbol, USD.
-    lengths: [S] number of bars in each symbol's windows.
+    window_lengths: [S] number of bars in each symbol's windows.
     symbol_index: [N] index of each window's symbol, nondecreasing.
-    last_bar: [N] index of the issuing bar among the symbol's bars.
+    last_bar_index: [N] index of the issuing bar among the symbol's bars.
     issued_at: [N] instant at which the issuing bar became known.
     """
 
     closes: tuple[Array, ...]
-    lengths: Index
+    window_lengths: Index
     symbol_index: Index
-    last_bar: Index
+    last_bar_index: Index
     issued_at: Instants
 
     @classmethod
     def from_bars(
-        cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index
+        cls, bars: Bars, since: np.datetime64 | Instants, window_lengths: int | Index
     ) -> Windows:
         """Return the windows issued at or after `since`, and each symbol's last window before it.
 
         since: first instant of issue: one for all symbols, or one per symbol [S].
-        lengths: number of bars per window: one for all symbols, or one per symbol [S]. A symbol has
-            no window until it has that many bars.
+        window_lengths: number of bars per window: one for all symbols, or one per symbol [S]. A
+            symbol has no window until it has that many bars.
         """
         count = len(bars.symbols)
-        lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
+        window_lengths = np.broadcast_to(np.asarray(window_lengths, dtype=np.int64), count)
         own = bars.mask.sum(axis=1)
         before = (bars.mask & (bars.times < np.broadcast_to(since, count)[:, None])).sum(axis=1)
         # The last window before `since` is kept: it is the symbol's latest one until its next bar.
-        first = np.maximum(lengths, before) - 1
+        first = np.maximum(window_lengths, before) - 1
         symbol = np.repeat(np.arange(count), np.maximum(own - first, 0))
         last = concatenate_ranges(first, own)
         ends = np.cumsum(own)
         known = np.broadcast_to(bars.times, bars.mask.shape)[bars.mask]
         return cls(
             closes=tuple(np.split(bars.values[..., CLOSE][bars.mask], ends[:-1])),
-            lengths=lengths,
+            window_lengths=window_lengths,
             symbol_index=symbol,
-            last_bar=last,
+            last_bar_index=last,
             issued_at=known[(ends - own)[symbol] + last],
         )
 
@@ -68,9 +68,9 @@ class Windows:
     def select(self, indices: Index) -> Windows:
         """Return the windows with these indices."""
         symbol = self.symbol_index[indices]
-        last = self.last_bar[indices]
+        last = self.last_bar_index[indices]
         issued = self.issued_at[indices]
-        return Windows(self.closes, self.lengths, symbol, last, issued)
+        return Windows(self.closes, self.window_lengths, symbol, last, issued)
 
     def slices_by_symbol(self) -> list[slice]:
         """Return the slice of each symbol's windows, [S]."""
@@ -83,16 +83,20 @@ class Windows:
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
         months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
-        return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
+        return [
+            month for month in self.group_by_interval(months.astype("datetime64[ns]")) if len(month)
+        ]
 
-    def split_at(self, marks: Instants) -> list[Index]:
+    def group_by_interval(self, interval_starts: Instants) -> list[Index]:
         """Group windows by intervals of issue; return the indices of the windows in each interval.
 
-        marks: increasing instants at which intervals begin. The last interval has no end, and
-            windows before the first mark are skipped.
+        interval_starts: increasing instants at which intervals begin. The last interval has no end,
+            and windows before the first mark are skipped.
         """
         parts = self.slices_by_symbol()
-        begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
+        begins = [
+            np.searchsorted(self.issued_at[part], interval_starts) + part.start for part in parts
+        ]
         ends = np.array([part.stop for part in parts])
         return [
             concatenate_ranges(first, stop) for first, stop in pairwise([*np.array(begins).T, ends])
@@ -103,7 +107,7 @@ class Windows:
         """Last close of each window, in USD, [N]."""
         prices = np.empty(len(self))
         for closes, part in zip(self.closes, self.slices_by_symbol(), strict=True):
-            prices[part] = closes[self.last_bar[part]]
+            prices[part] = closes[self.last_bar_index[part]]
         return prices
 
     def contexts(self, rows: Index) -> Array:
@@ -112,13 +116,14 @@ class Windows:
         Raises ValueError for windows of different lengths.
         """
         symbol = self.symbol_index[rows]
-        last = self.last_bar[rows]
-        length = int(self.lengths[symbol[0]]) if len(rows) else 0
+        last = self.last_bar_index[rows]
+        length = int(self.window_lengths[symbol[0]]) if len(rows) else 0
         batch = np.empty((len(rows), length))
         for s in np.unique(symbol):
-            if self.lengths[s] != length:
+            if self.window_lengths[s] != length:
                 raise ValueError(
-                    f"windows of {length} and {self.lengths[s]} bars cannot share a batch; they"
+                    f"windows of {length} and {self.window_lengths[s]} bars cannot share a batch;"
+                    " they"
                     " must have the same length"
                 )
             chosen = symbol == s
@@ -126,7 +131,7 @@ class Windows:
             batch[chosen] = view[last[chosen] - length + 1]
         return batch
 
-    def latest_by_instant(self, clock: Instants) -> npt.NDArray[np.int32]:
+    def latest_window_indices(self, clock: Instants) -> npt.NDArray[np.int32]:
         """Return the index of each symbol's last window issued at or before each instant, [S, T].
 
         It is -1 before the symbol's first window.
@@ -141,13 +146,13 @@ class Windows:
     def content_keys(self) -> WindowKeys:
         """Return a 64-bit key of each window, [N]: a hash of its closes and its instant."""
         addresses = np.empty(len(self), dtype=np.uint64)
-        parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
+        parts = zip(self.closes, self.window_lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
             if part.start < part.stop:
-                first = int(self.last_bar[part.start]) - length + 1
+                first = int(self.last_bar_index[part.start]) - length + 1
                 hashed = _rolling_hash(mix_bits(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
-                content = hashed[self.last_bar[part] - length + 1 - first]
+                content = hashed[self.last_bar_index[part] - length + 1 - first]
                 addresses[part] = mix_bits(content ^ mix_bits(stamps))
         return addresses
 

@@ -14,7 +14,7 @@ Array32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Instants = npt.NDArray[np.datetime64]  # UTC, to the nanosecond
-Records = npt.NDArray[np.void]
+StructuredArray = npt.NDArray[np.void]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:
@@ -27,6 +27,6 @@ def concatenate_ranges(first: Index, stop: Index) -> Index:
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))
 
 
-def first_true(rows: Mask) -> int:
+def first_true_index(mask: Mask) -> int:
     """Return the index of the first true row; at least one row must be true."""
-    return int(np.flatnonzero(rows)[0])
+    return int(np.flatnonzero(mask)[0])

@@ -12,11 +12,11 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants
 
-MAX_POINTS = 400  # maximum points of a curve
+MAX_CURVE_POINTS = 400  # maximum points of a curve
 SERIES_COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
 PIT_BINS = 20  # bins of a probability integral transform
-VALUE_DIGITS = 8  # significant digits of a value
-FAINT_DIGITS = 4  # significant digits of series without a legend entry
+SIGNIFICANT_DIGITS = 8  # significant digits of a value
+FAINT_SIGNIFICANT_DIGITS = 4  # significant digits of series without a legend entry
 
 SeriesForm = Literal[
     "line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers", "up", "down"
@@ -36,8 +36,8 @@ class Series:
         steps; `dotted` is a line through dots. `band` and `whiskers` reach from `lower_values` to
         `values`; `up` and `down` are triangles.
     lower_values: [T] lower ends of `band` and `whiskers`.
-    notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
-    digits: significant digits of a value.
+    point_notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
+    significant_digits: significant digits of a value.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Series:
     values: Array
     form: SeriesForm = "line"
     lower_values: Array | None = None
-    notes: Sequence[str] = ()
-    digits: int = VALUE_DIGITS
+    point_notes: Sequence[str] = ()
+    significant_digits: int = SIGNIFICANT_DIGITS
 
-    def downsample(self, max_points: int = MAX_POINTS) -> Series:
+    def downsample(self, max_points: int = MAX_CURVE_POINTS) -> Series:
         """Return the series with at most `max_points` values that keep the shape of the curve."""
         kept = select_downsample_indices(self.values, max_points)
         base = None if self.lower_values is None else self.lower_values[kept]
@@ -90,11 +90,14 @@ class Chart:
                 "colour": series.colour,
                 "form": series.form,
                 "y": _round_for_json(
-                    series.values, FAINT_DIGITS if series.form == "faint" else series.digits
+                    series.values,
+                    FAINT_SIGNIFICANT_DIGITS
+                    if series.form == "faint"
+                    else series.significant_digits,
                 ),
             }
-            if series.notes:
-                each["notes"] = list(series.notes)
+            if series.point_notes:
+                each["notes"] = list(series.point_notes)
             if series.lower_values is not None:
                 each["base"] = _round_for_json(series.lower_values)
             x = _places(series.x)
@@ -118,7 +121,7 @@ def horizontal_line(
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
-def select_downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
+def select_downsample_indices(values: Array, max_points: int = MAX_CURVE_POINTS) -> Index:
     """Select at most `max_points` values that preserve a curve's shape; return increasing indices.
 
     The indices include the first and the last value, and the lowest and the highest value of each
@@ -143,32 +146,32 @@ def select_downsample_indices(values: Array, max_points: int = MAX_POINTS) -> In
 
 
 def build_pit_density_chart(
-    text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
+    description: str, pit_values: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
     """Return a chart of the densities of probability integral transforms.
 
     The density of a calibrated forecaster is 1 in every bin.
 
-    text: description of the chart; the densities of the first transform are appended to it.
-    transforms: values [N] from 0 to 1 of each forecaster, N at least 1; the first density is a
+    description: description of the chart; the densities of the first transform are appended to it.
+    pit_values: values [N] from 0 to 1 of each forecaster, N at least 1; the first density is a
         filled area, the others are step lines in the following colours.
     names: name of each forecaster in the legend.
     target_name: name of the line at 1.
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     series: list[Series] = []
-    for values, name, colour in zip(transforms, names, SERIES_COLOURS, strict=False):
+    for values, name, colour in zip(pit_values, names, SERIES_COLOURS, strict=False):
         density = np.histogram(values, bins=edges)[0] * PIT_BINS / len(values)
         form: SeriesForm = "steps" if series else "area"
         series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
     shares = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
-        f"{text} in {PIT_BINS} bins: {shares}",
+        f"{description} in {PIT_BINS} bins: {shares}",
         (series[0], *series[:0:-1], horizontal_line(1.0, edges, "limit", target_name)),
     )
 
 
-def _round_for_json(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
+def _round_for_json(values: Array, digits: int = SIGNIFICANT_DIGITS) -> list[float | None]:
     """Return values rounded to `digits` significant digits for JSON; None for NaN and infinity."""
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
 

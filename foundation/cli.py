@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from foundation.compose import CommandLine
 
-HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs write to Hydra's folder
+HYDRA_OUTPUT_CONFIGS = ("backtest",)  # configurations whose multirun jobs write to Hydra's folder
 
 JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
@@ -81,17 +81,17 @@ class Command:
         output of an earlier run; empty if the module checks the folder itself, or writes nothing.
     marker_keys: keys that this JSON file has after every run.
     interruption_text: state of the output files, printed after an interruption.
-    log: name of the log file in `logs/`; empty: none.
+    log_name: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
-    words_parser: `module:function` that converts the command's arguments to key=value words; empty:
-        none.
-    flags: command-line flag of each setting that has one.
+    override_parser: `module:function` that converts the command's arguments to key=value words;
+        empty: none.
+    flag_by_setting: command-line flag of each setting that has one.
     takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
     is_private: whether only the owner may read the output files, such as those of an account.
-    extras: optional libraries that the command needs, each with the extra of this project that
-        installs it.
-    json: argument that --json requires, such as `status`; empty: none; None: the command does not
-        support --json.
+    extra_by_library: optional libraries that the command needs, each with the extra of this project
+        that installs it.
+    json_argument: argument that --json requires, such as `status`; empty: none; None: the command
+        does not support --json.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -100,14 +100,14 @@ class Command:
     marker_file: str = ""
     marker_keys: tuple[str, ...] = ()
     interruption_text: str = "nothing was written"
-    log: str = ""
+    log_name: str = ""
     log_links: tuple[str, ...] = ()
-    words_parser: str = ""
-    flags: Mapping[str, str] = field(default_factory=dict)
+    override_parser: str = ""
+    flag_by_setting: Mapping[str, str] = field(default_factory=dict)
     takes_hydra_flags: bool = False
     is_private: bool = False
-    extras: Mapping[str, str] = field(default_factory=dict)
-    json: str | None = None
+    extra_by_library: Mapping[str, str] = field(default_factory=dict)
+    json_argument: str | None = None
     is_listed: bool = True
 
 
@@ -116,17 +116,18 @@ class Result:
     """Result of a command; `run_command` writes its files and prints the tables and sentences.
 
     tables: rich tables and text lines, in print order.
-    sentences: text lines printed below the tables.
-    files: function that writes each output file, by file name; all files are written, or none.
+    closing_lines: text lines printed below the tables.
+    file_writers: function that writes each output file, by file name; all files are written, or
+        none.
     exit_code: exit code of the process.
-    document: values that --json prints; NaN and infinite numbers become null.
+    json_document: values that --json prints; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
-    sentences: Sequence[str] = ()
-    files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
+    closing_lines: Sequence[str] = ()
+    file_writers: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
     exit_code: int = 0
-    document: Mapping[str, Any] | None = None
+    json_document: Mapping[str, Any] | None = None
 
 
 def find_command(module: str) -> Command:
@@ -158,7 +159,7 @@ def run_command(module: str) -> None:
             try:
                 as_json = _remove_json_flag(command)
                 words = sys.argv[1:]
-                with name_flags_in_errors(command.flags, words):
+                with name_flags_in_errors(command.flag_by_setting, words):
                     line = _print_help_or_refuse(command, words)
             except InputError as error:
                 exit_with_error(error)
@@ -181,12 +182,13 @@ def _remove_json_flag(command: Command) -> bool:
     Raises InputError for arguments that do not support it.
     """
     words = sys.argv[1:]
-    if command.json is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
+    if command.json_argument is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
         return False
     sys.argv = [sys.argv[0], *(word for word in words if word != JSON_FLAG)]
-    if command.json not in ("", *words):
+    if command.json_argument not in ("", *words):
         raise InputError(
-            f"{JSON_FLAG}: {command.module} supports it with {command.json} only; remove it"
+            f"{JSON_FLAG}: {command.module} supports it with {command.json_argument} only; remove"
+            " it"
         )
     if command.takes_hydra_flags and {"-m", "--multirun"} & {*words}:
         raise InputError(f"{JSON_FLAG}: not supported with --multirun; remove it")
@@ -224,13 +226,13 @@ def _print_help_or_refuse(command: Command, words: list[str]) -> CommandLine | N
         _answer(f"# {command.module} has no settings; see --help for its flags\n{{}}\n")
     if command.config is not None:
         # This module imports Hydra, which help does not need.
-        from foundation.compose import refuse_repeated_keys, refuse_unsupported_words
+        from foundation.compose import refuse_repeated_keys, refuse_unsupported_syntax
 
-        refuse_unsupported_words(words)
+        refuse_unsupported_syntax(words)
         refuse_repeated_keys(words)
         if shows:
             _show_settings(command, words)
-    for library, extra in command.extras.items():
+    for library, extra in command.extra_by_library.items():
         if importlib.util.find_spec(library) is None:
             raise not_installed_error(library, command.module, extra)
     if command.config is None:
@@ -247,14 +249,14 @@ def _print_help_or_refuse(command: Command, words: list[str]) -> CommandLine | N
 def _parse_command_line(command: Command, words: Sequence[str]) -> CommandLine:
     """Return a command line with its key=value words, and Hydra's flags if the command takes them.
 
-    A command that takes no Hydra flags parses its own flags later. Without a `words_parser`, such
-    flags also prevent the validation of its key=value words: the result then has none.
+    A command that takes no Hydra flags parses its own flags later. Without a `override_parser`,
+    such flags also prevent the validation of its key=value words: the result then has none.
     """
     from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
     if not command.takes_hydra_flags:
-        flagged = any(word.startswith("-") for word in words) and not command.words_parser
+        flagged = any(word.startswith("-") for word in words) and not command.override_parser
         overrides = [] if flagged else filter(is_override, _parse_overrides(command, words))
         return CommandLine(command.config, list(overrides))
     parser = FlagParser(settings=True, allow_abbrev=False)
@@ -288,20 +290,20 @@ def _check_config_dir_files(folder: Path) -> None:
 
 def format_help_text(command: Command) -> str:
     """Return the text of --help: the module's docstring, and the flag that lists the settings."""
-    lines = [module_docstring(command.module), "", "-h, --help   show this text"]
+    lines = [read_module_docstring(command.module), "", "-h, --help   show this text"]
     if command.config is not None:
         lines.append(
             "--cfg job    show every setting with its value, after key=value changes, and meaning"
         )
         lines.append("config=FILE  read settings from a YAML file; key=value words replace them")
-    if command.json is not None:
+    if command.json_argument is not None:
         lines.append(
             "--json       print one JSON document; progress and tables go to standard error"
         )
     return "\n".join(lines) + "\n"
 
 
-def module_docstring(module: str) -> str:
+def read_module_docstring(module: str) -> str:
     """Return the docstring of a command's module without importing the module."""
     # The source is only parsed: importing every command would load all of their libraries.
     spec = importlib.util.find_spec(_run_module_name(module))
@@ -318,10 +320,10 @@ def _run_module_name(module: str) -> str:
 
 
 def _parse_overrides(command: Command, words: Sequence[str]) -> list[str]:
-    """Return a command's arguments as key=value words, converted by its `words_parser`, if any."""
-    if not command.words_parser:
+    """Return a command's arguments as key=value words, converted by its `override_parser`."""
+    if not command.override_parser:
         return list(words)
-    module, _, name = command.words_parser.partition(":")
+    module, _, name = command.override_parser.partition(":")
     overrides: list[str] = getattr(importlib.import_module(module), name)(words)
     return overrides
 
@@ -330,12 +332,8 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     """Print the settings of a command line as YAML, each with its description, and exit."""
     from omegaconf import OmegaConf
 
-    from foundation.compose import (
-        compose_config,
-        format_annotated_yaml,
-        is_override,
-        settings_classes,
-    )
+    from foundation.compose import compose_config, is_override, settings_classes
+    from foundation.settings import format_annotated_yaml
 
     assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
@@ -366,10 +364,10 @@ def _execute_command(
     config, folder: configuration of a multirun's job, and Hydra's folder for the job.
     as_json: print the document as JSON; other output of the command goes to standard error.
     """
-    folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
+    folder = folder if command.config in HYDRA_OUTPUT_CONFIGS else None
     with (
         exit_on_errors(command.interruption_text) as folders,
-        name_flags_in_errors(command.flags, sys.argv[1:]),
+        name_flags_in_errors(command.flag_by_setting, sys.argv[1:]),
     ):
         # Hydra has created its folder already; after an error it is removed.
         if config is not None and (made := folder or config.get("output")):
@@ -377,16 +375,16 @@ def _execute_command(
         settings, output = _read(command, home, line, config, folder)
         if output is not None:
             folders.append(output)
-        if command.log:
+        if command.log_name:
             from foundation.console import log_to_file
 
-            log_to_file(command.log, command.log_links)
+            log_to_file(command.log_name, command.log_links)
         raise_if_signalled()
         lines = redirect_stdout(sys.stderr) if as_json else nullcontext()
         with _progress_arguments(home.run) as progress, lines:
             result = home.run(settings, *progress) or Result()
-        if output is not None and result.files:
-            write_files_atomically(result.files, output)
+        if output is not None and result.file_writers:
+            write_files_atomically(result.file_writers, output)
     with exit_on_errors("the command has finished; only its printed output is incomplete"):
         if as_json:
             _print_json(result)
@@ -443,23 +441,23 @@ def _progress_arguments(run: Callable[..., Result | None]) -> Iterator[tuple[obj
 
 def _print_result(result: Result, output: Path | None) -> None:
     """Print a result's tables and sentences, and the path of its page or first output file."""
-    sentences = list(result.sentences)
-    if output is not None and result.files:
-        pages = [name for name in result.files if name.endswith(".html")]
-        file = output / (pages or list(result.files))[0]
+    sentences = list(result.closing_lines)
+    if output is not None and result.file_writers:
+        pages = [name for name in result.file_writers if name.endswith(".html")]
+        file = output / (pages or list(result.file_writers))[0]
         sentences.append(f"{'Page' if pages else 'Written'}: {file}")
     if not (result.tables or sentences):
         return
-    from foundation.console import open_terminal, print_parts
+    from foundation.console import open_terminal, print_renderables
 
-    print_parts(open_terminal(), (*result.tables, *sentences))
+    print_renderables(open_terminal(), (*result.tables, *sentences))
 
 
 def _print_json(result: Result) -> None:
     """Print the result's document as JSON."""
     from foundation.tables import format_json
 
-    write_text(format_json(_replace_non_finite(result.document)))
+    write_to_stdout(format_json(_replace_non_finite(result.json_document)))
 
 
 def _replace_non_finite(value: Any) -> Any:
@@ -471,7 +469,7 @@ def _replace_non_finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_text(text: str) -> None:
+def write_to_stdout(text: str) -> None:
     """Write a text to standard output; a closed pipe is not an error."""
     try:
         sys.stdout.write(text)
@@ -483,7 +481,7 @@ def write_text(text: str) -> None:
 
 def _answer(text: str) -> NoReturn:
     """Print a text and exit."""
-    write_text(text)
+    write_to_stdout(text)
     sys.exit(0)
 
 
@@ -532,28 +530,28 @@ class FlagParser(argparse.ArgumentParser):
                 self.error(f"{word!r} is neither a flag nor a key=value setting")
 
 
-def used_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+def find_used_flags(flag_by_setting: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
     """Return the flags that a command line contains, keyed by the setting that each flag sets.
 
-    flags: the command's flags by setting. A flag may be abbreviated, and its value may follow an
-        equals sign.
+    flag_by_setting: the command's flags by setting. A flag may be abbreviated, and its value may
+        follow an equals sign.
     words: the command line.
     """
     heads = [word.partition("=")[0] for word in words if word.startswith("--")]
     return {
         key: flag
-        for key, flag in flags.items()
+        for key, flag in flag_by_setting.items()
         if any(flag.startswith(head) and len(head) > 2 for head in heads)
     }
 
 
-def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None:
+def refuse_flag_conflicts(flag_by_setting: Mapping[str, str], words: Sequence[str]) -> None:
     """Raise `InputError` for a setting that is set both by a flag and by a key=value word.
 
-    flags: the command's flags by setting.
+    flag_by_setting: the command's flags by setting.
     words: the command line.
     """
-    typed = used_flags(flags, words)
+    typed = find_used_flags(flag_by_setting, words)
     for word in words:
         key = word.partition("=")[0]
         if key in typed:
@@ -561,22 +559,24 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
 
 
 @contextmanager
-def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
+def name_flags_in_errors(
+    flag_by_setting: Mapping[str, str], words: Sequence[str]
+) -> Iterator[None]:
     """Replace setting names by their command-line flags in errors raised within the block.
 
-    flags: the command's flags by setting.
+    flag_by_setting: the command's flags by setting.
     words: the command line.
     """
     try:
         yield
     except InputError as error:
-        if not flags:
+        if not flag_by_setting:
             raise
-        typed = used_flags(flags, words)
+        typed = find_used_flags(flag_by_setting, words)
         place, colon, rest = str(error).partition(": ")
         names = place.split(", ")
         if not typed.keys().isdisjoint(names):
-            place = ", ".join(flags.get(name, name) for name in names)
-        for key, flag in flags.items():
+            place = ", ".join(flag_by_setting.get(name, name) for name in names)
+        for key, flag in flag_by_setting.items():
             rest = re.sub(rf"(?<![\w.]){re.escape(key)}=", f"{flag} ", rest)
         raise InputError(f"{place}{colon}{rest}") from error

@@ -48,7 +48,7 @@ class TimeSource:
     monotonic: Callable[[], float] = monotonic_seconds
     wait: Callable[[float], None] = time.sleep
 
-    def attempts(self, delays: Sequence[float]) -> Iterator[None]:
+    def delayed_attempts(self, delays: Sequence[float]) -> Iterator[None]:
         """Wait for each delay in turn, and yield after each wait.
 
         Use this only to repeat idempotent requests: a read, a poll or a cancellation, never an
@@ -77,7 +77,7 @@ class TimeSource:
         retry_on: errors after which the request is repeated.
         """
         *earlier, last = delays
-        for _ in self.attempts(earlier):
+        for _ in self.delayed_attempts(earlier):
             try:
                 return request()
             except (AccessDenied, TradingPaused):

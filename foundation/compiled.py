@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 EXPECTED_COMPILATIONS = 276  # number of compilations in a first backtest, both processes together
-LINKED_SUFFIX = "-linked"
+LINKED_CACHE_SUFFIX = "-linked"
 _CHECKED_HASH_FLAGS = (3).to_bytes(4, "little")
 
 
@@ -58,7 +58,7 @@ def module_digest(module: str, project: Path = PROJECT_ROOT) -> str:
     module: dotted name; project: folder that contains the packages.
     """
     digest = hashlib.sha256()
-    for name in sorted(module_closure(module, project)):
+    for name in sorted(transitive_imports(module, project)):
         digest.update(f"{name}\n".encode())
         digest.update(_single_module_digest(name, project))
     return digest.hexdigest()
@@ -77,7 +77,7 @@ def is_project_module(module: str, project: Path = PROJECT_ROOT) -> bool:
     return module in _files(project)
 
 
-def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
+def transitive_imports(module: str, project: Path = PROJECT_ROOT) -> set[str]:
     """Return the names of a module and of the project modules that it imports, even indirectly."""
     found: set[str] = set()
     waiting = {module}
@@ -171,7 +171,7 @@ def compiled(function: Function) -> Function:
     Compiled callers call it by address and contain no copy of its code. Division by zero gives inf
     or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
-    return cast(Function, _LinkedFunction(function, LINKED_SUFFIX).to_python_function())
+    return cast(Function, _LinkedFunction(function, LINKED_CACHE_SUFFIX).to_python_function())
 
 
 def jit_inline(function: Function) -> Function:
@@ -291,7 +291,7 @@ class _MachineCodeCache(_caching.FunctionCache):  # type: ignore[misc]
             log.warning("%s: machine code cannot be cached: %s", self._name, error)
 
 
-Types = tuple[Any, ...]
+ArgumentTypes = tuple[Any, ...]
 
 
 class _CompiledFunction(ABC):
@@ -341,7 +341,7 @@ class _CompiledFunction(ABC):
         seen.py_func = self.function
         return call
 
-    def compile_for_types(self, types: Types) -> Any:
+    def compile_for_types(self, types: ArgumentTypes) -> Any:
         """Return numba's compile result for argument types, compiled now or read from disk."""
         if types not in self.code.overloads:
             alone = _compile_lock(self.name) if self.kept else nullcontext()
@@ -349,7 +349,7 @@ class _CompiledFunction(ABC):
                 self.code.compile(types)
         return self.code.overloads[types]
 
-    def result_type(self, types: Types) -> Any:
+    def result_type(self, types: ArgumentTypes) -> Any:
         return self.compile_for_types(types).signature.return_type
 
     @abstractmethod
@@ -379,7 +379,7 @@ class _InlinedFunction(_CompiledFunction):
 class _LinkedFunction(_CompiledFunction):
     """A function called by its address, which each caller looks up at its first call."""
 
-    def result_type(self, types: Types) -> Any:
+    def result_type(self, types: ArgumentTypes) -> Any:
         """Return the annotated result type, so that a caller can be compiled before this function.
 
         `_RESULT_TYPES` maps usual annotations to numba's types. Any other stands for the type of
@@ -450,7 +450,7 @@ def _compile_lock(name: str) -> Iterator[None]:
 
 def _is_cached(module: str) -> bool:
     """Return whether the cache contains machine code of the current version of a module."""
-    folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED_SUFFIX}"
+    folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED_CACHE_SUFFIX}"
     return next(folder.rglob("*.nbi"), None) is not None
 
 
@@ -480,11 +480,11 @@ def _declared_type(annotation: Any, known: Mapping[Any, Any]) -> Any:
     return None if None in parts else _types.BaseTuple.from_types(parts)
 
 
-def _unliteral_types(types: Types) -> Types:
+def _unliteral_types(types: ArgumentTypes) -> ArgumentTypes:
     return tuple(_types.unliteral(each) for each in types)
 
 
-def _compile_address(name: str, types: Types, expected: Any) -> int:
+def _compile_address(name: str, types: ArgumentTypes, expected: Any) -> int:
     code = _compiled_functions[name].compile_for_types(types)
     if code.signature.return_type != expected:
         found = code.signature.return_type
@@ -494,7 +494,7 @@ def _compile_address(name: str, types: Types, expected: Any) -> int:
     return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 
-def _look_up_address(wanted: tuple[str, Types, Any]) -> int | None:
+def _look_up_address(wanted: tuple[str, ArgumentTypes, Any]) -> int | None:
     try:
         return _compile_address(*wanted)
     # `call` raises the error again after the compiled callers have returned.
@@ -546,7 +546,7 @@ def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[None]:
+def report_compilation_progress(progress: Callable[[str, int, int], None]) -> Iterator[None]:
     """Report the number of functions compiled during the block as progress."""
     numbers = count(1)
 
@@ -598,64 +598,64 @@ def _cache_folder() -> Path:
 
 
 @jit_inline
-def copy_row(into: AnyArray, values: AnyArray) -> None:
+def copy_values(into: AnyArray, values: AnyArray) -> None:
     """Copy values [n] into an array of the same length; a slice would compile twenty functions."""
     for k in range(len(values)):
         into[k] = values[k]
 
 
 @jit_inline
-def any_true(marked: Mask) -> bool:
+def any_true(mask: Mask) -> bool:
     """Return whether any entry of a mask [n] is true; `any` would compile six more functions."""
-    for k in range(len(marked)):  # noqa: SIM110
-        if marked[k]:
+    for k in range(len(mask)):  # noqa: SIM110
+        if mask[k]:
             return True
     return False
 
 
 @compiled
-def true_indices(marked: Mask) -> Index:
+def true_indices(mask: Mask) -> Index:
     """Return the increasing indices [m] of the true entries of a mask [n]."""
     count = 0
-    for k in range(len(marked)):
-        count += marked[k]
+    for k in range(len(mask)):
+        count += mask[k]
     numbers = np.empty(count, np.int64)
     place = 0
-    for k in range(len(marked)):
-        if marked[k]:
+    for k in range(len(mask)):
+        if mask[k]:
             numbers[place] = k
             place += 1
     return numbers
 
 
 @jit_inline
-def take(values: AnyArray, chosen: Index) -> AnyArray:
-    """Return the values at the indices `chosen` [m] of an array [n]; the array itself if m = n."""
-    if len(chosen) == len(values):
+def take(values: AnyArray, indices: Index) -> AnyArray:
+    """Return the values at the indices `indices` [m] of an array [n]; the array itself if m = n."""
+    if len(indices) == len(values):
         return values
-    part: AnyArray = np.empty(len(chosen), dtype=values.dtype)  # type: ignore[assignment]
-    for a in range(len(chosen)):
-        part[a] = values[chosen[a]]
+    part: AnyArray = np.empty(len(indices), dtype=values.dtype)  # type: ignore[assignment]
+    for a in range(len(indices)):
+        part[a] = values[indices[a]]
     return part
 
 
 @jit_inline
-def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
-    """Return the columns `chosen` [m] of values [K, n]; the array itself if m = n."""
-    if len(chosen) == values.shape[1]:
+def take_columns(values: AnyArray, indices: Index) -> AnyArray:
+    """Return the columns `indices` [m] of values [K, n]; the array itself if m = n."""
+    if len(indices) == values.shape[1]:
         return values
-    part: AnyArray = np.empty((len(values), len(chosen)), dtype=values.dtype)  # type: ignore[assignment]
+    part: AnyArray = np.empty((len(values), len(indices)), dtype=values.dtype)  # type: ignore[assignment]
     for k in range(len(values)):
-        for a in range(len(chosen)):
-            part[k, a] = values[k, chosen[a]]
+        for a in range(len(indices)):
+            part[k, a] = values[k, indices[a]]
     return part
 
 
 @jit_inline
-def scatter_values(into: AnyArray, chosen: Index, values: AnyArray) -> None:
-    """Write values [m] to the indices `chosen` [m] of an array [n]."""
-    for a in range(len(chosen)):
-        into[chosen[a]] = values[a]
+def scatter_values(into: AnyArray, indices: Index, values: AnyArray) -> None:
+    """Write values [m] to the indices `indices` [m] of an array [n]."""
+    for a in range(len(indices)):
+        into[indices[a]] = values[a]
 
 
 def without_refcount(value: Value) -> Value:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from foundation.cli import JSON_FLAG, Command, module_docstring
+from foundation.cli import JSON_FLAG, Command, read_module_docstring
 from foundation.errors import invalid_choice_error
-from foundation.schemas import read_settings
+from foundation.schemas import read_settings_schema
 
-COMPLETION_FLAG = "--completion"
-COMPLETE_FLAG = "--complete"  # only the scripts use it
-_PROGRAM_FLAGS = ("--help", "--version", COMPLETION_FLAG)
+COMPLETION_SCRIPT_FLAG = "--completion"
+LIST_CANDIDATES_FLAG = "--complete"  # only the scripts use it
+_PROGRAM_FLAGS = ("--help", "--version", COMPLETION_SCRIPT_FLAG)
 
 _BASH = r"""_kelly_chronos() {
     local line="${COMP_LINE:0:COMP_POINT}" words IFS=$' \t\n'
@@ -55,7 +55,7 @@ _FISH = r"""function __kelly_chronos
 end
 complete -c kelly-chronos -a '(__kelly_chronos)'
 """
-SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+COMPLETION_SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 # Plain arguments, such as `status`, after a command's name in the usage lines of its docstring.
 _USAGE = re.compile(
@@ -66,12 +66,12 @@ _DOCUMENTED_FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 def completion_script(shell: str) -> str:
     """Return the completion script of a shell. Raises InputError for an unknown shell."""
-    if shell not in SCRIPTS:
-        raise invalid_choice_error(COMPLETION_FLAG, shell, SCRIPTS)
-    return SCRIPTS[shell]
+    if shell not in COMPLETION_SCRIPTS:
+        raise invalid_choice_error(COMPLETION_SCRIPT_FLAG, shell, COMPLETION_SCRIPTS)
+    return COMPLETION_SCRIPTS[shell]
 
 
-def candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[str]:
+def list_candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[str]:
     """Return the completions of the last word of a command line.
 
     words: words after the program's name.
@@ -81,8 +81,8 @@ def candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[st
     if len(words) < 2:
         names = [name.replace("_", "-") for name in commands]
         return _with_prefix(last, [*names, *(_PROGRAM_FLAGS if last.startswith("-") else ())])
-    if words[0] == COMPLETION_FLAG:
-        return _with_prefix(last, SCRIPTS)
+    if words[0] == COMPLETION_SCRIPT_FLAG:
+        return _with_prefix(last, COMPLETION_SCRIPTS)
     command = commands.get(words[0].replace("-", "_"))
     if command is None:
         return []
@@ -90,7 +90,7 @@ def candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[st
         return _with_prefix(last, _setting_values(command, last.partition("=")[0]))
     if last.startswith("-"):
         return _with_prefix(last, _documented_flags(command))
-    usages = _USAGE.findall(module_docstring(command.module)) if len(words) == 2 else []
+    usages = _USAGE.findall(read_module_docstring(command.module)) if len(words) == 2 else []
     arguments = [argument for usage in usages for argument in usage.split("|")]
     return [
         *dict.fromkeys([*_with_prefix(last, arguments), *_matching_setting_keys(command, last)])
@@ -103,12 +103,12 @@ def _with_prefix(prefix: str, names: Iterable[str]) -> list[str]:
 
 def _documented_flags(command: Command) -> list[str]:
     """Return the flags of a command: those of its docstring and those of all commands."""
-    flags = [*_DOCUMENTED_FLAG.findall(module_docstring(command.module)), "--help"]
+    flags = [*_DOCUMENTED_FLAG.findall(read_module_docstring(command.module)), "--help"]
     if command.config is not None:
         flags.append("--cfg")
     if command.takes_hydra_flags:
         flags += ["--multirun", "--config-dir", "--config-name"]
-    if command.json is not None:
+    if command.json_argument is not None:
         flags.append(JSON_FLAG)
     return [*dict.fromkeys(flags)]
 
@@ -117,7 +117,7 @@ def _matching_setting_keys(command: Command, prefix: str) -> Iterator[str]:
     """Yield the settings with a prefix, each up to its next group."""
     if command.config is None:
         return
-    for key, entry in read_settings(command.config).items():
+    for key, entry in read_settings_schema(command.config).items():
         if not key.startswith(prefix):
             continue
         head, dot, _ = key[len(prefix) :].partition(".")
@@ -133,5 +133,5 @@ def _matching_setting_keys(command: Command, prefix: str) -> Iterator[str]:
 
 def _setting_values(command: Command, key: str) -> list[str]:
     """Return the choices of a setting as key=value words; empty without a list of choices."""
-    entry = read_settings(command.config or "").get(key)
+    entry = read_settings_schema(command.config or "").get(key)
     return [f"{key}={choice}" for choice in entry.choices] if entry else []

@@ -28,13 +28,13 @@ from omegaconf.errors import OmegaConfBaseException
 from foundation.errors import (
     InputError,
     closest_keys,
+    find_keys_by_last_part,
     format_suggestion,
     invalid_choice_error,
-    keys_with_last_word,
     not_installed_error,
     unknown_key_error,
 )
-from foundation.formatting import enumeration
+from foundation.formatting import format_enumeration
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
     PLUGIN_KEYS,
@@ -51,16 +51,16 @@ from foundation.settings import (
     register_env_resolver,
     setting_defaults,
     setting_fields,
-    settings_class_in,
+    settings_class_in_annotation,
     settings_from_config,
 )
 
 register_env_resolver()
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
 SETTINGS_FILE_KEY = "config"  # config=FILE reads a YAML file of the user's settings
-LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
+MULTIRUN_LAUNCHERS = ("joblib", "ray")  # each is installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
 _LIST_PATTERN = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
@@ -106,7 +106,7 @@ class CommandLine:
     multirun: bool = False
 
     @property
-    def name(self) -> str:
+    def main_config(self) -> str:
         """Name of the configuration file to compose, the user's or the command's."""
         return self.config_name or self.base_config
 
@@ -133,7 +133,7 @@ def compose_command_line(line: CommandLine) -> DictConfig:
 
 
 def _compose_line(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
-    return _compose_cached(line.base_config, line.name, words, _search_path_words(line))
+    return _compose_cached(line.base_config, line.main_config, words, _search_path_words(line))
 
 
 @lru_cache(maxsize=256)
@@ -142,7 +142,7 @@ def _compose_cached(
 ) -> DictConfig:
     """Compose a configuration; cached, because Hydra takes a quarter of a second."""
     _store_class_defaults(config)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         composed = compose(name, [*words, *others])
     OmegaConf.set_readonly(composed, True)
     return composed
@@ -153,14 +153,14 @@ def _search_path_words(line: CommandLine) -> tuple[str, ...]:
     return (f"hydra.searchpath=['file://{line.config_dir.absolute()}']",) if line.config_dir else ()
 
 
-def job_configs(line: CommandLine) -> Iterator[DictConfig]:
+def iterate_job_configs(line: CommandLine) -> Iterator[DictConfig]:
     """Yield the configuration of each job of a multirun: one for each combination of listed values.
 
     Raises InputError for an error that Hydra or OmegaConf reports.
     """
     try:
         words = _hydra_words(line)
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
             choices = [
                 [f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()]
@@ -180,9 +180,13 @@ def _included_configs(config: str) -> tuple[str, ...]:
 
     Files that an included file includes follow it.
     """
-    listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
-    bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
+    listed = read_plain_yaml(CONFIG_FOLDER / f"{config}.yaml")["defaults"]
+    bases = [each for each in listed if (CONFIG_FOLDER / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _included_configs(base)))
+
+
+def _read_included_configs(config: str) -> list[Any]:
+    return [read_plain_yaml(CONFIG_FOLDER / f"{each}.yaml") for each in _included_configs(config)]
 
 
 @cache
@@ -206,7 +210,7 @@ def _store_class_defaults(config: str) -> None:
     A configuration file includes them by that name. Keys whose values come from a folder of files
     in `configs`, and keys of an including configuration's class, are left out.
     """
-    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # groups of files set these
+    others = {path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()}  # set by groups
     for name in reversed(_included_configs(config)):
         kind = _load_settings_class(name)
         values = {key: each for key, each in setting_defaults(kind).items() if key not in others}
@@ -234,7 +238,7 @@ def validate_config(name: str, config: DictConfig) -> None:
 def validate_command_line(line: CommandLine) -> None:
     """Validate the settings of every run of a command line. Raises InputError for invalid ones."""
     try:
-        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
+        for config in iterate_job_configs(line) if line.multirun else [compose_command_line(line)]:
             validate_config(line.base_config, config)
     except InputError as error:
         raise _name_settings_file(error, line) from None
@@ -247,12 +251,12 @@ def _hydra_words(line: CommandLine) -> list[str]:
     by one. A word for a key of a mapping that is empty by default gets the prefix `++`, with which
     Hydra accepts any key. Settings on the command line replace those of the user's settings file.
     """
-    refuse_empty_words(line.overrides)
+    refuse_empty_overrides(line.overrides)
     refuse_underscored_numbers(line.overrides)
     typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE_KEY}=")]
     keys = {word.lstrip("+").partition("=")[0] for word in typed}
     # A group chosen on the command line replaces all settings of the group in the file.
-    replaced = tuple(f"{key}." for key in keys if (CONFIGS / key).is_dir())
+    replaced = tuple(f"{key}." for key in keys if (CONFIG_FOLDER / key).is_dir())
     words = [
         f"{key}={value}"
         for key, value in _file_values(line).items()
@@ -261,7 +265,9 @@ def _hydra_words(line: CommandLine) -> list[str]:
     for word in map(expand_home, typed):
         key, _, value = word.partition("=")
         is_list = (
-            _LIST_PATTERN.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
+            _LIST_PATTERN.fullmatch(value)
+            and not line.multirun
+            and not (CONFIG_FOLDER / key).is_dir()
         )
         words.append(f"{key}=[{value}]" if is_list else word)
     open_prefixes = _free_key_prefixes(line.base_config)
@@ -335,7 +341,7 @@ def _to_grammar_value(value: Any) -> str:
         return f"[{', '.join(map(_to_grammar_value, value))}]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
-    return repr(value) if isinstance(value, int | float) else quoted_value(str(value))
+    return repr(value) if isinstance(value, int | float) else quote_value(str(value))
 
 
 def _is_known_anywhere(key: str) -> bool:
@@ -347,7 +353,7 @@ def _is_known_anywhere(key: str) -> bool:
 @cache
 def _top_keys(config: str) -> frozenset[str]:
     """Return the keys and groups of a configuration, of its classes and of its files."""
-    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _included_configs(config)]
+    in_files = _read_included_configs(config)
     in_classes = map(setting_fields, settings_classes(config))
     return (
         frozenset(key for each in (*in_files, *in_classes) for key in each) - _NOT_IN_FILES.keys()
@@ -371,7 +377,7 @@ def _free_key_prefixes(config: str) -> tuple[str, ...]:
     The default may be in a settings class or only in a file, such as `positions` of
     `configs/live.yaml`.
     """
-    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _included_configs(config)]
+    in_files = _read_included_configs(config)
     defaults = [*map(setting_defaults, settings_classes(config)), *in_files]
     return tuple(prefix for values in defaults for prefix in _empty_prefixes(values))
 
@@ -425,10 +431,10 @@ def _unreadable_word_error(word: str) -> InputError:
 def _quote_list_items(value: str) -> str:
     """Return a value in quotes; in a list, quote the items that are not plain words."""
     if not value.startswith(("[", "{")):
-        return quoted_value(value.strip("'\""))
+        return quote_value(value.strip("'\""))
     inside = value[1:-1].split(",")
     items = (
-        each if _PLAIN_WORD.fullmatch(each) else quoted_value(each.strip(" '\"")) for each in inside
+        each if _PLAIN_WORD.fullmatch(each) else quote_value(each.strip(" '\"")) for each in inside
     )
     return f"{value[0]}{','.join(items)}{value[-1]}"
 
@@ -451,7 +457,7 @@ def _unknown_setting_error(key: str, line: CommandLine) -> InputError:
     ]
     if "." not in key and not closest_keys(key, keys) and (others := _list_commands_with_key(key)):
         return _other_commands_setting_error(key, others)
-    moved = keys_with_last_word(key, keys)
+    moved = find_keys_by_last_part(key, keys)
     if len(moved) != 1 or not typed:
         return unknown_key_error(key, keys, advice=LIST_SETTINGS_ADVICE)
     group, _, last = moved[0].rpartition(".")
@@ -496,27 +502,31 @@ def _other_commands_setting_error(key: str, modules: Sequence[str]) -> InputErro
     """
     also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
-        f"{key}: unknown setting for this command; it belongs to {enumeration(modules)}{also}"
+        f"{key}: unknown setting for this command; it belongs to"
+        f" {format_enumeration(modules)}{also}"
     )
 
 
 def _unknown_file_error(missing: str, error: Any, line: CommandLine) -> InputError:
     """Return the InputError for a group's choice, or a configuration, that has no file."""
     group, _, choice = missing.rpartition("/")
-    if group == "hydra/launcher" and choice in LAUNCHERS:
+    if group == "hydra/launcher" and choice in MULTIRUN_LAUNCHERS:
         return not_installed_error(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
     if group.startswith("hydra/"):
         return invalid_choice_error(group, choice, error.options or ())
     if not group:
-        names = [path.stem for path in sorted((line.config_dir or CONFIGS).glob("*.yaml"))]
+        names = [path.stem for path in sorted((line.config_dir or CONFIG_FOLDER).glob("*.yaml"))]
         return invalid_choice_error("--config-name", choice, names)
     also = f"{group}.{HYDRA_TARGET_KEY}=module.name" if group in PLUGIN_KEYS else ""
     return invalid_choice_error(
-        group, choice, group_choices(group, line.base_config, line.config_dir), also=also
+        group,
+        choice,
+        list_group_choices(group, line.base_config, line.config_dir),
+        other_accepted_values=also,
     )
 
 
-def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
+def list_group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
     """List the choices of a settings group: its files whose keys the configuration's class has.
 
     group: folder of the files in `configs`.
@@ -526,39 +536,12 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
     keys = {"defaults", HYDRA_TARGET_KEY}
     for kind in settings_classes(config):
         if (about := setting_fields(kind).get(group)) is not None:
-            keys |= setting_fields(settings_class_in(about.annotation)).keys()
+            keys |= setting_fields(settings_class_in_annotation(about.annotation)).keys()
             break
-    files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
+    files = sorted((CONFIG_FOLDER / group).glob("[!_]*.yaml"))  # an underscore: part of other files
     fitting = [path.stem for path in files if read_plain_yaml(path).keys() <= keys]
     own = [] if folder is None else [path.stem for path in (folder / group).glob("*.yaml")]
     return sorted({*fitting, *own})
-
-
-def format_annotated_yaml(
-    values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
-) -> Iterator[str]:
-    """Yield lines of YAML, each with the description of its setting as a comment.
-
-    values: settings as nested mappings.
-    kinds: settings classes with the descriptions; the first class that has a key describes it.
-    indent: indentation of the lines.
-    """
-    keys = {name: about for kind in reversed(kinds) for name, about in setting_fields(kind).items()}
-    for name, value in values.items():
-        about = keys.get(name)
-        description = (
-            "custom code, module.Name" if name == HYDRA_TARGET_KEY else about and about.description
-        )
-        meaning = f"  # {description}" if description else ""
-        if isinstance(value, dict) and value:
-            yield f"{indent}{name}:{meaning}\n"
-            inner = settings_class_in(about.annotation) if about else None
-            yield from format_annotated_yaml(value, [inner] if inner else [], f"{indent}  ")
-        else:
-            first, *others = OmegaConf.to_yaml({name: value}).splitlines()
-            is_whole = not others or isinstance(value, list)
-            yield f"{indent}{first}{meaning if is_whole else ''}\n"
-            yield from (f"{indent}{line}\n" for line in others)
 
 
 def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None:
@@ -570,11 +553,15 @@ def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None
     """
     try:
         words = [*_hydra_words(line), *_search_path_words(line)]
-        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
+        with initialize_config_dir(
+            str(CONFIG_FOLDER), version_base="1.3", job_name=line.main_config
+        ):
             # `hydra.main` calls this for -m, after a parser that fails on Python 3.14 up to Hydra
             # 1.3.8: its help text is not a string (facebookresearch/hydra#3121).
             begun: Any = GlobalHydra.instance().hydra
-            begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
+            begun.multirun(
+                line.main_config, partial(_run_job, run), words, with_log_configuration=False
+            )
     except FileExistsError as error:
         raise InputError(f"hydra.sweep.dir: {error.filename} is a file; name a folder") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -612,7 +599,7 @@ def refuse_repeated_keys(words: Iterable[str]) -> None:
             raise InputError(f"{group} is set twice: {both}; remove one of them")
 
 
-def refuse_unsupported_words(words: Iterable[str]) -> None:
+def refuse_unsupported_syntax(words: Iterable[str]) -> None:
     """Raise `InputError` for the word `~key`, an unknown `~user`, and code in Hydra's groups.
 
     `~key` would remove a setting from the configuration, so that the default of its class applies.
@@ -629,7 +616,7 @@ def refuse_unsupported_words(words: Iterable[str]) -> None:
                 raise InputError(f"{word}: {home} does not exist: unknown user {home[1:]}")
 
 
-def quoted_value(value: str) -> str:
+def quote_value(value: str) -> str:
     """Return the value in quotes, so that Hydra's grammar reads it literally."""
     # The grammar reads a backslash as an escape only before a quote.
     escaped = _BACKSLASHES_BEFORE_QUOTE.sub(
@@ -647,9 +634,9 @@ def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
         if isinstance(value, list):
             # Commas, brackets and colons belong to Hydra's grammar, and a folder's name may contain
             # them.
-            text = f"[{','.join(map(quoted_value, value))}]"
+            text = f"[{','.join(map(quote_value, value))}]"
         else:
-            text = quoted_value(str(value))
+            text = quote_value(str(value))
         overrides.append(f"{key}={text}")
     return overrides
 
@@ -671,7 +658,7 @@ def refuse_hydra_settings(line: CommandLine) -> None:
             )
 
 
-def refuse_empty_words(words: Iterable[str]) -> None:
+def refuse_empty_overrides(words: Iterable[str]) -> None:
     """Raise `InputError` for words without a key or without a value."""
     for word in words:
         if word.startswith("="):

@@ -31,14 +31,14 @@ from rich.progress import (
 from rich.text import Text
 
 from foundation.errors import InputError, escape_controls
-from foundation.files import make_private
+from foundation.files import restrict_to_owner
 from foundation.threads import run_in_background
 
 log = logging.getLogger(__name__)
 
-WIDTH = 160  # characters per line without a terminal
-SECONDS_BETWEEN_LINES = 2.0  # seconds
-LOGS = Path("logs")
+DEFAULT_WIDTH = 160  # characters per line without a terminal
+PROGRESS_LINE_SECONDS = 2.0  # seconds
+LOG_FOLDER = Path("logs")
 
 
 class Terminal(Console):
@@ -52,7 +52,7 @@ class Terminal(Console):
 
 
 def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
-    """Return a console as wide as its terminal, or `WIDTH` characters wide without a terminal.
+    """Return a console as wide as its terminal, or of `DEFAULT_WIDTH` without a terminal.
 
     stream: output stream; None: standard output.
     options: options of `rich.console.Console`.
@@ -60,17 +60,17 @@ def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
     # A process can be started without a standard output; then nothing is printed.
     out = stream or sys.stdout
     on_terminal = out is not None and out.isatty()
-    return Terminal(None if on_terminal else WIDTH, file=stream, **options)
+    return Terminal(None if on_terminal else DEFAULT_WIDTH, file=stream, **options)
 
 
-def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
+def print_renderables(console: Console, parts: Iterable[RenderableType]) -> None:
     """Print tables and text lines; long lines are wrapped, between words, on a terminal only."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
         console.print(part, highlight=False, soft_wrap=is_line)
 
 
-class LoopTerminal(Terminal):
+class PipeTolerantTerminal(Terminal):
     """A terminal that does not exit on a broken pipe, so that a loop survives a closed output."""
 
     def on_broken_pipe(self) -> None:
@@ -92,12 +92,12 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
         ended = Event()
 
         def write_periodically() -> None:
-            while not ended.wait(SECONDS_BETWEEN_LINES):
-                lines.tick()
+            while not ended.wait(PROGRESS_LINE_SECONDS):
+                lines.write_if_due()
 
         with run_in_background(write_periodically, ended.set):
             yield lines.report
-        lines.end()
+        lines.write_final_counts()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     tasks: dict[str, TaskID] = {}
@@ -142,20 +142,20 @@ class ProgressLines:
             if first or self._is_due():
                 self._write_line("")
 
-    def tick(self) -> None:
+    def write_if_due(self) -> None:
         """Write the progress if the last line is two seconds old."""
         with self._lock:
             if self._is_due():
                 self._write_line("")
 
-    def end(self) -> None:
+    def write_final_counts(self) -> None:
         """Write the final counts; after an error, callers print the error instead."""
         with self._lock:
             if self._work:
                 self._write_line("done, ")
 
     def _is_due(self) -> bool:
-        return self._clock() - self._last >= SECONDS_BETWEEN_LINES
+        return self._clock() - self._last >= PROGRESS_LINE_SECONDS
 
     def _write_line(self, prefix: str) -> None:
         self._last = self._clock()
@@ -174,12 +174,14 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
     links: names in `logs/`, without the suffix, of links to this file, created with its first line.
         A later run redirects the links.
     """
-    if LOGS.exists() and not LOGS.is_dir():
+    if LOG_FOLDER.exists() and not LOG_FOLDER.is_dir():
         raise InputError(
-            f"{LOGS}: is a file, but log files need a folder of this name; move the file"
+            f"{LOG_FOLDER}: is a file, but log files need a folder of this name; move the file"
         )
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    handler = _RunLogHandler(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
+    handler = _RunLogHandler(
+        LOG_FOLDER / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links
+    )
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     for earlier in root.handlers:
@@ -188,8 +190,8 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    if LOGS.is_dir():
-        make_private(LOGS)
+    if LOG_FOLDER.is_dir():
+        restrict_to_owner(LOG_FOLDER)
 
 
 @contextmanager

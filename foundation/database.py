@@ -21,7 +21,7 @@ from foundation.signals import DeferSignals
 
 Row = tuple[Any, ...]
 _APPLICATION_ID = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
-BUSY_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for a commit
+BUSY_TIMEOUT_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for a commit
 
 
 class DatabaseFailed(InputError):
@@ -50,7 +50,7 @@ class Database:
                 ":memory:" if path is None else path,
                 isolation_level=None,
                 check_same_thread=False,
-                timeout=BUSY_SECONDS,
+                timeout=BUSY_TIMEOUT_SECONDS,
             )
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA synchronous = EXTRA")
@@ -88,11 +88,11 @@ class Database:
         with self.transaction():
             self._connection.execute(statement, values)
 
-    def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
+    def query(self, query: str, values: Sequence[object] = ()) -> list[Row]:
         with self._translate_errors():
             return self._connection.execute(query, values).fetchall()
 
-    def create(self, *statements: str) -> None:
+    def execute_all(self, *statements: str) -> None:
         """Execute several statements, such as table definitions, in one transaction."""
         with self.transaction():
             for statement in statements:
@@ -122,7 +122,7 @@ def check_integrity(path: Path) -> None:
     database; DatabaseFailed if the file cannot be read now, which does not mean damage.
     """
     with translate_damage_errors(), closing(Database(path)) as database:
-        report = database.rows("PRAGMA integrity_check")
+        report = database.query("PRAGMA integrity_check")
     if report != [("ok",)]:
         raise DatabaseDamaged(f"{path}: the journal is damaged: {report[0][0]}")
 
@@ -168,7 +168,7 @@ def copy_database(path: Path, folder: Path) -> Path:
     """
     copy = folder / path.name
     try:
-        files = [file for file in (path, rollback_journal(path)) if file.exists()]
+        files = [file for file in (path, rollback_journal_path(path)) if file.exists()]
         before = [file.stat().st_mtime_ns for file in files]
         for file in files:
             shutil.copyfile(file, copy.with_name(file.name))
@@ -188,14 +188,14 @@ def query_table(path: Path, table: str, query: str, values: Sequence[object] = (
     return query_rows(path, query, values) if tables else []
 
 
-def rollback_journal(path: Path) -> Path:
+def rollback_journal_path(path: Path) -> Path:
     """Return the path of SQLite's rollback journal, which exists until a commit ends."""
     return path.with_name(f"{path.name}-journal")
 
 
 def _fetch_rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
     address = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
+    with closing(sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
         return connection.execute(query, values).fetchall()
 
 

@@ -24,7 +24,7 @@ EXACT_CONTEXT = Context(prec=100)  # the sum and product of two bounded numbers 
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
-def is_bounded(number: Decimal) -> bool:
+def has_supported_magnitude(number: Decimal) -> bool:
     """Return whether a number is finite and small enough for exact sums and products.
 
     Decimal also accepts `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a
@@ -72,7 +72,7 @@ def check_amount(value: object, name: str) -> Fraction:
         written = Decimal(str(value))
         if not written.is_finite():
             raise InputError(f"{name}: {value} is not a finite number")
-        if not is_bounded(written):
+        if not has_supported_magnitude(written):
             raise InputError(
                 f"{name}: {value} is too large or too precise for an account: at most"
                 f" {MAX_EXPONENT + 1} digits before and {-MIN_EXPONENT} after the decimal point"
@@ -86,7 +86,7 @@ def check_amount(value: object, name: str) -> Fraction:
     return exact
 
 
-def format_plain(number: Decimal) -> str:
+def format_without_exponent(number: Decimal) -> str:
     """Return a number as text without an exponent; equal numbers give equal texts."""
     return f"{EXACT_CONTEXT.normalize(EXACT_CONTEXT.plus(number)):f}"
 
@@ -122,8 +122,8 @@ def round_parts_to_cents(
 
 def round_table_to_cents(
     cells: Mapping[Name, Mapping[Column, float]],
-    rows: Mapping[Name, Decimal],
-    columns: Mapping[Column, Decimal],
+    row_totals: Mapping[Name, Decimal],
+    column_totals: Mapping[Column, Decimal],
 ) -> dict[Name, dict[Column, Decimal]]:
     """Round a table of USD amounts to cents so that rows and columns add up to their totals.
 
@@ -132,28 +132,28 @@ def round_table_to_cents(
     column of zeros stays zero.
 
     cells: amounts by row and column.
-    rows, columns: totals by row and by column.
+    row_totals, column_totals: totals by row and by column.
 
     Raises ValueError if the cells differ from the totals by more than rounding.
     """
-    if sum(rows.values()) != sum(columns.values()):
+    if sum(row_totals.values()) != sum(column_totals.values()):
         raise ValueError(
-            f"row totals of {sum(rows.values())} USD differ from column totals of"
-            f" {sum(columns.values())} USD"
+            f"row totals of {sum(row_totals.values())} USD differ from column totals of"
+            f" {sum(column_totals.values())} USD"
         )
     table: dict[Name, dict[Column, Decimal]] = {row: {} for row in cells}
-    for column, total in columns.items():
+    for column, total in column_totals.items():
         parts = {row: own[column] for row, own in cells.items()}
         for row, usd in round_parts_to_cents(parts, total).items():
             table[row][column] = usd
-    missing = {row: int((rows[row] - sum(own.values())) / CENT) for row, own in table.items()}
-    if any(abs(count) > 2 * len(columns) for count in missing.values()):
+    missing = {row: int((row_totals[row] - sum(own.values())) / CENT) for row, own in table.items()}
+    if any(abs(count) > 2 * len(column_totals) for count in missing.values()):
         raise ValueError("the cells of a row differ from its total by more than rounding")
     givers = [row for row, count in missing.items() for _ in range(-count)]
     takers = [row for row, count in missing.items() for _ in range(count)]
     for giver, taker in zip(givers, takers, strict=True):
-        both = {c: sorted((abs(cells[giver][c]), abs(cells[taker][c]))) for c in columns}
-        column = max(columns, key=both.__getitem__)
+        both = {c: sorted((abs(cells[giver][c]), abs(cells[taker][c]))) for c in column_totals}
+        column = max(column_totals, key=both.__getitem__)
         table[giver][column] -= CENT
         table[taker][column] += CENT
     return table

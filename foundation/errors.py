@@ -12,9 +12,9 @@ from functools import cache
 _TEXT_DIRECTION_CODES = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _LINE_SEPARATOR_CODES = (0x2028, 0x2029)
 MAX_LISTED_CHOICES = 24  # choices that a message names; it counts the others
-MAX_PROPOSED_KEYS = 3  # settings with the same last word, or choices with the same first part
+MAX_SUGGESTED_KEYS = 3  # settings with the same last word, or choices with the same first part
 MIN_SIMILARITY = 0.6  # difflib's ratio from which one word is proposed for another
-CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
+MIN_CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
@@ -98,15 +98,15 @@ def _control_escapes() -> dict[int, str]:
 
 
 def invalid_choice_error(
-    key: str, value: object, choices: Iterable[str], *, also: str = ""
+    key: str, value: object, choices: Iterable[str], *, other_accepted_values: str = ""
 ) -> InputError:
     """Return an InputError for a value that is not one of `choices`, suggesting the nearest choice.
 
     key: dotted name of the setting, or name of the flag or file, that has the value.
-    also: description of further accepted values; empty for none.
+    other_accepted_values: description of further accepted values; empty for none.
     """
     known = list(choices)
-    others = f", or {also}" if also else ""
+    others = f", or {other_accepted_values}" if other_accepted_values else ""
     hint = format_suggestion(
         _choices_of_same_duration(value, known) or closest_choices(str(value), known)
     )
@@ -144,7 +144,7 @@ def not_installed_error(library: str, user: str, extra: str) -> InputError:
     )
 
 
-def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
+def find_keys_by_last_part(key: str, keys: Iterable[str]) -> list[str]:
     """Return the dotted keys with the same last part as `key`: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
@@ -176,7 +176,7 @@ def closest_choices(
     firsts = {choice.casefold().partition("_")[0] for choice in choices if "_" in choice}
     first = get_close_matches(word.casefold(), sorted(firsts), n=1, cutoff=similarity)
     begun = [choice for choice in choices if choice.casefold().partition("_")[0] in first]
-    return begun if len(begun) <= MAX_PROPOSED_KEYS else []
+    return begun if len(begun) <= MAX_SUGGESTED_KEYS else []
 
 
 def format_suggestion(choices: Sequence[str]) -> str:
@@ -194,15 +194,17 @@ def format_choices(choices: Sequence[str]) -> str:
 def closest_keys(key: str, known: Sequence[str]) -> list[str]:
     """Return the settings nearest to a mistyped key, in the key's group or in another group."""
     group, dot, word = key.rpartition(".")
-    if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED_KEYS:
+    if 0 < len(moved := find_keys_by_last_part(key, known)) <= MAX_SUGGESTED_KEYS:
         return moved
     siblings = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
     near = closest_choices(word, list(siblings)) or [
         name for name in siblings if word in name.split("_")
     ]
-    if 0 < len(near) <= MAX_PROPOSED_KEYS:
+    if 0 < len(near) <= MAX_SUGGESTED_KEYS:
         return [siblings[name] for name in near]
     if dot and group in known and not siblings:  # a group that is null has no keys to propose
         return [group]
     by_word = {each.rpartition(".")[2]: each for each in reversed(known)}
-    return [by_word[near] for near in closest_choices(word, list(by_word), CROSS_GROUP_SIMILARITY)]
+    return [
+        by_word[near] for near in closest_choices(word, list(by_word), MIN_CROSS_GROUP_SIMILARITY)
+    ]

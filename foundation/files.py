@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 OVERWRITE_KEY = "overwrite"  # key of a configuration that is not part of its settings
-OVERWRITE = f"{OVERWRITE_KEY}=true"
+OVERWRITE_ARGUMENT = f"{OVERWRITE_KEY}=true"
 SUMMARY_FILES = ("summary.json", "replay.json")  # summaries; a run's folder has one of them
 DIGESTS_KEY = "digests"  # key in the summary: digests of the run's other files by name
 UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
@@ -102,7 +102,7 @@ def _refuse_foreign_content(folder: Path, mark: str, keys: Collection[str]) -> N
         foreign = f"another command's {of_that_name[0].name}" if of_that_name else held[0]
         raise InputError(
             f"output: {folder} contains files that this command did not write ({foreign}, no"
-            f" {mark} of its own); choose another folder, or set {OVERWRITE}"
+            f" {mark} of its own); choose another folder, or set {OVERWRITE_ARGUMENT}"
         )
 
 
@@ -154,7 +154,7 @@ def remove_empty_folder(folder: Path) -> None:
         folder.rmdir()
 
 
-def check_same_run(folder: Path, name: str) -> None:
+def check_file_digests(folder: Path, name: str) -> None:
     """Raise `InputError` if files of a folder differ from the digests in the run's summary.
 
     Summaries without digests are not checked.
@@ -196,7 +196,7 @@ def check_output_file(
     is_ours: Callable[[Path], bool] | None = None,
     *,
     overwrite: bool = False,
-    word: str = OVERWRITE,
+    overwrite_argument: str = OVERWRITE_ARGUMENT,
 ) -> None:
     """Check, before any work, that a command may write a file.
 
@@ -204,7 +204,7 @@ def check_output_file(
     name: name of the setting, for messages.
     is_ours: predicate for existing files that the command wrote and may overwrite; None: all files.
     overwrite: whether any other existing file may be overwritten.
-    word: override or flag that allows overwriting, for the message.
+    overwrite_argument: override or flag that allows overwriting, for the message.
 
     Raises InputError for a path that is a folder or is not writable, and for a file that the
     command did not write.
@@ -215,7 +215,7 @@ def check_output_file(
     if path.exists() and is_ours is not None and not (overwrite or is_ours(path)):
         raise InputError(
             f"{name}: {path} exists and was not written by this command; choose another path, or"
-            f" pass {word}"
+            f" pass {overwrite_argument}"
         )
 
 
@@ -288,7 +288,7 @@ def write_files_atomically(
     """Write several files into a folder; rename them into place after all are written.
 
     During the renaming the folder is marked as unfinished. After a crash in that phase it contains
-    files of two runs, which `check_same_run` reports. Remaining files of the replaced run are
+    files of two runs, which `check_file_digests` reports. Remaining files of the replaced run are
     removed.
 
     writers: function that writes each file to a path, by file name.
@@ -326,12 +326,14 @@ def _remove_earlier_files(output: Path, writers: Collection[str]) -> None:
 
 
 def add_summary_writer(
-    writers: Mapping[str, Callable[[Path], object]], marker: str, summary: Mapping[str, object]
+    writers: Mapping[str, Callable[[Path], object]],
+    summary_name: str,
+    summary: Mapping[str, object],
 ) -> dict[str, Callable[[Path], object]]:
     """Return the writers of a run's files, and last a writer of the summary with their digests.
 
     writers: function that writes each file, by file name.
-    marker: file name of the summary, one of `SUMMARY_FILES`.
+    summary_name: file name of the summary, one of `SUMMARY_FILES`.
     summary: content of the summary without the digests of the other files.
     """
     digests: dict[str, str] = {}
@@ -344,7 +346,10 @@ def add_summary_writer(
         content = {**summary, DIGESTS_KEY: digests}
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    return {**{file: partial(write_and_digest, file) for file in writers}, marker: write_summary}
+    return {
+        **{file: partial(write_and_digest, file) for file in writers},
+        summary_name: write_summary,
+    }
 
 
 def flush_to_disk(path: Path) -> None:
@@ -391,7 +396,7 @@ def _read_parquet_columns(path: Path) -> frozenset[str]:
 NON_OWNER_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group and of all others
 
 
-def make_private(folder: Path) -> None:
+def restrict_to_owner(folder: Path) -> None:
     """Restrict a folder and its content to the owner; create the folder if necessary.
 
     Links are not changed. Files of other owners cannot be changed, which is logged. Every start

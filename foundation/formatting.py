@@ -15,7 +15,7 @@ Number = Fraction | Decimal | float
 NumberFormatter = Callable[[Number | None], str]
 
 
-def number(
+def format_number(
     value: Number | None,
     places: int = 2,
     *,
@@ -39,32 +39,32 @@ def number(
     return f"{mark}{prefix}{size}{unit}"
 
 
-def usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
+def format_usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
     """Return a USD amount as text such as $1,234.50 or -$0.10; with `sign` also +$1.00."""
-    return number(amount, places, sign=sign, prefix="$")
+    return format_number(amount, places, sign=sign, prefix="$")
 
 
-def short_usd(amount: Fraction) -> str:
+def format_short_usd(amount: Fraction) -> str:
     """Return a USD amount as text such as $10,000, with cents only if it has some."""
-    return usd(amount, 0 if amount.denominator == 1 else 2)
+    return format_usd(amount, 0 if amount.denominator == 1 else 2)
 
 
-def percent(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
+def format_percent(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
     """Return a fraction as text in percent: 12.50% for 0.125."""
-    return number(fraction, places, sign=sign, unit="%", scale=100)
+    return format_number(fraction, places, sign=sign, unit="%", scale=100)
 
 
-def basis_points(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
+def format_basis_points(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
     """Return a fraction as text in basis points: 1.25 bp for 0.000125."""
-    return number(fraction, places, sign=sign, unit=" bp", scale=10_000)
+    return format_number(fraction, places, sign=sign, unit=" bp", scale=10_000)
 
 
-def multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> str:
+def format_multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> str:
     """Return a multiple of equity as text such as 1.25×."""
-    return number(value, places, sign=sign, unit="×")
+    return format_number(value, places, sign=sign, unit="×")
 
 
-def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
+def format_quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
     """Return a quantity as text such as 1,250.5, without trailing zeros.
 
     digits: maximum number of significant digits of a float.
@@ -76,23 +76,23 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def rounded_price(value: float, places: int = 4, *, prefix: str = "") -> str:
+def format_rounded_price(value: float, places: int = 4, *, prefix: str = "") -> str:
     """Return a price as text with `places` decimals; below 0.001 with four significant digits."""
     if 0 < abs(value) < _SMALL_PRICE:
         places = 3 - math.floor(math.log10(abs(value)))
-    return number(value, places, prefix=prefix)
+    return format_number(value, places, prefix=prefix)
 
 
-def price(value: Decimal | float | str) -> str:
+def format_price(value: Decimal | float | str) -> str:
     """Return a USD price as text such as $1,250.50, with more decimal places if it has more.
 
     A float is shown with eight significant digits, the precision of a price in a bar file.
     """
     exact = Decimal(value if isinstance(value, Decimal | str) else f"{value:.8g}")
-    return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
+    return format_usd(exact, max(len(format_quantity(exact).partition(".")[2]), 2))
 
 
-def interval(
+def format_interval(
     bounds: Sequence[Number] | None, formatter: NumberFormatter, between: str = " to "
 ) -> str:
     """Return an interval as text such as 1.0% to 2.0%; empty without an interval.
@@ -104,7 +104,7 @@ def interval(
     return between.join(map(formatter, bounds or ()))
 
 
-def plus_minus(half_width: Number | None, formatter: NumberFormatter) -> str:
+def format_plus_minus(half_width: Number | None, formatter: NumberFormatter) -> str:
     """Return the half-width of an interval as text such as ± 2.0%; empty without one.
 
     half_width: half the width of the interval.
@@ -129,7 +129,7 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def enumeration(words: Sequence[str]) -> str:
+def format_enumeration(words: Sequence[str]) -> str:
     """Return words as an enumeration: a, b and c."""
     *others, last = words
     return f"{', '.join(others)} and {last}" if others else last

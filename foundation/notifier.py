@@ -46,8 +46,8 @@ MAX_LOGGED_TEXTS = 100  # different texts of one alert that are logged
 MAX_QUEUED_ALERTS = 1000  # maximum of pending alerts; the oldest are dropped beyond it
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused; no action needed
-INFORMATIONAL_KINDS = (ALL_CLEAR, TRADING_PAUSED)
-SOCKET_VARIABLE = "NOTIFY_SOCKET"
+INFORMATIONAL_NOTICE_KINDS = (ALL_CLEAR, TRADING_PAUSED)
+SOCKET_ENV_VARIABLE = "NOTIFY_SOCKET"
 SEND_TIMEOUT_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
@@ -61,10 +61,10 @@ def _alert_payload(kind: str, text: str) -> dict[str, str]:
 
 def alert_heading(kind: str) -> str:
     """Return the first words of a notice's log line: `ALERT kind`, or the kind in capitals."""
-    return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
+    return kind.upper() if kind in INFORMATIONAL_NOTICE_KINDS else f"ALERT {kind}"
 
 
-class AlertRecord(Protocol):
+class AlertRecorder(Protocol):
     """A store that records alerts in addition to their delivery."""
 
     def record_alert(self, kind: str, text: str) -> None: ...
@@ -95,7 +95,7 @@ class Notifier:
         self._time = time
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
-        self._record: AlertRecord | None = None
+        self._record: AlertRecorder | None = None
         self._changed = threading.Condition()
         self._beat_due = False
         self._woken = False
@@ -117,7 +117,7 @@ class Notifier:
         if self._thread is not None:
             self._thread.join(max(end - self._time.monotonic(), 0.0))
 
-    def add_record(self, record: AlertRecord) -> None:
+    def add_recorder(self, record: AlertRecorder) -> None:
         """Register a record that stores every later alert in addition to its delivery."""
         self._record = record
 
@@ -152,7 +152,7 @@ class Notifier:
                 self._waiting.append(_alert_payload(kind, text))
                 self._save_undelivered()
             self._wake_sender()
-        level = logging.WARNING if kind in INFORMATIONAL_KINDS else logging.ERROR
+        level = logging.WARNING if kind in INFORMATIONAL_NOTICE_KINDS else logging.ERROR
         log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
             self._record.record_alert(kind, text)
@@ -161,7 +161,7 @@ class Notifier:
         """Reset a kind of alert, so that its next alert is sent."""
         self._raised.pop(kind, None)
 
-    def set_alert(self, kind: str, text: str) -> None:
+    def update_alert(self, kind: str, text: str) -> None:
         """Send an alert of a kind; an empty text resets the kind instead."""
         if text:
             self.alert(kind, text)
@@ -326,10 +326,11 @@ class Supervisor:
 
         Raises InputError for an invalid address or number.
         """
-        address = environment.get(SOCKET_VARIABLE, "")
+        address = environment.get(SOCKET_ENV_VARIABLE, "")
         if address and address[0] not in "/@":
             raise InputError(
-                f"{SOCKET_VARIABLE}: {address!r} is not a socket address; it must start with / or @"
+                f"{SOCKET_ENV_VARIABLE}: {address!r} is not a socket address; it must start with /"
+                " or @"
             )
         process = _whole(environment, "WATCHDOG_PID")
         microseconds = _whole(environment, "WATCHDOG_USEC")
@@ -356,7 +357,7 @@ class Supervisor:
         except OSError as error:
             log.warning(
                 "%s: message not delivered to the supervisor: %s",
-                SOCKET_VARIABLE,
+                SOCKET_ENV_VARIABLE,
                 error.strerror or error,
             )
 

@@ -31,7 +31,7 @@ def read_asset(name: str) -> str:
     return (files(package) / "templates" / file).read_text(encoding="utf-8")
 
 
-def style(*names: str) -> Markup:
+def read_styles(*names: str) -> Markup:
     return Markup("".join(read_asset(name) for name in names))
 
 
@@ -51,7 +51,7 @@ def build_content_policy_tag(*scripts: str) -> Markup:
     )
 
 
-def script(*names: str) -> Markup:
+def build_script_tags(*names: str) -> Markup:
     """Return script tags; the content policy of the page must allow these scripts."""
     return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
@@ -88,8 +88,8 @@ def _load_template(name: str) -> Template:
     loader = FunctionLoader(read_asset)
     made = Environment(autoescape=True, loader=loader, undefined=StrictUndefined)
     made.globals |= {
-        "style": style,
-        "script": script,
+        "style": read_styles,
+        "script": build_script_tags,
         "policy": build_content_policy_tag,
         "read_asset": read_asset,
         "single_quoted": escape_single_quotes,

@@ -92,7 +92,7 @@ def is_plugin(name: str) -> bool:
     return _DOTTED.fullmatch(name) is not None
 
 
-def allow_import(name: str) -> None:
+def allow_plugin_import(name: str) -> None:
     _allowed_imports.add(name)
 
 
@@ -104,12 +104,12 @@ def allow_configured_plugins(values: Any) -> None:
     if isinstance(values, Mapping):
         name = values.get(HYDRA_TARGET_KEY)
         if isinstance(name, str):
-            allow_import(name)
+            allow_plugin_import(name)
     for part in child_values(values).values():
         allow_configured_plugins(part)
 
 
-def insert_plugins(values: dict[str, Any]) -> None:
+def apply_plugin_targets(values: dict[str, Any]) -> None:
     """Move each settings group's `_target_` to the group's key for custom code, in place.
 
     For fees, `_target_` names a function without arguments; its result replaces the group.
@@ -164,7 +164,7 @@ def _target_name(group: str, name: object) -> str:
             f" installed{which}{hint}"
         )
     dotted = place.replace(":", ".")
-    allow_import(dotted)
+    allow_plugin_import(dotted)
     return dotted
 
 
@@ -208,7 +208,7 @@ def translate_plugin_errors(group: str, name: str) -> Iterator[None]:
     """Convert exceptions of custom code in the block to an `InputError` that names the code.
 
     group: settings group whose `_target_` names the code.
-    name: `_target_` of the group, or its call as text (`format_call`).
+    name: `_target_` of the group, or its call as text (`format_plugin_call`).
 
     Raises InputError for any exception, with its file and line; BrokerError and DataError are
     passed on.
@@ -225,7 +225,7 @@ def translate_plugin_errors(group: str, name: str) -> Iterator[None]:
         ) from error
 
 
-def check_arguments(
+def check_plugin_arguments(
     group: str, name: str, target: Callable[..., Any], arguments: Mapping[str, Any], given: int = 0
 ) -> None:
     """Check that custom code accepts its settings `arguments`.
@@ -269,12 +269,12 @@ def create_plugin(
 
     Raises InputError for arguments that it does not accept, and for an error in its code.
     """
-    check_arguments(group, name, target, arguments)
-    with translate_plugin_errors(group, format_call(name, arguments)):
+    check_plugin_arguments(group, name, target, arguments)
+    with translate_plugin_errors(group, format_plugin_call(name, arguments)):
         return target(**arguments)
 
 
-def format_call(name: str, arguments: Mapping[str, Any]) -> str:
+def format_plugin_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the call of custom code as text: `module.Name(window=60)`, or the name alone."""
     if not arguments:
         return name
@@ -379,13 +379,13 @@ def iterate_product_tables(table: str) -> Iterator[Mapping[str, Any]]:
             yield getattr(load_entry_point("products", name), table, {})
 
 
-def find_product_entry(table: str, word: str) -> Any:
+def find_product_entry(table: str, key: str) -> Any:
     """Return the entry of a key in one table of the products; None if no product has the key.
 
     table: name of the table, `COMMANDS` or `SETTINGS`.
-    word: key of the entry.
+    key: key of the entry.
     """
-    return next((each[word] for each in iterate_product_tables(table) if word in each), None)
+    return next((each[key] for each in iterate_product_tables(table) if key in each), None)
 
 
 def merge_product_tables(table: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 MIN_SECRET_LENGTH = 8  # letters of a secret; a shorter one is a word, or of a practice server
-MIN_EMBEDDED_LENGTH = 16  # letters from which a secret is found inside other words, too
+MIN_EMBEDDED_SECRET_LENGTH = 16  # letters from which a secret is found inside other words, too
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -23,7 +23,7 @@ def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """
     for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
         for form in _secret_spellings(secret):
-            if len(secret) >= MIN_EMBEDDED_LENGTH:
+            if len(secret) >= MIN_EMBEDDED_SECRET_LENGTH:
                 text = text.replace(form, name)
             elif len(secret) >= MIN_SECRET_LENGTH:
                 alone = rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
@@ -46,11 +46,11 @@ class Redactor(Protocol):
         ...
 
 
-class NoSecrets:
+class NullRedactor:
     """A redactor that changes nothing, for a process without keys."""
 
     def redact(self, text: str) -> str:
         return text
 
 
-NO_SECRETS = NoSecrets()
+NULL_REDACTOR = NullRedactor()

@@ -37,7 +37,7 @@ class SettingEntry:
 
 
 @cache
-def read_settings(config: str) -> dict[str, SettingEntry]:
+def read_settings_schema(config: str) -> dict[str, SettingEntry]:
     """Return the settings of a configuration by dotted key; empty without a schema."""
     path = _FOLDER / f"{config}.json"
     if not path.is_file():
@@ -49,11 +49,11 @@ def read_settings(config: str) -> dict[str, SettingEntry]:
     }
 
 
-def all_settings() -> dict[str, SettingEntry]:
+def read_all_schemas() -> dict[str, SettingEntry]:
     """Return the settings of all configurations by dotted key, those of live trading first."""
     found: dict[str, SettingEntry] = {}
     for name in ("live", *merge_product_tables("SETTINGS")):
-        for key, entry in read_settings(name).items():
+        for key, entry in read_settings_schema(name).items():
             found.setdefault(key, entry)
     return found
 

@@ -43,7 +43,7 @@ from foundation.errors import (
     unknown_key_error,
 )
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import insert_plugins
+from foundation.plugin import HYDRA_TARGET_KEY, apply_plugin_targets
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -222,7 +222,7 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
-        names = list(setting_fields(settings_class_at(kind, parts)))
+        names = list(setting_fields(settings_class_at_path(kind, parts)))
         which = f"; settings of {place}: {format_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
@@ -258,7 +258,7 @@ def _prefix_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Inp
     parts: path of the nested class within `kind`.
     """
     name = str(reason).partition(":")[0].partition(".")[0]
-    owner = settings_class_at(kind, parts) if parts else None
+    owner = settings_class_at_path(kind, parts) if parts else None
     nested = setting_fields(owner) if owner else {}
     if name not in nested or name in setting_fields(kind):
         return reason
@@ -288,7 +288,7 @@ def _duration_unit_at(kind: Any, parts: Sequence[object]) -> str:
     kind: class of the whole settings.
     parts: path of the setting within `kind`.
     """
-    owner = settings_class_at(kind, parts[:-1]) if parts else None
+    owner = settings_class_at_path(kind, parts[:-1]) if parts else None
     field = setting_fields(owner).get(str(parts[-1])) if owner else None
     found = _DURATION.fullmatch(str(field.default)) if field else None
     return found[1] if found else ""
@@ -302,11 +302,11 @@ def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
     place: dotted key of the unknown setting.
     """
     head = place.rpartition(".")[0]
-    names = [field.name for field in dataclasses.fields(settings_class_at(kind, parts[:-1]))]
+    names = [field.name for field in dataclasses.fields(settings_class_at_path(kind, parts[:-1]))]
     return [f"{head}.{name}" if head else name for name in names]
 
 
-def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
+def settings_class_at_path(kind: Any, parts: Sequence[object]) -> Any:
     """Return the nested settings class at a path; list indices and mapping keys are skipped.
 
     kind: class of the whole settings.
@@ -314,15 +314,15 @@ def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
     """
     for part in parts:
         if part in (hints := get_type_hints(kind)):
-            kind = settings_class_in(hints[str(part)])
+            kind = settings_class_in_annotation(hints[str(part)])
     return kind
 
 
-def settings_class_in(hint: Any) -> Any:
+def settings_class_in_annotation(hint: Any) -> Any:
     """Return the settings class in a type annotation, at any depth; None without one."""
     if dataclasses.is_dataclass(hint):
         return hint
-    return next(filter(None, map(settings_class_in, get_args(hint))), None)
+    return next(filter(None, map(settings_class_in_annotation, get_args(hint))), None)
 
 
 def setting_fields(kind: Any) -> dict[str, FieldInfo]:
@@ -407,7 +407,7 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
         raise InputError(f"{key}: {reason}" if key else reason) from error
     # `overwrite` concerns the output files, not the work: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
-    insert_plugins(plain)
+    apply_plugin_targets(plain)
     with _name_variable_in_errors(config):
         return _validate_settings(kind, plain, group)
 
@@ -521,3 +521,32 @@ def read_plain_yaml(path: Path) -> Any:
             mark: Any = event.start_mark
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
     return yaml.safe_load(text)
+
+
+def format_annotated_yaml(
+    values: Mapping[str, Any], types: Sequence[Any], indent: str = ""
+) -> Iterator[str]:
+    """Yield lines of YAML, each with the description of its setting as a comment.
+
+    values: settings as nested mappings.
+    types: settings classes with the descriptions; the first class that has a key describes it.
+    indent: indentation of the lines.
+    """
+    from omegaconf import OmegaConf
+
+    keys = {name: about for kind in reversed(types) for name, about in setting_fields(kind).items()}
+    for name, value in values.items():
+        about = keys.get(name)
+        description = (
+            "custom code, module.Name" if name == HYDRA_TARGET_KEY else about and about.description
+        )
+        meaning = f"  # {description}" if description else ""
+        if isinstance(value, dict) and value:
+            yield f"{indent}{name}:{meaning}\n"
+            inner = settings_class_in_annotation(about.annotation) if about else None
+            yield from format_annotated_yaml(value, [inner] if inner else [], f"{indent}  ")
+        else:
+            first, *others = OmegaConf.to_yaml({name: value}).splitlines()
+            is_whole = not others or isinstance(value, list)
+            yield f"{indent}{first}{meaning if is_whole else ''}\n"
+            yield from (f"{indent}{line}\n" for line in others)

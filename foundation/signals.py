@@ -24,13 +24,13 @@ def exit_with_error(error: Exception) -> NoReturn:
 
 
 @contextmanager
-def exit_on_errors(interrupted: str) -> Iterator[list[Path]]:
+def exit_on_errors(interruption_text: str) -> Iterator[list[Path]]:
     """Exit with a one-line message and an exit code after an error in the block.
 
     The code is 2 for an `InputError`. It is 128 plus the signal's number for an interruption, by
     the keyboard or by a signal that ends the process.
 
-    interrupted: state of the output after an interruption, for the message.
+    interruption_text: state of the output after an interruption, for the message.
 
     Yields a list, to which the block adds its output folders. After an error or an interruption,
     the empty folders of this list are removed.
@@ -44,8 +44,8 @@ def exit_on_errors(interrupted: str) -> Iterator[list[Path]]:
         exit_with_error(error)
     except KeyboardInterrupt as error:
         _remove_empty_folders(folders)
-        print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
-        sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
+        print(f"interrupted: {interruption_text}", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + (error.number if isinstance(error, TerminatedBySignal) else signal.SIGINT))
     finally:
         unlock_output_folders()
 
@@ -58,7 +58,7 @@ def _remove_empty_folders(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raise `Terminated` in the block when a signal would end the process, hang-ups included.
+    """Raise `TerminatedBySignal` when a signal, hang-ups included, would end the process.
 
     A signal that the process was started to ignore, as by nohup, stays ignored. Outside the main
     thread, where Python allows no signal handlers, the block runs without this protection. The
@@ -67,7 +67,7 @@ def raise_on_signals() -> Iterator[None]:
 
     def raise_terminated(number: int, _: object) -> None:
         _received_signals.append(signal.Signals(number))
-        _interrupt_with(Terminated(_received_signals[0]))
+        _interrupt_with(TerminatedBySignal(_received_signals[0]))
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -79,8 +79,8 @@ def raise_on_signals() -> Iterator[None]:
         except (Exception, KeyboardInterrupt) as error:
             # A library may convert the exception of a handler to its own error or interruption: Ray
             # does in waits, pydantic while it compiles a class.
-            if _received_signals[before:] and not isinstance(error, Terminated):
-                raise Terminated(_received_signals[before]) from error
+            if _received_signals[before:] and not isinstance(error, TerminatedBySignal):
+                raise TerminatedBySignal(_received_signals[before]) from error
             raise
         finally:
             del _received_signals[before:]
@@ -88,21 +88,21 @@ def raise_on_signals() -> Iterator[None]:
 
 @contextmanager
 def handle_signals(
-    numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
+    numbers: Iterable[signal.Signals], handler: Callable[[int, object], object]
 ) -> Iterator[None]:
-    """Call `act` for each signal of `numbers` that arrives during the block.
+    """Call `handler` for each signal of `numbers` that arrives during the block.
 
     Signals that the process was started to ignore stay ignored.
     """
     before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, act)
+    for number, previous in before.items():
+        if previous is not signal.SIG_IGN:
+            signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 _received_signals: list[
@@ -111,12 +111,12 @@ _received_signals: list[
 
 
 def raise_if_signalled() -> None:
-    """Raise `Terminated` for an earlier signal whose exception was lost, such as in a finaliser."""
+    """Raise `TerminatedBySignal` for an earlier signal whose exception was lost."""
     if _received_signals:
-        raise Terminated(_received_signals[0])
+        raise TerminatedBySignal(_received_signals[0])
 
 
-class Terminated(KeyboardInterrupt):
+class TerminatedBySignal(KeyboardInterrupt):
     """An interruption by a signal that would have ended the process.
 
     number: number of the signal.

@@ -49,7 +49,7 @@ class Table:
     """A table of formatted values; the first column names the rows.
 
     headings: column headings; empty for a list of named figures.
-    text_columns: indices of columns aligned left, in addition to the first column.
+    left_aligned_columns: indices of columns aligned left, in addition to the first column.
     optional_columns: indices of the columns that narrow pages and terminals do not show.
     has_total_row: whether the last row is the sum of the others.
     """
@@ -57,7 +57,7 @@ class Table:
     title: str
     headings: Sequence[str]
     rows: Sequence[Row]
-    text_columns: Collection[int] = ()
+    left_aligned_columns: Collection[int] = ()
     optional_columns: Collection[int] = ()
     has_total_row: bool = False
 
@@ -78,7 +78,7 @@ class Table:
         table = TerminalTable(title=self.title or None)
         for k, head in enumerate(self.headings):
             if k not in left_out:
-                is_text = k == 0 or k in self.text_columns
+                is_text = k == 0 or k in self.left_aligned_columns
                 table.add_column(head, justify="left" if is_text else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*(str(cell) for k, cell in enumerate(row) if k not in left_out))
@@ -87,7 +87,7 @@ class Table:
     def css_classes(self, column: int, cell: Cell = EMPTY_CELL) -> str:
         """Return the CSS classes of a cell of a column, or of its heading."""
         kinds = (
-            ("words", column in self.text_columns),
+            ("words", column in self.left_aligned_columns),
             ("optional", column in self.optional_columns),
             ("drawn", cell.drawn_shapes),
             (cell.tone, cell.tone),
@@ -95,7 +95,7 @@ class Table:
         return " ".join(kind for kind, so in kinds if so)
 
 
-def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
+def horizontal_bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
     """Return the shape of a horizontal bar between two positions from 0 to 100.
 
     kind: colour of the bar; empty: `long` or `short` by its direction.

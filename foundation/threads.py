@@ -13,25 +13,25 @@ from typing import TypeVar
 
 from threadpoolctl import LibController, ThreadpoolController
 
-Part = TypeVar("Part")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+ItemResult = TypeVar("ItemResult")
 
 MAX_THREADS = 16  # threads
 
 
 def parallel_map(
-    make: Callable[[Part], Made], parts: Iterable[Part]
-) -> Generator[Made, None, None]:
-    """Yield `make(part)` of each part, in order, computed in parallel threads.
+    function: Callable[[Item], ItemResult], items: Iterable[Item]
+) -> Generator[ItemResult, None, None]:
+    """Yield `function(part)` of each part, in order, computed in parallel threads.
 
     There are as many threads as linear algebra uses: one per processor, or OMP_NUM_THREADS, at most
     MAX_THREADS. Later results are computed while the caller uses one; at most one result per thread
     waits in memory. Closing the generator ends the threads.
     """
-    waiting: deque[Future[Made]] = deque()
+    waiting: deque[Future[ItemResult]] = deque()
     with single_threaded_blas() as threads, ThreadPoolExecutor(min(threads, MAX_THREADS)) as pool:
-        for part in parts:
-            waiting.append(pool.submit(make, part))
+        for part in items:
+            waiting.append(pool.submit(function, part))
             if len(waiting) > min(threads, MAX_THREADS):
                 yield waiting.popleft().result()
         while waiting:

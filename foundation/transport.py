@@ -53,7 +53,7 @@ SECONDS_PER_MINUTE = 60.0  # seconds
 Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a path with its query
 
 MAX_PAUSE_SECONDS = 60.0  # longest pause that a venue may ask for, seconds
-LOGGED_WAIT_SECONDS = 5.0  # seconds from which a wait is logged with its reason
+MIN_LOGGED_WAIT_SECONDS = 5.0  # seconds from which a wait is logged with its reason
 _JITTER_RANDOM = random.Random()  # own generator: the program's may be seeded
 RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
@@ -99,7 +99,7 @@ _CURRENT_DEADLINE: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
+def limit_request_time(seconds: float) -> Iterator[None]:
     """Limit the total time of all requests in the block to `seconds`, pauses included.
 
     Shorter deadlines of single requests still apply.
@@ -112,7 +112,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def _seconds_left() -> float:
-    """Return the seconds left of the `time_limit` in force; infinite without a limit."""
+    """Return the seconds left of the `limit_request_time` in force; infinite without a limit."""
     return _CURRENT_DEADLINE.get() - time.monotonic()
 
 
@@ -292,14 +292,14 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 def _log_slow_request(seconds: float, request: PreparedRequest) -> None:
     """Log a request that took long. The path is omitted, because it may be secret."""
-    if seconds >= LOGGED_WAIT_SECONDS:
+    if seconds >= MIN_LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
         log.warning("slow response: %s %s took %.0f s", request.method, host, seconds)
 
 
 def log_pause(seconds: float, reason: str) -> None:
     """Log a long wait with its reason, so that the wait is not mistaken for a hang."""
-    if seconds >= LOGGED_WAIT_SECONDS:
+    if seconds >= MIN_LOGGED_WAIT_SECONDS:
         log.warning("waiting %.0f s: %s", seconds, reason)
 
 
@@ -317,7 +317,7 @@ class RateLimiter:
         self._not_before = -math.inf
         self._lock = threading.Lock()
 
-    def delay(self) -> float:
+    def seconds_until_allowed(self) -> float:
         """Return the seconds to wait before the next request."""
         now = self.time.monotonic()
         while self._sent and now - self._sent[0] >= SECONDS_PER_MINUTE:
@@ -333,7 +333,7 @@ class RateLimiter:
         """
         while True:
             with self._lock:
-                if (seconds := self.delay()) <= 0:
+                if (seconds := self.seconds_until_allowed()) <= 0:
                     self._sent.append(self.time.monotonic())
                     return
             if seconds >= _seconds_left():

@@ -32,26 +32,35 @@ import numpy as np
 
 from foundation.compose import compose_config, flags_to_overrides, settings_classes
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
+from marketsimulator.venue.market_data import (
+    bars_page_response,
+    latest_bars_response,
+    latest_trades_response,
+)
 from marketsimulator.venue.options import ASSET_STATES, contracts_response
-from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
+from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history_response
 from marketsimulator.venue.request import (
     Request,
     RequestRefused,
-    Response,
+    ResponseBody,
     Route,
-    query_choice,
-    query_integer,
+    parse_query_choice,
+    parse_query_integer,
     refuse_unknown_keys,
 )
 from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
-from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
-from marketsimulator.venue.tickets import derive_id, format_quantity, format_timestamp
-from trainingdata.instants import format_time_of_day, new_york_minutes, parse_date, parse_instant
+from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
+from marketsimulator.venue.stocks import ASSET_PERMISSIONS, Venue
+from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
+from trainingdata.instants import (
+    format_time_of_day,
+    new_york_minutes_of_day,
+    parse_date,
+    parse_instant,
+)
 from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, is_in_session, session_on
+from trainingdata.sessions import exchange_calendar, is_in_session, session_on
 
 MAX_ORDERS_LISTED = 500  # orders in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
@@ -101,7 +110,7 @@ class AlpacaServer(PracticeServer):
                 "DELETE",
                 "/v2/orders/{number}",
                 lambda asked: venue.cancel(find(asked.path_parameters["number"])),
-                status=204,
+                success_status=204,
             ),
             Route("GET", "/v1beta1/options/quotes/latest", self._get_option_quotes),
             *self._prices("/v2/stocks/bars", "/v2/stocks/bars/latest", "/v2/stocks/trades/latest"),
@@ -127,11 +136,11 @@ class AlpacaServer(PracticeServer):
         keyless = request.path.startswith("/v1beta3") or request.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
-    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
+    def error_response(self, status: int, code: int | str | None, message: str) -> ResponseBody:
         """Return an error response in Alpaca's format; its code starts with the HTTP status."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
-    def clock_state(self) -> Response:
+    def clock_state(self) -> ResponseBody:
         """Return the response of `GET /v2/clock`, with the number of remaining instants."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_response(self.venue.now), "left": left}
@@ -157,72 +166,78 @@ class AlpacaServer(PracticeServer):
         bars, latest, trades: paths of the routes.
         """
         return [
-            Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
-            Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
-            Route("GET", trades, lambda asked: latest_trades(self.venue, self.now(), asked.query)),
+            Route("GET", bars, lambda asked: bars_page_response(self.venue, asked.query)),
+            Route("GET", latest, lambda asked: latest_bars_response(self.venue, asked.query)),
+            Route(
+                "GET",
+                trades,
+                lambda asked: latest_trades_response(self.venue, self.now(), asked.query),
+            ),
         ]
 
-    def _clock(self, asked: Request) -> Response:
+    def _clock(self, asked: Request) -> ResponseBody:
         skew = self.faults.consume_fault(asked, "skew")
         return clock_response(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
 
-    def _position(self, asked: Request) -> Response:
+    def _position(self, asked: Request) -> ResponseBody:
         name = asked.path_parameters["symbol"].replace("/", "")
         for position in positions_response(self.venue):
             if name in (position["symbol"], position["asset_id"]):
                 return position
         raise RequestRefused(404, None, f"position does not exist for {name[:40]}")
 
-    def _get_portfolio_history(self, asked: Request) -> Response:
+    def _get_portfolio_history(self, asked: Request) -> ResponseBody:
         venue = self.venue
         equities = [*venue.equities, (venue.now, venue.equity)]
-        return portfolio_history(equities, venue.settings.capital, asked.query)
+        return portfolio_history_response(equities, venue.settings.capital, asked.query)
 
-    def _assets(self, asked: Request) -> list[Response]:
+    def _assets(self, asked: Request) -> list[ResponseBody]:
         """Return the assets of the requested class, by default stocks."""
         refuse_unknown_keys(asked.query, "status", "asset_class")
-        status = query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
-        wanted = query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
+        status = parse_query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
+        wanted = parse_query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
         if status != "active":
             return []
         answers = [asset_response(self.venue, each) for each in self.venue.market.bars.symbols]
         return [answer for answer in answers if answer["class"] == wanted]
 
-    def _asset(self, asked: Request) -> Response:
+    def _asset(self, asked: Request) -> ResponseBody:
         symbol = instrument(asked.path_parameters["symbol"]).symbol
         if symbol not in self.venue.market.bars.symbols:
             raise RequestRefused(404, None, f"asset not found for {symbol}")
         return asset_response(self.venue, symbol)
 
-    def _orders(self, asked: Request) -> list[Response]:
+    def _orders(self, asked: Request) -> list[ResponseBody]:
         """Return the orders that match a query, newest first."""
         query = asked.query
         refuse_unknown_keys(query, "status", "limit", "nested")
-        status = query_choice(query, "status", ("open", "closed", "all"), "open")
+        status = parse_query_choice(query, "status", ("open", "closed", "all"), "open")
         nested = _is_nested(asked)
         chosen = [
             order
             for order in self.venue.record.orders.values()
             if status == "all" or order.is_open == (status == "open")
         ]
-        newest = chosen[::-1][: query_integer(query, "limit", 50, 1, MAX_ORDERS_LISTED)]
+        newest = chosen[::-1][: parse_query_integer(query, "limit", 50, 1, MAX_ORDERS_LISTED)]
         return [order.to_response(nested=nested) for order in newest]
 
-    def _submit(self, asked: Request) -> Response:
+    def _submit(self, asked: Request) -> ResponseBody:
         request = asked.json_object()
-        return self.apply_state_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
+        return self.apply_state_fault(
+            self.venue.submit(request, **self.consume_order_faults(asked)), asked
+        )
 
-    def _get_order_by_client_id(self, asked: Request) -> Response:
+    def _get_order_by_client_id(self, asked: Request) -> ResponseBody:
         order = self.venue.record.order_by_client_id(asked.query.get("client_order_id", ""))
         return self.apply_state_fault(order.to_response(), asked)
 
-    def _order(self, asked: Request) -> Response:
+    def _order(self, asked: Request) -> ResponseBody:
         order = self.venue.record.order_by_venue_order_id(asked.path_parameters["number"])
         return self.apply_state_fault(order.to_response(nested=_is_nested(asked)), asked)
 
-    def _get_option_quotes(self, asked: Request) -> Response:
+    def _get_option_quotes(self, asked: Request) -> ResponseBody:
         refuse_unknown_keys(asked.query, "symbols", "feed")
-        query_choice(asked.query, "feed", ("indicative", "opra"))
+        parse_query_choice(asked.query, "feed", ("indicative", "opra"))
         names = [name for name in asked.query.get("symbols", "").split(",") if name]
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
@@ -237,7 +252,7 @@ class AlpacaServer(PracticeServer):
             raise RequestRefused(
                 422, None, 'late: expected a list of activity types, such as ["OPEXP"]'
             )
-        self.venue.record.delay_listing(kinds)
+        self.venue.record.delay_activity_listing(kinds)
 
     def _set_asset_flags(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
@@ -248,11 +263,11 @@ class AlpacaServer(PracticeServer):
         symbol = instrument(str(body.get("symbol"))).symbol
         flags = {key: value for key, value in body.items() if key != "symbol"}
         served = symbol in self.venue.market.bars.symbols and not set(flags) - {
-            *ASSET_FLAGS,
+            *ASSET_PERMISSIONS,
             "halted",
         }
         if not served or not all(isinstance(value, bool) for value in flags.values()):
-            names = ", ".join(ASSET_FLAGS)
+            names = ", ".join(ASSET_PERMISSIONS)
             needed = (
                 f"expected a symbol of this venue, and true or false for any of {names}, halted"
             )
@@ -276,7 +291,7 @@ def warm_up_venue(settings: VenueSettings, market: Market) -> None:
     venue.advance(market.start_row + WARM_UP_INSTANTS)
 
 
-def account_response(venue: Venue) -> Response:
+def account_response(venue: Venue) -> ResponseBody:
     """Return the response of `GET /v2/account`."""
     account = venue.broker.account()
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
@@ -312,7 +327,7 @@ def account_response(venue: Venue) -> Response:
     }
 
 
-def positions_response(venue: Venue) -> list[Response]:
+def positions_response(venue: Venue) -> list[ResponseBody]:
     """Return the response of `GET /v2/positions`."""
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
@@ -331,10 +346,10 @@ def positions_response(venue: Venue) -> list[Response]:
         available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
         positions.append(
             {
-                "asset_id": derive_id(symbol),
+                "asset_id": derive_venue_id(symbol),
                 # Alpaca writes a crypto position without the slash of its orders.
                 "symbol": symbol,
-                "exchange": exchange_of(symbol),
+                "exchange": listing_exchange(symbol),
                 "asset_class": "crypto" if coin else "us_equity",
                 "asset_marginable": not coin,
                 "qty": format_quantity(quantity),
@@ -347,7 +362,7 @@ def positions_response(venue: Venue) -> list[Response]:
     return [*positions, *venue.options.positions()]
 
 
-def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
+def activities_response(venue: Venue, query: Mapping[str, str]) -> list[ResponseBody]:
     """Return a page of `GET /v2/account/activities`, newest first unless `direction` is `asc`."""
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed_activities()
@@ -360,16 +375,16 @@ def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response
             for each in activities
             if str(each.get("transaction_time", each.get("date"))) > since
         ]
-    if query_choice(query, "direction", ("asc", "desc"), "desc") == "desc":
+    if parse_query_choice(query, "direction", ("asc", "desc"), "desc") == "desc":
         activities = activities[::-1]
     token = query.get("page_token")
     begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
-    return activities[begin : begin + query_integer(query, "page_size", 100, 1, 100)]
+    return activities[begin : begin + parse_query_integer(query, "page_size", 100, 1, 100)]
 
 
-def clock_response(now: np.datetime64) -> Response:
+def clock_response(now: np.datetime64) -> ResponseBody:
     """Return the response of `GET /v2/clock`."""
-    days = calendar()
+    days = exchange_calendar()
     current = int(np.searchsorted(days.closes, now, side="right"))
     opened = bool(is_in_session(np.array([now]))[0])
     following = current + 1 if opened else current
@@ -381,7 +396,7 @@ def clock_response(now: np.datetime64) -> Response:
     }
 
 
-def exchange_of(symbol: str) -> str:
+def listing_exchange(symbol: str) -> str:
     """Return a symbol's exchange, according to Alpaca's list of 2026-06-29.
 
     Crypto has no exchange in that list and is reported as over the counter (OTC).
@@ -389,20 +404,20 @@ def exchange_of(symbol: str) -> str:
     return "OTC" if is_crypto(symbol) else "NASDAQ"
 
 
-def calendar_response(query: Mapping[str, str]) -> list[Response]:
+def calendar_response(query: Mapping[str, str]) -> list[ResponseBody]:
     """Return the response of `GET /v2/calendar`: sessions, extended hours and settlement dates."""
     refuse_unknown_keys(query, "start", "end", "date_type")
-    kind = query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
+    kind = parse_query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
     # This account settles trades with the next session (T+1) on every date, so the first session
     # settles none, and the last one has no settlement.
-    dates, settled = calendar().dates[1:-1], calendar().dates[2:]
+    dates, settled = exchange_calendar().dates[1:-1], exchange_calendar().dates[2:]
     by = dates if kind == "TRADING" else settled
     first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
     rows = np.flatnonzero((by >= first) & (by <= last))
     return [_session_response(dates[k], settled[k]) for k in rows.tolist()]
 
 
-def configurations_response(venue: Venue) -> Response:
+def configurations_response(venue: Venue) -> ResponseBody:
     """Return the response of `GET /v2/account/configurations`: the account's permissions.
 
     It lacks the fields of the pattern-day-trader rule, because the rule ended on 2026-07-06.
@@ -424,14 +439,14 @@ def options_level(venue: Venue) -> int:
     return 3 if venue.options.desks else 0
 
 
-def asset_response(venue: Venue, symbol: str) -> Response:
+def asset_response(venue: Venue, symbol: str) -> ResponseBody:
     """Return the response of `GET /v2/assets/{symbol}` for a symbol of the panel."""
     coin = is_crypto(symbol)
     asset = venue.asset(symbol)
     answer = {
-        "id": derive_id(symbol),
+        "id": derive_venue_id(symbol),
         "class": "crypto" if coin else "us_equity",
-        "exchange": exchange_of(symbol),
+        "exchange": listing_exchange(symbol),
         "symbol": venue_spelling(symbol),
         "name": symbol,
         "status": "active",
@@ -453,18 +468,18 @@ def asset_response(venue: Venue, symbol: str) -> Response:
 class AlpacaServerSettings:
     """Settings of the practice server: its venue, its address and its clock speed."""
 
-    venue: VenueSettings
+    venue_settings: VenueSettings
     server_options: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
         """Build the server; return it with a description of its market for the log."""
-        market = self.venue.market()
-        warm_up_venue(self.venue, market)
-        server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
+        market = self.venue_settings.load_market()
+        warm_up_venue(self.venue_settings, market)
+        server = AlpacaServer(Venue(self.venue_settings, market), self.server_options.clock_speed)
         return (
             server,
             f"{', '.join(market.bars.symbols)} starting at"
-            f" {format_timestamp(market.history.last_instant)}",
+            f" {format_timestamp(market.initial_history.last_instant)}",
         )
 
 
@@ -473,7 +488,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
 
     The second element is the output folder of other commands; a server writes none.
     """
-    parser = ServingParser("marketsimulator.alpaca_server", port=8000)
+    parser = ServerArgumentParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -491,7 +506,7 @@ def run(settings: AlpacaServerSettings) -> None:
 
 
 def _is_nested(asked: Request) -> bool:
-    return query_choice(asked.query, "nested", BOOLEAN_VALUES, "false").lower() == "true"
+    return parse_query_choice(asked.query, "nested", BOOLEAN_VALUES, "false").lower() == "true"
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
@@ -502,11 +517,11 @@ def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> 
     return parse_date(text[:10]) if "T" in text else parse_date(text)
 
 
-def _session_response(date: np.datetime64, settled: np.datetime64) -> Response:
+def _session_response(date: np.datetime64, settled: np.datetime64) -> ResponseBody:
     session = session_on(date)
     assert session is not None
     ends = np.array([session.opens, session.closes, *extended_hours(session)])
-    opens, closes, first, last = map(format_time_of_day, new_york_minutes(ends).tolist())
+    opens, closes, first, last = map(format_time_of_day, new_york_minutes_of_day(ends).tolist())
     return {
         "date": str(date),
         "open": opens,

@@ -28,22 +28,26 @@ from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice_error
 from foundation.tables import Table
-from marketsimulator.results.counterfactuals import delist_after, scramble_bars, truncate_bars
+from marketsimulator.results.counterfactuals import (
+    delist_random_symbols,
+    drop_later_bars,
+    scramble_later_bars,
+)
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
-AUDITS = ("look_ahead", "begin")
-COUNTERFACTUAL_BY_REMOVED_AUDIT = {
+AUDIT_NAMES = ("look_ahead", "begin")
+REMOVED_AUDIT_REPLACEMENTS = {
     "lag": "[lag]",
     "costs": "[costs]",
     "forecast": "[shuffled]",
 }  # counterfactuals of `compare` that replace former audits
-AUDIT_INSTANTS = 8  # instants up to which decisions are compared
-COMPARED_HISTORY = np.timedelta64(20, "D")  # length of the compared history
-CHANGED_FUTURE = np.timedelta64(5, "D")  # length of the changed future
+AUDIT_CUTOFF_COUNT = 8  # instants up to which decisions are compared
+COMPARED_HISTORY_LENGTH = np.timedelta64(20, "D")  # length of the compared history
+CHANGED_FUTURE_LENGTH = np.timedelta64(5, "D")  # length of the changed future
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,13 @@ class AuditCheck:
 
     cutoff: decisions up to this instant are compared.
     bar_change: kind of change of the bars.
-    compared_decisions: number of compared decisions.
+    compared_decision_count: number of compared decisions.
     first_difference: description of the first decision or fill that changed; empty if none.
     """
 
     cutoff: np.datetime64
     bar_change: str
-    compared_decisions: int
+    compared_decision_count: int
     first_difference: str
 
 
@@ -75,9 +79,11 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
             f" one closes at {format_utc(bars.last_instant)}; choose an earlier start or"
             " a later end"
         )
-    for row in np.unique(np.linspace(first, last - 1, AUDIT_INSTANTS + 2).astype(int)[1:-1]):
+    for row in np.unique(np.linspace(first, last - 1, AUDIT_CUTOFF_COUNT + 2).astype(int)[1:-1]):
         cut = np.datetime64(bars.times[row])
-        edges = np.array([cut - COMPARED_HISTORY, cut + CHANGED_FUTURE], dtype="datetime64[ns]")
+        edges = np.array(
+            [cut - COMPARED_HISTORY_LENGTH, cut + CHANGED_FUTURE_LENGTH], dtype="datetime64[ns]"
+        )
         begin, end = np.searchsorted(bars.times, edges, side="right").tolist()
         yield cut, replace(market, bars=bars.slice_rows(0, end), start_row=max(first, begin))
 
@@ -93,17 +99,17 @@ def check_look_ahead(
     """
     probes: list[AuditCheck] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
-        scrambled = scramble_bars(window.bars, cut, settings.seed)
+        scrambled = scramble_later_bars(window.bars, cut, settings.seed)
         futures = {
-            "no future": window.with_bars(truncate_bars(scrambled, cut)),
+            "no future": window.with_bars(drop_later_bars(scrambled, cut)),
             "another future": window.with_bars(scrambled),
-            "ended symbols": delist_after(window, cut, settings.seed),
+            "ended symbols": delist_random_symbols(window, cut, settings.seed),
         }
         truth = _run_window(settings, window)
         for name, market_then in futures.items():
             other = _run_window(settings, market_then)
             probes.append(AuditCheck(cut, name, *_first_difference(truth, other, cut)))
-        progress("instants", done, AUDIT_INSTANTS)
+        progress("instants", done, AUDIT_CUTOFF_COUNT)
     return probes
 
 
@@ -122,7 +128,7 @@ def check_history_start(
         truth, other = (_run_window(settings, each) for each in (window, window.with_bars(later)))
         since = f"bars from {format_utc(later.times[0])}"
         probes.append(AuditCheck(cut, since, *_first_difference(truth, other, cut)))
-        progress("instants", done, AUDIT_INSTANTS)
+        progress("instants", done, AUDIT_CUTOFF_COUNT)
     return probes
 
 
@@ -180,12 +186,12 @@ def _audit_result(question: str, probes: Sequence[AuditCheck]) -> Result:
         (
             format_utc(probe.cutoff),
             probe.bar_change,
-            str(probe.compared_decisions),
+            str(probe.compared_decision_count),
             probe.first_difference or "none",
         )
         for probe in probes
     ]
-    table = Table(question, headings, rows, text_columns=(1, 3))
+    table = Table(question, headings, rows, left_aligned_columns=(1, 3))
     if not any(probe.first_difference for probe in probes):
         return Result([f"{question}: no decision or fill changed.", table])
     if question == "look_ahead":
@@ -195,10 +201,10 @@ def _audit_result(question: str, probes: Sequence[AuditCheck]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Settings of an audit: its name (one of `AUDITS`) and the settings of the backtest."""
+    """Settings of an audit: its name (one of `AUDIT_NAMES`) and the settings of the backtest."""
 
-    audit: str
-    backtest: BacktestSettings
+    audit_name: str
+    backtest_settings: BacktestSettings
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
@@ -207,14 +213,14 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     The second element is the output folder of other commands; an audit writes none.
     """
     name = words[0] if words else ""
-    if name in COUNTERFACTUAL_BY_REMOVED_AUDIT:
+    if name in REMOVED_AUDIT_REPLACEMENTS:
         raise InputError(
             f"audit: {name} is not an audit; it is a counterfactual of compare: run python -m"
             " marketsimulator.compare 'strategies=[kelly_50]'"
-            f" 'counterfactuals={COUNTERFACTUAL_BY_REMOVED_AUDIT[name]}' with the same settings"
+            f" 'counterfactuals={REMOVED_AUDIT_REPLACEMENTS[name]}' with the same settings"
         )
-    if name not in AUDITS:
-        raise invalid_choice_error("audit", name, AUDITS)
+    if name not in AUDIT_NAMES:
+        raise invalid_choice_error("audit", name, AUDIT_NAMES)
     # An audit is not a trial: it leaves nothing in the ledger.
     config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
@@ -228,8 +234,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
 
 def run(settings: AuditSettings, progress: Progress) -> Result:
     """Run the audit and return its result."""
-    market = settings.backtest.market()
-    ask = check_look_ahead if settings.audit == "look_ahead" else check_history_start
-    result = _audit_result(settings.audit, ask(settings.backtest, market, progress))
+    market = settings.backtest_settings.load_market()
+    ask = check_look_ahead if settings.audit_name == "look_ahead" else check_history_start
+    result = _audit_result(settings.audit_name, ask(settings.backtest_settings, market, progress))
     source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
-    return replace(result, sentences=[*result.sentences, source])
+    return replace(result, closing_lines=[*result.closing_lines, source])

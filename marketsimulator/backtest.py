@@ -22,12 +22,12 @@ from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
 from forecasting.settings import format_computation_device
 from foundation.cli import Result
 from foundation.compiled import compile_in_background
-from foundation.console import open_terminal, print_parts
+from foundation.console import open_terminal, print_renderables
 from foundation.errors import InputError
 from marketsimulator.results.benchmark import read_benchmark
-from marketsimulator.results.forecast_outcomes import contains_future
+from marketsimulator.results.forecast_outcomes import forecasts_contain_future
 from marketsimulator.results.remarks import data_warning_remarks
-from marketsimulator.results.report import result_files, terminal_parts
+from marketsimulator.results.report import result_file_writers, terminal_parts
 from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
 from marketsimulator.runs.simulate import simulate_trading
@@ -48,7 +48,7 @@ def _ignore_market(_: Market) -> None:
 def run_backtest(
     settings: BacktestSettings,
     progress: Progress = no_progress,
-    show: Callable[[Market], object] = _ignore_market,
+    show_market: Callable[[Market], object] = _ignore_market,
 ) -> BacktestResults:
     """Run the configured trader, the same trader without forecasts, and buy and hold.
 
@@ -56,7 +56,8 @@ def run_backtest(
     hold measures the value of trading. The run is recorded in the trial ledger, if the settings
     name one.
 
-    show: function called with the market once its bars are loaded, for example to print them.
+    show_market: function called with the market once its bars are loaded, for example to print
+        them.
 
     Raises
     ------
@@ -65,17 +66,19 @@ def run_backtest(
     """
     check_ledger(settings.trials)
     began = time.monotonic()
-    market = settings.market()
-    show(market)
+    market = settings.load_market()
+    show_market(market)
     _check_context(settings, market.bars)
     benchmark = read_benchmark(settings, market)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
-    correlations = CachedCorrelations(settings.correlation.source())
+    correlations = CachedCorrelations(settings.correlation.build_source())
     trader = replace(settings.build_trader(forecaster), correlations=correlations)
     decider = trader.with_beliefs(market, progress)
     name = forecaster.name
-    if decider.belief_table is not None and contains_future(decider.belief_table, market.bars):
+    if decider.belief_table is not None and forecasts_contain_future(
+        decider.belief_table, market.bars
+    ):
         name = mark_as_look_ahead(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
     coarse_run = None
@@ -100,7 +103,7 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
     """Raise `InputError` if no symbol has enough bars for a single forecast."""
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
-        first, last = settings.run_window(bars)
+        first, last = settings.run_period(bars)
         raise InputError(
             f"no decision is possible between {format_utc(first)} and {format_utc(last)}: no symbol"
             f" has the {context} bars that forecaster.context_length requires; load earlier"
@@ -114,7 +117,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
 
     def print_coverage(market: Market) -> None:
         bars, doubts = market.bars, market.data_warnings
-        print_parts(console, coverage_report(bars, settings.start, settings.end, doubts))
+        print_renderables(console, coverage_report(bars, settings.start, settings.end, doubts))
 
     with compile_in_background(
         "marketsimulator.rehearsal", cached_module="marketsimulator.runs.compiled_instants"
@@ -125,7 +128,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     # The first lines have printed these warnings; the page and `summary.json` repeat them.
     shown = data_warning_remarks(results.market.data_warnings)
     sentences = [sentence for sentence in sentences if sentence not in shown]
-    return Result(parts, sentences, result_files(results, summary))
+    return Result(parts, sentences, result_file_writers(results, summary))
 
 
 def _record_trial(results: BacktestResults) -> BacktestResults:
@@ -135,7 +138,7 @@ def _record_trial(results: BacktestResults) -> BacktestResults:
     """
     try:
         return replace(
-            results, trial_statistics=record_trials(results.settings.trials, [results.trial()])
+            results, trial_statistics=record_trials(results.settings.trials, [results.to_trial()])
         )
     except InputError as error:
         log.warning("%s", error)

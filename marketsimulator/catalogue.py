@@ -17,12 +17,12 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from foundation.cli import FlagParser, Result
-from foundation.compose import CONFIGS
+from foundation.compose import CONFIG_FOLDER
 from foundation.errors import InputError, closest_choices, format_suggestion
 from foundation.plugin import ENTRY_POINT_KINDS, HYDRA_TARGET_KEY, entry_point_names
-from foundation.schemas import all_settings
+from foundation.schemas import read_all_schemas
 
-STRATEGIES: Mapping[str, str] = {
+STRATEGY_DESCRIPTIONS: Mapping[str, str] = {
     "kelly_10": "10 % of full Kelly; kelly_N is N %",
     "kelly_25": "25 % of full Kelly",
     "kelly_50": "half Kelly, the default",
@@ -37,32 +37,32 @@ STRATEGIES: Mapping[str, str] = {
     "buy_and_hold": "equal weights at the start, never rebalanced",
     "legacy": "sizing rule of the earlier program",
 }
-GROUPS = {"strategies": "sizing", "forecasters": "forecaster", "fees": "fees"}
-SETTINGS = "settings"
+CONFIG_GROUP_BY_TOPIC = {"strategies": "sizing", "forecasters": "forecaster", "fees": "fees"}
+SETTINGS_TOPIC = "settings"
 _HIDDEN_DEFAULTS = ("", "null", "[]", "{}")
 _USAGE = {
     "strategies": "sizing.strategy=NAME; custom: kelly-chronos new-strategy NAME",
     "forecasters": "forecaster=NAME; custom: forecaster._target_=module.Class",
     "fees": "fees=NAME; custom: --config-dir FOLDER, with FOLDER/fees/NAME.yaml",
-    SETTINGS: "KEY=VALUE on the command line, or in a YAML file that config=FILE names",
+    SETTINGS_TOPIC: "KEY=VALUE on the command line, or in a YAML file that config=FILE names",
 }
 
 
-def catalogue(topic: str) -> dict[str, str]:
+def topic_entries(topic: str) -> dict[str, str]:
     """Return the description of each entry of a topic, by name."""
     entries: dict[str, str] = {}
-    if topic == SETTINGS:
-        for each in all_settings().values():
+    if topic == SETTINGS_TOPIC:
+        for each in read_all_schemas().values():
             default = each.default.strip('"')
             shown = "" if default in _HIDDEN_DEFAULTS else f" (default: {default})"
             if not each.is_group:
                 entries[each.key] = f"{each.meaning}{shown}"
         return entries
-    group = GROUPS[topic]
+    group = CONFIG_GROUP_BY_TOPIC[topic]
     if topic == "strategies":
-        entries |= STRATEGIES
+        entries |= STRATEGY_DESCRIPTIONS
     else:
-        files = sorted((CONFIGS / group).glob("[!_]*.yaml"))
+        files = sorted((CONFIG_FOLDER / group).glob("[!_]*.yaml"))
         # The second line of a file is its description, below the editor's line.
         lines = {path.stem: path.read_text(encoding="utf-8").splitlines()[1] for path in files}
         entries = {name: line.removeprefix("# ").removesuffix(".") for name, line in lines.items()}
@@ -71,7 +71,7 @@ def catalogue(topic: str) -> dict[str, str]:
     return entries
 
 
-def matching(word: str, entries: Mapping[str, str]) -> list[str]:
+def find_matching_names(word: str, entries: Mapping[str, str]) -> list[str]:
     """Return the names that contain a word, else those whose description does; ignore case."""
     folded = word.casefold()
     named = [name for name in entries if folded in name.casefold()]
@@ -80,7 +80,7 @@ def matching(word: str, entries: Mapping[str, str]) -> list[str]:
 
 def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     parser = FlagParser()
-    topics = [*GROUPS, SETTINGS]
+    topics = [*CONFIG_GROUP_BY_TOPIC, SETTINGS_TOPIC]
     parser.add_argument("topic", choices=topics, metavar="|".join(topics))
     parser.add_argument("word", nargs="?", default="")
     return parser.parse_args(list(words)), None
@@ -88,8 +88,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 
 def run(settings: Namespace) -> Result:
     """Return the table of a topic. Raises InputError for a word without a match."""
-    entries = catalogue(settings.topic)
-    names = matching(settings.word, entries)
+    entries = topic_entries(settings.topic)
+    names = find_matching_names(settings.word, entries)
     if not names:
         by_word = {name.rpartition(".")[2]: name for name in reversed(entries)}
         hint = format_suggestion(
@@ -100,4 +100,4 @@ def run(settings: Namespace) -> Result:
         )
     width = max(map(len, names))
     lines = [f"{name:{width}}  {entries[name]}".rstrip() for name in names]
-    return Result(sentences=[*lines, f"Use: {_USAGE[settings.topic]}"])
+    return Result(closing_lines=[*lines, f"Use: {_USAGE[settings.topic]}"])

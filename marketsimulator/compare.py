@@ -38,11 +38,15 @@ from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.forecast import Progress, has_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.plugin import allow_import, is_plugin
+from foundation.plugin import allow_plugin_import, is_plugin
 from foundation.settings import settings_from_config, with_changes
 from marketsimulator.results.belief_tables import BeliefTableCache
-from marketsimulator.results.comparison import Comparison, compare_records, table_rows
-from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, build_counterfactuals
+from marketsimulator.results.comparison import Comparison, compare_records, frame_to_rows
+from marketsimulator.results.counterfactuals import (
+    NO_COUNTERFACTUAL,
+    Counterfactual,
+    build_counterfactuals,
+)
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import data_warning_remarks
 from marketsimulator.results.run_folder import SUMMARY_FILE
@@ -51,7 +55,7 @@ from marketsimulator.results.run_record import (
     find_run_folders,
     flatten_settings,
     format_setting_value,
-    read_run,
+    read_run_record,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import (
@@ -72,8 +76,8 @@ SHARED_SETTING_KEYS = (
     *("trials", "output", "order_tag"),
 )
 
-Variation = dict[str, Any]  # value by setting
-Variants = list[tuple[Variation, BacktestSettings]]
+VariedValues = dict[str, Any]  # value by setting
+Variants = list[tuple[VariedValues, BacktestSettings]]
 
 
 def compare(
@@ -96,9 +100,9 @@ def compare(
     ray: Ray cluster that runs the variants; None: this process.
     progress: progress callback, for forecasts and for variants.
     """
-    kept = [read_run(path) for path in find_run_folders(runs)]
+    kept = [read_run_record(path) for path in find_run_folders(runs)]
     variants = _expand_variants(settings, strategies, vary or {})
-    cases = [UNCHANGED, *build_counterfactuals(counterfactual_kinds, settings.seed)]
+    cases = [NO_COUNTERFACTUAL, *build_counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: the list is empty; name at least one strategy")
     if (rows := len(kept) + len(variants) * len(cases)) < 2:
@@ -112,7 +116,7 @@ def compare(
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"vary: two variants have the same name {twice[0]}; remove one of them")
     check_ledger(settings.trials)
-    market = settings.market()
+    market = settings.load_market()
     made = _run_variants(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
@@ -124,7 +128,7 @@ def compare(
     tried = [record for record in kept if record.is_trial]
     no_ledger_note = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else no_ledger_note
-    trials = replace(trials, count=trials.count + beside_ledger)
+    trials = replace(trials, trial_count=trials.trial_count + beside_ledger)
     return compare_records([*kept, *made], trials, notes, seed=settings.seed)
 
 
@@ -155,7 +159,7 @@ def _expand_variants(
 
 def _record_trials(
     settings: BacktestSettings,
-    variants: Sequence[tuple[Variation, BacktestSettings]],
+    variants: Sequence[tuple[VariedValues, BacktestSettings]],
     forecasters: Sequence[str],
     table: pd.DataFrame,
     market: Market,
@@ -171,7 +175,7 @@ def _record_trials(
     digest = data_hash(market)
     trials = []
     for (_, variant), forecaster, row, ratio in zip(
-        variants, forecasters, table_rows(table), daily_ratios, strict=True
+        variants, forecasters, frame_to_rows(table), daily_ratios, strict=True
     ):
         trial = make_trial(
             *(variant, market, digest, forecaster),
@@ -190,13 +194,13 @@ def _record_trials(
     )
 
 
-def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
+def _variant_name(variation: VariedValues, variant: BacktestSettings) -> str:
     """Return the name of a variant: its strategy and Kelly fraction, then the varied settings."""
     named = (STRATEGY_KEY, FRACTION_KEY)
     changes = [
         f"{k}={format_setting_value(value)}" for k, value in variation.items() if k not in named
     ]
-    return " ".join([variant.sizing.label, *changes])
+    return " ".join([variant.sizing.strategy_label, *changes])
 
 
 def _run_variants(
@@ -253,7 +257,7 @@ def _run_variants(
                 **flatten_settings(asdict(variant)),
                 "counterfactual": case.name_suffix or None,
             },
-            at=bars.times,
+            instants=bars.times,
             equity=found[case.name_suffix, k].equity,
         )
         for case in cases
@@ -261,7 +265,7 @@ def _run_variants(
     ]
 
 
-COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
+COMPARISON_OPTION_NAMES = tuple(field.name for field in fields(ComparisonOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,18 +273,18 @@ class ComparisonSettings:
     """Options of a comparison, and the backtest settings that all variants share."""
 
     options: ComparisonOptions
-    backtest: BacktestSettings
+    backtest_settings: BacktestSettings
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ComparisonSettings:
         """Validate a composed configuration and return its settings."""
         own = settings_from_config(
-            ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
+            ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_OPTION_NAMES))
         )
         for name in filter(is_plugin, own.strategies):
-            allow_import(name)
+            allow_plugin_import(name)
         _refuse_own_output(own.runs, config.get("output"))
-        keys = [str(key) for key in config if key not in COMPARISON_KEYS]
+        keys = [str(key) for key in config if key not in COMPARISON_OPTION_NAMES]
         shared = BacktestSettings.from_config(OmegaConf.masked_copy(config, keys))
         if shared.benchmark is not None:
             raise InputError(
@@ -306,7 +310,7 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
     """Run a comparison; return its verdict, ranking and warnings, and the files of its page."""
     own = settings.options
     found = compare(
-        settings.backtest,
+        settings.backtest_settings,
         own.strategies,
         own.vary,
         tuple(Path(folder) for folder in own.runs),
@@ -318,5 +322,5 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         [found.verdict.claim, found.terminal_table()],
         found.sentences(),
         found.file_writers(),
-        document=found.summary(),
+        json_document=found.summary(),
     )

@@ -56,24 +56,24 @@ from marketsimulator.results.drift.decisions import compare_decisions, rebuild_a
 from marketsimulator.results.drift.orders import (
     UncomparedCounts,
     compare_orders,
+    excess_slippage_by_symbol,
     planned_orders,
-    slippage_by_symbol,
 )
-from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
+from marketsimulator.results.drift.report import Drift, drift_json, drift_terminal_parts
 from marketsimulator.results.drift.terms import (
-    DriftSide,
-    build_drift_side,
+    ComparedAccount,
+    build_compared_account,
     compare_profits,
-    exact_account_of,
+    to_exact_account,
 )
 from marketsimulator.results.journal_record import (
     ExactAccount,
     JournalRecord,
-    mark_at_closes,
     read_journal,
+    revalue_at_closes,
 )
-from marketsimulator.results.report import result_files
-from marketsimulator.results.run_record import LIVE_TITLE
+from marketsimulator.results.report import result_file_writers
+from marketsimulator.results.run_record import LIVE_RUN_TITLE
 from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_stepwise
@@ -93,20 +93,20 @@ LIVE_BARS_HINT = "give the bars that the live run used, data.dir=[DIR]"
 
 
 JOURNALED_SETTINGS = ("capital", "positions")  # account settings that the journal itself determines
-DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
+DRIFT_OPTION_NAMES = {field.name for field in fields(DriftOptions)}
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSettings:
     """Settings of a drift report.
 
-    journal: journal file of the live account.
+    journal_path: journal file of the live account.
     history_days: calendar days of bars that the live run had before its first decision.
     simulation_settings: settings of the live run, converted to settings of a backtest.
     writes_report: true to write the complete report of the live account.
     """
 
-    journal: Path
+    journal_path: Path
     history_days: int
     simulation_settings: BacktestSettings
     writes_report: bool = False
@@ -115,7 +115,7 @@ class DriftSettings:
     def from_config(cls, config: DictConfig) -> DriftSettings:
         """Validate a composed configuration and return its settings."""
         words = settings_from_config(
-            DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
+            DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_OPTION_NAMES))
         )
         if not words.journal:
             raise InputError("journal: not set; give the journal.sqlite file of an account")
@@ -125,7 +125,7 @@ class DriftSettings:
                 " first decision. Remove start, and use end to shorten the comparison"
             )
         live = LiveSettings.from_config(config)
-        names = {field.name for field in fields(BacktestSettings)} - DRIFT_KEYS
+        names = {field.name for field in fields(BacktestSettings)} - DRIFT_OPTION_NAMES
         simulation = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
         return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
@@ -168,9 +168,9 @@ class LiveSimulation:
     market: bars that the live run knew, and bars with which its orders are matched.
     trader: trader of the simulation.
     simulated_run: simulated run; it starts with the account of the first live decision.
-    simulated_side: simulated account up to the last live snapshot.
-    decided_at_by_order_id: decision instant of each simulated order sent before that snapshot, by
-        order id.
+    simulated_account: simulated account up to the last live snapshot.
+    decision_instants_by_order_id: decision instant of each simulated order sent before that
+        snapshot, by order id.
     live_run: run of the live account, with the figures that its venue reports.
     """
 
@@ -182,8 +182,8 @@ class LiveSimulation:
     market: Market
     trader: Trader
     simulated_run: Run
-    simulated_side: DriftSide
-    decided_at_by_order_id: Mapping[str, np.datetime64]
+    simulated_account: ComparedAccount
+    decision_instants_by_order_id: Mapping[str, np.datetime64]
     live_run: Run
 
     @classmethod
@@ -191,57 +191,59 @@ class LiveSimulation:
         cls, settings: DriftSettings, progress: Progress = no_progress
     ) -> LiveSimulation:
         """Read a journal and simulate the period that it covers."""
-        record = read_journal(settings.journal, TRADE_JOB)
+        record = read_journal(settings.journal_path, TRADE_JOB)
         simulation = settings.simulation_settings
         if not simulation.symbols:
             simulation = replace(simulation, symbols=record.symbols)
         _refuse_other_names(record, simulation)
         bars = simulation.load_bars()
-        start = record.first_account()
-        end = record.last_covered_account(lambda at: has_all_bars_until(bars, at))
-        if end.at == start.at and len(record.decisions) > 1:
+        start = record.first_account_snapshot()
+        end = record.last_covered_snapshot(lambda at: has_all_bars_until(bars, at))
+        if end.observed_at == start.observed_at and len(record.decisions) > 1:
             raise InputError(
                 f"data.dir: the bars ({bars.source}) end at {format_utc(bars.last_instant)},"
                 f" before the orders of the first decision could fill; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
-        since = history_start(start.at, settings.history_days)
-        market = _market_between(simulation.data, bars, decided, since, end.at)
+        since = history_start(start.observed_at, settings.history_days)
+        market = _market_between(simulation.data, bars, decided, since, end.observed_at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.build_trader(forecaster).with_beliefs(market, progress)
         simulated = _simulate_account(simulation, market, trader, record, end, progress)
         live = record.build_run(forecaster.name, start, end, bars.symbols)
-        parts = settings.journal, record, start, end, simulation, market, trader
+        parts = settings.journal_path, record, start, end, simulation, market, trader
         return cls(*parts, *simulated, live)
 
 
 def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) -> Drift:
     """Compare decisions, orders and profit of the live account with those of its simulation."""
     record, start, end = simulation.journal_record, simulation.start_account, simulation.end_account
-    simulated = simulation.simulated_side
+    simulated = simulation.simulated_account
     bars = simulation.market.bars
-    meant = planned_orders(record, TRADE_JOB, start.at, end.at)
-    transfers = record.net_deposits(start.at, end.at)
-    live = build_drift_side(simulation.live_run, start, end, meant, simulated.end_marks, transfers)
+    meant = planned_orders(record, TRADE_JOB, start.observed_at, end.observed_at)
+    transfers = record.net_deposits(start.observed_at, end.observed_at)
+    live = build_compared_account(
+        simulation.live_run, start, end, meant, simulated.end_marks, transfers
+    )
     until = partial(decision_deadline, bars)
     orders = compare_orders(
-        live.trades, simulated.trades, record, simulation.decided_at_by_order_id, until
+        live.trades, simulated.trades, record, simulation.decision_instants_by_order_id, until
     )
     anew, closes = _replay_decisions(simulation, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
-        source=f"{simulation.journal_path}; {', '.join(bars.symbols)}: {bars.source}",
-        start=start.at,
-        end=end.at,
-        live=live,
-        simulated=simulated,
+        source_description=f"{simulation.journal_path}; {', '.join(bars.symbols)}: {bars.source}",
+        start=start.observed_at,
+        end=end.observed_at,
+        live_account=live,
+        simulated_account=simulated,
         profit_components=compare_profits(live, simulated, causes),
-        decisions=compare_decisions(
+        decision_comparison=compare_decisions(
             record, anew, closes, simulation.simulated_run.decisions, until
         ),
-        orders=orders,
-        slippage=slippage_by_symbol(orders),
-        uncompared_counts=UncomparedCounts.from_journal(record, TRADE_JOB, end.at),
+        order_comparisons=orders,
+        excess_slippage_bps=excess_slippage_by_symbol(orders),
+        uncompared_counts=UncomparedCounts.from_journal(record, TRADE_JOB, end.observed_at),
     )
 
 
@@ -300,7 +302,7 @@ def _market_between(
             f"data.dir: the bars ({bars.source}) have no bar that ends at {format_utc(begin)},"
             f" the journal's first decision; {LIVE_BARS_HINT}"
         )
-    return data.with_finer_bars(data.market(bars, first))
+    return data.with_finer_bars(data.build_market(bars, first))
 
 
 def _simulate_account(
@@ -310,15 +312,15 @@ def _simulate_account(
     record: JournalRecord,
     end: ExactAccount,
     progress: Progress,
-) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
+) -> tuple[Run, ComparedAccount, dict[str, np.datetime64]]:
     """Simulate an account that starts with the positions and cash of the live account.
 
     Returns the complete run, the simulated account at the last live snapshot `end`, and the
     decision instant of each order sent before that snapshot, by order id. Charges at the time of
     the snapshot are included in the account only if the venue had listed them by then.
     """
-    start = record.first_account()
-    closes = last_closes_by_symbol(market.history)
+    start = record.first_account_snapshot()
+    closes = last_closes_by_symbol(market.initial_history)
     positions = record.decisions[0].positions
     cash = start.cash
     for symbol, quantity in start.positions.items():
@@ -328,10 +330,10 @@ def _simulate_account(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
-        as_of=market.history.last_instant,
+        as_of=market.initial_history.last_instant,
     )
     broker = settings.build_broker(market, initial_account)
-    witness = _RecordingDecider(trader, broker, end.at)
+    witness = _RecordingDecider(trader, broker, end.observed_at)
     run = simulate_stepwise(settings, market, "simulation", witness, broker, progress)
     met = {
         symbol: InitialPosition(held, closes[symbol])
@@ -342,7 +344,7 @@ def _simulate_account(
     ends = witness.account
     fills = run.fills[: witness.fills]
     sent = [decision for decision in run.decisions if decision.at < last]
-    if record.is_sent_before(last, end):
+    if record.is_decision_sent_before(last, end):
         fills = [fill for fill in run.fills if fill.booked_at <= last]
         sent = list(run.decisions)
         (row,) = [row for row in run.equity_rows if row.at == last]
@@ -356,12 +358,12 @@ def _simulate_account(
         bookings=[
             booking
             for k, booking in enumerate(run.bookings)
-            if booking.at < last or (k < witness.bookings and last < end.at)
+            if booking.at < last or (k < witness.bookings and last < end.observed_at)
         ],
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
-    readings = exact_account_of(initial_account), exact_account_of(ends)
-    side = build_drift_side(remaining, *readings, [order for _, order in orders])
+    readings = to_exact_account(initial_account), to_exact_account(ends)
+    side = build_compared_account(remaining, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 
 
@@ -386,7 +388,9 @@ def _replay_decisions(
     record, settings, market = hours.journal_record, hours.simulation_settings, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
-    compared = [decision for decision in record.decisions if decision.at <= hours.end_account.at]
+    compared = [
+        decision for decision in record.decisions if decision.at <= hours.end_account.observed_at
+    ]
     for number, journaled in enumerate(compared, 1):
         at = journaled.at
         view = market.visible_bars(int(np.searchsorted(market.bars.times, at, side="right")))
@@ -397,16 +401,18 @@ def _replay_decisions(
     return decisions, closes
 
 
-def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -> BacktestResults:
+def build_live_results(
+    simulation: LiveSimulation, progress: Progress = no_progress
+) -> BacktestResults:
     """Return the results of the live run in the form of a backtest.
 
     Its benchmarks are its simulation, the no-forecast baseline and buy and hold.
     """
     begun = time.monotonic()
     market = simulation.market.with_bars(
-        simulation.market.bars.slice_until(simulation.end_account.at)
+        simulation.market.bars.slice_until(simulation.end_account.observed_at)
     )
-    live = mark_at_closes(simulation.live_run, market)
+    live = revalue_at_closes(simulation.live_run, market)
     capital = live.equity_rows[0].equity
     if capital <= 0:
         raise InputError(
@@ -423,7 +429,7 @@ def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -
         benchmark_runs=(simulated, *plain),
         elapsed_seconds=time.monotonic() - begun,
         no_ledger_note=LIVE_ACCOUNT_NOTE,
-        title=LIVE_TITLE,
+        title=LIVE_RUN_TITLE,
         other_holdings=tuple(
             sorted(set(simulation.end_account.positions) - set(market.bars.symbols))
         ),
@@ -455,7 +461,9 @@ def run(settings: DriftSettings, progress: Progress) -> Result:
     drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}
     if settings.writes_report:
-        results = live_results(hours, progress)
+        results = build_live_results(hours, progress)
         more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
-        files = result_files(results, results.summary(), more)
-    return Result(list(drift_parts(drift)), files=files, exit_code=0 if drift.is_equal else 1)
+        files = result_file_writers(results, results.summary(), more)
+    return Result(
+        list(drift_terminal_parts(drift)), file_writers=files, exit_code=0 if drift.is_equal else 1
+    )

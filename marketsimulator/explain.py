@@ -25,26 +25,26 @@ import pandas as pd
 
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, format_choices, format_suggestion
-from foundation.formatting import basis_points, number, rounded_price
+from foundation.formatting import format_basis_points, format_number, format_rounded_price
 from marketsimulator.results.order_reasons import format_decision, short_reason
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, instrument
 
-Row = dict[Any, Any]
+TableRow = dict[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class DecisionExplanation:
     """A decision on a symbol, and its orders with their fills.
 
     decision_row: row of the decisions table.
     orders_with_fills: for each order, its row of the orders table and its rows of the fills table.
     """
 
-    decision_row: Row
-    orders_with_fills: Sequence[tuple[Row, pd.DataFrame]]
+    decision_row: TableRow
+    orders_with_fills: Sequence[tuple[TableRow, pd.DataFrame]]
 
     def format_lines(self, *, full: bool = False) -> list[str]:
         """Return the lines of the explanation; `full` keeps reasons longer than 20 words."""
@@ -63,7 +63,7 @@ class Explanation:
         return {**_json_row(self.decision_row), "orders": orders}
 
 
-def _json_row(row: Row) -> dict[str, Any]:
+def _json_row(row: TableRow) -> dict[str, Any]:
     return {
         str(name): _format_utc(value) if isinstance(value, pd.Timestamp) else value
         for name, value in row.items()
@@ -82,7 +82,7 @@ def explain(run: Path, *, full: bool = False, **selection: str | None) -> str:
 
 def find_explanations(
     run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
-) -> list[Explanation]:
+) -> list[DecisionExplanation]:
     """Return the explanation of the decision behind one order, or of the decisions on a symbol.
 
     run: folder of a backtest's results.
@@ -119,7 +119,7 @@ def find_explanations(
             (row, fills[fills["client_order_id"] == row["client_order_id"]])
             for row in orders[same].to_dict("records")
         ]
-        explanations.append(Explanation(decided, with_fills))
+        explanations.append(DecisionExplanation(decided, with_fills))
     return explanations
 
 
@@ -144,9 +144,10 @@ def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
     if not row["qty"]:
         return [*lines, "  no order"]
     cost = (
-        f"{number(row['cost'])} USD ({basis_points(row['cost'] / abs(row['qty'] * row['price']))})"
+        f"{format_number(row['cost'])} USD"
+        f" ({format_basis_points(row['cost'] / abs(row['qty'] * row['price']))})"
     )
-    quantity = f"quantity {row['qty']:+g} at {rounded_price(row['price'])} USD"
+    quantity = f"quantity {row['qty']:+g} at {format_rounded_price(row['price'])} USD"
     return [*lines, f"  {quantity}, expected cost {cost}"]
 
 
@@ -154,9 +155,9 @@ def _order_lines(order: dict[Any, Any], reason: str, fills: pd.DataFrame) -> lis
     terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
     lines = [f"order {order['client_order_id']}: {terms}", f"  {reason}"]
     for fill in fills.to_dict("records"):
-        paid = f"at {rounded_price(fill['price'])} USD"
+        paid = f"at {format_rounded_price(fill['price'])} USD"
         price = paid if fill["price"] > 0 else "as a fee in crypto"
-        fee = f"fee {number(fill['fee'], 4)} USD"
+        fee = f"fee {format_number(fill['fee'], 4)} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_format_utc(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
 
@@ -184,4 +185,4 @@ def run(settings: Namespace) -> Result:
     folder = settings.run.expanduser()
     found = find_explanations(folder, order=settings.order, symbol=settings.symbol, at=settings.at)
     text = "\n".join(line for each in found for line in each.format_lines(full=settings.full))
-    return Result([text], document={"decisions": [each.as_dict() for each in found]})
+    return Result([text], json_document={"decisions": [each.as_dict() for each in found]})

@@ -41,13 +41,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from execution.alpaca.connection import require_alpaca
-from execution.doctor import LOCAL_CHECKS, DoctorContext, print_findings
+from execution.doctor import CHECKS_WITHOUT_ACCOUNT, DoctorContext, print_findings
 from execution.live.settings import LiveSettings
 from forecasting.forecast import Progress
 from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
 from foundation.compose import (
-    CONFIGS,
+    CONFIG_FOLDER,
     SETTINGS_FILE_KEY,
     check_settings_key,
     compose_config,
@@ -74,14 +74,14 @@ from trainingdata.timeframe import TimeframeName
 Answer = TypeVar("Answer")
 
 DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "environment"
-SETTINGS_NAME = "kelly.yaml"
-KEYS_NAME = "keys.env"
+SETTINGS_FILE_NAME = "kelly.yaml"
+KEYS_FILE_NAME = "keys.env"
 SERVICE_SETTINGS_FOLDER = Path(
     "/etc/kelly-chronos"
 )  # where deploy/kelly-chronos.service reads both files
-FIRST_RUN_FOLDER = "first"  # subfolder of the first backtest's results
-FIRST_RUN_DAYS = 365  # calendar days of the first backtest
-DOWNLOAD_SPAN = 730 * DAY
+FIRST_BACKTEST_FOLDER = "first"  # subfolder of the first backtest's results
+FIRST_BACKTEST_DAYS = 365  # calendar days of the first backtest
+DOWNLOAD_PERIOD = 730 * DAY
 # Characters that systemd and shells read literally between single quotes.
 _QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
 
@@ -110,9 +110,9 @@ class Setup:
     overrides: tuple[str, ...] = ()
 
     @property
-    def file(self) -> Path:
+    def settings_file(self) -> Path:
         """Path of the settings file."""
-        return self.folder / SETTINGS_NAME
+        return self.folder / SETTINGS_FILE_NAME
 
     @property
     def bars_folder(self) -> Path | None:
@@ -123,7 +123,7 @@ class Setup:
             self.folder / "bars" if self.bars_source == DOWNLOAD else Path(self.bars_source)
         ).absolute()
 
-    def words(self) -> list[str]:
+    def override_words(self) -> list[str]:
         """Return all settings as key=value words; `overrides` take precedence over answers."""
         folder = self.bars_folder
         answers = {
@@ -137,13 +137,13 @@ class Setup:
 
     def format_settings(self) -> str:
         """Return the content of the settings file."""
-        words = self.words()
+        words = self.override_words()
         config, default = compose_config("live", words), compose_config("live", ())
         chosen = OmegaConf.create()
         for word in words:
             key, _, text = word.lstrip("+").partition("=")
             value: Any = OmegaConf.select(config, key)
-            if (CONFIGS / key).is_dir():  # a group's file by name
+            if (CONFIG_FOLDER / key).is_dir():  # a group's file by name
                 is_changed = any(each.startswith(f"{key}.") for each in words)
                 # A YAML key has either the name or settings: write those that differ.
                 changes = {name: part for name, part in value.items() if part != default[key][name]}
@@ -156,8 +156,9 @@ class Setup:
             for key, value in values.items()
         )
         return (
-            f"# yaml-language-server: $schema={CONFIGS / 'schema' / 'live.json'}\n"
-            f"# Settings for every command: kelly-chronos COMMAND {SETTINGS_FILE_KEY}={self.file}\n"
+            f"# yaml-language-server: $schema={CONFIG_FOLDER / 'schema' / 'live.json'}\n"
+            "# Settings for every command: kelly-chronos COMMAND"
+            f" {SETTINGS_FILE_KEY}={self.settings_file}\n"
             "# Command-line settings replace them. List all settings: kelly-chronos list settings\n"
             f"\n{body}"
         )
@@ -171,12 +172,12 @@ class Setup:
             values["ALERT_URL"] = self.alert_url
         if not values:
             return ""
-        values["LOOP_WORDS"] = f"{SETTINGS_FILE_KEY}={SERVICE_SETTINGS_FOLDER / SETTINGS_NAME}"
+        values["LOOP_WORDS"] = f"{SETTINGS_FILE_KEY}={SERVICE_SETTINGS_FOLDER / SETTINGS_FILE_NAME}"
         lines = (f"{name}='{value}'\n" for name, value in values.items())
         return f"# EnvironmentFile of deploy/kelly-chronos.service.\n{''.join(lines)}"
 
 
-def check_bars(text: str) -> str:
+def parse_bars_source(text: str) -> str:
     """Return the source of the bars. Raises InputError for a folder without bar files."""
     if text in ("", DOWNLOAD, SYNTHETIC):
         return text or SYNTHETIC
@@ -189,34 +190,34 @@ def check_bars(text: str) -> str:
     return str(path.absolute())
 
 
-def check_symbols(text: str, bars: str) -> tuple[str, ...]:
+def parse_setup_symbols(text: str, bars_source: str) -> tuple[str, ...]:
     """Return symbols separated by commas or spaces; empty text means all symbols of the bars.
 
     Raises InputError for a symbol without bars.
     """
     names = parse_symbols(text.replace(",", " ").split())
-    if bars == DOWNLOAD:
+    if bars_source == DOWNLOAD:
         if not names:
             raise InputError("--symbols: a download requires symbols, such as NVDA BTCUSD")
         return tuple(instrument(name).symbol for name in names)
-    if bars == SYNTHETIC:
+    if bars_source == SYNTHETIC:
         for name in names:
             if name not in SYNTHETIC_SYMBOLS:
                 raise invalid_choice_error("--symbols", name, SYNTHETIC_SYMBOLS)
         return tuple(names)
-    return tuple(find_bar_files([Path(bars)], names or None))
+    return tuple(find_bar_files([Path(bars_source)], names or None))
 
 
-def check_timeframe(text: str, setup: Setup) -> str | None:
+def parse_timeframe(text: str, setup: Setup) -> str | None:
     """Return the timeframe of the bars. Raises InputError for invalid bars."""
     if text and text not in get_args(TimeframeName):
         raise invalid_choice_error("--timeframe", text, get_args(TimeframeName))
     setup = replace(setup, timeframe=text or None)
-    live = LiveSettings.from_config(compose_config("live", setup.words()))
+    live = LiveSettings.from_config(compose_config("live", setup.override_words()))
     return setup.timeframe if setup.bars_source == DOWNLOAD else live.load_bars().timeframe.name
 
 
-def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
+def require_paper_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
     """Return the API keys. Raises InputError unless they belong to a paper account.
 
     Returns None without keys. Raises InputError if a download of stock bars requires them.
@@ -240,7 +241,7 @@ def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
     return keys
 
 
-def check_alerts(text: str) -> str | None:
+def parse_alert_url(text: str) -> str | None:
     """Return the address that receives alerts. Raises InputError for an invalid address."""
     if text in ("", NONE):
         return None
@@ -282,13 +283,15 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     if flags.symbols is not None:
         flags.symbols = " ".join(word for word in flags.symbols if not is_override(word))
     setup = _ask_settings(setup, flags, asks=asks)
-    start = parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_SPAN
+    start = (
+        parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_PERIOD
+    )
     if start >= utc_now():
         raise InputError(f"--start: {flags.start} is in the future; name a day in the past")
     setup = replace(setup, start=start)
-    _refuse_other_content(setup.file, setup.format_settings())
-    _refuse_other_content(setup.folder / KEYS_NAME, setup.format_keys())
-    output = setup.folder / FIRST_RUN_FOLDER
+    _refuse_other_content(setup.settings_file, setup.format_settings())
+    _refuse_other_content(setup.folder / KEYS_FILE_NAME, setup.format_keys())
+    output = setup.folder / FIRST_BACKTEST_FOLDER
     check_output_folder(output, "summary.json", ("total_return", "comparisons"))
     return setup, output
 
@@ -310,27 +313,31 @@ def _ask_settings(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
                 sys.stdout.write(f"  {escape_controls(str(error))}\n")
 
     question = f"Bars: a folder of files, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: "
-    setup = replace(setup, bars_source=answer(flags.bars, question, check_bars))
+    setup = replace(setup, bars_source=answer(flags.bars, question, parse_bars_source))
 
     default = "" if setup.bars_source == DOWNLOAD else " [all]"
     symbols = answer(
-        flags.symbols, f"Symbols{default}: ", lambda text: check_symbols(text, setup.bars_source)
+        flags.symbols,
+        f"Symbols{default}: ",
+        lambda text: parse_setup_symbols(text, setup.bars_source),
     )
     setup = replace(setup, symbols=symbols)
 
     question = "Timeframe: 1d, 1h, 30m, 15m or 5m [1d where a file has daily bars, else 1h]: "
-    timeframe = answer(flags.timeframe, question, lambda text: check_timeframe(text, setup))
+    timeframe = answer(flags.timeframe, question, lambda text: parse_timeframe(text, setup))
     setup = replace(setup, timeframe=timeframe)
 
     if flags.keys == ENVIRONMENT:
-        keys = check_keys(ApiKeys.from_environment(os.environ), setup)
+        keys = require_paper_keys(ApiKeys.from_environment(os.environ), setup)
     else:
         question = "API key id of a paper account [none]: "
-        keys = answer(flags.keys, question, lambda text: check_keys(_typed_keys(text), setup))
+        keys = answer(
+            flags.keys, question, lambda text: require_paper_keys(_typed_keys(text), setup)
+        )
     setup = replace(setup, keys=keys)
 
     question = "Address for alerts, https://… [none]: "
-    return replace(setup, alert_url=answer(flags.alerts, question, check_alerts))
+    return replace(setup, alert_url=answer(flags.alerts, question, parse_alert_url))
 
 
 def _typed_keys(key: str) -> ApiKeys | None:
@@ -351,32 +358,36 @@ def _refuse_other_content(path: Path, text: str) -> None:
 def run(settings: Setup, progress: Progress) -> Result:
     """Write the files, download bars, run the doctor; return the first backtest's result."""
     write_setup(settings)
-    sys.stdout.write(f"Written: {settings.file}\n")
-    with exit_on_errors(f"{settings.file} is written; run the same command again to continue"):
-        live = LiveSettings.from_config(compose_config("live", settings.words()))
+    sys.stdout.write(f"Written: {settings.settings_file}\n")
+    with exit_on_errors(
+        f"{settings.settings_file} is written; run the same command again to continue"
+    ):
+        live = LiveSettings.from_config(compose_config("live", settings.override_words()))
         if settings.bars_source == DOWNLOAD:
             _download(settings, live, progress)
         require_alpaca(live.broker)
         context = DoctorContext(live, settings.keys or InputError("no keys"))
-        print_findings(context, () if settings.keys else LOCAL_CHECKS)
-        setting_overrides = [f"{SETTINGS_FILE_KEY}={settings.file}"]
+        print_findings(context, () if settings.keys else CHECKS_WITHOUT_ACCOUNT)
+        setting_overrides = [f"{SETTINGS_FILE_KEY}={settings.settings_file}"]
         if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
-            setting_overrides.append(f"days={FIRST_RUN_DAYS}")
-        output = f"output='{settings.folder / FIRST_RUN_FOLDER}'"
+            setting_overrides.append(f"days={FIRST_BACKTEST_DAYS}")
+        output = f"output='{settings.folder / FIRST_BACKTEST_FOLDER}'"
         config = compose_config("backtest", [*setting_overrides, output])
         result = backtest.run(BacktestSettings.from_config(config), progress)
-    return replace(result, sentences=[*result.sentences, *_next_steps(settings, setting_overrides)])
+    return replace(
+        result, closing_lines=[*result.closing_lines, *_next_steps(settings, setting_overrides)]
+    )
 
 
 def write_setup(setup: Setup) -> None:
     """Write the settings, the keys and `.gitignore`, all or none."""
-    texts = {SETTINGS_NAME: setup.format_settings()}
+    texts = {SETTINGS_FILE_NAME: setup.format_settings()}
     if keys := setup.format_keys():
-        texts[KEYS_NAME] = keys
+        texts[KEYS_FILE_NAME] = keys
         ignored = setup.folder / ".gitignore"
         lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
-        if KEYS_NAME not in lines:
-            texts[ignored.name] = "\n".join([*lines, KEYS_NAME, ""])
+        if KEYS_FILE_NAME not in lines:
+            texts[ignored.name] = "\n".join([*lines, KEYS_FILE_NAME, ""])
 
     def write_private_file(path: Path, text: str) -> None:
         path.touch(mode=0o600)
@@ -406,10 +417,11 @@ def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
     if setup.keys is not None:
         steps += [
             "Preview orders, with the keys in the environment: kelly-chronos trade-stock-e2e"
-            f" preview {SETTINGS_FILE_KEY}={setup.file}",
-            f"Trade on paper under systemd: sudo install -D -m 644 {setup.file}"
-            f" {SERVICE_SETTINGS_FOLDER / SETTINGS_NAME} && sudo install -m 600"
-            f" {setup.folder / KEYS_NAME}"
-            f" {SERVICE_SETTINGS_FOLDER / KEYS_NAME}, then follow deploy/kelly-chronos.service",
+            f" preview {SETTINGS_FILE_KEY}={setup.settings_file}",
+            f"Trade on paper under systemd: sudo install -D -m 644 {setup.settings_file}"
+            f" {SERVICE_SETTINGS_FOLDER / SETTINGS_FILE_NAME} && sudo install -m 600"
+            f" {setup.folder / KEYS_FILE_NAME}"
+            f" {SERVICE_SETTINGS_FOLDER / KEYS_FILE_NAME}, then follow"
+            " deploy/kelly-chronos.service",
         ]
     return steps

@@ -26,7 +26,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import REFUSED_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
-from execution.live.asset_check import refuse_unlisted
+from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.loop import StopSignal, print_warning, stop_on_signals
 from execution.live.open_account import open_account
 from execution.live.runner import CycleReporter
@@ -36,16 +36,16 @@ from forecasting.forecast import Progress
 from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
 from foundation.files import (
-    OVERWRITE,
+    OVERWRITE_ARGUMENT,
     add_summary_writer,
     check_output_folder,
     write_files_atomically,
 )
 from foundation.formatting import format_count
-from foundation.signals import Terminated
+from foundation.signals import TerminatedBySignal
 from foundation.transport import format_connection_error
 from marketsimulator.results.journal_record import JournalRecord
-from marketsimulator.run_result import file_writers
+from marketsimulator.run_result import run_file_writers
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instants import format_utc
@@ -59,7 +59,7 @@ SECRET_SETTINGS = ("healthcheck_url", "alert_url")
 NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
 
 
-class WaitingClock:
+class ServerClockClient:
     """Client of a practice server's clock, which stands still until the client moves it.
 
     instants_left: number of remaining instants.
@@ -103,7 +103,8 @@ def _refuse_other_account(output: Path, account_id: str) -> None:
     if before != account_id:
         raise InputError(
             f"output: {output} contains a replay of account {before}, but the restarted server"
-            f" has account {account_id}. Choose another output folder, or pass {OVERWRITE} to"
+            f" has account {account_id}. Choose another output folder, or pass"
+            f" {OVERWRITE_ARGUMENT} to"
             " discard that replay"
         )
 
@@ -116,7 +117,7 @@ def run_replay(
     output: Path,
     *,
     overwrite: bool,
-    reports: CycleReporter,
+    reporter: CycleReporter,
 ) -> str:
     """Run a cycle at each remaining instant of the server's clock, and write the run files.
 
@@ -124,7 +125,7 @@ def run_replay(
 
     output: folder of the run files.
     overwrite: true if other files in the folder may be overwritten.
-    reports: receiver of the report of each cycle.
+    reporter: receiver of the report of each cycle.
     """
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
@@ -138,8 +139,8 @@ def run_replay(
     if not overwrite:
         _refuse_other_account(output, account_id)
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
-    refuse_unlisted(gateway, settings.tradable_symbols)
-    clock = WaitingClock(url, connection.now())
+    refuse_unlisted_symbols(gateway, settings.tradable_symbols)
+    clock = ServerClockClient(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(
             open_account(account_id, Path(settings.folder), keys, EstimatedClock(connection))
@@ -147,22 +148,22 @@ def run_replay(
         # The guards ignore the stop signal, so that the current cycle sends its orders.
         live = LiveAccount(connection, account, settings, feed, StopSignal())
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
-        config = keys.redact(yaml.safe_dump(redacted_settings(settings), sort_keys=False))
-        records = ReplayFiles(live, trader.forecaster.name, config, output)
+        config = keys.redact(yaml.safe_dump(redact_settings(settings), sort_keys=False))
+        records = ReplayFileWriter(live, trader.forecaster.name, config, output)
         begun = account.build_decision_journal(TRADE_JOB).last_decision() is not None
         check_replay_settings(account.events, settings, has_decisions=begun)
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(show_progress())
-        _run_cycles(job, clock, stop, reports, progress)
+        _run_cycles(job, clock, stop, reporter, progress)
         if clock.instants_left:
-            raise Terminated(signal.Signals[stop.why])
+            raise TerminatedBySignal(signal.Signals[stop.why])
         return records.write_run_files(clock)
 
 
 def _run_cycles(
     job: TradingJob,
-    clock: WaitingClock,
+    clock: ServerClockClient,
     stop: StopSignal,
     reports: CycleReporter,
     progress: Progress,
@@ -180,7 +181,7 @@ def _run_cycles(
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayFiles:
+class ReplayFileWriter:
     """Writer of a replay's run files, which are built from the account's journal.
 
     live_account: live account of the replay.
@@ -194,18 +195,18 @@ class ReplayFiles:
     config_yaml: str
     output: Path
 
-    def write_run_files(self, clock: WaitingClock) -> str:
+    def write_run_files(self, clock: ServerClockClient) -> str:
         """Write the run files and return their summary as JSON; warn of unsent orders and halts."""
         try:
             self.live_account.record_activities()
         except BrokerError as error:  # the activities read before count
             log.warning("%s", error)
         record = JournalRecord.from_database(self.live_account.account.database, TRADE_JOB)
-        marks = record.marks
-        run = record.build_run(self.forecaster, *record.first_and_last_account())
+        marks = record.equity_marks
+        run = record.build_run(self.forecaster, *record.first_and_last_snapshots())
         kept_back = [
             each
-            for each in self.live_account.book.in_states(REFUSED_STATES)
+            for each in self.live_account.book.intents_in_states(REFUSED_STATES)
             if each.job == TRADE_JOB
         ]
         halts = self.live_account.halts.active()
@@ -224,7 +225,8 @@ class ReplayFiles:
             "config.yaml": lambda path: path.write_text(self.config_yaml, encoding="utf-8")
         }
         write_files_atomically(
-            add_summary_writer({**file_writers(run), **files}, REPLAY_FILE, figures), self.output
+            add_summary_writer({**run_file_writers(run), **files}, REPLAY_FILE, figures),
+            self.output,
         )
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].state_reason}"
@@ -244,7 +246,7 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, has_decis
 
     They may still change until the first decision.
     """
-    values = redacted_settings(settings)
+    values = redact_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS
     }
@@ -258,7 +260,7 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, has_decis
         )
 
 
-def redacted_settings(settings: LiveSettings) -> dict[str, Any]:
+def redact_settings(settings: LiveSettings) -> dict[str, Any]:
     """Return all settings as JSON values, with secret URLs redacted."""
     values = asdict(settings)
     for name in SECRET_SETTINGS:

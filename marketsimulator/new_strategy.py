@@ -28,11 +28,11 @@ from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, format_suggestion
 from foundation.files import write_files_atomically
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATE_FOLDER = Path(__file__).resolve().parent / "templates"
 _STRATEGY_NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
-def check_name(name: str) -> None:
+def check_strategy_name(name: str) -> None:
     """Raise `InputError` for a name that is invalid or already a module of another package."""
     if not _STRATEGY_NAME_PATTERN.fullmatch(name) or keyword.iskeyword(name):
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
@@ -45,13 +45,13 @@ def check_name(name: str) -> None:
         raise InputError(f"NAME: a Python module {name} is already installed; choose another name")
 
 
-def strategy_files(name: str) -> dict[str, str]:
+def render_strategy_files(name: str) -> dict[str, str]:
     """Return the source code of a strategy and of its test, by file name."""
     files = {f"{name}.py": "strategy.py.j2", f"test_{name}.py": "test_strategy.py.j2"}
     class_name = name.title().replace("_", "")
     return {
         file: Template(
-            (TEMPLATES / template).read_text(encoding="utf-8"), keep_trailing_newline=True
+            (TEMPLATE_FOLDER / template).read_text(encoding="utf-8"), keep_trailing_newline=True
         ).render(name=name, class_name=class_name)
         for file, template in files.items()
     }
@@ -61,8 +61,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     parser = FlagParser()
     parser.add_argument("name", metavar="NAME")
     arguments = parser.parse_args(list(words))
-    check_name(arguments.name)
-    for file in strategy_files(arguments.name):
+    check_strategy_name(arguments.name)
+    for file in render_strategy_files(arguments.name):
         if Path(file).exists():
             raise InputError(f"{file}: already exists and is never replaced; choose another name")
     return arguments, None
@@ -71,13 +71,13 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 def run(settings: Namespace) -> Result:
     """Write a strategy and its test; return the commands that test and backtest it."""
     name = settings.name
-    texts = strategy_files(name)
+    texts = render_strategy_files(name)
     writers = {
         file: partial(Path.write_text, data=text, encoding="utf-8") for file, text in texts.items()
     }
     write_files_atomically(writers, Path.cwd(), "folder")
     return Result(
-        sentences=[
+        closing_lines=[
             f"Written: {', '.join(texts)}",
             f"Test: python -m unittest test_{name}",
             f"Backtest: kelly-chronos backtest sizing._target_={name}.{name} forecaster=ewma"

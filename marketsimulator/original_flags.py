@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.cli import FlagParser, find_command, refuse_flag_and_word
+from foundation.cli import FlagParser, find_command, refuse_flag_conflicts
 from foundation.compose import flags_to_overrides, is_override
 from trainingdata.instruments import parse_symbols
 
@@ -33,7 +33,9 @@ def overrides_from_flags(words: Sequence[str]) -> list[str]:
             else:
                 others.append(word)
     parser.refuse_non_overrides(values["overrides"])
-    refuse_flag_and_word(find_command("marketsimulator.backtest_kelly_chronos2").flags, words)
+    refuse_flag_conflicts(
+        find_command("marketsimulator.backtest_kelly_chronos2").flag_by_setting, words
+    )
     named = values["data_dir"] or any(word.startswith("data.dir=") for word in overrides)
     if values["symbols"] and not named:
         values["data_dir"] = _find_bar_folders(values["symbols"])

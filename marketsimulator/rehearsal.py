@@ -18,7 +18,7 @@ from forecasting.forecast import no_progress
 from foundation.compiled import report_compilations
 from foundation.compose import compose_config
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.summary import BUY_AND_HOLD, BuyAndHold
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -30,7 +30,7 @@ REHEARSAL_OVERRIDES = (
 )
 
 
-def rehearse() -> None:
+def rehearse_backtest() -> None:
     """Run a backtest on a few synthetic bars to compile its functions; write no results."""
     account: Any = SimpleNamespace(
         equity=1e5, exposure={}, prices={"SPY": 100.0}, unborrowed_cash=1e5
@@ -39,12 +39,12 @@ def rehearse() -> None:
     get_qty("SPY", 100.0, account=account, moments=moments)
     settings = BacktestSettings.from_config(compose_config("backtest", REHEARSAL_OVERRIDES))
     hold = BuyAndHold(settings.orders)
-    simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, no_progress)
+    simulate_trading(settings, settings.load_market(), BUY_AND_HOLD, hold, no_progress)
     results = run_backtest(settings, no_progress, lambda _: None)
-    result_files(results, results.summary())
+    result_file_writers(results, results.summary())
 
 
 if __name__ == "__main__":
     # The pipe breaks if the first process has ended, which reads the names.
     with suppress(BrokenPipeError), report_compilations(partial(print, flush=True)):
-        rehearse()
+        rehearse_backtest()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foundation.compose import is_override, quoted_value
+from foundation.compose import is_override, quote_value
 from foundation.errors import InputError
 
-OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of existing runs
-VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
+OUTPUT_SETTING_KEYS = ("output", "overwrite")  # settings of a comparison of existing runs
+VARIANT_SETTING_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
 def overrides_from_arguments(words: Sequence[str]) -> list[str]:
@@ -25,12 +25,12 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
         raise InputError(
             "runs: folders are given both as words and in runs=[…]; use only one of the two"
         )
-    named = f"runs=[{','.join(map(quoted_value, runs))}]"
+    named = f"runs=[{','.join(map(quote_value, runs))}]"
     keys = {word.partition("=")[0] for word in others}
-    if keys & {*VARIANT_KEYS}:
+    if keys & {*VARIANT_SETTING_KEYS}:
         return [named, *others, *([] if "strategies" in keys else ["strategies=[]"])]
     for word in others:
-        if word.partition("=")[0] not in OUTPUT_KEYS:
+        if word.partition("=")[0] not in OUTPUT_SETTING_KEYS:
             raise InputError(
                 f"{word}: cannot change the settings of existing runs; remove it, or add"
                 " strategies=[…] or vary={…} to simulate new variants. Only output and"
@@ -39,10 +39,10 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
     return [named, "strategies=[]", *others]
 
 
-def returns_override(words: Sequence[str]) -> list[str]:
+def overrides_from_returns_file(words: Sequence[str]) -> list[str]:
     """Replace the file of a tear sheet by a `returns=…` override."""
     files = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in files]
     if len(files) + sum(word.startswith("returns=") for word in others) > 1:
         raise InputError(f"returns: {', '.join(files)}: name one file")
-    return [*(f"returns={quoted_value(file)}" for file in files), *others]
+    return [*(f"returns={quote_value(file)}" for file in files), *others]

@@ -53,8 +53,8 @@ class DecisionLog(Sequence[Decision]):
 
     def __getitem__(self, number: int | slice) -> Decision | list[Decision]:
         if isinstance(number, slice):
-            return [self.decision(k) for k in range(len(self))[number]]
-        return self.decision(range(len(self))[number])
+            return [self.decision_at(k) for k in range(len(self))[number]]
+        return self.decision_at(range(len(self))[number])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -62,16 +62,16 @@ class DecisionLog(Sequence[Decision]):
     __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[Decision]:
-        return (self.decision(k) for k in range(len(self)))
+        return (self.decision_at(k) for k in range(len(self)))
 
     def __len__(self) -> int:
         return len(self._decisions)
 
-    def decision(self, number: int) -> Decision:
+    def decision_at(self, number: int) -> Decision:
         return self._decisions[number]
 
     @property
-    def at(self) -> Instants:
+    def instants(self) -> Instants:
         """Return the instant of each decision, [D]."""
         return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
 
@@ -108,7 +108,7 @@ class DecisionLog(Sequence[Decision]):
             concatenate_columns(columns),
             np.array([s for each in decisions for s in each.symbols], dtype=object),
             np.array(quantities, dtype=np.float64),
-            at=np.repeat(self.at, counts),
+            at=np.repeat(self.instants, counts),
             until=np.repeat(until, counts),
             equity=np.repeat(np.array([each.equity for each in decisions]), counts),
         )
@@ -141,7 +141,7 @@ def decision_frame(
         "kelly": columns.kelly,
         "target": columns.target_weight,
         "qty": quantities,
-        "binding": columns.binding_texts(),
+        "binding": columns.join_binding_names(),
         "until": until,
         "held": columns.held_weight,
         "price": columns.price,
@@ -178,7 +178,7 @@ EQUITY_COLUMNS = (
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
-CRYPTO_FEE = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
+CRYPTO_FEE_ORDER_PREFIX = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
 DELISTED: Literal["delisted"] = "delisted"  # the strategy part in the id of a delisting
 BookingKind = Literal[
     "spread",
@@ -275,7 +275,7 @@ class Run:
     decisions: one decision for each instant with a decision.
     fills: all fills, including crypto fees, splits and delistings.
     equity_rows: equity row of each instant at which a bar became known.
-    margin_events: number of margin interventions by kind; empty if they are not counted.
+    margin_event_counts: number of margin interventions by kind; empty if they are not counted.
     bookings: cash flows of the equity rows by symbol, without fees.
     initial_positions: positions before the first equity row, by symbol.
     """
@@ -284,7 +284,7 @@ class Run:
     decisions: Sequence[Decision]
     fills: list[Fill]
     equity_rows: list[EquityRow]
-    margin_events: dict[str, int]
+    margin_event_counts: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
     initial_positions: Mapping[str, InitialPosition] = field(default_factory=dict)
 
@@ -310,7 +310,7 @@ class Run:
             [r.equity for r in self.equity_rows]
         )
 
-    def quantities(self, symbols: Sequence[str]) -> Array:
+    def position_quantities(self, symbols: Sequence[str]) -> Array:
         """Return each symbol's signed position after the fills of each equity row, [S, N].
 
         Positions are in shares or coins.
@@ -417,7 +417,7 @@ def holding_hours(decisions: pd.DataFrame) -> pd.Series:
     return length.dt.total_seconds() / 3600
 
 
-def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
+def run_file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
     """Return the functions that write a run's files (decisions, orders, fills, …), by file name."""
     frames = {
         "fills.parquet": run.fill_frame,

@@ -38,7 +38,7 @@ from marketsimulator.results.search.walk import SearchPlan, run_search
 from marketsimulator.results.trials import check_ledger
 from marketsimulator.settings import BacktestSettings, SearchOptions
 
-SEARCH_KEYS = tuple(each.name for each in fields(SearchOptions))
+SEARCH_OPTION_NAMES = tuple(each.name for each in fields(SearchOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,15 @@ class SearchSettings:
     """Settings of a search: its plan, and the default settings of a backtest."""
 
     plan: SearchPlan
-    backtest: BacktestSettings
+    backtest_settings: BacktestSettings
 
     @classmethod
     def from_config(cls, config: DictConfig) -> SearchSettings:
         """Validate a composed configuration and return its settings."""
         options = settings_from_config(
-            SearchOptions, OmegaConf.masked_copy(config, list(SEARCH_KEYS))
+            SearchOptions, OmegaConf.masked_copy(config, list(SEARCH_OPTION_NAMES))
         )
-        keys = [str(key) for key in config if key not in SEARCH_KEYS]
+        keys = [str(key) for key in config if key not in SEARCH_OPTION_NAMES]
         backtest = OmegaConf.masked_copy(config, keys)
         OmegaConf.set_readonly(backtest, False)
         backtest.trials = options.ledger
@@ -63,7 +63,7 @@ class SearchSettings:
         return cls(SearchPlan(space, options), settings)
 
 
-def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
+def prepare_output_folder(settings: SearchSettings, config: DictConfig) -> Path:
     """Return the checked output folder; overwrite=true removes its stored trials."""
     output = check_folder(config, STORAGE_FILE)
     if may_overwrite(config):
@@ -73,13 +73,13 @@ def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
 
 def run(settings: SearchSettings, progress: Progress) -> Result:
     """Run or resume a search; return its verdict, tables and files."""
-    backtest = settings.backtest
+    backtest = settings.backtest_settings
     check_ledger(backtest.trials, "ledger")
     output = Path(backtest.output).expanduser()
     result = run_search(backtest, settings.plan, output, progress)
     report = SearchReport(result, has_ledger=backtest.trials is not None)
     return Result(
-        [report.verdict.claim, report.total_table(), report.span_table()],
+        [report.verdict.claim, report.total_figure_table(), report.chosen_settings_table()],
         report.sentences(),
         report.file_writers(),
     )

@@ -16,15 +16,15 @@ from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError, invalid_choice_error
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
-from marketsimulator.account.terms import FillTerms, fee_tier_table, holding_table
+from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, format_utc, new_york_date, parse_instant
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.sessions import Session, session_on
-from trainingdata.source import Span, resolve_span
-from trainingdata.volatility_index import VOLATILITY_RESPONSE
+from trainingdata.source import InstantRange, resolve_range
+from trainingdata.volatility_index import VOLATILITY_INDEX_ELASTICITY
 from trainingdata.volume_units import require_volume_units
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.timeline import Timeline
 
 CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of ComparisonOptions.counterfactuals
-NAMED_INSTANTS = ("end", "worst")  # instants of a run that a stress test takes by name
-MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
+NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
+MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 @settings_class("options")
@@ -47,9 +47,9 @@ class OptionTerms:
         0.05, "points between the mid price and the quote of a leg", ge=0, le=1e3
     )
     vix_response: float = setting(
-        VOLATILITY_RESPONSE,
+        VOLATILITY_INDEX_ELASTICITY,
         "elasticity of the volatility index within a day: log gain per log loss of the"
-        " stock index; see `intraday_volatility_index`",
+        " stock index; see `estimate_intraday_volatility_index`",
         ge=-20,
         le=20,
         key=False,
@@ -93,10 +93,10 @@ class BacktestSettings(TradingSettings):
         """
         return settings_from_config(cls, config)
 
-    def market(self) -> Market:
+    def load_market(self) -> Market:
         """Load the market of the run: its bars, its first instant, and its corporate actions."""
         bars = self.load_bars()
-        first, last = self.run_window(bars)
+        first, last = self.run_period(bars)
         begin = int(np.searchsorted(bars.times, first))
         end = int(np.searchsorted(bars.times, last, side="right"))
         if begin >= end:
@@ -105,7 +105,7 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar ends between {format_utc(first)} and"
                 f" {format_utc(last)}; choose a window within the data"
             )
-        market = self.data.with_finer_bars(self.data.market(bars.slice_rows(0, end), begin))
+        market = self.data.with_finer_bars(self.data.build_market(bars.slice_rows(0, end), begin))
         self.require_volume_units(market.execution_bars)
         return market
 
@@ -123,7 +123,7 @@ class BacktestSettings(TradingSettings):
         """Return the account at the start of a run: `capital` in cash and no positions."""
         from marketsimulator.account.book import create_book
 
-        holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
+        holding = create_holdings(bars.instruments, self.costs, self.margin, self.orders)
         return create_book(self.capital, holding, fee_tier_table(self.fees))
 
     def build_timeline(self, market: Market, *, impact: bool = False) -> Timeline:
@@ -150,7 +150,9 @@ class BacktestSettings(TradingSettings):
         book = self.build_book(bars)
         if initial is not None:
             held = [float(initial.positions.get(symbol, 0)) for symbol in bars.symbols]
-            set_opening_balance(book, initial.cash, np.array(held), market.history.last_closes())
+            set_opening_balance(
+                book, initial.cash, np.array(held), market.initial_history.last_closes()
+            )
         cancel_remainders = self.fills.remainder == "cancel"
         return SimulatedBroker(
             market,
@@ -160,13 +162,13 @@ class BacktestSettings(TradingSettings):
             cancel_remainders=cancel_remainders,
         )
 
-    def run_window(self, bars: Bars) -> Span:
+    def run_period(self, bars: Bars) -> InstantRange:
         """Return the first and last instant of the run."""
-        first, last = resolve_span(bars, self.start, self.end)
+        first, last = resolve_range(bars, self.start, self.end)
         if self.days is not None:
             lasts = [bars.times[present][-1] for present in bars.has_bar]
             # Delisted symbols have no recent bars to share.
-            endings = self.data.market(bars).delisting_rules
+            endings = self.data.build_market(bars).delisting_rules
             kept = [
                 at for at, gone in zip(lasts, endings.delisted_mask(bars), strict=True) if not gone
             ]
@@ -299,18 +301,23 @@ class Scenario:
     day: str | None = setting(
         None, "New York date; a symbol with bars of that session moves as it did then"
     )
-    stocks: float = setting(0.0, "move of every stock, as a fraction", gt=-1, le=MAX_PRICE_RISE)
+    stocks: float = setting(
+        0.0, "move of every stock, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
+    )
     shorts: float | None = setting(
         None,
         "move of every stock held short, as a fraction; null: as `stocks`",
         gt=-1,
-        le=MAX_PRICE_RISE,
+        le=MAX_SCENARIO_PRICE_RISE,
     )
     crypto: float = setting(
-        0.0, "move of every crypto symbol, as a fraction", gt=-1, le=MAX_PRICE_RISE
+        0.0, "move of every crypto symbol, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
     )
     symbols: Mapping[
-        str, Annotated[float, required_setting("move, as a fraction", gt=-1, le=MAX_PRICE_RISE)]
+        str,
+        Annotated[
+            float, required_setting("move, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE)
+        ],
     ] = setting({}, "moves of single symbols, instead of those of their class")
     halted: Literal["largest"] | None = setting(
         None,
@@ -357,12 +364,12 @@ class StressSettings:
     custom_scenarios: tuple[Scenario, ...] = setting((), "custom scenarios")
 
     def __post_init__(self) -> None:
-        if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():
+        if self.at not in NAMED_STRESS_TIMES and not self.at[:1].isdecimal():
             raise invalid_choice_error(
                 "at",
                 self.at,
-                NAMED_INSTANTS,
-                also="a New York date or a timestamp with a time zone",
+                NAMED_STRESS_TIMES,
+                other_accepted_values="a New York date or a timestamp with a time zone",
             )
 
     @property

@@ -34,7 +34,7 @@ from foundation.files import resolve_output
 from foundation.settings import settings_from_config
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
-    OVERRIDABLE_GROUPS,
+    OVERRIDABLE_SETTING_GROUPS,
     StressedBook,
     load_account_book,
     load_run_book,
@@ -74,17 +74,17 @@ def run_stress_with_notes(
     return run_stress(replace(book, notes=(*book.notes, *notes)), settings.chosen_scenarios, terms)
 
 
-STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
+STRESS_SETTING_NAMES = tuple(each.name for each in fields(StressSettings))
 
 
-def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
+def parse_stress_command(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
     """Validate a command line and return a function that runs its stress test.
 
     config: configuration composed from the command line.
     words: arguments: the folder of a run, if any, and key=value overrides.
     """
     settings = settings_from_config(
-        StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS))
+        StressSettings, OmegaConf.masked_copy(config, list(STRESS_SETTING_NAMES))
     )
     runs = [word for word in words if not is_override(word)]
     if len(runs) != (settings.account is None):
@@ -121,10 +121,10 @@ def _run_overrides(config: DictConfig, words: Sequence[str]) -> DictConfig:
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]
         group = key.partition(".")[0]
-        if group in OVERRIDABLE_GROUPS:
+        if group in OVERRIDABLE_SETTING_GROUPS:
             OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
-        elif group not in (*STRESS_KEYS, "overwrite"):
-            changeable = ", ".join(OVERRIDABLE_GROUPS)
+        elif group not in (*STRESS_SETTING_NAMES, "overwrite"):
+            changeable = ", ".join(OVERRIDABLE_SETTING_GROUPS)
             raise InputError(
                 f"{key}: cannot be changed, because the run's own settings apply; only"
                 f" {changeable} can be changed"
@@ -142,7 +142,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Callable[[], StressResult], P
     named: list[str] = parser.parse_args(list(words)).words
     config = compose_config("stress", [word for word in named if is_override(word)])
     output = resolve_output(config, STRESS_FILE, ("book", "scenarios"))
-    return parse_request(config, named), output
+    return parse_stress_command(config, named), output
 
 
 def run(settings: Callable[[], StressResult]) -> Result:

@@ -23,11 +23,11 @@ from pathlib import Path
 from foundation.cli import Result
 from foundation.errors import InputError
 from marketsimulator.results.returns_file import read_returns
-from marketsimulator.results.track_record import TrackRecord, record_parts
+from marketsimulator.results.track_record import TrackRecord, track_record_terminal_parts
 from marketsimulator.settings import TearsheetSettings
 
 
-def tearsheet(settings: TearsheetSettings) -> TrackRecord:
+def build_track_record(settings: TearsheetSettings) -> TrackRecord:
     """Read the returns and the benchmark, if any; return their track record."""
     if settings.returns is None:
         raise InputError("returns: name a CSV or Parquet file of daily returns or equity")
@@ -47,5 +47,5 @@ def tearsheet(settings: TearsheetSettings) -> TrackRecord:
 
 def run(settings: TearsheetSettings) -> Result:
     """Judge the returns; return the tables, the sentences and the files."""
-    record = tearsheet(settings)
-    return Result(*record_parts(record), record.file_writers())
+    record = build_track_record(settings)
+    return Result(*track_record_terminal_parts(record), record.file_writers())

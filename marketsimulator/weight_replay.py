@@ -18,7 +18,7 @@ import pandas as pd
 
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from foundation.arrays import Array, Index, Instants, Records
+from foundation.arrays import Array, Index, Instants, StructuredArray
 from foundation.compiled import compiled, jit_inline, without_refcount
 from foundation.errors import InputError, invalid_choice_error, not_installed_error
 from foundation.formatting import format_count
@@ -28,20 +28,25 @@ from marketsimulator.account.book import (
     DIVIDEND,
     INTEREST,
     ROUNDING,
-    BarOpens,
     Book,
-    Record,
+    NumpyRecord,
+    ReferencePrices,
     create_account_log,
     create_book,
-    max_flow_entries,
+    max_logged_cash_flows,
 )
 from marketsimulator.account.calendar_events import close_session, open_session
-from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
-from marketsimulator.account.settlement import liquidate, mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
+from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_step
+from marketsimulator.account.settlement import liquidate_called_positions, mark_positions
+from marketsimulator.account.terms import (
+    FillTerms,
+    create_holdings,
+    day_terms_table,
+    fee_tier_table,
+)
 from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.figures import account_figures
-from marketsimulator.results.metrics import daily_marks, returns_until_ruin
+from marketsimulator.results.metrics import daily_equity_curve, returns_until_ruin
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.track_record import TrackRecord
 from marketsimulator.runs.outcome import RunTotals, VariantOutcome
@@ -81,7 +86,7 @@ class ReplayResult:
 
     name: name of the run.
     index: [T] index of the rows.
-    at: [T] UTC instant of each row; 16:00 New York for rows that are days.
+    instants: [T] UTC instant of each row; 16:00 New York for rows that are days.
     instruments: [S] instruments of the columns.
     symbols: [S] columns of the weights.
     equity_values: [T] equity at each row's close, USD.
@@ -92,13 +97,13 @@ class ReplayResult:
 
     name: str
     index: pd.DatetimeIndex
-    at: Instants
+    instants: Instants
     instruments: tuple[Instrument, ...]
     symbols: pd.Index
     equity_values: Array
     closes: Array
     capital: float
-    account_log: Records
+    account_log: StructuredArray
 
     @cached_property
     def equity(self) -> pd.Series:
@@ -127,8 +132,8 @@ class ReplayResult:
     @cached_property
     def returns(self) -> pd.Series:
         """Return the daily returns at 16:00 New York, fractions; -1 on the day of ruin, then 0."""
-        marks, daily = daily_marks(
-            self.at, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
+        marks, daily = daily_equity_curve(
+            self.instants, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
         )
         days = pd.DatetimeIndex(new_york_date(marks[1:]), name="date")
         return pd.Series(returns_until_ruin(daily), index=days, name=self.name)
@@ -137,7 +142,7 @@ class ReplayResult:
     def figures(self) -> dict[str, Any]:
         """Return the figures of return, risk, exposure and costs by name, as in `summary.json`."""
         return account_figures(
-            self.at, self._variant_outcome(), capital=self.capital, has_crypto=self.has_crypto
+            self.instants, self._variant_outcome(), capital=self.capital, has_crypto=self.has_crypto
         )
 
     @property
@@ -165,7 +170,8 @@ class ReplayResult:
             benchmark,
             name=self.name,
             trials=trials,
-            source=f"{', '.join(map(str, self.symbols))} · {format_count(len(self.at), 'row')}",
+            source=", ".join(map(str, self.symbols))
+            + f" · {format_count(len(self.instants), 'row')}",
             account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
         )
 
@@ -214,7 +220,7 @@ class ReplayResult:
         return figure
 
     @cached_property
-    def _fill_entries(self) -> Records:
+    def _fill_entries(self) -> StructuredArray:
         return self.account_log[self.account_log["cause"] < DIVIDEND]
 
     def _variant_outcome(self) -> VariantOutcome:
@@ -251,20 +257,22 @@ class ReplayResult:
             "symbols": symbols,
             "trials": None,
         }
-        return RunRecord({**self.figures, **run}, {}, self.at, self.equity_values, name=self.name)
+        return RunRecord(
+            {**self.figures, **run}, {}, self.instants, self.equity_values, name=self.name
+        )
 
     def _buy_and_hold(self, symbol: str) -> pd.Series:
         """Return the daily returns of a column bought at its first close and held."""
         columns = [str(column) for column in self.symbols]
         if symbol not in columns:
             raise invalid_choice_error(
-                "benchmark", symbol, columns, also="a Series of daily returns"
+                "benchmark", symbol, columns, other_accepted_values="a Series of daily returns"
             )
         column = pd.Series(self.closes[:, columns.index(symbol)])
         # Cash until its first close, as in the buy-and-hold benchmark of a backtest.
         closes = np.asarray(column.ffill().bfill(), dtype=np.float64)
-        marks, values = daily_marks(
-            self.at, closes, capital=float(closes[0]), has_crypto=self.has_crypto
+        marks, values = daily_equity_curve(
+            self.instants, closes, capital=float(closes[0]), has_crypto=self.has_crypto
         )
         days = pd.DatetimeIndex(new_york_date(marks[1:]))
         return pd.Series(values[1:] / values[:-1] - 1, index=days, name=symbol)
@@ -324,15 +332,17 @@ def replay(
     margin = MarginTerms(
         leverage=intraday_leverage, order_price_buffer=1.0, interest_rate=interest_rate
     )
-    book = create_book(bounds.capital, holding_table(instruments, costs), fee_tier_table(fees))
+    book = create_book(bounds.capital, create_holdings(instruments, costs), fee_tier_table(fees))
     dates = rows.dates
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
-    tape = create_account_log(3 * len(dates) * size + int(begins.sum()) * max_flow_entries(size, 0))
+    tape = create_account_log(
+        3 * len(dates) * size + int(begins.sum()) * max_logged_cash_flows(size, 0)
+    )
     values = _follow_weights(
         book,
-        day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
+        day_terms_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
         np.cumsum(begins) - 1,
         rows.opens,
         rows.closes,
@@ -344,7 +354,7 @@ def replay(
     return ReplayResult(
         name=name,
         index=rows.index,
-        at=rows.at,
+        instants=rows.instants,
         instruments=tuple(instruments),
         symbols=columns,
         equity_values=values,
@@ -357,13 +367,13 @@ def replay(
 @compiled
 def _follow_weights(
     book: Book,
-    days: Records,
+    days: StructuredArray,
     day: Index,
     opens: Array,
     closes: Array,
     weights: Array,
     bounds: tuple[float, float, float],
-    tape: Records,
+    tape: StructuredArray,
 ) -> Array:
     """Trade the weights; return the equity at each row's close, [T], USD.
 
@@ -376,7 +386,7 @@ def _follow_weights(
     equity = np.empty(rows)
     targets = np.zeros(size)
     account = book.account[0]
-    holding = book.holding
+    holding = book.holdings
     tape = without_refcount(tape)
     calm = np.zeros(size)
     endless = np.full(size, np.inf)
@@ -386,9 +396,9 @@ def _follow_weights(
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
-            bars = BarOpens(opens[t], endless, calm)
+            bars = ReferencePrices(opens[t], endless, calm)
             if account.called:
-                liquidate(book, today, tape, t, bars)
+                liquidate_called_positions(book, today, tape, t, bars)
             held = holding["quantity"]
             trade_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
         mark_positions(account, holding, closes[t])
@@ -409,9 +419,9 @@ def _follow_weights(
 
 @jit_inline
 def _choose_targets(
-    account: Record,
-    holding: Records,
-    day: Record,
+    account: NumpyRecord,
+    holding: StructuredArray,
+    day: NumpyRecord,
     weights: Array,
     closes: Array,
     cap: float,
@@ -446,7 +456,7 @@ def _choose_targets(
     for s in range(len(targets)):
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
-            targets[s] = truncate_to_steps(targets[s] * scale / closes[s], step)
+            targets[s] = truncate_to_step(targets[s] * scale / closes[s], step)
 
 
 def _instruments(

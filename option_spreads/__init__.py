@@ -13,7 +13,7 @@ COMMANDS = {
         "option_spreads.sell",
         config="sell_spreads",
         interruption_text="open spreads stay open and are not monitored; restart to resume",
-        log="sell_spreads",
+        log_name="sell_spreads",
         is_private=True,
     ),
     "spread_backtest": Command(
@@ -21,7 +21,7 @@ COMMANDS = {
         config="spreads",
         marker_file="spreads.json",
         marker_keys=("index", "account"),
-        log="spreads",
+        log_name="spreads",
         takes_hydra_flags=True,
     ),
     "monte_carlo": Command(
@@ -29,9 +29,9 @@ COMMANDS = {
         config="monte_carlo",
         marker_file="monte_carlo.json",
         marker_keys=("trades", "starting_capital"),
-        log="monte_carlo",
+        log_name="monte_carlo",
         takes_hydra_flags=True,
-        extras={"matplotlib": "pictures"},
+        extra_by_library={"matplotlib": "pictures"},
     ),
 }
 SETTINGS = {

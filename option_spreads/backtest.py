@@ -27,7 +27,7 @@ from forecasting.forecast import Progress
 from foundation.cli import Result
 from foundation.tables import format_json
 from option_spreads.autoscaler.rules import parse_strategies
-from option_spreads.simulation.path import IndexDays
+from option_spreads.simulation.path import IndexPaths
 from option_spreads.simulation.selling import (
     SpreadAccountResult,
     list_candidate_trades,
@@ -54,7 +54,7 @@ SIMULATED_INDEX_NOTE = (
 )
 
 
-def backtest_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccountResult:
+def backtest_account(settings: SpreadSettings, days: IndexPaths) -> SpreadAccountResult:
     """Simulate the account over these sessions, with the spreads that its strategies propose."""
     names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
@@ -63,7 +63,7 @@ def backtest_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount
 
 
 def summarize_backtest(
-    settings: SpreadSettings, days: IndexDays, account: SpreadAccountResult
+    settings: SpreadSettings, days: IndexPaths, account: SpreadAccountResult
 ) -> dict[str, Any]:
     """Return the content of spreads.json: figures of the account, and of each strategy in it."""
     costs = settings.costs
@@ -91,7 +91,7 @@ def summarize_backtest(
 def run(settings: SpreadSettings, progress: Progress) -> Result:
     """Run a backtest of selling spreads; return its report and the files to write."""
     del progress  # there are no steps to count
-    days = settings.load_days()
+    days = settings.load_index_paths()
     account = backtest_account(settings, days)
     summary = summarize_backtest(settings, days, account)
     texts = {
@@ -101,4 +101,4 @@ def run(settings: SpreadSettings, progress: Progress) -> Result:
     files = {
         name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
     }
-    return Result(list(render_report(summary)), files=files)
+    return Result(list(render_report(summary)), file_writers=files)

@@ -29,7 +29,12 @@ from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import InputError, invalid_choice_error
-from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count, number, usd
+from foundation.formatting import (
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
+    format_count,
+    format_number,
+    format_usd,
+)
 from foundation.notifier import Notifier
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, AccountState
@@ -43,18 +48,23 @@ from option_spreads.autoscaler.rules import (
 from option_spreads.simulation.resampled_accounts import format_resampling_caveat, simulate_accounts
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR
 from option_spreads.simulation.settings import MonteCarloSettings
-from option_spreads.simulation.trade_sample import TradeRow, TradeSample, build_sample, read_trades
+from option_spreads.simulation.trade_sample import (
+    TradeRow,
+    TradeSample,
+    build_sample,
+    read_closed_trades,
+)
 from trainingdata.instants import new_york_date
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 # Usual credits, in points, for the risk table.
 TYPICAL_CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
-CAPITAL_KEY = "STARTING_CAPITAL"
+STARTING_CAPITAL_KEY = "STARTING_CAPITAL"
 ACCOUNT_TASKS = ("init", "recover", "review")
 REVIEW_LOOKBACK_SESSIONS = 21  # sessions of a month
-RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
+PROFIT_RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
 UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
-REVIEW_SET_LABELS = {
+REVIEW_SCHEME_LABELS = {
     "iid": "one by one",
     "block": "in blocks of a week",
     "stress": "with maximum losses",
@@ -137,7 +147,7 @@ class MonthlyReview:
     trade_count: number of closed trades that were entered in the month.
     profit_per_contract: total P/L of the month's trades at one contract each, USD.
     earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
-    simulated_profits_by_set: simulated total P/L over the same number of sessions, USD [R], by
+    simulated_profits_by_scheme: simulated total P/L over the same number of sessions, USD [R], by
         resampling scheme: `iid`, `block` or `stress`.
     resampling_caveat: sentence on what resampling cannot show.
     """
@@ -147,15 +157,15 @@ class MonthlyReview:
     trade_count: int
     profit_per_contract: float
     earlier_trade_count: int
-    simulated_profits_by_set: Mapping[str, Array]
+    simulated_profits_by_scheme: Mapping[str, Array]
     resampling_caveat: str
 
-    def profit_percentile(self, run_set: str) -> float:
+    def profit_percentile(self, resampling_scheme: str) -> float:
         """Return the percentile of the month's P/L among the simulated P/L; ties count half.
 
-        run_set: resampling scheme: `iid`, `block` or `stress`.
+        resampling_scheme: resampling scheme: `iid`, `block` or `stress`.
         """
-        runs = self.simulated_profits_by_set[run_set]
+        runs = self.simulated_profits_by_scheme[resampling_scheme]
         below, equal = (
             (runs < self.profit_per_contract).mean(),
             (runs == self.profit_per_contract).mean(),
@@ -175,9 +185,9 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     than 30 trades before the month.
     """
     today = new_york_date(np.array([now]))[0]
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     dates = dates[dates <= today][-REVIEW_LOOKBACK_SESSIONS:]
-    trades = read_trades(path, now)
+    trades = read_closed_trades(path, now)
     if any(trade.entry_time is None for trade in trades):
         raise InputError(
             f"{path}: a closed trade has no Timestamp_ET; review needs it for every closed trade"
@@ -211,7 +221,7 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
         trade_count=len(month),
         profit_per_contract=_sum_profits(month, settings),
         earlier_trade_count=len(before),
-        simulated_profits_by_set=_simulate_profits(sample, options),
+        simulated_profits_by_scheme=_simulate_profits(sample, options),
         resampling_caveat=format_resampling_caveat(sample, options),
     )
 
@@ -235,10 +245,14 @@ def render_review(review: MonthlyReview) -> Iterator[RenderableType]:
     """Yield the verdict, a table of percentiles by resampling scheme, and a note on resampling."""
     yield Text(format_verdict(review))
     rows = []
-    for name, runs in review.simulated_profits_by_set.items():
-        low, middle, high = np.percentile(runs, [RANGE_PERCENTILES[0], 50, RANGE_PERCENTILES[1]])
-        figures = (usd(value, 2, sign=True) for value in (low, middle, high))
-        rows.append((REVIEW_SET_LABELS[name], *figures, number(review.profit_percentile(name), 0)))
+    for name, runs in review.simulated_profits_by_scheme.items():
+        low, middle, high = np.percentile(
+            runs, [PROFIT_RANGE_PERCENTILES[0], 50, PROFIT_RANGE_PERCENTILES[1]]
+        )
+        figures = (format_usd(value, 2, sign=True) for value in (low, middle, high))
+        rows.append(
+            (REVIEW_SCHEME_LABELS[name], *figures, format_number(review.profit_percentile(name), 0))
+        )
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
     title = (
         f"{format_count(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
@@ -253,12 +267,13 @@ def format_verdict(review: MonthlyReview) -> str:
     The sentence also states whether the P/L is within the 90 % range of those runs.
     """
     place = review.profit_percentile("block")
-    inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
+    inside = PROFIT_RANGE_PERCENTILES[0] <= place <= PROFIT_RANGE_PERCENTILES[1]
     return (
         f"Last {REVIEW_LOOKBACK_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
         f" {format_count(review.trade_count, 'trade')},"
-        f" {usd(review.profit_per_contract, 2, sign=True)} per contract, at percentile"
-        f" {number(place, 0)} of the Monte Carlo: {'within' if inside else 'outside'} its 90 %"
+        f" {format_usd(review.profit_per_contract, 2, sign=True)} per contract, at percentile"
+        f" {format_number(place, 0)} of the Monte Carlo: {'within' if inside else 'outside'} its"
+        " 90 %"
         " range."
     )
 
@@ -280,18 +295,18 @@ def build_account_result(
     """
     state = files.read_account()
     # The fifth line is the size for one risk; the table has the size for each strategy's own risk.
-    lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).log_lines[
-        :4
-    ]
+    lines = ContractSizing.from_account_state(
+        state, settings.STOP_LOSS_PER_CONTRACT, settings
+    ).log_lines[:4]
     rows = []
     for strategy, width in WIDTH_POINTS_BY_STRATEGY.items():
         credit = TYPICAL_CREDITS[strategy]
         risk = compute_max_risk(strategy, credit, condor_risk=settings.CONDOR_RISK)
-        count = ContractSizing.from_state(state, risk, settings).contract_count
+        count = ContractSizing.from_account_state(state, risk, settings).contract_count
         figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.contracts)
         rows.append((strategy, *figures, count.reason))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
-    table = Table(f"{files.mode} account, {files.folder}", heads, rows, text_columns=(5,))
+    table = Table(f"{files.mode} account, {files.folder}", heads, rows, left_aligned_columns=(5,))
     balance = float(state.conservative_balance)
     advice = (
         f"A balance of ${balance:,.0f} supports up to"
@@ -345,17 +360,20 @@ def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
     for word in named:
         if word not in (*modes, *tasks):
             known = (*ACCOUNT_TASKS, "PAPER", "LIVE")
-            raise invalid_choice_error("word", word, known, also="a setting as key=value")
+            raise invalid_choice_error(
+                "word", word, known, other_accepted_values="a setting as key=value"
+            )
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: give at most one account and one task")
     overrides = [word for word in words if is_override(word)]
     settings = load_autoscaling_settings(*overrides)
     request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
-    named_capital = any(word.startswith(f"{CAPITAL_KEY}=") for word in overrides)
+    named_capital = any(word.startswith(f"{STARTING_CAPITAL_KEY}=") for word in overrides)
     if request.task == "recover" and request.mode.upper() == "LIVE" and not named_capital:
         raise InputError(
-            f"{CAPITAL_KEY}: required by recover LIVE, which confirms a real-money balance;"
-            f" give the starting balance of the account, {CAPITAL_KEY}=USD"
+            f"{STARTING_CAPITAL_KEY}: required by recover LIVE, which confirms a real-money"
+            " balance;"
+            f" give the starting balance of the account, {STARTING_CAPITAL_KEY}=USD"
         )
     return request, None
 

@@ -28,7 +28,7 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.errors import InputError
-from foundation.formatting import format_count, number, percent, usd
+from foundation.formatting import format_count, format_number, format_percent, format_usd
 from foundation.tables import format_json
 from option_spreads.simulation.resampled_accounts import (
     find_sample_warnings,
@@ -39,7 +39,7 @@ from option_spreads.simulation.resampled_accounts import (
 )
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR, AccountPaths
 from option_spreads.simulation.settings import MonteCarloSettings
-from option_spreads.simulation.spread_report import build_figure_table
+from option_spreads.simulation.spread_report import build_metrics_table
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 
 if TYPE_CHECKING:
@@ -51,20 +51,24 @@ AXIS_CUTOFF_QUANTILE = (
     0.995  # quantile of all final balances at which the axis ends: a few runs are far beyond
 )
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
-RUN_SET_LABELS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
+RESAMPLING_SCHEME_LABELS = {
+    "iid": "one by one",
+    "block": "in blocks",
+    "stress": "with maximum losses",
+}
 
 
 def build_json_content(
-    sample: TradeSample, settings: MonteCarloSettings, paths_by_set: Mapping[str, AccountPaths]
+    sample: TradeSample, settings: MonteCarloSettings, paths_by_scheme: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
     """Return the content of monte_carlo.json.
 
     sample: closed trades that the runs resample.
-    paths_by_set: simulated accounts by resampling scheme: `iid`, `block` and `stress`.
+    paths_by_scheme: simulated accounts by resampling scheme: `iid`, `block` and `stress`.
     """
     figures = {
         name: summarize_paths(runs, settings.balance_thresholds)
-        for name, runs in paths_by_set.items()
+        for name, runs in paths_by_scheme.items()
     }
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
@@ -92,16 +96,16 @@ def build_json_content(
 def build_file_writers(
     content: Mapping[str, Any],
     settings: MonteCarloSettings,
-    paths_by_set: Mapping[str, AccountPaths],
+    paths_by_scheme: Mapping[str, AccountPaths],
 ) -> dict[str, Callable[[Path], object]]:
     """Return functions that write monte_carlo.json and monte_carlo.png, by file name.
 
     content: content of monte_carlo.json.
-    paths_by_set: simulated accounts by resampling scheme, for the plot.
+    paths_by_scheme: simulated accounts by resampling scheme, for the plot.
     """
     text = format_json(content)
     figure = plot_final_balances(
-        _format_heading(content), paths_by_set, float(settings.halt_balance)
+        _format_heading(content), paths_by_scheme, float(settings.halt_balance)
     )
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
@@ -123,25 +127,32 @@ def _format_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
     sortino = figures["sortino"]
-    multiples = f"{percent(figures['p_at_least_2x'], 1)}, {percent(figures['p_at_least_3x'], 1)}"
+    multiples = (
+        f"{format_percent(figures['p_at_least_2x'], 1)},"
+        f" {format_percent(figures['p_at_least_3x'], 1)}"
+    )
     return {
-        "final balance, median": usd(final["p50"], 0),
-        "5 to 95 %": f"{usd(final['p5'], 0)} to {usd(final['p95'], 0)}",
-        "minimum and maximum": f"{usd(final['least'], 0)} to {usd(final['most'], 0)}",
-        "mean": usd(final["mean"], 0),
-        "standard deviation": usd(final["standard_deviation"], 0),
-        "P(loss)": percent(figures["p_loss"], 1),
+        "final balance, median": format_usd(final["p50"], 0),
+        "5 to 95 %": f"{format_usd(final['p5'], 0)} to {format_usd(final['p95'], 0)}",
+        "minimum and maximum": f"{format_usd(final['least'], 0)} to {format_usd(final['most'], 0)}",
+        "mean": format_usd(final["mean"], 0),
+        "standard deviation": format_usd(final["standard_deviation"], 0),
+        "P(loss)": format_percent(figures["p_loss"], 1),
         "P(at least 2x), P(at least 3x)": multiples,
         **{
-            f"P(final > {usd(float(amount), 0)})": percent(share, 1)
+            f"P(final > {format_usd(float(amount), 0)})": format_percent(share, 1)
             for amount, share in figures["p_final_above"].items()
         },
-        "P(halt)": percent(figures["p_halt"], 1),
-        "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
-        "drawdown in USD, median and maximum": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
-        "trades won": percent(figures["win_rate"], 1),
-        "Sortino, median": number(sortino and sortino["p50"]),
-        "days under water, median": number(figures["longest_days_under_water"]["p50"], 0),
+        "P(halt)": format_percent(figures["p_halt"], 1),
+        "drawdown, median and 95 %": ", ".join(
+            format_percent(drawdown[p], 1) for p in ("p50", "p95")
+        ),
+        "drawdown in USD, median and maximum": (
+            f"{format_usd(fall['p50'], 0)}, {format_usd(fall['most'], 0)}"
+        ),
+        "trades won": format_percent(figures["win_rate"], 1),
+        "Sortino, median": format_number(sortino and sortino["p50"]),
+        "days under water, median": format_number(figures["longest_days_under_water"]["p50"], 0),
     }
 
 
@@ -161,7 +172,7 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     content = build_json_content(sample, settings, sets)
     texts = {name: _format_figures(content[name]) for name in sets}
     return Result(
-        [build_figure_table(_format_heading(content), texts)],
+        [build_metrics_table(_format_heading(content), texts)],
         [
             content["limits_of_resampling"],
             *(f"Warning: {warning}" for warning in content["warnings"]),
@@ -171,26 +182,26 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
 
 
 def plot_final_balances(
-    heading: str, paths_by_set: Mapping[str, AccountPaths], halt_balance: float
+    heading: str, paths_by_scheme: Mapping[str, AccountPaths], halt_balance: float
 ) -> Figure:
     """Plot histograms of final balances, one panel per resampling scheme, with shared axes.
 
-    paths_by_set: simulated accounts by resampling scheme, at least one, all with the same starting
-        balance.
+    paths_by_scheme: simulated accounts by resampling scheme, at least one, all with the same
+        starting balance.
     halt_balance: balance below which no spread is sold, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.7 + 3.2 * len(paths_by_set)), layout="constrained")
+    figure = Figure(figsize=(8, 0.7 + 3.2 * len(paths_by_scheme)), layout="constrained")
     figure.suptitle(heading, fontsize=14, fontweight="bold")
-    panels = figure.subplots(len(paths_by_set), squeeze=False, sharex=True, sharey=True)[:, 0]
-    finals = np.concatenate([runs.balances[:, -1] for runs in paths_by_set.values()])
-    start = next(iter(paths_by_set.values())).starting_balance
+    panels = figure.subplots(len(paths_by_scheme), squeeze=False, sharex=True, sharey=True)[:, 0]
+    finals = np.concatenate([runs.balances[:, -1] for runs in paths_by_scheme.values()])
+    start = next(iter(paths_by_scheme.values())).starting_balance
     most = max(float(np.quantile(finals, AXIS_CUTOFF_QUANTILE)), start)
     least = min(float(finals.min()), halt_balance, start)
     edges = np.linspace(least, most, HISTOGRAM_BINS + 1)
-    for (name, runs), panel in zip(paths_by_set.items(), panels, strict=True):
+    for (name, runs), panel in zip(paths_by_scheme.items(), panels, strict=True):
         final = runs.balances[:, -1]
         panel.hist(final[final <= most], bins=edges.tolist(), color=BLUE, alpha=0.55)
         if text := describe_runs_beyond_axis(final, most):
@@ -199,17 +210,22 @@ def plot_final_balances(
             )
         middle = float(np.median(final))
         for value, color, label in ((start, BLACK, "start"), (middle, ORANGE, "median")):
-            panel.axvline(value, color=color, linewidth=1.4, label=f"{label} {usd(value, 0)}")
+            panel.axvline(
+                value, color=color, linewidth=1.4, label=f"{label} {format_usd(value, 0)}"
+            )
         panel.axvline(
             halt_balance,
             color=RED,
             linestyle="--",
             linewidth=1.4,
-            label=f"halt {usd(halt_balance, 0)}",
+            label=f"halt {format_usd(halt_balance, 0)}",
         )
-        panel.set(title=f"{name}, {RUN_SET_LABELS.get(name, name)}: final balance", ylabel="runs")
+        panel.set(
+            title=f"{name}, {RESAMPLING_SCHEME_LABELS.get(name, name)}: final balance",
+            ylabel="runs",
+        )
         panel.tick_params(labelbottom=True, labelleft=True)
-        panel.xaxis.set_major_formatter(lambda x, _: usd(x, 0))
+        panel.xaxis.set_major_formatter(lambda x, _: format_usd(x, 0))
         # No frame above and at the right; lines from edge to edge, with labels.
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(x=0)
@@ -226,5 +242,5 @@ def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
     beyond = final_balances[final_balances > axis_max]
     if not len(beyond):
         return ""
-    words = f"not drawn: {format_count(len(beyond), 'run')} above {usd(axis_max, 0)},"
-    return f"{words} up to {usd(beyond.max(), 0)} →"
+    words = f"not drawn: {format_count(len(beyond), 'run')} above {format_usd(axis_max, 0)},"
+    return f"{words} up to {format_usd(beyond.max(), 0)} →"

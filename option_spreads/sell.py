@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 
 from execution.live.accounts import SPREADS_JOB
-from execution.live.runner import trading_loop
+from execution.live.runner import open_trading_loop
 from execution.live.settings import LiveSettings
 from foundation.compose import compose_config
 from foundation.notifier import Supervisor
@@ -33,7 +33,7 @@ from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 
 
-def sell(overrides: Sequence[str], keys: ApiKeys) -> None:
+def sell_spreads(overrides: Sequence[str], keys: ApiKeys) -> None:
     """Sell and monitor spreads until the configured number of polls, or until a stop.
 
     overrides: `key=value` overrides of configs/sell_spreads.yaml.
@@ -50,7 +50,7 @@ def sell(overrides: Sequence[str], keys: ApiKeys) -> None:
         spreads=tuple(overrides),
     )
     data = MarketData(selling.broker, keys, selling.feed)
-    with trading_loop(
+    with open_trading_loop(
         settings,
         keys,
         BarFeed(data, (), settings.effective_history_days),
@@ -71,4 +71,4 @@ def parse_arguments(words: Sequence[str]) -> tuple[Sequence[str], None]:
 
 
 def run(settings: Sequence[str]) -> None:
-    sell(settings, ApiKeys.from_environment(os.environ))
+    sell_spreads(settings, ApiKeys.from_environment(os.environ))

@@ -11,13 +11,13 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.binding import BindingLimits, find_binding_limits
-from sizing.explanation import Explanation, explain_targets
+from sizing.explanation import TargetExplanation, explain_targets
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, format_solver_failure
 from sizing.limits import CEILING_NAMES, build_gross_constraints, count_shadow_prices, weight_bounds
-from sizing.problem import Costs, CurrentWeights, DecisionProblem, Returns
+from sizing.problem import Costs, CurrentWeights, DecisionProblem, ExpectedReturns
 from sizing.solver.active_set import SOLVED
-from sizing.solver.cardinality import sparse_weights
+from sizing.solver.cardinality import solve_with_max_positions
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import HoldingRule
@@ -109,7 +109,7 @@ def allocate_kelly(inputs: SizingInputs, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    status, weights, prices, gap = solve_plan(inputs.problem, fraction)
+    status, weights, prices, gap = solve_multi_period_plan(inputs.problem, fraction)
     if status != SOLVED:
         raise _solver_failed(status, inputs.problem, fraction)
     why = explain_targets(inputs.problem, weights, prices, fraction)
@@ -133,7 +133,7 @@ def project_onto_limits(
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
     ranked = np.empty(0) if ranking_weights is None else ranking_weights
-    status, target, gap = closest_weights(inputs.problem, desired, ranked)
+    status, target, gap = closest_feasible_weights(inputs.problem, desired, ranked)
     if status != SOLVED:
         raise _solver_failed(status, _distance_problem(inputs.problem, desired), 1.0)
     why = explain_projection(inputs.problem, desired, target, forecast_directed)
@@ -142,10 +142,10 @@ def project_onto_limits(
 
 
 def _explained(
-    inputs: SizingInputs, target: Array, why: Explanation, prices: Array, gap: float
+    inputs: SizingInputs, target: Array, why: TargetExplanation, prices: Array, gap: float
 ) -> Allocation:
     binding_limits = BindingLimits(
-        why.binding_bits, why.bound_shadow_price, prices, inputs.group_limit_names
+        why.binding_bits, why.symbol_bound_shadow_price, prices, inputs.group_limit_names
     )
     return Allocation(
         why.unconstrained_weight,
@@ -159,7 +159,7 @@ def _explained(
 
 
 @compiled
-def weights_beyond_band(held: Array, desired: Array, band: float) -> tuple[Array, Array]:
+def keep_weights_within_band(held: Array, desired: Array, band: float) -> tuple[Array, Array]:
     """Keep current weights within a rebalancing band; return weights and ranking weights, [S].
 
     A current position in the desired direction is ranked by its desired weight times 1 + band.
@@ -178,7 +178,7 @@ def weights_beyond_band(held: Array, desired: Array, band: float) -> tuple[Array
 
 
 @compiled
-def closest_weights(
+def closest_feasible_weights(
     problem: DecisionProblem, desired: Array, ranking: Array
 ) -> tuple[int, Array, float]:
     """Return the solver status, the feasible weights [S] closest to desired ones, and a gap.
@@ -204,14 +204,14 @@ def closest_weights(
     gap = 0.0
     if len(ranking) > 0 and _count_nonzero(desired) > most:
         by_rank = build_sizing_problem(_distance_problem(problem, ranking), 1.0)
-        status, chosen, _, gap = sparse_weights(by_rank, most)
+        status, chosen, _, gap = solve_with_max_positions(by_rank, most)
         if status != SOLVED:
             return status, target, np.nan
         wanted = np.zeros(n)
         for s in range(n):
             if chosen[0, s] != 0.0:
                 wanted[s] = desired[s]
-    status, weights, _, last_gap = solve_plan(_distance_problem(problem, wanted), 1.0)
+    status, weights, _, last_gap = solve_multi_period_plan(_distance_problem(problem, wanted), 1.0)
     for s in range(n):
         if not (adjustable[s] and abs(weights[0, s] - desired[s]) <= WEIGHT_TOL):
             target[s] = weights[0, s]
@@ -234,7 +234,7 @@ def _distance_problem(problem: DecisionProblem, desired: Array) -> DecisionProbl
         mu[0, s] = desired[s]
         identity[0, s, s] = 1.0
     return DecisionProblem(
-        Returns(mu, returns.premium, identity, returns.universe, returns.period_years),
+        ExpectedReturns(mu, returns.premium, identity, returns.universe, returns.period_years),
         Costs(np.zeros((1, n)), np.zeros(1)),
         problem.limits,
         CurrentWeights(
@@ -281,7 +281,7 @@ def _count_nonzero(weights: Array) -> int:
 @compiled
 def explain_projection(
     problem: DecisionProblem, desired: Array, target: Array, forecast_directed: bool
-) -> Explanation:
+) -> TargetExplanation:
     """Explain targets [S] that are the feasible weights closest to desired weights [S]."""
     n = len(desired)
     unconstrained = np.full(n, np.nan)
@@ -296,7 +296,9 @@ def explain_projection(
     no_prices = np.full(count + len(problem.returns.mu), np.nan)
     bits, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
     forecast = unconstrained if forecast_directed else none
-    return Explanation(unconstrained, bits, bound_price, np.ones(n, dtype=np.int64), none, forecast)
+    return TargetExplanation(
+        unconstrained, bits, bound_price, np.ones(n, dtype=np.int64), none, forecast
+    )
 
 
 def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> SolverFailed:
@@ -305,7 +307,9 @@ def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> So
 
 
 @jit_inline_ir
-def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, Array, float]:
+def solve_multi_period_plan(
+    problem: DecisionProblem, fraction: float
+) -> tuple[int, Array, Array, float]:
     """Solve the multi-period plan; limits apply to its first period only.
 
     Later periods have only trading and borrowing costs.
@@ -326,7 +330,7 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
     """
     program = build_sizing_problem(problem, fraction)
     if problem.limits.max_positions < len(program.held_weight):
-        return sparse_weights(program, problem.limits.max_positions)
+        return solve_with_max_positions(program, problem.limits.max_positions)
     status, weights, prices = optimal_weights(program)
     return status, weights, prices, 0.0
 

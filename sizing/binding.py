@@ -21,7 +21,14 @@ from sizing.problem import DecisionProblem, GroupConstraints
 
 # All reasons that can bind a weight. A name's position is its bit in the result of
 # `find_binding_limits`.
-BINDING_NAMES = ("symbol_cap", "long_only", *CEILING_NAMES, "financing", "cost", "max_positions")
+BINDING_LIMIT_NAMES = (
+    "symbol_cap",
+    "long_only",
+    *CEILING_NAMES,
+    "financing",
+    "cost",
+    "max_positions",
+)
 SYMBOL_CAP_BIT = 0
 LONG_ONLY_BIT = 1
 FIRST_CEILING_BIT = 2
@@ -29,7 +36,7 @@ FINANCING_BIT = 2 + len(CEILING_NAMES)
 COST_BIT = 3 + len(CEILING_NAMES)
 MAX_POSITIONS_BIT = 4 + len(CEILING_NAMES)
 FIRST_GROUP_BIT = 22  # bit of the first limit on a group; all other reasons lie below it
-LIMITS_WITH_SHADOW_PRICE = BINDING_NAMES[:COST_BIT]  # reasons that have a shadow price
+LIMITS_WITH_SHADOW_PRICE = BINDING_LIMIT_NAMES[:COST_BIT]  # reasons that have a shadow price
 
 BINDING_TOL = 1e-6  # distance from a limit, in weight, at which the limit binds
 RETURN_TOL = 1e-12  # a return below this is rounding
@@ -38,8 +45,8 @@ _SYMBOL_LIMIT_BITS = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
 
 
 @cache
-def list_indexed_limit_names(
-    bits: int, names: tuple[str, ...] = BINDING_NAMES
+def decode_binding_bits(
+    bits: int, names: tuple[str, ...] = BINDING_LIMIT_NAMES
 ) -> tuple[tuple[int, str], ...]:
     """Return the bit number and the name of each limit whose bit is set.
 
@@ -48,31 +55,33 @@ def list_indexed_limit_names(
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
-def limit_names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
+def limit_names_by_bit(
+    built_in_names: tuple[str, ...], group_limit_names: tuple[str, ...]
+) -> tuple[str, ...]:
     """Return the names of all bits in order: built-in limits, then limits on groups.
 
     Unused bits between the two kinds have empty names.
 
-    names: names of the built-in limits.
-    rows: names of the limits on groups.
+    built_in_names: names of the built-in limits.
+    group_limit_names: names of the limits on groups.
     """
-    return (*names, *[""] * (FIRST_GROUP_BIT - len(names)), *rows)
+    return (*built_in_names, *[""] * (FIRST_GROUP_BIT - len(built_in_names)), *group_limit_names)
 
 
 class BindingLimits(NamedTuple):
     """The limits that bind each of S targets, with their shadow prices.
 
-    binding_bits: [S] binding limits as bits: one for each of BINDING_NAMES, then, from
+    binding_bits: [S] binding limits as bits: one for each of BINDING_LIMIT_NAMES, then, from
         FIRST_GROUP_BIT, one for each limit on groups.
-    bound_shadow_price: [S] shadow price of the symbol's own bound; NaN if targets are not chosen by
-        return.
+    symbol_bound_shadow_price: [S] shadow price of the symbol's own bound; NaN if targets are not
+        chosen by return.
     shadow_prices: [4 + G + K] shadow prices of the four limits in CEILING_NAMES, of the G limits on
         groups, then of borrowing in each period; NaN if targets are not chosen by return.
     group_limit_names: [G] names of the limits on groups.
     """
 
     binding_bits: Index
-    bound_shadow_price: Array
+    symbol_bound_shadow_price: Array
     shadow_prices: Array
     group_limit_names: tuple[str, ...] = ()
 
@@ -84,18 +93,18 @@ class BindingLimits(NamedTuple):
         financing = float(self.shadow_prices[last:].sum())
         nothing = (np.nan,) * (FIRST_GROUP_BIT - COST_BIT)
         groups = self.shadow_prices[len(CEILING_NAMES) : last].tolist()
-        every = limit_names_by_bit(BINDING_NAMES, self.group_limit_names)
+        every = limit_names_by_bit(BINDING_LIMIT_NAMES, self.group_limit_names)
         named = []
         # Most of hundreds of symbols are bound by the same ceilings at the same prices: one mapping
         # serves all of them. A bound of the symbol itself has its own price.
         shared: dict[int, Mapping[str, float]] = {}
         for bits, own in zip(
-            self.binding_bits.tolist(), self.bound_shadow_price.tolist(), strict=True
+            self.binding_bits.tolist(), self.symbol_bound_shadow_price.tolist(), strict=True
         ):
             names = shared.get(bits)
             if names is None:
                 worth = (own, own, *ceilings, financing, *nothing, *groups)
-                names = {name: worth[k] for k, name in list_indexed_limit_names(bits, every)}
+                names = {name: worth[k] for k, name in decode_binding_bits(bits, every)}
                 if not bits & _SYMBOL_LIMIT_BITS:
                     shared[bits] = names
             named.append(names)

@@ -16,20 +16,20 @@ from foundation.arrays import Array, Cube, Index, Mask
 from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.binding import COST_BIT, LONG_ONLY_BIT, find_binding_limits
 from sizing.kelly import unconstrained_kelly
-from sizing.problem import DecisionProblem, Returns
+from sizing.problem import DecisionProblem, ExpectedReturns
 from sizing.solver.cholesky import solve_by_cholesky, solve_in_place
 
 EXPLAINED_WEIGHT_TOL = 1e-6  # distance, in weight, at which two weights count as equal
-PREMIUM_PART, TOTAL_PART = 0, 1  # rows of `kelly_by_horizon`
+PREMIUM_PART, TOTAL_PART = 0, 1  # rows of `kelly_weights_by_horizon`
 
 
-class Explanation(NamedTuple):
+class TargetExplanation(NamedTuple):
     """Reasons for S Kelly targets: unconstrained weights, their sources, and the binding limits.
 
     unconstrained_weight: [S] Kelly weights before any limit or cost, computed over
         `horizon_periods`.
-    binding_bits: [S] binding limits as bits: BINDING_NAMES, then the limits on groups.
-    bound_shadow_price: [S] shadow price of the symbol's own bound.
+    binding_bits: [S] binding limits as bits: BINDING_LIMIT_NAMES, then the limits on groups.
+    symbol_bound_shadow_price: [S] shadow price of the symbol's own bound.
     horizon_periods: [S] number of periods, counted from the first, that explain the target.
     premium_weight, forecast_weight: [S] parts of `unconstrained_weight` from the premium alone and
         from the forecast alone; NaN if the premium's part of the expected return is unknown.
@@ -37,13 +37,13 @@ class Explanation(NamedTuple):
 
     unconstrained_weight: Array
     binding_bits: Index
-    bound_shadow_price: Array
+    symbol_bound_shadow_price: Array
     horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
 
     @classmethod
-    def empty(cls, rows: int, size: int) -> Explanation:
+    def empty(cls, rows: int, size: int) -> TargetExplanation:
         """Return arrays [R, S] of NaN and 0, to be filled for R decisions on S symbols."""
         shape = rows, size
         numbers = [np.full(shape, np.nan) for _ in range(4)]
@@ -53,17 +53,17 @@ class Explanation(NamedTuple):
 
 def explain_targets(
     problem: DecisionProblem, weights: Array, prices: Array, fraction: float
-) -> Explanation:
+) -> TargetExplanation:
     """Return the reasons for the Kelly targets of a solved plan.
 
     weights: [K, S] weights of every period.
-    prices: [4 + G + N + K] shadow prices, as returned by `allocation.solve_plan`.
+    prices: [4 + G + N + K] shadow prices, as returned by `allocation.solve_multi_period_plan`.
     fraction: fraction of full Kelly.
     """
-    by_horizon, singular = kelly_by_horizon(problem, fraction)
+    by_horizon, singular = kelly_weights_by_horizon(problem, fraction)
     if singular.any():
         _write_minimum_norm_kelly(problem, by_horizon, singular, fraction)
-    return explain_by_horizon(problem, weights, prices, by_horizon, fraction)
+    return explain_targets_by_horizon(problem, weights, prices, by_horizon, fraction)
 
 
 def _write_minimum_norm_kelly(
@@ -71,7 +71,8 @@ def _write_minimum_norm_kelly(
 ) -> None:
     """Write minimum-norm Kelly weights for horizons with a singular covariance, in place.
 
-    by_horizon: [K, 2, S] result of `kelly_by_horizon`; overwritten in the rows of these horizons.
+    by_horizon: [K, 2, S] result of `kelly_weights_by_horizon`; overwritten in the rows of these
+        horizons.
     singular: [K] whether the covariance of the horizon is singular.
     """
     mu, premium, covariance, _, _ = problem.returns
@@ -87,7 +88,7 @@ def _write_minimum_norm_kelly(
 
 
 @compiled
-def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
+def kelly_weights_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
     """Return fractional Kelly weights without limits or costs over the first 1, 2, … K periods.
 
     The expected return and the covariance of a weight over several periods are the sums over these
@@ -128,9 +129,9 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
 
 
 @compiled
-def explain_by_horizon(
+def explain_targets_by_horizon(
     problem: DecisionProblem, weights: Array, prices: Array, by_horizon: Array, fraction: float
-) -> Explanation:
+) -> TargetExplanation:
     """Return the horizon that explains each target, its Kelly weight, and the binding limits.
 
     The horizon is the largest number of periods, counted from the first, whose Kelly weight fits
@@ -141,7 +142,7 @@ def explain_by_horizon(
 
     weights: [K, S] weights of the solved plan.
     prices: [4 + G + N + K] shadow prices of the solved plan.
-    by_horizon: [K, 2, S] result of `kelly_by_horizon`.
+    by_horizon: [K, 2, S] result of `kelly_weights_by_horizon`.
     fraction: fraction of full Kelly.
     """
     returns = problem.returns
@@ -180,19 +181,24 @@ def explain_by_horizon(
         if known:
             premium[s] = earned
             forecast[s] = expected - earned
-    return Explanation(unconstrained, held_by, bound_price, periods, premium, forecast)
+    return TargetExplanation(unconstrained, held_by, bound_price, periods, premium, forecast)
 
 
 @compiled
 def _explaining_horizon(
-    returns: Returns, by_horizon: Array, target: Array, s: int, direction: float, fraction: float
+    returns: ExpectedReturns,
+    by_horizon: Array,
+    target: Array,
+    s: int,
+    direction: float,
+    fraction: float,
 ) -> tuple[int, bool]:
     """Return the number of periods that explains the target of symbol s; K if none does.
 
     The second value is true if the explanation is the Kelly weight given the other symbols'
     targets.
 
-    by_horizon: [K, 2, S] result of `kelly_by_horizon`.
+    by_horizon: [K, 2, S] result of `kelly_weights_by_horizon`.
     direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
     """
     for horizon in range(len(by_horizon), 0, -1):
@@ -208,7 +214,7 @@ def _explaining_horizon(
 
 @jit_inline
 def _kelly_given_others(
-    returns: Returns, target: Array, s: int, horizon: int, fraction: float
+    returns: ExpectedReturns, target: Array, s: int, horizon: int, fraction: float
 ) -> float:
     """Return the fractional Kelly weight of symbol s given all other targets.
 
@@ -235,7 +241,7 @@ def _sum_over_horizon(values: Array, s: int, horizon: int) -> float:
 
 
 @jit_inline
-def _covariance_over_horizon(returns: Returns, s: int, r: int, horizon: int) -> float:
+def _covariance_over_horizon(returns: ExpectedReturns, s: int, r: int, horizon: int) -> float:
     """Return the covariance of symbols s and r over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):

@@ -34,10 +34,10 @@ from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import instrument
 
-GROUPS_KEY = "limits.groups_file"
+GROUPS_FILE_KEY = "limits.groups_file"
 ALL_SYMBOLS_KEYWORD = "all"
 BETA_LIMIT_NAME = "beta"
-MAX_LEVEL = 10.0  # largest limit, in multiples of equity
+MAX_EXPOSURE_LEVEL = 10.0  # largest limit, in multiples of equity
 MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `find_binding_limits`
 FEASIBILITY_TOL = 1e-6  # in multiples of equity
 
@@ -71,9 +71,13 @@ def _check_ascending(net: tuple[float, float]) -> tuple[float, float]:
     return net
 
 
-NetLevel = Annotated[float, Field(strict=True, ge=-MAX_LEVEL, le=MAX_LEVEL, allow_inf_nan=False)]
-NetRange = Annotated[tuple[NetLevel, NetLevel], AfterValidator(_check_ascending)]
-GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf_nan=False)]
+NetExposure = Annotated[
+    float, Field(strict=True, ge=-MAX_EXPOSURE_LEVEL, le=MAX_EXPOSURE_LEVEL, allow_inf_nan=False)
+]
+NetExposureRange = Annotated[tuple[NetExposure, NetExposure], AfterValidator(_check_ascending)]
+GrossExposure = Annotated[
+    float, Field(strict=True, ge=0.0, le=MAX_EXPOSURE_LEVEL, allow_inf_nan=False)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,8 @@ class GroupLimit:
     """
 
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_parse_group_symbols)]
-    net: NetRange | None = None
-    gross: GrossLevel | None = None
+    net: NetExposureRange | None = None
+    gross: GrossExposure | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -110,7 +114,7 @@ class BetaLimit:
     """
 
     market: Annotated[str, BeforeValidator(_parse_symbol)]
-    net: NetRange
+    net: NetExposureRange
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -234,7 +238,8 @@ def _build_constraint_rows(
     if limits.beta is not None:
         if limits.beta.market not in symbols:
             raise InputError(
-                f"{GROUPS_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among the"
+                f"{GROUPS_FILE_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among"
+                " the"
                 " symbols; add it to them, or remove the beta limit"
             )
         market = symbols.index(limits.beta.market)
@@ -262,14 +267,17 @@ def read_group_limits(path: str) -> GroupLimits:
     try:
         check_config_file(file, "limits on groups", "see the example in docs/MATH.md")
     except InputError as error:
-        raise InputError(f"{GROUPS_KEY}: {error}") from error
+        raise InputError(f"{GROUPS_FILE_KEY}: {error}") from error
     try:
         limits = _GROUP_LIMITS_ADAPTER.validate_python(read_plain_yaml(file))
     except ValidationError as error:
-        raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
+        raise InputError(
+            f"{GROUPS_FILE_KEY}: {path}: {settings_error(error, GroupLimits)}"
+        ) from None
     if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: the file has {len(limits.limit_names)} limits, counting each"
+            f"{GROUPS_FILE_KEY}: {path}: the file has {len(limits.limit_names)} limits, counting"
+            " each"
             f" side of a range; it must have 1 to {MAX_GROUP_LIMITS}"
         )
     return limits

@@ -25,13 +25,13 @@ def count_lots(quantity: float, lot_size: float) -> float:
 
 
 @jit_inline
-def required_order_value(is_closing: bool, min_value: float, dust: float) -> float:
+def required_order_value(is_closing: bool, min_value: float, dust_threshold: float) -> float:
     """Return the minimum value of an order in USD, depending on whether it closes a position.
 
-    The rule is that of `OrderSizeLimits.min_sent_value`.
+    The rule is that of `OrderSizeLimits.min_value_when_sent`.
 
     is_closing: whether the order closes a whole position.
     min_value: minimum value in USD of an order that does not close a position.
-    dust: minimum value in USD of a closing order.
+    dust_threshold: minimum value in USD of a closing order.
     """
-    return dust if is_closing else min_value
+    return dust_threshold if is_closing else min_value

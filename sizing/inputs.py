@@ -100,12 +100,12 @@ class SizingInputs:
         return self.problem.limits.stock_ceiling
 
     @property
-    def granted_gross(self) -> float:
+    def granted_gross_exposure(self) -> float:
         """Gross stock exposure that the venue grants now, in multiples of equity.
 
         It may exceed `stock_ceiling`, which orders must respect.
         """
-        return self.problem.limits.granted_gross
+        return self.problem.limits.granted_gross_exposure
 
     @property
     def held_weight(self) -> Array:
@@ -127,7 +127,7 @@ class SizingInputs:
         """Cash that may buy crypto, in multiples of equity; negative for a debit balance."""
         return self.problem.account.unborrowed_cash_share
 
-    def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
+    def with_current_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
         """Return a copy of the inputs with other current weights [S] and adjustable symbols [S]."""
         account = self.problem.account._replace(held_weight=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
@@ -158,7 +158,7 @@ def format_no_equity_error(equity: float) -> str:
     return f"account: equity is {equity:.2f} USD; sizing requires equity above 0"
 
 
-def check_positions_priced(symbols: Sequence[str], account: AccountArrays) -> None:
+def check_positions_have_prices(symbols: Sequence[str], account: AccountArrays) -> None:
     """Raise `InputError` for a position or an open order without a price."""
     # A position valued at zero would free its headroom for other symbols.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))

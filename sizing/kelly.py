@@ -65,7 +65,7 @@ class Covariance:
     matrix: Array
 
     def __post_init__(self) -> None:
-        matrix = float_array("covariance", self.matrix).copy()
+        matrix = as_float_array("covariance", self.matrix).copy()
         if matrix.shape != (len(matrix),) * 2:
             raise ValueError(f"covariance must have shape [S, S], got {matrix.shape}")
         check_covariance(matrix)
@@ -160,7 +160,7 @@ def kelly_weights(
     SolverFailed
         if no weights within the bounds satisfy the ceilings, or the solver does not converge.
     """
-    expected = float_array("mu", mu)
+    expected = as_float_array("mu", mu)
     if not (isinstance(fraction, Real) and 0 < fraction < np.inf):
         raise ValueError(f"fraction must be a number above 0, got {fraction!r}")
     history = expected.ndim == 2
@@ -203,16 +203,16 @@ def _solve_instant(
     if mu.ndim != 1:
         raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
     n = len(mu)
-    low = float_array("lower", lower)
-    high = float_array("upper", upper)
-    start = np.zeros(n) if held is None else float_array("held", held)
-    price = np.zeros(n) if cost is None else float_array("cost", cost)
+    low = as_float_array("lower", lower)
+    high = as_float_array("upper", upper)
+    start = np.zeros(n) if held is None else as_float_array("held", held)
+    price = np.zeros(n) if cost is None else as_float_array("cost", cost)
     matrix = _covariance_matrix(covariance)
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
     _check_square(matrix, n)
     if not isinstance(covariance, Covariance):
         check_covariance(matrix)
-    rows, limits = group_arrays(groups, n)
+    rows, limits = stack_group_ceilings(groups, n)
     return _solve_checked_problem(mu, matrix, fraction, low, high, rows, limits, start, price)
 
 
@@ -234,7 +234,7 @@ def _solve_checked_problem(
     rows, limits: [G, S] coefficients and [G] limits of the groups.
     start, price: [S] current weights, and trading cost per unit of weight.
     """
-    check_problem(mu, low, high, start, price)
+    check_problem_vectors(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
     status, weights, _ = optimal_weights(problem)
@@ -258,7 +258,7 @@ def _solve_history(
 
         rank: number of dimensions of a single value.
         """
-        array = float_array(name, value)
+        array = as_float_array(name, value)
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))
         if len(array) != len(mu):
@@ -288,7 +288,7 @@ def _solve_history(
                 ]
                 _check_square(matrices[t] if one is None else one.matrix, len(zeros))
                 check_shapes({"lower": low[t], "upper": high[t]}, len(zeros))
-                rows, limits = group_arrays(limited, len(zeros))
+                rows, limits = stack_group_ceilings(limited, len(zeros))
             if one is None:
                 check_covariance(matrices[t])
             matrix = matrices[t] if one is None else one.matrix
@@ -310,10 +310,10 @@ def _check_square(matrix: Array, n: int) -> None:
 def _covariance_matrix(covariance: npt.ArrayLike | Covariance) -> Array:
     if isinstance(covariance, Covariance):
         return covariance.matrix
-    return float_array("covariance", covariance)
+    return as_float_array("covariance", covariance)
 
 
-def float_array(name: str, value: npt.ArrayLike) -> Array:
+def as_float_array(name: str, value: npt.ArrayLike) -> Array:
     """Return a value as a C-contiguous, writeable float64 array.
 
     numba compiles a separate version of each function for other layouts and for read-only arrays.
@@ -346,7 +346,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
             raise ValueError(f"{name} must have shape [S] = {shape}, got {array.shape}")
 
 
-def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
+def check_problem_vectors(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
     """Raise `ValueError` unless the vectors [S] are finite, lower ≤ upper, and cost ≥ 0."""
     if _are_valid_vectors(mu, lower, upper, held, cost):
         return
@@ -370,7 +370,7 @@ def check_covariance(covariance: Array) -> None:
         raise ValueError("covariance must be finite, symmetric and positive semi-definite")
 
 
-def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
+def stack_group_ceilings(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
     """Convert group ceilings to arrays: coefficients [G, S] and limits [G].
 
     Raises
@@ -381,7 +381,7 @@ def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, A
     coefficients = np.zeros((len(groups), symbols))
     limits = np.zeros(len(groups))
     for k, group in enumerate(groups):
-        parts = [float_array("groups", each) for each in group]
+        parts = [as_float_array("groups", each) for each in group]
         if [part.shape for part in parts] != [(symbols,), ()]:
             raise ValueError(
                 f"groups: each must be a pair of coefficients with shape [S] = ({symbols},) and a"
@@ -397,7 +397,7 @@ def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, A
 
 @compiled
 def _are_valid_vectors(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
-    """Return whether a problem's vectors [S] are valid, as `check_problem` requires."""
+    """Return whether a problem's vectors [S] are valid, as `check_problem_vectors` requires."""
     for i in range(len(mu)):
         if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Mask, Matrix
-from foundation.compiled import compiled, copy_row, jit_inline
+from foundation.compiled import compiled, copy_values, jit_inline
 from sizing.increments import count_lots
 from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
@@ -15,7 +15,7 @@ CEILING_NAMES = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
 @jit_inline
-def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
+def allowed_leverage(leverage: float, equity: float, margin_equity: float) -> float:
     """Return the leverage that an account may use: at most 1× if equity is below `margin_equity`.
 
     equity, margin_equity: equity of the account, and minimum equity for margin, in USD.
@@ -120,10 +120,10 @@ def build_gross_constraints(problem: DecisionProblem) -> tuple[Matrix, Array]:
     all_bounds = np.empty(len(bounds) + count)
     for k in range(len(rows)):
         all_bounds[k] = bounds[k]
-        copy_row(all_rows[k], rows[k])
+        copy_values(all_rows[k], rows[k])
     for k in range(count):
         all_bounds[len(bounds) + k] = groups.gross_limits[k]
-        copy_row(all_rows[len(bounds) + k], groups.gross_coefficients[k])
+        copy_values(all_rows[len(bounds) + k], groups.gross_coefficients[k])
     return all_rows, all_bounds
 
 
@@ -142,7 +142,9 @@ def count_shadow_prices(problem: DecisionProblem) -> int:
 
 
 @jit_inline
-def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights: Array) -> float:
+def net_limit_excess(
+    problem: DecisionProblem, k: int, weights: Array, solved_weights: Array
+) -> float:
     """Return the excess of weights over net limit k; negative if they satisfy the limit.
 
     If the solver's own weights exceed the limit, their exposure replaces it.

@@ -7,8 +7,8 @@ The ratio is that of the diversified class. Reverse optimisation (Sharpe 1974; B
 
 with ρ̄ the mean correlation of the class. A book of n symbols is less diversified than its class: a
 single stock's ratio is √ρ̄ times the ratio of the class. Few symbols carry little information about
-their class, so the prior mean correlation counts as `PRIOR_PAIRS` pairs in addition to those in the
-matrix.
+their class, so the prior mean correlation counts as `PRIOR_CORRELATION_PAIRS` pairs in addition to
+those in the matrix.
 
 The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
 2020), or 0.32 after shrinkage for 58 years of data. An estimate from two years of bars would have a
@@ -31,11 +31,13 @@ from foundation.arrays import Array, Array32, Index, Mask, Matrix
 from foundation.compiled import compiled, true_indices
 from trainingdata.correlation import MeanCorrelations
 
-PRIOR_PAIRS = 3.0  # weight of the prior mean correlation of a class, in pairs of symbols
+PRIOR_CORRELATION_PAIRS = (
+    3.0  # weight of the prior mean correlation of a class, in pairs of symbols
+)
 
 
 @compiled
-def unit_premiums(
+def premiums_at_unit_sharpe(
     variance: Array, matrix: Index, correlations: Array32, crypto: Mask, prior: MeanCorrelations
 ) -> tuple[Matrix, Array]:
     """Return premiums at a Sharpe ratio of one for each class, and the correlation of the classes.
@@ -80,8 +82,8 @@ def unit_premiums(
         for i in stocks:
             for j in coins:
                 pairs += correlation[i, j]
-        stock_crypto = (PRIOR_PAIRS * prior.stock_crypto + pairs) / (
-            PRIOR_PAIRS + len(stocks) * len(coins)
+        stock_crypto = (PRIOR_CORRELATION_PAIRS * prior.stock_crypto + pairs) / (
+            PRIOR_CORRELATION_PAIRS + len(stocks) * len(coins)
         )
         # Classes without an internal common factor share none with each other.
         if within > 0.0:
@@ -116,7 +118,10 @@ def _write_class_premiums(
         pairs += with_all[i] - correlation[i, i]
     # A sample of few symbols may have a mean correlation below zero. No class has one: its symbols
     # would diversify each other away, and the premium with them.
-    mean = max((PRIOR_PAIRS * prior + pairs / 2) / (PRIOR_PAIRS + n * (n - 1) / 2), 0.0)
+    mean = max(
+        (PRIOR_CORRELATION_PAIRS * prior + pairs / 2) / (PRIOR_CORRELATION_PAIRS + n * (n - 1) / 2),
+        0.0,
+    )
     if n > 0:
         share = np.sqrt(mean / (mean + (1.0 - mean) / n))
         for i in members:

@@ -14,7 +14,7 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, jit_inline, take_columns
 
 
-class Returns(NamedTuple):
+class ExpectedReturns(NamedTuple):
     """Expected returns of S symbols over K periods; only the first period is traded.
 
     mu: [K, S] expected simple return.
@@ -67,28 +67,28 @@ NO_GROUP_CONSTRAINTS = GroupConstraints(
 
 
 @jit_inline
-def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
+def select_constraints(constraints: GroupConstraints, chosen: Index) -> GroupConstraints:
     """Return the constraints restricted to some of the weights; the limits are unchanged.
 
     chosen: [m] indices of the selected weights, in order; the market symbol must be among them.
     """
-    if len(rows.gross_coefficients) + len(rows.net_coefficients) == 0:
-        return rows
+    if len(constraints.gross_coefficients) + len(constraints.net_coefficients) == 0:
+        return constraints
     market = -1
     for a in range(len(chosen)):
-        if chosen[a] == rows.market_index:
+        if chosen[a] == constraints.market_index:
             market = a
     return GroupConstraints(
-        take_columns(rows.gross_coefficients, chosen),
-        rows.gross_limits,
-        take_columns(rows.net_coefficients, chosen),
-        rows.net_limits,
+        take_columns(constraints.gross_coefficients, chosen),
+        constraints.gross_limits,
+        take_columns(constraints.net_coefficients, chosen),
+        constraints.net_limits,
         market,
     )
 
 
 @compiled
-def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
+def with_market_betas(constraints: GroupConstraints, covariance: Array) -> GroupConstraints:
     """Return the constraints with betas to the market in the last two rows of `net_coefficients`.
 
     A beta is Σ cov(market, symbol) / Σ var(market) over all periods; 0 if the market has no
@@ -96,10 +96,10 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
 
     covariance: [K, S, S] covariance of simple returns.
     """
-    if rows.market_index < 0:
-        return rows
-    net = rows.net_coefficients.copy()
-    at = rows.market_index
+    if constraints.market_index < 0:
+        return constraints
+    net = constraints.net_coefficients.copy()
+    at = constraints.market_index
     variance = 0.0
     for k in range(len(covariance)):
         variance += covariance[k, at, at]
@@ -111,7 +111,11 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
         net[len(net) - 2, s] = beta
         net[len(net) - 1, s] = -beta
     return GroupConstraints(
-        rows.gross_coefficients, rows.gross_limits, net, rows.net_limits, rows.market_index
+        constraints.gross_coefficients,
+        constraints.gross_limits,
+        net,
+        constraints.net_limits,
+        constraints.market_index,
     )
 
 
@@ -135,7 +139,7 @@ class BookLimits(NamedTuple):
     margin_equity: float
     max_positions: float
     stock_ceiling: float
-    granted_gross: float
+    granted_gross_exposure: float
     crypto: Mask
     long_only: Mask
     group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
@@ -167,7 +171,7 @@ class CurrentWeights(NamedTuple):
 class DecisionProblem(NamedTuple):
     """The sizing problem of one decision: expected returns, costs, limits and current weights."""
 
-    returns: Returns
+    returns: ExpectedReturns
     costs: Costs
     limits: BookLimits
     account: CurrentWeights
@@ -181,34 +185,34 @@ class AccountArrays(NamedTuple):
 
     quantity: [N] signed quantity, position plus open orders.
     price: [N] price in USD; NaN if it is unknown.
-    increment: [N] lot size in shares or coins; 0 if quantities are not rounded.
+    quantity_increment: [N] lot size in shares or coins; 0 if quantities are not rounded.
     min_order_value: [N] minimum value in USD of an order that does not close the position.
-    dust: [N] minimum value in USD of a position that can be closed.
+    dust_threshold: [N] minimum value in USD of a position that can be closed.
     tradable: [N] whether the venue accepts orders for the row.
     position_count: number of rows that are positions.
     equity: equity in USD.
     unborrowed_cash: cash in USD that may buy crypto; 0 or less if none is available.
-    leverage: gross stock exposure that the venue grants, in multiples of equity.
+    granted_leverage: gross stock exposure that the venue grants, in multiples of equity.
     is_shorting_enabled: whether the venue lends shares for short sales.
     free_equity_share: fraction of equity that is available as margin for stock positions.
     """
 
     quantity: Array
     price: Array
-    increment: Array
+    quantity_increment: Array
     min_order_value: Array
-    dust: Array
+    dust_threshold: Array
     tradable: Mask
     position_count: int
     equity: float
     unborrowed_cash: float
-    leverage: float
+    granted_leverage: float
     is_shorting_enabled: bool
     free_equity_share: float
 
 
 @compiled
-def current_weights(
+def compute_current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
     """Convert an account's quantities to weights; without positive equity they are NaN.
@@ -224,7 +228,7 @@ def current_weights(
         # A symbol that is not held may have no price yet.
         if np.isfinite(account.price[s]):
             held[s] = account.quantity[s] * account.price[s] / equity
-            increment[s] = account.increment[s] * account.price[s] / equity
+            increment[s] = account.quantity_increment[s] * account.price[s] / equity
     unborrowed = account.unborrowed_cash / equity / order_price_buffer
     return CurrentWeights(
         held, adjustable, exiting, increment, equity, unborrowed, order_price_buffer

@@ -18,30 +18,35 @@ from foundation.compiled import jit_inline
 from foundation.errors import InputError
 from sizing.allocation import Strategy
 from sizing.increments import count_lots
-from sizing.inputs import AccountLike, SizingInputs, check_positions_priced, format_no_equity_error
+from sizing.inputs import (
+    AccountLike,
+    SizingInputs,
+    check_positions_have_prices,
+    format_no_equity_error,
+)
 from sizing.kelly import SolverFailed
 from sizing.problem import (
     AccountArrays,
     BookLimits,
     Costs,
     DecisionProblem,
-    Returns,
-    current_weights,
-    with_betas,
+    ExpectedReturns,
+    compute_current_weights,
+    with_market_betas,
 )
-from sizing.settings import Fallback, Limits
-from sizing.solver.multi_period import compute_change_costs
-from sizing.strategies import Kelly, LegacyStrategy
+from sizing.settings import Limits, SizingFallback
+from sizing.solver.multi_period import compute_weight_change_costs
+from sizing.strategies import KellyStrategy, LegacyStrategy
 from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.timeframe import HOURLY
 
 log = logging.getLogger(__name__)
 
-HALF_KELLY = Kelly()
+HALF_KELLY = KellyStrategy()
 MAX_CRYPTO_QUANTITY = 1e11  # maximum quantity of one order, at any price
 
 
-class MomentsLike(Protocol):
+class ReturnMomentsLike(Protocol):
     """Protocol of expected returns and deviations over one interval, or over a plan's K periods."""
 
     @property
@@ -125,7 +130,7 @@ def get_qty(
     price: float,
     *,
     account: AccountLike,
-    moments: MomentsLike | None,
+    moments: ReturnMomentsLike | None,
     correlation: Array | None = None,
     limits: Limits | None = None,
     strategy: Strategy = HALF_KELLY,
@@ -135,7 +140,7 @@ def get_qty(
     borrow_costs: Sequence[float] = (),
     signal: float = 0.0,
     enhanced: bool = True,
-    fallback: Fallback = "none",
+    fallback: SizingFallback = "none",
     risk_multiplier: float = 1.0,
 ) -> Decimal:
     """Return the signed quantity of one symbol to trade now; all other positions are unchanged.
@@ -216,7 +221,7 @@ class _QuantityRequest:
     instrument: Instrument
     price: float
     account: AccountLike
-    moments: MomentsLike | None
+    moments: ReturnMomentsLike | None
     correlation: Array | None
     cost: float
     hours: float
@@ -265,7 +270,7 @@ def _build_inputs(request: _QuantityRequest, limits: Limits) -> tuple[SizingInpu
     n = len(symbols)
     periods = len(mu)
     crypto = np.array([item.kind is AssetClass.CRYPTO for item in items])
-    years = np.array([request.hours / HOURLY.clock(item.kind).bars_a_year for item in items])
+    years = np.array([request.hours / HOURLY.clock(item.kind).bars_per_year for item in items])
     cost = np.full(n, request.cost)
     signal = np.full(n, request.signal)
     borrow_costs = np.array(
@@ -276,32 +281,34 @@ def _build_inputs(request: _QuantityRequest, limits: Limits) -> tuple[SizingInpu
     book = AccountArrays(
         quantity=np.array([float(exposure.get(s, 0)) for s in symbols]),
         price=np.array([prices.get(s, np.nan) for s in symbols]),
-        increment=np.zeros(n),
+        quantity_increment=np.zeros(n),
         min_order_value=np.zeros(n),
-        dust=np.zeros(n),
+        dust_threshold=np.zeros(n),
         tradable=np.ones(n, dtype=bool),
         position_count=n,
         equity=account.equity,
         unborrowed_cash=account.unborrowed_cash,
-        leverage=np.inf,
+        granted_leverage=np.inf,
         is_shorting_enabled=True,
         free_equity_share=1.0,
     )
-    check_positions_priced(symbols, book)
+    check_positions_have_prices(symbols, book)
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
     groups = limits.group_limits()
     problem = DecisionProblem(
-        Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
-        Costs(compute_change_costs(cost, signal, periods), borrow_costs),
+        ExpectedReturns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
+        Costs(compute_weight_change_costs(cost, signal, periods), borrow_costs),
         BookLimits(
-            *limits.compiled_limits,
+            *limits.book_limit_values,
             stock_ceiling=ceiling,
-            granted_gross=ceiling,
+            granted_gross_exposure=ceiling,
             crypto=crypto,
-            long_only=np.array([not item.shortable for item in items]),
-            group_constraints=with_betas(groups.build_constraints(symbols), covariance),
+            long_only=np.array([not item.is_shortable for item in items]),
+            group_constraints=with_market_betas(groups.build_constraints(symbols), covariance),
         ),
-        current_weights(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
+        compute_current_weights(
+            book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0
+        ),
     )
     return SizingInputs(
         problem, tuple(symbols), group_limit_names=groups.limit_names
@@ -309,7 +316,7 @@ def _build_inputs(request: _QuantityRequest, limits: Limits) -> tuple[SizingInpu
 
 
 def _build_moments(
-    symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
+    symbols: Sequence[str], moments: ReturnMomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
     """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols that have moments.
 
@@ -358,7 +365,7 @@ def _check_request(request: _QuantityRequest) -> None:
 
 
 def _check_moments(
-    moments: MomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
+    moments: ReturnMomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
 ) -> None:
     """Raise `InputError` for invalid shapes or values of moments, correlation or borrow costs."""
     m = len(moments.symbols)
@@ -395,7 +402,7 @@ def _check_moments(
 
 
 def _check_moments_known(
-    symbol: str, moments: MomentsLike | None, correlation: Array | None
+    symbol: str, moments: ReturnMomentsLike | None, correlation: Array | None
 ) -> None:
     """Raise `InputError` if the symbol has no forecast, or several symbols have no correlation."""
     if moments is None or symbol not in moments.symbols:

@@ -19,7 +19,7 @@ from foundation.settings import required_setting, setting, settings_class
 if TYPE_CHECKING:
     from sizing.group_limits import GroupLimits
 
-Fallback = Literal["none", "legacy"]
+SizingFallback = Literal["none", "legacy"]
 
 
 @settings_class("limits")
@@ -73,10 +73,10 @@ class Limits:
         overnight: whether the overnight ceiling applies.
         equity: equity of the account in USD.
         """
-        from sizing.limits import granted_leverage
+        from sizing.limits import allowed_leverage
 
-        leverage = self.overnight_ceiling if overnight else self.intraday_leverage
-        return granted_leverage(leverage, equity, self.margin_equity)
+        leverage = self.overnight_stock_ceiling if overnight else self.intraday_leverage
+        return allowed_leverage(leverage, equity, self.margin_equity)
 
     def with_account_leverage(self, leverage: float) -> Limits:
         """Return a copy of the limits whose leverage is at most what the broker grants.
@@ -88,12 +88,12 @@ class Limits:
         return replace(self, intraday_leverage=leverage)
 
     @property
-    def overnight_ceiling(self) -> float:
+    def overnight_stock_ceiling(self) -> float:
         """Maximum gross stock exposure overnight, in multiples of equity."""
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
     @property
-    def compiled_limits(self) -> tuple[float, float, float, float]:
+    def book_limit_values(self) -> tuple[float, float, float, float]:
         """Limits for compiled functions: symbol cap, crypto cap, margin equity, maximum positions.
 
         Caps are multiples of equity. Short positions require at least the margin equity, in USD.
@@ -109,12 +109,12 @@ def _read_feasible_groups(path: str, symbol_cap: float, leverage: float) -> Grou
     symbol_cap: maximum weight of a symbol.
     leverage: maximum gross exposure of the book, in multiples of equity.
     """
-    from sizing.group_limits import GROUPS_KEY, read_group_limits
+    from sizing.group_limits import GROUPS_FILE_KEY, read_group_limits
 
     limits = read_group_limits(path)
     if (row := limits.find_infeasible_limit(symbol_cap, leverage)) is not None:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: {row} cannot be satisfied together with"
+            f"{GROUPS_FILE_KEY}: {path}: {row} cannot be satisfied together with"
             f" limits.symbol_cap={symbol_cap:g}, the leverage limits and the other groups' limits;"
             " widen one of them"
         )
@@ -159,7 +159,7 @@ class PriorSettings:
     )
     horizon_days: int = setting(28, "planning horizon, in calendar days", ge=1, le=365)
 
-    def class_sharpe(self, crypto_correlation: Array) -> Array:
+    def class_sharpe_ratios(self, crypto_correlation: Array) -> Array:
         """Return the yearly Sharpe ratios of stocks and crypto at each instant, [T, 2].
 
         Parameters

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from foundation.arrays import Array, Index, first_true
+from foundation.arrays import Array, Index, first_true_index
 from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
-    check_arguments,
+    check_plugin_arguments,
     create_plugin,
     is_plugin,
     load_plugin,
@@ -45,17 +45,17 @@ MAX_FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is 
 MAX_NEWTON_DECREMENT = 1e-10  # at which the steps end
 DAY_LENGTH_TOL = 1e-10  # relative
 SIZING_GROUP = "sizing"  # the settings group that names a custom rule
-TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
+SIZING_TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
 
 
 @dataclass(frozen=True, slots=True)
-class Kelly:
+class KellyStrategy:
     """A strategy that holds a fraction of the growth-optimal (Kelly) weights.
 
     fraction: fraction of full Kelly, above 0, at most 1.
-    multiplier: factor on stock weights; the earlier system used 4.
+    stock_multiplier: factor on stock weights; the earlier system used 4.
     uses_forecast: whether expected returns include forecasts in addition to the premium.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
 
@@ -65,14 +65,14 @@ class Kelly:
     """
 
     fraction: float = 0.5
-    multiplier: float = 1.0
+    stock_multiplier: float = 1.0
     uses_forecast: bool = True
     holding_interval: HoldingRule | None = None
     uses_premium: ClassVar[bool] = True
     lookback: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        check_fraction(self.fraction)
+        check_kelly_fraction(self.fraction)
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return Kelly weights under the limits, net of trading costs."""
@@ -80,16 +80,18 @@ class Kelly:
         from sizing.binding import BindingLimits
         from sizing.problem import Costs, DecisionProblem
 
-        if self.multiplier == 1.0:
+        if self.stock_multiplier == 1.0:
             return allocate_kelly(inputs, self.fraction)
-        times = np.where(inputs.crypto, 1.0, self.multiplier)
+        times = np.where(inputs.crypto, 1.0, self.stock_multiplier)
         returns, costs, limits, account = inputs.problem
         stretched_returns = returns._replace(
             mu=returns.mu / times,
             premium=returns.premium / times,
             covariance=returns.covariance / np.outer(times, times),
         )
-        stretched_costs = Costs(costs.unit_cost / times, costs.financing_cost / self.multiplier)
+        stretched_costs = Costs(
+            costs.unit_cost / times, costs.financing_cost / self.stock_multiplier
+        )
         problem = DecisionProblem(stretched_returns, stretched_costs, limits, account)
         stretched = replace(inputs, problem=problem)
         allocation = allocate_kelly(stretched, self.fraction)
@@ -137,11 +139,11 @@ class WeightRuleStrategy:
         `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `rebalance_band`.
         """
-        from sizing.allocation import project_onto_limits, weights_beyond_band
+        from sizing.allocation import keep_weights_within_band, project_onto_limits
 
         # The rule gets a copy, so that writing to its inputs does not change the limits.
         desired = self.rule(inputs.copy())
-        wanted, ranked = weights_beyond_band(inputs.held_weight, desired, self.rebalance_band)
+        wanted, ranked = keep_weights_within_band(inputs.held_weight, desired, self.rebalance_band)
         return project_onto_limits(
             inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
@@ -176,7 +178,7 @@ class LegacyStrategy:
         held = np.where(inputs.problem.account.exiting, 0.0, inputs.held_weight)
         unconstrained = np.full(len(held), np.nan)
         for k in np.flatnonzero(inputs.adjustable).tolist():
-            turn = inputs.with_weights(held, np.arange(len(held)) == k)
+            turn = inputs.with_current_weights(held, np.arange(len(held)) == k)
             unconstrained[k] = self._unconstrained_weight(turn, k)
             held = project_onto_limits(
                 turn, np.where(turn.adjustable, unconstrained, held)
@@ -193,14 +195,14 @@ class LegacyStrategy:
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held_weight[~s.crypto]).sum() - abs(s.held_weight[k]))
-        size = 0.5 * max(s.granted_gross - others, 0.0) * self.risk_multiplier
+        size = 0.5 * max(s.granted_gross_exposure - others, 0.0) * self.risk_multiplier
         return -size if s.mu[k] < 0 else size
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return "Legacy sizing"
 
 
-def check_fraction(fraction: float) -> None:
+def check_kelly_fraction(fraction: float) -> None:
     """Raise `InputError` for a fraction of full Kelly outside 0 … 1."""
     if not 0 < fraction <= 1:
         raise InputError(
@@ -265,7 +267,7 @@ def _weigh_by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
     The covariance is that of symbols with a forecast, per year of trading time. If their risks are
     not comparable, the current weights are returned.
     """
-    symbols = comparable_symbols(s)
+    symbols = symbols_with_comparable_risk(s)
     # Weights from incomparable risks would be bought at one decision and sold at the next.
     if symbols is None:
         return s.held_weight
@@ -308,7 +310,7 @@ def equal_risk_weights(covariance: Array) -> Array:
     )
 
 
-def comparable_symbols(inputs: SizingInputs) -> Index | None:
+def symbols_with_comparable_risk(inputs: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
     Risks are comparable if the interval covers at least one day of every symbol's trading time.
@@ -377,13 +379,15 @@ def strategy_from_name(
     if arguments and not is_plugin(name):
         raise InputError(
             f"sizing.arguments: {name} accepts none; remove them, or name custom code with"
-            f" {TARGET_KEY}"
+            f" {SIZING_TARGET_KEY}"
         )
     if KELLY_NAME_PATTERN.fullmatch(name):
         return _kelly_from_name(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
-        also = f"kelly_ or premium_ with a percentage, or {TARGET_KEY}=module.function"
-        raise invalid_choice_error("sizing.strategy", name, STRATEGY_NAMES, also=also)
+        also = f"kelly_ or premium_ with a percentage, or {SIZING_TARGET_KEY}=module.function"
+        raise invalid_choice_error(
+            "sizing.strategy", name, STRATEGY_NAMES, other_accepted_values=also
+        )
     if fraction is not None:
         raise InputError(
             f"sizing.fraction: not used by {name}, only by kelly_… and premium_…; remove it"
@@ -404,7 +408,7 @@ def strategy_from_name(
     return WeightRuleStrategy(name, WEIGHT_RULES[name], band)
 
 
-def _kelly_from_name(name: str, fraction: float | None) -> Kelly:
+def _kelly_from_name(name: str, fraction: float | None) -> KellyStrategy:
     kelly = KELLY_NAME_PATTERN.fullmatch(name)
     assert kelly is not None
     percent = float(kelly[2])
@@ -419,7 +423,7 @@ def _kelly_from_name(name: str, fraction: float | None) -> Kelly:
             f" 100, because wealth grows more slowly at more risk above it; use {kelly[1]}_100"
         )
     times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
-    return Kelly(
+    return KellyStrategy(
         percent / 100 if fraction is None else fraction, times, kelly[1].lower() == "kelly"
     )
 
@@ -457,14 +461,17 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
     target = load_plugin(SIZING_GROUP, name)
     if not callable(target):
         kind = type(target).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is of type {kind}; name a function or a class")
+        raise InputError(
+            f"{SIZING_TARGET_KEY}: {name} is of type {kind}; name a function or a class"
+        )
     if not isinstance(target, type):
-        check_arguments(SIZING_GROUP, name, target, arguments, given=1)
+        check_plugin_arguments(SIZING_GROUP, name, target, arguments, given=1)
         return partial(target, **arguments)
     instance = create_plugin(SIZING_GROUP, name, target, arguments)
     if not callable(instance):
         raise InputError(
-            f"{TARGET_KEY}: {name} is not a strategy; add a method __call__(inputs) to the class"
+            f"{SIZING_TARGET_KEY}: {name} is not a strategy; add a method __call__(inputs) to the"
+            " class"
         )
     function: Callable[[SizingInputs], object] = instance
     return function
@@ -503,7 +510,7 @@ def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
 
     Raises InputError for a result that is not one finite number per symbol.
     """
-    returned = f"{TARGET_KEY}: {name} returned"
+    returned = f"{SIZING_TARGET_KEY}: {name} returned"
     needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
     wanted = None
     # A mapping or a Series may order its symbols differently, so only arrays and lists are
@@ -519,6 +526,6 @@ def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
     if np.maximum.reduce(np.abs(weights), initial=0.0) <= MAX_RULE_WEIGHT:
         return weights
     if not (finite := np.isfinite(weights)).all():
-        k = first_true(~finite)
+        k = first_true_index(~finite)
         raise InputError(f"{returned} {wanted[k]} for {s.format_symbol(k)}; {needed}")
     return np.clip(weights, -MAX_RULE_WEIGHT, MAX_RULE_WEIGHT)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from execution.decision.beliefs import PlanPeriods
+from execution.decision.beliefs import DecisionPeriods
 from execution.orders.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
-from sizing.solver.multi_period import SizingProblem, compute_change_costs
+from sizing.solver.multi_period import SizingProblem, compute_weight_change_costs
 
 SIGMA = 0.006
 FRACTION = 0.5
@@ -159,7 +159,7 @@ def shares(
         [signal * fade + premium * length for fade, length in zip(fades, bars, strict=True)]
     )
     worth = edge * SIGMA / (1 - left)
-    costs = compute_change_costs(np.array([cost]), np.array([worth]), 3)[1:]
+    costs = compute_weight_change_costs(np.array([cost]), np.array([worth]), 3)[1:]
     best = policy_objective(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
     planned = plan_objective(path, mu, later, bars, costs, variance, cost, cap)
     alone = plan_objective(path, mu, later[:0], bars[:0], costs[:0], variance, cost, cap)
@@ -198,7 +198,7 @@ def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    signal_bars = PlanPeriods().signal_bars
+    signal_bars = DecisionPeriods().signal_bars
     print("cap, premium, edge, left: plan, next bar alone, best in bp a bar")
     for cap, premium in ((CAP, 0.0), (4.0, 0.0), (4.0, 4e-5)):
         for edge in (0.05, 0.1, 0.15, 0.3):

@@ -26,7 +26,7 @@ from scipy import stats
 from forecasting.forecast import Forecaster, ForecastTable, Progress, no_progress
 from foundation.compose import compose_config
 from foundation.settings import with_changes
-from marketsimulator.results.metrics import daily_equity
+from marketsimulator.results.metrics import sample_daily_equity
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -95,19 +95,19 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
 
 
 def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[str, Any]]:
-    market = settings.market()
+    market = settings.load_market()
     forecaster = Once(settings.forecaster.build(market.bars.symbols))
     for name, periods in PERIODS.items():
         chosen = with_changes(settings, periods)
         found = chosen.build_trader(forecaster).build_beliefs(market)
-        ways = [(name, found), (name + PAID, found._replace(signal_size=0.0 * found.signal_size))]
+        ways = [(name, found), (name + PAID, found._replace(signal_rms=0.0 * found.signal_rms))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS
         ):
             outcome = simulate_variants(
                 [with_changes(chosen, {"prior.stock_sharpe": sharpe})], market, held, workers=1
             )[0]
-            equity, year = daily_equity(
+            equity, year = sample_daily_equity(
                 market.run_bars.times, outcome.equity, capital=settings.capital, has_crypto=True
             )
             daily = np.diff(np.log(equity))

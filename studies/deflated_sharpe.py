@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from foundation.arrays import Array
-from marketsimulator.results.metrics import first_autocorrelation, skewness_and_excess_kurtosis
+from marketsimulator.results.metrics import lag_one_autocorrelation, skewness_and_excess_kurtosis
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.significance import deflated_sharpe
 
@@ -41,7 +41,7 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
     best = int(ratios.argmax())
     variance = float(ratios.var(ddof=1))
     skewness, excess_kurtosis = skewness_and_excess_kurtosis(returns[best])
-    memory = first_autocorrelation(returns[best])
+    memory = lag_one_autocorrelation(returns[best])
     found = []
     for trials, autocorrelation in ((VARIANTS, memory), (VARIANTS, 0.0), (1, memory)):
         chance = deflated_sharpe(

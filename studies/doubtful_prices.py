@@ -19,7 +19,7 @@ from trainingdata import load_bars
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.confirmation import find_unconfirmed_rows
 from trainingdata.instruments import AssetClass
-from trainingdata.splits import RARE_SPLIT_RATIOS, classify_moves, overnight_moves
+from trainingdata.splits import RARE_SPLIT_RATIOS, classify_moves, compute_overnight_moves
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
 PLANTED = 100  # of each kind in each symbol
@@ -82,7 +82,7 @@ def row(*cells: str) -> None:
 
 def histories(bars: Bars) -> Iterator[tuple[int, Array]]:
     """Yield the number and the values [N, 5] of each symbol, as in its file."""
-    whole = bars.with_unconfirmed()
+    whole = bars.with_unconfirmed_bars()
     for s in range(len(whole.symbols)):
         yield s, whole.bars_of_symbol(s)[1]
 
@@ -179,13 +179,13 @@ def heavy_volumes(panels: list[Bars]) -> None:
 
 def overnight(bars: Bars) -> list[Array]:
     """Return the log overnight moves [N] of each stock."""
-    whole = bars.with_unconfirmed()
+    whole = bars.with_unconfirmed_bars()
     found = []
     for s, values in histories(bars):
         if bars.instruments[s].kind is AssetClass.STOCK:
             starts = whole.clock(AssetClass.STOCK).starts_by_end(whole.bars_of_symbol(s)[0])
             left_out = np.zeros(len(values), dtype=bool)
-            found.append(overnight_moves(starts, values, left_out).log_returns)
+            found.append(compute_overnight_moves(starts, values, left_out).log_returns)
     return found
 
 

@@ -22,10 +22,10 @@ from scipy.special import ndtr
 
 from foundation.arrays import Array, Mask
 from option_spreads.selling.rules import HOURLY_VARIANCE_SHARES, SESSION_MINUTES, TRADING_DAYS
-from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
+from option_spreads.simulation.path import IndexModel, IndexPaths, build_index_paths
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.volatility_index import read_volatility_index
 
 MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION_MINUTES)
@@ -33,17 +33,19 @@ ENTRIES = (30, 120, 210)  # minutes, as in `SpreadRules`
 DRAWS = 300
 
 
-def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
+def ends_in_deviations(days: IndexPaths, smile: Smile, minute: int) -> Array:
     """Return moves from a minute to the close, over the implied deviation at the money [D]."""
-    row = int(np.searchsorted(days.minutes, minute))
-    deviation = smile.yearly_deviation(days.vix[:, row])
+    row = int(np.searchsorted(days.minutes_since_open, minute))
+    deviation = smile.annual_standard_deviation(days.vix[:, row])
     moves = np.log(days.spot[:, -1] / days.spot[:, row])
-    return np.asarray(moves / (deviation * np.sqrt(smile.variance_years(SESSION_MINUTES - minute))))
+    return np.asarray(
+        moves / (deviation * np.sqrt(smile.remaining_variance_years(SESSION_MINUTES - minute)))
+    )
 
 
-def hourly_squares(days: IndexDays) -> Array:
+def hourly_squares(days: IndexPaths) -> Array:
     """Return squared moves by hour over the volatility index at the open, [D, 7]."""
-    rows = np.searchsorted(days.minutes, MARKS)
+    rows = np.searchsorted(days.minutes_since_open, MARKS)
     moves = np.diff(np.log(days.spot[:, rows]), axis=1)
     return np.asarray((moves / days.vix[:, :1] * 100) ** 2 * TRADING_DAYS)
 
@@ -56,17 +58,19 @@ def with_error(values: Array, figure: Callable[[Array], Array], seed: int) -> tu
     return figure(values), np.std(drawn, axis=0)
 
 
-def part_of(days: IndexDays, kept: Mask) -> IndexDays:
+def part_of(days: IndexPaths, kept: Mask) -> IndexPaths:
     """Return the sessions of a mask [D]."""
-    return IndexDays(days.dates[kept], days.minutes, days.spot[kept], days.vix[kept], days.source)
+    return IndexPaths(
+        days.dates[kept], days.minutes_since_open, days.spot[kept], days.vix[kept], days.source
+    )
 
 
-def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
+def figure_rows(days: IndexPaths, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
     """Return every figure of some days with its error."""
     far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
     squares = hourly_squares(days)
     whole = ends_in_deviations(days, smile, 0)[:, None]
-    opens, late = np.searchsorted(days.minutes, (0, 300))
+    opens, late = np.searchsorted(days.minutes_since_open, (0, 300))
     moves = np.log(days.spot[:, -1:] / days.spot[:, [opens, late]]) / days.vix[:, :1]
     figures = {
         "share by hour": (squares, lambda q: q.mean(0) / q.mean() / q.shape[1]),
@@ -100,7 +104,7 @@ def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Arr
     return {name: with_error(values, figure, seed) for name, (values, figure) in figures.items()}
 
 
-def night_squares(days: IndexDays) -> Array:
+def night_squares(days: IndexPaths) -> Array:
     """Return squared overnight moves in the units of `hourly_squares` [D - 1]."""
     moves = np.log(days.spot[1:, 0] / days.spot[:-1, -1])
     return np.asarray((moves / days.vix[:-1, -1] * 100) ** 2 * TRADING_DAYS)
@@ -151,14 +155,16 @@ def main() -> None:
     words = parser.parse_args()
     smile = Smile()
     vix = read_volatility_index(str(words.vix))[: words.until]
-    real = build_index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
+    real = build_index_paths(read_bars([words.bars], [words.symbol]), words.symbol, vix)
     real = part_of(real, real.dates <= np.datetime64(words.until))
     checked = real.dates >= np.datetime64(words.check)
-    dates = np.resize(calendar().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
+    dates = np.resize(exchange_calendar().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
     model = IndexModel()
     columns = {
-        "model": model.simulate_days(dates, words.seed, smile),
-        "premium 0": replace(model, volatility_premium=0.0).simulate_days(dates, words.seed, smile),
+        "model": model.simulate_paths(dates, words.seed, smile),
+        "premium 0": replace(model, volatility_premium=0.0).simulate_paths(
+            dates, words.seed, smile
+        ),
         f"{words.symbol} before": part_of(real, ~checked),
         f"{words.symbol} from": part_of(real, checked),
     }

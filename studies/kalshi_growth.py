@@ -35,11 +35,11 @@ from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
     ActionCodes,
-    BinaryKelly,
+    BinaryKellyPolicy,
     HoldPolicy,
     Observations,
     Policy,
-    load_network,
+    load_network_policy,
 )
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from foundation.arrays import Array, Mask
@@ -214,7 +214,7 @@ def main() -> None:
         market = SyntheticSessionModel(mispricing=edge)
         plain = EpisodeSettings(market=market)
         for fraction in (0.5, 1.0):
-            kelly = BinaryKelly(kelly_fraction=fraction, name=f"kelly {fraction:g}")
+            kelly = BinaryKellyPolicy(kelly_fraction=fraction, name=f"kelly {fraction:g}")
             add(edge, kelly, plain)
         add(edge, HoldPolicy(), plain)
         if edge > 0:
@@ -225,7 +225,7 @@ def main() -> None:
             episode = EpisodeSettings(market=market, reward=chosen)
             path = words.output.with_suffix(f".{edge:g}.{reward}.safetensors")
             learner = trained(episode, words.minutes, words.seed, path)
-            add(edge, load_network(path), episode, reward=reward, steps=learner.steps_done)
+            add(edge, load_network_policy(path), episode, reward=reward, steps=learner.steps_done)
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ def strategy_rows() -> None:
     trader = settings.build_trader(RandomWalk())
     table = trader.build_beliefs(market)
     wanted = given["weights"][np.searchsorted(given["at"], table.instants)]
-    mu = np.where(table.adjustable[:, None], wanted[:, None] / 100, table.mu)
+    mu = np.where(table.is_adjustable[:, None], wanted[:, None] / 100, table.mu)
     trader = replace(trader, belief_table=table._replace(mu=mu))
 
     symbol = market.bars.symbols[0]
@@ -453,7 +453,7 @@ def decision_rows() -> None:
         table = trader.build_beliefs(market)
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
-        mu = np.where(table.adjustable[:, None], noise, table.mu)
+        mu = np.where(table.is_adjustable[:, None], noise, table.mu)
         return replace(trader, belief_table=table._replace(mu=mu))
 
     narrow = Market(synthetic(10, 1764))
@@ -560,7 +560,7 @@ def plans(n: int) -> list[SizingProblem]:
         risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
         book = p["held"], p["lower"], p["upper"], groups, ceiling
         cost = np.tile(p["cost"], (3, 1))
-        made.append(SizingProblem(mu, risks, cost, np.zeros(3), *book, fraction=0.5))
+        made.append(SizingProblem(mu, risks, cost, np.zeros(3), *book, kelly_fraction=0.5))
     return made
 
 
@@ -614,7 +614,7 @@ def answer_plans(path: Path) -> None:
     for k, t in enumerate(times):
         state = {
             "t": t,
-            "current_weights": pd.Series([*p["held"][k], 1 - p["held"][k].sum()], universe),
+            "compute_current_weights": pd.Series([*p["held"][k], 1 - p["held"][k].sum()], universe),
             "current_portfolio_value": 1e6,
             "past_returns": None,
             "past_volumes": None,
@@ -629,13 +629,13 @@ def answer_plans(path: Path) -> None:
 
 def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
     """Write one file per symbol: daily bars by date, other bars by their start."""
-    from trainingdata.bars import FIELDS
+    from trainingdata.bars import OHLCV_FIELDS
     from trainingdata.instruments import AssetClass
 
     paths = []
     for s, symbol in enumerate(bars.symbols):
         times, values = bars.bars_of_symbol(s)
-        frame = pd.DataFrame(values, columns=list(FIELDS))
+        frame = pd.DataFrame(values, columns=list(OHLCV_FIELDS))
         starts = pd.DatetimeIndex(bars.clock(AssetClass.STOCK).starts_by_end(times), tz="UTC")
         if bars.timeframe.is_daily:
             frame.insert(0, "date", starts.strftime("%Y-%m-%d"))

@@ -36,7 +36,7 @@ def search(seed: int) -> SearchReport:
     """Search on the noise market of a seed; return its report."""
     settings = SearchSettings.from_config(compose_config("search", [*WORDS, f"seed={seed}"]))
     with tempfile.TemporaryDirectory() as folder:
-        result = run_search(settings.backtest, settings.plan, Path(folder), no_progress)
+        result = run_search(settings.backtest_settings, settings.plan, Path(folder), no_progress)
     return SearchReport(result, has_ledger=False)
 
 

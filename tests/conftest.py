@@ -171,7 +171,7 @@ def market() -> Bars:
     """Ten weeks of three synthetic stocks and two synthetic coins."""
     return SyntheticMarket(
         start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
-    ).bars()
+    ).generate_bars()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ COMMANDS = {
         "trainingdata.download",
         config="live",
         interruption_text="files written so far are kept; run the command again to resume",
-        log="download",
+        log_name="download",
     ),
     "build_correlation_matrix_from_csvs": Command(
         "trainingdata.build_correlation_matrix_from_csvs"

@@ -17,9 +17,14 @@ import numpy as np
 
 from foundation.errors import DataError, InputError, format_choices, format_suggestion
 from trainingdata.bar_rows import SymbolFileRows, check_symbol_rows, format_bar_length
-from trainingdata.bar_tables import SymbolRows, gather_symbol_rows, read_table, symbols_in_column
+from trainingdata.bar_tables import (
+    SymbolRows,
+    gather_symbol_rows,
+    read_bar_table,
+    symbols_in_column,
+)
 from trainingdata.bars import Bars, build_panel
-from trainingdata.conventions import Conventions
+from trainingdata.conventions import BarFileConventions
 from trainingdata.delistings import Rename, earlier_symbols, join_renamed_series
 from trainingdata.instants import format_utc
 from trainingdata.instruments import (
@@ -34,12 +39,12 @@ from trainingdata.instruments import (
     series_in_file_name,
     symbol_in_file_name,
 )
-from trainingdata.resampling import list_part_minutes
+from trainingdata.resampling import list_finer_bar_minutes
 from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
 
 BAR_FILE_SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
-STRICT_CONVENTIONS = Conventions()
+STRICT_CONVENTIONS = BarFileConventions()
 _NAMING_ADVICE = "name the file after its symbol, such as NVDA.csv or BTCUSD.csv"
 _USDT_NOTE = "prices are in USDT; 1 USDT counts as 1 USD"
 
@@ -202,7 +207,7 @@ def read_bars(
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     timeframe: Timeframe | None = None,
-    conventions: Conventions = STRICT_CONVENTIONS,
+    conventions: BarFileConventions = STRICT_CONVENTIONS,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read a panel of bars up to `end`, including the history before `start`.
@@ -229,7 +234,7 @@ def read_finer_bars(
     timeframe: Timeframe,
     end: np.datetime64,
     *,
-    conventions: Conventions = STRICT_CONVENTIONS,
+    conventions: BarFileConventions = STRICT_CONVENTIONS,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read a panel, up to `end`, of the shortest bars that the files of all symbols can form.
@@ -246,7 +251,7 @@ def read_finer_bars(
     files = find_bar_files(paths, symbols, renames)
     read = _read_rows(files, conventions)
     for finer in (ONE_MINUTE, *reversed(TIMEFRAMES)):
-        lengths = finer.minutes, *list_part_minutes(finer)
+        lengths = finer.minutes, *list_finer_bar_minutes(finer)
         if finer.minutes < timeframe.minutes and all(
             r.bar_minutes in lengths for r in read.values()
         ):
@@ -254,26 +259,29 @@ def read_finer_bars(
     longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
         f"{files[longest][0]}: {format_bar_length(read[longest].bar_minutes)} cannot form bars that"
-        f" are finer than {timeframe.bar_text} and divide it evenly; supply bars of 1, 5, 15 or 30"
+        f" are finer than {timeframe.singular_bar_text} and divide it evenly; supply bars of 1, 5,"
+        " 15 or 30"
         " minutes"
     )
 
 
 def _read_rows(
-    files: Mapping[str, Sequence[Path]], conventions: Conventions
+    files: Mapping[str, Sequence[Path]], conventions: BarFileConventions
 ) -> dict[str, SymbolFileRows]:
 
     # A file of several symbols is read once.
     @cache
     def read_table_rows(path: Path) -> SymbolRows:
-        return read_table(path).rows_by_symbol()
+        return read_bar_table(path).rows_by_symbol()
 
     read: dict[str, SymbolFileRows] = {}
     for symbol, paths in files.items():
         tables = [read_table_rows(path) for path in paths]
         parts, head, place = gather_symbol_rows(tables, symbol)
         rows = check_symbol_rows(parts, head, instrument(symbol), place, conventions)
-        if is_quoted_in_usdt(tables[0].spellings.get(symbol, _name_without_bar_length(paths[0]))):
+        if is_quoted_in_usdt(
+            tables[0].spelling_by_symbol.get(symbol, _name_without_bar_length(paths[0]))
+        ):
             rows = replace(rows, notes=(_USDT_NOTE, *rows.notes))
         read[symbol] = rows
     return read
@@ -307,12 +315,12 @@ def _build_timeframe_panel(
 
     Raises DataError for a symbol without a bar between `start` and `end`.
     """
-    series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
+    series = {symbol: rows.to_bars(timeframe) for symbol, rows in read.items()}
     join_renamed_series(series, renames, timeframe)
     tables = []
     origins = {}
     for symbol, (times, values, origin) in series.items():
-        item, path = read[symbol].item, read[symbol].path
+        item, path = read[symbol].instrument, read[symbol].path
         # History before `start` stays: a first decision needs it.
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)
@@ -329,4 +337,4 @@ def _build_timeframe_panel(
         origins[symbol] = origin
     folders = sorted({str(path.parent) for paths in files.values() for path in paths})
     bars = build_panel(tables, f"files: {', '.join(folders)}", timeframe)
-    return replace(bars, origins=tuple(origins[symbol] for symbol in bars.symbols))
+    return replace(bars, provenances=tuple(origins[symbol] for symbol in bars.symbols))

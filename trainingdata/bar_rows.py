@@ -9,25 +9,34 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants, Mask, first_true
+from foundation.arrays import Array, Instants, Mask, first_true_index
 from foundation.errors import DataError
 from foundation.formatting import format_count
-from trainingdata.bars import CLOSE, VOLUME, Provenance, check_bars, keep_regular_bars, row_error
-from trainingdata.conventions import Conventions, EpochUnit, StampSide
+from trainingdata.bars import CLOSE, VOLUME, Provenance, check_bars, keep_regular_hours, row_error
+from trainingdata.conventions import BarFileConventions, EpochUnit, TimestampSide
 from trainingdata.file_formats import FileFormat
 from trainingdata.instants import DAY, format_cell, new_york_date
 from trainingdata.instruments import AssetClass, Instrument, normalize_data_symbol
 from trainingdata.number_cells import parse_number_columns
 from trainingdata.resampling import (
-    PART_MINUTES,
-    list_part_minutes,
-    modal_minutes,
+    SHORT_BAR_MINUTES,
+    list_finer_bar_minutes,
+    modal_bar_minutes,
     resample_bars,
-    resample_days_between_closes,
+    resample_close_to_close_days,
 )
-from trainingdata.sessions import calendar, format_outside_calendar, is_in_session, session_opens_on
-from trainingdata.stamp_cells import parse_stamp_cells
-from trainingdata.stamp_checks import bar_starts, infer_stamps_are_ends, refuse_misread_stamps
+from trainingdata.sessions import (
+    exchange_calendar,
+    format_outside_calendar,
+    is_in_session,
+    session_opens_on,
+)
+from trainingdata.stamp_cells import parse_timestamp_cells
+from trainingdata.stamp_checks import (
+    bar_starts_from_ends,
+    infer_stamps_are_ends,
+    refuse_misread_timestamps,
+)
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import convert_crypto_volume
 
@@ -51,7 +60,7 @@ _MAX_RATIO_FALL = 2e-3
 class SymbolFileRows:
     """The N validated rows of a symbol in its files.
 
-    item: the instrument.
+    instrument: the instrument.
     timestamps: [N] instants, increasing; dates are midnight UTC.
     values: [N, 5] open, high, low, close and volume.
     bar_minutes: length of a bar in minutes, 1440 for a day.
@@ -63,7 +72,7 @@ class SymbolFileRows:
     is_volume_unit_known: whether the unit of the volume is known.
     """
 
-    item: Instrument
+    instrument: Instrument
     timestamps: Instants
     values: Array
     bar_minutes: int
@@ -78,7 +87,7 @@ class SymbolFileRows:
     def is_daily(self) -> bool:
         return self.bar_minutes == DAILY.minutes
 
-    def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Provenance]:
+    def to_bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Provenance]:
         """Convert the rows to bars of a timeframe.
 
         Returns known-at instants [n], values [n, 5] and the provenance of the bars.
@@ -87,34 +96,44 @@ class SymbolFileRows:
         """
         notes = list(self.notes)
         starts = self._bar_starts()
-        if self.is_daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
+        if (
+            self.is_daily
+            and self.instrument.kind is AssetClass.CRYPTO
+            and timeframe.crypto_day != "utc"
+        ):
             raise DataError(
                 f"{self.path}: the daily bars end at midnight UTC, but"
                 f" data.crypto_day={timeframe.crypto_day} ends days at another time; supply hourly"
                 " or minute bars, or set data.crypto_day=utc"
             )
-        closes = timeframe.fills_at_close and self.item.kind is AssetClass.STOCK
+        closes = timeframe.fills_at_close and self.instrument.kind is AssetClass.STOCK
         if self.bar_minutes == timeframe.minutes and not closes:
-            times, bars = keep_regular_bars(starts, self.values, self.item, timeframe, self.path)
+            times, bars = keep_regular_hours(
+                starts, self.values, self.instrument, timeframe, self.path
+            )
             outside = len(starts) - len(times)
-        elif self.bar_minutes in list_part_minutes(timeframe):
-            join = resample_days_between_closes if closes else resample_bars
-            made = join(starts, self.values, self.item, self.bar_minutes, timeframe, self.path)
-            times, bars, outside = made.times, made.values, made.off_hours_parts
-            unit = timeframe.unit_text
-            notes.append(f"{self.bar_minutes}-minute bars are aggregated to {timeframe.bars_text}")
-            if made.incomplete_bars:
-                verb = "lacks" if made.incomplete_bars == 1 else "lack"
+        elif self.bar_minutes in list_finer_bar_minutes(timeframe):
+            join = resample_close_to_close_days if closes else resample_bars
+            made = join(
+                starts, self.values, self.instrument, self.bar_minutes, timeframe, self.path
+            )
+            times, bars, outside = made.times, made.values, made.off_hours_part_count
+            unit = timeframe.unit_name
+            notes.append(
+                f"{self.bar_minutes}-minute bars are aggregated to {timeframe.plural_bar_text}"
+            )
+            if made.incomplete_bar_count:
+                verb = "lacks" if made.incomplete_bar_count == 1 else "lack"
                 of = format_count(len(times), unit)
-                notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of these bars")
-            if made.truncated_bars:
-                cut = format_count(made.truncated_bars, unit)
+                notes.append(f"{made.incomplete_bar_count:,} of {of} {verb} some of these bars")
+            if made.truncated_bar_count:
+                cut = format_count(made.truncated_bar_count, unit)
                 notes.append(f"skipped: {cut} cut off by the start or end of the file")
         else:
             raise DataError(f"{self.path}: {_format_no_parts_error(self.bar_minutes, timeframe)}")
         if outside:
             notes.append(f"skipped: {format_count(outside, 'row')} outside regular New York hours")
-            if self.time_zone == self.naive_time_zone and self.item.kind is AssetClass.STOCK:
+            if self.time_zone == self.naive_time_zone and self.instrument.kind is AssetClass.STOCK:
                 _refuse_wrong_zone(starts, self.bar_minutes, self.time_zone, outside, self.path)
         origin = Provenance(
             self.path,
@@ -127,7 +146,7 @@ class SymbolFileRows:
         return times, bars, origin
 
     def _bar_starts(self) -> Instants:
-        stock = self.item.kind is AssetClass.STOCK
+        stock = self.instrument.kind is AssetClass.STOCK
         if self.is_daily:
             return (
                 _session_opens(self)
@@ -135,7 +154,7 @@ class SymbolFileRows:
                 else self.timestamps - (DAY if self.stamps_are_ends else 0 * DAY)
             )
         if stock:
-            refuse_misread_stamps(
+            refuse_misread_timestamps(
                 self.timestamps,
                 self.bar_minutes,
                 self.time_zone,
@@ -143,7 +162,7 @@ class SymbolFileRows:
                 are_ends=self.stamps_are_ends,
             )
         if self.stamps_are_ends:
-            return bar_starts(self.item.kind, self.timestamps, self.bar_minutes)
+            return bar_starts_from_ends(self.instrument.kind, self.timestamps, self.bar_minutes)
         return self.timestamps
 
 
@@ -152,7 +171,7 @@ def check_symbol_rows(
     file_format: FileFormat,
     instrument: Instrument,
     path: str,
-    conventions: Conventions,
+    conventions: BarFileConventions,
 ) -> SymbolFileRows:
     """Validate the rows of a symbol in its files; return them oldest first.
 
@@ -176,10 +195,10 @@ def check_symbol_rows(
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
         notes.append(f"skipped: {format_count(gaps, 'row')} without any number (no trade)")
-    if file_format.ignored_columns:
+    if file_format.unknown_columns:
         notes.append(
-            f"ignored: {format_count(len(file_format.ignored_columns), 'column')}"
-            f" {', '.join(file_format.ignored_columns)}"
+            f"ignored: {format_count(len(file_format.unknown_columns), 'column')}"
+            f" {', '.join(file_format.unknown_columns)}"
         )
     if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
         if conventions.uses_adjusted_close:
@@ -258,7 +277,7 @@ def _read_file_rows(
     naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
     epoch: unit of epoch timestamps that the user states, or None.
     """
-    stamps, zone, dates = parse_stamp_cells(frame, head, path, naive_zone, epoch)
+    stamps, zone, dates = parse_timestamp_cells(frame, head, path, naive_zone, epoch)
     values = parse_number_columns(frame, head, path)
     newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
     if newest_first:
@@ -303,14 +322,18 @@ def _join_file_rows(
 
 def _check_volume_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Reject a volume column whose header names a coin other than the symbol's."""
-    if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
+    if (
+        head.volume_column_coin
+        and normalize_data_symbol(f"{head.volume_column_coin}USD") != item.symbol
+    ):
         raise DataError(
-            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, but the"
+            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_column_coin}, but"
+            " the"
             f" file's symbol is {item.symbol}; name the file after its crypto pair"
         )
 
 
-def _refuse_contrary_stamp_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
+def _refuse_contrary_stamp_side(head: FileFormat, stated: TimestampSide | None, path: str) -> None:
     """Reject a setting `data.stamps` that contradicts the header.
 
     The header states whether timestamps are starts or ends of bars.
@@ -357,7 +380,9 @@ def _are_daily_stamps(stamps: Instants) -> bool:
 
     It decides whether a format for daily bars holds daily bars.
     """
-    return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
+    return bool(
+        len(stamps) <= 2 or modal_bar_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY
+    )
 
 
 def _are_bar_ends(
@@ -367,7 +392,7 @@ def _are_bar_ends(
     minutes: int,
     zone: str,
     path: str,
-    conventions: Conventions,
+    conventions: BarFileConventions,
     *,
     dates: bool,
 ) -> bool:
@@ -383,19 +408,19 @@ def _are_bar_ends(
     """
     if dates:
         return bool(head.stamps_are_ends)
-    _refuse_contrary_stamp_side(head, conventions.stamp_side, path)
-    if head.stamps_are_ends or conventions.stamp_side == "end":
+    _refuse_contrary_stamp_side(head, conventions.timestamp_side, path)
+    if head.stamps_are_ends or conventions.timestamp_side == "end":
         return True
     daily = minutes == DAILY.minutes
     if item.kind is AssetClass.CRYPTO or not daily:
         _refuse_last_seconds(stamps, head, path)
-    if daily or head.stamps_are_ends is not None or conventions.stamp_side is not None:
+    if daily or head.stamps_are_ends is not None or conventions.timestamp_side is not None:
         return False
     if item.kind is AssetClass.STOCK:
         if (ends := infer_stamps_are_ends(stamps)) is not None:
             return ends
         # Another zone is the likelier cause, and its message names it.
-        refuse_misread_stamps(stamps, minutes, zone, path, are_ends=False)
+        refuse_misread_timestamps(stamps, minutes, zone, path, are_ends=False)
     raise DataError(
         f"{path}: it is unknown whether timestamps mark the start or the end of bars; set"
         " data.stamps=begin or data.stamps=end, or rename the column to begin or end"
@@ -425,9 +450,9 @@ def _infer_bar_minutes(stamps: Instants, path: str, longest: float, *, daily: bo
             return minutes
         raise DataError(
             f"{path}: unsupported bar length: bars are at least {minutes} minutes apart; supply"
-            f" daily bars, or bars of {', '.join(map(str, PART_MINUTES))} or 60 minutes"
+            f" daily bars, or bars of {', '.join(map(str, SHORT_BAR_MINUTES))} or 60 minutes"
         )
-    return usual if (usual := modal_minutes(stamps)) in PART_MINUTES else HOURLY.minutes
+    return usual if (usual := modal_bar_minutes(stamps)) in SHORT_BAR_MINUTES else HOURLY.minutes
 
 
 def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
@@ -452,7 +477,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 def _format_no_parts_error(minutes: int, timeframe: Timeframe) -> str:
     """Return the error text for bars of a length from which a timeframe's bars cannot be formed."""
-    lengths = list(map(str, list_part_minutes(timeframe)))
+    lengths = list(map(str, list_finer_bar_minutes(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
@@ -461,7 +486,7 @@ def _format_no_parts_error(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or set fill=open"
         )
     return (
-        f"{format_bar_length(minutes)} cannot form {timeframe.bars_text}; supply bars of"
+        f"{format_bar_length(minutes)} cannot form {timeframe.plural_bar_text}; supply bars of"
         f" {', '.join(lengths)} minutes for timeframe={timeframe.name}"
     )
 
@@ -484,8 +509,8 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
     dates = midnight if (midnight == stamps).all() else new_york_date(stamps)
     opens = session_opens_on(dates)
     if np.isnat(opens).any():
-        row = first_true(np.isnat(opens))
-        known = calendar().dates
+        row = first_true_index(np.isnat(opens))
+        known = exchange_calendar().dates
         if not known[0] <= dates[row] <= known[-1]:
             raise row_error(rows.path, row, f"{dates[row]} {format_outside_calendar(dates[row])}")
         raise row_error(
@@ -496,7 +521,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
         )
     same = np.diff(opens) == np.timedelta64(0)
     if same.any():
-        row = first_true(same) + 1
+        row = first_true_index(same) + 1
         raise row_error(rows.path, row, f"{dates[row]} is listed twice; keep one bar per session")
     return opens
 
@@ -511,7 +536,7 @@ def _adjust_prices(values: Array, adjusted: pd.Series, path: str) -> Array:
     falls = np.append(False, np.diff(ratio) < -_MAX_RATIO_FALL * ratio[:-1])
     wrong = ~((ratio > 0) & (ratio <= 1 + _MAX_RATIO_FALL)) | falls
     if wrong.any():
-        row = first_true(wrong)
+        row = first_true_index(wrong)
         before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
         raise row_error(
             path,
@@ -530,7 +555,7 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
 
     outside: number of rows outside regular New York hours, for the message.
     """
-    days = calendar()
+    days = exchange_calendar()
     inside = starts[is_in_session(starts)]
     k = np.searchsorted(days.opens, inside, side="right") - 1
     if len(np.unique(k)) < 2:

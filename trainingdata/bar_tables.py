@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Index, first_true
+from foundation.arrays import Index, first_true_index
 from foundation.errors import DataError, InputError, to_one_line
 from trainingdata.bars import row_error
 from trainingdata.columns import (
@@ -61,7 +61,7 @@ class BarTable:
     file_format: FileFormat
     frame: pd.DataFrame
 
-    def spellings(self) -> dict[str, str]:
+    def spelling_by_symbol(self) -> dict[str, str]:
         """Return the file's spelling of each symbol; empty if the file has no symbol column.
 
         Raises DataError for an empty cell, and for two spellings of one symbol.
@@ -73,7 +73,7 @@ class BarTable:
             return {}
         column = self.frame[self.file_format.symbol_column]
         if column.isna().any():
-            row = first_true(column.isna().to_numpy(bool))
+            row = first_true_index(column.isna().to_numpy(bool))
             raise row_error(
                 self.path, row, f"{self.file_format.symbol_column} is empty; fill in the symbol"
             )
@@ -90,7 +90,7 @@ class BarTable:
 
     def rows_by_symbol(self) -> SymbolRows:
         """Return the rows grouped by symbol, or as one group if no column names symbols."""
-        spellings = self.spellings()
+        spellings = self.spelling_by_symbol()
         if not spellings:
             return SymbolRows(self, {}, {})
         rows = self.frame.groupby(self.file_format.symbol_column).indices
@@ -103,19 +103,19 @@ class SymbolRows(NamedTuple):
     """The rows of a table, grouped by symbol.
 
     table: table of one file.
-    spellings: spelling of each symbol in the file; empty if no column names symbols.
-    rows: row indices of each spelling.
+    spelling_by_symbol: spelling of each symbol in the file; empty if no column names symbols.
+    row_indices_by_symbol: row indices of each spelling.
     """
 
     table: BarTable
-    spellings: dict[str, str]
-    rows: dict[str, Index]
+    spelling_by_symbol: dict[str, str]
+    row_indices_by_symbol: dict[str, Index]
 
     def select(self, symbol: str) -> pd.DataFrame:
         """Return the rows of a symbol in the order of the file."""
-        if len(self.spellings) < 2:
+        if len(self.spelling_by_symbol) < 2:
             return self.table.frame
-        return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
+        return self.table.frame.iloc[self.row_indices_by_symbol[self.spelling_by_symbol[symbol]]]
 
 
 def gather_symbol_rows(
@@ -131,9 +131,9 @@ def gather_symbol_rows(
     """
     first = tables[0]
     head = first.table.file_format
-    spelling = first.spellings.get(symbol, symbol)
+    spelling = first.spelling_by_symbol.get(symbol, symbol)
     if len(tables) == 1:
-        several = len(first.spellings) > 1
+        several = len(first.spelling_by_symbol) > 1
         place = first.table.path + f", rows of {spelling}" * several
         return [first.select(symbol)], head, place
     for other in tables[1:]:
@@ -152,7 +152,7 @@ def _series_format(head: FileFormat) -> FileFormat:
 
     For example, Binance's archive has a header row in some months and none in others.
     """
-    return replace(head, is_headerless=False, ignored_columns=())
+    return replace(head, is_headerless=False, unknown_columns=())
 
 
 @cache
@@ -171,7 +171,7 @@ def _symbol_in_cell(cell: str, form: str) -> str:
 def symbols_in_column(path: Path) -> tuple[str, ...]:
     """Return the distinct symbols in a file's symbol column; empty without such a column.
 
-    `read_table` reports other faults of the file.
+    `read_bar_table` reports other faults of the file.
 
     Raises DataError if the symbol column cannot be read.
     """
@@ -183,7 +183,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
                 return ()
     except (DataError, OSError, ValueError, csv.Error):
         return ()
-    return tuple(read_table(path).spellings())
+    return tuple(read_bar_table(path).spelling_by_symbol())
 
 
 def _read_column_names(path: Path) -> list[str]:
@@ -199,7 +199,7 @@ def _read_column_names(path: Path) -> list[str]:
         return _parquet_column_names(pq.read_schema(file).names)
 
 
-def read_table(path: Path) -> BarTable:
+def read_bar_table(path: Path) -> BarTable:
     """Read a bar file as a table.
 
     Raises DataError for a file that cannot be read.
@@ -289,7 +289,7 @@ def _build_table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
         head, frame[head.symbol_column].astype(str)
     ):
         head = replace(
-            head, symbol_column="", ignored_columns=(*head.ignored_columns, head.symbol_column)
+            head, symbol_column="", unknown_columns=(*head.unknown_columns, head.symbol_column)
         )
     return BarTable(path, head, frame)
 
@@ -416,7 +416,7 @@ def _parse_csv_body(
         ) from error
     surplus = frame.pop(_SURPLUS_COLUMN).notna().to_numpy()
     if surplus.any():
-        row = first_true(surplus) + 1
+        row = first_true_index(surplus) + 1
         raise DataError(
             f"{path}: row {row} has {len(names) + 1} cells, but the header has"
             f" {len(names)} columns; correct the row"

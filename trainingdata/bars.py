@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, Mask, first_true
+from foundation.arrays import Array, Instants, Mask, first_true_index
 from foundation.errors import DataError
 from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass, Instrument
-from trainingdata.sessions import calendar, format_outside_calendar, is_in_session
+from trainingdata.sessions import exchange_calendar, format_outside_calendar, is_in_session
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
-FIELDS = ("open", "high", "low", "close", "volume")
+OHLCV_FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 # USD. Below it an order of the largest quantity is worth less than a dollar, and a fill has too
 # many parts.
@@ -89,14 +89,14 @@ class DataWarning:
         }
 
 
-def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
+def merge_warnings(data_warnings: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
     """Merge a symbol's warnings about moves into one warning, and those about unused bars into one.
 
     The merged warning is the one about the largest move; it states the number and the period of the
     merged warnings. Other kinds are not merged.
     """
     groups: dict[tuple[object, ...], list[DataWarning]] = {}
-    for doubt in sorted(doubts, key=attrgetter("symbol", "bar_start")):
+    for doubt in sorted(data_warnings, key=attrgetter("symbol", "bar_start")):
         place = (doubt.symbol, doubt.kind)
         alone = () if doubt.kind in MERGED_WARNING_KINDS else (doubt.bar_start,)
         groups.setdefault((*place, *alone), []).append(doubt)
@@ -148,7 +148,7 @@ class Bars:
     mask: [S, T] whether the symbol has a bar at the instant.
     source: short description of the source, for reports.
     timeframe: length of a bar.
-    origins: provenance of each symbol's bars; empty if the bars are not from files.
+    provenances: provenance of each symbol's bars; empty if the bars are not from files.
     unconfirmed_bars: known-at instants [n] and values [n, 5] of each symbol's bars that are not
         used because no other bar confirms them; empty if all bars are used.
     symbols: symbols of the instruments.
@@ -163,7 +163,7 @@ class Bars:
     mask: Mask
     source: str
     timeframe: Timeframe = HOURLY
-    origins: tuple[Provenance, ...] = ()
+    provenances: tuple[Provenance, ...] = ()
     unconfirmed_bars: tuple[UnconfirmedBars, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
@@ -171,15 +171,17 @@ class Bars:
     tradable: Mask = field(init=False)
 
     def __post_init__(self) -> None:
-        expected = (len(self.instruments), len(self.times), len(FIELDS))
+        expected = (len(self.instruments), len(self.times), len(OHLCV_FIELDS))
         if self.values.shape != expected:
             raise ValueError(
                 f"values must have shape [S, T, 5] = {expected}, got {self.values.shape}"
             )
         if self.mask.shape != expected[:2]:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
-        if self.origins and len(self.origins) != len(self.instruments):
-            raise ValueError(f"origins must have length S = {expected[0]}, got {len(self.origins)}")
+        if self.provenances and len(self.provenances) != len(self.instruments):
+            raise ValueError(
+                f"origins must have length S = {expected[0]}, got {len(self.provenances)}"
+            )
         if self.unconfirmed_bars and len(self.unconfirmed_bars) != len(self.instruments):
             raise ValueError(
                 f"unconfirmed_bars must have length S = {expected[0]}, got"
@@ -195,8 +197,8 @@ class Bars:
         put(
             self, "crypto", np.array([item.kind is AssetClass.CRYPTO for item in items], dtype=bool)
         )
-        put(self, "long_only", np.array([not item.shortable for item in items], dtype=bool))
-        put(self, "tradable", np.array([item.tradable for item in items], dtype=bool))
+        put(self, "long_only", np.array([not item.is_shortable for item in items], dtype=bool))
+        put(self, "tradable", np.array([item.is_tradable for item in items], dtype=bool))
 
     @property
     def data_warnings(self) -> tuple[DataWarning, ...]:
@@ -211,7 +213,7 @@ class Bars:
         first, last: bounds of the known-at instants, both inclusive; None: no bound.
         """
         found = []
-        for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
+        for item, origin in zip(self.instruments, self.provenances, strict=bool(self.provenances)):
             known = self.clock(item.kind).ends_by_start(_warning_bar_starts(origin.data_warnings))
             inside = np.ones(len(known), dtype=bool)
             if first is not None:
@@ -269,7 +271,7 @@ class Bars:
             instruments=items,
             values=self.values[rows],
             mask=self.mask[rows],
-            origins=(),
+            provenances=(),
             unconfirmed_bars=tuple([self.unconfirmed_bars[s] for s in rows])
             if self.unconfirmed_bars
             else (),
@@ -279,31 +281,31 @@ class Bars:
         """Return the panel of all instants up to `now`."""
         return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
-    def bars_of_symbol(self, s: int) -> tuple[Instants, Array]:
-        """Return the bars of the symbol with index `s`: known-at instants [N] and values [N, 5]."""
-        rows = self.mask[s]
-        return self.times[rows], self.values[s, rows]
+    def bars_of_symbol(self, symbol_index: int) -> tuple[Instants, Array]:
+        """Return the bars of symbol `symbol_index`: known-at instants [N] and values [N, 5]."""
+        rows = self.mask[symbol_index]
+        return self.times[rows], self.values[symbol_index, rows]
 
-    def drop_bars(self, left_out: Mask) -> Bars:
+    def drop_bars(self, unconfirmed: Mask) -> Bars:
         """Return the panel without the marked bars [S, T]; they are added to `unconfirmed_bars`."""
-        if not left_out.any():
+        if not unconfirmed.any():
             return self
         unconfirmed_bars = []
         for s in range(len(self.instruments)):
-            times, values = self.times[left_out[s]], self.values[s, left_out[s]]
+            times, values = self.times[unconfirmed[s]], self.values[s, unconfirmed[s]]
             if self.unconfirmed_bars:
                 times = np.concatenate([self.unconfirmed_bars[s][0], times])
                 values = np.concatenate([self.unconfirmed_bars[s][1], values])
             unconfirmed_bars.append((times, values))
-        values = np.where(left_out[:, :, None], np.nan, self.values)
+        values = np.where(unconfirmed[:, :, None], np.nan, self.values)
         return replace(
             self,
             values=values,
-            mask=self.mask & ~left_out,
+            mask=self.mask & ~unconfirmed,
             unconfirmed_bars=tuple(unconfirmed_bars),
         )
 
-    def with_unconfirmed(self) -> Bars:
+    def with_unconfirmed_bars(self) -> Bars:
         """Return the panel with its unconfirmed bars restored, as in the files."""
         if not self.unconfirmed_bars:
             return self
@@ -360,7 +362,7 @@ def build_panel(
     if not parts:
         raise DataError("symbols: the list is empty; name at least one symbol")
     times = np.unique(np.concatenate([extra_instants, *(instants for _, instants, _ in parts)]))
-    values = np.full((len(parts), len(times), len(FIELDS)), np.nan)
+    values = np.full((len(parts), len(times), len(OHLCV_FIELDS)), np.nan)
     mask = np.zeros((len(parts), len(times)), dtype=bool)
     for s, (_, instants, bars) in enumerate(parts):
         rows = np.searchsorted(times, instants)
@@ -370,7 +372,7 @@ def build_panel(
     return Bars(items, times, values, mask, source, timeframe)
 
 
-def keep_regular_bars(
+def keep_regular_hours(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
     """Return the known-at instants [N] and values [N, 5] of the bars in regular New York hours.
@@ -390,8 +392,8 @@ def keep_regular_bars(
     # instants.
     misplaced = irregular & is_in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
-        row = first_true(misplaced)
-        place = f"{format_utc(starts[row])} is not the start of {timeframe.bar_text}"
+        row = first_true_index(misplaced)
+        place = f"{format_utc(starts[row])} is not the start of {timeframe.singular_bar_text}"
         raise row_error(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hours_error(starts, path)
@@ -400,7 +402,7 @@ def keep_regular_bars(
 
 def no_regular_hours_error(starts: Instants, path: str) -> DataError:
     """Return the DataError for bars that all lie outside regular New York hours."""
-    days = calendar()
+    days = exchange_calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
     cure = format_outside_calendar(starts[0]) if outside else "is outside; check the time zone"
     return DataError(
@@ -439,10 +441,10 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     """
     # NaT compares false with everything: without this check it would pass for increasing.
     if np.isnat(starts).any():
-        raise row_error(path, first_true(np.isnat(starts)), "timestamp is empty")
+        raise row_error(path, first_true_index(np.isnat(starts)), "timestamp is empty")
     steps = np.diff(starts)
     if (steps <= np.timedelta64(0)).any():
-        row = first_true(steps <= np.timedelta64(0)) + 1
+        row = first_true_index(steps <= np.timedelta64(0)) + 1
         word = "is earlier than the previous row" if steps[row - 1] else "is listed twice"
         stamp = f"timestamp {format_utc(starts[row])}"
         raise row_error(path, row, f"{stamp} {word}; sort the rows by time and remove duplicates")
@@ -458,7 +460,9 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     ):
         if cells.any():
             row, column = np.argwhere(cells)[0]
-            raise row_error(path, row, f"{FIELDS[column]} is {values[row, column]:g}, {words}")
+            raise row_error(
+                path, row, f"{OHLCV_FIELDS[column]} is {values[row, column]:g}, {words}"
+            )
     # Orders fill inside low … high: no open or close may lie outside.
     inner = (HIGH, OPEN, CLOSE)
     above = values[:, inner] > values[:, HIGH, None] * (1 + OHLC_RTOL)
@@ -466,5 +470,7 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if (above | below).any():
         row, column = np.argwhere(above | below)[0]
         side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
-        price = f"{FIELDS[inner[column]]} {values[row, inner[column]]:.10g}"
-        raise row_error(path, row, f"{price} is {side} {FIELDS[edge]} {values[row, edge]:.10g}")
+        price = f"{OHLCV_FIELDS[inner[column]]} {values[row, inner[column]]:.10g}"
+        raise row_error(
+            path, row, f"{price} is {side} {OHLCV_FIELDS[edge]} {values[row, edge]:.10g}"
+        )

@@ -37,10 +37,10 @@ from foundation.errors import InputError
 from foundation.files import check_output_file
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
-from trainingdata.confirmation import drop_unconfirmed
-from trainingdata.conventions import Conventions, EpochUnit, StampSide
-from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repair_matrix
-from trainingdata.instants import check_zone, format_utc, parse_instant
+from trainingdata.confirmation import drop_unconfirmed_bars
+from trainingdata.conventions import BarFileConventions, EpochUnit, TimestampSide
+from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, make_positive_definite
+from trainingdata.instants import check_time_zone, format_utc, parse_instant
 from trainingdata.stored_correlation import matrix_paths, read_correlation, write_correlation
 
 LOOKBACK_SESSIONS = (
@@ -59,7 +59,7 @@ def build_matrix(
     estimator: windows and priors of the estimate.
     """
     raw, boundary = estimator.estimate(bars)
-    matrix = repair_matrix(bars.symbols, raw, boundary)
+    matrix = make_positive_definite(bars.symbols, raw, boundary)
     facts = {
         "source": bars.source,
         "session_window": estimator.session_window,
@@ -79,7 +79,7 @@ def _build_parser() -> FlagParser:
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--zone")
     parser.add_argument("--epoch", choices=get_args(EpochUnit))
-    parser.add_argument("--stamps", choices=get_args(StampSide))
+    parser.add_argument("--stamps", choices=get_args(TimestampSide))
     parser.add_argument("--overwrite", action="store_true")
     return parser
 
@@ -89,7 +89,11 @@ def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
     for path in (output, *matrix_paths(output)):
         if path.exists():
             check_output_file(
-                path, "--output", _is_matrix_file, overwrite=overwrite, word="--overwrite"
+                path,
+                "--output",
+                _is_matrix_file,
+                overwrite=overwrite,
+                overwrite_argument="--overwrite",
             )
 
 
@@ -107,7 +111,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
         raise InputError(f"--lookback: {flags.lookback} is below the minimum of 2 sessions")
-    check_zone(flags.zone, "--zone")
+    check_time_zone(flags.zone, "--zone")
     flags.as_of = (
         parse_instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
     )
@@ -117,15 +121,15 @@ def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 def run(settings: argparse.Namespace) -> Result:
     """Estimate the matrix from the bar files and write it."""
     places = [place.expanduser() for place in settings.input]
-    conventions = Conventions(
-        time_zone=settings.zone, epoch_unit=settings.epoch, stamp_side=settings.stamps
+    conventions = BarFileConventions(
+        time_zone=settings.zone, epoch_unit=settings.epoch, timestamp_side=settings.stamps
     )
     read = read_bars(places, settings.symbols, end=settings.as_of, conventions=conventions)
     lookback = settings.lookback
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback
     )
-    matrix, facts = build_matrix(drop_unconfirmed(read), estimator)
+    matrix, facts = build_matrix(drop_unconfirmed_bars(read), estimator)
     files = write_correlation(matrix, facts, settings.output)
     names = " ".join(matrix.symbols)
     return Result([], [f"as of {format_utc(matrix.as_of)}: {names}", *map(str, files)])

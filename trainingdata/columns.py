@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from foundation.errors import DataError, to_one_line
-from trainingdata.bars import CLOSE, FIELDS
+from trainingdata.bars import CLOSE, OHLCV_FIELDS
 from trainingdata.file_formats import (
-    EXAMPLE_LINES,
+    EXAMPLE_CSV_LINES,
     FILE_FORMATS,
     VENDORS,
     FileFormat,
@@ -74,12 +74,12 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     volume = columns.volume()
     prices = tuple(
         columns.one({vendor.close_column}, field) if field == "close" else columns.field(field)
-        for field in FIELDS[:-1]
+        for field in OHLCV_FIELDS[:-1]
     )
     if prices[CLOSE] is None:
         prices = (*prices[:CLOSE], columns.field("close"))
     fields = (*prices, volume.name)
-    missing = [field for field, name in zip(FIELDS, fields, strict=True) if name is None]
+    missing = [field for field, name in zip(OHLCV_FIELDS, fields, strict=True) if name is None]
     own = (
         columns.one({vendor.timestamp_column}, "time of a bar") if vendor.timestamp_column else None
     )
@@ -110,11 +110,11 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
         is_daily=vendor.is_daily,
         crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
         quote_volume_column=volume.quote,
-        volume_coin=volume.coin,
+        volume_column_coin=volume.coin,
         has_volume_unit_in_name=volume.unit is not None,
         has_formatted_numbers=vendor.has_formatted_numbers,
         has_empty_rows=vendor.has_empty_rows,
-        ignored_columns=tuple(name for name in names if name and name not in used),
+        unknown_columns=tuple(name for name in names if name and name not in used),
     )
 
 
@@ -260,10 +260,11 @@ def _is_number(cell: str) -> bool:
 
 def _unknown_header_error(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
-    if sum(map(_is_number, names)) >= len(FIELDS):
+    if sum(map(_is_number, names)) >= len(OHLCV_FIELDS):
         why = "the first line is data; add a header row above it"
     return DataError(
         f"{path}: unknown header: {to_one_line(line)}; {why}; columns are matched by name, in any"
         " case"
-        f" and order; a valid file starts with the lines {EXAMPLE_LINES[0]} and {EXAMPLE_LINES[1]}"
+        f" and order; a valid file starts with the lines {EXAMPLE_CSV_LINES[0]} and"
+        f" {EXAMPLE_CSV_LINES[1]}"
     )

@@ -32,7 +32,7 @@ MAX_PRICE_RATIO_AFTER_MOVE = 5.0
 MAX_VOLATILITY_INDEX_RATIO = 3.0
 # Number of a symbol's bars for which the wider limit lasts, in which a bar can be contradicted, and
 # in which a move can reverse.
-RECENT_BARS = 7
+CONFIRMATION_WINDOW_BARS = 7
 
 UNCONFIRMED_BAR_CAUSES = {
     AssetClass.STOCK: (
@@ -49,7 +49,7 @@ UNCONFIRMED_BAR_EFFECT = (
 )
 
 
-def find_unconfirmed(bars: Bars) -> Mask:
+def find_unconfirmed_bars(bars: Bars) -> Mask:
     """Return a mask [S, T] of bars with large price moves that no other bar confirms."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
@@ -57,7 +57,7 @@ def find_unconfirmed(bars: Bars) -> Mask:
     return mask
 
 
-def find_unconfirmed_volatility(closes: Array) -> Mask:
+def find_unconfirmed_index_closes(closes: Array) -> Mask:
     """Return a mask [N] of closes of a volatility index with large moves that no close confirms.
 
     closes: [N] daily closes, points.
@@ -65,20 +65,20 @@ def find_unconfirmed_volatility(closes: Array) -> Mask:
     return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), MAX_VOLATILITY_INDEX_RATIO)
 
 
-def drop_unconfirmed(bars: Bars) -> Bars:
-    """Return the panel without the bars that `find_unconfirmed` marks.
+def drop_unconfirmed_bars(bars: Bars) -> Bars:
+    """Return the panel without the bars that `find_unconfirmed_bars` marks.
 
     If it marks none, the same panel is returned.
     """
-    return bars.drop_bars(find_unconfirmed(bars))
+    return bars.drop_bars(find_unconfirmed_bars(bars))
 
 
-def restore_confirmed(bars: Bars) -> Bars:
+def restore_confirmed_bars(bars: Bars) -> Bars:
     """Return the panel with those dropped bars restored that the next bar confirms in hindsight.
 
     Use this only to analyse the past: decisions at the time did not have these bars.
     """
-    whole = bars.with_unconfirmed()
+    whole = bars.with_unconfirmed_bars()
     errors = whole.mask & ~bars.mask
     for s in range(len(bars.symbols)):
         rows = np.flatnonzero(whole.mask[s])
@@ -90,20 +90,20 @@ def restore_confirmed(bars: Bars) -> Bars:
     return whole.drop_bars(errors)
 
 
-def find_contradicted(bars: Bars, prices: Mapping[str, float], tolerance: float) -> Mask:
+def find_contradicted_bars(bars: Bars, venue_prices: Mapping[str, float], tolerance: float) -> Mask:
     """Return a mask [S, T] of each symbol's latest bars that contradict the venue's price.
 
     If the last bar contradicts the price, the bars after the last recent bar that agrees with the
     price are marked. If no recent bar agrees, as for a history in other units, only the last bar is
     marked.
 
-    prices: USD, by symbol.
+    venue_prices: USD, by symbol.
     tolerance: largest difference of a close from the price that counts as agreement, as a fraction.
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
-        rows = np.flatnonzero(bars.mask[s])[-RECENT_BARS:]
-        price = prices.get(symbol)
+        rows = np.flatnonzero(bars.mask[s])[-CONFIRMATION_WINDOW_BARS:]
+        price = venue_prices.get(symbol)
         if price is None or not len(rows):
             continue
         agrees = np.abs(price / bars.values[s, rows, CLOSE] - 1.0) < tolerance
@@ -156,7 +156,7 @@ def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> 
         if confirms and moved and k == 2:
             left_out[:2] = True, False
         elif confirms or (moved and not left_out[k]):
-            wild_until = k + 1 + RECENT_BARS
+            wild_until = k + 1 + CONFIRMATION_WINDOW_BARS
         if not left_out[k]:
             accepted = k
     return left_out
@@ -176,7 +176,7 @@ def _repeats_rejected_bar(values: Array, accepted: int, left_out: Mask, largest:
     bar = values[-1]
     if _differs_by_factor(bar, values[accepted, CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
         return False
-    begin = max(len(values) - 1 - RECENT_BARS, 0)
+    begin = max(len(values) - 1 - CONFIRMATION_WINDOW_BARS, 0)
     recent = np.flatnonzero(left_out[begin : len(values) - 1]) + begin
     return any(not _differs_by_factor(bar, values[row, CLOSE], largest) for row in recent.tolist())
 
@@ -201,31 +201,31 @@ def _confirms_move(values: Array, largest: float) -> bool:
     return bool(same_side or opens_there)
 
 
-def unconfirmed_bar_warnings(
+def build_unconfirmed_bar_warnings(
     item: Instrument,
     starts: Instants,
     values: Array,
-    left_out: Mask,
-    others: Sequence[DataWarning] = (),
+    unconfirmed: Mask,
+    other_warnings: Sequence[DataWarning] = (),
 ) -> tuple[DataWarning, ...]:
-    """Return the data warnings about a symbol's bars: `others`, and one per unconfirmed bar.
+    """Return a symbol's data warnings: `other_warnings`, and one per unconfirmed bar.
 
     item: the instrument.
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
-    left_out: [N] mask of unconfirmed bars.
-    others: warnings of other checks; the result states in such a warning about an unconfirmed bar
-        that the bar is not used.
+    unconfirmed: [N] mask of unconfirmed bars.
+    other_warnings: warnings of other checks; the result states in such a warning about an
+        unconfirmed bar that the bar is not used.
     """
-    waits = starts[left_out]
+    waits = starts[unconfirmed]
     doubts = [
         replace(each, effect=f"{UNCONFIRMED_BAR_EFFECT}, and {each.effect}")
         if each.bar_start in waits
         else each
-        for each in others
+        for each in other_warnings
     ]
-    doubted = np.array([each.bar_start for each in others], dtype="datetime64[ns]")
-    for row in np.flatnonzero(left_out & ~np.isin(starts, doubted)).tolist():
+    doubted = np.array([each.bar_start for each in other_warnings], dtype="datetime64[ns]")
+    for row in np.flatnonzero(unconfirmed & ~np.isin(starts, doubted)).tolist():
         before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
             f"the bar is skipped: a price differs by more than a factor of {MAX_PRICE_RATIO:g} from"
@@ -242,7 +242,7 @@ def unconfirmed_bar_warnings(
                 item.symbol, at, what, effect, UNCONFIRMED_BAR_CAUSES[item.kind], "left_out", size
             )
         )
-    if len(starts) and left_out[-1]:
+    if len(starts) and unconfirmed[-1]:
         payout = (
             "if the symbol is delisted here, the payout is computed from this price,"
             f" {values[-1, CLOSE]:,.4g}"

@@ -8,11 +8,11 @@ from typing import Literal
 from trainingdata.file_formats import VolumeUnit
 
 EpochUnit = Literal["s", "ms", "us", "ns"]
-StampSide = Literal["begin", "end"]
+TimestampSide = Literal["begin", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Conventions:
+class BarFileConventions:
     """Conventions of bar files that do not state their own.
 
     None means that files without the convention are rejected.
@@ -21,12 +21,12 @@ class Conventions:
         both.
     time_zone: time zone of timestamps without a zone.
     epoch_unit: unit of epoch timestamps.
-    stamp_side: side of a bar, start or end, that its timestamp marks.
+    timestamp_side: side of a bar, start or end, that its timestamp marks.
     volume_unit: unit of crypto volume; it overrides the vendor's usual unit.
     """
 
     uses_adjusted_close: bool = False
     time_zone: str | None = None
     epoch_unit: EpochUnit | None = None
-    stamp_side: StampSide | None = None
+    timestamp_side: TimestampSide | None = None
     volume_unit: VolumeUnit | None = None

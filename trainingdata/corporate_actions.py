@@ -33,8 +33,8 @@ from trainingdata.bars import VOLUME, Bars
 from trainingdata.delistings import Delisting, Rename
 from trainingdata.instants import parse_date, parse_instant
 from trainingdata.instruments import instrument, is_crypto, is_symbol_in_any_case
-from trainingdata.sessions import calendar, first_open_from, format_outside_calendar
-from trainingdata.text_rows import text_rows
+from trainingdata.sessions import exchange_calendar, first_open_on_or_after, format_outside_calendar
+from trainingdata.text_rows import read_text_rows
 
 REQUIRED_COLUMNS = ("symbol", "date", "kind", "value")
 OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
@@ -79,14 +79,14 @@ class _ActionRow(NamedTuple):
     known: str = ""
 
 
-def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
+def read_corporate_events(path: Path) -> tuple[CorporateEvent, ...]:
     """Read the dividends, splits, delistings and renames in a file; return them in time order.
 
     Raises DataError for an invalid or a duplicate row.
     """
     listed: list[CorporateEvent] = []
     rows: dict[tuple[object, ...], int] = {}
-    found = text_rows(path, REQUIRED_COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
+    found = read_text_rows(path, REQUIRED_COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
     for number, cells in enumerate(found, 1):
         row = _ActionRow(**{**cells, "kind": cells["kind"].casefold()})
         try:
@@ -157,7 +157,7 @@ def _parse_event(row: _ActionRow) -> CorporateEvent:
         raise DataError(f"date {row.date!r} is invalid; write it as YYYY-MM-DD") from None
     value = _parse_number_cell("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
     cash = _parse_number_cell("cash", row.cash or "0")
-    opens = first_open_from(day)
+    opens = first_open_on_or_after(day)
     if opens is None:
         raise DataError(f"{row.date} {format_outside_calendar(day)}")
     name = instrument(symbol).symbol
@@ -241,7 +241,7 @@ def _booked(row: _ActionRow, opens: np.datetime64) -> np.datetime64:
             known = max(opens, parse_instant(row.known, name="known", end_of_day=True))
         except InputError as error:
             raise DataError(str(error)) from None
-    sessions = calendar().opens
+    sessions = exchange_calendar().opens
     k = int(np.searchsorted(sessions, known))
     if k == len(sessions):
         raise DataError(f"known {row.known} {format_outside_calendar(known)}")

@@ -20,21 +20,21 @@ from foundation.settings import setting, settings_class
 from foundation.threads import parallel_map, single_threaded_blas
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, new_york_date, new_york_four_pm
-from trainingdata.sessions import last_four_pms, last_month_ends, sessions_between
+from trainingdata.sessions import last_four_pms, last_month_end_four_pms, sessions_between
 from trainingdata.timeframe import Timeframe
 
 # Prior correlations of symbols without data.
 PRIOR_WITHIN_STOCKS = 0.4
 PRIOR_WITHIN_CRYPTO = 0.6
 PRIOR_STOCK_CRYPTO = 0.2
-SMALLEST_EIGENVALUE = 1e-3
+MIN_EIGENVALUE = 1e-3
 # Log returns, or deviations of returns, below this are rounding of prices and no move: adjusted
 # prices leave 1e-15, one tick of the dearest coin in 500 bars 5e-9.
-NO_MOVE_TOL = 1e-9
+ZERO_RETURN_TOL = 1e-9
 # The least share of a symbol's own variance in common rows that counts as a move: rounding leaves
 # 1e-13 of it.
-SMALLEST_SHARE_OF_VARIANCE = 1e-10
-MIN_COMMON_ROWS = 3  # two returns have correlation one
+MIN_VARIANCE_SHARE = 1e-10
+MIN_COMMON_RETURNS = 3  # two returns have correlation one
 
 
 class MeanCorrelations(NamedTuple):
@@ -116,7 +116,7 @@ class CorrelationEstimator:
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
         """Return the calendar span (weekends and holidays included) of both lookback windows."""
         # One bar of a session may be missing.
-        sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_a_day - 1)
+        sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_per_day - 1)
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
@@ -125,7 +125,7 @@ class CorrelationEstimator:
         It is estimated at 16:00 New York on a day or, with daily bars, on a month's last day. It
         depends only on bars up to then.
         """
-        return repair_matrix(bars.symbols, *self.estimate(bars))
+        return make_positive_definite(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Return the matrices [D, S, S], each known at one of the D instants."""
@@ -147,7 +147,7 @@ class CorrelationEstimator:
     def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
         """Return the raw estimate [S, S] and its as-of instant, a 16:00 New York.
 
-        The raw estimate may have negative eigenvalues; `repair_matrix` raises them.
+        The raw estimate may have negative eigenvalues; `make_positive_definite` raises them.
         """
         boundary = np.datetime64(estimation_times(bars.timeframe, bars.times[-1:])[0])
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
@@ -219,7 +219,7 @@ class _LogReturns(NamedTuple):
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
         values[~present] = 0.0
-        return cls(values, present, np.abs(values) > NO_MOVE_TOL)
+        return cls(values, present, np.abs(values) > ZERO_RETURN_TOL)
 
     def rows(self, first: int, last: int) -> _LogReturns:
         """Return the returns of rows `first` to `last` - 1, as views."""
@@ -232,8 +232,8 @@ class _Closes(NamedTuple):
 
     hourly: one tuple for each asset class: indices of its symbols [M], instants [N] at which any of
         them has a bar, and the returns between these instants, [N - 1, M].
-    daily: instants and closes at 16:00 (`session_closes`) if the panel has stocks and crypto; else
-        None.
+    daily: instants and closes at 16:00 (`daily_closes_at_four_pm`) if the panel has stocks and
+        crypto; else None.
     """
 
     hourly: list[tuple[Index, Instants, _LogReturns]]
@@ -251,7 +251,7 @@ def _prepare_closes(bars: Bars, boundary: np.datetime64) -> _Closes:
         rows, logs = _hourly_log_closes(bars, members)
         hourly.append((members, bars.times[rows], _LogReturns.from_logs(logs)))
     both = len(hourly) == len(classes) and len(bars.times)
-    return _Closes(hourly, session_closes(bars, boundary) if both else None)
+    return _Closes(hourly, daily_closes_at_four_pm(bars, boundary) if both else None)
 
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
@@ -259,11 +259,11 @@ def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
 
     It is the last 16:00 New York of a day or, with daily bars, of a month's last day.
     """
-    return last_month_ends(instants) if timeframe.is_daily else last_four_pms(instants)
+    return last_month_end_four_pms(instants) if timeframe.is_daily else last_four_pms(instants)
 
 
-def correlations_at(
-    estimator: CorrelationSource, bars: Bars, instants: Instants
+def compute_correlations(
+    source: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return the index [T] of the matrix used at each instant, and the matrices [D, S, S].
 
@@ -271,7 +271,7 @@ def correlations_at(
     """
     boundaries = estimation_times(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
-    return number.astype(np.int64), estimator.matrices_at(bars, instants[first])
+    return number.astype(np.int64), source.matrices_at(bars, instants[first])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -308,7 +308,7 @@ class CachedCorrelations:
         return matrices[np.searchsorted(held, boundaries)]
 
 
-def repair_matrix(
+def make_positive_definite(
     symbols: tuple[str, ...], values: Array, as_of: np.datetime64
 ) -> CorrelationMatrix:
     """Return an estimate [S, S] as a positive definite matrix whose values are exact in float32."""
@@ -318,24 +318,24 @@ def repair_matrix(
     return CorrelationMatrix(symbols, rounded, as_of)
 
 
-def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
+def raise_eigenvalues(values: Array, eigenvalue_bound: float = -np.inf) -> Array:
     """Return a symmetric matrix [S, S] with eigenvalues raised to a floor, and a unit diagonal.
 
     A matrix whose eigenvalues are above the floor is unchanged. An estimate can have lower or
     negative eigenvalues, because its blocks come from bars on different clocks, or its pairs of
     symbols from different rows.
 
-    least: known lower bound on the eigenvalues; -inf if unknown.
+    eigenvalue_bound: known lower bound on the eigenvalues; -inf if unknown.
     """
     # A Cholesky factor exists if all eigenvalues are above the floor, at a tenth of their cost.
     # Twice the floor is above it in spite of rounding.
-    if least > 2 * SMALLEST_EIGENVALUE or _eigenvalues_exceed(values, SMALLEST_EIGENVALUE):
+    if eigenvalue_bound > 2 * MIN_EIGENVALUE or _eigenvalues_exceed(values, MIN_EIGENVALUE):
         return values
     from scipy.linalg import eigh
 
     # Only a few eigenvalues can be below it: all 500 of a matrix take three times as long.
-    low, vectors = eigh(values, subset_by_value=(-np.inf, SMALLEST_EIGENVALUE))
-    raised = values + (vectors * (SMALLEST_EIGENVALUE - low)) @ vectors.T
+    low, vectors = eigh(values, subset_by_value=(-np.inf, MIN_EIGENVALUE))
+    raised = values + (vectors * (MIN_EIGENVALUE - low)) @ vectors.T
     root = np.sqrt(np.diag(raised))
     scaled = raised / root[:, None] / root[None, :]
     np.fill_diagonal(scaled, 1.0)
@@ -359,7 +359,7 @@ def _hourly_log_closes(bars: Bars, members: Index) -> tuple[Index, Array]:
     return rows, np.log(bars.values[members, rows[:, None], CLOSE])
 
 
-def session_closes(
+def daily_closes_at_four_pm(
     bars: Bars, boundary: np.datetime64, max_sessions: int | None = None
 ) -> tuple[Instants, Array]:
     """Return the 16:00 instants [N] of the last session days up to a boundary, and closes [N, S].
@@ -450,7 +450,7 @@ def _standardise(returns: _LogReturns, shared: Array) -> Array:
     if len(shared) > 1:
         standard[~returns.present] = 0.0
     deviation = np.sqrt(np.einsum("nm,nm->m", standard, standard) / rows)
-    standard /= np.where(deviation > NO_MOVE_TOL, deviation, np.inf)
+    standard /= np.where(deviation > ZERO_RETURN_TOL, deviation, np.inf)
     return np.asarray(standard)
 
 
@@ -470,9 +470,9 @@ def _pairwise_correlation(
             root = np.sqrt(variance)
             sample -= mean * mean.T
             sample /= root * root.T
-    moves = variance > SMALLEST_SHARE_OF_VARIANCE
+    moves = variance > MIN_VARIANCE_SHARE
     np.clip(sample, -1, 1, out=sample)
-    return sample, moves & moves.T & (shared >= MIN_COMMON_ROWS)
+    return sample, moves & moves.T & (shared >= MIN_COMMON_RETURNS)
 
 
 def _select_intensity_pairs(

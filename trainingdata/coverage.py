@@ -39,7 +39,7 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
         first, last = (
             format_utc(at)[:-1].replace("T", " ") for at in clock.starts_by_end(times[[0, -1]])
         )
-        stamps = bars.origins[s].stamp_description if bars.origins else ""
+        stamps = bars.provenances[s].stamp_description if bars.provenances else ""
         counts = (
             len(values),
             missing.sum(),
@@ -87,16 +87,16 @@ def coverage_report(
     start, end: bounds of the range, as in the settings of a run.
     data_warnings: data warnings about bars in the range.
     """
-    if bars.origins:
-        yield f"Bars are {bars.timeframe.bars_text}: timeframe={bars.timeframe.name}."
+    if bars.provenances:
+        yield f"Bars are {bars.timeframe.plural_bar_text}: timeframe={bars.timeframe.name}."
         yield from (f"In doubt: {doubt}" for doubt in data_warnings)
         yield Table(
             "Bars read",
             (*_HEADS, f"jumps > {MIN_JUMP_FRACTION:.0%}"),
             coverage_rows(bars),
-            text_columns=(1, 2, 3),
+            left_aligned_columns=(1, 2, 3),
         )
-        origins = zip(bars.symbols, bars.origins, strict=True)
+        origins = zip(bars.symbols, bars.provenances, strict=True)
         yield from _group_by_text(
             (note, symbol) for symbol, origin in origins for note in origin.notes
         )

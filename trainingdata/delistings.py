@@ -17,18 +17,18 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
-from foundation.formatting import rounded_price
+from foundation.formatting import format_rounded_price
 from trainingdata.bars import CLOSE, Bars, Provenance
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import Timeframe
 
 # Shumway (1997), The Delisting Bias in CRSP Data: the mean return of NYSE and AMEX stocks that were
 # delisted for their performance, if the file of returns has none.
-DELISTING_LOSS = 0.3
+DEFAULT_DELISTING_LOSS = 0.3
 MAX_PAYOUT_MULTIPLE = 10.0  # times the last close; a larger payout is an error in the row, no offer
-DELISTING_MISSED_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
+DEFAULT_MISSED_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
 
 SymbolSeries = tuple[Instants, Array, Provenance]
 
@@ -85,7 +85,7 @@ class DelistingRules:
 
     explicit_delistings: tuple[Delisting, ...] = ()
     missed_sessions: int | None = None
-    loss_fraction: float = DELISTING_LOSS
+    loss_fraction: float = DEFAULT_DELISTING_LOSS
 
     def booked_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the delistings booked by the panel's last instant, in time order."""
@@ -165,7 +165,7 @@ class BarAbsence:
     def from_bars(cls, bars: Bars) -> BarAbsence:
         """Count for each symbol of a panel the spans without a bar."""
         # A bar that becomes known at a session's open belongs to the span before.
-        opens = calendar().opens
+        opens = exchange_calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
         spans, first = np.unique(number, return_index=True)
         has = np.logical_or.reduceat(bars.has_bar, first, axis=1)
@@ -177,7 +177,7 @@ class BarAbsence:
         return cls(missing, opens[np.minimum(spans, len(opens) - 1)])
 
     @property
-    def missed_at_end(self) -> Index:
+    def missed_sessions_at_end(self) -> Index:
         """Number of spans without a bar up to the panel's end, [S]."""
         return np.asarray(self.missed_sessions[:, -1])
 
@@ -200,9 +200,10 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
         last = bars.bars_of_symbol(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
         if (each.cash_per_share > MAX_PAYOUT_MULTIPLE * last).any():
             raise DataError(
-                f"{each.symbol} is delisted on {date} for {rounded_price(each.cash_per_share, 2)}"
+                f"{each.symbol} is delisted on {date} for"
+                f" {format_rounded_price(each.cash_per_share, 2)}"
                 f" USD per share, more than {MAX_PAYOUT_MULTIPLE:g} times its last close"
-                f" {rounded_price(last[0], 2)}; correct the row or the bars"
+                f" {format_rounded_price(last[0], 2)}; correct the row or the bars"
             )
         if not each.successor:
             continue
@@ -288,7 +289,7 @@ def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[s
 
 def next_session_open(at: np.datetime64) -> np.datetime64:
     """Return the open of the first session after an instant."""
-    opens = calendar().opens
+    opens = exchange_calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
 
 

@@ -39,7 +39,7 @@ from foundation.files import atomic_file, check_output_folder, may_overwrite
 from foundation.formatting import format_count
 from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
-from trainingdata.bars import FIELDS
+from trainingdata.bars import OHLCV_FIELDS
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, format_utc, parse_instant
@@ -47,7 +47,7 @@ from trainingdata.instruments import Instrument, instrument, is_crypto
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Timeframe
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 # Period that is requested and written at once: an interrupted run loses no more.
 REQUEST_SPAN = 90 * DAY
@@ -64,7 +64,7 @@ def download(
     start: np.datetime64,
     end: np.datetime64,
     folder: Path,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> dict[str, int]:
     """Extend the files of symbols up to `end`; return the number of bars in each file.
 
@@ -92,7 +92,7 @@ def _update_file(
     start: np.datetime64,
     end: np.datetime64,
     folder: Path,
-    progress: Progress,
+    progress: ProgressCallback,
 ) -> int:
     path = folder / f"{item.symbol}.parquet"
     times, values = _read_stored_bars(path, item, data.timeframe, start)
@@ -129,7 +129,7 @@ def _read_stored_bars(
 
     The result is empty if the file begins later than `start`, since a run only appends bars.
     """
-    nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
+    nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(OHLCV_FIELDS)))
     if not path.exists():
         return nothing
     try:
@@ -153,7 +153,7 @@ def _venue_still_agrees(data: MarketData, item: Instrument, times: Instants, val
 def _write_bars(
     path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
 ) -> None:
-    frame = pd.DataFrame(values, columns=list(FIELDS))
+    frame = pd.DataFrame(values, columns=list(OHLCV_FIELDS))
     starts = timeframe.clock(item.kind).starts_by_end(times)
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     try:
@@ -230,7 +230,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     return settings, flags.output
 
 
-def run(settings: DownloadSettings, progress: Progress) -> Result:
+def run(settings: DownloadSettings, progress: ProgressCallback) -> Result:
     """Extend the file of each symbol up to the end of the range."""
     stocks = any(not is_crypto(symbol) for symbol in settings.symbols)
     keys = ApiKeys.from_environment(os.environ) if stocks else None
@@ -240,5 +240,5 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     counts = download(data, settings.symbols, *span, settings.folder, progress)
     files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}
     return Result(
-        sentences=[f"{file}: {format_count(count, 'bar')}" for file, count in files.items()]
+        closing_lines=[f"{file}: {format_count(count, 'bar')}" for file, count in files.items()]
     )

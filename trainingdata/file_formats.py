@@ -13,13 +13,13 @@ from typing import Literal
 
 import numpy as np
 
-from trainingdata.bars import FIELDS
+from trainingdata.bars import OHLCV_FIELDS
 
 VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
 _NUMBER_PATTERN = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
-EXAMPLE_LINES = (
+EXAMPLE_CSV_LINES = (
     "timestamp,open,high,low,close,volume",
     "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000",
 )
@@ -57,7 +57,7 @@ class FileFormat:
     symbol_column: name of the column of symbols; empty if there is none.
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
     adjusted_close_column: name of the column of adjusted closes; empty if there is none.
-    unread_columns: names of optional columns of the format that are not read.
+    known_unread_columns: names of optional columns of the format that are not read.
     date_formats: `strptime` formats of timestamps that are not ISO text; empty: any fitting format
         of `DATE_FORMATS`.
     time_zone: time zone of timestamps without a zone; empty: the user states it (`data.zone`).
@@ -73,21 +73,21 @@ class FileFormat:
         `crypto_volume_unit` is unknown. Empty: no other vendor has this header.
     quote_volume_column: name of the column of volume in the pair's other currency, from which the
         unit of the volume can be inferred.
-    volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
+    volume_column_coin: coin in the name of the volume column, BTC in `Volume BTC`.
     has_volume_unit_in_name: whether the name of the volume column states its unit.
     has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K,
         M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
-    ignored_columns: names of the other columns in the file, which are not read.
+    unknown_columns: names of the other columns in the file, which are not read.
     """
 
     vendor: str
     timestamp_columns: tuple[str, ...]
-    ohlcv_columns: tuple[str, ...] = FIELDS
+    ohlcv_columns: tuple[str, ...] = OHLCV_FIELDS
     symbol_column: str = ""
     symbol_pattern: str = "(.+)"
     adjusted_close_column: str = ""
-    unread_columns: tuple[str, ...] = ()
+    known_unread_columns: tuple[str, ...] = ()
     date_formats: tuple[str, ...] = ()
     time_zone: str = ""
     epoch_formats: tuple[EpochFormat, ...] = ()
@@ -97,16 +97,16 @@ class FileFormat:
     crypto_volume_unit: VolumeUnit | None = None
     marker_columns: tuple[str, ...] = ()
     quote_volume_column: str = ""
-    volume_coin: str = ""
+    volume_column_coin: str = ""
     has_volume_unit_in_name: bool = False
     has_formatted_numbers: bool = False
     has_empty_rows: bool = False
-    ignored_columns: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that a file may have, required columns first."""
-        optional = (self.symbol_column, self.adjusted_close_column, *self.unread_columns)
+        optional = (self.symbol_column, self.adjusted_close_column, *self.known_unread_columns)
         return (*self.timestamp_columns, *self.ohlcv_columns, *(name for name in optional if name))
 
     def matches(self, names: Sequence[str]) -> bool:
@@ -150,7 +150,7 @@ FILE_FORMATS = (
         ("timestamp",),
         symbol_column="symbol",
         adjusted_close_column="adj_close",
-        unread_columns=("trade_count", "vwap"),
+        known_unread_columns=("trade_count", "vwap"),
         crypto_volume_unit="coins",
     ),
     FileFormat(
@@ -161,7 +161,7 @@ FILE_FORMATS = (
         ("t",),
         ("o", "h", "l", "c", "v"),
         symbol_column="S",
-        unread_columns=("n", "vw"),
+        known_unread_columns=("n", "vw"),
         crypto_volume_unit="coins",
     ),
     # Yahoo's volume of crypto is in USD: that of BTC-USD is about its price times the coins traded.
@@ -171,7 +171,7 @@ FILE_FORMATS = (
         _CAPITALS,
         symbol_column="Ticker",
         adjusted_close_column="Adj Close",
-        unread_columns=_YAHOO,
+        known_unread_columns=_YAHOO,
         crypto_volume_unit="usd",
         marker_columns=("Adj Close", *_YAHOO),
     ),
@@ -181,7 +181,7 @@ FILE_FORMATS = (
         _CAPITALS,
         symbol_column="Ticker",
         adjusted_close_column="Adj Close",
-        unread_columns=_YAHOO,
+        known_unread_columns=_YAHOO,
         is_daily=True,
         crypto_volume_unit="usd",
         marker_columns=("Adj Close", *_YAHOO),
@@ -193,7 +193,7 @@ FILE_FORMATS = (
         ("<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
         symbol_column="<TICKER>",
         symbol_pattern=r"(.+)\.US",
-        unread_columns=("<PER>", "<OPENINT>"),
+        known_unread_columns=("<PER>", "<OPENINT>"),
         date_formats=("%Y%m%d %H%M%S",),
         time_zone=_STOOQ_TIME_ZONE,
     ),
@@ -202,7 +202,7 @@ FILE_FORMATS = (
         ("window_start",),
         symbol_column="ticker",
         symbol_pattern="(?:X:)?(.+)",
-        unread_columns=("transactions",),
+        known_unread_columns=("transactions",),
         epoch_formats=(EpochFormat("ns"),),
         crypto_volume_unit="coins",
     ),
@@ -210,14 +210,14 @@ FILE_FORMATS = (
     FileFormat(
         "Binance",
         ("open_time",),
-        unread_columns=(*_KLINES, "ignore"),
+        known_unread_columns=(*_KLINES, "ignore"),
         epoch_formats=_BINANCE,
         quote_volume_column=_QUOTE_VOLUME_COLUMN,
     ),
     FileFormat(
         "Binance",
         ("open_time",),
-        unread_columns=(*_KLINES, "ignore"),
+        known_unread_columns=(*_KLINES, "ignore"),
         epoch_formats=_BINANCE,
         is_headerless=True,
         quote_volume_column=_QUOTE_VOLUME_COLUMN,
@@ -226,7 +226,7 @@ FILE_FORMATS = (
     FileFormat(
         "Kraken",
         ("time",),
-        unread_columns=("trades",),
+        known_unread_columns=("trades",),
         epoch_formats=(EpochFormat("s"),),
         is_headerless=True,
     ),

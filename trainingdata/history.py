@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Instants
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 
 _NAT = np.datetime64("NaT", "ns")
 
@@ -103,11 +103,13 @@ class _PaddedBars(NamedTuple):
         width = length + int(counts.max())
         times = np.full((size + 1, width), _NAT)
         times[symbol, column] = bars.times[instant]
-        values = np.full((len(FIELDS), size + 1, width), np.nan)
+        values = np.full((len(OHLCV_FIELDS), size + 1, width), np.nan)
         values[:, symbol, column] = bars.values[symbol, instant].T
         same = (counts[:size] == counts[0]).all(axis=0)
         common = np.where(same, counts[0], -1).tolist()
         return cls(length, np.ascontiguousarray(counts.T), common, times, values)
 
 
-NO_HISTORY = PriceHistory(np.empty((0, 0), "datetime64[ns]"), *[np.empty((0, 0)) for _ in FIELDS])
+NO_HISTORY = PriceHistory(
+    np.empty((0, 0), "datetime64[ns]"), *[np.empty((0, 0)) for _ in OHLCV_FIELDS]
+)

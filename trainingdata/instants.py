@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Instants, Mask, first_true
+from foundation.arrays import Instants, Mask, first_true_index
 from foundation.errors import DataError, InputError, closest_choices, format_suggestion
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _NO_DATE_MESSAGE = "{value} is not a date and time; write it as 2024-10-01T13:30
 RowErrorFactory = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
 
-def check_zone(zone: str | None, name: str) -> None:
+def check_time_zone(zone: str | None, name: str) -> None:
     """Raise `InputError` for an invalid time zone.
 
     EST and similar names are rejected: they are fixed offsets, which differ from New York time by
@@ -208,7 +208,9 @@ def parse_instant_column(
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
     except pd.errors.OutOfBoundsDatetime:
         far = ~utc.dt.year.between(1678, 2261).to_numpy()
-        raise build_error(first_true(far), "{value} is outside the years 1678 to 2262") from None
+        raise build_error(
+            first_true_index(far), "{value} is outside the years 1678 to 2262"
+        ) from None
     return instants
 
 
@@ -224,7 +226,7 @@ def _parse_text_stamps(
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        row = first_true(stamps.isna().to_numpy())
+        row = first_true_index(stamps.isna().to_numpy())
         raise fault(
             row, _format_abbreviation_error(str(text.iloc[row]), advice) or _NO_DATE_MESSAGE
         )
@@ -234,11 +236,11 @@ def _parse_text_stamps(
         return stamps
     if zone is None:
         lacks = "{value} has no time zone; write it in UTC, ending in Z"
-        raise fault(first_true(~zoned), lacks + advice)
+        raise fault(first_true_index(~zoned), lacks + advice)
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
-        raise fault(first_true(~whole), _NO_DATE_MESSAGE)
+        raise fault(first_true_index(~whole), _NO_DATE_MESSAGE)
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _local_to_utc(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
@@ -275,7 +277,7 @@ def _localise_stamps(
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
         raise fault(0, "{value} has no time zone; store the column in UTC" + advice)
     if column.isna().any():
-        raise fault(first_true(column.isna().to_numpy()), "is empty")
+        raise fault(first_true_index(column.isna().to_numpy()), "is empty")
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
         return column
     return _local_to_utc(column, zone, np.arange(len(column)), fault)
@@ -298,7 +300,7 @@ def _local_to_utc(
     except ValueError:
         stamps = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         if stamps.isna().any():
-            row = int(rows[first_true(stamps.isna().to_numpy())])
+            row = int(rows[first_true_index(stamps.isna().to_numpy())])
             twice = f"is ambiguous or does not exist in {zone}, because the clock changes; write it"
             twice += " in UTC, ending in Z"
             raise fault(row, "{value} " + twice) from None
@@ -338,7 +340,7 @@ def format_time_of_day(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
+def new_york_midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
     """Return 0:00 New York on each date, as UTC instants."""
     return at_new_york_time(dates, 0 * HOUR)
 
@@ -362,7 +364,7 @@ def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     return np.asarray(_to_new_york_time(instants).astype("datetime64[D]"))
 
 
-def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
+def new_york_minutes_of_day(instants: Instants) -> npt.NDArray[np.int64]:
     """Return the New York time of day of each instant, in whole minutes after midnight, [N]."""
     minutes = _to_new_york_time(instants).astype("datetime64[m]").astype(np.int64)
     return np.asarray(minutes % MINUTES_PER_DAY)

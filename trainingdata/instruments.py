@@ -73,7 +73,7 @@ class Instrument:
     symbol: symbol in the spelling of positions, BTCUSD or NVDA.
     kind: asset class.
     qty_increment: lot size; by default whole shares and thousandths of a coin.
-    tradable: whether the venue accepts orders in the instrument.
+    is_tradable: whether the venue accepts orders in the instrument.
     is_borrowable: whether the stock can be borrowed now, and so be sold short.
     min_order_qty: minimum quantity of an order; 0 if the venue states none.
     """
@@ -81,7 +81,7 @@ class Instrument:
     symbol: str
     kind: AssetClass
     qty_increment: Decimal
-    tradable: bool = True
+    is_tradable: bool = True
     is_borrowable: bool = True
     min_order_qty: Decimal = Decimal(0)
 
@@ -92,7 +92,7 @@ class Instrument:
             )
 
     @property
-    def shortable(self) -> bool:
+    def is_shortable(self) -> bool:
         """True for a stock that can be borrowed and sold short; always false for crypto."""
         return self.kind is AssetClass.STOCK and self.is_borrowable
 
@@ -259,7 +259,9 @@ def instrument(symbol: str) -> Instrument:
     if _STOCK.fullmatch(name):
         return Instrument(name, AssetClass.STOCK, Decimal(1))
     if _FOREIGN.fullmatch(name):
-        return Instrument(name, AssetClass.STOCK, Decimal(1), tradable=False, is_borrowable=False)
+        return Instrument(
+            name, AssetClass.STOCK, Decimal(1), is_tradable=False, is_borrowable=False
+        )
     raise InputError(
         f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a crypto pair in USD (BTCUSD)"
     )

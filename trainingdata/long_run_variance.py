@@ -11,7 +11,7 @@ import numpy.typing as npt
 from foundation.arrays import Array, Instants, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import Bars
-from trainingdata.correlation import session_closes
+from trainingdata.correlation import daily_closes_at_four_pm
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_four_pms
 
@@ -32,7 +32,7 @@ def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.i
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
-    marks, closes = session_closes(bars, days[-1] if len(days) else bars.last_instant)
+    marks, closes = daily_closes_at_four_pm(bars, days[-1] if len(days) else bars.last_instant)
     squared = np.diff(np.log(closes), axis=0) ** 2
     seen = np.maximum(np.searchsorted(marks, days, side="right") - 1, 0)
     prior = np.array([PRIOR_YEARLY_VARIANCE[item.kind] for item in bars.instruments])

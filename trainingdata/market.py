@@ -22,7 +22,7 @@ class Market:
     start_row: index of the run's first instant.
     actions: dividends and splits that are booked on positions, because the prices do not include
         them; in time order.
-    accept_jumps: whether to apply splits that the prices contradict.
+    accepts_jumps: whether to apply splits that the prices contradict.
     delisting_rules: rules for delistings.
     finer_bars: finer bars for order fills, on a panel that includes all instants of `bars`; None:
         fills use `bars`.
@@ -31,7 +31,7 @@ class Market:
     bars: Bars
     start_row: int = 0
     actions: tuple[CorporateAction, ...] = ()
-    accept_jumps: bool = False
+    accepts_jumps: bool = False
     delisting_rules: DelistingRules = field(default_factory=DelistingRules)
     finer_bars: Bars | None = None
 
@@ -43,7 +43,7 @@ class Market:
             )
 
     @property
-    def history(self) -> Bars:
+    def initial_history(self) -> Bars:
         """The bars known at the run's first instant."""
         return self.bars.slice_rows(0, self.start_row + 1)
 
@@ -98,13 +98,13 @@ class Market:
 
         Raw prices are adjusted for the splits that are known at this row, not for later splits.
 
-        Raises DataError for a split that the prices contradict, unless `accept_jumps` is set.
+        Raises DataError for a split that the prices contradict, unless `accepts_jumps` is set.
         """
         bars = self.bars.slice_rows(0, end or len(self.bars.times))
         # Only raw prices have splits left to apply.
         if self.splits:
             jumps = find_actions_not_in_prices(bars, self.actions, raw=True)
-            refuse_jumps(jumps, accepted=self.accept_jumps)
+            refuse_jumps(jumps, accepted=self.accepts_jumps)
         return adjust_for_splits(bars, self.actions)
 
     def visible_bars_by_segment(self) -> Iterator[tuple[int, int, Bars]]:

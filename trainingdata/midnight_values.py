@@ -9,8 +9,8 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, VOLUME, Bars
-from trainingdata.instants import Dates, midnight
-from trainingdata.sessions import calendar
+from trainingdata.instants import Dates, new_york_midnight
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import MARKET_DAYS_PER_YEAR
 
 
@@ -20,7 +20,7 @@ class MidnightValues:
 
     bars: the panel.
     days: [R] days whose midnights are evaluated, increasing.
-    window: length of the window that ends at each midnight, in calendar days.
+    window_days: length of the window that ends at each midnight, in calendar days.
     first_day: first of the D days, the day before the first window.
     bar_counts: [D + 1, S] number of bars known at each midnight from `first_day` on.
     closes: [D + 1, S] last close known at each midnight; NaN before the first close.
@@ -29,7 +29,7 @@ class MidnightValues:
 
     bars: Bars
     days: Dates
-    window: int
+    window_days: int
     first_day: np.datetime64
     bar_counts: Index
     closes: Array
@@ -39,7 +39,7 @@ class MidnightValues:
     def from_bars(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
         """Compute the values for windows that end at the midnight of each of `days`."""
         begin = days[0] - window - 1
-        midnights = midnight(np.arange(begin, days[-1] + 1))
+        midnights = new_york_midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
         rows = np.searchsorted(bars.times, midnights, side="right").astype(np.int64)
         history = bars.slice_rows(0, rows[0])
@@ -64,28 +64,28 @@ class MidnightValues:
         """Return the last close known at each day's midnight, [R, S]; NaN without a close."""
         return self.closes[self._places(days)]
 
-    def volatility(self) -> Array:
+    def annualised_volatility(self) -> Array:
         """Return the annualised volatility of the daily returns in each window, [R, S].
 
         It is NaN for fewer than two returns.
         """
         a_year = np.array([MARKET_DAYS_PER_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
-        variance = _window_variances(self.bar_counts, self.closes, last - self.window, last)
+        variance = _window_variances(self.bar_counts, self.closes, last - self.window_days, last)
         return np.asarray(np.sqrt(variance * a_year))
 
-    def dollar_volume(self) -> Array:
+    def median_dollar_volume(self) -> Array:
         """Return the median daily traded USD in each window, [R, S]; -inf without a trade."""
         found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
         last = self._places(self.days)
-        sessions = np.isin(np.arange(self.first_day, self.days[-1]), calendar().dates)
+        sessions = np.isin(np.arange(self.first_day, self.days[-1]), exchange_calendar().dates)
         for members, open_days in (
             (~self.bars.crypto, sessions),
             (self.bars.crypto, np.ones_like(sessions)),
         ):
             place = np.concatenate([[0], np.cumsum(open_days)])
             daily = np.ascontiguousarray(self.traded_usd[np.ix_(open_days, members)].T)
-            found[:, members] = _window_medians(daily, place[last - self.window], place[last])
+            found[:, members] = _window_medians(daily, place[last - self.window_days], place[last])
         return np.where(found > 0.0, found, -np.inf)
 
     def _places(self, days: Dates) -> Index:

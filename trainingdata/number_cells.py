@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, first_true
+from foundation.arrays import Array, first_true_index
 from foundation.errors import DataError
-from trainingdata.bars import FIELDS, VOLUME, row_error
+from trainingdata.bars import OHLCV_FIELDS, VOLUME, row_error
 from trainingdata.file_formats import FileFormat
 from trainingdata.instants import format_cell
 
@@ -33,7 +33,7 @@ def parse_number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str
     if file_format.has_empty_rows:
         cells = frame[list(file_format.ohlcv_columns)]
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
-    for field, name in zip(FIELDS, file_format.ohlcv_columns, strict=True):
+    for field, name in zip(OHLCV_FIELDS, file_format.ohlcv_columns, strict=True):
         cells_of = frame[name]
         if file_format.has_formatted_numbers or _has_thousands_commas(cells_of, prices=columns):
             cells_of = _strip_decoration(cells_of, field)
@@ -47,7 +47,7 @@ def parse_number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str
             )
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
-            row = 0 if finite.all() else first_true(~finite)
+            row = 0 if finite.all() else first_true_index(~finite)
             raise row_error(
                 path,
                 row,
@@ -65,7 +65,7 @@ def _strip_decoration(column: pd.Series, field: str) -> pd.Series:
     text = column.astype("string").str.strip().str.removeprefix("$")
     thousands = text.str.fullmatch(_THOUSANDS).fillna(False)
     text = text.where(~thousands, text.str.replace(",", ""))
-    if field != FIELDS[VOLUME]:
+    if field != OHLCV_FIELDS[VOLUME]:
         return text
     numbers = pd.to_numeric(text.str.replace("[KMB]$", "", regex=True), errors="coerce")
     return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)

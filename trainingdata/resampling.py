@@ -10,25 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Instants, Mask, first_true
+from foundation.arrays import Array, Index, Instants, Mask, first_true_index
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hours_error, row_error
 from trainingdata.instants import DAY, format_utc
 from trainingdata.instruments import AssetClass, Instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 # Lengths in minutes that divide every bar of the grid, the half hour before the close included.
-PART_MINUTES = (1, 2, 3, 5, 6, 10, 15, 30)
+SHORT_BAR_MINUTES = (1, 2, 3, 5, 6, 10, 15, 30)
 
 _MINUTE = np.timedelta64(1, "m")
 _DAY_MINUTES = int(DAY // _MINUTE)
 _EPOCH = np.datetime64(0, "ns")
 
 
-def list_part_minutes(timeframe: Timeframe) -> tuple[int, ...]:
+def list_finer_bar_minutes(timeframe: Timeframe) -> tuple[int, ...]:
     """Return the bar lengths, in minutes, that can be aggregated to bars of a timeframe."""
-    lengths = (*PART_MINUTES, HOURLY.minutes)
+    lengths = (*SHORT_BAR_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
@@ -38,19 +38,19 @@ class ResampledBars:
 
     times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
-    off_hours_parts: number of parts outside regular New York hours.
-    truncated_bars: number of bars dropped because the file begins or ends within them.
-    incomplete_bars: number of bars with missing parts.
+    off_hours_part_count: number of parts outside regular New York hours.
+    truncated_bar_count: number of bars dropped because the file begins or ends within them.
+    incomplete_bar_count: number of bars with missing parts.
     """
 
     times: Instants
     values: Array
-    off_hours_parts: int
-    truncated_bars: int
-    incomplete_bars: int
+    off_hours_part_count: int
+    truncated_bar_count: int
+    incomplete_bar_count: int
 
 
-def modal_minutes(starts: Instants) -> int:
+def modal_bar_minutes(starts: Instants) -> int:
     """Return the most common distance between start times [N], in whole minutes, at most 1440.
 
     The result is 0 for fewer than two start times, and if most of them do not increase.
@@ -62,13 +62,18 @@ def modal_minutes(starts: Instants) -> int:
 
 
 def resample_bars(
-    starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
+    starts: Instants,
+    values: Array,
+    item: Instrument,
+    part_minutes: int,
+    timeframe: Timeframe,
+    path: str,
 ) -> ResampledBars:
-    """Aggregate validated bars of `minutes`, the parts, to bars of a timeframe.
+    """Aggregate validated bars of `part_minutes`, the parts, to bars of a timeframe.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `list_part_minutes(timeframe)`.
+    part_minutes: length of a part, one of `list_finer_bar_minutes(timeframe)`.
     path: path of the file, for messages.
 
     A missing part within the file means that there was no trade, since vendors omit such parts; the
@@ -76,8 +81,8 @@ def resample_bars(
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
-    step = minutes * _MINUTE
-    _refuse_off_grid_starts(starts, item.kind, minutes, path)
+    step = part_minutes * _MINUTE
+    _refuse_off_grid_starts(starts, item.kind, part_minutes, path)
     bar_starts, ends, within = enclosing_bars(timeframe.clock(item.kind), starts)
     if not within.any():
         raise no_regular_hours_error(starts, path)
@@ -86,7 +91,8 @@ def resample_bars(
     cut = len(np.unique(bar_starts[within & ~whole]))
     if not whole.any():
         raise DataError(
-            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text}; supply a"
+            f"{path}: the {part_minutes}-minute bars cover no complete {timeframe.unit_name};"
+            " supply a"
             " longer file"
         )
     first, bars = aggregate_bars(bar_starts[whole], values[whole])
@@ -96,33 +102,33 @@ def resample_bars(
     return ResampledBars(ends[whole][first], bars, int((~within).sum()), cut, lacking)
 
 
-def resample_days_between_closes(
+def resample_close_to_close_days(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
     """Aggregate validated stock bars, the parts, to days from close to close.
 
-    The days are those of `resample_between_closes`.
+    The days are those of `resample_close_to_close`.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `list_part_minutes(timeframe)`.
+    minutes: length of a part, one of `list_finer_bar_minutes(timeframe)`.
     path: path of the file, for messages.
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
     _refuse_off_grid_starts(starts, item.kind, minutes, path)
-    made = resample_between_closes(starts, values, minutes, timeframe)
-    if made.off_hours_parts == len(starts):
+    made = resample_close_to_close(starts, values, minutes, timeframe)
+    if made.off_hours_part_count == len(starts):
         raise no_regular_hours_error(starts, path)
     if not len(made.times):
         raise DataError(
-            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text} from close"
+            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_name} from close"
             " to close; supply a longer file"
         )
     return made
 
 
-def resample_between_closes(
+def resample_close_to_close(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> ResampledBars:
     """Aggregate a stock's parts to bars from one closing auction to the decision on the next one.
@@ -137,7 +143,7 @@ def resample_between_closes(
     minutes: length of a part.
     """
     step = minutes * _MINUTE
-    days, grid = calendar(), timeframe.stock_clock
+    days, grid = exchange_calendar(), timeframe.stock_clock
     session = np.searchsorted(days.opens, starts, side="right") - 1
     regular = (session >= 0) & (starts < days.closes[np.maximum(session, 0)])
     begun, session, parts = starts[regular], session[regular], values[regular]
@@ -202,7 +208,7 @@ def _refuse_off_grid_starts(starts: Instants, kind: AssetClass, minutes: int, pa
         begun, _, within = enclosing_bars(HOURLY.stock_clock, starts)
         misplaced = within & (starts > begun)
     if misplaced.any():
-        row = first_true(misplaced)
+        row = first_true_index(misplaced)
         raise row_error(
             path,
             row,

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
 from foundation.errors import InputError, closest_choices, format_suggestion, to_one_line
-from trainingdata.instants import DAY, format_time_of_day, new_york_minutes
+from trainingdata.instants import DAY, format_time_of_day, new_york_minutes_of_day
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import calendar, outside_calendar_error
+from trainingdata.sessions import exchange_calendar, outside_calendar_error
 from trainingdata.timeframe import Clock, HoldingRule, StockClock, Timeframe
 
 DecisionFrequency = Literal["bars", "weekly", "monthly", "times"]
@@ -36,12 +36,12 @@ class Schedule:
     """The schedule of decisions, a subset of the decisions of a bar clock.
 
     frequency: `bars`: every decision of the clock; `weekly` or `monthly`: the first decision that
-        fills in a week or a month; `times`: given times of day.
-    times: times of day, in minutes after New York's midnight.
+        fills in a week or a month; `times_of_day_minutes`: given times of day.
+    times_of_day_minutes: times of day, in minutes after New York's midnight.
     """
 
     frequency: DecisionFrequency = "bars"
-    times: tuple[int, ...] = ()
+    times_of_day_minutes: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
@@ -62,7 +62,7 @@ class Schedule:
             )
         return cls("times", tuple(sorted(times)))
 
-    def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
+    def check_decision_times(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
         """Validate the scheduled times of day against the possible decisions of asset classes.
 
         Raises InputError for a time at which no decision is possible, and for a class without
@@ -71,13 +71,16 @@ class Schedule:
         if self.frequency != "times":
             return
         grids = {kind: _decision_minutes_of_day(timeframe.clock(kind)) for kind in kinds}
-        others = set(self.times).difference(*grids.values())
+        others = set(self.times_of_day_minutes).difference(*grids.values())
         for kind, grid in grids.items():
-            if others or set(self.times).isdisjoint(grid):
-                wrong = ", ".join(map(format_time_of_day, sorted(others or self.times)))
+            if others or set(self.times_of_day_minutes).isdisjoint(grid):
+                wrong = ", ".join(
+                    map(format_time_of_day, sorted(others or self.times_of_day_minutes))
+                )
                 there = to_one_line(", ".join(map(format_time_of_day, grid)), 200) or "none"
                 raise InputError(
-                    f"schedule: no decision is possible at {wrong} with {timeframe.bars_text};"
+                    f"schedule: no decision is possible at {wrong} with"
+                    f" {timeframe.plural_bar_text};"
                     f" possible times for {_CLASSES[kind]}: {there}"
                 )
 
@@ -87,7 +90,9 @@ class Schedule:
         if self.frequency == "bars":
             return decides
         if self.frequency == "times":
-            return np.asarray(decides & np.isin(new_york_minutes(instants), self.times))
+            return np.asarray(
+                decides & np.isin(new_york_minutes_of_day(instants), self.times_of_day_minutes)
+            )
         before = clock.previous_decisions(instants)
         here, there = (self._period_numbers(clock.fill_dates(each)) for each in (instants, before))
         return np.asarray(decides & (here != there))
@@ -122,7 +127,7 @@ class Schedule:
         """Return whether each instant has no later stock decision in its session, [N]."""
         if not len(instants):
             return np.zeros(0, dtype=bool)
-        closes = calendar().closes
+        closes = exchange_calendar().closes
         k = np.searchsorted(closes, instants, side="right")
         decisions = stocks.decisions_between(instants.min(), closes[k.max()])
         decisions = decisions[self.is_scheduled(stocks, decisions)]
@@ -146,7 +151,8 @@ def _decision_minutes_of_day(clock: Clock) -> Sequence[int]:
     They are minutes after New York's midnight.
     """
     winter, summer = (
-        new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _FULL_SESSION_DATES
+        new_york_minutes_of_day(clock.decisions_between(day, day + DAY))
+        for day in _FULL_SESSION_DATES
     )
     times: list[int] = np.intersect1d(winter, summer).tolist()
     return times

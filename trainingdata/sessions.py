@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, first_true
+from foundation.arrays import Array, Index, Instants, first_true_index
 from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.files import write_atomically
@@ -44,7 +44,7 @@ _DIGEST_BYTES = (
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Calendar:
+class ExchangeCalendar:
     """All known regular sessions of the exchange, D of them.
 
     opens: [D] open of each session.
@@ -58,7 +58,7 @@ class Calendar:
 
 
 @cache
-def calendar() -> Calendar:
+def exchange_calendar() -> ExchangeCalendar:
     """Return the exchange's sessions, from the user's cache if possible."""
     from platformdirs import user_cache_path
 
@@ -69,7 +69,7 @@ def calendar() -> Calendar:
         columns = _library_columns()
         _write_cached_columns(path, key, columns)
     opens, closes, dates = columns
-    return Calendar(
+    return ExchangeCalendar(
         opens=opens.view("datetime64[ns]"),
         closes=closes.view("datetime64[ns]"),
         dates=dates.view("datetime64[D]"),
@@ -130,12 +130,12 @@ def _library_columns() -> Index:
 
 def is_in_session(starts: Instants) -> npt.NDArray[np.bool_]:
     """Return whether each instant lies in regular New York hours, the close excluded, [N]."""
-    days = calendar()
+    days = exchange_calendar()
     k = np.searchsorted(days.opens, starts, side="right") - 1
     return np.asarray((k >= 0) & (starts < days.closes[np.maximum(k, 0)]))
 
 
-def news_overlap(begin: Instants, end: Instants) -> Array:
+def stock_crypto_news_overlap(begin: Instants, end: Instants) -> Array:
     """Return the share of news that stocks and crypto have in common in each interval, [T], 0 … 1.
 
     The share is |A ∩ B| / √(|A|·|B|). B, the time of crypto, is the interval. A, the time of
@@ -147,7 +147,7 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
 
     begin, end: [T] bounds of the intervals.
     """
-    days = calendar()
+    days = exchange_calendar()
     first = np.searchsorted(days.opens, begin, side="right") - 1
     open_at_begin = (first >= 0) & (begin < days.closes[np.maximum(first, 0)])
     last = np.searchsorted(days.opens, end, side="left") - 1
@@ -176,7 +176,7 @@ def count_nights_between(begin: Instants, end: Instants) -> npt.NDArray[np.int64
 
     Raises InputError for an instant beyond the calendar.
     """
-    days = calendar()
+    days = exchange_calendar()
     closed = [np.searchsorted(days.closes, instants, side="right") for instants in (begin, end)]
     if len(end) and closed[1].max() >= len(days.dates):
         raise outside_calendar_error(end.max())
@@ -185,22 +185,22 @@ def count_nights_between(begin: Instants, end: Instants) -> npt.NDArray[np.int64
     return np.asarray(dates[closed[1]] - dates[closed[0]])
 
 
-def has_session_opened(instants: Instants) -> npt.NDArray[np.bool_]:
+def has_session_opened_since_previous(instants: Instants) -> npt.NDArray[np.bool_]:
     """Return whether a session has opened since the previous instant, [N]."""
-    number = np.searchsorted(calendar().opens, instants, side="right")
+    number = np.searchsorted(exchange_calendar().opens, instants, side="right")
     return np.concatenate([[False], np.diff(number) > 0])[: len(instants)]
 
 
 def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
     """Return the session open on each New York date, [N]; NaT on days without a session."""
-    days = calendar()
+    days = exchange_calendar()
     k = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     return np.where(days.dates[k] == dates, days.opens[k], np.datetime64("NaT", "ns"))
 
 
-def first_open_from(date: np.datetime64) -> np.datetime64 | None:
+def first_open_on_or_after(date: np.datetime64) -> np.datetime64 | None:
     """Return the first session open on or after a New York date; None beyond the calendar."""
-    days = calendar()
+    days = exchange_calendar()
     k = int(np.searchsorted(days.dates, date))
     return np.datetime64(days.opens[k]) if k < len(days.dates) else None
 
@@ -227,7 +227,7 @@ class Session:
 
 def session_on(date: np.datetime64) -> Session | None:
     """Return the session on a New York date; None on a day without a session."""
-    days = calendar()
+    days = exchange_calendar()
     k = int(np.searchsorted(days.dates, date))
     if not 0 < k < len(days.dates) or days.dates[k] != date:
         return None
@@ -241,7 +241,7 @@ def session_on(date: np.datetime64) -> Session | None:
 
 def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[np.datetime64]:
     """Return the session dates (New York, `datetime64[D]`) in [first, last]."""
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     return np.asarray(dates[(dates >= first) & (dates <= last)])
 
 
@@ -253,7 +253,7 @@ def last_four_pms(instants: Instants) -> Instants:
     return _last_mark_before(_marks_with_lead_days(), instants)
 
 
-def last_fridays(instants: Instants) -> Instants:
+def last_friday_four_pms(instants: Instants) -> Instants:
     """Return the last Friday, 16:00 New York, at or before each instant, [N].
 
     These are the instants of weekly estimates.
@@ -263,7 +263,7 @@ def last_fridays(instants: Instants) -> Instants:
     return _last_mark_before(fridays, instants)
 
 
-def last_month_ends(instants: Instants) -> Instants:
+def last_month_end_four_pms(instants: Instants) -> Instants:
     """Return the last 16:00 New York on a month's last day at or before each instant, [N]."""
     marks = _marks_with_lead_days()
     month = new_york_date(marks).astype("datetime64[M]")
@@ -278,7 +278,7 @@ def _last_mark_before(marks: Instants, instants: Instants) -> Instants:
     k = np.searchsorted(marks, instants, side="right")
     beyond = (k == 0) | (k == len(marks))
     if beyond.any():
-        raise outside_calendar_error(instants[first_true(beyond)])
+        raise outside_calendar_error(instants[first_true_index(beyond)])
     return np.asarray(marks[k - 1])
 
 
@@ -289,14 +289,14 @@ def _marks_with_lead_days() -> Instants:
     Thanks to the earlier days, the calendar's first instants also have a preceding Friday and end
     of a month.
     """
-    first = calendar().dates[0]
-    return np.concatenate([new_york_four_pm(np.arange(first - _LEAD_DAYS, first)), four_pms()])
+    first = exchange_calendar().dates[0]
+    return np.concatenate([new_york_four_pm(np.arange(first - _LEAD_DAYS, first)), all_four_pms()])
 
 
 @cache
-def four_pms() -> Instants:
+def all_four_pms() -> Instants:
     """Return 16:00 New York of every calendar day between the first and last session."""
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     return new_york_four_pm(np.arange(dates[0], dates[-1] + DAY))
 
 
@@ -307,7 +307,7 @@ def outside_calendar_error(now: np.datetime64) -> InputError:
 
 def format_outside_calendar(now: np.datetime64) -> str:
     """Return the end of an error message: the range of the calendar, and advice."""
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2
     if early:

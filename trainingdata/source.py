@@ -9,16 +9,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, first_true
+from foundation.arrays import Array, Instants, first_true_index
 from foundation.errors import DataError, InputError, format_suggestion
 from foundation.settings import setting, settings_class
-from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
-from trainingdata.confirmation import find_unconfirmed, unconfirmed_bar_warnings
-from trainingdata.conventions import Conventions, EpochUnit, StampSide
-from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_actions
+from trainingdata.bars import HIGH, LOW, OHLCV_FIELDS, VOLUME, Bars, build_panel
+from trainingdata.confirmation import build_unconfirmed_bar_warnings, find_unconfirmed_bars
+from trainingdata.conventions import BarFileConventions, EpochUnit, TimestampSide
+from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_corporate_events
 from trainingdata.delistings import (
-    DELISTING_LOSS,
-    DELISTING_MISSED_SESSIONS,
+    DEFAULT_DELISTING_LOSS,
+    DEFAULT_MISSED_SESSIONS,
     Delisting,
     DelistingRules,
     Rename,
@@ -26,7 +26,7 @@ from trainingdata.delistings import (
     latest_symbol,
 )
 from trainingdata.file_formats import VolumeUnit
-from trainingdata.instants import check_zone, format_utc, parse_instant
+from trainingdata.instants import check_time_zone, format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, parse_symbols
 from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
@@ -36,7 +36,7 @@ from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
-Span = tuple[np.datetime64, np.datetime64]
+InstantRange = tuple[np.datetime64, np.datetime64]
 # Relative tolerance between finer bars and a run's: they are rounded, or adjusted for splits,
 # separately.
 FINER_BARS_RTOL = 1e-3
@@ -70,7 +70,7 @@ class DataSettings:
     epoch: EpochUnit | None = setting(
         None, "unit of epoch timestamps: `s`, `ms`, `us` or `ns`; null: rejected"
     )
-    stamps: StampSide | None = setting(
+    stamps: TimestampSide | None = setting(
         None,
         "whether timestamps mark the `begin` or the `end` of a bar, if neither the file nor the "
         "exchange calendar shows it; null: rejected",
@@ -91,13 +91,13 @@ class DataSettings:
         "value; optional into, cash, known)",
     )
     delisted_after: int | None = setting(
-        DELISTING_MISSED_SESSIONS,
+        DEFAULT_MISSED_SESSIONS,
         "sessions without a bar, while others of its class have bars, after which a symbol counts "
         "as delisted; null: never",
         ge=1,
     )
     delisting_loss: float = setting(
-        DELISTING_LOSS,
+        DEFAULT_DELISTING_LOSS,
         "loss at delisting as a fraction of the last price, unless data.actions states a payout "
         "(Shumway 1997)",
         ge=0,
@@ -131,20 +131,20 @@ class DataSettings:
             raise InputError(
                 "data.dir: a path is empty; name a folder or a file, or `.` for the current folder"
             )
-        check_zone(self.zone, "data.zone")
+        check_time_zone(self.zone, "data.zone")
 
     @property
-    def conventions(self) -> Conventions:
+    def conventions(self) -> BarFileConventions:
         """Conventions for bar files that do not state their own."""
-        return Conventions(
+        return BarFileConventions(
             uses_adjusted_close=self.adjustment == "all",
             time_zone=self.zone,
             epoch_unit=self.epoch,
-            stamp_side=self.stamps,
+            timestamp_side=self.stamps,
             volume_unit=self.volume_unit,
         )
 
-    def bars(
+    def load_panel(
         self,
         symbols: Sequence[str],
         start: str | None,
@@ -204,30 +204,32 @@ class DataSettings:
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
-        left_out = find_unconfirmed(adjust_for_splits(bars, listed) if raw else bars)
+        left_out = find_unconfirmed_bars(adjust_for_splits(bars, listed) if raw else bars)
         named = {(one.symbol, one.bar_start) for one in jumps}
         opens = find_suspect_opens(bars, left_out, listed, raw=raw)
         found = [*jumps, *(one for one in opens if (one.symbol, one.bar_start) not in named)]
         if not found and not left_out.any():
             return bars
         origins = []
-        for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
+        for s, (item, origin) in enumerate(zip(bars.instruments, bars.provenances, strict=True)):
             own = [one for one in found if one.symbol == item.symbol]
             times, values = bars.bars_of_symbol(s)
             starts = bars.clock(item.kind).starts_by_end(times)
-            doubts = unconfirmed_bar_warnings(item, starts, values, left_out[s, bars.mask[s]], own)
+            doubts = build_unconfirmed_bar_warnings(
+                item, starts, values, left_out[s, bars.mask[s]], own
+            )
             origins.append(replace(origin, data_warnings=doubts))
-        return replace(bars, origins=tuple(origins)).drop_bars(left_out)
+        return replace(bars, provenances=tuple(origins)).drop_bars(left_out)
 
-    def market(self, bars: Bars, start_row: int = 0) -> Market:
+    def build_market(self, bars: Bars, start_row: int = 0) -> Market:
         """Return the market data of a run: its bars, corporate actions and delistings.
 
-        start_row: index of the run's first instant in `bars`.
+        start_row: index of the run's first instant in `load_panel`.
         """
         endings = DelistingRules(
             self._read_events().delistings, self.delisted_after, self.delisting_loss
         )
-        return Market(bars, start_row, self.corporate_actions(), self.accept_jumps, endings)
+        return Market(bars, start_row, self.actions_to_book(), self.accept_jumps, endings)
 
     def with_finer_bars(self, market: Market) -> Market:
         """Return the market with the finer bars of `data.execution_bars` for order fills.
@@ -271,7 +273,7 @@ class DataSettings:
         """
         return self._load_file_bars(symbols, None, now, timeframe)
 
-    def corporate_actions(self) -> tuple[CorporateAction, ...]:
+    def actions_to_book(self) -> tuple[CorporateAction, ...]:
         """Return the dividends and splits that must be booked on positions.
 
         They are those that the prices do not include: all actions for raw prices, else the
@@ -302,7 +304,7 @@ class DataSettings:
         if self.actions is None:
             return CorporateEvents()
         try:
-            listed = read_actions(Path(self.actions).expanduser())
+            listed = read_corporate_events(Path(self.actions).expanduser())
         except DataError as error:
             raise DataError(f"data.actions: {error}") from error
         renames = tuple(each for each in listed if isinstance(each, Rename))
@@ -346,7 +348,7 @@ class DataSettings:
         refuse_non_synthetic_symbols(names or ())
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of the rest.
-        bars = market.bars()
+        bars = market.generate_bars()
         if end is not None:
             bars = bars.slice_until(end)
         if not len(bars.times) or (start is not None and start > bars.last_instant):
@@ -383,7 +385,7 @@ def load_bars(
     timeframe: TimeframeName | None = None,
     time_zone: str | None = None,
     epoch: EpochUnit | None = None,
-    stamps: StampSide | None = None,
+    stamps: TimestampSide | None = None,
     volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
@@ -418,10 +420,10 @@ def load_bars(
         volume_unit=volume_unit,
         accept_jumps=accept_jumps,
     )
-    return settings.bars(symbols, start, end, Timeframe(timeframe) if timeframe else None)
+    return settings.load_panel(symbols, start, end, Timeframe(timeframe) if timeframe else None)
 
 
-def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
+def resolve_range(bars: Bars, start: str | None, end: str | None) -> InstantRange:
     """Return the bounds of a range as instants.
 
     start, end: bounds as text, as in the settings of a run; None: the panel's first or last
@@ -447,7 +449,7 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
     origins = []
     for s, item in enumerate(bars.instruments):
         number = finer_bars.symbols.index(item.symbol)
-        what = f"data.execution_bars: {finer_bars.origins[number].file}: {item.symbol}"
+        what = f"data.execution_bars: {finer_bars.provenances[number].file}: {item.symbol}"
         times, values = bars.bars_of_symbol(s)
         starts = bars.clock(item.kind).starts_by_end(times)
         ends, parts = finer_bars.bars_of_symbol(number)
@@ -457,10 +459,11 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
         k, ends, parts = k[within], ends[within], parts[within]
         lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[start_row])
         if lacking.any():
-            at = format_utc(starts[first_true(lacking)])
+            at = format_utc(starts[first_true_index(lacking)])
             raise DataError(
                 f"{what} has no {finer_bars.timeframe.minutes}-minute bar within"
-                f" {bars.timeframe.bar_text} that starts at {at}; supply files that cover the whole"
+                f" {bars.timeframe.singular_bar_text} that starts at {at}; supply files that cover"
+                " the whole"
                 " run, or narrow start and end"
             )
         held = np.unique(k)
@@ -468,9 +471,9 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
             what, bars, starts[held], values[held], aggregate_bars(starts[k], parts)[1]
         )
         tables.append((item, ends, parts))
-        origins.append(finer_bars.origins[number])
+        origins.append(finer_bars.provenances[number])
     met = build_panel(tables, finer_bars.source, finer_bars.timeframe, bars.times)
-    return replace(met, origins=tuple(origins))
+    return replace(met, provenances=tuple(origins))
 
 
 def _refuse_contradictory_bars(
@@ -491,7 +494,7 @@ def _refuse_contradictory_bars(
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(
-            f"{what}: {FIELDS[column]} of {bars.timeframe.bar_text} that starts at"
+            f"{what}: {OHLCV_FIELDS[column]} of {bars.timeframe.singular_bar_text} that starts at"
             f" {format_utc(starts[row])} is {values[row, column]:.10g}, but"
             f" {made[row, column]:.10g} by the finer bars; use one vendor and one adjustment for"
             " both"

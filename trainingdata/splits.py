@@ -30,9 +30,9 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
-from foundation.formatting import rounded_price
+from foundation.formatting import format_rounded_price
 from trainingdata.bars import CLOSE, OPEN, Bars, DataWarning
-from trainingdata.confirmation import RECENT_BARS
+from trainingdata.confirmation import CONFIRMATION_WINDOW_BARS
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass
@@ -75,7 +75,7 @@ def _split_like_warning(
         exceeds the largest ratio.
     before, after: the two closes, in USD.
     """
-    prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
+    prices = f"({format_rounded_price(after, 2)} after {format_rounded_price(before, 2)})"
     what = f"the close jumps by more than a factor of {MAX_SPLIT_RATIO:,} {prices}, beyond any real"
     what += " move"
     if ratio is not None:
@@ -108,7 +108,7 @@ def _far_open_warning(
     ratio: ratio of the split that the move resembles, or None.
     """
     change = after / before - 1
-    prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
+    prices = f"({format_rounded_price(after, 2)} after {format_rounded_price(before, 2)})"
     what = f"the open is {change:+.1%} from the last close {prices}, {multiple:.0f} times the usual"
     what += " overnight move"
     if near := _rare_ratio(np.log(after / before), NEAR_SPLIT_RTOL):
@@ -137,9 +137,9 @@ def _missing_action_warning(
     at: start of the first bar to which the action applies.
     before, after: close before that bar, and its close, in USD.
     """
-    parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
+    parts = [f"dividend of {format_rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.split_ratio:g}:1"] if action.split_ratio != 1.0 else []
-    closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
+    closes = f"{format_rounded_price(after, 2)} after {format_rounded_price(before, 2)}"
     booked = (after * action.split_ratio + action.dividend) / before - 1
     return DataWarning(
         action.symbol,
@@ -175,12 +175,12 @@ def find_unexplained_jumps(
 
 
 def find_suspect_opens(
-    bars: Bars, left_out: Mask, actions: Sequence[CorporateAction] = (), *, raw: bool = False
+    bars: Bars, unconfirmed: Mask, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[DataWarning, ...]:
     """Find stock sessions that open near a rare split ratio, or unusually far from the last close.
 
     bars: the panel.
-    left_out: [S, T] mask of unconfirmed bars; such a bar is reported only if prices stay at its
+    unconfirmed: [S, T] mask of unconfirmed bars; such a bar is reported only if prices stay at its
         level, since a price that reverses is not a split.
     actions: corporate actions of a file; moves are corrected for dividends, and for splits if
         prices are raw.
@@ -192,9 +192,9 @@ def find_suspect_opens(
             continue
         times, values = bars.bars_of_symbol(s)
         starts = bars.clock(item.kind).starts_by_end(times)
-        alone = left_out[s, bars.mask[s]]
+        alone = unconfirmed[s, bars.mask[s]]
         own = [action for action in actions if action.symbol == item.symbol]
-        night = overnight_moves(starts, values, alone, own, raw=raw)
+        night = compute_overnight_moves(starts, values, alone, own, raw=raw)
         moves = night.log_returns
         multiples, by_ratio, by_size = classify_moves(moves)
         for k in np.flatnonzero(by_ratio | by_size):
@@ -228,7 +228,7 @@ class OvernightMoves(NamedTuple):
         return np.log(self.opens / self.previous_closes)
 
 
-def overnight_moves(
+def compute_overnight_moves(
     starts: Instants,
     values: Array,
     left_out: Mask,
@@ -329,14 +329,14 @@ def _stays_near_open(values: Array, row: int, before: float) -> bool:
     row: index of the bar.
     before: previous close.
     """
-    closes = values[row + 1 : row + 1 + RECENT_BARS, CLOSE]
+    closes = values[row + 1 : row + 1 + CONFIRMATION_WINDOW_BARS, CLOSE]
     if not len(closes):
         return False
     later = np.median(closes)
     return bool(abs(np.log(later / values[row, OPEN])) < abs(np.log(later / before)))
 
 
-def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
+def count_verifiable_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
     """Count the listed splits whose effect would be visible in prices without adjustment."""
     count = 0
     for action in actions:
@@ -470,11 +470,14 @@ def _find_reversal(closes: Array, k: int) -> int | None:
 
     k: index of the bar before the jump.
     """
-    later = closes[k + 2 : k + 2 + RECENT_BARS]
+    later = closes[k + 2 : k + 2 + CONFIRMATION_WINDOW_BARS]
     alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):
         return None
     place = k + 2 + int(alike[0])
     # A wrong row soon after a split shows the price before it once more.
-    stays = abs(np.median(closes[place : place + RECENT_BARS]) / closes[k] - 1) <= MIN_SPLIT_MOVE
+    stays = (
+        abs(np.median(closes[place : place + CONFIRMATION_WINDOW_BARS]) / closes[k] - 1)
+        <= MIN_SPLIT_MOVE
+    )
     return place if stays else None

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Instants, first_true
+from foundation.arrays import Instants, first_true_index
 from foundation.errors import DataError
 from foundation.formatting import format_count
 from trainingdata.bars import row_error
@@ -26,9 +26,9 @@ _EPOCH_NUMBER = r"\d{6,}(?:\.0+)?"
 _ZONE_ADVICE = ", or set the time zone: data.zone=America/New_York"
 
 
-def parse_stamp_cells(
+def parse_timestamp_cells(
     frame: pd.DataFrame,
-    head: FileFormat,
+    file_format: FileFormat,
     path: str,
     naive_zone: str | None,
     epoch: EpochUnit | None,
@@ -36,28 +36,30 @@ def parse_stamp_cells(
     """Return the instants of the timestamps [N], their zone as text, and whether they are dates.
 
     frame: the rows, with the columns of the header.
-    head: format of the file.
+    file_format: format of the file.
     path: path of the file, for messages.
     naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
     epoch: unit of epoch timestamps that the user states, or None.
 
     Raises DataError for a cell that is no instant, or whose unit, zone or date order is unknown.
     """
-    column = _hyphenate_dates(_stamp_column(frame, head, path))
-    if head.epoch_formats:
-        units = [each.unit for each in head.epoch_formats]
+    column = _hyphenate_dates(_stamp_column(frame, file_format, path))
+    if file_format.epoch_formats:
+        units = [each.unit for each in file_format.epoch_formats]
         if epoch is not None and epoch not in units:
             raise DataError(
-                f"{path}: data.epoch={epoch} contradicts the header ({head.vendor}), where"
+                f"{path}: data.epoch={epoch} contradicts the header ({file_format.vendor}), where"
                 f" {column.name} counts {' or '.join(units)}; remove the setting, or rename the"
                 " column to time"
             )
-        return *_parse_epochs(column, head.epoch_formats, path, f"format {head.vendor}"), False
+        return *_parse_epochs(
+            column, file_format.epoch_formats, path, f"format {file_format.vendor}"
+        ), False
     if _are_epoch_numbers(column):
         if epoch is None:
             raise _missing_unit_error(column, path)
         return *_parse_epochs(column, [EpochFormat(epoch)], path, f"data.epoch={epoch}"), False
-    column = _to_iso_text(column, head.date_formats or DATE_FORMATS, path)
+    column = _to_iso_text(column, file_format.date_formats or DATE_FORMATS, path)
     if _are_dates(column):
         return parse_instant_column(column, path, zone="UTC"), "dates", True
     _refuse_lone_times(column, path)
@@ -85,7 +87,7 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
     # The date check applies only if the vendor's zone is known: such a vendor writes one form.
     apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.time_zone))
     if not apart.all():
-        row = first_true(~apart.to_numpy(dtype=bool))
+        row = first_true_index(~apart.to_numpy(dtype=bool))
         raise row_error(
             path,
             row,
@@ -122,7 +124,7 @@ def _to_iso_text(column: pd.Series, forms: Sequence[str], path: str) -> pd.Serie
     for _, other in others:
         differ = (parsed != other).to_numpy()
         if differ.any():
-            row = first_true(differ)
+            row = first_true_index(differ)
             days = " or ".join(f"{each.iloc[row]:%Y-%m-%d}" for each in (parsed, other))
             raise row_error(
                 path,
@@ -178,7 +180,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DATE_AT_MIDNIGHT).to_numpy(dtype=bool)
     if not dates.all() and dates.sum() > len(dates) / 2:
-        row = first_true(~dates)
+        row = first_true_index(~dates)
         raise row_error(
             path,
             row,
@@ -219,7 +221,7 @@ def _parse_epochs(
             times[rows] = counts.astype(f"datetime64[{epoch.unit}]")
             units.append(epoch.unit)
     if np.isnat(times).any():
-        row = first_true(np.isnat(times))
+        row = first_true_index(np.isnat(times))
         known = " or ".join(
             f"{epoch.unit} (from {epoch.start_date} to {epoch.end_date})" for epoch in epochs
         )

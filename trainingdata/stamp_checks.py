@@ -15,9 +15,9 @@ import numpy as np
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.instants import HOUR, new_york_date, new_york_minutes
+from trainingdata.instants import HOUR, new_york_date, new_york_minutes_of_day
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 # Hours of trade, before and after the session included, in minutes after New York's midnight.
 _EARLY, _LATE = 4 * 60, 20 * 60
@@ -35,7 +35,7 @@ class CalendarFit:
     """Fit of a stock's bar start times to the exchange calendar.
 
     session_count: number of sessions with any bar.
-    trading_hours_share: share of bar starts between 04:00 and 20:00 New York on session days.
+    extended_hours_share: share of bar starts between 04:00 and 20:00 New York on session days.
     open_share: share of sessions with a bar at the open.
     close_share: share of sessions with a bar up to the close.
     on_grid_share: share of bar starts within sessions that lie a whole number of bars after the
@@ -43,7 +43,7 @@ class CalendarFit:
     """
 
     session_count: int
-    trading_hours_share: float
+    extended_hours_share: float
     open_share: float
     close_share: float
     on_grid_share: float
@@ -51,7 +51,7 @@ class CalendarFit:
     @property
     def is_implausible(self) -> bool:
         """True if the assumed time zone and side of the bar are implausible."""
-        return self.trading_hours_share < 0.9 or self.open_share < 0.2 or self.close_share < 0.2
+        return self.extended_hours_share < 0.9 or self.open_share < 0.2 or self.close_share < 0.2
 
     @property
     def is_conclusive(self) -> bool:
@@ -59,7 +59,7 @@ class CalendarFit:
         enough = self.session_count >= _MIN_SESSIONS and self.on_grid_share > 0.5
         return (
             enough
-            and self.trading_hours_share >= 0.98
+            and self.extended_hours_share >= 0.98
             and self.open_share >= 0.8
             and self.close_share >= 0.8
         )
@@ -70,11 +70,11 @@ def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
 
     minutes: length of a bar.
     """
-    days = calendar()
+    days = exchange_calendar()
     step = np.timedelta64(minutes, "m")
     dates = new_york_date(starts)
     day = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
-    time = new_york_minutes(starts)
+    time = new_york_minutes_of_day(starts)
     trading = (days.dates[day] == dates) & (time >= _EARLY) & (time < _LATE)
     opens = days.opens[day]
     closes = days.closes[day]
@@ -90,7 +90,7 @@ def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
     return CalendarFit(len(sessions), float(trading.mean()), *shares)
 
 
-def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
+def bar_starts_from_ends(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
     """Return the start times of bars that end at these instants, [N].
 
     A stock's last bar of a session may be shorter.
@@ -101,14 +101,14 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
     step = np.timedelta64(minutes, "m")
     if kind is AssetClass.CRYPTO:
         return np.asarray(ends - step)
-    days = calendar()
+    days = exchange_calendar()
     k = np.minimum(np.searchsorted(days.closes, ends), len(days.closes) - 1)
     length = (days.closes[k] - days.opens[k]) % step
     shorter = (days.closes[k] == ends) & (length > np.timedelta64(0))
     return np.asarray(ends - np.where(shorter, length, step))
 
 
-def refuse_misread_stamps(
+def refuse_misread_timestamps(
     stamps: Instants, minutes: int, zone: str, path: str, *, are_ends: bool
 ) -> None:
     """Raise `DataError` for stock timestamps [N] that fit only another time zone or side of a bar.
@@ -121,12 +121,12 @@ def refuse_misread_stamps(
 
     def fit_by_side(rows: Instants, ends: bool) -> CalendarFit:
         return fit_to_calendar(
-            bar_starts(AssetClass.STOCK, rows, minutes) if ends else rows, minutes
+            bar_starts_from_ends(AssetClass.STOCK, rows, minutes) if ends else rows, minutes
         )
 
     # Noon of UTC is 08:00 of New York's summer.
     noons = np.asarray(stamps.astype("datetime64[D]") + 12 * HOUR, dtype="datetime64[ns]")
-    summer = new_york_minutes(noons) == 8 * 60
+    summer = new_york_minutes_of_day(noons) == 8 * 60
     for half, which in (("", summer | True), (" in summer", summer), (" in winter", ~summer)):
         rows = stamps[which]
         if not len(rows) or not fit_by_side(rows, are_ends).is_implausible:
@@ -153,7 +153,7 @@ def infer_stamps_are_ends(stamps: Instants) -> bool | None:
     In regular hours, start timestamps include the open and never the close; end timestamps the
     reverse.
     """
-    days = calendar()
+    days = exchange_calendar()
     day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)
     sessions = max(len(np.unique(day)), 1)
     opens = np.count_nonzero(stamps == days.opens[day]) / sessions

@@ -18,7 +18,7 @@ from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.files import write_files_atomically
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
-    format_call,
+    format_plugin_call,
     is_plugin,
     load_plugin,
     translate_plugin_errors,
@@ -26,7 +26,7 @@ from foundation.plugin import (
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
-    SMALLEST_EIGENVALUE,
+    MIN_EIGENVALUE,
     CorrelationEstimator,
     CorrelationMatrix,
     CorrelationSource,
@@ -36,11 +36,11 @@ from trainingdata.instants import format_utc, parse_instant
 
 
 def write_correlation(
-    matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path
+    matrix: CorrelationMatrix, metadata: Mapping[str, Any], path: Path
 ) -> tuple[Path, Path]:
     """Write a matrix as Parquet and JSON, each file atomically; return both paths.
 
-    facts: additional entries of the JSON file.
+    metadata: additional entries of the JSON file.
     path: path NAME of the files NAME.parquet and NAME.json.
     """
     import pandas as pd
@@ -49,7 +49,8 @@ def write_correlation(
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
     text = (
-        json.dumps({"as_of": format_utc(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
+        json.dumps({"as_of": format_utc(matrix.as_of), **metadata}, indent=2, allow_nan=False)
+        + "\n"
     )
     writers: dict[str, Callable[[Path], object]] = {
         table.name: frame.to_parquet,
@@ -175,7 +176,7 @@ class CorrelationSettings(CorrelationEstimator):
                 f" correlation.{HYDRA_TARGET_KEY}"
             )
 
-    def source(self) -> CorrelationSource:
+    def build_source(self) -> CorrelationSource:
         whole = self._whole()
         return whole if self.factors is None else FactorCorrelation(whole, self.factors)
 
@@ -188,7 +189,7 @@ class CorrelationSettings(CorrelationEstimator):
 
     def _own(self) -> CorrelationSource:
         make = load_plugin("correlation", self.kind)
-        name = format_call(self.kind, self.arguments)
+        name = format_plugin_call(self.kind, self.arguments)
         with translate_plugin_errors("correlation", name):
             made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
@@ -247,7 +248,7 @@ def reduce_to_factors(correlation: Array, factors: int) -> Array:
     eigenvalues, vectors = np.linalg.eigh(correlation)
     loads = vectors[:, -factors:] * np.sqrt(np.maximum(eigenvalues[-factors:], 0.0))
     common = (loads**2).sum(axis=1)
-    most = 1.0 - SMALLEST_EIGENVALUE
+    most = 1.0 - MIN_EIGENVALUE
     loads *= np.sqrt(np.minimum(1.0, most / np.maximum(common, most)))[:, None]
     values = loads @ loads.T
     np.fill_diagonal(values, 1.0)

@@ -20,7 +20,7 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars, build_panel
 from trainingdata.instants import HOUR, new_york_date, parse_instant
 from trainingdata.instruments import AssetClass, Instrument, instrument
-from trainingdata.sessions import calendar, is_in_session, sessions_between
+from trainingdata.sessions import exchange_calendar, is_in_session, sessions_between
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 SYNTHETIC_SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
@@ -60,7 +60,7 @@ class SyntheticMarket:
         if self.seed < 0:
             raise InputError(f"data.seed: {self.seed} is below 0")
 
-    def bars(self) -> Bars:
+    def generate_bars(self) -> Bars:
         """Generate the bars of every symbol; the same seed gives the same bars.
 
         Raises InputError if no session lies between `start` and `end`.
@@ -214,7 +214,7 @@ def _intraday_deviations(slots: Instants) -> Array:
 
     The deviation is U-shaped during a session, and small at night and on weekends.
     """
-    days = calendar()
+    days = exchange_calendar()
     k = np.maximum(np.searchsorted(days.opens, slots, side="right") - 1, 0)
     place = np.clip((slots - days.opens[k]) / (days.closes[k] - days.opens[k]), 0, 1)
     weekday = (slots.astype("datetime64[D]").astype(int) + 3) % 7 < 5  # 1970-01-01 was a Thursday

@@ -14,20 +14,23 @@ if TYPE_CHECKING:
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
-def text_rows(
-    path: Path, columns: Sequence[str], what: tuple[str, str], optional_columns: Sequence[str] = ()
+def read_text_rows(
+    path: Path,
+    columns: Sequence[str],
+    content_name_and_verb: tuple[str, str],
+    optional_columns: Sequence[str] = (),
 ) -> list[dict[str, str]]:
     """Read the rows of a file; return the stripped cells of each row by column name.
 
     An empty cell is an empty text. Column names match in any case.
 
     columns: required columns.
-    what: name of the content for messages, and its verb `have` or `has`.
+    content_name_and_verb: name of the content for messages, and its verb `have` or `has`.
     optional_columns: optional columns.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
-    words, have = what
+    words, have = content_name_and_verb
     frame = read_text_frame(path, words)
     missing = [name for name in columns if name not in frame.columns]
     if missing:
@@ -39,12 +42,12 @@ def text_rows(
     return [dict(zip(names, row, strict=True)) for row in cells]
 
 
-def read_text_frame(path: Path, words: str) -> pd.DataFrame:
+def read_text_frame(path: Path, content_name: str) -> pd.DataFrame:
     """Read a CSV or Parquet file as a frame of stripped texts with casefolded column names.
 
     An empty cell is an empty text; the index of a Parquet file is a column.
 
-    words: content of the file, for messages.
+    content_name: content of the file, for messages.
 
     Raises DataError for a file that cannot be read, or a repeated column.
     """
@@ -59,7 +62,7 @@ def read_text_frame(path: Path, words: str) -> pd.DataFrame:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
-        raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
+        raise DataError(f"{path}: cannot be read as {content_name}: {reason}") from error
     if why := format_separator_error(list(map(str, frame.columns))):
         raise DataError(f"{path}: {why}")
     frame.columns = pd.Index([str(name).strip().casefold() for name in frame.columns])

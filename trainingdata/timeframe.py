@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, Mask, first_true
+from foundation.arrays import Array, Index, Instants, Mask, first_true_index
 from foundation.errors import InputError
 from trainingdata.instants import (
     DAY,
@@ -27,16 +27,21 @@ from trainingdata.instants import (
     NEW_YORK,
     format_time_of_day,
     new_york_date,
-    new_york_minutes,
+    new_york_minutes_of_day,
 )
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import FULL_SESSION_LENGTH, calendar, four_pms, outside_calendar_error
+from trainingdata.sessions import (
+    FULL_SESSION_LENGTH,
+    all_four_pms,
+    exchange_calendar,
+    outside_calendar_error,
+)
 
 HoldingRule = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 FillTime = Literal["open", "close"]
 
-BarName = TimeframeName | Literal["1m"]
+BarLengthName = TimeframeName | Literal["1m"]
 CryptoDay = Literal["utc", "new_york"]
 
 _MINUTES_BY_UNIT = {"m": 1, "h": 60, "d": MINUTES_PER_DAY}  # by the letter that ends a name
@@ -53,7 +58,7 @@ _MINUTE_BARS_START = np.datetime64("1990-01-01")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
-Slots = npt.NDArray[np.int8]
+SlotIndices = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Timeframe:
     crypto_day: boundary of daily crypto bars: midnight UTC, or 16:00 New York.
     """
 
-    name: BarName
+    name: BarLengthName
     fill: FillTime = "open"
     crypto_day: CryptoDay = "utc"
 
@@ -88,7 +93,7 @@ class Timeframe:
             )
 
     @property
-    def auction(self) -> Literal["opg", "cls"] | None:
+    def auction_time_in_force(self) -> Literal["opg", "cls"] | None:
         """Time in force of orders for the auction with which a stock bar begins.
 
         It is `opg` for the opening auction and `cls` for the closing auction; None without an
@@ -116,16 +121,16 @@ class Timeframe:
         return self.name == "1d"
 
     @property
-    def bar_text(self) -> str:
+    def singular_bar_text(self) -> str:
         return _BAR.get(self.name, f"a {self.minutes}-minute bar")
 
     @property
-    def unit_text(self) -> str:
+    def unit_name(self) -> str:
         return _UNIT.get(self.name, "bar")
 
     @property
-    def bars_text(self) -> str:
-        return f"{self.unit_text}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
+    def plural_bar_text(self) -> str:
+        return f"{self.unit_name}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
 
     @property
     def stock_clock(self) -> StockClock:
@@ -182,14 +187,15 @@ class CalendarClock:
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
     session_indices: [N] index of each bar's session.
-    decisions: [K] ends of bars at which a decision is possible, because a later bar can fill it.
+    decision_instants: [K] ends of bars at which a decision is possible, because a later bar can
+        fill it.
     decision_session_indices: [K] index of the session of each decision.
     """
 
     starts: Instants
     ends: Instants
     session_indices: npt.NDArray[np.int64]
-    decisions: Instants
+    decision_instants: Instants
     decision_session_indices: npt.NDArray[np.int64]
 
     def ends_by_start(self, starts: Instants) -> Instants:
@@ -239,19 +245,21 @@ class CalendarClock:
 
         A decision is possible where a bar ends and a later bar can fill it.
         """
-        k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
-        return np.asarray(self.decisions[k] == instants)
+        k = np.minimum(
+            np.searchsorted(self.decision_instants, instants), len(self.decision_instants) - 1
+        )
+        return np.asarray(self.decision_instants[k] == instants)
 
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
         """Return all decisions in [first, last]."""
-        begin = np.searchsorted(self.decisions, first)
-        end = np.searchsorted(self.decisions, last, side="right")
-        return self.decisions[begin:end]
+        begin = np.searchsorted(self.decision_instants, first)
+        end = np.searchsorted(self.decision_instants, last, side="right")
+        return self.decision_instants[begin:end]
 
     def previous_decisions(self, instants: Instants) -> Instants:
         """Return the last decision before each instant, [N]; NaT before the first decision."""
-        k = np.searchsorted(self.decisions, instants)
-        return np.where(k > 0, self.decisions[k - 1], _NEVER)
+        k = np.searchsorted(self.decision_instants, instants)
+        return np.where(k > 0, self.decision_instants[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         """Return the New York date on which a decision at each instant is filled, [N].
@@ -270,16 +278,16 @@ class CalendarClock:
 
         Raises InputError for an interval that ends beyond the calendar.
         """
-        k = np.searchsorted(self.decisions, instants, side="right")
-        beyond = k >= len(self.decisions) - 10
+        k = np.searchsorted(self.decision_instants, instants, side="right")
+        beyond = k >= len(self.decision_instants) - 10
         if beyond.any():
-            raise outside_calendar_error(instants[first_true(beyond)])
+            raise outside_calendar_error(instants[first_true_index(beyond)])
         if holding != "session":
-            return np.asarray(self.decisions[k])
+            return np.asarray(self.decision_instants[k])
         sessions = self.decision_session_indices[k - 1][:, None] + np.arange(3)
         first, next_first, next_end = np.searchsorted(self.decision_session_indices, sessions).T
         place = k - 1 - first
-        return np.asarray(self.decisions[np.minimum(next_first + place, next_end - 1)])
+        return np.asarray(self.decision_instants[np.minimum(next_first + place, next_end - 1)])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -292,20 +300,20 @@ class StockClock(CalendarClock):
     bars_per_session: int
 
     @property
-    def bars_a_day(self) -> int:
+    def bars_per_day(self) -> int:
         """Number of bars of a full session."""
         return self.bars_per_session
 
     @property
-    def bars_a_year(self) -> float:
+    def bars_per_year(self) -> float:
         return self.bars_per_session * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
 
     @property
     def slot_count(self) -> int:
-        """Number of different values that `slots` can have."""
+        """Number of different values that `slot_indices` can have."""
         return self.bars_per_session
 
-    def slots(self, ends: Instants, ahead: int) -> Slots:
+    def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
 
         The next bars are calendar bars. A slot is a bar's index within its session; slot 0 includes
@@ -319,11 +327,11 @@ class StockClock(CalendarClock):
             raise outside_calendar_error(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def slot_text(self, slot: int) -> str:
+    def slot_label(self, slot: int) -> str:
         """Return the New York time at which bars of a slot have ended, such as 10:30."""
         opens, closes = self.starts[0], self.ends[self.bars_per_session - 1]
         ended = min(opens + (slot + 1) * (self.ends[0] - opens), closes)
-        return format_time_of_day(int(new_york_minutes(np.array([ended]))[0]))
+        return format_time_of_day(int(new_york_minutes_of_day(np.array([ended]))[0]))
 
     def is_weekend_slot(self, slot: int) -> bool:
         """Return False: stocks have no weekend slots."""
@@ -338,13 +346,13 @@ class StockClock(CalendarClock):
         """
         if self.bars_per_session == 1:
             return np.zeros(len(instants), dtype=bool)
-        days = calendar()
+        days = exchange_calendar()
         k = np.searchsorted(days.opens, instants, side="right") - 1
         # In a shortened session the last decision but one makes the cut. Feeds often lack the half
         # hour that would fill the orders of the last decision.
         shortened = days.closes[k] - days.opens[k] < FULL_SESSION_LENGTH
         end = np.searchsorted(self.decision_session_indices, k, side="right")
-        return np.asarray((k >= 0) & (instants < self.decisions[end - 1 - shortened]))
+        return np.asarray((k >= 0) & (instants < self.decision_instants[end - 1 - shortened]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,16 +365,16 @@ class CryptoClock:
     length: np.timedelta64
 
     @property
-    def bars_a_day(self) -> int:
+    def bars_per_day(self) -> int:
         return int(DAY // self.length)
 
     @property
-    def bars_a_year(self) -> float:
-        return self.bars_a_day * MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
+    def bars_per_year(self) -> float:
+        return self.bars_per_day * MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
 
     @property
     def slot_count(self) -> int:
-        return 2 if self.bars_a_day == 1 else 2 * _HOURS_PER_DAY
+        return 2 if self.bars_per_day == 1 else 2 * _HOURS_PER_DAY
 
     def ends_by_start(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
@@ -384,7 +392,7 @@ class CryptoClock:
     def bars_elapsed(self, instants: Instants) -> Array:
         return np.asarray((instants - _EPOCH) / self.length)
 
-    def slots(self, ends: Instants, ahead: int) -> Slots:
+    def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
 
         A slot is the New York hour of the bar's start, or 0 for daily bars; weekends have separate
@@ -397,7 +405,7 @@ class CryptoClock:
         first = ends.min() - self.length
         starts = np.arange(first, ends.max() + ahead * self.length, self.length)
         begun = pd.DatetimeIndex(starts)
-        if self.bars_a_day == 1:
+        if self.bars_per_day == 1:
             place = (begun.day_of_week >= 5).astype(np.int8)
         else:
             local = begun.tz_localize("UTC").tz_convert(NEW_YORK)
@@ -406,8 +414,8 @@ class CryptoClock:
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def slot_text(self, slot: int) -> str:
-        hours = _HOURS_PER_DAY // min(self.bars_a_day, _HOURS_PER_DAY)
+    def slot_label(self, slot: int) -> str:
+        hours = _HOURS_PER_DAY // min(self.bars_per_day, _HOURS_PER_DAY)
         return f"{(slot + hours) % _HOURS_PER_DAY:02d}:00" if hours < _HOURS_PER_DAY else "a day"
 
     def is_weekend_slot(self, slot: int) -> bool:
@@ -437,18 +445,18 @@ class NewYorkDayClock(CalendarClock):
     """The clock of crypto days from 16:00 to 16:00 New York, each a session of 23 to 25 hours."""
 
     @property
-    def bars_a_day(self) -> int:
+    def bars_per_day(self) -> int:
         return 1
 
     @property
-    def bars_a_year(self) -> float:
+    def bars_per_year(self) -> float:
         return MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
 
     @property
     def slot_count(self) -> int:
         return 2
 
-    def slots(self, ends: Instants, ahead: int) -> Slots:
+    def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
         """Return the slots of the day ending at each instant and of the next days, [N, 1 + ahead].
 
         A slot is 1 for a day that ends on a Saturday or Sunday, when stocks are closed; else 0.
@@ -460,7 +468,7 @@ class NewYorkDayClock(CalendarClock):
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
-    def slot_text(self, slot: int) -> str:
+    def slot_label(self, slot: int) -> str:
         return "a day"
 
     def is_weekend_slot(self, slot: int) -> bool:
@@ -471,8 +479,8 @@ Clock = StockClock | CryptoClock | NewYorkDayClock
 
 
 @cache
-def _build_stock_clock(name: BarName) -> StockClock:
-    days = calendar()
+def _build_stock_clock(name: BarLengthName) -> StockClock:
+    days = exchange_calendar()
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
     counts = -((days.opens - days.closes) // step)
@@ -491,22 +499,22 @@ def _build_stock_clock(name: BarName) -> StockClock:
 
 @cache
 def _build_closing_clock() -> StockClock:
-    days = calendar()
+    days = exchange_calendar()
     ends = days.closes[1:] - CLOSE_DECISION_LEAD
     session = np.arange(1, len(days.closes))
     return StockClock(days.closes[:-1], ends, session, ends, session, 1)
 
 
 @cache
-def _build_crypto_clock(name: BarName, day: CryptoDay) -> Clock:
+def _build_crypto_clock(name: BarLengthName, day: CryptoDay) -> Clock:
     if day == "utc":
         return CryptoClock(Timeframe(name).length)
-    marks = four_pms()
+    marks = all_four_pms()
     number = np.arange(len(marks) - 1)
     return NewYorkDayClock(marks[:-1], marks[1:], number, marks[1:], number)
 
 
 @cache
-def _bar_numbers_in_session(clock: StockClock) -> Slots:
+def _bar_numbers_in_session(clock: StockClock) -> SlotIndices:
     session = clock.session_indices
     return (np.arange(len(session)) - np.searchsorted(session, session)).astype(np.int8)

@@ -32,9 +32,9 @@ from foundation.errors import DataError, InputError, format_suggestion, invalid_
 from foundation.plugin import HYDRA_TARGET_KEY, is_plugin, load_plugin, translate_plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
-from trainingdata.instants import Dates, midnight, new_york_date, parse_date
+from trainingdata.instants import Dates, new_york_date, new_york_midnight, parse_date
 from trainingdata.instruments import AssetClass, instrument, is_symbol_in_any_case
-from trainingdata.text_rows import text_rows
+from trainingdata.text_rows import read_text_rows
 from trainingdata.volume_units import require_volume_units
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class UniverseSettings:
             )
         if self.rank is not None and self.rank not in BUILT_IN_RANKS and not is_plugin(self.rank):
             also = f"universe.{HYDRA_TARGET_KEY}=module.function"
-            raise invalid_choice_error("universe.rank", self.rank, BUILT_IN_RANKS, also=also)
+            raise invalid_choice_error(
+                "universe.rank", self.rank, BUILT_IN_RANKS, other_accepted_values=also
+            )
         if len(set(self.classes)) != len(self.classes):
             raise InputError(
                 f"universe.classes: {', '.join(self.classes)} lists a class twice; remove one"
@@ -155,7 +157,7 @@ class UniverseSettings:
         members = None
         if self.members is not None:
             try:
-                members = read_members(Path(self.members).expanduser())
+                members = read_memberships(Path(self.members).expanduser())
             except DataError as error:
                 raise DataError(f"universe.members: {error}") from error
         return Universe(self, members, rank)
@@ -184,20 +186,21 @@ class Universe:
     """The rule for the symbols that may be held, and the data that it needs besides bars.
 
     settings: settings of the rule.
-    members: list of members, or None.
-    rank: custom function that maps the bars known at a renewal to a score per symbol, or None.
+    memberships: list of members, or None.
+    rank_function: custom function that maps the bars known at a renewal to a score per symbol, or
+        None.
     """
 
     settings: UniverseSettings = field(default_factory=UniverseSettings)
-    members: Members | None = None
-    rank: RankFunction | None = None
+    memberships: Memberships | None = None
+    rank_function: RankFunction | None = None
 
     def exclusion_rule_codes(self, bars: Bars, instants: Instants) -> ExclusionRuleCodes:
         """Return the number of the rule that excludes each symbol at each instant, [T, S].
 
         A number is an index in EXCLUSION_RULES; 0 means that the symbol is in the universe. A rank
         by growth is not applied here, because it ranks by the expected returns of a decision, with
-        `keep_best`.
+        `exclude_all_but_best`.
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
@@ -214,8 +217,8 @@ class Universe:
             since = dates.astype("datetime64[M]").astype("datetime64[D]")
         else:
             since = dates
-        if self.members is not None:
-            changes = self.members.change_days
+        if self.memberships is not None:
+            changes = self.memberships.change_days
             last = np.searchsorted(changes, dates, side="right") - 1
             since = np.where(last >= 0, np.maximum(since, changes[np.maximum(last, 0)]), since)
         return np.asarray(since)
@@ -238,30 +241,32 @@ class Universe:
             kinds = {AssetClass.STOCK: "stock", AssetClass.CRYPTO: "crypto"}
             others = [kinds[item.kind] not in settings.classes for item in bars.instruments]
             exclude_symbols("classes", np.broadcast_to(np.array(others), rule.shape))
-        if self.members is not None:
-            exclude_symbols("members", ~self.members.membership_mask(days, bars.symbols))
+        if self.memberships is not None:
+            exclude_symbols("members", ~self.memberships.membership_mask(days, bars.symbols))
         if settings.min_bars:
             exclude_symbols("min_bars", known.bar_counts_at(days) < settings.min_bars)
         if settings.min_price:
             exclude_symbols("min_price", ~(known.closes_at(days) >= settings.min_price))
         if settings.max_volatility is not None:
-            exclude_symbols("max_volatility", ~(known.volatility() <= settings.max_volatility))
+            exclude_symbols(
+                "max_volatility", ~(known.annualised_volatility() <= settings.max_volatility)
+            )
         if settings.top is not None:
             require_volume_units(bars, "universe.top")
-            keep_best(rule, known.dollar_volume(), settings.top, TOP)
+            exclude_all_but_best(rule, known.median_dollar_volume(), settings.top, TOP)
         if settings.keep is not None and not settings.ranks_by_growth:
-            keep_best(rule, self._rank_scores(bars, known, days), settings.keep, KEEP)
+            exclude_all_but_best(rule, self._rank_scores(bars, known, days), settings.keep, KEEP)
         return rule
 
     def _rank_scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
         """Return each symbol's score by the rank at each renewal, [R, S]; NaN if undefined."""
-        if self.rank is None:
+        if self.rank_function is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.window_days) - 1.0
-        return np.array([self._plugin_scores(bars, now) for now in midnight(days)])
+        return np.array([self._plugin_scores(bars, now) for now in new_york_midnight(days)])
 
     def _plugin_scores(self, bars: Bars, now: np.datetime64) -> Array:
         """Return the scores that the custom rank gives at an instant, [S]."""
-        assert self.rank is not None
+        assert self.rank_function is not None
         name = str(self.settings.rank)
         seen = bars.slice_until(now)
         if not len(seen.times):
@@ -269,7 +274,7 @@ class Universe:
         for array in (seen.times, seen.values, seen.mask):
             array.flags.writeable = False
         with translate_plugin_errors(UNIVERSE_GROUP, name):
-            answer = self.rank(seen)
+            answer = self.rank_function(seen)
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
             raise InputError(
@@ -280,24 +285,26 @@ class Universe:
         return scores.astype(np.float64)
 
 
-def keep_best(rule: ExclusionRuleCodes, score: Array, count: int, rule_number: int) -> None:
+def exclude_all_but_best(
+    rule_codes: ExclusionRuleCodes, score: Array, count: int, rule_number: int
+) -> None:
     """Exclude all but the `count` symbols with the highest scores in each row, in place.
 
     A symbol whose score is NaN or minus infinity is excluded. Of equal scores, the first is kept.
 
-    rule: [R, S] numbers of the rules that exclude symbols so far; 0 for none.
+    rule_codes: [R, S] numbers of the rules that exclude symbols so far; 0 for none.
     score: [R, S] scores.
     rule_number: number of the rule that is written for the excluded symbols.
     """
-    taking_part = (rule == 0) & (score > -np.inf)
+    taking_part = (rule_codes == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")
-    best = np.zeros(rule.shape, dtype=bool)
+    best = np.zeros(rule_codes.shape, dtype=bool)
     np.put_along_axis(best, order[:, :count], True, axis=1)
-    rule[(rule == 0) & ~(best & taking_part)] = rule_number
+    rule_codes[(rule_codes == 0) & ~(best & taking_part)] = rule_number
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Members:
+class Memberships:
     """M memberships of symbols, from a file.
 
     file: path of the file.
@@ -340,12 +347,12 @@ class Members:
         return members
 
 
-def read_members(path: Path) -> Members:
+def read_memberships(path: Path) -> Memberships:
     """Read the memberships in a file.
 
     Raises DataError for rows that are invalid or overlap.
     """
-    found = text_rows(path, MEMBER_COLUMNS, ("a list of members", "has"))
+    found = read_text_rows(path, MEMBER_COLUMNS, ("a list of members", "has"))
     if not found:
         raise DataError(f"{path}: the file has no rows; add one row per membership")
     rows = [
@@ -354,7 +361,7 @@ def read_members(path: Path) -> Members:
     ]
     _refuse_overlaps(path, rows)
     symbols, begins, ends = zip(*rows, strict=True)
-    return Members(str(path), symbols, np.array(begins), np.array(ends))
+    return Memberships(str(path), symbols, np.array(begins), np.array(ends))
 
 
 def _parse_membership(

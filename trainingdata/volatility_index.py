@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foundation.errors import DataError
 from foundation.formatting import format_count
-from trainingdata.confirmation import MAX_VOLATILITY_INDEX_RATIO, find_unconfirmed_volatility
+from trainingdata.confirmation import MAX_VOLATILITY_INDEX_RATIO, find_unconfirmed_index_closes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
 # 2023-04 to 2025-06.
-VOLATILITY_RESPONSE = 5.8
+VOLATILITY_INDEX_ELASTICITY = 5.8
 # Range of a plausible median of closes in points: VIX has closed at 9.14 to 82.69. A fraction, or
 # the level of a price index, is outside.
 MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
@@ -60,7 +60,7 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
             f"{key}: {path}: the median close is {median:g}, outside the range of a volatility"
             f" index in points, {MIN_MEDIAN:g} … {MAX_MEDIAN:g}; check the file"
         )
-    unconfirmed_closes = find_unconfirmed_volatility(closes.to_numpy())
+    unconfirmed_closes = find_unconfirmed_index_closes(closes.to_numpy())
     if unconfirmed_closes.any():
         log.warning(
             "%s: %s skipped, because the level differs by more than a factor of %g from the last"
@@ -74,19 +74,21 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     return closes[~unconfirmed_closes]
 
 
-def intraday_volatility_index(
+def estimate_intraday_volatility_index(
     previous_close: float,
-    index: npt.ArrayLike,
+    index_level: npt.ArrayLike,
     index_close: float,
-    response: float = VOLATILITY_RESPONSE,
+    response: float = VOLATILITY_INDEX_ELASTICITY,
 ) -> npt.NDArray[np.float64]:
     """Estimate a volatility index from its previous close and the move of the stock index since.
 
     The estimate is previous_close · (index / index_close) ^ -response.
 
     previous_close: previous close of the volatility index, points.
-    index: current level of the stock index.
-    index_close: previous close of the stock index, in the units of `index`.
+    index_level: current level of the stock index.
+    index_close: previous close of the stock index, in the units of `index_level`.
     response: elasticity, the log gain of the volatility index per log loss of the stock index.
     """
-    return np.asarray(previous_close * (np.asarray(index, dtype=float) / index_close) ** -response)
+    return np.asarray(
+        previous_close * (np.asarray(index_level, dtype=float) / index_close) ** -response
+    )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # USD value of a coin-margined contract: 100 for BTC, 10 for every other coin (Binance).
-CONTRACT_SIZES_USD = (10.0, 100.0)
+CRYPTO_CONTRACT_SIZES_USD = (10.0, 100.0)
 _MIN_FITTING_SHARE = 0.99  # share of rows that must fit a unit
 _ROUNDING_RTOL = 1e-3
 
@@ -39,7 +39,7 @@ class CryptoVolume(NamedTuple):
 
 
 def convert_crypto_volume(
-    values: Array, frame: pd.DataFrame, head: FileFormat, unit: VolumeUnit | None, path: str
+    values: Array, frame: pd.DataFrame, file_format: FileFormat, unit: VolumeUnit | None, path: str
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
@@ -47,39 +47,46 @@ def convert_crypto_volume(
 
     values: [N, 5] prices and volume.
     frame: the rows, with the columns of the header.
-    head: format of the file.
+    file_format: format of the file.
     unit: unit stated by the user; None: the unit of the format.
     path: path of the file, for messages.
 
     Raises DataError for a user's unit that contradicts the rows or the header.
     """
     volume = values[:, VOLUME]
-    heading = head.ohlcv_columns[VOLUME]
-    if head.has_volume_unit_in_name and unit is not None and unit != head.crypto_volume_unit:
+    heading = file_format.ohlcv_columns[VOLUME]
+    if (
+        file_format.has_volume_unit_in_name
+        and unit is not None
+        and unit != file_format.crypto_volume_unit
+    ):
         raise _contradiction_error(
-            path, unit, f"the volume column {heading!r} is in {head.crypto_volume_unit}"
+            path, unit, f"the volume column {heading!r} is in {file_format.crypto_volume_unit}"
         )
-    if head.quote_volume_column in frame.columns:
-        shown = _infer_from_quote_volume(values, frame[head.quote_volume_column])
+    if file_format.quote_volume_column in frame.columns:
+        shown = _infer_from_quote_volume(values, frame[file_format.quote_volume_column])
         if shown is not None and unit == "usd":
             raise _contradiction_error(
                 path,
                 unit,
-                f"compared with {head.quote_volume_column}, the volume is in"
+                f"compared with {file_format.quote_volume_column}, the volume is in"
                 f" {'contracts' if shown.note else 'coins'}",
             )
         if shown is not None:
             return shown
-    usual = head.crypto_volume_unit
-    if head.marker_columns and not {*head.marker_columns} & {*frame.columns}:
+    usual = file_format.crypto_volume_unit
+    if file_format.marker_columns and not {*file_format.marker_columns} & {*frame.columns}:
         usual = None
     used = unit or usual
     if used == "usd":
-        source = "data.volume_unit" if unit else f"the format of {_vendor_name(head)}"
+        source = "data.volume_unit" if unit else f"the format of {_vendor_name(file_format)}"
         note = f"volume is in USD ({source}) and is divided by the close"
         return CryptoVolume(volume / values[:, CLOSE], is_unit_known=True, note=note)
     if used == "coins" and usual == "usd":
-        note = f"volume is in coins (data.volume_unit), although {_vendor_name(head)} writes USD"
+        note = (
+            f"volume is in coins (data.volume_unit), although {_vendor_name(file_format)} writes"
+            " USD"
+        )
         return CryptoVolume(volume, is_unit_known=True, note=note)
     return CryptoVolume(volume, is_unit_known=used is not None)
 
@@ -117,7 +124,7 @@ def _infer_from_quote_volume(values: Array, column: pd.Series) -> CryptoVolume |
     in_coins = np.mean((ratio >= low) & (ratio <= high)) >= _MIN_FITTING_SHARE
     in_contracts = any(
         np.mean((ratio >= size / high) & (ratio <= size / low)) >= _MIN_FITTING_SHARE
-        for size in CONTRACT_SIZES_USD
+        for size in CRYPTO_CONTRACT_SIZES_USD
     )
     if in_coins == in_contracts:
         return None
@@ -133,7 +140,7 @@ def require_volume_units(bars: Bars, use: str, advice: str = "") -> None:
     use: setting or feature that needs the volume, for the message.
     advice: an alternative that needs no volume, for the message; empty for none.
     """
-    for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
+    for symbol, origin in zip(bars.symbols, bars.provenances, strict=False):
         if not origin.is_volume_unit_known:
             raise InputError(
                 f"data.volume_unit: {origin.file} does not state whether the volume of {symbol} is"

@@ -21,18 +21,18 @@ from event_contracts.simulation.venue import (
     matches_filters,
     paginate,
 )
-from event_contracts.trading.endpoint import EXCHANGE_PAUSED
+from event_contracts.trading.endpoint import EXCHANGE_PAUSED_CODE
 from event_contracts.trading.event_risk import format_strike_fields
 from event_contracts.trading.fees import ZERO, FeeRules
-from event_contracts.trading.orders import PAYOUT_USD
+from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR, price_to_usd
-from foundation.arrays import Records
+from foundation.arrays import StructuredArray
 from foundation.errors import InputError
 from marketsimulator.venue.request import (
-    Query,
+    QueryParameters,
     RequestRefused,
-    Response,
-    query_integer,
+    ResponseBody,
+    parse_query_integer,
     refuse_unknown_keys,
 )
 
@@ -59,10 +59,10 @@ class TopOfBook(NamedTuple):
 
     bid: Decimal = ZERO
     bid_size: Decimal = ZERO
-    ask: Decimal = PAYOUT_USD
+    ask: Decimal = CONTRACT_PAYOUT_USD
     ask_size: Decimal = ZERO
 
-    def to_api_fields(self, prefix: str = "") -> Response:
+    def to_api_fields(self, prefix: str = "") -> ResponseBody:
         """Return bid and ask as fields of the API.
 
         prefix: text before `yes_bid_dollars` and `yes_ask_dollars` in the names of the fields.
@@ -73,7 +73,7 @@ class TopOfBook(NamedTuple):
         }
 
 
-def get_markets(exchange: Exchange, query: Query) -> Response:
+def get_markets(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /markets`: the markets that pass the query's filters."""
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, "tickers", "event_ticker", "series_ticker", "status"
@@ -95,7 +95,7 @@ def get_markets(exchange: Exchange, query: Query) -> Response:
     return paginate("markets", rows, query)
 
 
-def get_market(exchange: Exchange, ticker: str) -> Response:
+def get_market(exchange: Exchange, ticker: str) -> ResponseBody:
     """Return one market in the API's format.
 
     A side without orders quotes $0 (bid) or $1 (ask); so do both sides if the market does not
@@ -128,13 +128,13 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
         **top.to_api_fields(),
         "yes_bid_size_fp": format_contracts(top.bid_size),
         "yes_ask_size_fp": format_contracts(top.ask_size),
-        "no_bid_dollars": format_dollars(PAYOUT_USD - top.ask),
-        "no_ask_dollars": format_dollars(PAYOUT_USD - top.bid),
+        "no_bid_dollars": format_dollars(CONTRACT_PAYOUT_USD - top.ask),
+        "no_ask_dollars": format_dollars(CONTRACT_PAYOUT_USD - top.bid),
         "last_price_dollars": format_dollars(_last_trade_price(rows)),
         "volume_fp": format_contracts(_sum_traded_contracts(rows)),
         "volume_24h_fp": format_contracts(_sum_traded_contracts(rows[-day:])),
         "open_interest_fp": format_contracts(abs(exchange.position(ticker))),
-        "notional_value_dollars": format_dollars(PAYOUT_USD),
+        "notional_value_dollars": format_dollars(CONTRACT_PAYOUT_USD),
         **_last_top_of_book(rows[:-day]).to_api_fields("previous_"),
         "previous_price_dollars": format_dollars(_last_trade_price(rows[:-day])),
         "price_level_structure": PRICE_STRUCTURE_BY_STEP_USD.get(step, f"linear_{step}"),
@@ -146,29 +146,31 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
         "expiration_value": "",
         "settlement_bounds_type": "default",
         "settlement_value_dollars": (
-            None if outcome is None else format_dollars(PAYOUT_USD if outcome == "YES" else ZERO)
+            None
+            if outcome is None
+            else format_dollars(CONTRACT_PAYOUT_USD if outcome == "YES" else ZERO)
         ),
         "settlement_ts": format_timestamp(pays) if pays <= exchange.now else None,
         "exchange_index": EXCHANGE_INDEX,
     }
 
 
-def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
+def get_orderbook(exchange: Exchange, ticker: str, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /markets/{ticker}/orderbook`: the best bids of YES and of NO."""
     refuse_unknown_keys(query, "depth")
-    query_integer(query, "depth", 0, 0, MAX_DEPTH_LEVELS)
+    parse_query_integer(query, "depth", 0, 0, MAX_DEPTH_LEVELS)
     get_listing(exchange, ticker)
     top = _find_top_of_book(exchange, ticker)
     yes = [[format_dollars(top.bid), format_contracts(top.bid_size)]] if top.bid_size else []
     no = (
-        [[format_dollars(PAYOUT_USD - top.ask), format_contracts(top.ask_size)]]
+        [[format_dollars(CONTRACT_PAYOUT_USD - top.ask), format_contracts(top.ask_size)]]
         if top.ask_size
         else []
     )
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
-def get_series_list(exchange: Exchange, query: Query) -> Response:
+def get_series_list(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /series`.
 
     Every series has the category `SERIES_CATEGORY`; a query for another category gets none.
@@ -179,14 +181,14 @@ def get_series_list(exchange: Exchange, query: Query) -> Response:
     return {"series": [_build_series(exchange, each) for each in listed if named]}
 
 
-def get_series(exchange: Exchange, ticker: str) -> Response:
+def get_series(exchange: Exchange, ticker: str) -> ResponseBody:
     """Return the response to `GET /series/{series_ticker}`: a series with its fee terms."""
     if ticker not in {series_ticker_of(each) for each in exchange.listings.values()}:
         raise RequestRefused(404, None, f"series {ticker} not found")
     return {"series": _build_series(exchange, ticker)}
 
 
-def _build_series(exchange: Exchange, ticker: str) -> Response:
+def _build_series(exchange: Exchange, ticker: str) -> ResponseBody:
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     return {
@@ -206,7 +208,7 @@ def _build_series(exchange: Exchange, ticker: str) -> Response:
     }
 
 
-def get_events(exchange: Exchange, query: Query) -> Response:
+def get_events(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /events`: the events that pass the query's filters."""
     refuse_unknown_keys(query, *PAGE_PARAMETERS, "series_ticker", "with_nested_markets")
     members = _group_by_event(exchange)
@@ -219,7 +221,7 @@ def get_events(exchange: Exchange, query: Query) -> Response:
     return paginate("events", rows, query)
 
 
-def get_event(exchange: Exchange, ticker: str, query: Query) -> Response:
+def get_event(exchange: Exchange, ticker: str, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /events/{event_ticker}`: an event with its markets."""
     refuse_unknown_keys(query, "with_nested_markets")
     members = _group_by_event(exchange).get(ticker)
@@ -241,7 +243,7 @@ def _group_by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
 
 def _build_event(
     exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool
-) -> Response:
+) -> ResponseBody:
     """Return one event in the API's format.
 
     members: listings of the event's markets.
@@ -266,13 +268,13 @@ def series_ticker_of(listing: SimulatedListing) -> str:
     return event_ticker_of(listing).split("-")[0]
 
 
-def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
+def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> ResponseBody:
     """Return the response to `GET /exchange/status`.
 
     pause: error code of the current pause; empty while trading is open.
     resumes_at: UTC, expected end of the pause; None if unknown.
     """
-    is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
+    is_active, is_trading = pause != EXCHANGE_PAUSED_CODE, not pause
     return {
         "exchange_active": is_active,
         "trading_active": is_trading,
@@ -300,7 +302,7 @@ def _find_top_of_book(exchange: Exchange, ticker: str) -> TopOfBook:
     return _build_top_of_book(row["bid"], row["ask"], *exchange.bid_and_ask_depth(ticker))
 
 
-def _last_top_of_book(rows: Records) -> TopOfBook:
+def _last_top_of_book(rows: StructuredArray) -> TopOfBook:
     """Return the best prices in the last of these rows of a tape; no prices without a row."""
     if not len(rows):
         return TopOfBook()
@@ -318,17 +320,17 @@ def _build_top_of_book(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal)
     asks = (
         (price_to_usd(ask), ask_size)
         if ask < PRICE_UNITS_PER_DOLLAR and ask_size
-        else (PAYOUT_USD, ZERO)
+        else (CONTRACT_PAYOUT_USD, ZERO)
     )
     return TopOfBook(*bids, *asks)
 
 
-def _sum_traded_contracts(rows: Records) -> Decimal:
+def _sum_traded_contracts(rows: StructuredArray) -> Decimal:
     """Return the contracts that other traders bought or sold in these rows of a tape."""
     return Decimal(int(rows["sold"].sum() + rows["bought"].sum()))
 
 
-def _last_trade_price(rows: Records) -> Decimal:
+def _last_trade_price(rows: StructuredArray) -> Decimal:
     """Return the price of the last trade in these rows, USD of YES; 0 if there is none.
 
     Purchases trade at the ask of their row, sales at the bid.

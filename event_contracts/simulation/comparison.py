@@ -30,7 +30,7 @@ from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from forecasting.forecast import Progress, no_progress
-from foundation.arrays import Array, Index, Mask, Records
+from foundation.arrays import Array, Index, Mask, StructuredArray
 from marketsimulator.results.significance import (
     BOOTSTRAP_DRAWS,
     MIN_DAYS_FOR_INTERVALS,
@@ -45,7 +45,7 @@ _MIN_RELATIVE_VARIANCE = 1e-12  # of a mean square: smaller deviations count as 
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class PlayedSessions:
+class SessionResults:
     """Results of a policy over N sessions.
 
     profits_usd: USD [N], cash after settlement less starting cash.
@@ -56,12 +56,12 @@ class PlayedSessions:
     episodes: tuple[Episode, ...]
 
 
-def play_sessions(
+def simulate_sessions(
     policy: Policy,
     sessions: Sequence[Array],
     settings: EpisodeSettings,
     tradable_rows: Mask | None = None,
-) -> PlayedSessions:
+) -> SessionResults:
     """Let a policy play every session from its first row to its settlement.
 
     The policy decides on all markets together, step by step. A session that has settled gets no
@@ -100,13 +100,13 @@ def play_sessions(
         playing &= ~terminated
     outcomes: list[Outcome] = ["YES" if session_outcome(each) else "NO" for each in sessions]
     parts = zip(orders, fills, outcomes, strict=True)
-    return PlayedSessions(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
+    return SessionResults(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
 
 
 class _SessionPerMarketEnv(VectorKalshiEnv):
     """Vector environment in which market i plays session i."""
 
-    def _draw_tick_records(self, which: npt.NDArray[np.intp]) -> list[Records]:
+    def _draw_tick_records(self, which: npt.NDArray[np.intp]) -> list[StructuredArray]:
         assert self._sessions is not None
         return [self._sessions[i] for i in which]
 
@@ -162,22 +162,22 @@ class Estimate:
     interval: tuple[float, float] | None = None
 
     @classmethod
-    def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
+    def from_draws(cls, values: Array, scale: float = 1.0) -> Estimate:
         """Return the estimate from the value over all sessions and the values of bootstrap draws.
 
         If any draw has no value, there is no interval, because quantiles of the other draws would
         omit the most extreme ones.
 
         values: [1 + R], first the value over all sessions.
-        unit: factor on value and interval.
+        scale: factor on value and interval.
         """
         if not np.isfinite(values[0]):
             return cls(None)
-        value, draws = unit * float(values[0]), values[1:]
+        value, draws = scale * float(values[0]), values[1:]
         if not len(draws) or not np.isfinite(draws).all():
             return cls(value)
         low, high = central_interval(draws)
-        return cls(value, (unit * low, unit * high))
+        return cls(value, (scale * low, scale * high))
 
     @property
     def interval_sign(self) -> int:
@@ -245,21 +245,21 @@ class ResampledReturns:
             sharpe=Estimate.from_draws(_sharpe(mean, square)),
         )
 
-    def compare_pair(self, one: str, other: str) -> PairComparison:
+    def compare_pair(self, candidate: str, benchmark: str) -> PairComparison:
         """Test whether one policy has a higher profit and Sharpe ratio than another.
 
-        one: name of the policy that is expected to be better.
-        other: name of the policy to exceed.
+        candidate: name of the policy that is expected to be better.
+        benchmark: name of the policy to exceed.
         """
-        mean, square, _ = self._resample_means(one)
-        its, of_it, _ = self._resample_means(other)
+        mean, square, _ = self._resample_means(candidate)
+        its, of_it, _ = self._resample_means(benchmark)
         excess = Estimate.from_draws(
             mean - np.maximum((1.0 + MIN_EXCESS_PROFIT_SHARE) * its, 0.0), self.starting_cash
         )
         sharpe = Estimate.from_draws(_sharpe(mean, square) - _sharpe(its, of_it))
         signs = {excess.interval_sign, sharpe.interval_sign}
         verdict: ComparisonVerdict = "no" if -1 in signs else "yes" if signs == {1} else "no power"
-        traded = self.returns_by_policy[one].any() or self.returns_by_policy[other].any()
+        traded = self.returns_by_policy[candidate].any() or self.returns_by_policy[benchmark].any()
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _resample_means(self, name: str) -> tuple[Array, Array, Array]:
@@ -388,13 +388,13 @@ def compare_policies(
     seed: seed of the bootstrap draws.
     progress: called after each run.
     """
-    played: dict[str, list[PlayedSessions]] = {}
+    played: dict[str, list[SessionResults]] = {}
     total = sum(len(entrant.seeded_policies) for entrant in compared_policies)
     for entrant in compared_policies:
         runs = played[entrant.name] = []
         for policy in entrant.seeded_policies:
             sessions, recorded = held_out_sessions.sessions, held_out_sessions.tradable_rows
-            runs.append(play_sessions(policy, sessions, entrant.episode_settings, recorded))
+            runs.append(simulate_sessions(policy, sessions, entrant.episode_settings, recorded))
             progress("runs", sum(map(len, played.values())), total)
     cash = compared_policies[0].episode_settings.starting_cash
     returns = {

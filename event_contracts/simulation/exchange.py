@@ -36,8 +36,8 @@ from event_contracts.simulation.kernel import (
     step_market,
 )
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import INTENT_SIDES, intent_of
-from event_contracts.trading.event_risk import MarketEvent, Strike, compute_exposure
+from event_contracts.trading.actions import INTENT_SIDES, intent_code_of
+from event_contracts.trading.event_risk import MarketEvent, StrikeRange, compute_exposure
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
     ContractAction,
@@ -53,8 +53,8 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.records import (
     FILL_DTYPE,
     MARKET_DTYPE,
-    MAX_AMOUNT,
     MAX_FILLS_PER_STEP,
+    MAX_RECORD_AMOUNT,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
@@ -65,16 +65,16 @@ from event_contracts.trading.records import (
     quote_from_tick,
 )
 from event_contracts.trading.venue_orders import (
-    STATE_OF_STATUS,
+    ORDER_STATE_BY_STATUS,
     SelfTradePrevention,
     VenueOrderStatus,
-    contract_order,
     self_trade_prevention,
+    to_contract_order,
 )
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.outbox import Outbox
-from execution.orders.gate import UNGUARDED, OrderGate
-from foundation.arrays import Records
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
+from foundation.arrays import StructuredArray
 from foundation.clock import TimeSource
 from foundation.errors import InputError, OrderRejected
 
@@ -98,11 +98,11 @@ class SimulatedListing:
     """
 
     ticker: str
-    tick_records: Records = field(repr=False)
+    tick_records: StructuredArray = field(repr=False)
     first_tick: int = 0
     event_ticker: str = ""
     is_mutually_exclusive: bool = False
-    strike: Strike | None = None
+    strike: StrikeRange | None = None
 
     def __post_init__(self) -> None:
         if len(self.tick_records) < 2 or self.first_tick < 0:
@@ -166,9 +166,8 @@ class PlacedOrder:
     def progress(self) -> OrderProgress:
         filled = self.filled_count
         paid = sum((each.price * each.count for each in self.fills), ZERO)
-        return OrderProgress(
-            STATE_OF_STATUS[self.state], self.order_id, filled, paid / filled if filled else None
-        )
+        state = ORDER_STATE_BY_STATUS[self.state]
+        return OrderProgress(state, self.order_id, filled, paid / filled if filled else None)
 
     def matches(self, intent: OrderIntent) -> bool:
         return intent.order == self.order
@@ -198,9 +197,9 @@ class _Market:
     """State of one listed market: kernel record, slots of resting orders, tape [T], settlement."""
 
     listing: SimulatedListing
-    market_record: Records
-    order_slots: Records
-    tick_records: Records
+    market_record: StructuredArray
+    order_slots: StructuredArray
+    tick_records: StructuredArray
     settlement: SimulatedSettlement | None = None
 
     @classmethod
@@ -250,7 +249,7 @@ class _Market:
 class OrderCheck(Protocol):
     """Interface of a pre-trade check of orders."""
 
-    def refusal(
+    def refusal_reason(
         self,
         action: ContractAction,
         side: Outcome,
@@ -301,7 +300,7 @@ class Exchange:
         self.settlements: list[SimulatedSettlement] = []
         self.space = self.settings.default_action_space()
         self.order_check: OrderCheck = self.space.pre_trade_check
-        self._terms = self.settings.build_order_rule_terms()
+        self._terms = self.settings.build_scaled_order_rules()
         self._cash = self.settings.starting_cash_micros
         self._delay = settlement_ticks
         self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
@@ -382,7 +381,8 @@ class Exchange:
         return self._market(market).current_tick
 
     def quote(self, market: str) -> ContractQuote:
-        return quote_from_tick(self.current_tick(market), price_to_usd(self._terms.price_step))
+        step = price_to_usd(self._terms.price_step_units)
+        return quote_from_tick(self.current_tick(market), step)
 
     def view(self, market: str) -> MarketView:
         """Return the account and the quote of a market, as input for a decision.
@@ -411,9 +411,9 @@ class Exchange:
         market = self._market(order.market)
         tables = market.market_record, market.order_slots, market.current_tick
         depth, own = depth_within_limit(
-            *tables, intent_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR)
+            *tables, intent_code_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR)
         )
-        return Decimal(int(depth)), None if own == MAX_AMOUNT else Decimal(int(own))
+        return Decimal(int(depth)), None if own == MAX_RECORD_AMOUNT else Decimal(int(own))
 
     def submit(
         self,
@@ -435,13 +435,14 @@ class Exchange:
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"the market is {state} and accepts no orders"
-        elif price % self._terms.price_step or order.count % 1:
+        elif price % self._terms.price_step_units or order.count % 1:
             why = f"{order.count} at ${order.price} is not on whole contracts and ticks"
         elif market.market_record["resting"] == MAX_RESTING_ORDERS:
             why = f"{MAX_RESTING_ORDERS} orders rest already, the maximum of a market"
         else:
             terms = order.action, order.side, order.price, order.count
-            why = self.order_check.refusal(*terms, self.view(order.market), rests=order.can_rest)
+            view = self.view(order.market)
+            why = self.order_check.refusal_reason(*terms, view, rests=order.can_rest)
         prevention = self_trade or self_trade_prevention(order)
         if not why and order.time_in_force == "fill_or_kill":
             depth, own = self.depth_within_limit(order)
@@ -498,7 +499,7 @@ class Exchange:
         self._set_exposure(ticker, market)
         record["fills"] = 0
         tables = record, market.order_slots, self._fills, market.current_tick, self._terms
-        terms = intent_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR), int(order.count)
+        terms = intent_code_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR), int(order.count)
         match_new_order(*tables, *terms, order.can_rest, cancels_own, placed.is_rejected_later)
         self._cash = int(record["cash"])
         self._append_fills(ticker, market)
@@ -608,18 +609,19 @@ def to_contract_fill(row: Record, order_id: str, market: str, tick: int = 0) -> 
 class SimulatedOrderManager:
     """Order manager over a simulated exchange; the caller moves time with `advance`.
 
-    Orders are recorded before they are sent, as at a real venue. An order with a used
-    client_order_id returns the earlier order.
-
-    book: store of intents; None keeps them in memory.
+    Orders are recorded before they are sent. A used client_order_id returns the earlier order.
+    order_store: store of intents; None keeps them in memory.
     gate: gate that checks each order right before it is sent.
     """
 
     def __init__(
-        self, exchange: Exchange, book: OrderStore | None = None, gate: OrderGate = UNGUARDED
+        self,
+        exchange: Exchange,
+        order_store: OrderStore | None = None,
+        gate: OrderGate = ALLOW_ALL_ORDERS,
     ) -> None:
         self.exchange = exchange
-        self._outbox = Outbox(_SimulatedVenue(exchange), book)
+        self._outbox = Outbox(_SimulatedVenue(exchange), order_store)
         self._gate = gate
 
     def advance(self) -> None:
@@ -644,9 +646,9 @@ class SimulatedOrderManager:
         return OrderReceipt(placed.order_id, placed.filled_count, placed.remaining_count)
 
     def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
-        unknown = self._outbox.book.unknown_outcomes()
+        unknown = self._outbox.book.intents_with_unknown_outcome()
         return self._outbox.refresh_intents(
-            each for each in unknown if contract_order(each).market == market
+            each for each in unknown if to_contract_order(each).market == market
         )
 
     def cancel_stale_orders(
@@ -688,9 +690,9 @@ class _SimulatedVenue:
     def refresh_order(self, placed: PlacedOrder) -> PlacedOrder:
         return placed
 
-    def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
-        del patience
-        return self._exchange.submit(contract_order(intent))
+    def post(self, intent: OrderIntent, max_wait_seconds: float) -> PlacedOrder:
+        del max_wait_seconds
+        return self._exchange.submit(to_contract_order(intent))
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.

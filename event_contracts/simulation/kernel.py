@@ -33,14 +33,14 @@ from event_contracts.trading.record_rules import (
     is_yes_intent,
 )
 from event_contracts.trading.records import (
-    MAX_AMOUNT,
+    MAX_RECORD_AMOUNT,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
     PRICE_UNITS_PER_DOLLAR,
     Record,
 )
-from event_contracts.trading.rules import OrderRuleTerms, compute_fee, is_immediate
-from foundation.arrays import Records
+from event_contracts.trading.rules import ScaledOrderRules, compute_fee, is_immediate_order
+from foundation.arrays import StructuredArray
 from foundation.compiled import compiled, jit_inline
 
 
@@ -48,8 +48,8 @@ from foundation.compiled import compiled, jit_inline
 def _book_fill(
     market: Record,
     order: Record,
-    fills: Records,
-    terms: OrderRuleTerms,
+    fills: StructuredArray,
+    terms: ScaledOrderRules,
     price: int,
     count: int,
     maker: bool,
@@ -72,7 +72,9 @@ def _book_fill(
     rebate = (order.carried + rounding) // step * step
     pairs = min(count, held_count(market, not yes)) if buys else 0
     left = market.cash + change + rebate + pairs * MICROS_PER_DOLLAR
-    if buys and (left < terms.cash_buffer or breaks_limits(market, terms, yes, price, count, 0)):
+    if buys and (
+        left < terms.cash_buffer_micros or breaks_limits(market, terms, yes, price, count, 0)
+    ):
         return False
     market.cash = left
     order.carried += rounding - rebate
@@ -95,7 +97,7 @@ def _book_fill(
 
 
 @jit_inline
-def _remove_ended_orders(market: Record, orders: Records) -> None:
+def _remove_ended_orders(market: Record, orders: StructuredArray) -> None:
     """Remove ended orders from the order slots and close the gaps; the sequence is unchanged."""
     kept = 0
     for k in range(market.resting):
@@ -153,20 +155,20 @@ def _crosses_own_order(order: Record, intent: int, price: int) -> bool:
 
 @compiled
 def depth_within_limit(
-    market: Record, orders: Records, tick: Record, intent: int, price: int
+    market: Record, orders: StructuredArray, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
     """Return the depth that a new order can reach, and the depth before a self-trade.
 
     The first number is the contracts of the opposite quote within the order's limit price. The
     second is the contracts that would trade before the new order meets a resting order of the same
-    account; `MAX_AMOUNT` if it meets none.
+    account; `MAX_RECORD_AMOUNT` if it meets none.
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
     met = best_ask(tick, yes) if buys else best_bid(tick, yes)
     within = 0 < met < PRICE_UNITS_PER_DOLLAR and (met <= price if buys else met >= price)
     depth = market.asks if _is_on_yes_bid(intent) else market.bids
-    own = MAX_AMOUNT
+    own = MAX_RECORD_AMOUNT
     for k in range(market.resting):
         if _crosses_own_order(orders[k], intent, price):
             own = min(own, _queue_ahead_count(market, tick, orders[k]))
@@ -176,10 +178,10 @@ def depth_within_limit(
 @compiled
 def match_new_order(
     market: Record,
-    orders: Records,
-    fills: Records,
+    orders: StructuredArray,
+    fills: StructuredArray,
     tick: Record,
-    terms: OrderRuleTerms,
+    terms: ScaledOrderRules,
     intent: int,
     price: int,
     count: int,
@@ -244,8 +246,8 @@ def _reduce_depth(market: Record, lifts: bool, count: int) -> None:
 def _fill_order(
     market: Record,
     order: Record,
-    fills: Records,
-    terms: OrderRuleTerms,
+    fills: StructuredArray,
+    terms: ScaledOrderRules,
     price: int,
     count: int,
     maker: bool,
@@ -265,7 +267,7 @@ def _fill_order(
 
 @jit_inline
 def _match_at_quote(
-    market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
+    market: Record, order: Record, fills: StructuredArray, after: Record, terms: ScaledOrderRules
 ) -> bool:
     """Fill a resting order against the opposite quote; return whether their prices cross.
 
@@ -287,7 +289,7 @@ def _match_at_quote(
 
 @jit_inline
 def _match_in_queue(
-    market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
+    market: Record, order: Record, fills: StructuredArray, after: Record, terms: ScaledOrderRules
 ) -> None:
     """Fill a resting order from incoming market orders, after the contracts ahead in the queue.
 
@@ -318,7 +320,11 @@ def _match_in_queue(
 
 @jit_inline
 def _match_resting_orders(
-    market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
+    market: Record,
+    orders: StructuredArray,
+    fills: StructuredArray,
+    after: Record,
+    terms: ScaledOrderRules,
 ) -> None:
     """Match the account's resting orders with a new tick, the oldest order first."""
     reset_depth(market, after)
@@ -337,10 +343,10 @@ def _match_resting_orders(
 @compiled
 def step_market(
     market: Record,
-    orders: Records,
-    fills: Records,
-    tape: Records,
-    terms: OrderRuleTerms,
+    orders: StructuredArray,
+    fills: StructuredArray,
+    tape: StructuredArray,
+    terms: ScaledOrderRules,
     action: int,
 ) -> None:
     """Run one step of one market: send an action's order, show the next tick, match resting orders.
@@ -364,7 +370,7 @@ def step_market(
                 market, terms, intent, count, price, most, free, towards, size_limit
             ):
                 buys = is_purchase(intent)
-                rests = not is_immediate(buys, terms.style_codes[intent])
+                rests = not is_immediate_order(buys, terms.price_style_codes[intent])
                 sale = not buys
                 match_new_order(
                     market, orders, fills, before, terms, intent, price, count, rests, sale, False
@@ -386,6 +392,6 @@ def step_market(
 
 
 @jit_inline
-def is_yes_outcome(last: Record) -> bool:
+def is_yes_outcome(settlement_row: Record) -> bool:
     """Return whether YES won, by the quote in a market's settlement row."""
-    return bool(last.bid + last.ask >= PRICE_UNITS_PER_DOLLAR)
+    return bool(settlement_row.bid + settlement_row.ask >= PRICE_UNITS_PER_DOLLAR)

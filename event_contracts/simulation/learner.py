@@ -159,7 +159,7 @@ def estimate_advantages(
     return found
 
 
-def surrogate_and_entropy(
+def surrogate_loss_and_entropy(
     logits: Tensor, batch: TrainingBatch, clip: float
 ) -> tuple[Tensor, Tensor]:
     """Return the mean clipped surrogate loss, and the mean entropy of the action distribution.
@@ -202,7 +202,7 @@ class Learner:
             experience = self.rollout_collector.collect_rollout(self._choose_actions)
             figures = self._update_networks(self._build_training_batch(experience))
             self.steps_done += experience.action_codes.size
-            on_update(self.steps_done, self.rollout_collector.pop_statistics() | figures)
+            on_update(self.steps_done, self.rollout_collector.pop_episode_statistics() | figures)
 
     def _choose_actions(self, observations: Floats, allowed: Mask) -> tuple[ActionCodes, Floats]:
         logits = self.networks.logits(torch.from_numpy(observations), torch.from_numpy(~allowed))
@@ -256,7 +256,7 @@ class Learner:
         networks = self.networks
         with torch.enable_grad():
             logits = networks.logits(lessons.observations, lessons.masked_actions)
-            surrogate, doubt = surrogate_and_entropy(logits, normed, self.settings.clip)
+            surrogate, doubt = surrogate_loss_and_entropy(logits, normed, self.settings.clip)
             error = (networks.values(lessons.observations) - lessons.returns).square().mean()
             loss = surrogate + VALUE_LOSS_WEIGHT * error - self.settings.entropy * doubt
         [networks.parameter_vector.grad] = torch.autograd.grad(loss, networks.parameter_vector)
@@ -310,7 +310,7 @@ class Learner:
             self.networks.parameter_vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps_done = about.steps
-        self.rollout_collector.skip_played_sessions(about.steps)
+        self.rollout_collector.reseed_after_resume(about.steps)
         # With the same seed, the draws of the earlier run would repeat.
         state = np.random.SeedSequence([self.checkpoint_info.seed, about.steps]).generate_state(1)
         self.generator.manual_seed(int(state[0]))
@@ -387,9 +387,10 @@ class Rollout:
 class RolloutCollector:
     """Collector of rollouts, which plays all markets `rollout` steps at a time.
 
-    order_counts: number of orders sent by action [25] since the last call of `pop_statistics`.
-    episode_results: results of the episodes that settled since the last call of `pop_statistics`,
-        percent.
+    order_counts: number of orders sent by action [25] since the last call of
+        `pop_episode_statistics`.
+    episode_results: results of the episodes that settled since the last call of
+        `pop_episode_statistics`, percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
@@ -404,7 +405,7 @@ class RolloutCollector:
         self.order_counts = np.zeros(ACTION_COUNT, np.int64)
         self.episode_results: list[float] = []
 
-    def skip_played_sessions(self, steps: int) -> None:
+    def reseed_after_resume(self, steps: int) -> None:
         """Change the seeds, so that a resumed run does not repeat its first `steps` steps."""
         self._seeds = [[each, steps] for each in self._seeds]
 
@@ -474,7 +475,7 @@ class RolloutCollector:
             self.episode_results += (self._total[settled] * self._scale).tolist()
             self._total[settled] = 0
 
-    def pop_statistics(self) -> dict[str, float]:
+    def pop_episode_statistics(self) -> dict[str, float]:
         """Return statistics of the episodes since the last call, and reset them.
 
         A statistic without data is omitted. The keys are:

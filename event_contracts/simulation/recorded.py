@@ -13,10 +13,10 @@ the event's other markets, and the length of a session is independent of its out
 moments only. A settlement row follows the last instant.
 
 Such files have no sizes and no trades. By assumption every level of the book holds
-`CONTRACTS_PER_LEVEL` contracts. If the bid falls by some ticks, as many levels have gone: market
-sellers took the share `TRADED_SHARE` of their contracts, and the rest was cancelled. Buyers at the
-ask are the mirror image. Without a move of the quote no trade is assumed, so that resting orders do
-not fill in a quiet market.
+`ASSUMED_CONTRACTS_PER_LEVEL` contracts. If the bid falls by some ticks, as many levels have gone:
+market sellers took the share `ASSUMED_TRADED_SHARE` of their contracts, and the rest was cancelled.
+Buyers at the ask are the mirror image. Without a move of the quote no trade is assumed, so that
+resting orders do not fill in a quiet market.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
 CENTS_PER_DOLLAR = 100  # the tick of these files is a cent
-CONTRACTS_PER_LEVEL = 100
-TRADED_SHARE = 0.5
+ASSUMED_CONTRACTS_PER_LEVEL = 100
+ASSUMED_TRADED_SHARE = 0.5
 _QUOTES_SUFFIX = "_top_of_book.parquet"
 _SETTLEMENT_SUFFIX = "_settlement.parquet"
 
@@ -63,13 +63,13 @@ class RecordedMarket:
     event: ticker of the market's event.
     market: ticker of the market.
     session: [T, F], the settlement row last.
-    times: UTC, of the rows before settlement [T - 1].
+    row_times: UTC, of the rows before settlement [T - 1].
     """
 
     event: str
     market: str
     session: Array = field(repr=False)
-    times: Instants = field(repr=False)
+    row_times: Instants = field(repr=False)
 
 
 def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -> list[Array]:
@@ -113,19 +113,22 @@ def recorded_markets(
     return markets
 
 
-def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
+def list_event_tickers(
+    markets: Sequence[RecordedMarket], reserved_count: int, setting_name: str
+) -> list[str]:
     """Return the events of recorded markets, in the order of the markets.
 
-    Raises `InputError` if there are no more than `count` events, because training and testing need
-    at least one each.
+    Raises `InputError` if there are no more than `reserved_count` events, because training and
+    testing need at least one each.
 
-    count: number of events reserved for one of the two.
-    key: settings key of `count`, for the message.
+    reserved_count: number of events reserved for one of the two.
+    setting_name: settings key of `reserved_count`, for the message.
     """
     events = list(dict.fromkeys(market.event for market in markets))
-    if count >= len(events):
+    if reserved_count >= len(events):
         raise InputError(
-            f"{key}: {count} events, but {len(events)} are recorded; choose fewer, because training"
+            f"{setting_name}: {reserved_count} events, but {len(events)} are recorded; choose"
+            " fewer, because training"
             " and testing need at least one each"
         )
     return events
@@ -222,9 +225,9 @@ def _build_session(bid: Index, ask: Index, outcome: int) -> Array:
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR
     rows[:, YES_ASK] = ask / CENTS_PER_DOLLAR
-    rows[:, BID_SIZE] = np.where(bid > 0, CONTRACTS_PER_LEVEL, 0)
-    rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, CONTRACTS_PER_LEVEL, 0)
-    level = TRADED_SHARE * CONTRACTS_PER_LEVEL
+    rows[:, BID_SIZE] = np.where(bid > 0, ASSUMED_CONTRACTS_PER_LEVEL, 0)
+    rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, ASSUMED_CONTRACTS_PER_LEVEL, 0)
+    level = ASSUMED_TRADED_SHARE * ASSUMED_CONTRACTS_PER_LEVEL
     rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
     rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
     session[-1, YES_BID] = outcome * (CENTS_PER_DOLLAR - 1) / CENTS_PER_DOLLAR

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from event_contracts.trading.records import TICK_DTYPE as TICK_RECORD
-from foundation.arrays import Array, Records
+from foundation.arrays import Array, StructuredArray
 from foundation.errors import InputError
 
 SESSION_COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
@@ -77,7 +77,7 @@ def mid_prices(session: Array) -> Array:
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
-def session_to_tick_records(session: Array) -> Records:
+def session_to_tick_records(session: Array) -> StructuredArray:
     """Convert sessions [..., T, F] to tick records [..., T]; contracts are rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
@@ -88,7 +88,7 @@ def session_to_tick_records(session: Array) -> Records:
     return tape
 
 
-def tick_records_to_session(tape: Records) -> Array:
+def tick_records_to_session(tape: StructuredArray) -> Array:
     """Convert tick records [T] to a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
     session[:, _QUOTE_COLUMNS] /= PRICE_UNITS_PER_DOLLAR

@@ -12,7 +12,7 @@ from event_contracts.simulation.sessions import DEFAULT_TICK_USD, ticks_per_doll
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.records import MICROS_PER_DOLLAR
-from event_contracts.trading.rules import OrderRuleTerms
+from event_contracts.trading.rules import ScaledOrderRules
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_from_config
 
@@ -97,13 +97,13 @@ class EpisodeSettings(OrderSettings):
         cents = self.starting_cash * CENTS_PER_DOLLAR
         if abs(cents - round(cents)) > 1e-6:
             raise InputError(f"starting_cash: ${self.starting_cash} must be in whole cents")
-        self.build_order_rule_terms()
+        self.build_scaled_order_rules()
 
     def default_action_space(self) -> LimitOrderActionSpace:
-        return self.action_space_with_fees(self.fees.default_rules())
+        return self.build_action_space(self.fees.default_rules())
 
-    def build_order_rule_terms(self) -> OrderRuleTerms:
-        return self.default_action_space().build_order_rule_terms(Decimal(str(self.market.tick)))
+    def build_scaled_order_rules(self) -> ScaledOrderRules:
+        return self.default_action_space().build_scaled_order_rules(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
         """Return all settings as keyword arguments for the constructors of the environments."""

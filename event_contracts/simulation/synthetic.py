@@ -50,17 +50,19 @@ from foundation.errors import InputError
 
 Seed = int | Sequence[int]
 
-COLUMN_COUNT = len(SESSION_COLUMNS)
+SESSION_COLUMN_COUNT = len(SESSION_COLUMNS)
 SESSION_SEED_COUNT = 2**62  # number of sessions from which an episode draws one
 # Weights w_j and scales σ_j of L, fitted for the smallest maximum error, 4.9e-6.
-MIXTURE_WEIGHTS = np.array(
+LOGISTIC_MIXTURE_WEIGHTS = np.array(
     [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
 )
-MIXTURE_SCALES = np.array(
+LOGISTIC_MIXTURE_SCALES = np.array(
     [0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546]
 )
-MIN_PRICE_TICKS = 0.25  # minimum distance of the market's price from 0 and 1, ticks
-MAX_EXPECTED_ORDERS = 50.0  # maximum of the expected orders in a step, however far the price moves
+MIN_BOUND_DISTANCE_TICKS = 0.25  # minimum distance of the market's price from 0 and 1, ticks
+MAX_EXPECTED_ORDERS_PER_STEP = (
+    50.0  # maximum of the expected orders in a step, however far the price moves
+)
 LATENT, MISPRICING, ESTIMATION = range(3)  # purposes of the normal draws
 WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # purposes of the uniform draws
 OUTCOME_DRAW_INDEX = WIDTH  # draw of the last row, which needs no width
@@ -80,42 +82,44 @@ class RandomDraws:
 
 
 def synthetic_session(
-    seed: Seed, settings: SyntheticSessionModel | None = None, market: int = 0
+    seed: Seed, settings: SyntheticSessionModel | None = None, market_index: int = 0
 ) -> Array:
     """Generate one session [steps + 1, F].
 
     seed: a non-negative integer, or a sequence of them.
-    market: index of the market under the seed, from 0.
+    market_index: index of the market under the seed, from 0.
     """
-    return np.asarray(synthetic_sessions(seed, 1, settings, first=market)[0])
+    return np.asarray(synthetic_sessions(seed, 1, settings, first_market=market_index)[0])
 
 
 def synthetic_sessions(
-    seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first: int = 0
+    seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first_market: int = 0
 ) -> Array:
     """Generate sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
     Raises `InputError` for a negative seed or market number.
     """
     settings = settings or SyntheticSessionModel()
-    return build_sessions(draw_from_seed(seed, count, settings, first), settings)
+    return build_sessions(draw_from_seed(seed, count, settings, first_market), settings)
 
 
 def draw_from_seed(
-    seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0
+    seed: Seed, count: int, settings: SyntheticSessionModel, first_market: int = 0
 ) -> RandomDraws:
     """Draw the random numbers of markets first … first + count - 1 under a seed."""
-    if first < 0:
-        raise InputError(f"market: {first} is negative; the first market is 0")
-    return draw_from_generators([market_generator(seed, first + k) for k in range(count)], settings)
+    if first_market < 0:
+        raise InputError(f"market: {first_market} is negative; the first market is 0")
+    return draw_from_generators(
+        [build_market_generator(seed, first_market + k) for k in range(count)], settings
+    )
 
 
-def next_generator(rng: np.random.Generator) -> np.random.Generator:
+def spawn_session_generator(rng: np.random.Generator) -> np.random.Generator:
     """Return a new random generator for a market's next session, seeded from `rng`.
 
     rng: the market's generator.
     """
-    return market_generator(int(rng.integers(SESSION_SEED_COUNT)))
+    return build_market_generator(int(rng.integers(SESSION_SEED_COUNT)))
 
 
 def draw_from_generators(
@@ -141,7 +145,7 @@ def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array
 
     Row k uses only the draws of rows 0 … k, so that no row looks ahead.
     """
-    sessions = np.empty((*draws.uniform_draws.shape[:2], COLUMN_COUNT))
+    sessions = np.empty((*draws.uniform_draws.shape[:2], SESSION_COLUMN_COUNT))
     decay, slopes = _fair_price_constants(settings)
     _write_sessions(
         sessions,
@@ -149,7 +153,7 @@ def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array
         draws.uniform_draws,
         decay,
         slopes,
-        MIXTURE_WEIGHTS,
+        LOGISTIC_MIXTURE_WEIGHTS,
         _build_parameters(settings),
     )
     return sessions
@@ -232,14 +236,16 @@ def _fair_price_constants(settings: SyntheticSessionModel) -> tuple[Array, Array
     left = np.arange(settings.steps, -1, -1)
     squares = keep ** (2.0 * np.arange(settings.steps))
     variance = shock**2 * np.concatenate([[0.0], np.cumsum(squares)])[left]
-    slopes = MIXTURE_SCALES / np.sqrt(2 * (1 + MIXTURE_SCALES**2 * variance[:, None]))
+    slopes = LOGISTIC_MIXTURE_SCALES / np.sqrt(
+        2 * (1 + LOGISTIC_MIXTURE_SCALES**2 * variance[:, None])
+    )
     return keep ** left.astype(float), slopes
 
 
-def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
-    """Return the random generator of market number `market` under a seed."""
+def build_market_generator(seed: Seed, market_index: int = 0) -> np.random.Generator:
+    """Return the random generator of market number `market_index` under a seed."""
     try:
-        spawned = np.random.SeedSequence(seed, spawn_key=(market,))
+        spawned = np.random.SeedSequence(seed, spawn_key=(market_index,))
     except (TypeError, ValueError):
         raise InputError(
             f"seed: expected one or more integers of 0 or above, got {seed!r}"
@@ -287,7 +293,7 @@ def _market_order_contracts(uniform: float, beyond: float, terms: _CompiledParam
     mean = terms.noise_order_rate + terms.informed_order_rate * max(beyond, 0.0)
     if mean == 0.0:
         return 0.0
-    return float(terms.lot * _poisson_quantile(uniform, min(mean, MAX_EXPECTED_ORDERS)))
+    return float(terms.lot * _poisson_quantile(uniform, min(mean, MAX_EXPECTED_ORDERS_PER_STEP)))
 
 
 @jit_inline
@@ -329,7 +335,7 @@ def _write_sessions(
                 )
             fair = _normal_mixture(terms.mean_log_odds + decay[k] * distance, slopes[k], weights)
             price = (fair + terms.mispricing * mispricing) * ticks
-            price = min(max(price, MIN_PRICE_TICKS), ticks - MIN_PRICE_TICKS)
+            price = min(max(price, MIN_BOUND_DISTANCE_TICKS), ticks - MIN_BOUND_DISTANCE_TICKS)
             draw = uniforms[c, k]
             row = sessions[c, k]
             sellers = (

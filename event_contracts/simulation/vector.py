@@ -20,12 +20,12 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import (
     build_sessions,
     draw_from_generators,
-    next_generator,
+    spawn_session_generator,
 )
 from event_contracts.trading.actions import ACTION_COUNT, INTENT_SIDES, decode_action
 from event_contracts.trading.observation import (
-    FEATURE_BOUND,
     FEATURES,
+    MAX_ABS_FEATURE,
     account_value,
     write_observation,
 )
@@ -39,8 +39,8 @@ from event_contracts.trading.records import (
     PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
 )
-from event_contracts.trading.rules import OrderRuleTerms
-from foundation.arrays import Array, Mask, Records
+from event_contracts.trading.rules import ScaledOrderRules
+from foundation.arrays import Array, Mask, StructuredArray
 from foundation.compiled import compiled, without_refcount
 from foundation.errors import InputError
 from foundation.settings import with_changes
@@ -74,7 +74,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         self.settings = with_changes(EpisodeSettings(), settings)
         market = self.settings.market
         longest = market.steps + 1
-        self._sessions: list[Records] | None = None
+        self._sessions: list[StructuredArray] | None = None
         if sessions is not None:
             self._sessions = [
                 session_to_tick_records(validate_session(each, market.tick)) for each in sessions
@@ -85,14 +85,14 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.default_action_space().get_gym_space()
         width = len(FEATURES)
-        self.single_observation_space = Box(-FEATURE_BOUND, FEATURE_BOUND, (width,), np.float32)
+        self.single_observation_space = Box(-MAX_ABS_FEATURE, MAX_ABS_FEATURE, (width,), np.float32)
         self.action_space = batch_space(self.single_action_space, count)
         self.observation_space = batch_space(self.single_observation_space, count)
         self.markets = np.zeros(count, MARKET_DTYPE)
         self.orders = np.zeros((count, MAX_RESTING_ORDERS), ORDER_DTYPE)
         self.fills = np.zeros((count, MAX_FILLS_PER_STEP), FILL_DTYPE)
         self.equity = np.zeros(count)
-        self._terms = self.settings.build_order_rule_terms()
+        self._terms = self.settings.build_scaled_order_rules()
         self.tapes = np.zeros((count, longest), TICK_DTYPE)
         self.observations = np.zeros((count, width), np.float32)
         self._allowed = np.zeros((count, ACTION_COUNT), dtype=bool)
@@ -134,7 +134,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             )
         if not self.generators:
             raise ValueError("step() was called before reset(); call reset() first")
-        rewards, terminated = self.advance(codes)
+        rewards, terminated = self.step_without_reset(codes)
         info: dict[str, Any] = {}
         settled = np.flatnonzero(terminated)
         if len(settled):
@@ -152,7 +152,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             info,
         )
 
-    def advance(self, codes: ActionCodes) -> tuple[Array, Mask]:
+    def step_without_reset(self, codes: ActionCodes) -> tuple[Array, Mask]:
         """Step every market without validation or reset; return rewards and settlement flags, [N].
 
         codes: action codes [N].
@@ -202,22 +202,24 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             self._allowed,
         )
 
-    def _draw_tick_records(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
+    def _draw_tick_records(
+        self, which: npt.NDArray[np.intp]
+    ) -> StructuredArray | list[StructuredArray]:
         generators = [self.generators[i] for i in which]
         if self._sessions is not None:
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
-        drawn = [next_generator(rng) for rng in generators]
+        drawn = [spawn_session_generator(rng) for rng in generators]
         return session_to_tick_records(build_sessions(draw_from_generators(drawn, market), market))
 
 
 @compiled
 def _step_markets(
-    markets: Records,
-    orders: Records,
-    fills: Records,
-    tapes: Records,
-    terms: OrderRuleTerms,
+    markets: StructuredArray,
+    orders: StructuredArray,
+    fills: StructuredArray,
+    tapes: StructuredArray,
+    terms: ScaledOrderRules,
     actions: ActionCodes,
     is_log: bool,
     rewards: Array,
@@ -254,10 +256,10 @@ def _step_markets(
 @compiled
 def _write_first_observations(
     which: npt.NDArray[np.intp],
-    markets: Records,
-    orders: Records,
-    tapes: Records,
-    terms: OrderRuleTerms,
+    markets: StructuredArray,
+    orders: StructuredArray,
+    tapes: StructuredArray,
+    terms: ScaledOrderRules,
     observations: Floats,
     allowed: Mask,
 ) -> None:
@@ -318,7 +320,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
             raise ValueError(
                 "step(): the market has settled; call reset() to start another episode"
             )
-        [reward], [settled] = self._one.advance(np.array([code]))
+        [reward], [settled] = self._one.step_without_reset(np.array([code]))
         return (
             self._one.observations[0].copy(),
             float(reward),

@@ -47,7 +47,7 @@ from event_contracts.simulation.exchange import (
 )
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
-    PAYOUT_USD,
+    CONTRACT_PAYOUT_USD,
     ContractFill,
     ContractTimeInForce,
     EventContractOrder,
@@ -57,18 +57,18 @@ from event_contracts.trading.venue_orders import (
     BookSide,
     SelfTradePrevention,
     book_side,
+    convert_side_price,
     parse_order_price,
     parse_traded_count,
     to_action_and_side,
-    yes_price,
 )
 from execution.orders.average_cost import average_cost
 from foundation.errors import InputError, OrderRejected
 from marketsimulator.venue.request import (
-    Query,
+    QueryParameters,
     RequestRefused,
-    Response,
-    query_integer,
+    ResponseBody,
+    parse_query_integer,
     refuse_unknown_keys,
 )
 
@@ -165,7 +165,7 @@ class OrderRequest:
         count: contracts of the order.
         """
         action, side = to_action_and_side(self.side, bool(self.reduce_only))
-        terms = action, side, yes_price(side, self.price), count
+        terms = action, side, convert_side_price(side, self.price), count
         return EventContractOrder(
             client_order_id, self.ticker, *terms, time_in_force=self.time_in_force
         )
@@ -261,9 +261,9 @@ CENTS_PER_DOLLAR = 100
 COUNT_FILTERS = ("position", "total_traded")
 
 
-def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
+def order_response(exchange: Exchange, placed: PlacedOrder) -> ResponseBody:
     """Return an order in the API's format, without the deprecated `side` and `action`."""
-    last = max([placed.placed_tick, *(fill.tick for fill in placed.fills)])
+    last = max([placed.placed_tick, *(fill.exchange_tick for fill in placed.fills)])
     return {
         **_build_id_fields(placed),
         **build_order_fields(placed.order),
@@ -285,7 +285,7 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
     }
 
 
-def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> Response:
+def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> ResponseBody:
     """Return the API fields with cost and fees of an order's taker or maker fills, USD.
 
     kind: `taker` or `maker`, the start of the fields' names.
@@ -298,7 +298,7 @@ def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> Response:
     }
 
 
-def submission_response(placed: PlacedOrder, now: np.datetime64) -> Response:
+def submission_response(placed: PlacedOrder, now: np.datetime64) -> ResponseBody:
     """Return the response to a new order, with the contracts filled at once and resting."""
     counts = {
         "fill_count": format_contracts(placed.filled_count),
@@ -309,7 +309,7 @@ def submission_response(placed: PlacedOrder, now: np.datetime64) -> Response:
 
 def cancellation_response(
     placed: PlacedOrder, cancelled_count: Decimal, now: np.datetime64
-) -> Response:
+) -> ResponseBody:
     """Return the response to the cancellation of an order.
 
     cancelled_count: resting contracts that were cancelled.
@@ -321,7 +321,7 @@ def cancellation_response(
     }
 
 
-def get_orders(exchange: Exchange, query: Query, hidden_count: int = 0) -> Response:
+def get_orders(exchange: Exchange, query: QueryParameters, hidden_count: int = 0) -> ResponseBody:
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "status", "subaccount"
     )
@@ -343,21 +343,21 @@ def get_orders(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respo
     return paginate("orders", rows, query)
 
 
-def build_order_fields(order: EventContractOrder | ContractFill) -> Response:
+def build_order_fields(order: EventContractOrder | ContractFill) -> ResponseBody:
     """Return API fields of an order or fill: ticker, sides and prices, in the book of YES."""
     side = book_side(order.action, order.side)
-    price = yes_price(order.side, order.price)
+    price = convert_side_price(order.side, order.price)
     return {
         "ticker": order.market,
         "book_side": side,
         # Kalshi, "Order direction": a bid is positioned for YES whether it buys YES or sells NO.
         "outcome_side": "yes" if side == "bid" else "no",
         "yes_price_dollars": format_dollars(price),
-        "no_price_dollars": format_dollars(PAYOUT_USD - price),
+        "no_price_dollars": format_dollars(CONTRACT_PAYOUT_USD - price),
     }
 
 
-def _build_id_fields(placed: PlacedOrder) -> Response:
+def _build_id_fields(placed: PlacedOrder) -> ResponseBody:
     return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
 
 
@@ -369,7 +369,7 @@ def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tup
     return enumerate(islice(rows, len(rows) - hidden_count), start=1)
 
 
-def matches_filters(query: Query, **row_values: str) -> bool:
+def matches_filters(query: QueryParameters, **row_values: str) -> bool:
     """Return whether a row passes the filters of a query.
 
     row_values: the row's value for each filter, by the filter's name.
@@ -377,22 +377,22 @@ def matches_filters(query: Query, **row_values: str) -> bool:
     return all(query.get(name) in (None, value) for name, value in row_values.items())
 
 
-def is_within_time_filter(query: Query, at: np.datetime64) -> bool:
+def is_within_time_filter(query: QueryParameters, at: np.datetime64) -> bool:
     """Return whether an instant is within the query's `min_ts` and `max_ts`, epoch seconds."""
     seconds = epoch_milliseconds(at) // 1000
-    first = query_integer(query, "min_ts", 0)
-    last = query_integer(query, "max_ts", 2**62)
+    first = parse_query_integer(query, "min_ts", 0)
+    last = parse_query_integer(query, "max_ts", 2**62)
     return first <= seconds <= last
 
 
-def paginate(name: str, rows: Mapping[int, Response], query: Query) -> Response:
+def paginate(name: str, rows: Mapping[int, ResponseBody], query: QueryParameters) -> ResponseBody:
     """Return one page of a list: the newest rows before the cursor, and the next cursor.
 
     name: key of the list in the response.
     rows: all rows of the list by number.
     """
-    limit = query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
-    before = query_integer(query, "cursor", 2**62)
+    limit = parse_query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
+    before = parse_query_integer(query, "cursor", 2**62)
     earlier = [number for number in rows if number < before][::-1]
     shown = earlier[:limit]
     cursor = str(shown[-1]) if len(earlier) > limit else ""
@@ -445,12 +445,12 @@ class PositionCost:
     def exposure(self) -> Decimal:
         """Return the cost at which the position was bought, USD."""
         return abs(self.position) * (
-            self.average_price if self.position > 0 else PAYOUT_USD - self.average_price
+            self.average_price if self.position > 0 else CONTRACT_PAYOUT_USD - self.average_price
         )
 
     def with_fill(self, fill: ContractFill) -> PositionCost:
         """Return the cost basis after one more fill."""
-        price = yes_price(fill.side, fill.price)
+        price = convert_side_price(fill.side, fill.price)
         is_bid = book_side(fill.action, fill.side) == "bid"
         change = fill.count if is_bid else -fill.count
         mean, realized = average_cost(self.position, self.average_price, change, price)
@@ -458,7 +458,7 @@ class PositionCost:
         if is_bid:
             yes, yes_cost = yes + fill.count, yes_cost + fill.count * price
         else:
-            no, no_cost = no + fill.count, no_cost + fill.count * (PAYOUT_USD - price)
+            no, no_cost = no + fill.count, no_cost + fill.count * (CONTRACT_PAYOUT_USD - price)
         return replace(
             self,
             position=self.position + change,
@@ -466,13 +466,13 @@ class PositionCost:
             traded_usd=self.traded_usd + fill.price * fill.count,
             realized_pnl=self.realized_pnl + realized,
             fees=self.fees + fill.fee,
-            last_fill_tick=fill.tick,
+            last_fill_tick=fill.exchange_tick,
             yes_count_and_cost=(yes, yes_cost),
             no_count_and_cost=(no, no_cost),
         )
 
 
-def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
+def compute_position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
     """Return the cost basis of each traded market, by ticker.
 
     fills: fills in booking order.
@@ -483,7 +483,7 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
     return dict(costs)
 
 
-def get_balance(exchange: Exchange, query: Query) -> Response:
+def get_balance(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /portfolio/balance`.
 
     The balance includes cash that resting orders may use.
@@ -499,7 +499,7 @@ def get_balance(exchange: Exchange, query: Query) -> Response:
     }
 
 
-def get_positions(exchange: Exchange, query: Query) -> Response:
+def get_positions(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /portfolio/positions`.
 
     It lists markets in which the account has traded and which have not paid yet.
@@ -509,7 +509,7 @@ def get_positions(exchange: Exchange, query: Query) -> Response:
     )
     counted_by = _parse_count_filter(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.paid_settlements}
-    costs = position_costs(exchange.fills)
+    costs = compute_position_costs(exchange.fills)
     rows = {}
     for number, ticker in enumerate_rows(exchange.listings):
         event = event_ticker_of(exchange.listings[ticker])
@@ -537,7 +537,7 @@ def _parse_count_filter(text: str) -> tuple[str, ...]:
     return names
 
 
-def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
+def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> ResponseBody:
     return {
         "ticker": ticker,
         "exchange_index": EXCHANGE_INDEX,
@@ -553,7 +553,7 @@ def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> Resp
 
 def _build_event_position(
     exchange: Exchange, event: str, costs: dict[str, PositionCost]
-) -> Response:
+) -> ResponseBody:
     ours = [costs[name] for name in costs if event_ticker_of(exchange.listings[name]) == event]
 
     def format_total(name: str) -> str:
@@ -571,7 +571,7 @@ def _build_event_position(
     }
 
 
-def get_fills(exchange: Exchange, query: Query, hidden_count: int = 0) -> Response:
+def get_fills(exchange: Exchange, query: QueryParameters, hidden_count: int = 0) -> ResponseBody:
     """Return the response to `GET /portfolio/fills`.
 
     hidden_count: number of the newest fills to skip.
@@ -583,13 +583,13 @@ def get_fills(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respon
         number: _build_fill(exchange, number, fill)
         for number, fill in enumerate_rows(exchange.fills, hidden_count)
         if matches_filters(query, ticker=fill.market, order_id=fill.order_id, subaccount="0")
-        and is_within_time_filter(query, exchange.instant_of(fill.tick))
+        and is_within_time_filter(query, exchange.instant_of(fill.exchange_tick))
     }
     return paginate("fills", rows, query)
 
 
-def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
-    at = exchange.instant_of(fill.tick)
+def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> ResponseBody:
+    at = exchange.instant_of(fill.exchange_tick)
     name = f"trade-{number:06d}"
     return {
         "fill_id": name,
@@ -607,7 +607,7 @@ def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> Response
     }
 
 
-def get_settlements(exchange: Exchange, query: Query) -> Response:
+def get_settlements(exchange: Exchange, query: QueryParameters) -> ResponseBody:
     """Return the response to `GET /portfolio/settlements`.
 
     It lists markets in which the account has traded and which have paid.
@@ -615,7 +615,7 @@ def get_settlements(exchange: Exchange, query: Query) -> Response:
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "subaccount"
     )
-    costs = position_costs(exchange.fills)
+    costs = compute_position_costs(exchange.fills)
     rows = {}
     for number, settlement in enumerate_rows(exchange.paid_settlements):
         ticker = settlement.market
@@ -630,7 +630,7 @@ def get_settlements(exchange: Exchange, query: Query) -> Response:
 
 def _build_settlement(
     exchange: Exchange, settlement: SimulatedSettlement, cost: PositionCost
-) -> Response:
+) -> ResponseBody:
     yes, yes_cost = cost.yes_count_and_cost
     no, no_cost = cost.no_count_and_cost
     return {

@@ -21,7 +21,7 @@ from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSc
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.rows import (
-    Amount,
+    BoundedAmount,
     Float,
     Instant,
     Integer,
@@ -39,13 +39,13 @@ _ACCOUNT_ROW_NAME = "account"
 @dataclass(frozen=True, slots=True)
 class _StartingEquityRow:
     name: Text
-    equity: Amount
+    equity: BoundedAmount
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredBooks:
     books: AccountBooks
-    sale_prices: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
+    sale_prices: Mapping[str, tuple[BoundedAmount, BoundedAmount]]  # USD of YES and of NO
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class SettledMarket:
     market: Text
     at: Instant
     result: Text
-    yes_payout: Amount
-    position: Amount
-    payout: Amount
-    profit: Amount | None
+    yes_payout: BoundedAmount
+    position: BoundedAmount
+    payout: BoundedAmount
+    profit: BoundedAmount | None
 
 
 _STARTING_EQUITY_TABLE = JournalTable("kalshi_began", _StartingEquityRow)
@@ -114,7 +114,7 @@ _SETTLEMENTS_TABLE = JournalTable(
 _BOOKS_TABLE = JournalTable("kalshi_books", _BooksRow)
 _SCHEDULES_TABLE = JournalTable("kalshi_markets", _ScheduleRow, column_names={"start": "begins"})
 _TICKS_TABLE = JournalTable("kalshi_ticks", _TickRow, key="market, at")
-PAYOUT_STEP = Decimal("0.000001")  # USD, step of a contract's payout, which may be a quotient
+PAYOUT_STEP_USD = Decimal("0.000001")  # USD, step of a contract's payout, which may be a quotient
 _IGNORE_CONFLICT_SQL = "ON CONFLICT DO NOTHING"
 
 
@@ -144,12 +144,12 @@ class ActionEntry:
     action: Integer
     intent: Text
     size: Integer
-    price: Amount | None
+    price: BoundedAmount | None
     reason: Text
     observation_digest: Text
     allowed_bits: Integer
-    cash: Amount
-    equity: Amount
+    cash: BoundedAmount
+    equity: BoundedAmount
     client_order_id: Text = ""
     response: Text = ""
     job: Text = ""
@@ -242,7 +242,7 @@ class ActionLog(ActionRecords):
             _STARTING_EQUITY_TABLE.insert(
                 self.database,
                 _StartingEquityRow(_ACCOUNT_ROW_NAME, equity),
-                then=_IGNORE_CONFLICT_SQL,
+                conflict_clause=_IGNORE_CONFLICT_SQL,
             )
             first = self.read_starting_equity()
         return equity if first is None else first
@@ -252,13 +252,13 @@ class ActionLog(ActionRecords):
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
             row = _ScheduleRow(market, schedule.start, interval, schedule.row_count)
-            _SCHEDULES_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
+            _SCHEDULES_TABLE.insert(self.database, row, conflict_clause=_IGNORE_CONFLICT_SQL)
             return self.read_schedules()[market]
 
     def record_tick(self, update: MarketUpdate) -> None:
         """Record a tick, unless the market already has one at that instant."""
         row = _TickRow(update.market, update.at, *update.tick.item())
-        _TICKS_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
+        _TICKS_TABLE.insert(self.database, row, conflict_clause=_IGNORE_CONFLICT_SQL)
 
     def record_decision(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
@@ -290,31 +290,33 @@ class ActionLog(ActionRecords):
             return None
         return row.content.books, row.content.sale_prices
 
-    def record_settlements(self, paid: Iterable[PaidPosition]) -> None:
+    def record_settlements(self, paid_positions: Iterable[PaidPosition]) -> None:
         """Record positions that settlements have paid.
 
         An existing record of the same market and instant is kept. If the books no longer contained
         a position, the contracts that its settlement states are recorded.
         """
-        for each in paid:
+        for each in paid_positions:
             settled = each.settlement
             held = each.position or settled.net_position or each.position
             row = SettledMarket(
                 settled.market,
-                settled.at,
+                settled.paid_at,
                 settled.result,
-                settled.yes_payout.quantize(PAYOUT_STEP),
+                settled.yes_payout.quantize(PAYOUT_STEP_USD),
                 held,
                 each.payout if held == each.position else settled.payout(held),
                 settled.profit,
             )
-            _SETTLEMENTS_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
+            _SETTLEMENTS_TABLE.insert(self.database, row, conflict_clause=_IGNORE_CONFLICT_SQL)
 
     def deny_unsent_orders(self) -> int:
         """Deny intents that an earlier process recorded but never sent; return their number."""
         with self.database.transaction():
             left = [
-                each for each in self.order_store.in_states(("planned",)) if each.job == self.job
+                each
+                for each in self.order_store.intents_in_states(("planned",))
+                if each.job == self.job
             ]
             for intent in left:
                 self.order_store.deny(intent, UNSENT_AT_END_REASON)

@@ -35,12 +35,12 @@ from event_contracts.trading.orders import (
     opposite_side,
 )
 from event_contracts.trading.records import (
-    MAX_AMOUNT,
     MAX_ORDER_CONTRACTS,
+    MAX_RECORD_AMOUNT,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
+    PRICE_STYLE_CODES,
     PRICE_UNITS_PER_DOLLAR,
-    STYLE_CODES,
 )
 from event_contracts.trading.rules import (
     ACCOUNT_LOSS,
@@ -51,17 +51,17 @@ from event_contracts.trading.rules import (
     SHARE,
     VALUE,
     Number,
-    OrderRuleTerms,
     ScaledFeeRules,
+    ScaledOrderRules,
     ScaledPositionLimits,
     build_scaled_limits,
     find_violated_limit,
-    is_immediate,
+    is_immediate_order,
     limit_price,
-    max_purchase,
-    max_sale,
+    max_purchase_count,
+    max_sale_count,
     micros_to_usd,
-    position_after,
+    position_after_order,
     scale_amount,
 )
 from foundation.arrays import Mask
@@ -152,7 +152,7 @@ def process_action(
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
-def intent_of(order: EventContractOrder) -> int:
+def intent_code_of(order: EventContractOrder) -> int:
     """Return the code of an order's intent, 1 … 4."""
     return INTENT_SIDES.index((order.action, order.side)) + 1
 
@@ -213,8 +213,8 @@ class PositionLimits:
         cash: Decimal,
         resting_count: Decimal = ZERO,
         other_positions_value: Decimal = ZERO,
-        event: Decimal = ZERO,
-        other_events: Decimal = ZERO,
+        event_loss: Decimal = ZERO,
+        other_events_loss: Decimal = ZERO,
     ) -> str | None:
         """Return the reason to refuse an order, as text, or None if all limits allow it.
 
@@ -232,20 +232,20 @@ class PositionLimits:
         cash: USD, including the cash that resting orders may use.
         resting_count: contracts of resting orders in the same direction.
         other_positions_value: USD, value of positions in other markets.
-        event: maximum loss of the event's other markets if this order loses, USD.
-        other_events: maximum loss of markets of other events, USD.
+        event_loss: maximum loss of the event's other markets if this order loses, USD.
+        other_events_loss: maximum loss of markets of other events, USD.
         """
-        position, value, portfolio = position_after(
+        position, value, portfolio = position_after_order(
             scale_amount(price, PRICE_UNITS_PER_DOLLAR),
             scale_amount(count),
             scale_amount(held),
             scale_amount(resting_count),
             scale_amount(cash + other_positions_value, MICROS_PER_DOLLAR),
         )
-        event_loss = value + scale_amount(event, MICROS_PER_DOLLAR)
-        account_loss = event_loss + scale_amount(other_events, MICROS_PER_DOLLAR)
+        loss = value + scale_amount(event_loss, MICROS_PER_DOLLAR)
+        account_loss = loss + scale_amount(other_events_loss, MICROS_PER_DOLLAR)
         broken = find_violated_limit(
-            self.scaled_limits, position, value, portfolio, event_loss, account_loss
+            self.scaled_limits, position, value, portfolio, loss, account_loss
         )
         if broken == NO_LIMIT:
             return None
@@ -268,7 +268,7 @@ class PositionLimits:
         if broken in (VALUE, SHARE):
             return f"position would be ${micros_to_usd(value)}, above {most}"
         if broken in (EVENT_LOSS, EVENT_SHARE):
-            return f"maximum loss of the event would be ${micros_to_usd(event_loss)}, above {most}"
+            return f"maximum loss of the event would be ${micros_to_usd(loss)}, above {most}"
         return f"maximum loss of all markets would be ${micros_to_usd(account_loss)}, above {most}"
 
     @property
@@ -285,7 +285,7 @@ class PositionLimits:
     def max_account_loss(self) -> Decimal:
         """Return the limit on the loss of all markets, USD; by default above any equity."""
         return (
-            Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
+            Decimal(MAX_RECORD_AMOUNT) / MICROS_PER_DOLLAR
             if self.account_loss is None
             else self.account_loss
         )
@@ -319,10 +319,12 @@ def _format_share_limit(share: Decimal, portfolio: Number) -> str:
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
-def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
+def reserved_cash(resting_orders: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
     """Return the maximum cost of the purchases among resting orders, USD."""
-    purchases = [each for each in resting if each.order.action == "BUY"]
-    return sum((fees.max_cost(each.order.price, each.remaining_count) for each in purchases), ZERO)
+    buys = [each for each in resting_orders if each.order.action == "BUY"]
+    return sum(
+        (fees.max_purchase_cost(each.order.price, each.remaining_count) for each in buys), ZERO
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,7 @@ class PreTradeCheck:
     cash_buffer: Decimal = DEFAULT_CASH_BUFFER_USD
     fees: FeeRules = field(default_factory=FeeRules)
 
-    def refusal(
+    def refusal_reason(
         self,
         action: ContractAction,
         side: Outcome,
@@ -364,19 +366,19 @@ class PreTradeCheck:
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
             taken = scale_amount(sales), scale_amount(purchases)
-            if count <= max_sale(scale_amount(held), *taken, immediate=not rests):
+            if count <= max_sale_count(scale_amount(held), *taken, immediate=not rests):
                 return None
             also = f", {purchases} {against} in resting purchases" if rests and purchases else ""
             return (
                 f"cannot sell {count} {side}: {held} held, {sales} of them in resting sales{also}"
             )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
-        if count > max_purchase(*map(scale_amount, (opposite, sales, purchases))):
+        if count > max_purchase_count(*map(scale_amount, (opposite, sales, purchases))):
             return (
                 f"cannot buy {count} {side}: {opposite} {against} held, {sales} of them in resting"
                 f" sales, {purchases} {side} in resting purchases"
             )
-        cost = self.fees.max_cost(price, count)
+        cost = self.fees.max_purchase_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:
             return (
@@ -390,10 +392,10 @@ class PreTradeCheck:
             cash=view.cash,
             resting_count=view.resting_count_towards(side),
             other_positions_value=view.other_positions_value,
-            event=micros_to_usd(
+            event_loss=micros_to_usd(
                 view.exposure.event_loss_if_no if side == "YES" else view.exposure.event_loss_if_yes
             ),
-            other_events=micros_to_usd(view.exposure.other_events_loss),
+            other_events_loss=micros_to_usd(view.exposure.other_events_loss),
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
@@ -456,7 +458,7 @@ class OrderSettings:
         le=MAX_ORDER_TICKS,
     )
 
-    def action_space_with_fees(self, fees: FeeRules) -> LimitOrderActionSpace:
+    def build_action_space(self, fees: FeeRules) -> LimitOrderActionSpace:
         """Return the action space of these settings.
 
         fees: fee rules in force.
@@ -485,21 +487,21 @@ class LimitOrderActionSpace(OrderSettings):
                 raise InputError(f"size_limits: {size} is not one of position_sizes {sizes}")
             if most < 0:
                 raise InputError(f"size_limits: {size}: limit must be 0 or more, got {most}")
-        if set(self.style_by_intent) != set(INTENTS[1:]):
+        if set(self.price_style_by_intent) != set(INTENTS[1:]):
             raise InputError(
                 f"price_style: expected one style, or one each for {', '.join(INTENTS[1:])}; got"
                 f" {self.price_style!r}"
             )
 
     @cached_property
-    def style_by_intent(self) -> Mapping[str, PriceStyle]:
+    def price_style_by_intent(self) -> Mapping[str, PriceStyle]:
         return expand_price_styles(self.price_style)
 
     @cached_property
     def pre_trade_check(self) -> PreTradeCheck:
         return PreTradeCheck(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
-    def build_order_rule_terms(self, tick: Decimal) -> OrderRuleTerms:
+    def build_scaled_order_rules(self, tick: Decimal) -> ScaledOrderRules:
         """Return the order rules for compiled code.
 
         tick: price step, USD.
@@ -510,7 +512,7 @@ class LimitOrderActionSpace(OrderSettings):
                 f"position_sizes: {sizes[-1]} exceeds the maximum of {MAX_ORDER_CONTRACTS:,}"
                 " contracts, beyond which fees overflow 64-bit integers"
             )
-        return OrderRuleTerms(
+        return ScaledOrderRules(
             ScaledFeeRules(
                 *(
                     _scale_to_integer(f"fees.{name}", getattr(fees, name), MICROS_PER_DOLLAR)
@@ -539,7 +541,7 @@ class LimitOrderActionSpace(OrderSettings):
             _scale_to_integer("tick", tick, PRICE_UNITS_PER_DOLLAR),
             sizes,
             tuple(self._size_limit(size) for size in sizes),
-            (0, *(STYLE_CODES[self.style_by_intent[name]] for name in INTENTS[1:])),
+            (0, *(PRICE_STYLE_CODES[self.price_style_by_intent[name]] for name in INTENTS[1:])),
         )
 
     def _size_limit(self, size: int) -> int:
@@ -549,7 +551,7 @@ class LimitOrderActionSpace(OrderSettings):
         """
         if self.fixed_size not in (None, size):
             return -1
-        return min((self.size_limits or {}).get(size, MAX_AMOUNT), MAX_AMOUNT)
+        return min((self.size_limits or {}).get(size, MAX_RECORD_AMOUNT), MAX_RECORD_AMOUNT)
 
     def get_gym_space(self) -> Discrete:
         """Return the space as Gymnasium's `Discrete(25)`."""
@@ -585,13 +587,14 @@ class LimitOrderActionSpace(OrderSettings):
 
         intent: code 1 … 4.
         """
-        immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style_code(intent))
+        is_buy = INTENT_SIDES[intent - 1][0] == "BUY"
+        immediate = is_immediate_order(is_buy, self._style_code(intent))
         return "immediate_or_cancel" if immediate else "good_till_canceled"
 
     def _style_code(self, intent: int) -> int:
-        return STYLE_CODES[self.style_by_intent[INTENTS[intent]]]
+        return PRICE_STYLE_CODES[self.price_style_by_intent[INTENTS[intent]]]
 
-    def refusal(self, action: int, view: MarketView) -> str | None:
+    def refusal_reason(self, action: int, view: MarketView) -> str | None:
         """Return the reason to refuse an action, as text; None if it is allowed.
 
         HOLD is always allowed.
@@ -601,7 +604,7 @@ class LimitOrderActionSpace(OrderSettings):
 
     def action_masks(self, view: MarketView) -> Mask:
         """Return the mask of permitted actions, bool [25]: HOLD always, reserved codes never."""
-        return np.array([self.refusal(action, view) is None for action in range(ACTION_COUNT)])
+        return np.array([self.refusal_reason(k, view) is None for k in range(ACTION_COUNT)])
 
     def build_order(
         self, action: int, view: MarketView, client_order_id: str
@@ -634,7 +637,7 @@ class LimitOrderActionSpace(OrderSettings):
         order = EventContractOrder(
             name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
         )
-        why = self.pre_trade_check.refusal(
+        why = self.pre_trade_check.refusal_reason(
             verb, side, price, Decimal(count), view, rests=order.can_rest
         )
         if verb == "BUY":
@@ -668,19 +671,18 @@ class LimitOrderActionSpace(OrderSettings):
         view = manager.view(market)
         order = self.build_order(action, view, client_order_id)
         if order is None:
-            return ActionResult(action, None, None, self.refusal(action, view) or INTENTS[0])
+            return ActionResult(action, None, None, self.refusal_reason(action, view) or INTENTS[0])
         receipt = manager.submit(order)
         intent, count = self.process_action(action)
-        reason = f"{intent} {count} at ${order.price}, {self.style_by_intent[intent]}"
+        reason = f"{intent} {count} at ${order.price}, {self.price_style_by_intent[intent]}"
         return ActionResult(action, order, receipt, reason)
 
     async def execute_action(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
     ) -> ActionResult:
         """Run `execute_action_sync` in a separate thread, so that the event loop does not wait."""
-        return await asyncio.to_thread(
-            self.execute_action_sync, action, manager, market, client_order_id
-        )
+        terms = action, manager, market, client_order_id
+        return await asyncio.to_thread(self.execute_action_sync, *terms)
 
 
 def _scale_to_integer(key: str, amount: Decimal, unit: int) -> int:
@@ -691,8 +693,8 @@ def _scale_to_integer(key: str, amount: Decimal, unit: int) -> int:
     key: setting that contains the amount, for the message.
     """
     number = scale_amount(amount, unit)
-    if not isinstance(number, int) or number > MAX_AMOUNT:
+    if not isinstance(number, int) or number > MAX_RECORD_AMOUNT:
         raise InputError(
-            f"{key}: {amount} must be a multiple of 1/{unit}, at most {MAX_AMOUNT / unit:,.0f}"
+            f"{key}: {amount} must be a multiple of 1/{unit} up to {MAX_RECORD_AMOUNT / unit:,.0f}"
         )
     return number

@@ -25,7 +25,7 @@ from event_contracts.trading.actions import (
     INTENTS,
     LimitOrderActions,
     LimitOrderActionSpace,
-    intent_of,
+    intent_code_of,
     reserved_cash,
 )
 from event_contracts.trading.observation import FEATURES, write_observation
@@ -49,9 +49,9 @@ from event_contracts.trading.records import (
     SamplingSchedule,
     quote_from_tick,
 )
-from execution.journal.order_store import OrderIntent, role_of
+from execution.journal.order_store import OrderIntent, infer_order_role
 from execution.journal.outbox import OrderPaused
-from foundation.arrays import Mask, Records
+from foundation.arrays import Mask, StructuredArray
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused
 from foundation.notifier import Notifier
@@ -69,18 +69,19 @@ class ActorService:
     denied, and a market with an order of unknown outcome gets no new order.
 
     account: account name, from which client order ids are derived.
-    space: sizes, limits, price styles and life of the orders, as in the policy's training.
+    action_space: sizes, limits, price styles and life of the orders, as in the policy's training.
     clock: function that returns the current instant, UTC; simulated in a simulation.
     decision_valid_seconds: seconds after a tick within which a decision is allowed.
     is_opening_halted: function that returns whether opening orders are halted. Resting orders are
         then cancelled at every tick.
     on_decision: callback for every decision, after its order was sent.
-    skip_counts: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
+    skipped_tick_counts: number of ticks without a decision, by reason: `old`, `settling`, `late`,
+        `paused`.
     """
 
     account: str
     manager: OrderManager
-    space: LimitOrderActionSpace
+    action_space: LimitOrderActionSpace
     policy: Policy
     action_log: ActionLog
     notices: Notifier
@@ -89,7 +90,7 @@ class ActorService:
     decision_valid_seconds: float = 60.0
     is_opening_halted: Callable[[], bool] = lambda: False
     on_decision: Callable[[ActionEntry], None] = lambda entry: None
-    skip_counts: dict[str, int] = field(default_factory=dict, init=False)
+    skipped_tick_counts: dict[str, int] = field(default_factory=dict, init=False)
     _history_by_market: dict[str, MarketHistory] = field(default_factory=dict, init=False)
     _starting_equity_micros: int | None = field(default=None, init=False)
     _paused_at: np.datetime64 | None = field(default=None, init=False)
@@ -104,21 +105,21 @@ class ActorService:
         """
         starting_equity = self._load_starting_equity(market)
         memory = MarketHistory(
-            self.action_log.record_schedule(market, schedule), self.space, starting_equity
+            self.action_log.record_schedule(market, schedule), self.action_space, starting_equity
         )
         for update in self.action_log.read_ticks(market):
             memory.add_tick(update.at, update.tick)
         for entry in self.action_log.read_entries(market):
-            memory.record_order(memory.schedule.row_at(entry.at), entry.sent_count)
+            memory.record_order_size(memory.schedule.row_index_at(entry.at), entry.sent_count)
         self._history_by_market[market] = memory
 
     def process_update(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a followed market, send the order, and return the decision.
 
-        Return None for a tick without a decision; `skip_counts` counts the reasons.
+        Return None for a tick without a decision; `skipped_tick_counts` counts the reasons.
         """
         memory = self._history_by_market[update.market]
-        if not memory.is_newer(update.at):
+        if not memory.is_newer_tick(update.at):
             self._count_skipped_tick("old")
             return None
         is_open = memory.add_tick(update.at, update.tick)
@@ -140,7 +141,7 @@ class ActorService:
             # Nothing was sent, and orders to be cancelled rest until a later tick.
             log.info("%s: %s", update.market, error)
             self._paused_at = update.at
-            self.action_log.order_store.refusals.report_pause(str(error), self.clock())
+            self.action_log.order_store.refusals.record_venue_pause(str(error), self.clock())
             self.action_log.record_tick(update)
             self._count_skipped_tick("paused")
             return None
@@ -152,14 +153,15 @@ class ActorService:
         return entry
 
     def _count_skipped_tick(self, why: str) -> None:
-        self.skip_counts[why] = self.skip_counts.get(why, 0) + 1
+        self.skipped_tick_counts[why] = self.skipped_tick_counts.get(why, 0) + 1
 
     def _cancel_stale_orders(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
         """Cancel orders in a market that have rested too long, or that may no longer rest.
 
-        An order may rest for `space.life` ticks, or for one tick while opening orders are halted.
+        An order may rest for `action_space.life` ticks, or for one tick while opening orders are
+        halted.
         """
-        met = 1 if self.is_opening_halted() else self.space.life
+        met = 1 if self.is_opening_halted() else self.action_space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.cancel_stale_orders(update.market, before):
             log.info(
@@ -167,7 +169,7 @@ class ActorService:
                 update.market,
                 each.client_order_id,
             )
-            self.action_log.order_store.refusals.report_resumed()
+            self.action_log.order_store.refusals.record_trading_resumed()
 
     def _decide_and_send(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
         """Build an observation, let the policy choose, record the decision and send its order.
@@ -197,14 +199,16 @@ class ActorService:
         )
         entry = self._build_entry(update, view, seen, action, held)
         name = make_client_order_id(self.account, market, update.at, action)
-        order = self.space.build_order(action, view, name)
+        order = self.action_space.build_order(action, view, name)
         if order is None:
-            entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
+            entry = replace(
+                entry, reason=held or self.action_space.refusal_reason(action, view) or INTENTS[0]
+            )
             self.action_log.record_decision(update, entry)
             self.notices.reset_alert(failure_alert_kind(market))
         else:
             entry = self._send_order(order, update, view, entry)
-        memory.record_order(memory.row, entry.sent_count)
+        memory.record_order_size(memory.row, entry.sent_count)
         return entry
 
     def _send_order(
@@ -234,7 +238,7 @@ class ActorService:
             job=self.action_log.job,
             venue="kalshi",
             decision_id=f"{entry.market} {entry.at}",
-            role=role_of(order),
+            role=infer_order_role(order),
         )
         self.action_log.record_decision(update, entry, intent)
         try:
@@ -290,7 +294,7 @@ class ActorService:
             at=update.at,
             policy=self.policy.name,
             action=action,
-            intent=self.space.process_action(action)[0],
+            intent=self.action_space.process_action(action)[0],
             size=0,
             price=None,
             reason=reason,
@@ -361,15 +365,15 @@ class MarketHistory:
         self.schedule = schedule
         self.row = -1  # the row shown
         self._fees = space.fees
-        self._terms = space.build_order_rule_terms(CENT)
-        self.tape: Records = np.zeros(schedule.row_count, TICK_DTYPE)
+        self._terms = space.build_scaled_order_rules(CENT)
+        self.tape: StructuredArray = np.zeros(schedule.row_count, TICK_DTYPE)
         self._market = np.zeros(1, MARKET_DTYPE)
         self._market["rows"] = schedule.row_count
         self._market["starting_equity"] = starting_equity
         self._sent = (-1, 0)  # row of the last decision, and contracts sent
 
-    def is_newer(self, at: np.datetime64) -> bool:
-        return self.row < self.schedule.row_at(at) < self.schedule.row_count
+    def is_newer_tick(self, at: np.datetime64) -> bool:
+        return self.row < self.schedule.row_index_at(at) < self.schedule.row_count
 
     def add_tick(self, at: np.datetime64, tick: Record) -> bool:
         """Add a tick that is newer than the last; return whether it is before settlement.
@@ -377,7 +381,7 @@ class MarketHistory:
         Rows of missed ticks repeat the previous quote without trades. Rows before the first tick
         repeat the first tick's quote.
         """
-        row = self.schedule.row_at(at)
+        row = self.schedule.row_index_at(at)
         self.tape[row] = tick
         passed = self.tape[self.row + 1 : row]
         passed[:] = self.tape[self.row] if self.row >= 0 else tick
@@ -386,7 +390,7 @@ class MarketHistory:
         self.row = row
         return row < self.schedule.row_count - 1
 
-    def record_order(self, row: int, size: int) -> None:
+    def record_order_size(self, row: int, size: int) -> None:
         """Record the contracts sent at a row; a size of 0 means that no order was sent."""
         self._sent = (row, size)
         self._market["numbers"] += size > 0
@@ -401,7 +405,7 @@ class MarketHistory:
         elsewhere = [each for each in view.resting_orders if each.order.market != view.market]
         orders = np.zeros(max(len(resting), MAX_RESTING_ORDERS), ORDER_DTYPE)
         for slot, each in zip(orders, resting, strict=False):
-            slot["intent"] = intent_of(each.order)
+            slot["intent"] = intent_code_of(each.order)
             slot["price"] = int(each.order.price * PRICE_UNITS_PER_DOLLAR)
             slot["remaining"] = int(each.remaining_count.to_integral_value(ROUND_CEILING))
         record = self._market[0]
@@ -418,7 +422,9 @@ class MarketHistory:
         record["reserved_cash"] = _round_to_micros(
             reserved_cash(elsewhere, self._fees), ROUND_CEILING
         )
-        terms = self._terms._replace(price_step=int(view.quote.price_step * PRICE_UNITS_PER_DOLLAR))
+        terms = self._terms._replace(
+            price_step_units=int(view.quote.price_step * PRICE_UNITS_PER_DOLLAR)
+        )
         features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
         write_observation(record, orders, self.tape, terms, features, allowed)

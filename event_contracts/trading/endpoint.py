@@ -30,7 +30,7 @@ from trainingdata.feed.fields import (
     RequiredField,
     as_mapping,
     optional_field,
-    parse_objects,
+    parse_object_list,
     parse_text,
     parse_timestamp,
 )
@@ -59,9 +59,9 @@ Value = TypeVar("Value")
 NOT_FOUND_STATUS = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
 # production in August 2026; the venue did nothing with these requests.
-TRADING_PAUSED: Final = "trading_is_paused"
-EXCHANGE_PAUSED: Final = "exchange_is_paused"
-PAUSE_CODES = (TRADING_PAUSED, EXCHANGE_PAUSED)
+TRADING_PAUSED_CODE: Final = "trading_is_paused"
+EXCHANGE_PAUSED_CODE: Final = "exchange_is_paused"
+PAUSE_CODES = (TRADING_PAUSED_CODE, EXCHANGE_PAUSED_CODE)
 PAGE_SIZE = 200  # entries of a page
 MAX_PAGES = 500  # of one list; more indicate a loop of cursors
 # Requests a second. The venue's lowest tier allows 20 reads and 10 writes; a client that writes
@@ -246,7 +246,7 @@ class KalshiRateLimiter(RateLimiter):
 
     def delay(self) -> float:
         """Return the seconds to wait before the next request."""
-        seconds = super().delay()
+        seconds = super().seconds_until_allowed()
         if len(self._sent) < REQUESTS_PER_SECOND:
             return seconds
         return max(seconds, self._sent[-REQUESTS_PER_SECOND] + 1.0 - self.time.monotonic())
@@ -285,7 +285,7 @@ class KalshiConnection:
         self._session = requests.Session()
         # A local server must not be reached through a proxy.
         self._session.trust_env = not settings.is_loopback
-        transport = settings.transport(pace, keys.sign)
+        transport = settings.build_transport(pace, keys.sign)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
 
@@ -379,7 +379,7 @@ class KalshiConnection:
         subject: object of the request, for error messages.
         name: key of the list in each response.
         """
-        listed = RequiredField(name, parse_objects)
+        listed = RequiredField(name, parse_object_list)
         cursor = OptionalField("cursor", parse_text, "")
         query = {**query, "limit": PAGE_SIZE}
         found: list[Value] = []

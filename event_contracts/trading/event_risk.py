@@ -36,7 +36,7 @@ from trainingdata.feed.fields import parse_decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class StrikeRange:
     """Range of figures for which a threshold market pays YES.
 
     low, high: bounds of the range; None: no bound.
@@ -58,10 +58,10 @@ class Strike:
     def bounds(self) -> tuple[Decimal, ...]:
         return tuple(end for end in (self.low, self.high) if end is not None)
 
-    def contains(self, figure: Decimal) -> bool:
+    def contains(self, value: Decimal) -> bool:
         low, high = self.low, self.high
-        is_above = low is None or figure > low or (self.includes_low and figure == low)
-        is_below = high is None or figure < high or (self.includes_high and figure == high)
+        is_above = low is None or value > low or (self.includes_low and value == low)
+        is_below = high is None or value < high or (self.includes_high and value == high)
         return is_above and is_below
 
 
@@ -72,29 +72,29 @@ class StrikeFields:
     without a number. Losses of such markets add up, because they may occur together.
     """
 
-    def read(self, entry: Mapping[str, Any]) -> Strike | None:
+    def read(self, entry: Mapping[str, Any]) -> StrikeRange | None:
         if entry.get("custom_strike") or entry.get("functional_strike"):
             return None
         kind = entry.get("strike_type")
         try:
             if kind in ("greater", "greater_or_equal"):
                 low = parse_decimal(entry.get("floor_strike"))
-                return Strike(low=low, includes_low=kind == "greater_or_equal")
+                return StrikeRange(low=low, includes_low=kind == "greater_or_equal")
             if kind in ("less", "less_or_equal"):
                 high = parse_decimal(entry.get("cap_strike"))
-                return Strike(high=high, includes_high=kind == "less_or_equal")
+                return StrikeRange(high=high, includes_high=kind == "less_or_equal")
             if kind == "between":
                 low, high = (
                     parse_decimal(entry.get("floor_strike")),
                     parse_decimal(entry.get("cap_strike")),
                 )
-                return Strike(low, high, includes_low=True, includes_high=True)
+                return StrikeRange(low, high, includes_low=True, includes_high=True)
         except ValueError:
             return None
         return None
 
 
-def format_strike_fields(strike: Strike | None) -> dict[str, Any]:
+def format_strike_fields(strike: StrikeRange | None) -> dict[str, Any]:
     """Convert a strike to the venue's fields; `StrikeFields` parses these fields."""
     if strike is None:
         return {}
@@ -123,7 +123,7 @@ class MarketEvent:
 
     event_ticker: str = ""
     is_mutually_exclusive: bool = False
-    strike: Strike | None = None
+    strike: StrikeRange | None = None
 
 
 class MarketLoss(NamedTuple):
@@ -140,7 +140,7 @@ class MarketLoss(NamedTuple):
 EventLeg = tuple[MarketEvent, MarketLoss]
 
 
-def market_loss(
+def compute_market_loss(
     position: Number, value: Number, yes_orders: Number = 0, no_orders: Number = 0
 ) -> MarketLoss:
     """Return the loss of one market's position and orders, by its outcome.
@@ -158,16 +158,16 @@ def market_loss(
 def compute_max_event_loss(legs: Sequence[EventLeg]) -> Number:
     """Return the maximum of the summed losses of one event's markets over its outcomes."""
     exclusive = bool(legs) and all(event.is_mutually_exclusive for event, _ in legs)
-    return max_loss_of_other_markets(MarketEvent(is_mutually_exclusive=exclusive), legs).if_no
+    return compute_other_markets_loss(MarketEvent(is_mutually_exclusive=exclusive), legs).if_no
 
 
-def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> MarketLoss:
+def compute_other_markets_loss(market_event: MarketEvent, legs: Sequence[EventLeg]) -> MarketLoss:
     """Return the maximum loss of an event's other markets, for each outcome of one market.
 
-    own: event and strike of the one market.
+    market_event: event and strike of the one market.
     legs: events and losses of the other markets.
     """
-    if own.is_mutually_exclusive:
+    if market_event.is_mutually_exclusive:
         none = sum(loss.if_no for _, loss in legs)
         one = max((none - loss.if_no + loss.if_yes for _, loss in legs), default=none)
         return MarketLoss(if_yes=none, if_no=max(none, one))
@@ -176,18 +176,22 @@ def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> Mar
     strikes = [strike for strike, _ in thresholds]
     found: dict[bool, list[Number]] = {True: [], False: []}
     for figure in _list_representative_figures(
-        strikes if own.strike is None else [own.strike, *strikes]
+        strikes if market_event.strike is None else [market_event.strike, *strikes]
     ):
         total = sum(
             (loss.if_yes if strike.contains(figure) else loss.if_no for strike, loss in thresholds),
             alone,
         )
-        for pays in (True, False) if own.strike is None else (own.strike.contains(figure),):
+        for pays in (
+            (True, False)
+            if market_event.strike is None
+            else (market_event.strike.contains(figure),)
+        ):
             found[pays].append(total)
     return MarketLoss(if_yes=max(found[True]), if_no=max(found[False]))
 
 
-def _list_representative_figures(strikes: Sequence[Strike]) -> list[Decimal]:
+def _list_representative_figures(strikes: Sequence[StrikeRange]) -> list[Decimal]:
     """Return one figure for each possible outcome of threshold markets.
 
     The figures are every bound of the strikes, and one figure between, below and above the bounds.
@@ -202,7 +206,7 @@ def _list_representative_figures(strikes: Sequence[Strike]) -> list[Decimal]:
 def compute_exposure(
     market: str,
     positions: Mapping[str, Decimal],
-    resting: Iterable[RestingOrder],
+    resting_orders: Iterable[RestingOrder],
     quotes: Mapping[str, ContractQuote],
     events: Mapping[str, MarketEvent],
 ) -> Exposure:
@@ -212,12 +216,12 @@ def compute_exposure(
 
     market: the market to exclude.
     positions: contracts by market, YES positive and NO negative, of markets without a result yet.
-    resting: orders of every market, including those of unknown outcome.
+    resting_orders: orders of every market, including those of unknown outcome.
     quotes: quotes of the markets with a position.
     events: events of every market.
     """
     costs: dict[tuple[str, Outcome], Number] = defaultdict(int)
-    for each in resting:
+    for each in resting_orders:
         order = each.order
         bought = order.action == "BUY"
         towards = order.side if bought else opposite_side(order.side)
@@ -234,9 +238,13 @@ def compute_exposure(
         if position:
             ask = quotes[name].ask("YES" if position > 0 else "NO")
             value = scale_amount(abs(position) * ask, MICROS_PER_DOLLAR)
-        loss = market_loss(scale_amount(position), value, costs[name, "YES"], costs[name, "NO"])
+        loss = compute_market_loss(
+            scale_amount(position), value, costs[name, "YES"], costs[name, "NO"]
+        )
         legs[events[name].event_ticker].append((events[name], loss))
-    own_event = max_loss_of_other_markets(events[market], legs.pop(events[market].event_ticker, []))
+    own_event = compute_other_markets_loss(
+        events[market], legs.pop(events[market].event_ticker, [])
+    )
     return Exposure(
         own_event.if_yes, own_event.if_no, sum(map(compute_max_event_loss, legs.values()))
     )

@@ -31,7 +31,7 @@ from event_contracts.trading.records import MICROS_PER_DOLLAR, PRICE_UNITS_PER_D
 from event_contracts.trading.rules import (
     ScaledFeeRules,
     compute_fee,
-    max_cost,
+    max_purchase_cost,
     micros_to_usd,
     scale_amount,
 )
@@ -80,7 +80,7 @@ class FeeRules:
             )
         )
 
-    def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
+    def compute_fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
         """Return the fee in USD: rate · count · price · (1 − price), rounded up to fee_step.
 
         Example of 10 contracts at $0.37: a taker pays 0.16317 → 0.1632, a maker 0.0407925 → 0.0408.
@@ -94,7 +94,7 @@ class FeeRules:
             )
         )
 
-    def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
+    def max_purchase_cost(self, price: Decimal, count: Decimal) -> Decimal:
         """Return the maximum cost of buying contracts at this price or below, USD, fees included.
 
         It is price · count + the larger rate's fee + count · fee_step + balance_step. Every
@@ -104,7 +104,7 @@ class FeeRules:
         """
         # price + rate · price · (1 − price) grows with the price: a better price never costs more.
         return micros_to_usd(
-            max_cost(
+            max_purchase_cost(
                 self.scaled_rules, scale_amount(price, PRICE_UNITS_PER_DOLLAR), scale_amount(count)
             )
         )

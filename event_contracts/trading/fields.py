@@ -1,8 +1,8 @@
 """Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
 
 Every field of a response is declared with the effect of its absence: `RequiredField` makes the row
-unreadable, `OptionalField` has a default, `FirstField` tries the next name. A row that cannot be
-read quarantines its market; the other rows of the list are used.
+unreadable, `OptionalField` has a default, `FirstPresentField` tries the next name. A row that
+cannot be read quarantines its market; the other rows of the list are used.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from trainingdata.feed.fields import optional_field
 T = TypeVar("T")
 JsonEntry = Mapping[str, Any]
 TICKER_FIELDS = ("ticker", "market_ticker")  # names of a row's market
-ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's own id
+ROW_ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's own id
 
 
-class FirstField(Generic[T]):
+class FirstPresentField(Generic[T]):
     """A field that responses contain under one of several names.
 
     names: pairs of a name and the parser of its value, in order of precedence.
@@ -78,7 +78,7 @@ def build_unreadable_row(
     if not market:
         return None
     why = error.why if isinstance(error, InvalidResponse) else str(error)
-    return UnreadableRow(market, list_name, _first_text(entry, ID_FIELDS), to_one_line(why))
+    return UnreadableRow(market, list_name, _first_text(entry, ROW_ID_FIELDS), to_one_line(why))
 
 
 def _first_text(entry: JsonEntry, names: tuple[str, ...]) -> str:

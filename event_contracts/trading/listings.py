@@ -31,17 +31,22 @@ from typing import Annotated, Any
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
-from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
+from event_contracts.trading.event_risk import MarketEvent, StrikeFields, StrikeRange
 from event_contracts.trading.fees import ZERO, FeeRules
-from event_contracts.trading.fields import FirstField
-from event_contracts.trading.orders import PAYOUT_USD, ContractQuote, EventContractOrder, Outcome
+from event_contracts.trading.fields import FirstPresentField
+from event_contracts.trading.orders import (
+    CONTRACT_PAYOUT_USD,
+    ContractQuote,
+    EventContractOrder,
+    Outcome,
+)
 from event_contracts.trading.venue_orders import (
     ParsedEntry,
+    convert_side_price,
     parse_cents,
     parse_count,
     parse_fixed_point,
     parse_price,
-    yes_price,
 )
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, InvalidResponse
@@ -50,7 +55,7 @@ from trainingdata.feed.fields import (
     RequiredField,
     optional_field,
     parse_decimal,
-    parse_objects,
+    parse_object_list,
     parse_text,
     parse_timestamp,
 )
@@ -84,7 +89,7 @@ class PriceTicks:
 
     def __post_init__(self) -> None:
         ends = [ZERO, *(end for _, end, _ in self.ranges)]
-        starts = [*(start for start, _, _ in self.ranges), PAYOUT_USD]
+        starts = [*(start for start, _, _ in self.ranges), CONTRACT_PAYOUT_USD]
         if ends != starts:
             raise ValueError("not a sequence of price ranges from 0 to 1 without gaps")
         for start, end, step in self.ranges:
@@ -96,13 +101,13 @@ class PriceTicks:
         """Parse the price steps from the venue's list of price ranges, in any order."""
         names = ("start", "end", "step")
         found = sorted(
-            [parse_price(each.get(name)) for name in names] for each in parse_objects(value)
+            [parse_price(each.get(name)) for name in names] for each in parse_object_list(value)
         )
         return cls(tuple((start, end, step) for start, end, step in found))
 
     def is_valid_price(self, price: Decimal) -> bool:
         """Return whether a price is valid for orders, USD of YES; 0 and 1 are invalid."""
-        return 0 < price < PAYOUT_USD and any(
+        return 0 < price < CONTRACT_PAYOUT_USD and any(
             start <= price <= end and (price - start) % step == 0
             for start, end, step in self.ranges
         )
@@ -117,7 +122,7 @@ class PriceTicks:
 
 
 # A market that does not state its prices accepts at least whole cents.
-CENT_TICKS = PriceTicks(((ZERO, PAYOUT_USD, Decimal("0.01")),))
+CENT_TICKS = PriceTicks(((ZERO, CONTRACT_PAYOUT_USD, Decimal("0.01")),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +159,14 @@ class MarketListing(ParsedEntry):
     result: Annotated[str, OptionalField("result", parse_text, "")]
     yes_payout: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
     event_ticker: Annotated[str, OptionalField("event_ticker", parse_text, "")]
-    strike: Annotated[Strike | None, StrikeFields()]
+    strike: Annotated[StrikeRange | None, StrikeFields()]
 
     def __post_init__(self) -> None:
         _ = self.quote
 
     @property
     def quote(self) -> ContractQuote:
-        ask = self.yes_ask or PAYOUT_USD
+        ask = self.yes_ask or CONTRACT_PAYOUT_USD
         return ContractQuote(self.yes_bid, ask, self.price_ticks.price_step_at(self.yes_bid, ask))
 
     @property
@@ -177,15 +182,15 @@ class MarketListing(ParsedEntry):
     def is_trading(self) -> bool:
         return self.status == ACTIVE_STATUS and not self.has_ended
 
-    def refusal(self, order: EventContractOrder) -> str | None:
+    def refusal_reason(self, order: EventContractOrder) -> str | None:
         """Return the reason why the market does not accept an order, or None if it does."""
         if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
-        if not self.price_ticks.is_valid_price(yes_price(order.side, order.price)):
+        if not self.price_ticks.is_valid_price(convert_side_price(order.side, order.price)):
             return f"{order.price} is not a valid price of {order.market} {order.side}"
         return None
 
-    def value_of(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
+    def position_value(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
         """Return the value of a position in this market, USD; YES positive, NO negative.
 
             both sides quoted            the mid quote
@@ -205,14 +210,14 @@ class MarketListing(ParsedEntry):
     def _value_per_contract(self, side: Outcome, last: Decimal) -> Decimal:
         bid, ask = self.quote.bid(side), self.quote.ask(side)
         if self.is_settled:
-            return PAYOUT_USD if self.result == side.lower() else ZERO
+            return CONTRACT_PAYOUT_USD if self.result == side.lower() else ZERO
         if self.has_ended and self.yes_payout is not None:
-            return self.yes_payout if side == "YES" else PAYOUT_USD - self.yes_payout
+            return self.yes_payout if side == "YES" else CONTRACT_PAYOUT_USD - self.yes_payout
         if not self.is_trading:
             return last
         if not bid:
             return min(last, ask)
-        return bid if ask == PAYOUT_USD else (bid + ask) / 2
+        return bid if ask == CONTRACT_PAYOUT_USD else (bid + ask) / 2
 
 
 class QuarantinedMarket(BrokerError):
@@ -274,7 +279,7 @@ def find_unreadable_reasons(listings: Iterable[MarketListing]) -> dict[str, str]
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
 
-class MarketEvents:
+class MarketEventLookup:
     """Lookup of the events of markets, with a cache of which events are mutually exclusive.
 
     If the venue does not state this, or cannot be queried, the losses of the event's markets add
@@ -315,7 +320,9 @@ class MarketEvents:
         return self._exclusive.get(event, False)
 
 
-def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketListing]) -> Decimal:
+def value_at_bids(
+    positions: Mapping[str, Decimal], listings: Mapping[str, MarketListing]
+) -> Decimal:
     """Return the value of positions at the best bids, USD.
 
     positions: contracts by market, YES positive and NO negative.
@@ -353,13 +360,13 @@ class FeeTerms:
     rate_multiplier: Decimal = Decimal(1)
     charges_makers: bool = True
 
-    def apply_to(self, dated: FeeRules) -> FeeRules:
+    def apply_to(self, dated_rules: FeeRules) -> FeeRules:
         """Return the day's fee rules with these terms applied.
 
         Rates are multiplied; the maker rate is 0 if makers are not charged.
         """
-        maker = dated.maker * self.rate_multiplier if self.charges_makers else ZERO
-        return replace(dated, taker=dated.taker * self.rate_multiplier, maker=maker)
+        maker = dated_rules.maker * self.rate_multiplier if self.charges_makers else ZERO
+        return replace(dated_rules, taker=dated_rules.taker * self.rate_multiplier, maker=maker)
 
 
 class MarketFees:
@@ -377,7 +384,7 @@ class MarketFees:
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
         return self._terms.get(market, FeeTerms()).apply_to(self._rules_on_date(at))
 
-    def highest_rates(self, at: np.datetime64) -> FeeRules:
+    def highest_fee_rules(self, at: np.datetime64) -> FeeRules:
         """Return fee rules with the highest rates among markets whose fee terms were loaded."""
         rules = [
             each.apply_to(self._rules_on_date(at)) for each in self._terms.values() or (FeeTerms(),)
@@ -439,7 +446,7 @@ def _parse_fee_multiplier(value: Any) -> Decimal:
 def parse_payout(value: Any) -> Decimal:
     """Parse a contract's payout from whole cents, 0 to 100; return USD."""
     usd = parse_cents(value)
-    if not 0 <= usd <= PAYOUT_USD:
+    if not 0 <= usd <= CONTRACT_PAYOUT_USD:
         raise ValueError("not a payout between 0 and 100 cents")
     return usd
 
@@ -448,7 +455,7 @@ def parse_payout(value: Any) -> Decimal:
 class _SettlementRow(ParsedEntry):
     """An entry of the list `settlements` in the response to `GET /portfolio/settlements`."""
 
-    market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
+    market: Annotated[str, FirstPresentField(("ticker", parse_text), ("market_ticker", parse_text))]
     at: Annotated[
         np.datetime64,
         OptionalField(
@@ -470,7 +477,7 @@ class _SettlementRow(ParsedEntry):
     @property
     def result_payout(self) -> Decimal | None:
         """Return the payout of a YES in USD: 1 for the result `yes`, 0 for `no`, otherwise None."""
-        return {"yes": PAYOUT_USD, "no": ZERO}.get(self.result)
+        return {"yes": CONTRACT_PAYOUT_USD, "no": ZERO}.get(self.result)
 
     @property
     def net_position(self) -> Decimal | None:
@@ -501,7 +508,7 @@ class _SettlementRow(ParsedEntry):
         if any(figure is None for figure in figures):
             return None
         revenue, yes, no, yes_cost, no_cost, fees = (figure or ZERO for figure in figures)
-        return revenue + min(yes, no) * PAYOUT_USD - yes_cost - no_cost - fees
+        return revenue + min(yes, no) * CONTRACT_PAYOUT_USD - yes_cost - no_cost - fees
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,7 +516,7 @@ class MarketSettlement:
     """The settlement of a market.
 
     yes_payout: settlement value of a YES, USD; a NO is paid $1 less this value.
-    at: UTC, instant of the payment; NaT if the venue does not state it.
+    paid_at: UTC, instant of the payment; NaT if the venue does not state it.
     result: `yes`, `no`, or the venue's word for another result.
     net_position: contracts that were paid, YES positive and NO negative; None if the venue does not
         state them.
@@ -520,7 +527,7 @@ class MarketSettlement:
 
     market: str
     yes_payout: Decimal
-    at: np.datetime64
+    paid_at: np.datetime64
     result: str = ""
     net_position: Decimal | None = None
     revenue: Decimal | None = None
@@ -573,7 +580,7 @@ def position_payout(position: Decimal, yes_payout: Decimal) -> Decimal:
     position: contracts, YES positive and NO negative.
     yes_payout: settlement value of a YES, USD.
     """
-    return position * yes_payout if position > 0 else -position * (PAYOUT_USD - yes_payout)
+    return position * yes_payout if position > 0 else -position * (CONTRACT_PAYOUT_USD - yes_payout)
 
 
 def _implied_yes_payout(net: Decimal, paid: Decimal) -> Decimal:
@@ -582,4 +589,4 @@ def _implied_yes_payout(net: Decimal, paid: Decimal) -> Decimal:
     net: contracts paid, YES positive and NO negative.
     paid: payment for them, USD.
     """
-    return paid / net if net > 0 else PAYOUT_USD + paid / net
+    return paid / net if net > 0 else CONTRACT_PAYOUT_USD + paid / net

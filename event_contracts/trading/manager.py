@@ -40,15 +40,15 @@ from event_contracts.trading.event_risk import compute_exposure
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.fields import UnreadableRow
 from event_contracts.trading.listings import (
-    MarketEvents,
+    MarketEventLookup,
     MarketListing,
     MarketSettlement,
     QuarantinedMarket,
-    bid_value,
     check_all_listed,
     find_unreadable_reasons,
     position_payout,
     read_market_listings,
+    value_at_bids,
 )
 from event_contracts.trading.orders import (
     EventContractOrder,
@@ -61,15 +61,15 @@ from event_contracts.trading.venue_orders import (
     OrderVenue,
     VenueFill,
     VenueOrder,
-    contract_order,
     epoch_seconds,
     parse_signed_count,
+    to_contract_order,
     to_resting_order,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import POLL_DELAYS_SECONDS, SINGLE_POLL_DELAYS_SECONDS, Outbox
-from execution.journal.rows import Amount, Instant
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.journal.rows import BoundedAmount, Instant
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, ResponseRejected
@@ -82,7 +82,7 @@ MIN_CASH_FLOW_USD = Decimal(1)  # USD
 FEE_TOL_USD = 2 * CENT
 EPOCH = np.datetime64(0, "ns")
 # Fills and settlements of this span are read again: some are listed late.
-REREAD_SPAN = np.timedelta64(1, "h")
+REREAD_WINDOW = np.timedelta64(1, "h")
 
 NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
@@ -118,8 +118,8 @@ class AccountBooks:
     """
 
     at: Instant
-    cash: Amount
-    positions: Mapping[str, Amount] = field(default_factory=dict)
+    cash: BoundedAmount
+    positions: Mapping[str, BoundedAmount] = field(default_factory=dict)
     fill_ids: frozenset[str] = frozenset()
     settlement_keys: frozenset[tuple[str, Instant]] = frozenset()
 
@@ -133,7 +133,7 @@ class AccountBooks:
         """
         unread = (row.row_id for row in updates.unreadable_rows if row.list_name == "fills")
         fills = frozenset((*(fill.fill_id for fill in updates.fills), *unread))
-        settlements = frozenset((each.market, each.at) for each in updates.settlements)
+        settlements = frozenset((each.market, each.paid_at) for each in updates.settlements)
         return cls(at, cash, positions, fills, settlements)
 
 
@@ -209,8 +209,8 @@ def apply_updates(
     for fill in new.values():
         bought = fill.count if fill.side == "bid" else -fill.count
         traded[fill.market] += bought
-        rules = fee_rules_of(fill.market, fill.at)
-        ours = rules.fee(fill.price, fill.count, maker=not fill.is_taker)
+        rules = fee_rules_of(fill.market, fill.filled_at)
+        ours = rules.compute_fee(fill.price, fill.count, maker=not fill.is_taker)
         fee = ours if fill.fee is None else fill.fee
         if fee - ours >= FEE_TOL_USD:
             fees.append(f"fill {fill.fill_id}: fee charged ${fee}, but ${ours} by configured rates")
@@ -220,7 +220,7 @@ def apply_updates(
     held = {market: count + traded[market] for market, count in positions.items()}
     paid = []
     for each in updates.settlements:
-        paid_before = (each.market, each.at) in books.settlement_keys
+        paid_before = (each.market, each.paid_at) in books.settlement_keys
         # In a market that had paid before, fills listed late are paid out as well.
         count = (traded if paid_before else held).get(each.market, ZERO)
         if paid_before:
@@ -315,9 +315,10 @@ class AccountReader:
         accepted once they persist in a second snapshot. Raises `BrokerError` if the reads never
         agree.
         """
-        for _ in self._venue.time.attempts((*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS)):
+        delays = (*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS)
+        for _ in self._venue.time.delayed_attempts(delays):
             at = self._venue.now()
-            since = (at if self.books is None else min(self.books.at, at)) - REREAD_SPAN
+            since = (at if self.books is None else min(self.books.at, at)) - REREAD_WINDOW
             news = self._read_updates(at, since)
             cash = self._venue.read_cash()
             positions, unread_positions = _read_positions(self._venue)
@@ -367,7 +368,7 @@ class AccountReader:
         news = _read_account_updates(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlement_keys)
         settlements = tuple(
-            replace(each, at=known.get(each.market, at)) if np.isnat(each.at) else each
+            replace(each, paid_at=known.get(each.market, at)) if np.isnat(each.paid_at) else each
             for each in news.settlements
         )
         return replace(news, settlements=settlements)
@@ -393,9 +394,10 @@ class AccountReader:
                     resting.append(order.to_resting_order(reduces=False))
                 else:
                     self.expect_fills(order, intent.sent_at)
-                    resting.append(order.to_resting_order(contract_order(intent).action == "SELL"))
+                    is_sale = to_contract_order(intent).action == "SELL"
+                    resting.append(order.to_resting_order(is_sale))
         names = {order.order_id for order in listed}
-        for intent in book.in_states(("accepted",)):
+        for intent in book.intents_in_states(("accepted",)):
             venue_id = intent.progress.venue_order_id
             if intent.venue != self._venue.name or venue_id in names:
                 continue
@@ -405,7 +407,7 @@ class AccountReader:
             except ResponseRejected as error:
                 unread = (
                     *unread,
-                    UnreadableRow(contract_order(intent).market, "orders", venue_id, str(error)),
+                    UnreadableRow(to_contract_order(intent).market, "orders", venue_id, str(error)),
                 )
             except BrokerError as error:
                 log.warning("%s", error)
@@ -414,7 +416,7 @@ class AccountReader:
             elif self._outbox.record_report(found).is_done or not found.remaining_count:
                 self.expect_fills(found, intent.sent_at)
             else:
-                resting.append(found.to_resting_order(contract_order(intent).action == "SELL"))
+                resting.append(found.to_resting_order(to_contract_order(intent).action == "SELL"))
         return tuple(resting), unread
 
     def _find_missing_fills(
@@ -478,9 +480,9 @@ def _sort_fills(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[Venu
     at = since
     fills = []
     for fill in reversed(listed):
-        at = at if np.isnat(fill.at) else fill.at
-        fills.append(replace(fill, at=at))
-    return tuple(sorted(fills, key=lambda fill: fill.at))
+        at = at if np.isnat(fill.filled_at) else fill.filled_at
+        fills.append(replace(fill, filled_at=at))
+    return tuple(sorted(fills, key=lambda fill: fill.filled_at))
 
 
 def _short_yes_collateral(positions: Positions) -> Decimal:
@@ -519,7 +521,7 @@ class KalshiMultiMarketOrderManager:
         fee_rules_of: FeeRulesLookup,
         *,
         order_store: OrderStore | None = None,
-        gate: OrderGate = UNGUARDED,
+        gate: OrderGate = ALLOW_ALL_ORDERS,
         job: str = "",
         order_life: np.timedelta64 = ORDER_LIFE,
         time: TimeSource = SYSTEM_TIME,
@@ -530,7 +532,7 @@ class KalshiMultiMarketOrderManager:
         self._gate = gate
         self._account = AccountReader(self.venue, self._outbox, fee_rules_of)
         self._admission = pre_trade_check
-        self._events = MarketEvents(self.venue)
+        self._events = MarketEventLookup(self.venue)
         self._job = job
         # An order is checked against an account that includes the previous one.
         self._turn = threading.RLock()
@@ -586,7 +588,7 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             if self._outbox.may_have_been_sent(order_id):
-                if self._outbox.resolve(order_id) == "unknown":
+                if self._outbox.resolve_order(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: outcome unknown; cancel again later")
                 return
             self._cancel_and_expect_fills(order_id, EPOCH)
@@ -604,7 +606,7 @@ class KalshiMultiMarketOrderManager:
         sent_before: orders sent before this instant are old.
         """
         with self._turn:
-            working = self._outbox.book.in_states(("accepted",))
+            working = self._outbox.book.intents_in_states(("accepted",))
             ours = [i for i in working if _is_for_market(i, market) and i.job == self._job]
             ended = [i for i in ours if i.sent_at < sent_before]
             for intent in reversed(ended):
@@ -618,14 +620,14 @@ class KalshiMultiMarketOrderManager:
     def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Query a market's orders of unknown outcome, 20 s at most; return those still unknown."""
         with self._turn:
-            unknown = self._outbox.book.unknown_outcomes()
+            unknown = self._outbox.book.intents_with_unknown_outcome()
             return self._outbox.refresh_intents(
                 each for each in unknown if _is_for_market(each, market)
             )
 
     def _read_view_and_listing(self, market: str) -> tuple[MarketView, MarketListing]:
         """Read the account; return the view for a decision on a market, and its listing."""
-        unknown = self._outbox.book.unknown_outcomes()
+        unknown = self._outbox.book.intents_with_unknown_outcome()
         waiting = self._outbox.refresh_intents(
             each for each in unknown if each.venue == OrderVenue.name
         )
@@ -650,7 +652,7 @@ class KalshiMultiMarketOrderManager:
             positions.get(market, ZERO),
             resting,
             listings[market].quote,
-            bid_value(elsewhere, listings),
+            value_at_bids(elsewhere, listings),
             compute_exposure(market, unsettled, resting, quotes, events),
         )
         check_all_listed((listings[market],))
@@ -660,7 +662,7 @@ class KalshiMultiMarketOrderManager:
 
     def _may_rest(self, intent: OrderIntent) -> bool:
         """Return whether a resting order's remainder may rest, False in a quarantined market."""
-        order = contract_order(intent)
+        order = to_contract_order(intent)
         try:
             view, _ = self._read_view_and_listing(order.market)
         except QuarantinedMarket as error:
@@ -672,7 +674,7 @@ class KalshiMultiMarketOrderManager:
         )
         left = [each.remaining_count for each in view.resting_orders if each.order_id == name]
         return not any(
-            self._admission.refusal(order.action, order.side, order.price, count, others)
+            self._admission.refusal_reason(order.action, order.side, order.price, count, others)
             for count in left
         )
 
@@ -689,10 +691,10 @@ class KalshiMultiMarketOrderManager:
     def _refusal(self, order: EventContractOrder) -> str | None:
         """Return why the market or the pre-trade check refuses an order, as text, or None."""
         view, listing = self._read_view_and_listing(order.market)
-        return listing.refusal(order) or self._admission.refusal(
+        return listing.refusal_reason(order) or self._admission.refusal_reason(
             order.action, order.side, order.price, order.count, view, rests=order.can_rest
         )
 
 
 def _is_for_market(intent: OrderIntent, market: str) -> bool:
-    return intent.venue == OrderVenue.name and contract_order(intent).market == market
+    return intent.venue == OrderVenue.name and to_contract_order(intent).market == market

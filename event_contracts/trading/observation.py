@@ -17,11 +17,11 @@ from event_contracts.trading.records import (
     SELL_YES,
     Record,
 )
-from event_contracts.trading.rules import OrderRuleTerms
-from foundation.arrays import Mask, Records
+from event_contracts.trading.rules import ScaledOrderRules
+from foundation.arrays import Mask, StructuredArray
 from foundation.compiled import compiled, jit_inline
 
-FEATURES = (  # all within ±FEATURE_BOUND
+FEATURES = (  # all within ±MAX_ABS_FEATURE
     "bid",  # best bid for YES, USD
     "ask",  # best ask of YES, USD
     "bid_size",  # log(1 + contracts at the bid) / 10
@@ -45,10 +45,10 @@ FEATURES = (  # all within ±FEATURE_BOUND
     "largest_yes",  # largest permitted purchase of YES, in multiples of the largest size
     "largest_no",  # largest permitted purchase of NO, in multiples of the largest size
 )
-FEATURE_BOUND = 10.0
+MAX_ABS_FEATURE = 10.0
 PRICE_FEATURE_SCALE = 0.05  # USD: networks learn from features that are neither tiny nor large
-TREND_STEPS = 10  # steps
-DEVIATION_STEPS = 20  # steps
+TREND_FEATURE_STEPS = 10  # steps
+DEVIATION_FEATURE_STEPS = 20  # steps
 
 
 @jit_inline
@@ -79,8 +79,8 @@ def _depth_feature(contracts: int) -> float:
 
 
 @jit_inline
-def _price_deviation(tape: Records, row: int) -> float:
-    count = min(row, DEVIATION_STEPS)
+def _price_deviation(tape: StructuredArray, row: int) -> float:
+    count = min(row, DEVIATION_FEATURE_STEPS)
     total = 0
     before = tape[row - count].bid + tape[row - count].ask
     for k in range(row - count + 1, row + 1):
@@ -91,7 +91,7 @@ def _price_deviation(tape: Records, row: int) -> float:
 
 
 @jit_inline
-def _largest_allowed_size(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
+def _largest_allowed_size(allowed: Mask, terms: ScaledOrderRules, intent: int) -> float:
     """Return the largest permitted size of an intent, as a share of the largest of all sizes.
 
     The result is 0 if no size is permitted.
@@ -105,9 +105,9 @@ def _largest_allowed_size(allowed: Mask, terms: OrderRuleTerms, intent: int) -> 
 @compiled
 def write_observation(
     market: Record,
-    orders: Records,
-    tape: Records,
-    terms: OrderRuleTerms,
+    orders: StructuredArray,
+    tape: StructuredArray,
+    terms: ScaledOrderRules,
     observations: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
@@ -133,7 +133,9 @@ def write_observation(
     observations[6] = tick.estimate
     observations[7] = (tick.estimate - middle) / PRICE_FEATURE_SCALE
     observations[8] = (middle - _mid_price(tape[max(row - 1, 0)])) / PRICE_FEATURE_SCALE
-    observations[9] = (middle - _mid_price(tape[max(row - TREND_STEPS, 0)])) / PRICE_FEATURE_SCALE
+    observations[9] = (
+        middle - _mid_price(tape[max(row - TREND_FEATURE_STEPS, 0)])
+    ) / PRICE_FEATURE_SCALE
     observations[10] = _price_deviation(tape, row) / PRICE_FEATURE_SCALE
     observations[11] = (market.rows - 1 - row) / (market.rows - 1)
     observations[12] = market.cash / MICROS_PER_DOLLAR / starting_equity
@@ -155,4 +157,4 @@ def write_observation(
     observations[20] = _largest_allowed_size(allowed, terms, BUY_YES)
     observations[21] = _largest_allowed_size(allowed, terms, BUY_NO)
     for k in range(len(observations)):
-        observations[k] = min(max(observations[k], -FEATURE_BOUND), FEATURE_BOUND)
+        observations[k] = min(max(observations[k], -MAX_ABS_FEATURE), MAX_ABS_FEATURE)

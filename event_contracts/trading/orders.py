@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from execution.orders.event_contract_orders import COUNT_STEP as COUNT_STEP
-from execution.orders.event_contract_orders import PAYOUT_USD as PAYOUT_USD
+from execution.orders.event_contract_orders import CONTRACT_COUNT_STEP as CONTRACT_COUNT_STEP
+from execution.orders.event_contract_orders import CONTRACT_PAYOUT_USD as CONTRACT_PAYOUT_USD
 from execution.orders.event_contract_orders import PRICE_STEP_USD as PRICE_STEP_USD
 from execution.orders.event_contract_orders import ContractAction as ContractAction
 from execution.orders.event_contract_orders import ContractTimeInForce as ContractTimeInForce
@@ -41,20 +41,20 @@ class ContractQuote:
     price_step: Decimal = CENT
 
     def __post_init__(self) -> None:
-        if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT_USD:
+        if not 0 <= self.yes_bid <= self.yes_ask <= CONTRACT_PAYOUT_USD:
             raise ValueError(
                 f"quote: expected 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
             )
-        if not (self.price_step.is_finite() and 0 < self.price_step < PAYOUT_USD):
+        if not (self.price_step.is_finite() and 0 < self.price_step < CONTRACT_PAYOUT_USD):
             raise ValueError(f"quote: tick must be between 0 and 1, got {self.price_step}")
 
     def bid(self, side: Outcome) -> Decimal:
         """Return the best bid for a side: YES as quoted, NO = 1 − YES ask."""
-        return self.yes_bid if side == "YES" else PAYOUT_USD - self.yes_ask
+        return self.yes_bid if side == "YES" else CONTRACT_PAYOUT_USD - self.yes_ask
 
     def ask(self, side: Outcome) -> Decimal:
         """Return the best ask of a side: YES as quoted, NO = 1 − YES bid."""
-        return self.yes_ask if side == "YES" else PAYOUT_USD - self.yes_bid
+        return self.yes_ask if side == "YES" else CONTRACT_PAYOUT_USD - self.yes_bid
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ContractFill:
     price: USD of the order's side.
     is_maker: true if the order rested in the book.
     fee: USD, with rounding, net of the rebate.
-    tick: tick of the exchange at which it traded.
+    exchange_tick: tick of the exchange at which it traded.
     """
 
     order_id: str
@@ -95,7 +95,7 @@ class ContractFill:
     count: Decimal
     is_maker: bool
     fee: Decimal = Decimal(0)
-    tick: int = 0
+    exchange_tick: int = 0
 
     def __post_init__(self) -> None:
         check_price_and_count(self.order_id, self.price, self.count)
@@ -169,7 +169,7 @@ class MarketView:
             self.cash
             + self.other_positions_value
             + self.yes_count * middle
-            + self.no_count * (PAYOUT_USD - middle)
+            + self.no_count * (CONTRACT_PAYOUT_USD - middle)
         )
 
     def held_count(self, side: Outcome) -> Decimal:

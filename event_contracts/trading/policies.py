@@ -112,7 +112,7 @@ class _KellyBounds(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class BinaryKelly:
+class BinaryKellyPolicy:
     """Policy that trades towards the Kelly position implied by the estimate, after costs.
 
     A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b yields s = b - rate ·
@@ -122,12 +122,12 @@ class BinaryKelly:
     is the largest permitted one within the wanted position; resting orders count as filled. The
     formula of f* is `sizing.kelly.binary_kelly`.
 
-    space: sizes, limits, price styles and fees of the orders.
+    action_space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD by which the feature `cash` is scaled.
     kelly_fraction: fraction of full Kelly, above 0.
     """
 
-    space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
+    action_space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
     starting_cash: float = 1000.0
     kelly_fraction: float = 0.5
     name: str = "kelly"
@@ -147,7 +147,7 @@ class BinaryKelly:
             name: observations[:, place].astype(np.float64)
             for name, place in _FEATURE_INDICES.items()
         }
-        contracts = float(self.space.limits.contracts)
+        contracts = float(self.action_space.limits.contracts)
         held = np.round(columns["position"] * contracts)
         buying = np.round(columns["bids"] * contracts)
         selling = np.round(columns["offers"] * contracts)
@@ -185,7 +185,7 @@ class BinaryKelly:
         price, rate = self._price_and_fee_rate(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
         share = np.where(ask < 1.0, binary_kelly(chance, cost, self.kelly_fraction), 0.0)
-        limits = self.space.limits
+        limits = self.action_space.limits
         worth = np.minimum(float(limits.value), float(limits.share) * (cash + held * price))
         within = np.minimum(worth / price, float(limits.contracts))
         most = np.minimum(share * (cash + held * cost) / cost, within)
@@ -197,8 +197,8 @@ class BinaryKelly:
 
     def _price_and_fee_rate(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
         """Return the price [N] at which an intent's order trades, and its fee rate, by style."""
-        fees = self.space.fees
-        style = self.space.style_by_intent[INTENTS[intent]]
+        fees = self.action_space.fees
+        style = self.action_space.price_style_by_intent[INTENTS[intent]]
         if style == "mid":
             price = (bid + ask) / 2
         else:
@@ -214,7 +214,7 @@ class BinaryKelly:
         The code is 0, HOLD, if no size fits.
         """
         first = encode_action(intent, 0)
-        sizes = np.array(self.space.position_sizes)
+        sizes = np.array(self.action_space.position_sizes)
         # A count is whole but for the rounding of 32-bit features.
         fits = allowed[:, first : first + _SIZE_COUNT] & (sizes <= wanted[:, None] + 1e-6)
         largest = _SIZE_COUNT - 1 - fits[:, ::-1].argmax(axis=1)
@@ -248,14 +248,14 @@ class CheckpointInfo:
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
-        space = orders.action_space_with_fees(FeeRules())
+        space = orders.build_action_space(FeeRules())
         style = episode.get("price_style")
         for name, trained, needed in (
             ("life", episode.get("life", orders.life), orders.life),
             (
                 "price_style",
-                space.style_by_intent if style is None else expand_price_styles(style),
-                space.style_by_intent,
+                space.price_style_by_intent if style is None else expand_price_styles(style),
+                space.price_style_by_intent,
             ),
             ("position_sizes", self.position_sizes, space.position_sizes),
             ("fixed_size", self.fixed_size, space.fixed_size),
@@ -298,7 +298,7 @@ class NetworkPolicy:
         return np.asarray(preferred.argmax(axis=1), np.int64)
 
 
-def load_network(path: Path | str) -> NetworkPolicy:
+def load_network_policy(path: Path | str) -> NetworkPolicy:
     weights, about = read_checkpoint(path)
     layers = tuple(
         (weights[name], weights[name.replace("weight", "bias")]) for name in _layer_names(weights)

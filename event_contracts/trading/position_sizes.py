@@ -36,18 +36,25 @@ import numpy as np
 from event_contracts.trading.orders import ContractFill, Outcome, opposite_side
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
-from foundation.formatting import NO_VALUE, NumberFormatter, number, percent, quantity, usd
-from foundation.tables import Cell, Table, bar_shape
+from foundation.formatting import (
+    NO_VALUE,
+    NumberFormatter,
+    format_number,
+    format_percent,
+    format_quantity,
+    format_usd,
+)
+from foundation.tables import Cell, Table, horizontal_bar_shape
 
-MEAN_FORMATTER = partial(number, places=1)
-RATIO_FORMATTER = partial(number, places=3, sign=True)
-SIZE_FIGURES: tuple[
+MEAN_FORMATTER = partial(format_number, places=1)
+RATIO_FORMATTER = partial(format_number, places=3, sign=True)
+SIZE_METRIC_FORMATS: tuple[
     tuple[str, str, str, NumberFormatter], ...
 ] = (  # field, heads of a column and a row, formatter
     ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN_FORMATTER),
     ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN_FORMATTER),
     ("size_efficiency", "size, profit", "correlation of size and profit", RATIO_FORMATTER),
-    ("max_position_reached", "largest", "largest position, contracts", quantity),
+    ("max_position_reached", "largest", "largest position, contracts", format_quantity),
     ("size_changes_per_episode", "changes", "changes of size an episode", MEAN_FORMATTER),
 )
 MIN_CORRELATED_ORDERS = 3  # minimum for a correlation: two points always lie on a line
@@ -155,10 +162,12 @@ class PositionSizeMetrics:
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
-    def table(self) -> Table:
+    def build_table(self) -> Table:
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
-        figures = [(what, words(getattr(self, name))) for name, _, what, words in SIZE_FIGURES]
+        figures = [
+            (what, words(getattr(self, name))) for name, _, what, words in SIZE_METRIC_FORMATS
+        ]
         rows = [("orders by size", ", ".join(shares) or NO_VALUE), *figures]
         return Table("Sizes", (), rows)
 
@@ -245,20 +254,20 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class SizeView:
+class OrderSizeReport:
     """Content of a page section on order sizes.
 
-    figures: table with one row per metric.
-    sizes: histogram of order sizes, the smallest size first.
-    plot: chart of size against profit; None if no order has a profit.
+    metrics_table: table with one row per metric.
+    size_histogram: histogram of order sizes, the smallest size first.
+    profit_chart: chart of size against profit; None if no order has a profit.
     """
 
-    figures: Table
-    sizes: Table
-    plot: Chart | None
+    metrics_table: Table
+    size_histogram: Table
+    profit_chart: Chart | None
 
 
-def build_size_view(episodes: Iterable[Episode]) -> SizeView | None:
+def build_order_size_report(episodes: Iterable[Episode]) -> OrderSizeReport | None:
     """Return the page section on order sizes in these episodes; None if no order was sent."""
     episodes = tuple(episodes)
     metrics = PositionSizeMetrics.from_episodes(episodes)
@@ -266,7 +275,7 @@ def build_size_view(episodes: Iterable[Episode]) -> SizeView | None:
         return None
     profits = list_sizes_and_profits(episodes)
     plot = _build_profit_scatter(*np.array(profits).T) if profits else None
-    return SizeView(metrics.table(), _build_size_histogram(metrics, profits), plot)
+    return OrderSizeReport(metrics.build_table(), _build_size_histogram(metrics, profits), plot)
 
 
 def _build_size_histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> Table:
@@ -278,9 +287,11 @@ def _build_size_histogram(metrics: PositionSizeMetrics, profits: list[tuple[int,
             (
                 f"{size}",
                 f"{count:,}",
-                percent(count / sum(counts.values()), 1),
-                usd(float(np.mean(earned)) if earned else None, sign=True),
-                Cell("", drawn_shapes=(bar_shape(0, 100 * count / max(counts.values())),)),
+                format_percent(count / sum(counts.values()), 1),
+                format_usd(float(np.mean(earned)) if earned else None, sign=True),
+                Cell(
+                    "", drawn_shapes=(horizontal_bar_shape(0, 100 * count / max(counts.values())),)
+                ),
             )
         )
     heads = ("contracts", "orders", "share", "mean profit", "")
@@ -292,8 +303,8 @@ def _build_profit_scatter(sizes: Array, profits: Array) -> Chart:
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
     return Chart(
-        f"Profit of {len(profits)} orders by size, from {number(profits.min())} to"
-        f" {number(profits.max())} USD.",
+        f"Profit of {len(profits)} orders by size, from {format_number(profits.min())} to"
+        f" {format_number(profits.max())} USD.",
         (
             Series("an order", "second", sizes, profits, "dots").downsample(),
             Series("mean of a size", "first", each, means),

@@ -14,28 +14,28 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.rules import (
     NO_LIMIT,
-    OrderRuleTerms,
+    ScaledOrderRules,
     compute_fee,
     find_violated_limit,
-    is_immediate,
+    is_immediate_order,
     limit_price,
-    max_cost,
-    max_purchase,
-    max_sale,
-    position_after,
+    max_purchase_cost,
+    max_purchase_count,
+    max_sale_count,
+    position_after_order,
 )
-from foundation.arrays import Mask, Records
+from foundation.arrays import Mask, StructuredArray
 from foundation.compiled import jit_inline, jit_or_python
 
 for each in (
     compute_fee,
-    max_cost,
-    position_after,
+    max_purchase_cost,
+    position_after_order,
     find_violated_limit,
     limit_price,
-    is_immediate,
-    max_sale,
-    max_purchase,
+    is_immediate_order,
+    max_sale_count,
+    max_purchase_count,
 ):
     jit_or_python(each)  # Python and compiled code call the same rules
 
@@ -66,7 +66,7 @@ def held_count(market: Record, yes: bool) -> int:
 
 
 @jit_inline
-def _resting_count(orders: Records, market: Record, intent: int) -> int:
+def _resting_count(orders: StructuredArray, market: Record, intent: int) -> int:
     """Return the unfilled contracts of the resting orders with this intent."""
     total = 0
     for k in range(market.resting):
@@ -76,18 +76,18 @@ def _resting_count(orders: Records, market: Record, intent: int) -> int:
 
 
 @jit_inline
-def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
+def _free_cash(orders: StructuredArray, market: Record, terms: ScaledOrderRules) -> int:
     """Return the cash less the buffer and the maximum cost of resting purchases, micro-dollars."""
-    free = market.cash - market.reserved_cash - terms.cash_buffer
+    free = market.cash - market.reserved_cash - terms.cash_buffer_micros
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
-            free -= max_cost(terms.fees, orders[k].price, orders[k].remaining)
+            free -= max_purchase_cost(terms.fees, orders[k].price, orders[k].remaining)
     return int(free)
 
 
 @jit_inline
 def compute_order_bounds(
-    market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, intent: int
+    market: Record, orders: StructuredArray, tick: Record, terms: ScaledOrderRules, intent: int
 ) -> tuple[int, int, int, int]:
     """Return price and bounds of an intent's orders at a tick, as input of `is_order_permitted`.
 
@@ -96,25 +96,25 @@ def compute_order_bounds(
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
-    style = terms.style_codes[intent]
+    style = terms.price_style_codes[intent]
     price = int(
-        limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.price_step, buys, style)
+        limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.price_step_units, buys, style)
     )
     if market.resting == MAX_RESTING_ORDERS:
         price = 0
     same = _resting_count(orders, market, intent)
     if not buys:
-        immediate = is_immediate(buys, style)
+        immediate = is_immediate_order(buys, style)
         against = 0 if immediate else _resting_count(orders, market, BUY_NO if yes else BUY_YES)
-        return price, int(max_sale(held_count(market, yes), same, against, immediate)), 0, 0
+        return price, int(max_sale_count(held_count(market, yes), same, against, immediate)), 0, 0
     sales = _resting_count(orders, market, SELL_NO if yes else SELL_YES)
-    most = int(max_purchase(held_count(market, not yes), sales, same))
+    most = int(max_purchase_count(held_count(market, not yes), sales, same))
     return price, most, _free_cash(orders, market, terms), same + sales
 
 
 @jit_inline
 def breaks_limits(
-    market: Record, terms: OrderRuleTerms, yes: bool, price: int, count: int, resting: int
+    market: Record, terms: ScaledOrderRules, yes: bool, price: int, count: int, resting: int
 ) -> bool:
     """Return whether an order would break a position limit once it and resting orders fill.
 
@@ -124,7 +124,7 @@ def breaks_limits(
     """
     held = held_count(market, yes) - held_count(market, not yes)
     money = market.cash + market.elsewhere
-    position, value, portfolio = position_after(price, count, held, resting, money)
+    position, value, portfolio = position_after_order(price, count, held, resting, money)
     event = value + (market.event_if_no if yes else market.event_if_yes)
     account = event + market.other_events
     broken = find_violated_limit(terms.limits, position, value, portfolio, event, account)
@@ -134,7 +134,7 @@ def breaks_limits(
 @jit_inline
 def is_order_permitted(
     market: Record,
-    terms: OrderRuleTerms,
+    terms: ScaledOrderRules,
     intent: int,
     count: int,
     price: int,
@@ -158,14 +158,14 @@ def is_order_permitted(
     yes = is_yes_intent(intent)
     if held_count(market, yes) - held_count(market, not yes) + resting_count + count > size_limit:
         return False
-    if free_cash < max_cost(terms.fees, price, count):
+    if free_cash < max_purchase_cost(terms.fees, price, count):
         return False
     return not breaks_limits(market, terms, yes, price, count, resting_count)
 
 
 @jit_inline
 def write_action_masks(
-    market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, allowed: Mask
+    market: Record, orders: StructuredArray, tick: Record, terms: ScaledOrderRules, allowed: Mask
 ) -> None:
     """Write the mask of permitted actions into `allowed` [25]; reserved codes stay False."""
     allowed[NO_INTENT] = True

@@ -21,14 +21,14 @@ Record = Any  # one row of a structured array
 BUY_YES, SELL_YES, BUY_NO, SELL_NO = range(1, 5)
 NO_INTENT = 0  # an empty slot, or no intent
 PASSIVE, MID, AGGRESSIVE = range(3)
-STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
+PRICE_STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 
 MICROS_PER_DOLLAR = 1_000_000  # millionths
 PRICE_UNITS_PER_DOLLAR = 10_000  # ten-thousandths of a USD: the price of a certain outcome
 MICROS_PER_PRICE_UNIT = (
     MICROS_PER_DOLLAR // PRICE_UNITS_PER_DOLLAR
 )  # millionths of a USD in one price unit
-MAX_AMOUNT = 10**16  # in any unit; sums of it fit into 64 bits
+MAX_RECORD_AMOUNT = 10**16  # in any unit; sums of it fit into 64 bits
 MAX_ORDER_CONTRACTS = 1_000_000  # in one order
 MAX_RESTING_ORDERS = 8  # per market
 # A new order may take the depth shown at once, and its remainder fill at the next tick.
@@ -120,7 +120,7 @@ class SamplingSchedule:
                 f"rows: expected at least 2, a tick and the settlement; got {self.row_count}"
             )
 
-    def row_at(self, at: np.datetime64) -> int:
+    def row_index_at(self, at: np.datetime64) -> int:
         """Return the row of an instant; negative before the first row."""
         return int((at - self.start) // self.interval)
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from event_contracts.trading.records import (
     AGGRESSIVE,
-    MAX_AMOUNT,
+    MAX_RECORD_AMOUNT,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
     MID,
@@ -77,24 +77,24 @@ def build_scaled_limits(
     return ScaledPositionLimits(contracts, value, share, *losses, int(decides))
 
 
-class OrderRuleTerms(NamedTuple):
+class ScaledOrderRules(NamedTuple):
     """Order rules for compiled code.
 
     order_life_ticks: number of steps after which a resting order is cancelled.
-    price_step: price step, ten-thousandths of a USD.
+    price_step_units: price step, ten-thousandths of a USD.
     size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
-    style_codes: price style of each intent.
+    price_style_codes: price style of each intent.
     """
 
     fees: ScaledFeeRules
     limits: ScaledPositionLimits
-    cash_buffer: int
+    cash_buffer_micros: int
     order_life_ticks: int
-    price_step: int
+    price_step_units: int
     position_sizes: tuple[int, ...]
     size_limits: tuple[int, ...]
-    style_codes: tuple[int, ...]
+    price_style_codes: tuple[int, ...]
 
 
 def scale_amount(amount: Decimal, unit: int = 1) -> Number:
@@ -115,13 +115,13 @@ def compute_fee(fees: ScaledFeeRules, price: Number, count: Number, is_maker: bo
     return -(-(rate * count * price * (PRICE_UNITS_PER_DOLLAR - price)) // unit) * fees.fee_step
 
 
-def max_cost(fees: ScaledFeeRules, price: Number, count: Number) -> Number:
+def max_purchase_cost(fees: ScaledFeeRules, price: Number, count: Number) -> Number:
     """Return the maximum cost of buying at this price or below, with fees, millionths of a USD."""
     fee = compute_fee(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
 
-def position_after(
+def position_after_order(
     price: Number, count: Number, held: Number, resting: Number, other_value: Number
 ) -> tuple[Number, Number, Number]:
     """Return the position after an order, its value, and the value of the portfolio.
@@ -201,7 +201,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     return price if 0 < price < PRICE_UNITS_PER_DOLLAR else 0
 
 
-def is_immediate(buys: bool, style: int) -> bool:
+def is_immediate_order(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
     The venue caps such a sale at the position (`reduce_only`), but not a resting sale.
@@ -209,7 +209,7 @@ def is_immediate(buys: bool, style: int) -> bool:
     return not buys and style == AGGRESSIVE
 
 
-def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
+def max_sale_count(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
     """Return the maximum contracts of a sale.
 
     held: contracts of the side.
@@ -221,7 +221,7 @@ def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) ->
     return held - sales if immediate else held - sales - purchases
 
 
-def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
+def max_purchase_count(held: Number, sales: Number, purchases: Number) -> Number:
     """Return the maximum contracts of a purchase while sales of the other side rest.
 
     All orders that reduce a position must together not exceed it. Otherwise the venue would fill
@@ -232,4 +232,4 @@ def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
     sales: contracts of the other side's resting sales.
     purchases: contracts of resting purchases of the side that is bought.
     """
-    return held - sales - purchases if sales > 0 else MAX_AMOUNT
+    return held - sales - purchases if sales > 0 else MAX_RECORD_AMOUNT

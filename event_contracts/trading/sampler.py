@@ -28,7 +28,7 @@ from event_contracts.trading.listings import (
     find_unreadable_reasons,
     read_market_listings,
 )
-from event_contracts.trading.orders import PAYOUT_USD
+from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
 from event_contracts.trading.records import (
     PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
@@ -45,7 +45,7 @@ from trainingdata.instants import format_utc
 log = logging.getLogger(__name__)
 
 ESTIMATE_COLUMNS = ("market", "probability", "until")
-ESTIMATES_ALERT = "estimates"  # kind of the alert
+ESTIMATES_ALERT_KIND = "estimates"  # kind of the alert
 _PRICE_UNITS_PER_CENT = PRICE_UNITS_PER_DOLLAR // 100
 _SETTLEMENT_QUOTE_BY_RESULT = {
     "yes": (PRICE_UNITS_PER_DOLLAR - _PRICE_UNITS_PER_CENT, PRICE_UNITS_PER_DOLLAR),
@@ -73,9 +73,9 @@ class EstimateFile:
         if self._path is not None:
             try:
                 self._estimates = read_estimates(self._path)
-                self._notices.reset_alert(ESTIMATES_ALERT)
+                self._notices.reset_alert(ESTIMATES_ALERT_KIND)
             except InputError as error:
-                self._notices.alert(ESTIMATES_ALERT, str(error))
+                self._notices.alert(ESTIMATES_ALERT_KIND, str(error))
         return {market: chance for market, (chance, until) in self._estimates.items() if at < until}
 
 
@@ -128,13 +128,13 @@ def tick_from_listing(listing: MarketListing) -> Record:
     tick["bid"] = int(bid * PRICE_UNITS_PER_DOLLAR)
     tick["ask"] = int(ask * PRICE_UNITS_PER_DOLLAR)
     tick["bid_size"] = int(listing.yes_bid_size) if bid else 0
-    tick["ask_size"] = int(listing.yes_ask_size) if ask < PAYOUT_USD else 0
+    tick["ask_size"] = int(listing.yes_ask_size) if ask < CONTRACT_PAYOUT_USD else 0
     tick["estimate"] = float((bid + ask) / 2)
     return tick
 
 
 @dataclass(eq=False, slots=True)
-class Sampler:
+class MarketSampler:
     """Sampler of the quotes of a fixed set of markets, at equal time steps.
 
     interval: time between ticks, positive.
@@ -194,7 +194,7 @@ class Sampler:
     def read_listings(self) -> dict[str, MarketListing]:
         return read_market_listings(self.connection, self.markets)
 
-    def sample(self, at: np.datetime64) -> list[MarketUpdate]:
+    def sample_markets(self, at: np.datetime64) -> list[MarketUpdate]:
         """Read the followed markets and return their ticks at an instant.
 
         A settled market gets its settlement row and is no longer followed. A market that is not

@@ -10,12 +10,12 @@ import numpy as np
 from event_contracts.trading.action_log import ActionRecords, SettledMarket
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import ContractFill
-from event_contracts.trading.position_sizes import Episode, SentOrder, build_size_view
-from event_contracts.trading.venue_orders import contract_order
+from event_contracts.trading.position_sizes import Episode, SentOrder, build_order_size_report
+from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
-from foundation.formatting import format_count, quantity, usd
+from foundation.formatting import format_count, format_quantity, format_usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
 from trainingdata.instants import format_utc
@@ -29,7 +29,7 @@ _LATEST_MARKETS_SQL = (
 SETTLED_MARKET_HEADERS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
-def build_sections(order_store: OrderStore, records: ActionRecords) -> list[PageSection]:
+def build_status_sections(order_store: OrderStore, records: ActionRecords) -> list[PageSection]:
     """Return the status page's sections; each reads the journal when the page is written."""
     return [SettledMarketsSection(records), OrderSizesSection(order_store, records)]
 
@@ -51,8 +51,8 @@ class OrderSizesSection(PageSection):
 
     title = "Sizes of event contracts"
 
-    def __init__(self, book: OrderStore, records: ActionRecords) -> None:
-        self._book = book
+    def __init__(self, order_store: OrderStore, records: ActionRecords) -> None:
+        self._book = order_store
         self._records = records
 
     def body(self) -> str:
@@ -64,7 +64,7 @@ def _render_settled_markets(records: ActionRecords) -> str:
     if not paid:
         return ""
     stated = [each.profit for each in paid if each.profit is not None]
-    total = usd(float(sum(stated)), sign=True)
+    total = format_usd(float(sum(stated)), sign=True)
     markets = format_count(len(stated), "settled market")
     return render_page(
         "event_contracts/settled.html.j2",
@@ -73,7 +73,7 @@ def _render_settled_markets(records: ActionRecords) -> str:
             "Settled markets",
             SETTLED_MARKET_HEADERS,
             [_build_market_cells(each) for each in paid],
-            text_columns=(1, 2),
+            left_aligned_columns=(1, 2),
         ),
         chart=_profit_chart(paid) if stated else None,
     )
@@ -88,8 +88,8 @@ def _build_market_cells(paid: SettledMarket) -> tuple[Cell, ...]:
         Cell(format_utc(paid.at)),
         Cell(_format_result(paid)),
         Cell(_format_position(paid.position)),
-        Cell(usd(float(paid.payout))),
-        Cell(usd(profit, sign=True), tone=tone),
+        Cell(format_usd(float(paid.payout))),
+        Cell(format_usd(profit, sign=True), tone=tone),
     )
 
 
@@ -97,14 +97,14 @@ def _format_result(paid: SettledMarket) -> str:
     """Return the market's result as text: YES, NO, or another result with the payout of a YES."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
-    pays = f"{usd(float(paid.yes_payout), 4)} a YES"
+    pays = f"{format_usd(float(paid.yes_payout), 4)} a YES"
     return f"{paid.result}: {pays}" if paid.result else pays
 
 
 def _format_position(held: Decimal) -> str:
     if not held:
         return "none"
-    return f"{quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
+    return f"{format_quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
 
 
 def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
@@ -116,7 +116,7 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
     markets = format_count(len(rows), "settled market")
-    text = f"Cumulative profit of {markets}: {usd(total[-1], sign=True)}."
+    text = f"Cumulative profit of {markets}: {format_usd(total[-1], sign=True)}."
     return Chart(
         text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
     )
@@ -124,11 +124,11 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
 
 def _render_order_sizes(book: OrderStore, records: ActionRecords) -> str:
     by_market: dict[str, list[OrderIntent]] = {}
-    intents = book.select(_LATEST_MARKETS_SQL)
+    intents = book.select_intents(_LATEST_MARKETS_SQL)
     for intent in intents:
-        by_market.setdefault(contract_order(intent).market, []).append(intent)
+        by_market.setdefault(to_contract_order(intent).market, []).append(intent)
     paid = {each.market: each for each in records.read_settled_markets()}
-    sizes = build_size_view(
+    sizes = build_order_size_report(
         _build_episode(each, paid.get(name)) for name, each in by_market.items()
     )
     if sizes is None:
@@ -145,16 +145,17 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
     """Return a chart of contracts per order over time, with purchases and sales as two series."""
     series = []
     for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
-        rows = [intent for intent in intents if contract_order(intent).action == action]
+        rows = [intent for intent in intents if to_contract_order(intent).action == action]
         if rows:
             at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
-            counts = np.array([float(contract_order(intent).count) for intent in rows])
+            counts = np.array([float(to_contract_order(intent).count) for intent in rows])
             order = np.argsort(at, kind="stable")
             series.append(Series(name, colour, at[order], counts[order], "dots").downsample())
-    sizes = [contract_order(intent).count for intent in intents]
+    sizes = [to_contract_order(intent).count for intent in intents]
     orders = format_count(len(intents), "order")
     text = (
-        f"Size of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}"
+        f"Size of {orders} over time, from {format_quantity(min(sizes))} to"
+        f" {format_quantity(max(sizes))}"
         " contracts."
     )
     return Chart(text, tuple(series), "plain", "UTC")
@@ -171,11 +172,15 @@ def _build_episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -
     orders = []
     fills = []
     for intent in intents:
-        name, order, filled = intent.client_order_id, contract_order(intent), intent.progress.filled
+        name, order, filled = (
+            intent.client_order_id,
+            to_contract_order(intent),
+            intent.progress.filled,
+        )
         orders.append(SentOrder(name, int(order.count)))
         if filled > 0:
             price = intent.progress.filled_price or order.price
-            fee = FeeRules().fee(price, filled, maker=False)
+            fee = FeeRules().compute_fee(price, filled, maker=False)
             terms = order.market, order.action, order.side, price, filled
             fills.append(ContractFill(name, *terms, is_maker=False, fee=fee))
     pays = None if paid is None else paid.yes_payout

@@ -32,10 +32,10 @@ from event_contracts.trading.endpoint import (
     JsonObject,
     KalshiConnection,
 )
-from event_contracts.trading.fields import FirstField, UnreadableRow
+from event_contracts.trading.fields import FirstPresentField, UnreadableRow
 from event_contracts.trading.orders import (
-    COUNT_STEP,
-    PAYOUT_USD,
+    CONTRACT_COUNT_STEP,
+    CONTRACT_PAYOUT_USD,
     PRICE_STEP_USD,
     ContractAction,
     EventContractOrder,
@@ -53,7 +53,7 @@ from trainingdata.feed.fields import (
     optional_field,
     parse_bool,
     parse_decimal,
-    parse_positive,
+    parse_positive_decimal,
     parse_text,
     parse_timestamp,
 )
@@ -61,13 +61,15 @@ from trainingdata.feed.fields import (
 BookSide = Literal["bid", "ask"]
 VenueOrderStatus = Literal["resting", "canceled", "executed"]
 SelfTradePrevention = Literal["taker_at_cross", "maker"]
-STATE_OF_STATUS: Mapping[VenueOrderStatus, OrderState] = {
+ORDER_STATE_BY_STATUS: Mapping[VenueOrderStatus, OrderState] = {
     "resting": "accepted",
     "executed": "filled",
     "canceled": "canceled",
 }
 parse_book_side: Callable[[Any], BookSide] = choice_parser("bid", "ask")
-parse_status: Callable[[Any], VenueOrderStatus] = choice_parser("resting", "canceled", "executed")
+parse_order_status: Callable[[Any], VenueOrderStatus] = choice_parser(
+    "resting", "canceled", "executed"
+)
 log = logging.getLogger(__name__)
 NEW_ORDERS_PATH = "/portfolio/events/orders"
 ORDERS_PATH = "/portfolio/orders"
@@ -94,7 +96,7 @@ def parse_fixed_point(value: Any) -> Decimal:
 def parse_price(value: Any) -> Decimal:
     """Parse a price in USD, from 0 to 1."""
     price = parse_fixed_point(value)
-    if not 0 <= price <= PAYOUT_USD:
+    if not 0 <= price <= CONTRACT_PAYOUT_USD:
         raise ValueError("outside 0 … 1")
     return price
 
@@ -102,7 +104,7 @@ def parse_price(value: Any) -> Decimal:
 def parse_order_price(value: Any) -> Decimal:
     """Parse the price of an order in USD: a multiple of 0.0001, above 0 and below 1."""
     price = parse_price(value)
-    if price in (0, PAYOUT_USD) or price % PRICE_STEP_USD:
+    if price in (0, CONTRACT_PAYOUT_USD) or price % PRICE_STEP_USD:
         raise ValueError("not an order price above 0 and below 1, in ten-thousandths")
     return price
 
@@ -110,7 +112,7 @@ def parse_order_price(value: Any) -> Decimal:
 def parse_signed_count(value: Any) -> Decimal:
     """Parse a number of contracts of either sign, a multiple of 0.01."""
     count = parse_fixed_point(value)
-    if count % COUNT_STEP:
+    if count % CONTRACT_COUNT_STEP:
         raise ValueError("not a number of contracts in hundredths")
     return count
 
@@ -125,7 +127,7 @@ def parse_count(value: Any) -> Decimal:
 
 def parse_traded_count(value: Any) -> Decimal:
     """Parse a positive number of contracts, a multiple of 0.01."""
-    return parse_positive(parse_count(value))
+    return parse_positive_decimal(parse_count(value))
 
 
 def parse_outcome_side(value: Any) -> BookSide:
@@ -135,7 +137,7 @@ def parse_outcome_side(value: Any) -> BookSide:
 
 def parse_no_price(value: Any) -> Decimal:
     """Parse an order's price of NO in USD; return the equivalent price of YES."""
-    return PAYOUT_USD - parse_order_price(value)
+    return CONTRACT_PAYOUT_USD - parse_order_price(value)
 
 
 def parse_cents(value: Any) -> Decimal:
@@ -155,20 +157,20 @@ def parse_epoch_second(value: Any) -> np.datetime64:
 
 
 # Both directions are stated since May 2026 (`book_side` and `outcome_side`), and both prices.
-BOOK_SIDE_FIELD: FirstField[BookSide] = FirstField(
+BOOK_SIDE_FIELD: FirstPresentField[BookSide] = FirstPresentField(
     ("book_side", parse_book_side), ("outcome_side", parse_outcome_side)
 )
-YES_PRICE_FIELD = FirstField(
+YES_PRICE_FIELD = FirstPresentField(
     ("yes_price_dollars", parse_order_price), ("no_price_dollars", parse_no_price)
 )
-NO_INSTANT = np.datetime64("NaT", "ns")
+NO_FILL_TIME = np.datetime64("NaT", "ns")
 
 
 class ParsedEntry:
     """Base class of a dataclass that is parsed from an entry of a response.
 
     Each field is annotated with its name and parser: `RequiredField`, `OptionalField` or
-    `FirstField`.
+    `FirstPresentField`.
     """
 
     __slots__ = ()
@@ -199,7 +201,7 @@ class VenueOrder(ParsedEntry):
     price: Annotated[Decimal, YES_PRICE_FIELD]
     filled_count: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
     remaining_count: Annotated[Decimal, RequiredField("remaining_count_fp", parse_count)]
-    status: Annotated[VenueOrderStatus, RequiredField("status", parse_status)]
+    status: Annotated[VenueOrderStatus, RequiredField("status", parse_order_status)]
 
     @classmethod
     def from_response(cls, intent: OrderIntent, response: Mapping[str, Any]) -> VenueOrder:
@@ -213,7 +215,7 @@ class VenueOrder(ParsedEntry):
             raise InvalidResponse("it describes another order")
         filled = RequiredField("fill_count", parse_count).read(response)
         remaining = RequiredField("remaining_count", parse_count).read(response)
-        order = contract_order(intent)
+        order = to_contract_order(intent)
         if filled + remaining > order.count:
             raise InvalidResponse(
                 f"fill_count {filled} plus remaining_count {remaining} exceeds the order's count"
@@ -225,7 +227,7 @@ class VenueOrder(ParsedEntry):
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
-            yes_price(order.side, order.price),
+            convert_side_price(order.side, order.price),
             filled,
             remaining,
             "resting" if remaining else ended,
@@ -233,7 +235,7 @@ class VenueOrder(ParsedEntry):
 
     @property
     def progress(self) -> OrderProgress:
-        return OrderProgress(STATE_OF_STATUS[self.status], self.order_id, self.filled_count)
+        return OrderProgress(ORDER_STATE_BY_STATUS[self.status], self.order_id, self.filled_count)
 
     @property
     def is_done(self) -> bool:
@@ -241,7 +243,7 @@ class VenueOrder(ParsedEntry):
 
     def matches(self, intent: OrderIntent) -> bool:
         """Return whether this is the order of an intent, by client_order_id, market and side."""
-        order = contract_order(intent)
+        order = to_contract_order(intent)
         return (self.client_order_id, self.market, self.side) == (
             intent.client_order_id,
             order.market,
@@ -255,7 +257,7 @@ class VenueOrder(ParsedEntry):
         """
         action, side = to_action_and_side(self.side, reduces)
         name = self.client_order_id or self.order_id
-        price = yes_price(side, self.price)
+        price = convert_side_price(side, self.price)
         order = EventContractOrder(name, self.market, action, side, price, self.remaining_count)
         return RestingOrder(self.order_id, order, self.remaining_count)
 
@@ -270,23 +272,23 @@ class VenueFill(ParsedEntry):
     side: side in the book of YES.
     price: USD of YES.
     is_taker: true if the order took liquidity, or if the venue does not state it.
-    at: UTC, instant of the fill; `NO_INSTANT` if the venue does not state it.
+    filled_at: UTC, instant of the fill; `NO_FILL_TIME` if the venue does not state it.
     fee: USD; None if the venue does not state it.
     """
 
-    fill_id: Annotated[str, FirstField(("fill_id", parse_text), ("trade_id", parse_text))]
+    fill_id: Annotated[str, FirstPresentField(("fill_id", parse_text), ("trade_id", parse_text))]
     order_id: Annotated[str, RequiredField("order_id", parse_text)]
-    market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
+    market: Annotated[str, FirstPresentField(("ticker", parse_text), ("market_ticker", parse_text))]
     side: Annotated[BookSide, BOOK_SIDE_FIELD]
     price: Annotated[Decimal, YES_PRICE_FIELD]
     count: Annotated[Decimal, RequiredField("count_fp", parse_traded_count)]
     is_taker: Annotated[
         bool, OptionalField("is_taker", parse_bool, True, "a taker's fee is assumed")
     ]
-    at: Annotated[
+    filled_at: Annotated[
         np.datetime64,
-        FirstField(
-            ("created_time", parse_timestamp), ("ts", parse_epoch_second), default=NO_INSTANT
+        FirstPresentField(
+            ("created_time", parse_timestamp), ("ts", parse_epoch_second), default=NO_FILL_TIME
         ),
     ]
     fee: Annotated[Decimal | None, optional_field("fee_cost", parse_fixed_point)]
@@ -307,9 +309,9 @@ def book_side(action: ContractAction, side: Outcome) -> BookSide:
     return "bid" if (action == "BUY") == (side == "YES") else "ask"
 
 
-def yes_price(side: Outcome, price: Decimal) -> Decimal:
+def convert_side_price(side: Outcome, price: Decimal) -> Decimal:
     """Convert a price of a side to the price of YES, or a price of YES to that of the side."""
-    return price if side == "YES" else PAYOUT_USD - price
+    return price if side == "YES" else CONTRACT_PAYOUT_USD - price
 
 
 def build_order_request(order: EventContractOrder) -> dict[str, Any]:
@@ -328,7 +330,7 @@ def build_order_request(order: EventContractOrder) -> dict[str, Any]:
         "client_order_id": order.client_order_id,
         "side": book_side(order.action, order.side),
         "count": f"{order.count:.2f}",
-        "price": f"{yes_price(order.side, order.price):.4f}",
+        "price": f"{convert_side_price(order.side, order.price):.4f}",
         "time_in_force": order.time_in_force,
         **({} if expires is None else {"expiration_time": epoch_seconds(expires)}),
         "self_trade_prevention_type": self_trade_prevention(order),
@@ -351,7 +353,7 @@ def epoch_seconds(at: np.datetime64) -> int:
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
-def contract_order(intent: OrderIntent) -> EventContractOrder:
+def to_contract_order(intent: OrderIntent) -> EventContractOrder:
     """Return the event-contract order of an intent; raises `InputError` for other orders."""
     if not isinstance(intent.order, EventContractOrder):
         raise InputError(f"{intent.client_order_id}: not an order for an event contract")
@@ -363,7 +365,7 @@ def to_resting_order(intent: OrderIntent) -> RestingOrder:
 
     Its order id is the client_order_id, because the venue's id may be unknown.
     """
-    order = contract_order(intent)
+    order = to_contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
 
@@ -380,7 +382,7 @@ class OrderVenue(KalshiConnection):
         """Return the account's cash in USD, including the cash that resting orders may use."""
         with self.translate_errors("balance"):
             answer = self.request("GET", "/portfolio/balance")
-            return FirstField(
+            return FirstPresentField(
                 ("balance_dollars", parse_fixed_point), ("balance", parse_cents)
             ).read(answer)
 
@@ -414,7 +416,7 @@ class OrderVenue(KalshiConnection):
             return self.get_order(intent.progress.venue_order_id)
         what = f"order {client_order_id}"
         query = {
-            "ticker": contract_order(intent).market,
+            "ticker": to_contract_order(intent).market,
             "min_ts": epoch_seconds(intent.sent_at - MAX_CLOCK_SKEW),
         }
 
@@ -458,29 +460,29 @@ class OrderVenue(KalshiConnection):
         read = [self.get_order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.matches(intent)]
 
-    def refresh_order(self, placed: VenueOrder) -> VenueOrder:
+    def refresh_order(self, order: VenueOrder) -> VenueOrder:
         """Query an order again and return its current state.
 
         Raises `BrokerError` if the venue does not know it.
         """
-        order = self.get_order(placed.order_id)
-        if order is None:
-            raise BrokerError(f"order {placed.order_id}: no longer found at the venue")
-        return order
+        current = self.get_order(order.order_id)
+        if current is None:
+            raise BrokerError(f"order {order.order_id}: no longer found at the venue")
+        return current
 
-    def cancel(self, placed: VenueOrder) -> None:
+    def cancel(self, order: VenueOrder) -> None:
         """Cancel an order, unless it has ended.
 
         Raises `TradingPaused` if the order still rests because trading is paused.
         """
-        with self.translate_errors(f"cancellation of order {placed.order_id}"):
+        with self.translate_errors(f"cancellation of order {order.order_id}"):
             try:
-                self.request("DELETE", f"{NEW_ORDERS_PATH}/{placed.order_id}")
+                self.request("DELETE", f"{NEW_ORDERS_PATH}/{order.order_id}")
             except HttpStatusError as error:
                 if error.status != NOT_FOUND_STATUS:
                     raise
 
-    def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
+    def post(self, intent: OrderIntent, max_wait_seconds: float) -> VenueOrder:
         """Post one order and return the venue's response; the request is never repeated.
 
         Raises `OrderRejected`, `OrderPaused` and `OrderDenied` if the order was not accepted, and
@@ -488,11 +490,11 @@ class OrderVenue(KalshiConnection):
         """
         from requests.exceptions import RequestException
 
-        del patience
+        del max_wait_seconds
         name = intent.client_order_id
         try:
             answer = self.request(
-                "POST", NEW_ORDERS_PATH, body=build_order_request(contract_order(intent))
+                "POST", NEW_ORDERS_PATH, body=build_order_request(to_contract_order(intent))
             )
             return VenueOrder.from_response(intent, answer)
         except HttpStatusError as error:

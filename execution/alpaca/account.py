@@ -56,7 +56,7 @@ _PRICE_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "stop_limit": ("limit_price", "stop_price"),
     "trailing_stop": ("trail_price", "trail_percent"),
 }
-INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
+INVALID_ORDER_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class AccountResponses:
 
     account_entry, positions, orders, clock: responses to /account, /positions, /orders (open orders
         only) and /clock.
-    in_flight: our orders of unknown outcome, as recorded before they were sent.
+    unknown_outcome_intents: our orders of unknown outcome, as recorded before they were sent.
     is_reread: true if the previous responses were inconsistent. Differences that price moves
         between the responses can explain are then accepted.
     last_prices: last trade prices, USD, of symbols without a price in the responses.
@@ -79,7 +79,7 @@ class AccountResponses:
     positions: Sequence[JsonObject]
     orders: Sequence[JsonObject]
     clock: JsonObject
-    in_flight: Sequence[OrderIntent] = ()
+    unknown_outcome_intents: Sequence[OrderIntent] = ()
     is_reread: bool = False
     last_prices: Mapping[str, float] = field(default_factory=dict)
     sent_orders: Mapping[str, AnyOrder] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def parse_account_reading(responses: AccountResponses) -> AccountReading:
             others += _unmodelled_orders(entry)
             understood.append(entry)
         except BrokerError as error:
-            name = entry_order_id(entry)
+            name = read_order_id(entry)
             if name in responses.sent_orders:
                 raise
             place = parse_venue_symbol(str(entry.get("symbol") or ""))
@@ -120,7 +120,7 @@ def parse_account_reading(responses: AccountResponses) -> AccountReading:
     )
 
 
-def unpriced_symbols(positions: Sequence[JsonObject]) -> set[str]:
+def find_unpriced_symbols(positions: Sequence[JsonObject]) -> set[str]:
     """Return the symbols of positions without a price in the venue's response."""
     return {
         parse_venue_symbol(PositionEntry.symbol.read(each))
@@ -137,12 +137,12 @@ def _restore_missing_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> J
     sent: our open orders as they were sent, by id.
     """
     absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
-    order = sent.get(entry_order_id(entry)) if absent else None
+    order = sent.get(read_order_id(entry)) if absent else None
     if not isinstance(order, Order):
         return entry
     log.warning(
         "%s: the venue's response lacks %s; using the terms of the order as sent",
-        entry_order_id(entry),
+        read_order_id(entry),
         ", ".join(absent),
     )
     terms = {"symbol": order.symbol, "side": order.side, "qty": f"{order.qty:f}"}
@@ -162,10 +162,10 @@ def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
     if _is_option_order(entry):
         return [_parse_option_order(entry)]
     if _is_notional_order(entry):
-        symbol = parse_venue_symbol(OrderEntry.leg_symbol.read(entry))
+        symbol = parse_venue_symbol(OrderEntry.required_symbol.read(entry))
         return [
             UnmodelledOrder(
-                entry_order_id(entry), symbol, OrderEntry.notional.read(entry) or INFINITY
+                read_order_id(entry), symbol, OrderEntry.notional.read(entry) or INFINITY
             )
         ]
     parse_open_order(entry)
@@ -185,11 +185,11 @@ def _build_snapshot(
     # A long option is not cash, but its value covers the cost of short ones.
     covered = min(holdings.short_option_value, holdings.long_option_value)
     cash = float(parse_cash(facts)) - holdings.short_option_value + covered
-    listed = {entry_order_id(entry) for entry in orders}
+    listed = {read_order_id(entry) for entry in orders}
     # An order that has arrived since it was queried is among the open ones, or has filled.
     waiting = [
         intent.order
-        for intent in answers.in_flight
+        for intent in answers.unknown_outcome_intents
         if isinstance(intent.order, Order) and intent.client_order_id not in listed
     ]
     listed_orders = [order for entry in orders for order in parse_open_order(entry)]
@@ -200,7 +200,7 @@ def _build_snapshot(
     # Crypto is bought with settled cash alone, the venue's non-marginable buying power. The venue
     # has deducted open bids for crypto from that figure, and the account deducts them as well:
     # counted as unsettled cash they would be deducted twice.
-    settled = AccountEntry.settled.read(facts)
+    settled = AccountEntry.non_marginable_buying_power.read(facts)
     bids = open_crypto_bid_cost(working, holdings.prices)
     free = cash - holdings.short_proceeds - bids
     # Long options are no debt: they reduce free cash to 0 at most.
@@ -216,7 +216,7 @@ def _build_snapshot(
         unsettled_proceeds=unsettled,
         short_proceeds=holdings.short_proceeds,
         max_leverage=float(min(AccountEntry.multiplier.read(facts), MAX_LEVERAGE_MULTIPLIER)),
-        is_shorting_enabled=AccountEntry.shorting.read(facts),
+        is_shorting_enabled=AccountEntry.shorting_enabled.read(facts),
         block_reason=_block_reason(facts, paper=answers.is_paper),
         is_crypto_enabled=is_trading_status(
             AccountEntry.crypto_status.read(facts), paper=answers.is_paper
@@ -228,7 +228,7 @@ def _build_snapshot(
     return _mark_locked_symbols(account, holdings.available_quantities)
 
 
-def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
+def apply_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
     """Return the account with fills added to its positions.
 
     Cash is left unchanged, because the account is read again before the next decision.
@@ -255,7 +255,9 @@ def is_trading_status(status: str, *, paper: bool) -> bool:
 def account_block_reasons(account_entry: JsonObject, *, paper: bool) -> list[str]:
     """Return the reasons why an account may not trade, from a response to /account."""
     status = AccountEntry.status.read(account_entry)
-    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(account_entry)]
+    blocks = [
+        f"has {block.name}" for block in AccountEntry.block_flags if block.read(account_entry)
+    ]
     return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
 
 
@@ -316,11 +318,11 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
     quantity = OrderEntry.qty.read(entry)
     filled = OrderEntry.filled_qty.read(entry)
     if quantity is None:
-        raise BrokerError(f"order {entry_order_id(entry)}: qty and notional are both missing")
+        raise BrokerError(f"order {read_order_id(entry)}: qty and notional are both missing")
     remaining = quantity - filled
     if remaining < 0:
         raise BrokerError(
-            f"order {entry_order_id(entry)}: filled_qty {filled} exceeds qty {quantity}"
+            f"order {read_order_id(entry)}: filled_qty {filled} exceeds qty {quantity}"
         )
     kind = OrderEntry.type.read(entry)
     force = OrderEntry.time_in_force.read(entry)
@@ -328,8 +330,8 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
     if not remaining:
         return []
     at_market = Order(
-        client_order_id=entry_order_id(entry),
-        symbol=parse_venue_symbol(OrderEntry.leg_symbol.read(entry)),
+        client_order_id=read_order_id(entry),
+        symbol=parse_venue_symbol(OrderEntry.required_symbol.read(entry)),
         side="buy" if OrderEntry.side.read(entry) == "buy" else "sell",
         qty=remaining,
         reason="open order at the venue",
@@ -345,13 +347,13 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
         return [at_market]
 
 
-def entry_order_id(entry: JsonObject) -> str:
+def read_order_id(entry: JsonObject) -> str:
     """Return an order's client order id or, if it has none, the venue's order id.
 
     Invalid characters are replaced, because ids of other clients may contain any character.
     """
     name = entry.get("client_order_id") or entry.get("id") or "without an id"
-    return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
+    return INVALID_ORDER_ID_CHARACTERS.sub("_", str(name))[:128]
 
 
 def _is_option_order(entry: JsonObject) -> bool:
@@ -369,7 +371,7 @@ def _parse_option_order(entry: JsonObject) -> UnmodelledOrder:
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
     for leg in legs:
-        symbol, side = OrderEntry.symbol.read(leg), OrderEntry.traded_side.read(leg)
+        symbol, side = OrderEntry.symbol.read(leg), OrderEntry.optional_side.read(leg)
         quantity = OrderEntry.qty.read(leg)
         if symbol is None or not is_option(symbol) or side is None or quantity is None:
             known = False
@@ -379,15 +381,15 @@ def _parse_option_order(entry: JsonObject) -> UnmodelledOrder:
     roots = sorted({contract.root for contract in options})
     # Options on one root cover none on another.
     risk = _max_option_loss_usd(options) if known and len(roots) == 1 else INFINITY
-    limit = OrderEntry.net_limit.read(entry)
+    limit = OrderEntry.net_limit_price.read(entry)
     if limit is None:
         # A market order can pay at most the largest value of the options that it buys.
         risk += _max_option_loss_usd({contract: -count for contract, count in options.items()})
-    elif OrderEntry.traded_side.read(entry) != "sell":
+    elif OrderEntry.optional_side.read(entry) != "sell":
         ordered = OrderEntry.qty.read(entry) or Decimal(0)
         left = max(ordered - OrderEntry.filled_qty.read(entry), Decimal(0))
         risk += max(limit, Decimal(0)) * SHARES_PER_OPTION * left
-    return UnmodelledOrder(entry_order_id(entry), f"options on {' '.join(roots)}".rstrip(), risk)
+    return UnmodelledOrder(read_order_id(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 
 
 def _max_option_loss_usd(options: Mapping[OptionContract, Decimal | int]) -> Decimal:

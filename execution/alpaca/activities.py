@@ -16,7 +16,7 @@ from execution.brokers import parse_venue_symbol
 from execution.journal.activities import Activity, ActivityKind, trade_cash_change_usd
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse, to_one_line
-from trainingdata.feed.fields import parse_objects
+from trainingdata.feed.fields import parse_object_list
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def parse_activity(entry: JsonObject) -> Activity:
     """
     name = ActivityEntry.id.read(entry)
     try:
-        kind = parse_activity_kind(ActivityEntry.kind.read(entry))
+        kind = parse_activity_kind(ActivityEntry.activity_type.read(entry))
         canceled = ActivityEntry.status.read(entry) == "canceled"
         activity = (
             _parse_trade(entry, name) if kind == "trade" else _parse_booking(entry, name, kind)
@@ -95,24 +95,28 @@ def parse_activity(entry: JsonObject) -> Activity:
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
 
 
-def parse_activity_kind(word: str) -> ActivityKind:
+def parse_activity_kind(activity_type: str) -> ActivityKind:
     """Convert the venue's activity type, such as CFEE, to this project's kind of activity."""
-    if word.startswith("DIV"):
+    if activity_type.startswith("DIV"):
         return "dividend"
-    return "option" if word.startswith("OP") else _KIND_BY_ACTIVITY_TYPE.get(word, "other")
+    return (
+        "option"
+        if activity_type.startswith("OP")
+        else _KIND_BY_ACTIVITY_TYPE.get(activity_type, "other")
+    )
 
 
 def _parse_trade(entry: JsonObject, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise InvalidResponse("symbol is missing")
-    size = ActivityEntry.traded_qty.read(entry)
+    size = ActivityEntry.trade_qty.read(entry)
     quantity = size if ActivityEntry.side.read(entry) == "buy" else size.copy_negate()
-    price = ActivityEntry.traded_price.read(entry)
+    price = ActivityEntry.trade_price.read(entry)
     return Activity(
         id=name,
         kind="trade",
-        at=ActivityEntry.traded_at.read(entry),
+        at=ActivityEntry.transaction_time.read(entry),
         symbol=symbol,
         quantity=quantity,
         price=price,
@@ -122,11 +126,11 @@ def _parse_trade(entry: JsonObject, name: str) -> Activity:
 
 
 def _parse_booking(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
-    amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
+    amount = ActivityEntry.transfer_amount if kind == "transfer" else ActivityEntry.net_amount
     return Activity(
         id=name,
         kind=kind,
-        at=ActivityEntry.day.read(entry),
+        at=ActivityEntry.date.read(entry),
         symbol=_symbol_of(entry),
         quantity=_parse_booked_quantity(entry, kind),
         price=ActivityEntry.price.read(entry),
@@ -140,7 +144,7 @@ def _parse_booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
     quantity = ActivityEntry.qty.read(entry)
     # A dividend's quantity is the number of shares that it was paid for, unless it was paid in
     # shares.
-    if kind == "dividend" and ActivityEntry.sub_kind.read(entry) != "SDIV":
+    if kind == "dividend" and ActivityEntry.activity_sub_type.read(entry) != "SDIV":
         return Decimal(0)
     # A fee always reduces. Alpaca writes it below 0, the practice server without a sign.
     return EXACT_CONTEXT.minus(EXACT_CONTEXT.abs(quantity)) if kind == "coin fee" else quantity
@@ -164,9 +168,9 @@ def _fetch_entries_since(connection: VenueConnection, after: np.datetime64) -> l
     }
     listed: set[str] = set()
     while True:
-        page = parse_objects(connection.client.get("/account/activities", query))
+        page = parse_object_list(connection.client.get("/account/activities", query))
         for row in page:
-            name = ActivityEntry.stated_id.read(row)
+            name = ActivityEntry.optional_id.read(row)
             if name in listed:
                 raise InvalidResponse(f"the list contains activity {name} twice")
             if name is not None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from execution.alpaca.account import (
     AccountResponses,
-    entry_order_id,
+    apply_fills,
+    find_unpriced_symbols,
     parse_account_reading,
-    unpriced_symbols,
-    with_fills,
+    read_order_id,
 )
 from execution.alpaca.activities import activities_since
 from execution.alpaca.connection import JsonObject, VenueConnection
@@ -29,14 +29,14 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.last_trades import EmptyTradeSource, TradeSource, last_prices
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
+from execution.orders.last_trades import EmptyTradeSource, TradeSource, fetch_last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
-from execution.orders.venue_rules import venue_refusal
+from execution.orders.venue_rules import venue_refusal_reason
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
-from trainingdata.feed.fields import parse_objects
+from trainingdata.feed.fields import parse_object_list
 from trainingdata.instruments import (
     MIN_CRYPTO_QTY,
     AssetClass,
@@ -123,7 +123,7 @@ class AlpacaBroker:
         """
         if not reread:
             # Their outcomes are queried first, so that the reading includes their fills.
-            intents = self._outbox.book.unknown_outcomes()
+            intents = self._outbox.book.intents_with_unknown_outcome()
             self._unknown = self._outbox.refresh_intents(filter(_is_single_order, intents))
         self._last = None
         with self._venue.translate_errors("the account"):
@@ -146,12 +146,12 @@ class AlpacaBroker:
                 f"cannot read all open orders: the venue lists at most {MAX_ORDERS_LISTED} and"
                 f" {len(orders)} are listed; cancel some of them"
             )
-        positions = parse_objects(client.get_all_positions())
+        positions = parse_object_list(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        names = map(entry_order_id, orders)
+        names = map(read_order_id, orders)
         sent = {name: intent.order for name in names if (intent := self._outbox.book.get(name))}
-        unpriced = unpriced_symbols(positions)
+        unpriced = find_unpriced_symbols(positions)
         reading = parse_account_reading(
             AccountResponses(
                 facts,
@@ -160,7 +160,7 @@ class AlpacaBroker:
                 clock,
                 self._unknown,
                 reread,
-                last_prices(self._feed, unpriced) if unpriced else {},
+                fetch_last_prices(self._feed, unpriced) if unpriced else {},
                 sent,
                 self._paper,
             )
@@ -187,13 +187,13 @@ class AlpacaBroker:
 
     def refresh_open_orders(self) -> None:
         """Query orders that were open when last reported, and record the venue's new reports."""
-        accepted = self._outbox.book.in_states(("accepted",))
+        accepted = self._outbox.book.intents_in_states(("accepted",))
         self._outbox.refresh_intents(filter(_is_single_order, accepted))
 
     def now(self) -> np.datetime64:
         return self._venue.now()
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         """Send orders in sequence, wait until all are filled or ended, and return their fills.
 
         The wait ends after `patience` seconds. An order that the venue rejects is logged and has no
@@ -239,7 +239,7 @@ class AlpacaBroker:
         fills, done = self._await_fills(sent)
         # An order that still rests may fill at any time.
         if done:
-            self._last = with_fills(before, fills)
+            self._last = apply_fills(before, fills)
         return fills
 
     def _await_fills(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
@@ -247,7 +247,7 @@ class AlpacaBroker:
 
         An order that should trade at once and is still open after the wait is cancelled.
         """
-        awaited = self._venue.await_done([placed for _, placed in sent], self._patience)
+        awaited = self._venue.wait_until_done([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
         done = True
         for (order, _), placed in zip(sent, awaited, strict=True):
@@ -268,7 +268,7 @@ class AlpacaBroker:
         """Return why the venue would refuse this order, given the account, or an empty string."""
         others = account.without_orders(self._nonblocking_orders(order, account))
         asset = self._assets.get(order.symbol)
-        return venue_refusal(order, asset, others, self._terms, self._venue.estimated_now())
+        return venue_refusal_reason(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _nonblocking_orders(self, order: Order, account: AccountSnapshot) -> list[Order]:
         """Return the open orders that the check for wash trades ignores when it checks `order`.
@@ -304,7 +304,7 @@ class AlpacaBroker:
             if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: the order is still open after its cancellation")
             with self._venue.translate_errors(f"order {name}"):
-                left[name] = OrderEntry.whole_qty.read(answer.response) - answer.filled_quantity
+                left[name] = OrderEntry.required_qty.read(answer.response) - answer.filled_quantity
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
@@ -336,7 +336,7 @@ class AlpacaBroker:
         name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
         with self._venue.translate_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
-            found = parse_objects(self._venue.client.get("/assets", query))
+            found = parse_object_list(self._venue.client.get("/assets", query))
             answers = {AssetEntry.symbol.read(answer): answer for answer in found}
             if not answers:
                 raise InvalidResponse("the list of assets is empty")
@@ -359,7 +359,7 @@ def _build_fills(order: Order, placed: AlpacaOrder) -> list[Fill]:
     for each in reversed(placed.replacement_chain):
         if quantity := each.filled_quantity:
             signed = quantity if order.side == "buy" else -quantity
-            price = float(OrderEntry.filled_price.read(each.response))
+            price = float(OrderEntry.required_fill_price.read(each.response))
             name = order.client_order_id
             fills.append(Fill(name, order.symbol, signed, price, 0.0, each.last_filled_at))
     return fills
@@ -377,7 +377,9 @@ def _asset(symbol: str, answer: JsonObject) -> Asset:
     fractions = AssetEntry.fractionable.read(answer)
     # Without an increment of the venue, quantities have nine decimals if fractions trade, and are
     # whole otherwise.
-    increment = AssetEntry.increment.read(answer) or (MIN_CRYPTO_QTY if fractions else Decimal(1))
+    increment = AssetEntry.min_trade_increment.read(answer) or (
+        MIN_CRYPTO_QTY if fractions else Decimal(1)
+    )
     easy = AssetEntry.easy_to_borrow.read(answer)
     if easy is None:
         easy = AssetEntry.borrow_status.read(answer) == "easy_to_borrow"
@@ -388,5 +390,5 @@ def _asset(symbol: str, answer: JsonObject) -> Asset:
         easy_to_borrow=easy,
         fractionable=fractions,
         increment=increment,
-        min_order_qty=AssetEntry.smallest.read(answer) or increment,
+        min_order_qty=AssetEntry.min_order_size.read(answer) or increment,
     )

@@ -14,7 +14,7 @@ from execution.alpaca.fields import AccountEntry, ClockEntry, parse_cash
 from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, invalid_choice_error
-from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_venue_errors
 from trainingdata.feed.fields import OptionalField, RequiredField, as_mapping
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 JsonObject = Mapping[str, Any]
 FieldValue = TypeVar("FieldValue")
 
-ALPACA = "alpaca"  # registered name of the broker
+ALPACA_BROKER_NAME = "alpaca"  # registered name of the broker
 NOT_FOUND_STATUS = 404
 ZERO_DURATION = np.timedelta64(0, "ns")
-MAX_ON_TIME_LAG = np.timedelta64(1, "s")  # a clock with a smaller lag keeps pace with ours
+MAX_IN_SYNC_CLOCK_LAG = np.timedelta64(1, "s")  # a clock with a smaller lag keeps pace with ours
 # A lagging venue clock is accepted again once it has kept pace with our clock for this long.
 CLOCK_RECOVERY_SECONDS = 60.0
 # Largest lag of the venue's clock, by our clock, since it was last on time.
@@ -40,8 +40,8 @@ def require_alpaca(settings: BrokerSettings) -> None:
     InputError
         for another broker.
     """
-    if settings.name != ALPACA:
-        raise invalid_choice_error("broker.name", settings.name, (ALPACA,))
+    if settings.name != ALPACA_BROKER_NAME:
+        raise invalid_choice_error("broker.name", settings.name, (ALPACA_BROKER_NAME,))
 
 
 class VenueConnection:
@@ -76,7 +76,7 @@ class VenueConnection:
 
     def translate_errors(self, subject: str) -> AbstractContextManager[None]:
         """Return a context manager that turns a failed request into a one-line error."""
-        return translate_errors(subject, self._settings, self._keys)
+        return translate_venue_errors(subject, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
         with self.translate_errors("the clock"):
@@ -140,7 +140,9 @@ class VenueConnection:
         if since is not None and seconds - since[1] < CLOCK_RECOVERY_SECONDS:
             return False
         self._slow = (at, seconds)
-        return since is not None and bool(_extrapolate_clock(since, seconds) - at < MAX_ON_TIME_LAG)
+        return since is not None and bool(
+            _extrapolate_clock(since, seconds) - at < MAX_IN_SYNC_CLOCK_LAG
+        )
 
     def _is_clock_jump(self, at: np.datetime64) -> bool:
         """Return whether a clock reading is ahead of our estimate, or before the last reading."""

@@ -19,10 +19,10 @@ from trainingdata.feed.fields import (
     optional_field,
     parse_bool,
     parse_decimal,
-    parse_multiplier,
-    parse_non_negative,
-    parse_objects,
-    parse_positive,
+    parse_margin_multiplier,
+    parse_non_negative_decimal,
+    parse_object_list,
+    parse_positive_decimal,
     parse_text,
     parse_timestamp,
     truncating_parser,
@@ -47,26 +47,26 @@ class AccountEntry:
     cash = optional_field(
         "cash", parse_decimal, "using equity minus the value of positions as cash"
     )
-    settled = optional_field(
+    non_marginable_buying_power = optional_field(
         "non_marginable_buying_power",
         parse_decimal,
         "using cash minus the proceeds of open shorts for crypto purchases",
     )
-    long_value = optional_field(
+    long_market_value = optional_field(
         "long_market_value", parse_decimal, "missing long positions cannot be detected"
     )
-    short_value = optional_field(
+    short_market_value = optional_field(
         "short_market_value", parse_decimal, "missing short positions cannot be detected"
     )
     equity = optional_field("equity", parse_decimal, "cash cannot be checked against equity")
-    multiplier = OptionalField("multiplier", parse_multiplier, Decimal(1), "not borrowing")
-    shorting = OptionalField("shorting_enabled", parse_bool, False, "not selling short")
+    multiplier = OptionalField("multiplier", parse_margin_multiplier, Decimal(1), "not borrowing")
+    shorting_enabled = OptionalField("shorting_enabled", parse_bool, False, "not selling short")
     status = OptionalField("status", parse_text, "ACTIVE", "assuming ACTIVE")
     crypto_status = OptionalField("crypto_status", parse_text, "ACTIVE", "assuming ACTIVE")
     options_buying_power = optional_field(
         "options_buying_power", parse_decimal, "sizing spreads by the account's files alone"
     )
-    blocks = tuple(
+    block_flags = tuple(
         OptionalField(name, parse_bool, False, "assuming that the account is not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
@@ -86,7 +86,7 @@ def parse_cash(account_entry: Mapping[str, Any]) -> Decimal:
     cash = AccountEntry.cash.read(account_entry)
     if cash is not None:
         return cash
-    sums = (AccountEntry.equity, AccountEntry.long_value, AccountEntry.short_value)
+    sums = (AccountEntry.equity, AccountEntry.long_market_value, AccountEntry.short_market_value)
     equity, long, short = (field.read(account_entry) for field in sums)
     if equity is None or long is None or short is None:
         absent = [field.name for field in sums if field.read(account_entry) is None]
@@ -103,15 +103,15 @@ class PositionEntry:
         "side", choice_parser("long", "short")
     )  # without it, the sign of qty decides
     asset_class = optional_field("asset_class", parse_text)
-    price = optional_field("current_price", parse_non_negative)
-    last_price = optional_field("lastday_price", parse_non_negative)
+    current_price = optional_field("current_price", parse_non_negative_decimal)
+    last_day_price = optional_field("lastday_price", parse_non_negative_decimal)
     market_value = optional_field("market_value", parse_decimal)
     entry_price = optional_field(
         "avg_entry_price",
-        truncating_parser(parse_non_negative),
+        truncating_parser(parse_non_negative_decimal),
         "using the market value of a short as its proceeds",
     )
-    available = optional_field(
+    available_qty = optional_field(
         "qty_available", parse_decimal, "assuming that the whole position may be sold"
     )
 
@@ -128,25 +128,31 @@ class OrderEntry:
 
     id = RequiredField("id", parse_text)
     client_order_id = RequiredField("client_order_id", parse_text)
-    stated_client_order_id = optional_field("client_order_id", parse_text)
+    optional_client_order_id = optional_field("client_order_id", parse_text)
     status = RequiredField("status", parse_text)
     symbol = optional_field("symbol", parse_text)
-    leg_symbol = RequiredField("symbol", parse_text)
-    qty = optional_field("qty", parse_non_negative)
-    whole_qty = RequiredField("qty", parse_positive)
-    notional = optional_field("notional", parse_positive)
-    filled_qty = OptionalField("filled_qty", parse_non_negative, ZERO_DECIMAL)
-    filled_stated = RequiredField("filled_qty", parse_non_negative)
-    mean_price = optional_field("filled_avg_price", truncating_parser(parse_non_negative))
-    net_price = optional_field(
+    required_symbol = RequiredField("symbol", parse_text)
+    qty = optional_field("qty", parse_non_negative_decimal)
+    required_qty = RequiredField("qty", parse_positive_decimal)
+    notional = optional_field("notional", parse_positive_decimal)
+    filled_qty = OptionalField("filled_qty", parse_non_negative_decimal, ZERO_DECIMAL)
+    required_filled_qty = RequiredField("filled_qty", parse_non_negative_decimal)
+    mean_fill_price = optional_field(
+        "filled_avg_price", truncating_parser(parse_non_negative_decimal)
+    )
+    net_fill_price = optional_field(
         "filled_avg_price", truncating_parser(parse_decimal)
     )  # of several legs, below 0 for a credit
     order_class = optional_field("order_class", parse_text)
-    filled_price = RequiredField("filled_avg_price", truncating_parser(parse_positive))
-    leg_price = RequiredField("filled_avg_price", truncating_parser(parse_non_negative))
+    required_fill_price = RequiredField(
+        "filled_avg_price", truncating_parser(parse_positive_decimal)
+    )
+    leg_fill_price = RequiredField(
+        "filled_avg_price", truncating_parser(parse_non_negative_decimal)
+    )
     filled_at = optional_field("filled_at", parse_timestamp)
     # Instants of the last change, the most precise first; Alpaca's document makes each optional.
-    changed_at = tuple(
+    update_times = tuple(
         optional_field(name, parse_timestamp)
         for name in (
             *("updated_at", "canceled_at", "expired_at", "replaced_at", "failed_at"),
@@ -155,18 +161,20 @@ class OrderEntry:
     )
     side = RequiredField("side", parse_side)
     # An order of several legs has no side.
-    traded_side = optional_field("side", parse_side)
+    optional_side = optional_field("side", parse_side)
     type = optional_field("type", parse_text)
     time_in_force = optional_field("time_in_force", parse_text)
-    limit_price = optional_field("limit_price", parse_positive)
-    net_limit = optional_field(
+    limit_price = optional_field("limit_price", parse_positive_decimal)
+    net_limit_price = optional_field(
         "limit_price", parse_decimal
     )  # of several legs, below 0 for a credit
-    stop_price = optional_field("stop_price", parse_positive)
-    trail_price = optional_field("trail_price", parse_positive)
-    trail_percent = optional_field("trail_percent", parse_positive)
+    stop_price = optional_field("stop_price", parse_positive_decimal)
+    trail_price = optional_field("trail_price", parse_positive_decimal)
+    trail_percent = optional_field("trail_percent", parse_positive_decimal)
     extended_hours = OptionalField("extended_hours", parse_bool, False)
-    legs: OptionalField[tuple[Mapping[str, Any], ...]] = OptionalField("legs", parse_objects, ())
+    legs: OptionalField[tuple[Mapping[str, Any], ...]] = OptionalField(
+        "legs", parse_object_list, ()
+    )
     replaced_by = optional_field("replaced_by", parse_text)
 
 
@@ -185,8 +193,8 @@ class AssetEntry:
         "easy_to_borrow is missing too, not selling the asset short",
     )
     fractionable = OptionalField("fractionable", parse_bool, False, "trading whole shares only")
-    increment = optional_field("min_trade_increment", parse_positive)
-    smallest = optional_field("min_order_size", parse_positive)
+    min_trade_increment = optional_field("min_trade_increment", parse_positive_decimal)
+    min_order_size = optional_field("min_order_size", parse_positive_decimal)
 
 
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
@@ -215,21 +223,21 @@ class ActivityEntry:
     """
 
     id = RequiredField("id", parse_text)
-    stated_id = optional_field("id", parse_text)
-    kind = RequiredField("activity_type", parse_activity_type)
-    sub_kind = OptionalField("activity_sub_type", parse_text, "")
+    optional_id = optional_field("id", parse_text)
+    activity_type = RequiredField("activity_type", parse_activity_type)
+    activity_sub_type = OptionalField("activity_sub_type", parse_text, "")
     status = OptionalField("status", choice_parser("executed", "correct", "canceled"), "executed")
-    traded_at = RequiredField("transaction_time", parse_timestamp)
-    day = RequiredField("date", parse_new_york_midnight)
+    transaction_time = RequiredField("transaction_time", parse_timestamp)
+    date = RequiredField("date", parse_new_york_midnight)
     symbol = optional_field("symbol", parse_text)
     cusip = optional_field("cusip", parse_text)
-    traded_qty = RequiredField("qty", parse_positive)
+    trade_qty = RequiredField("qty", parse_positive_decimal)
     qty = OptionalField("qty", parse_decimal, ZERO_DECIMAL)
     side = RequiredField("side", choice_parser("buy", "sell", "sell_short"))
-    traded_price = RequiredField("price", parse_non_negative)
-    price = optional_field("price", parse_non_negative)
-    transfer = RequiredField(
+    trade_price = RequiredField("price", parse_non_negative_decimal)
+    price = optional_field("price", parse_non_negative_decimal)
+    transfer_amount = RequiredField(
         "net_amount", parse_decimal
     )  # the only amount of a deposit or withdrawal
-    amount = OptionalField("net_amount", parse_decimal, ZERO_DECIMAL)
+    net_amount = OptionalField("net_amount", parse_decimal, ZERO_DECIMAL)
     order_id = OptionalField("order_id", parse_text, "")

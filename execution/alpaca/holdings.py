@@ -16,7 +16,7 @@ from execution.brokers import NO_POSITION, VenuePosition, parse_venue_symbol
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
-from trainingdata.feed.fields import parse_objects
+from trainingdata.feed.fields import parse_object_list
 from trainingdata.instruments import is_crypto, is_symbol, placeholder_symbol
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ JsonObject = Mapping[str, Any]
 ROUNDING_TOLERANCE_USD = Decimal(1)
 # Tolerances, as fractions of a sum of position values, for price moves between two responses. The
 # second reading has the larger one, because it can differ from the first in prices alone.
-FIRST_READ_REL_TOL = Decimal("0.001")
-REREAD_REL_TOL = Decimal("0.01")
+FIRST_READ_SUM_REL_TOL = Decimal("0.001")
+REREAD_SUM_REL_TOL = Decimal("0.01")
 STOCK_ASSET_CLASS = "us_equity"
 OPTION_ASSET_CLASS = "us_option"
 CRYPTO_ASSET_CLASS = "crypto"
@@ -44,7 +44,7 @@ def read_positions(
     """
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
-        for position in parse_objects(connection.client.get_all_positions()):
+        for position in parse_object_list(connection.client.get_all_positions()):
             if not is_needed(PositionEntry.symbol.read(position)):
                 continue
             _refuse_contradicting_signs(position)
@@ -73,7 +73,8 @@ class ParsedPositions:
         class, as the venue reports them, options included; USD, at least 0.
     unpriced_quantities: signed quantities of positions without a price above 0; they are not in
         `quantities`.
-    unvalued_sides: sides (`long`, `short`) on which at least one position has no value at all.
+    sides_with_missing_value: sides (`long`, `short`) on which at least one position has no value at
+        all.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
@@ -85,17 +86,19 @@ class ParsedPositions:
     long_values_by_class: dict[str, Decimal] = field(default_factory=dict)
     short_values_by_class: dict[str, Decimal] = field(default_factory=dict)
     unpriced_quantities: dict[str, Decimal] = field(default_factory=dict)
-    unvalued_sides: set[str] = field(default_factory=set)
+    sides_with_missing_value: set[str] = field(default_factory=set)
 
-    def add_value(self, kind: str, worth: Decimal) -> None:
+    def add_value(self, asset_class: str, value_usd: Decimal) -> None:
         """Add the signed value of a position, USD, to the long or short total of an asset class."""
-        side = self.long_values_by_class if worth > 0 else self.short_values_by_class
-        side[kind] = side.get(kind, Decimal(0)) + abs(worth)
+        side = self.long_values_by_class if value_usd > 0 else self.short_values_by_class
+        side[asset_class] = side.get(asset_class, Decimal(0)) + abs(value_usd)
 
 
 def has_price(position: JsonObject) -> bool:
     """Return whether the venue reports a current price or a market value for a position."""
-    return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
+    return bool(
+        PositionEntry.current_price.read(position) or PositionEntry.market_value.read(position)
+    )
 
 
 def parse_positions(
@@ -110,7 +113,10 @@ def parse_positions(
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
         quantity = PositionEntry.qty.read(position)
-        stated = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
+        stated = (
+            PositionEntry.current_price.read(position),
+            PositionEntry.market_value.read(position),
+        )
         if kind == OPTION_ASSET_CLASS:
             name = PositionEntry.symbol.read(position)
             value = _option_value_usd(position)
@@ -120,7 +126,7 @@ def parse_positions(
                 found.long_option_value += max(float(value), 0.0)
             elif quantity < 0 and stated == (None, None):
                 found.unpriced_quantities[name] = quantity
-                found.unvalued_sides.add("short")
+                found.sides_with_missing_value.add("short")
             continue
         symbol = _position_symbol(position)
         price = _mark_price(position, symbol, last_prices.get(symbol))
@@ -130,7 +136,7 @@ def parse_positions(
                 found.unpriced_quantities.get(symbol, Decimal(0)) + quantity
             )
             if stated == (None, None):
-                found.unvalued_sides.add("long" if quantity > 0 else "short")
+                found.sides_with_missing_value.add("long" if quantity > 0 else "short")
         if not price:
             continue
         found.quantities[symbol] = found.quantities.get(symbol, Decimal(0)) + quantity
@@ -138,7 +144,7 @@ def parse_positions(
         if quantity < 0:
             entry = PositionEntry.entry_price.read(position)
             found.short_proceeds += float(-quantity) * (price if entry is None else float(entry))
-        free_to_trade = PositionEntry.available.read(position)
+        free_to_trade = PositionEntry.available_qty.read(position)
         if free_to_trade is not None:
             found.available_quantities[symbol] = free_to_trade
     return found
@@ -162,27 +168,27 @@ def check_position_sums(
     InvalidResponse
         if a long or short total differs.
     """
-    short = AccountEntry.short_value.read(account_entry)
-    long = AccountEntry.long_value.read(account_entry)
+    short = AccountEntry.short_market_value.read(account_entry)
+    long = AccountEntry.long_market_value.read(account_entry)
     for side, name, stated, worth in (
-        ("long", AccountEntry.long_value.name, long, holdings.long_values_by_class),
+        ("long", AccountEntry.long_market_value.name, long, holdings.long_values_by_class),
         (
             "short",
-            AccountEntry.short_value.name,
+            AccountEntry.short_market_value.name,
             short and abs(short),
             holdings.short_values_by_class,
         ),
     ):
-        if stated is None or side in holdings.unvalued_sides:
+        if stated is None or side in holdings.sides_with_missing_value:
             continue
         apart = min(abs(listed - stated) for listed in _possible_sums(worth))
-        if apart <= FIRST_READ_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
+        if apart <= FIRST_READ_SUM_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             continue
         difference = (
             f"the positions are worth ${sum(worth.values()):,.0f} (qty times price), but {name} is"
             f" ${stated:,.0f}"
         )
-        if not reread or apart > REREAD_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
+        if not reread or apart > REREAD_SUM_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             raise InvalidResponse(difference)
         log.warning("difference accepted as price moves between two responses: %s", difference)
 
@@ -204,9 +210,9 @@ def check_equity_sum(
         if the equity differs.
     """
     equity = AccountEntry.equity.read(account_entry)
-    long = AccountEntry.long_value.read(account_entry)
-    short = AccountEntry.short_value.read(account_entry)
-    if equity is None or long is None or short is None or holdings.unvalued_sides:
+    long = AccountEntry.long_market_value.read(account_entry)
+    short = AccountEntry.short_market_value.read(account_entry)
+    if equity is None or long is None or short is None or holdings.sides_with_missing_value:
         return
     cash = parse_cash(account_entry)
     # By Alpaca's reference equity is cash + long_market_value + short_market_value;
@@ -222,7 +228,8 @@ def check_equity_sum(
         holdings.short_values_by_class.values()
     )
     tolerance = (
-        REREAD_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING_TOLERANCE_USD
+        REREAD_SUM_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed))
+        + ROUNDING_TOLERANCE_USD
     )
     missing = [equity - cash - worth for worth in worths]
     if any(-tolerance <= each <= tolerance + reserved_cash for each in missing):
@@ -287,7 +294,7 @@ def _add_position_value(
 ) -> None:
     """Add the value of a position, USD: the venue's value, else the value at its last mark."""
     value = PositionEntry.market_value.read(position)
-    price = PositionEntry.price.read(position)
+    price = PositionEntry.current_price.read(position)
     if not value and not price:
         found.add_value(OTHER_ASSET_CLASS, at_last_mark)
     else:
@@ -306,7 +313,11 @@ def _option_value_usd(option: JsonObject) -> Decimal:
     quantity = PositionEntry.qty.read(option)
     if value is not None or quantity > 0:
         return value or Decimal(0)
-    price = PositionEntry.price.read(option) or PositionEntry.last_price.read(option) or Decimal(0)
+    price = (
+        PositionEntry.current_price.read(option)
+        or PositionEntry.last_day_price.read(option)
+        or Decimal(0)
+    )
     return quantity * SHARES_PER_OPTION * price
 
 
@@ -326,7 +337,7 @@ def _mark_price(position: JsonObject, symbol: str, traded: float | None) -> floa
     """
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
-    price = PositionEntry.price.read(position)
+    price = PositionEntry.current_price.read(position)
     if price:
         # Bonds are priced for a hundred of their units.
         for unit in (1, 100) if _asset_class(position) == OTHER_ASSET_CLASS else (1,):
@@ -338,12 +349,12 @@ def _mark_price(position: JsonObject, symbol: str, traded: float | None) -> floa
         )
     if value and quantity:
         return float(abs(value / quantity))
-    return traded or float(PositionEntry.last_price.read(position) or 0)
+    return traded or float(PositionEntry.last_day_price.read(position) or 0)
 
 
 def _are_near(value: Decimal, worth: Decimal) -> bool:
     """Return whether two values in USD agree within the tolerance for rounding and price moves."""
-    nearly = 1 - REREAD_REL_TOL
+    nearly = 1 - REREAD_SUM_REL_TOL
     return (
         worth * nearly - ROUNDING_TOLERANCE_USD <= value <= worth / nearly + ROUNDING_TOLERANCE_USD
     )

@@ -15,7 +15,7 @@ from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder, compute_spread_fill
 from execution.journal.order_store import OrderStore
 from execution.journal.outbox import REJECTED_AFTER_ACCEPTANCE, Outbox
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.option_orders import (
     OptionContract,
     OrderNeverSent,
@@ -83,7 +83,7 @@ class AlpacaSpreadAccount:
                 quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
 
-    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         """Send an order once and wait until it fills; cancel the unfilled part after `patience`.
 
         gate: pre-trade checks that run right before the order is sent.
@@ -97,7 +97,7 @@ class AlpacaSpreadAccount:
         """
         name = order.client_order_id
         posted = self._outbox.post(order, gate)
-        (placed,) = self._venue.await_done([posted], self._patience)
+        (placed,) = self._venue.wait_until_done([posted], self._patience)
         return self._build_fill(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
@@ -113,7 +113,7 @@ class AlpacaSpreadAccount:
         OutcomeUnknown
             for an order of unknown outcome.
         """
-        placed = self._outbox.resolve(client_order_id, retry_gate=retry_gate)
+        placed = self._outbox.resolve_order(client_order_id, retry_gate=retry_gate)
         if placed is None:
             begun = self._outbox.may_have_been_sent(client_order_id)
             refusal = OrderRejected if begun else OrderNeverSent
@@ -126,7 +126,7 @@ class AlpacaSpreadAccount:
             raise OutcomeUnknown(
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
             )
-        chain = [self._venue.with_legs(each) for each in placed.replacement_chain]
+        chain = [self._venue.load_legs(each) for each in placed.replacement_chain]
         with self._venue.translate_errors(f"order {name}"):
             fill = SpreadFill(*compute_spread_fill(chain))
         if fill.contracts == 0 and placed.status == "rejected":

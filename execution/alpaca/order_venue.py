@@ -23,7 +23,7 @@ from execution.orders.orders import PRICE_FIELDS, Order
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import InputError, InvalidResponse, OrderRejected, to_one_line
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
-from trainingdata.feed.fields import as_mapping, parse_objects
+from trainingdata.feed.fields import as_mapping, parse_object_list
 from trainingdata.instruments import venue_spelling
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ ORDER_READ_DELAYS_SECONDS = (
 )  # seconds before each query of an order whose response is rejected
 # Attempts for an order while the venue returns 429, which means that it did not process it.
 MAX_POST_ATTEMPTS = 5
-MAX_REPLACEMENTS = 10  # longest chain of replaced orders
+MAX_ORDER_REPLACEMENTS = 10  # longest chain of replaced orders
 # Time after an option's last session from which its orders can no longer fill.
 OPTION_EXPIRY_GRACE = np.timedelta64(1, "h")
 
 UNPROCESSABLE_STATUS = 422  # also if an id was used before, or there is nothing to cancel
 TOO_MANY_REQUESTS_STATUS = 429
-AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of the request
+AMBIGUOUS_HTTP_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of the request
 
 
 class OrderVenue(VenueConnection):
@@ -64,7 +64,7 @@ class OrderVenue(VenueConnection):
         super().__init__(settings, keys, time)
         self.prices: Mapping[str, float] = NO_PRICES
 
-    def post(self, intent: OrderIntent, patience: float) -> AlpacaOrder:
+    def post(self, intent: OrderIntent, max_wait_seconds: float) -> AlpacaOrder:
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
@@ -74,7 +74,7 @@ class OrderVenue(VenueConnection):
         waited = 0.0
         for _ in range(MAX_POST_ATTEMPTS):
             try:
-                answer = self.client.post("/orders", order_request(intent.order))
+                answer = self.client.post("/orders", build_order_request(intent.order))
                 return AlpacaOrder.parse(name, answer, self.prices)
             except APIError as error:
                 pause = self._rate_limit_pause_seconds(name, error)
@@ -84,7 +84,7 @@ class OrderVenue(VenueConnection):
                 raise InconclusiveResponse(type(error).__name__) from None
             waited += pause
             # Nothing else is supervised during the wait.
-            if waited > patience:
+            if waited > max_wait_seconds:
                 break
             log_pause(pause, f"{name}: the venue limits requests (429)")
             self.time.wait(pause)
@@ -109,7 +109,7 @@ class OrderVenue(VenueConnection):
         # If the venue refuses the id, it has an order of this id, which may be this very order,
         # sent before a crash. That is no rejection of the order.
         known_id = status == UNPROCESSABLE_STATUS and "client_order_id" in words
-        if status is None or status >= 500 or known_id or status in AMBIGUOUS_STATUSES:
+        if status is None or status >= 500 or known_id or status in AMBIGUOUS_HTTP_STATUSES:
             raise InconclusiveResponse(f"HTTP status {status}") from None
         raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
 
@@ -128,7 +128,7 @@ class OrderVenue(VenueConnection):
     def open_order_entries(self) -> tuple[JsonObject, ...]:
         """Return the venue's entries of all open orders of the account, oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
-        return parse_objects(self.client.get("/orders", query))[::-1]
+        return parse_object_list(self.client.get("/orders", query))[::-1]
 
     def refresh_order(self, order: AlpacaOrder) -> AlpacaOrder:
         if order.is_done:
@@ -136,10 +136,12 @@ class OrderVenue(VenueConnection):
         with self.translate_errors(f"order {order.current_client_order_id}"):
             return self._follow_replacements(self._query_order(order))
 
-    def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
-        """Wait at most `patience` seconds until all orders have ended; return the last reports."""
+    def wait_until_done(
+        self, orders: Sequence[AlpacaOrder], max_wait_seconds: float
+    ) -> list[AlpacaOrder]:
+        """Wait at most `max_wait_seconds` until all orders have ended; return the last reports."""
         seen = list(orders)
-        end = self.time.monotonic() + patience
+        end = self.time.monotonic() + max_wait_seconds
         step = 0.05
         while (
             not all(order.is_done for order in seen) and (left := end - self.time.monotonic()) > 0
@@ -149,7 +151,7 @@ class OrderVenue(VenueConnection):
             seen = [self.refresh_order(order) for order in seen]
         return seen
 
-    def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
+    def load_legs(self, order: AlpacaOrder) -> AlpacaOrder:
         """Return the order with its legs; it is queried again if the last response has no legs."""
         if OrderEntry.legs.read(order.response):
             return order
@@ -176,7 +178,7 @@ class OrderVenue(VenueConnection):
         return answer
 
     def _follow_replacements(self, order: AlpacaOrder) -> AlpacaOrder:
-        for _ in range(MAX_REPLACEMENTS):
+        for _ in range(MAX_ORDER_REPLACEMENTS):
             if order.status != "replaced":
                 return order
             successor = OrderEntry.replaced_by.read(order.response)
@@ -185,14 +187,16 @@ class OrderVenue(VenueConnection):
             answer = self._get_order_entry(successor)
             name = OrderEntry.client_order_id.read(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
-        raise InvalidResponse(f"the order was replaced more than {MAX_REPLACEMENTS - 1} times")
+        raise InvalidResponse(
+            f"the order was replaced more than {MAX_ORDER_REPLACEMENTS - 1} times"
+        )
 
-    def cancel(self, placed: AlpacaOrder) -> None:
+    def cancel(self, order: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError
 
-        with self.translate_errors(f"cancelling order {placed.current_client_order_id}"):
+        with self.translate_errors(f"cancelling order {order.current_client_order_id}"):
             try:
-                self.client.delete(f"/orders/{placed.venue_order_id}")
+                self.client.delete(f"/orders/{order.venue_order_id}")
             except APIError as error:
                 # There was nothing to cancel: the order was final before.
                 if error.status_code not in (UNPROCESSABLE_STATUS, NOT_FOUND_STATUS):
@@ -204,7 +208,7 @@ class OrderVenue(VenueConnection):
         return expired or intent.is_lost(now)
 
 
-def order_request(order: AnyOrder) -> dict[str, Any]:
+def build_order_request(order: AnyOrder) -> dict[str, Any]:
     """Return the body of the request that posts an order, in the venue's format."""
     if isinstance(order, Order):
         return _single_order_request(order)

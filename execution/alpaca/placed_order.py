@@ -56,12 +56,12 @@ class AlpacaOrder:
         InvalidResponse
             for a response about another order, or one that contradicts itself.
         """
-        stated = OrderEntry.stated_client_order_id.read(as_mapping(response))
+        stated = OrderEntry.optional_client_order_id.read(as_mapping(response))
         if stated not in (None, client_order_id):
             raise InvalidResponse("the response describes another order")
         # Alpaca's document makes the id optional: a response to a query for one order is about it.
         response = {**response, "client_order_id": client_order_id}
-        for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
+        for field in (OrderEntry.id, OrderEntry.status, OrderEntry.optional_side):
             field.read(response)
         for each in (response, *OrderEntry.legs.read(response)):
             _refuse_impossible_fill(each)
@@ -104,7 +104,7 @@ class AlpacaOrder:
     @property
     def last_filled_at(self) -> np.datetime64:
         """Time of the last fill; without a fill, time of the last update."""
-        for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
+        for field in (OrderEntry.filled_at, *OrderEntry.update_times):
             if (at := field.read(self.response)) is not None:
                 return at
         raise InvalidResponse("the order has fills but filled_at and updated_at are missing")
@@ -127,7 +127,7 @@ class AlpacaOrder:
             traded = [(each.filled_quantity, _mean_price(each.response)) for each in chain]
             state = self._state
         except InvalidResponse:
-            return OrderProgress("accepted", first, successor=successor)
+            return OrderProgress("accepted", first, successor_order_id=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
         # Each leg of an order of several legs states its own price.
@@ -152,7 +152,7 @@ class AlpacaOrder:
         quantity = OrderEntry.qty.read(sent)
         if not isinstance(order, Order):
             return quantity is None or quantity == getattr(order, "contracts", None)
-        side = OrderEntry.traded_side.read(sent)
+        side = OrderEntry.optional_side.read(sent)
         symbol = OrderEntry.symbol.read(sent)
         return (
             (side is None or side == order.side)
@@ -178,15 +178,15 @@ def compute_spread_fill(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     credit = Decimal(0)
     for leg in (leg for each in chain for leg in OrderEntry.legs.read(each.response)):
         count = _parse_filled_quantity(leg)
-        traded[OrderEntry.leg_symbol.read(leg)] += count
+        traded[OrderEntry.required_symbol.read(leg)] += count
         if count:
-            price = OrderEntry.leg_price.read(leg)
+            price = OrderEntry.leg_fill_price.read(leg)
             credit += price * count * (1 if OrderEntry.side.read(leg) == "sell" else -1)
     counts = set(traded.values())
     if not traded:
         # Without legs the order has to state that nothing filled, unless it was rejected.
         begun = [each.response for each in chain if each.status != "rejected"]
-        counts = {sum((OrderEntry.filled_stated.read(each) for each in begun), Decimal(0))}
+        counts = {sum((OrderEntry.required_filled_qty.read(each) for each in begun), Decimal(0))}
     if whole := sum(each.filled_quantity for each in chain):
         counts.add(Decimal(whole))
     # A leg that filled without its protecting leg is not a spread, and its loss is unbounded.
@@ -220,7 +220,9 @@ def _mean_price(answer: JsonObject) -> Decimal | None:
     For a multi-leg order, Alpaca reports the net price: above 0 for a debit, below 0 for a credit
     (docs.alpaca.markets, Options Level 3 Trading).
     """
-    return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
+    return (OrderEntry.net_fill_price if _has_legs(answer) else OrderEntry.mean_fill_price).read(
+        answer
+    )
 
 
 def _refuse_impossible_fill(answer: JsonObject) -> None:
@@ -238,7 +240,7 @@ def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> No
     name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):
         return
-    mean = OrderEntry.mean_price.read(answer)
+    mean = OrderEntry.mean_fill_price.read(answer)
     last = prices.get(instrument(name).symbol)
     if (
         mean

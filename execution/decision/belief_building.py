@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, PlanPeriods
+from execution.decision.beliefs import BeliefTable, DecisionPeriods
 from forecasting.forecast import (
     HORIZON,
     Forecaster,
@@ -27,17 +27,17 @@ from forecasting.moments import (
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.threads import parallel_map
-from sizing.premium import unit_premiums
+from sizing.premium import premiums_at_unit_sharpe
 from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_at
+from trainingdata.correlation import CorrelationSource, MeanCorrelations, compute_correlations
 from trainingdata.instants import DAY, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import count_nights_between, news_overlap
+from trainingdata.sessions import count_nights_between, stock_crypto_news_overlap
 from trainingdata.timeframe import nth_next_bar_end
-from trainingdata.universe import KEEP, ExclusionRuleCodes, Universe, keep_best
+from trainingdata.universe import KEEP, ExclusionRuleCodes, Universe, exclude_all_but_best
 
 FORECAST_BATCH_SIZE = 4096  # forecasts read at once, to bound memory
 MAX_FORECAST_AGE = 7 * DAY  # after which a symbol without a forecast does not count for its class
@@ -70,9 +70,9 @@ class GrowthRanking(NamedTuple):
         return. The score is NaN without a forecast.
         """
         years = table.symbol_trading_years.sum(axis=1)
-        ratios = self.prior.class_sharpe(table.crypto_correlation)
+        ratios = self.prior.class_sharpe_ratios(table.crypto_correlation)
         sharpe = ratios[:, table.crypto.astype(np.intp)]
-        expected = table.mu.sum(axis=1) + table.unit_premium * sharpe * years
+        expected = table.mu.sum(axis=1) + table.premium_per_unit_sharpe * sharpe * years
         gain = np.where(self.long_only, expected, np.abs(expected)) - self.unit_cost
         deviation = np.sqrt((table.sigma**2).sum(axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -85,27 +85,28 @@ def build_beliefs(
     bars: Bars,
     since: np.datetime64,
     *,
-    rule: VolatilityRule,
-    periods: PlanPeriods,
+    volatility_rule: VolatilityRule,
+    periods: DecisionPeriods,
     progress: Progress,
     universe: Universe = ALL_SYMBOLS,
-    growth: GrowthRanking | None = None,
+    growth_ranking: GrowthRanking | None = None,
 ) -> BeliefTable:
     """Return the beliefs at every instant from `since` on, each from the bars known by then.
 
     forecaster, correlations: sources of forecasts and correlation matrices.
     bars: panel of bars.
     since: first instant with beliefs.
-    rule: rule that derives the standard deviation from forecast quantiles.
+    volatility_rule: rule that derives the standard deviation from forecast quantiles.
     periods: periods of the decisions: those of a plan, or a single holding interval.
     progress: callback for the progress of the forecasts.
     universe: rule that determines which symbols may be held at each instant.
-    growth: ranking used if the universe keeps only the best symbols by growth; unused otherwise.
+    growth_ranking: ranking used if the universe keeps only the best symbols by growth; unused
+        otherwise.
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
-    closed = due_mask(part)
-    scheduled = due_mask(part, periods.schedule)
+    closed = decision_due_mask(part)
+    scheduled = decision_due_mask(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
     # Stocks are trimmed overnight even if no symbol is due to trade or has a forecast: the ceiling
     # is the broker's.
@@ -121,7 +122,7 @@ def build_beliefs(
     trim_overnight = trim_overnight[looked_at]
     # Forecasts of years are freed before the matrices are built.
     moments = _forecast_moments(
-        forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
+        forecaster.forecast(bars, since, progress), bars, rows, times, ends, volatility_rule
     )
     # A symbol whose forecast has no deviation in some period cannot be sized, and one whose last
     # forecast is not of the bar that has just closed would use old information. Neither is traded.
@@ -151,10 +152,10 @@ def build_beliefs(
         matrices=matrices,
         prior=correlations.prior_means,
     )
-    if growth is None or not universe.settings.ranks_by_growth:
+    if growth_ranking is None or not universe.settings.ranks_by_growth:
         return table
     return _keep_best_by_growth(
-        table, universe.settings.keep or 0, growth, scheduled[kept], moments
+        table, universe.settings.keep or 0, growth_ranking, scheduled[kept], moments
     )
 
 
@@ -172,14 +173,14 @@ def _keep_best_by_growth(
     exclusion_rule = table.exclusion_rule.copy()
     score = growth.scores(table)
     exclusion_rule[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED_CODE
-    keep_best(exclusion_rule, score, keep, KEEP)
+    exclude_all_but_best(exclusion_rule, score, keep, KEEP)
     exclusion_rule[exclusion_rule == UNRANKED_CODE] = 0
     exclusion_rule = np.where(table.exclusion_rule == 0, exclusion_rule, table.exclusion_rule)
     inside = exclusion_rule == 0
     return table._replace(
         exclusion_rule=exclusion_rule,
-        adjustable=table.adjustable & inside,
-        exiting=closed & ~inside,
+        is_adjustable=table.is_adjustable & inside,
+        is_exiting=closed & ~inside,
     )
 
 
@@ -190,12 +191,12 @@ def build_symbol_belief(
     symbol: str,
     now: np.datetime64,
     *,
-    rule: VolatilityRule,
-    periods: PlanPeriods,
+    volatility_rule: VolatilityRule,
+    periods: DecisionPeriods,
 ) -> BeliefTable:
     """Return the beliefs about one symbol at any instant, as if only that symbol were traded.
 
-    rule: rule that derives the standard deviation from forecast quantiles.
+    volatility_rule: rule that derives the standard deviation from forecast quantiles.
     periods: periods of the decision.
 
     Raises
@@ -227,7 +228,7 @@ def build_symbol_belief(
     adjustable = (np.arange(len(bars.symbols)) == s)[None]
     ends = _period_ends(bars, here, adjustable, periods)
     row = np.array([len(bars.times) - 1])
-    moments = _forecast_moments(table, bars, row, here, ends, rule)
+    moments = _forecast_moments(table, bars, row, here, ends, volatility_rule)
     sigma = moments.sigma[0, :, s]
     if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
@@ -254,7 +255,7 @@ def build_symbol_belief(
     )
 
 
-def due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
+def decision_due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
     """Return the mask [T, S] of symbols that are due to trade at each instant.
 
     A symbol is due if its bar has just closed and the schedule has a decision of its asset class.
@@ -271,7 +272,7 @@ def symbols_due_for_decision(bars: Bars) -> Mask:
 
     The bar of such a symbol has just closed. Its market is open, so that orders can fill.
     """
-    closed: Mask = due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
+    closed: Mask = decision_due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
@@ -329,8 +330,8 @@ def _assemble_beliefs(
     years = []
     for kind in _ASSET_CLASSES:
         clock = bars.clock(kind)
-        years.append((clock.bars_elapsed(end) - clock.bars_elapsed(begin)) / clock.bars_a_year)
-    premium, crypto_correlation = unit_premiums(
+        years.append((clock.bars_elapsed(end) - clock.bars_elapsed(begin)) / clock.bars_per_year)
+    premium, crypto_correlation = premiums_at_unit_sharpe(
         np.where(exclusion_rule == 0, moments.variance, np.nan),
         numbers,
         matrices,
@@ -344,24 +345,24 @@ def _assemble_beliefs(
         is_overnight=overnight,
         can_trim_overnight=trim_overnight,
         class_trading_years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
-        interest_nights=count_nights_between(begin, end).reshape(ends.shape),
-        news_overlap=news_overlap(begin, end).reshape(ends.shape),
+        interest_night_count=count_nights_between(begin, end).reshape(ends.shape),
+        shared_news_fraction=stock_crypto_news_overlap(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
-        adjustable=adjustable,
+        is_adjustable=adjustable,
         exclusion_rule=exclusion_rule,
-        exiting=exiting,
+        is_exiting=exiting,
         mu=moments.mu,
         sigma=moments.sigma,
         shrinkage=moments.shrinkage,
-        signal_size=moments.signal_size,
-        unit_premium=premium,
+        signal_rms=moments.signal_size,
+        premium_per_unit_sharpe=premium,
         crypto_correlation=crypto_correlation,
         correlation_index=numbers,
         correlations=matrices,
     )
 
 
-def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods) -> Instants:
+def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: DecisionPeriods) -> Instants:
     """Return the ends [T, K] of the periods of each instant.
 
     Asset classes can have different ends. The latest end among the classes of the symbols in
@@ -398,7 +399,7 @@ def _correlation_matrices(
     needed: [T] true for instants that need a matrix.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
-    numbers[needed], matrices = correlations_at(correlations, bars, times[needed])
+    numbers[needed], matrices = compute_correlations(correlations, bars, times[needed])
     if not len(matrices):
         matrices = np.eye(len(bars.symbols), dtype=np.float32)[None]
     return numbers, matrices
@@ -445,7 +446,7 @@ def _forecast_moments(
         values = QuantileView(table.quantiles, window)
         price = table.price[window]
         persistence = table.persistence[window]
-        stock_year, coin_year = (bars.clock(kind).bars_a_year for kind in _ASSET_CLASSES)
+        stock_year, coin_year = (bars.clock(kind).bars_per_year for kind in _ASSET_CLASSES)
         bars_a_year = np.where(crypto, coin_year, stock_year)
         horizon = np.full(len(t), float(HORIZON))
         steps = np.stack([horizon, *np.minimum(place, HORIZON)])
@@ -465,7 +466,7 @@ def _forecast_moments(
         shrinkage[part][t, s] = table.shrinkage[window]
         # A median that decays by its persistence from bar to bar sums to its first step times
         # 1 / (1 - persistence).
-        skill = table.skill[window]
+        skill = table.information_coefficient[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
 
     for _ in parallel_map(compute_part, range(0, count, step)):

@@ -13,7 +13,7 @@ import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.compiled import AnyArray, compiled, jit_inline
-from sizing.problem import Returns
+from sizing.problem import ExpectedReturns
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import HoldingRule
 from trainingdata.universe import ExclusionRuleCodes
@@ -32,7 +32,7 @@ _TIMELESS_FIELDS = ("symbol_index", "crypto", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
-class PlanPeriods:
+class DecisionPeriods:
     """Periods over which a decision forecasts returns: one interval, or a plan of three periods.
 
     holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with
@@ -62,22 +62,23 @@ class BeliefTable(NamedTuple):
     can_trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant,
         with or without a forecast.
     class_trading_years: [T, K, 2] trading time of stocks and of crypto in each period, years.
-    interest_nights: [T, K] number of nights for which a loan costs interest.
-    news_overlap: [T, K] share of the news in a period that moves stock and crypto prices alike.
+    interest_night_count: [T, K] number of nights for which a loan costs interest.
+    shared_news_fraction: [T, K] share of the news in a period that moves stock and crypto prices
+        alike.
     crypto: [S] true for crypto.
-    adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
-        and a forecast of that bar exists.
+    is_adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is
+        open, and a forecast of that bar exists.
     exclusion_rule: [T, S] index in `EXCLUSION_RULES` of the universe rule that excludes the symbol;
         0 for a symbol in the universe.
-    exiting: [T, S] true for excluded symbols whose positions can be closed at the instant, with or
-        without a forecast.
+    is_exiting: [T, S] true for excluded symbols whose positions can be closed at the instant, with
+        or without a forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.
     sigma: [T, K, S] standard deviations of the returns; NaN without a forecast.
     shrinkage: [T, S] factor that multiplied the forecaster's median; NaN without shrinkage.
-    signal_size: [T, S] root mean square of the return that the median forecasts until it has
+    signal_rms: [T, S] root mean square of the return that the median forecasts until it has
         decayed.
-    unit_premium: [T, S] yearly expected return of the symbol if its asset class has a Sharpe ratio
-        of 1.
+    premium_per_unit_sharpe: [T, S] yearly expected return of the symbol if its asset class has a
+        Sharpe ratio of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
     correlation_index: [T] index of the correlation matrix in force, in `correlations`.
     correlations: [D, S, S] correlation matrices, float32.
@@ -89,17 +90,17 @@ class BeliefTable(NamedTuple):
     is_overnight: Mask
     can_trim_overnight: Mask
     class_trading_years: Array
-    interest_nights: Index
-    news_overlap: Array
+    interest_night_count: Index
+    shared_news_fraction: Array
     crypto: Mask
-    adjustable: Mask
+    is_adjustable: Mask
     exclusion_rule: ExclusionRuleCodes
-    exiting: Mask
+    is_exiting: Mask
     mu: Array
     sigma: Array
     shrinkage: Array
-    signal_size: Array
-    unit_premium: Array
+    signal_rms: Array
+    premium_per_unit_sharpe: Array
     crypto_correlation: Array
     correlation_index: Index
     correlations: Array32
@@ -126,7 +127,7 @@ class BeliefTable(NamedTuple):
         if t >= len(self.instants) or self.instants[t] != now:
             return None
         held = np.ones(len(self.symbol_index), dtype=bool) if held is None else held
-        chosen = relevant_symbols(self.sigma[t], self.exclusion_rule[t], held)
+        chosen = find_relevant_symbols(self.sigma[t], self.exclusion_rule[t], held)
         one = self.select_rows(np.array([t]))
         return one._replace(
             symbol_index=self.symbol_index[chosen],
@@ -157,7 +158,7 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 
 @compiled
-def relevant_symbols(sigma: Array, exclusion_rule: ExclusionRuleCodes, held: Mask) -> Index:
+def find_relevant_symbols(sigma: Array, exclusion_rule: ExclusionRuleCodes, held: Mask) -> Index:
     """Return the indices [m] of the symbols that are held or may be held at a decision.
 
     All other symbols keep weight 0.
@@ -183,7 +184,7 @@ def build_expected_returns(
     class_sharpe: Array,
     uses_forecast: bool,
     size: int,
-) -> Returns:
+) -> ExpectedReturns:
     """Return the expected returns and covariances of chosen symbols at instant `row`.
 
     The expected return is 0 for symbols that are not due to trade. The covariances are 0 for
@@ -206,7 +207,7 @@ def build_expected_returns(
     years = np.zeros(size)
     universe = np.zeros(size, dtype=np.bool_)
     for k in range(periods):
-        news = beliefs.news_overlap[row, k]
+        news = beliefs.shared_news_fraction[row, k]
         for a in range(count):
             s = chosen[a]
             kind = 1 if crypto[s] else 0
@@ -216,8 +217,10 @@ def build_expected_returns(
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
             # A symbol that is not due to trade earns the same for all weights: its return is 0.
             # Its risk counts, because its position is part of the book.
-            if beliefs.adjustable[row, s]:
-                premium[k, a] = beliefs.unit_premium[row, s] * class_sharpe[kind] * symbol_years
+            if beliefs.is_adjustable[row, s]:
+                premium[k, a] = (
+                    beliefs.premium_per_unit_sharpe[row, s] * class_sharpe[kind] * symbol_years
+                )
                 mu[k, a] = (beliefs.mu[row, k, s] if uses_forecast else 0.0) + premium[k, a]
             is_crypto = crypto[s]
             deviation = sigma[k, s]
@@ -229,11 +232,11 @@ def build_expected_returns(
                 product = deviation * sigma[k, r]
                 if np.isfinite(product):
                     covariance[k, a, b] = matrix[s, r] * share * product
-    return Returns(mu, premium, covariance, universe, years)
+    return ExpectedReturns(mu, premium, covariance, universe, years)
 
 
 @jit_inline
-def pick_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
+def select_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
     """Return the values of the chosen symbols, padded with zeros to `size` entries.
 
     values: [S] one value per symbol.

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from foundation import formatting
 from trainingdata.instruments import is_stock
 
-FORECAST_PREFIX = "forecast "  # a reason with a forecast states it first; a failure precedes it
-_FORECAST_FORMAT = FORECAST_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
+FORECAST_REASON_PREFIX = (
+    "forecast "  # a reason with a forecast states it first; a failure precedes it
+)
+_FORECAST_FORMAT = FORECAST_REASON_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
 _HORIZON_FORMAT = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
@@ -22,12 +24,12 @@ _HORIZON_FORMAT = (
 _CHANGE_FORMAT = "weight %+.3f to %+.3f"
 _SHADOW_PRICE_FORMAT = "%s (shadow price %.2f bp)"
 # Telling the two causes apart would need a second solution of the program.
-COST_OR_BOOK_TEXT = "differs from the unconstrained weight due to costs or other positions"
+COSTS_OR_POSITIONS_TEXT = "differs from the unconstrained weight due to costs or other positions"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
 MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller returns as 0
 MIN_VALUE_SHOWN_USD = 0.01  # USD
-LEGACY_SUFFIX = "sized by the legacy rule"  # the last words of a reason of that rule
-UNIVERSE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
+LEGACY_RULE_SUFFIX = "sized by the legacy rule"  # the last words of a reason of that rule
+UNIVERSE_RULE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
 _WEIGHT_PARTS_FORMAT = " (premium %+.3f, forecast %+.3f)"
 
 
@@ -101,7 +103,7 @@ class Choice(NamedTuple):
         return "+".join(self.binding_shadow_prices)
 
     @property
-    def change_cost(self) -> float:
+    def change_cost_usd(self) -> float:
         """Expected cost of the ordered change, USD."""
         return self.unit_cost * abs(float(self.qty)) * self.price if self.qty else 0.0
 
@@ -125,7 +127,7 @@ class OrderReason(NamedTuple):
     def __str__(self) -> str:
         text = format_reason(self.choice, self.holding_hours)
         if self.is_legacy:
-            text += f", {LEGACY_SUFFIX}"
+            text += f", {LEGACY_RULE_SUFFIX}"
         return f"{self.sizing_failure}; {text}" if self.sizing_failure else text
 
 
@@ -151,10 +153,10 @@ def format_reason(choice: Choice, hours: float) -> str:
         and choice.unit_cost != 0
         and abs(choice.kelly - choice.target_weight) >= MIN_WEIGHT_SHOWN
     ):
-        text += f", {COST_OR_BOOK_TEXT}"
+        text += f", {COSTS_OR_POSITIONS_TEXT}"
     cost = ""
     if choice.qty and not math.isnan(choice.unit_cost):
-        cost = f", cost ${choice.change_cost:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
+        cost = f", cost ${choice.change_cost_usd:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
     return f"{text}{_format_binding_limits(choice)}{cost}"
 
 
@@ -175,7 +177,7 @@ def format_no_order_reason(choice: Choice, equity: float) -> str:
     if math.isnan(choice.sigma):
         return "not ordered: the symbol has no forecast"
     if rule := next(
-        (name for name in choice.binding_shadow_prices if name.startswith(UNIVERSE_PREFIX)), ""
+        (name for name in choice.binding_shadow_prices if name.startswith(UNIVERSE_RULE_PREFIX)), ""
     ):
         return f"not ordered: the symbol has left the universe ({rule})"
     if math.isnan(choice.kelly):
@@ -197,7 +199,7 @@ def _format_below_one_unit(choice: Choice, worth: float) -> str:
 
     worth: the amount, USD.
     """
-    price = formatting.price(choice.price)
+    price = formatting.format_price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
     return f"less than the smallest quantity at {price} per unit"
@@ -206,7 +208,10 @@ def _format_below_one_unit(choice: Choice, worth: float) -> str:
 def _format_not_held_reason(choice: Choice, equity: float) -> str:
     worth = abs(choice.target_weight) * equity
     if worth >= MIN_VALUE_SHOWN_USD:
-        return f"the target of {formatting.usd(worth)} is {_format_below_one_unit(choice, worth)}"
+        return (
+            f"the target of {formatting.format_usd(worth)} is"
+            f" {_format_below_one_unit(choice, worth)}"
+        )
     if abs(choice.kelly) < MIN_WEIGHT_SHOWN:
         expected = choice.rationale.period_premium + choice.rationale.forecast
         if abs(expected) >= MIN_RETURN_SHOWN:
@@ -228,7 +233,7 @@ def _format_not_held_reason(choice: Choice, equity: float) -> str:
             f"bound by {' and '.join(choice.binding_shadow_prices)}:"
             f" {_format_expected_return(choice)}"
         )
-    return f"{COST_OR_BOOK_TEXT}: {_format_expected_return(choice)}"
+    return f"{COSTS_OR_POSITIONS_TEXT}: {_format_expected_return(choice)}"
 
 
 def _format_expected_return(choice: Choice) -> str:
@@ -286,7 +291,7 @@ def _format_binding_limits(choice: Choice) -> str:
     """Return the binding limits and their shadow prices, as the part of a reason in words."""
     limits = []
     for name, price in choice.binding_shadow_prices.items():
-        if name.startswith(UNIVERSE_PREFIX):
+        if name.startswith(UNIVERSE_RULE_PREFIX):
             return f", the symbol has left the universe ({name})"
         if name == "cost" and not math.isnan(choice.unit_cost):
             limits.append(f"cost ({choice.unit_cost * 1e4:.3g} bp)")

@@ -15,19 +15,19 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.choice import NO_RATIONALE, UNIVERSE_PREFIX, Choice, Rationale
+from execution.decision.choice import NO_RATIONALE, UNIVERSE_RULE_PREFIX, Choice, Rationale
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
-    BINDING_NAMES,
+    BINDING_LIMIT_NAMES,
     FIRST_GROUP_BIT,
     LIMITS_WITH_SHADOW_PRICE,
     BindingLimits,
+    decode_binding_bits,
     limit_names_by_bit,
-    list_indexed_limit_names,
 )
 from sizing.limits import CEILING_NAMES, count_shadow_prices
 from sizing.problem import DecisionProblem
@@ -36,21 +36,24 @@ from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import EXCLUSION_RULES
 
 YEAR = 365.25 * DAY
-NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST_CODE`
+NO_ORDER_REASONS = (
+    "smallest_order",
+    "dust",
+)  # in the order of `ORDER_TOO_SMALL_CODE` and `DUST_POSITION_CODE`
 # Reasons that fix a target: a limit, the venue's check of cash, an unsolved program, the overnight
 # ceiling, a rule of the universe that the symbol fails, the venue's smallest order.
 BINDING_REASONS = (
-    *BINDING_NAMES,
+    *BINDING_LIMIT_NAMES,
     "unborrowed_cash",
     "failed",
     "overnight",
-    *(f"{UNIVERSE_PREFIX}{rule}" for rule in EXCLUSION_RULES[1:]),
+    *(f"{UNIVERSE_RULE_PREFIX}{rule}" for rule in EXCLUSION_RULES[1:]),
     *NO_ORDER_REASONS,
 )
-# Bits of the three reasons that follow BINDING_NAMES.
-CASH_CHECK_BIT = len(BINDING_NAMES)
-FAILED_BIT = len(BINDING_NAMES) + 1
-OVERNIGHT_BIT = len(BINDING_NAMES) + 2
+# Bits of the three reasons that follow BINDING_LIMIT_NAMES.
+CASH_CHECK_BIT = len(BINDING_LIMIT_NAMES)
+SIZING_FAILED_BIT = len(BINDING_LIMIT_NAMES) + 1
+OVERNIGHT_TRIM_BIT = len(BINDING_LIMIT_NAMES) + 2
 FIRST_NO_ORDER_BIT = len(BINDING_REASONS) - len(NO_ORDER_REASONS)
 NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 
@@ -114,7 +117,7 @@ class DecisionColumns(NamedTuple):
         """Names of all limits and reasons that can bind, in the order of their bits."""
         return limit_names_by_bit(BINDING_REASONS, self.group_limit_names)
 
-    def select(self, chosen: Index | slice) -> DecisionColumns:
+    def select_rows(self, chosen: Index | slice) -> DecisionColumns:
         """Return the columns of the selected symbols."""
         names = self._fields[: self._fields.index("rationale")]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
@@ -151,9 +154,7 @@ class DecisionColumns(NamedTuple):
             # If a name has two bits, the price at the later one counts.
             binding_shadow_prices={
                 name: prices[k]
-                for k, name in list_indexed_limit_names(
-                    int(self.binding_bits[i]), self.reason_names
-                )
+                for k, name in decode_binding_bits(int(self.binding_bits[i]), self.reason_names)
             },
             unit_cost=float(self.unit_cost[i]),
             rationale=rests_on,
@@ -176,11 +177,11 @@ class DecisionColumns(NamedTuple):
         prices["unborrowed_cash"][checked] = np.nan
         return prices
 
-    def binding_texts(self) -> Array:
+    def join_binding_names(self) -> Array:
         """Return the names of the limits and reasons that bind in each row, joined by `+`, [N]."""
         kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
-            dict.fromkeys(name for _, name in list_indexed_limit_names(bits, self.reason_names))
+            dict.fromkeys(name for _, name in decode_binding_bits(bits, self.reason_names))
             for bits in kinds.tolist()
         ]
         texts = np.array(["+".join(each) for each in names], dtype=object)
@@ -298,13 +299,13 @@ class Decision:
         return f"Decision{(*self._comparison_key(), self.optimality_gap)}"
 
 
-def yearly_optimality_gap(gap: float, at: np.datetime64, ends: Instants) -> float:
+def annualise_optimality_gap(gap: float, at: np.datetime64, period_ends: Instants) -> float:
     """Convert an optimality gap over all periods of a plan into a gap per year.
 
     at: start of the first period.
-    ends: [K] ends of the periods.
+    period_ends: [K] ends of the periods.
     """
-    return gap * float(YEAR / (ends[-1] - at))
+    return gap * float(YEAR / (period_ends[-1] - at))
 
 
 def decision_from_choices(
@@ -342,14 +343,14 @@ class DecisionArrays(NamedTuple):
     held_weight, target_weight: weights before and after the decision.
     lots: target as a signed number of quantity increments; NaN if the symbol is not traded.
     is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: reason why a change of the position makes no order: 0 for none, `TOO_SMALL_CODE`
-        or `DUST_CODE`.
+    no_order_code: reason why a change of the position makes no order: 0 for none,
+        `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
     unconstrained_weight: weight over `horizon_periods` before limits and costs.
     allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
-    bound_shadow_price: shadow price of the symbol's own bound.
+    symbol_bound_shadow_price: shadow price of the symbol's own bound.
     horizon_periods: number of plan periods, counted from the first, over which
         `unconstrained_weight` is computed.
     premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
@@ -371,7 +372,7 @@ class DecisionArrays(NamedTuple):
     unconstrained_weight: Array
     allocated_weight: Array
     binding_bits: Index
-    bound_shadow_price: Array
+    symbol_bound_shadow_price: Array
     horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
@@ -420,12 +421,12 @@ def find_decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[In
     A cell is one symbol at one instant. It is decided if the symbol is due to trade, is trimmed to
     the overnight ceiling, or is held and has left the universe.
     """
-    exits = beliefs.exiting & (arrays.held_weight != 0.0)
-    row, symbol = np.nonzero(beliefs.adjustable | arrays.is_trimmed | exits)
+    exits = beliefs.is_exiting & (arrays.held_weight != 0.0)
+    row, symbol = np.nonzero(beliefs.is_adjustable | arrays.is_trimmed | exits)
     return row, symbol
 
 
-def decision_columns(
+def build_decision_columns(
     beliefs: BeliefTable,
     arrays: DecisionArrays,
     cells: tuple[Index, Index],
@@ -441,8 +442,8 @@ def decision_columns(
     uses_forecast: true if the strategy uses the forecast.
     """
     row, symbol = cells
-    adjustable = beliefs.adjustable[cells]
-    exits = beliefs.exiting[cells] & (arrays.held_weight[cells] != 0.0)
+    adjustable = beliefs.is_adjustable[cells]
+    exits = beliefs.is_exiting[cells] & (arrays.held_weight[cells] != 0.0)
     sized = adjustable & arrays.is_sized[row]
     trimmed = arrays.is_trimmed[cells] & ~sized
     target = arrays.target_weight[cells]
@@ -451,10 +452,10 @@ def decision_columns(
     checked = sized & (no_order_code == 0) & (target != arrays.allocated_weight[cells])
     binding_bits |= checked.astype(np.int64) << CASH_CHECK_BIT
     binding_bits |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
-    binding_bits |= (adjustable & ~sized).astype(np.int64) << FAILED_BIT
-    binding_bits |= trimmed.astype(np.int64) << OVERNIGHT_BIT
+    binding_bits |= (adjustable & ~sized).astype(np.int64) << SIZING_FAILED_BIT
+    binding_bits |= trimmed.astype(np.int64) << OVERNIGHT_TRIM_BIT
     binding_bits |= exits.astype(np.int64) << (
-        OVERNIGHT_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
+        OVERNIGHT_TRIM_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
     )
     # All symbols of an instant share the shadow price of a limit on the book.
     count = len(CEILING_NAMES)
@@ -462,7 +463,7 @@ def decision_columns(
     ceilings = arrays.shadow_prices[row, :count]
     groups = arrays.shadow_prices[row, count:last]
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
-    own = arrays.bound_shadow_price[cells]
+    own = arrays.symbol_bound_shadow_price[cells]
     return DecisionColumns(
         mu=beliefs.mu[row, 0, symbol],
         sigma=beliefs.sigma[row, 0, symbol],
@@ -503,7 +504,7 @@ def _build_rationale_columns(
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
-    premium = beliefs.unit_premium[cells] * sharpe
+    premium = beliefs.premium_per_unit_sharpe[cells] * sharpe
     columns = (
         (beliefs.period_ends[row, last] - beliefs.instants[row]) / DAY,
         sharpe,
@@ -518,14 +519,17 @@ def _build_rationale_columns(
     return tuple(np.where(sized, column, np.nan) for column in columns)
 
 
-def decision_arrays(
-    allocation: Allocation | None, problem: DecisionProblem, after: RoundedTargets, price: Array
+def build_decision_arrays(
+    allocation: Allocation | None,
+    problem: DecisionProblem,
+    rounded_targets: RoundedTargets,
+    price: Array,
 ) -> DecisionArrays:
     """Return the sizing results of one instant as arrays over the S symbols of a panel.
 
     allocation: result of the strategy; None if it computed no weights.
-    problem, after: sizing problem, and targets rounded to lots. In both, the panel's symbols come
-        first, then positions outside the panel.
+    problem, rounded_targets: sizing problem, and targets rounded to lots. In both, the panel's
+        symbols come first, then positions outside the panel.
     price: [S] price used for sizing, USD.
     """
     size = len(price)
@@ -537,16 +541,16 @@ def decision_arrays(
     return DecisionArrays(
         is_sized=np.array([allocation is not None]),
         held_weight=as_row(problem.account.held_weight),
-        target_weight=as_row(after.target_weight),
-        lots=as_row(after.lots),
-        is_trimmed=as_row(after.is_trimmed),
-        no_order_code=as_row(after.no_order_code),
+        target_weight=as_row(rounded_targets.target_weight),
+        lots=as_row(rounded_targets.lots),
+        is_trimmed=as_row(rounded_targets.is_trimmed),
+        no_order_code=as_row(rounded_targets.no_order_code),
         price=as_row(price),
         unit_cost=as_row(problem.costs.unit_cost[0]),
         unconstrained_weight=as_row(given.unconstrained_weight),
         allocated_weight=as_row(given.target_weight),
         binding_bits=as_row(given.binding_limits.binding_bits),
-        bound_shadow_price=as_row(given.binding_limits.bound_shadow_price),
+        symbol_bound_shadow_price=as_row(given.binding_limits.symbol_bound_shadow_price),
         horizon_periods=as_row(given.horizon_periods),
         premium_weight=as_row(given.premium_weight),
         forecast_weight=as_row(given.forecast_weight),

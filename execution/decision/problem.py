@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, build_expected_returns, pick_and_pad
+from execution.decision.beliefs import BeliefTable, build_expected_returns, select_and_pad
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
@@ -17,8 +17,8 @@ from foundation.compiled import compiled, jit_inline, take
 from sizing.increments import count_lots, required_order_value
 from sizing.limits import (
     CEILING_TOL,
-    granted_leverage,
-    net_excess,
+    allowed_leverage,
+    net_limit_excess,
     overnight_trim_factor,
     scale_crypto_buys_to_cash,
 )
@@ -29,17 +29,17 @@ from sizing.problem import (
     Costs,
     DecisionProblem,
     GroupConstraints,
-    current_weights,
+    compute_current_weights,
     select_constraints,
-    with_betas,
+    with_market_betas,
 )
-from sizing.solver.multi_period import compute_change_costs
+from sizing.solver.multi_period import compute_weight_change_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_crypto
 
 MAX_NET_LIMIT_ROUNDS = 3  # rounds, as a reduction for one net limit can exceed another
-TOO_SMALL_CODE = 1  # the order's value is below the venue's minimum
-DUST_CODE = 2  # the position's value is below the least that the venue closes
+ORDER_TOO_SMALL_CODE = 1  # the order's value is below the venue's minimum
+DUST_POSITION_CODE = 2  # the position's value is below the least that the venue closes
 
 
 class SizingTerms(NamedTuple):
@@ -51,7 +51,8 @@ class SizingTerms(NamedTuple):
     uses_forecast: true if the strategy uses the forecast.
     compiled_limits: symbol cap, crypto cap, margin equity (USD) and position count, from
         `Limits.compiled_limits`.
-    leverage_limits: largest gross stock exposure intraday, and overnight, in multiples of equity.
+    intraday_and_overnight_leverage: largest gross stock exposure intraday, and overnight, in
+        multiples of equity.
     order_price_buffer: factor by which the venue raises an order's price when it checks buying
         power.
     group_constraints: group limits over the N rows, without betas.
@@ -62,13 +63,13 @@ class SizingTerms(NamedTuple):
     unit_cost: Array
     uses_forecast: bool
     compiled_limits: tuple[float, float, float, float]
-    leverage_limits: tuple[float, float]
+    intraday_and_overnight_leverage: tuple[float, float]
     order_price_buffer: float
     group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
 @compiled
-def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
+def select_sizing_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
     """Return the terms of the symbols at the indices `chosen` [m] of a panel."""
     return SizingTerms(
         take(terms.crypto, chosen),
@@ -76,13 +77,13 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
         take(terms.unit_cost, chosen),
         terms.uses_forecast,
         terms.compiled_limits,
-        terms.leverage_limits,
+        terms.intraday_and_overnight_leverage,
         terms.order_price_buffer,
         select_constraints(terms.group_constraints, chosen),
     )
 
 
-class LabelledAccount(NamedTuple):
+class LabelledAccountArrays(NamedTuple):
     """Arrays of an account, with the names of its N rows.
 
     Panel symbols come first, then other positions, then the parts of positions that open orders
@@ -100,7 +101,9 @@ class LabelledAccount(NamedTuple):
     reduction_symbols: tuple[str, ...] = ()
 
 
-def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledAccount:
+def build_labelled_account_arrays(
+    bars: Bars, account: AccountSnapshot, size_limits: OrderSizeLimits
+) -> LabelledAccountArrays:
     """Return the arrays of an account with the names of their rows.
 
     Panel symbols come first, then other positions, then the parts of positions that open orders
@@ -117,28 +120,28 @@ def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) 
     named = (*symbols, *reductions)
     fixed = len(named) - len(bars.symbols)
     price = np.array([account.prices.get(symbol, np.nan) for symbol in named])
-    least, dust = _min_order_and_dust_values(bars, price[: len(bars.symbols)], terms)
+    least, dust = _min_order_and_dust_values(bars, price[: len(bars.symbols)], size_limits)
     row = AccountArrays(
         quantity=np.array(quantities),
         price=price,
-        increment=np.array(
+        quantity_increment=np.array(
             [float(item.qty_increment) for item in bars.instruments] + fixed * [0.0]
         ),
         min_order_value=np.append(least, np.zeros(fixed)),
-        dust=np.append(dust, np.zeros(fixed)),
+        dust_threshold=np.append(dust, np.zeros(fixed)),
         # Positions outside the panel are never traded.
         tradable=np.append(bars.tradable, np.zeros(fixed, dtype=bool)),
         position_count=len(symbols),
         equity=account.equity,
         unborrowed_cash=account.unborrowed_cash,
-        leverage=account.max_leverage,
+        granted_leverage=account.max_leverage,
         is_shorting_enabled=account.is_shorting_enabled,
         free_equity_share=account.free_equity_share,
     )
     beside = [is_crypto(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
     names = (*symbols, *[""] * len(reductions))
-    return LabelledAccount(names, crypto, row, tuple(reductions))
+    return LabelledAccountArrays(names, crypto, row, tuple(reductions))
 
 
 def _min_order_and_dust_values(
@@ -149,7 +152,7 @@ def _min_order_and_dust_values(
     The values are in USD. The venue's minimum order quantity of an asset, if any, limits both.
     """
     named = np.array([float(item.min_order_qty) for item in bars.instruments]) * price
-    least = np.fmax(terms.min_sized_values(bars.crypto), named * (1 + terms.price_margin))
+    least = np.fmax(terms.min_values_when_sized(bars.crypto), named * (1 + terms.price_margin))
     return least, np.where(named > 0, named, terms.dust_values(bars.crypto))
 
 
@@ -160,7 +163,7 @@ class RoundedTargets(NamedTuple):
     lots: [N] target as a signed number of quantity increments; NaN for rows that are not traded.
     is_trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
     no_order_code: [N] reason why a change of the position makes no order: 0 for none,
-        `TOO_SMALL_CODE` or `DUST_CODE`.
+        `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     """
 
     target_weight: Array
@@ -188,35 +191,35 @@ def build_problem(
     financing: [K] cost, USD, of borrowing one USD in each period.
     """
     size = len(account.quantity)
-    adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
-    exiting = pick_and_pad(beliefs.exiting[row], chosen, size)
+    adjustable = select_and_pad(beliefs.is_adjustable[row], chosen, size)
+    exiting = select_and_pad(beliefs.is_exiting[row], chosen, size)
     signal = np.zeros(size)
     if terms.uses_forecast:
-        signal = pick_and_pad(beliefs.signal_size[row], chosen, size)
+        signal = select_and_pad(beliefs.signal_rms[row], chosen, size)
     returns = build_expected_returns(beliefs, row, chosen, class_sharpe, terms.uses_forecast, size)
-    day, night = terms.leverage_limits
+    day, night = terms.intraday_and_overnight_leverage
     allowed = night if beliefs.is_overnight[row] else day
     margin_equity = terms.compiled_limits[2]
     # The venue's check of orders leaves a part of its loan unused. Collateral of open spreads
     # supports no loan on stocks.
-    reachable = min(allowed, account.leverage / terms.order_price_buffer)
+    reachable = min(allowed, account.granted_leverage / terms.order_price_buffer)
     limits = BookLimits(
         terms.compiled_limits[0],
         terms.compiled_limits[1],
         margin_equity,
         terms.compiled_limits[3],
-        granted_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
-        granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
+        allowed_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
+        allowed_leverage(min(allowed, account.granted_leverage), account.equity, margin_equity),
         terms.crypto,
         # An account to which the venue lends no shares holds stocks long only, like crypto.
         terms.long_only if account.is_shorting_enabled else np.ones(size, dtype=np.bool_),
-        with_betas(terms.group_constraints, returns.covariance),
+        with_market_betas(terms.group_constraints, returns.covariance),
     )
     return DecisionProblem(
         returns,
-        Costs(compute_change_costs(terms.unit_cost, signal, len(financing)), financing),
+        Costs(compute_weight_change_costs(terms.unit_cost, signal, len(financing)), financing),
         limits,
-        current_weights(account, adjustable, exiting, terms.order_price_buffer),
+        compute_current_weights(account, adjustable, exiting, terms.order_price_buffer),
     )
 
 
@@ -224,7 +227,7 @@ def build_problem(
 def round_to_lots(
     problem: DecisionProblem,
     weights: Array,
-    sized: bool,
+    is_sized: bool,
     account: AccountArrays,
     trim_overnight: bool,
 ) -> RoundedTargets:
@@ -234,7 +237,7 @@ def round_to_lots(
     trimmed to the broker's overnight ceiling, all by the same fraction. Without equity, every
     position that can trade is closed. Symbols that leave the universe are always closed.
 
-    sized: true if `weights` solve the problem. If false, positions stay as they are.
+    is_sized: true if `weights` solve the problem. If false, positions stay as they are.
     trim_overnight: true if stocks can be trimmed to the overnight ceiling at this instant.
     """
     held = problem.account.held_weight
@@ -242,13 +245,13 @@ def round_to_lots(
     exiting = problem.account.exiting
     crypto = problem.limits.crypto
     count = account.position_count
-    kept = scale_crypto_buys_to_cash(problem, weights) if sized else held
+    kept = scale_crypto_buys_to_cash(problem, weights) if is_sized else held
     target = _zero_exiting_weights(kept, exiting)
     lots = np.full(len(held), np.nan)
     no_order_code = np.zeros(len(held), dtype=np.int64)
     trimmable = np.zeros(len(held), dtype=np.bool_)
     if trim_overnight:
-        _mark_unsized_stocks(trimmable, problem, sized, account)
+        _mark_unsized_stocks(trimmable, problem, is_sized, account)
     # Weights are fractions of equity; without equity, every position that can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
@@ -269,9 +272,9 @@ def round_to_lots(
         # at its target would sell that dust in every decision.
         if target[s] != held[s]:
             lots[s] = count_lots(
-                target[s] * account.equity / account.price[s], account.increment[s]
+                target[s] * account.equity / account.price[s], account.quantity_increment[s]
             )
-    _enforce_net_limits(problem, weights, sized, lots, account)
+    _enforce_net_limits(problem, weights, is_sized, lots, account)
     _skip_small_changes(target, lots, no_order_code, held, account)
     return RoundedTargets(target, lots, trimmable, no_order_code)
 
@@ -299,7 +302,7 @@ def _skip_small_changes(
     held: [N] weights before the decision.
     """
     for s in range(account.position_count):
-        lot = account.increment[s]
+        lot = account.quantity_increment[s]
         if np.isnan(lots[s]) or not account.min_order_value[s] > 0.0 or not lot > 0.0:
             continue
         closes = lots[s] == 0.0 and account.quantity[s] != 0.0
@@ -310,11 +313,11 @@ def _skip_small_changes(
         if (
             0.0
             < size * account.price[s]
-            < required_order_value(closes, account.min_order_value[s], account.dust[s])
+            < required_order_value(closes, account.min_order_value[s], account.dust_threshold[s])
         ):
             target[s] = held[s]
             lots[s] = np.nan
-            no_order_code[s] = DUST_CODE if closes else TOO_SMALL_CODE
+            no_order_code[s] = DUST_POSITION_CODE if closes else ORDER_TOO_SMALL_CODE
 
 
 @compiled
@@ -358,12 +361,12 @@ def _enforce_net_limit(
     for s in range(account.position_count):
         lot = problem.account.weight_increment[s]
         taken = problem.limits.group_constraints.net_coefficients[k, s]
-        over = net_excess(problem, k, rounded, weights)
+        over = net_limit_excess(problem, k, rounded, weights)
         if over <= CEILING_TOL:
             return
         if problem.account.adjustable[s] and taken * rounded[s] > 0.0 and lot > 0.0:
             if np.isnan(lots[s]):
-                lots[s] = count_lots(account.quantity[s], account.increment[s])
+                lots[s] = count_lots(account.quantity[s], account.quantity_increment[s])
             fewer = min(np.ceil(over / (abs(taken) * lot)), abs(lots[s]))
             lots[s] -= np.sign(lots[s]) * fewer
             rounded[s] = lots[s] * lot

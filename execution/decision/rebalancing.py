@@ -64,7 +64,7 @@ def rebalance(
     ):
         symbol = item.symbol
         coin = item.kind is AssetClass.CRYPTO
-        auction = None if coin else timeframe.auction
+        auction = None if coin else timeframe.auction_time_in_force
         tif = default_time_in_force(symbol, auction)
         leg = 0
         steps = _split_at_zero(before, target)
@@ -84,7 +84,7 @@ def rebalance(
     return tuple([order for _, _, order in ranked])
 
 
-def decision_orders(
+def build_decision_orders(
     strategy: str,
     at: np.datetime64,
     until: np.datetime64,
@@ -136,7 +136,7 @@ def lots_to_order_quantity(lots: float, increment: Decimal, held: Decimal) -> De
     return (held if np.isnan(lots) else int(lots) * increment) - held
 
 
-def reductions_to_resize(
+def find_reductions_to_cancel(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
     """Return the strategy's open orders that reduce a position in a symbol due to trade.
@@ -157,7 +157,7 @@ def reductions_to_resize(
     return tuple(reductions)
 
 
-def orders_to_replace(
+def find_orders_to_replace(
     strategy: str, account: AccountSnapshot, quantities: Mapping[str, Decimal]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders in the symbols in which a decision sends new orders.
@@ -179,7 +179,7 @@ def orders_to_replace(
     return tuple(replaced)
 
 
-def quantities_after_cancels(
+def adjust_quantities_for_cancels(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
     """Adjust order quantities so that cancelling open orders does not change the targets.

@@ -98,8 +98,8 @@ class TradingSettings(PanelSettings):
             if settings or files cannot be used; where possible, this is found before any bar is
             read.
         """
-        self.check_files()
-        bars = self.with_increments(PanelSettings.load_bars(self))
+        self.check_input_files()
+        bars = self.with_quantity_increments(PanelSettings.load_bars(self))
         self.orders.check_increments(bars)
         self.check_schedule(bars.timeframe, bars.symbols)
         return bars
@@ -113,9 +113,9 @@ class TradingSettings(PanelSettings):
             if the schedule has a time of day at which none of them may trade.
         """
         kinds = {instrument(symbol).kind for symbol in symbols}
-        self.decision_schedule.check(timeframe, sorted(kinds))
+        self.decision_schedule.check_decision_times(timeframe, sorted(kinds))
 
-    def check_files(self) -> None:
+    def check_input_files(self) -> None:
         """Check the files and folders, other than bars, that the settings name.
 
         Reading bars and forecasting take long. These files are therefore checked first.
@@ -125,14 +125,14 @@ class TradingSettings(PanelSettings):
         InputError
             if a file or folder cannot be used.
         """
-        self.data.corporate_actions()
+        self.data.actions_to_book()
         self.forecaster.check()
         self.sizing.build_strategy()
         self.limits.group_limits()
-        self.correlation.source()
+        self.correlation.build_source()
         self.universe.build_universe()
 
-    def unused_row_warnings(
+    def unused_symbol_warnings(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
         """Return one warning for each setting whose rows name symbols that are not in the run.
@@ -161,7 +161,7 @@ class TradingSettings(PanelSettings):
                 )
         return remarks
 
-    def with_increments(self, bars: Bars) -> Bars:
+    def with_quantity_increments(self, bars: Bars) -> Bars:
         """Return the panel with the quantity increments that the setting `increments` selects."""
         if self.increments == "original":
             return bars
@@ -177,7 +177,7 @@ class TradingSettings(PanelSettings):
         return Trader(
             self.order_prefix,
             forecaster,
-            self.correlation.source(),
+            self.correlation.build_source(),
             self.sizing,
             self.limits,
             self.costs,

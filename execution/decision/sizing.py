@@ -9,8 +9,8 @@ from forecasting.forecast import HORIZON, VolatilityRule
 from foundation.errors import InputError
 from foundation.plugin import is_plugin
 from foundation.settings import setting, settings_class
-from sizing.settings import DrawdownLimit, Fallback
-from sizing.strategies import Kelly, LegacyStrategy, name_with_fraction, strategy_from_name
+from sizing.settings import DrawdownLimit, SizingFallback
+from sizing.strategies import KellyStrategy, LegacyStrategy, name_with_fraction, strategy_from_name
 from trainingdata.timeframe import HoldingRule
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class SizingSettings:
     )
     enhanced: bool = setting(True, "false: the legacy rule replaces the strategy")
     risk_multiplier: float = setting(1.0, "factor of the legacy rule for stocks", gt=0, le=10)
-    fallback: Fallback = setting("none", "rule that applies if sizing fails: `none` or `legacy`")
+    fallback: SizingFallback = setting(
+        "none", "rule that applies if sizing fails: `none` or `legacy`"
+    )
     position: float = setting(0.1, "weight of each position under `fixed_fraction`", gt=0, le=10)
     target_volatility: float = setting(
         0.15, "volatility target of `vol_target`, per year", gt=0, le=10
@@ -80,7 +82,7 @@ class SizingSettings:
                 " only one of them"
             )
         rule = None if is_plugin(self.strategy) else strategy_from_name(self.strategy)
-        if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
+        if not (self.enhanced and isinstance(rule, KellyStrategy) and rule.stock_multiplier == 1.0):
             name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
             raise InputError(
                 f"sizing.drawdown: strategy {name} has no Kelly fraction to choose; set"
@@ -93,7 +95,7 @@ class SizingSettings:
         return self.fraction if self.drawdown is None else self.drawdown.kelly_fraction
 
     @property
-    def label(self) -> str:
+    def strategy_label(self) -> str:
         """Name of the strategy with the Kelly fraction in use: `kelly_30` for kelly_50 with 0.3."""
         if not self.enhanced:
             return "legacy"
@@ -117,7 +119,7 @@ class SizingSettings:
         )
         return strategy if self.enhanced else self.build_legacy_strategy()
 
-    def strategies(self) -> tuple[Strategy, ...]:
+    def build_strategies(self) -> tuple[Strategy, ...]:
         """Return the strategy, and its fallback if the settings name one."""
         if self.fallback == "legacy":
             return self.build_strategy(), self.build_legacy_strategy()

@@ -18,31 +18,31 @@ from execution.decision.belief_building import (
     build_beliefs,
     build_symbol_belief,
 )
-from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
+from execution.decision.beliefs import BeliefTable, DecisionPeriods, concatenate_beliefs
 from execution.decision.decision import (
     ClassSizingRule,
     Decision,
     DecisionColumns,
+    annualise_optimality_gap,
     build_class_sizing_rules,
-    decision_arrays,
-    decision_columns,
+    build_decision_arrays,
+    build_decision_columns,
     find_decided_cells,
-    yearly_optimality_gap,
 )
 from execution.decision.problem import (
-    LabelledAccount,
+    LabelledAccountArrays,
     RoundedTargets,
     SizingTerms,
+    build_labelled_account_arrays,
     build_problem,
-    label_account,
     round_to_lots,
 )
 from execution.decision.rebalancing import (
-    decision_orders,
+    adjust_quantities_for_cancels,
+    build_decision_orders,
+    find_orders_to_replace,
+    find_reductions_to_cancel,
     lots_to_order_quantity,
-    orders_to_replace,
-    quantities_after_cancels,
-    reductions_to_resize,
 )
 from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -53,7 +53,7 @@ from forecasting.forecast import Forecaster, Progress, no_progress
 from foundation.arrays import Array, Index
 from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
-from sizing.inputs import SizingInputs, check_positions_priced, format_no_equity_error
+from sizing.inputs import SizingInputs, check_positions_have_prices, format_no_equity_error
 from sizing.kelly import SolverFailed
 from sizing.problem import AccountArrays
 from sizing.settings import Limits, PriorSettings
@@ -83,14 +83,14 @@ class SizingResult(NamedTuple):
     allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
     failure_reason: reason why sizing failed; empty if it did not, or if no symbol is due to trade.
-    is_unsolved: true if the strategy's optimisation problem was not solved.
+    has_solver_failed: true if the strategy's optimisation problem was not solved.
     """
 
     inputs: SizingInputs
     allocation: Allocation | None
     strategy: Strategy
     failure_reason: str = ""
-    is_unsolved: bool = False
+    has_solver_failed: bool = False
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
@@ -103,13 +103,13 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
         return SizingResult(inputs, None, strategy, format_no_equity_error(account.equity))
-    check_positions_priced(inputs.symbols, account)
+    check_positions_have_prices(inputs.symbols, account)
     try:
         # The result is the same to the last bit on any number of processors, and in a backtest.
         with single_threaded_blas():
             return SizingResult(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
-        return SizingResult(inputs, None, strategy, str(error), is_unsolved=True)
+        return SizingResult(inputs, None, strategy, str(error), has_solver_failed=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -147,9 +147,9 @@ class Trader:
     belief_table: BeliefTable | None = None
 
     @property
-    def plan_periods(self) -> PlanPeriods:
+    def decision_periods(self) -> DecisionPeriods:
         sizing, days = self.sizing, self.prior.horizon_days
-        return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
+        return DecisionPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def with_beliefs(self, market: Market, progress: Progress = no_progress) -> Trader:
         """Return this trader with its beliefs at all instants of a run computed in advance."""
@@ -167,11 +167,11 @@ class Trader:
                 self.correlations,
                 view,
                 view.times[begin],
-                rule=self.sizing.volatility,
-                periods=self.plan_periods,
+                volatility_rule=self.sizing.volatility,
+                periods=self.decision_periods,
                 progress=progress,
                 universe=self.universe,
-                growth=growth,
+                growth_ranking=growth,
             )
             for begin, _, view in market.visible_bars_by_segment()
         ]
@@ -191,8 +191,8 @@ class Trader:
             bars,
             symbol,
             now,
-            rule=self.sizing.volatility,
-            periods=self.plan_periods,
+            volatility_rule=self.sizing.volatility,
+            periods=self.decision_periods,
         )
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
@@ -234,44 +234,50 @@ class Trader:
         decision = self.decide_from_beliefs(
             belief, bars.select_last_row(symbols), account, own_bars
         )
-        return decision if decision.symbols or belief.adjustable.any() else None
+        return decision if decision.symbols or belief.is_adjustable.any() else None
 
     def decide_from_beliefs(
-        self, belief: BeliefTable, bars: Bars, account: AccountSnapshot, own_bars: BarsBySymbol
+        self,
+        belief: BeliefTable,
+        bars: Bars,
+        account: AccountSnapshot,
+        bars_by_symbol: BarsBySymbol,
     ) -> Decision:
         """Return the decision that follows from beliefs: steps 5 to 7 of `decide`.
 
         bars: one-row panel of the decision's symbols, with their bars at the instant of the
             decision.
-        own_bars: each symbol's bars up to that instant, from which a strategy's history is taken.
+        bars_by_symbol: each symbol's bars up to that instant, from which a strategy's history is
+            taken.
         """
         # Symbols that the venue accepts no orders for are not traded.
         if not bars.tradable.all():
             belief = belief._replace(
-                adjustable=belief.adjustable & bars.tradable, exiting=belief.exiting & bars.tradable
+                is_adjustable=belief.is_adjustable & bars.tradable,
+                is_exiting=belief.is_exiting & bars.tradable,
             )
 
         now = np.datetime64(belief.instants[0])
         # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If
         # sizing fails, they stay open: cancelling them would be new risk.
-        adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
-        withdrawn = reductions_to_resize(self.order_prefix, account, adjustable)
+        adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.is_adjustable[0]).tolist()}
+        withdrawn = find_reductions_to_cancel(self.order_prefix, account, adjustable)
         book = account.without_orders(withdrawn)
-        labelled = label_account(bars, book, self.order_size_limits)
-        sizing = self._run_sizing(bars, labelled, belief, own_bars)
+        labelled = build_labelled_account_arrays(bars, book, self.order_size_limits)
+        sizing = self._run_sizing(bars, labelled, belief, bars_by_symbol)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            labelled = label_account(bars, book, self.order_size_limits)
-            inputs = self._inputs(bars, labelled, belief, sizing.strategy, own_bars)
+            labelled = build_labelled_account_arrays(bars, book, self.order_size_limits)
+            inputs = self._inputs(bars, labelled, belief, sizing.strategy, bars_by_symbol)
             sizing = sizing._replace(inputs=inputs)
         problem = sizing.inputs.problem
         rule: tuple[ClassSizingRule, ...] = ()
         if allocation is not None:
-            granted_gross = problem.limits.granted_gross
+            granted_gross = problem.limits.granted_gross_exposure
             rule = build_class_sizing_rules(
-                bars.instruments, belief.adjustable[0], sizing.strategy, granted_gross
+                bars.instruments, belief.is_adjustable[0], sizing.strategy, granted_gross
             )
 
         # 6. The night, and whole quantities.
@@ -293,11 +299,11 @@ class Trader:
 
         # 7. Orders. Open orders that a new order would trade with are cancelled first, and their
         # remainder becomes part of the new order.
-        replaced = orders_to_replace(self.order_prefix, book, quantities)
+        replaced = find_orders_to_replace(self.order_prefix, book, quantities)
         if replaced:
-            quantities = quantities_after_cancels(quantities, book, replaced)
+            quantities = adjust_quantities_for_cancels(quantities, book, replaced)
             exposure = book.without_orders(replaced).projected_positions
-        orders = decision_orders(
+        orders = build_decision_orders(
             self.order_prefix,
             now,
             belief.first_period_end,
@@ -312,7 +318,7 @@ class Trader:
         )
         gap = 0.0
         if allocation is not None:
-            gap = yearly_optimality_gap(allocation.optimality_gap, now, belief.period_ends[0])
+            gap = annualise_optimality_gap(allocation.optimality_gap, now, belief.period_ends[0])
         return Decision(
             at=now,
             interval_end=belief.first_period_end,
@@ -332,7 +338,7 @@ class Trader:
         self,
         bars: Bars,
         belief: BeliefTable,
-        labelled: LabelledAccount,
+        labelled: LabelledAccountArrays,
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
@@ -342,10 +348,10 @@ class Trader:
         have left the universe.
         """
         price = labelled.arrays.price[: len(bars.symbols)]
-        arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
+        arrays = build_decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
         cells = find_decided_cells(belief, arrays)
         strategy = sizing.strategy
-        columns = decision_columns(
+        columns = build_decision_columns(
             belief,
             arrays,
             cells,
@@ -356,17 +362,21 @@ class Trader:
         return cells[1], columns
 
     def _run_sizing(
-        self, bars: Bars, labelled: LabelledAccount, belief: BeliefTable, own_bars: BarsBySymbol
+        self,
+        bars: Bars,
+        labelled: LabelledAccountArrays,
+        belief: BeliefTable,
+        own_bars: BarsBySymbol,
     ) -> SizingResult:
         """Run the strategy and return its result.
 
         If the strategy finds no solution and has a fallback, the fallback's result is returned,
         with the reason why the strategy failed.
         """
-        chosen, *fallbacks = self.sizing.strategies()
+        chosen, *fallbacks = self.sizing.build_strategies()
         inputs = self._inputs(bars, labelled, belief, chosen, own_bars)
         result = run_strategy(chosen, inputs, labelled.arrays)
-        if not result.is_unsolved:
+        if not result.has_solver_failed:
             return result
         for strategy in fallbacks:
             # Each strategy has its own problem: the legacy rule uses the forecast alone, and the
@@ -381,7 +391,7 @@ class Trader:
     def _inputs(
         self,
         bars: Bars,
-        labelled: LabelledAccount,
+        labelled: LabelledAccountArrays,
         belief: BeliefTable,
         strategy: Strategy,
         own_bars: BarsBySymbol,
@@ -398,8 +408,11 @@ class Trader:
             ),
             unit_cost=np.append(self.costs.expected_cost(traded, self.fees), np.zeros(beside)),
             uses_forecast=strategy.uses_forecast,
-            compiled_limits=self.limits.compiled_limits,
-            leverage_limits=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
+            compiled_limits=self.limits.book_limit_values,
+            intraday_and_overnight_leverage=(
+                self.limits.intraday_leverage,
+                self.limits.overnight_stock_ceiling,
+            ),
             order_price_buffer=self.margin.order_price_buffer,
             group_constraints=groups.build_constraints(
                 labelled.symbols[:positions], labelled.reduction_symbols
@@ -412,7 +425,7 @@ class Trader:
             0,
             np.arange(len(bars.symbols)),
             class_sharpe,
-            nightly * belief.interest_nights[0],
+            nightly * belief.interest_night_count[0],
             labelled.arrays,
             terms,
         )
@@ -423,5 +436,5 @@ class Trader:
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
         """Return the Sharpe ratios [T, 2] of stocks and crypto; zeros if no premium is used."""
-        ratios = self.prior.class_sharpe(belief.crypto_correlation)
+        ratios = self.prior.class_sharpe_ratios(belief.crypto_correlation)
         return ratios if strategy.uses_premium else np.zeros_like(ratios)

@@ -25,7 +25,7 @@ from execution.journal.rows import (
 )
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.database import Database
-from foundation.decimals import EXACT_CONTEXT, exact_sum, is_bounded
+from foundation.decimals import EXACT_CONTEXT, exact_sum, has_supported_magnitude
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +86,13 @@ class Activity:
             raise ValueError(f"activity {self.id}: unknown kind {self.kind!r}")
         if np.isnat(self.at):
             raise ValueError(f"activity {self.id}: the time is missing")
-        if not is_bounded(self.quantity):
+        if not has_supported_magnitude(self.quantity):
             raise ValueError(f"activity {self.id}: quantity {self.quantity} is not a number")
         if self.quantity and not self.symbol:
             raise ValueError(f"activity {self.id}: quantity {self.quantity} has no symbol")
         if self.is_trade and self.price is None:
             raise ValueError(f"activity {self.id}: the trade has no price")
-        if self.price is not None and not (is_bounded(self.price) and self.price >= 0):
+        if self.price is not None and not (has_supported_magnitude(self.price) and self.price >= 0):
             raise ValueError(f"activity {self.id}: price {self.price} is not a number from 0 up")
         if not self.amount.is_finite():
             raise ValueError(f"activity {self.id}: amount {self.amount} is not a number")
@@ -120,7 +120,7 @@ class FillRow:
     price: price of one unit, USD.
     at: instant of the trade.
     listed_at: instant at which the trade was first read from the venue's list.
-    is_after_opening: 0 if the opening balance includes the trade, else 1.
+    is_after_opening_balance: 0 if the opening balance includes the trade, else 1.
     """
 
     id: Text
@@ -131,7 +131,7 @@ class FillRow:
     price: ExactDecimal
     at: Instant
     listed_at: Instant
-    is_after_opening: Integer = 1
+    is_after_opening_balance: Integer = 1
 
     @property
     def amount(self) -> Decimal:
@@ -150,7 +150,7 @@ class BookingRow:
     quantity: signed change of the position.
     amount: signed change of cash, USD.
     listed_at: instant at which the booking was first read from the venue's list.
-    is_after_opening: 0 if the opening balance includes the booking, else 1.
+    is_after_opening_balance: 0 if the opening balance includes the booking, else 1.
     """
 
     id: Text
@@ -160,7 +160,7 @@ class BookingRow:
     quantity: ExactDecimal
     amount: ExactDecimal
     listed_at: Instant
-    is_after_opening: Integer = 1
+    is_after_opening_balance: Integer = 1
 
 
 _FILLS = JournalTable(
@@ -196,7 +196,7 @@ class ActivityBook:
         return [each for each in activities if self._old_and_new_row(each, EPOCH, 0) is not None]
 
     def record_activities(
-        self, activities: Iterable[Activity], at: np.datetime64, *, is_after_opening: int
+        self, activities: Iterable[Activity], at: np.datetime64, *, is_after_opening_balance: int
     ) -> list[tuple[Activity, Decimal]]:
         """Record new and changed activities; return each of them with its change of cash.
 
@@ -206,12 +206,13 @@ class ActivityBook:
         none.
 
         at: instant by the venue's clock at which the activities were listed.
-        is_after_opening: 0 if the journal's opening balance includes the activities, else 1.
+        is_after_opening_balance: 0 if the journal's opening balance includes the activities, else
+            1.
         """
         written = []
         with self._database.transaction():
             for activity in activities:
-                changed = self._old_and_new_row(activity, at, is_after_opening)
+                changed = self._old_and_new_row(activity, at, is_after_opening_balance)
                 if changed is None:
                     continue
                 before, after = changed
@@ -224,11 +225,11 @@ class ActivityBook:
                 earlier = Decimal(0) if before is None else before.amount
                 change = (
                     EXACT_CONTEXT.subtract(after.amount, earlier)
-                    if after.is_after_opening
+                    if after.is_after_opening_balance
                     else Decimal(0)
                 )
                 written.append((activity, change))
-            for order_id, name in self._database.rows(_FILL_LINKS_SQL):
+            for order_id, name in self._database.query(_FILL_LINKS_SQL):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
                 _FILLS.update(self._database, unlinked, (order_id,), client_order_id=name)
         return written

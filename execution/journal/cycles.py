@@ -63,7 +63,7 @@ class CycleBook:
         """Record the start of a cycle, and return its number."""
         with self._database.transaction():
             _CYCLES.insert(self._database, CycleRow(0, self._job, at))
-            return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
+            return int(self._database.query("SELECT max(number) FROM cycles")[0][0])
 
     def end_cycle(
         self,
@@ -112,7 +112,7 @@ def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
 
     limit: maximum number of cycles returned.
     """
-    if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
+    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
     return _CYCLES.select_rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
 
@@ -167,7 +167,7 @@ class NextCycleBook:
         self._written: tuple[str, np.datetime64] | None = None
         _NEXT_CYCLE.create(database)
 
-    def record_next(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+    def record_next_cycle(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """Record the next scheduled cycle, and the deadline by which it must have ended.
 
         due, now: scheduled start of the cycle, and the present time, by the same clock.

@@ -19,7 +19,7 @@ from pydantic import Json, PlainSerializer, PlainValidator
 from execution.decision.choice import Choice, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, role_of
+from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
@@ -93,8 +93,8 @@ class DecisionRow:
     decided_at: instant of the decision by the venue's clock.
     equity: equity of the account at the decision, USD.
     stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
-    failure: reason why sizing failed; empty without a failure.
-    rules: sizing rule of each asset class, one log line each.
+    sizing_failure: reason why sizing failed; empty without a failure.
+    sizing_rules: sizing rule of each asset class, one log line each.
     choices: choices by symbol.
     cancelled_quantities: unfilled quantity of each order that the decision replaces, by order id.
     positions: positions at the decision, signed quantities by symbol.
@@ -111,8 +111,8 @@ class DecisionRow:
     decided_at: Instant
     equity: Float
     stock_ceiling: Float
-    failure: Text
-    rules: Json[tuple[str, ...]]
+    sizing_failure: Text
+    sizing_rules: Json[tuple[str, ...]]
     choices: ChoicesBySymbol
     cancelled_quantities: Json[Mapping[str, ExactDecimal]]
     positions: Json[Mapping[str, ExactDecimal]]
@@ -127,7 +127,7 @@ class DecisionRow:
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
-DECISIONS = JournalTable(
+DECISIONS_TABLE = JournalTable(
     "decisions",
     DecisionRow,
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
@@ -162,13 +162,13 @@ class DecisionJournal:
         self._events = events
         self._book = book
         self._job = job
-        DECISIONS.create(database)
+        DECISIONS_TABLE.create(database)
         self.cycles = CycleBook(database, job)
 
     def has_decision(self, at: np.datetime64) -> bool:
         """Return whether the journal has a decision at this instant, other than a withdrawn one."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
-        return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
+        return bool(self._database.query(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
 
     def write_decision(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return the decision's id.
@@ -179,7 +179,7 @@ class DecisionJournal:
         name = f"{self._job}-{format_compact_utc(decision.at)}"
         with self._database.transaction():
             query = "SELECT 1 FROM decisions WHERE job = ? AND at = ?"
-            if before := self._database.rows(query, (self._job, format_instant(decision.at))):
+            if before := self._database.query(query, (self._job, format_instant(decision.at))):
                 name = f"{name}.{len(before) + 1}"
             row = DecisionRow(
                 decision_id=name,
@@ -188,8 +188,8 @@ class DecisionJournal:
                 decided_at=account.as_of,
                 equity=float(decision.equity),
                 stock_ceiling=float(decision.stock_ceiling),
-                failure=decision.sizing_failure,
-                rules=tuple(str(rule) for rule in decision.sizing_rules),
+                sizing_failure=decision.sizing_failure,
+                sizing_rules=tuple(str(rule) for rule in decision.sizing_rules),
                 choices={choice.symbol: choice for choice in decision.choices},
                 cancelled_quantities=decision.cancelled_quantities,
                 positions=account.positions,
@@ -199,7 +199,7 @@ class DecisionJournal:
                 else float(decision.optimality_gap),
                 group_limit_names=decision.group_limit_names,
             )
-            DECISIONS.insert(self._database, row)
+            DECISIONS_TABLE.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
                 self._book.record_plan(self._build_intent(order, name, account.as_of))
@@ -207,26 +207,30 @@ class DecisionJournal:
 
     def _build_intent(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
         return OrderIntent(
-            order, at, "planned", job=self._job, decision_id=decision, role=role_of(order)
+            order, at, "planned", job=self._job, decision_id=decision, role=infer_order_role(order)
         )
 
-    def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
+    def record_reducing_orders(
+        self, order_group_id: str, orders: Sequence[Order], at: np.datetime64
+    ) -> None:
         """Record reducing orders that no decision ordered, such as overnight trims, as planned.
 
-        name: id of the group of orders, used in place of a decision id.
+        order_group_id: id of the group of orders, used in place of a decision id.
         """
         with self._database.transaction():
-            self._events.append("reducing", name, {"orders": len(orders)})
+            self._events.append("reducing", order_group_id, {"orders": len(orders)})
             for order in orders:
-                self._book.record_plan(replace(self._build_intent(order, name, at), role="night"))
+                self._book.record_plan(
+                    replace(self._build_intent(order, order_group_id, at), role="night")
+                )
 
-    def next_overnight_trim_id(self, closes: np.datetime64) -> tuple[str, int]:
+    def next_overnight_trim_id(self, session_close: np.datetime64) -> tuple[str, int]:
         """Return an unused id for the next group of overnight trims before a close, and its number.
 
-        closes: instant of the session's close.
+        session_close: instant of the session's close.
         """
-        prefix = f"{self._job}-night-{format_compact_utc(closes)}-"
-        earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
+        prefix = f"{self._job}-night-{format_compact_utc(session_close)}-"
+        earlier = self._book.select_intents("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision_id.removeprefix(prefix)) for intent in earlier]
         number = max(numbers, default=-1) + 1
         return f"{prefix}{number}", number
@@ -239,39 +243,41 @@ class DecisionJournal:
         """
         unfinished = {decision.decision_id for decision in self.unfinished_decisions()}
         with self._database.transaction():
-            for intent in self._book.in_states(("planned",)):
+            for intent in self._book.intents_in_states(("planned",)):
                 if intent.job == self._job and intent.decision_id not in unfinished:
                     self._book.deny(intent, "the process ended before it sent the order")
 
-    def end_decision(self, name: str, why: str, *, may_redecide: bool = False) -> None:
+    def end_decision(
+        self, decision_id: str, unsent_reason: str, *, may_redecide: bool = False
+    ) -> None:
         """End a decision, and mark its unsent orders as denied.
 
-        why: reason why those orders were not sent.
+        unsent_reason: reason why those orders were not sent.
         may_redecide: true withdraws the decision, so that a new one may be made at the same
             instant.
         """
         with self._database.transaction():
-            for intent in self._book.for_decision(name):
+            for intent in self._book.intents_for_decision(decision_id):
                 if intent.state == "planned":
-                    self._book.deny(intent, why)
+                    self._book.deny(intent, unsent_reason)
             ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED_OUTCOME
-            DECISIONS.update(self._database, "WHERE id = ?", (name,), outcome=ended)
+            DECISIONS_TABLE.update(self._database, "WHERE id = ?", (decision_id,), outcome=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:
         """Return decisions that have not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
-        return DECISIONS.select_rows(self._database, condition, (self._job,))
+        return DECISIONS_TABLE.select_rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
         """Return the job's last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
-        return DECISIONS.first_row(self._database, condition, (self._job,))
+        return DECISIONS_TABLE.first_row(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
         """Return the last choice on each symbol, those of the newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}
-        for row in DECISIONS.select_rows(
+        for row in DECISIONS_TABLE.select_rows(
             self._database, latest, (self._job, MAX_DECISIONS_SEARCHED)
         ):
             for symbol, choice in sorted(row.choices.items()):
@@ -287,6 +293,6 @@ def decisions_since(database: Database, job: str, since: np.datetime64) -> list[
     Withdrawn decisions are left out.
     """
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
-    return DECISIONS.select_rows(
+    return DECISIONS_TABLE.select_rows(
         database, condition, (job, format_instant(since), WITHDRAWN_OUTCOME)
     )

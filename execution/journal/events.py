@@ -13,12 +13,14 @@ from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
-from foundation.redaction import NO_SECRETS, Redactor
+from foundation.redaction import NULL_REDACTOR, Redactor
 
 log = logging.getLogger(__name__)
 
 HELD_POSITIONS_EVENT = "held"  # positions of a job, a line each; an index below names this kind
-UNDECIDED_EVENT = "undecided"  # reasons why a cycle did not decide symbols; an index names it
+UNDECIDED_SYMBOLS_EVENT = (
+    "undecided"  # reasons why a cycle did not decide symbols; an index names it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class EventLog:
     def __init__(
         self,
         database: Database,
-        redactor: Redactor = NO_SECRETS,
+        redactor: Redactor = NULL_REDACTOR,
         clock: InstantSource = SYSTEM_TIME,
     ) -> None:
         self._database = database
@@ -83,7 +85,7 @@ class EventLog:
 
     def last_event_number(self) -> int:
         """Return the number of the last event; 0 before the first."""
-        return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
+        return int(self._database.query("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def last_undecided_reasons(self, job: str) -> dict[str, str]:
         """Return the last recorded reasons why a job made no decision on symbols, by symbol."""
@@ -109,7 +111,7 @@ class EventLog:
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeRow:
+class AlertRow:
     """Journal row of a sent alert.
 
     number: number of the alert, increasing.
@@ -124,11 +126,11 @@ class NoticeRow:
     text: Text
 
 
-_NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
+_NOTICES = JournalTable("notices", AlertRow, autoincrement=True)
 
 
-class NoticeBook:
-    """The record of alerts sent about an account; `Notifier.add_record` takes it as an argument.
+class AlertBook:
+    """The record of alerts sent about an account; `Notifier.add_recorder` takes it as an argument.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
@@ -147,12 +149,12 @@ class NoticeBook:
     def record(self, kind: str, text: str) -> None:
         """Record an alert. An error is only logged, so that the alert is sent anyway."""
         try:
-            notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
+            notice = AlertRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)
         except (DatabaseFailed, BrokerError) as error:
             log.warning("cannot record an alert in the journal: %s", error)
 
-    def latest(self, limit: int) -> list[NoticeRow]:
+    def latest(self, limit: int) -> list[AlertRow]:
         """Return the latest alerts, newest first.
 
         limit: maximum number of alerts returned.

@@ -23,7 +23,7 @@ from trainingdata.instants import format_utc
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
 HaltScope = Literal["everything", "openings", "symbols"]
 
-CLEARED_BY_ITSELF = "itself"  # in place of a person's name, if the cause of a halt has ended
+CLEARED_AUTOMATICALLY = "itself"  # in place of a person's name, if the cause of a halt has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Halt:
     raised_at: start time of the halt by the venue's clock.
     reason: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
-    cleared_by: person who ended the halt, or `CLEARED_BY_ITSELF` if its cause has ended; empty
+    cleared_by: person who ended the halt, or `CLEARED_AUTOMATICALLY` if its cause has ended; empty
         while the halt is active.
     job: empty, because a halt stops all jobs of an account.
     """
@@ -224,7 +224,7 @@ class HaltBook:
         The result is empty if nobody acknowledged a cause, or after `consume_acknowledgement`.
         """
         last = self.latest_by_kind().get(kind)
-        if last is None or last.is_active or last.cleared_by == CLEARED_BY_ITSELF:
+        if last is None or last.is_active or last.cleared_by == CLEARED_AUTOMATICALLY:
             return ""
         found = _CAUSES.first_row(
             self._database, "WHERE halt = ? AND NOT acknowledgement_used", (last.number,)
@@ -257,7 +257,7 @@ class HaltBook:
         """End halts and raise new ones in one transaction."""
         with self._database.transaction():
             for kind in changes.kinds_to_end:
-                self.clear(kind, CLEARED_BY_ITSELF, at)
+                self.clear(kind, CLEARED_AUTOMATICALLY, at)
             for kind, why in changes.reasons_to_raise.items():
                 self.raise_halt(kind, why, at)
 

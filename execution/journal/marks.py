@@ -57,7 +57,7 @@ class EquityMark:
     accepted_drawdown: ExactDecimal = _ZERO
 
     @property
-    def index_point(self) -> IndexPoint:
+    def index_point(self) -> ReturnIndexPoint:
         """The mark's point in the index of linked (time-weighted) returns."""
         index = (
             self.return_index,
@@ -66,9 +66,9 @@ class EquityMark:
             self.accepted_daily_loss,
             self.accepted_drawdown,
         )
-        return IndexPoint(self.at, to_decimal(self.equity), *index)
+        return ReturnIndexPoint(self.at, to_decimal(self.equity), *index)
 
-    def with_index_point(self, point: IndexPoint) -> EquityMark:
+    def with_index_point(self, point: ReturnIndexPoint) -> EquityMark:
         return replace(
             self,
             return_index=point.return_index,
@@ -79,12 +79,12 @@ class EquityMark:
         )
 
 
-MARKS = JournalTable(
+MARKS_TABLE = JournalTable(
     "marks", EquityMark, column_names={"net_deposits": "flows", "index_point": "point"}
 )
 
 
-class MarkBook:
+class EquityMarkBook:
     """The equity marks of an account, as recorded in its journal.
 
     database: the account's journal.
@@ -92,41 +92,41 @@ class MarkBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        MARKS.create(database)
+        MARKS_TABLE.create(database)
 
-    def record(self, mark: EquityMark, point: IndexPoint) -> None:
+    def record_mark(self, mark: EquityMark, point: ReturnIndexPoint) -> None:
         """Record a mark with its index point, replacing an earlier mark of the same instant."""
-        MARKS.upsert(self._database, mark.with_index_point(point))
+        MARKS_TABLE.upsert(self._database, mark.with_index_point(point))
 
-    def index_point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
+    def index_point_before(self, at: np.datetime64 | None = None) -> ReturnIndexPoint | None:
         """Return the index point of the last mark; None without one.
 
         at: if given, only marks before this instant are considered.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
-        last = MARKS.first_row(self._database, f"{condition} ORDER BY at DESC", values)
+        last = MARKS_TABLE.first_row(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.index_point
 
     def last_mark(self) -> EquityMark | None:
         """Return the latest mark; None without one."""
-        return MARKS.first_row(self._database, "ORDER BY at DESC")
+        return MARKS_TABLE.first_row(self._database, "ORDER BY at DESC")
 
     def net_deposits_before(self, at: np.datetime64) -> float:
         """Return deposits less withdrawals, summed over the marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
-        return float(self._database.rows(query, (format_instant(at),))[0][0])
+        return float(self._database.query(query, (format_instant(at),))[0][0])
 
-    def marks(self, since: np.datetime64) -> list[EquityMark]:
+    def marks_since(self, since: np.datetime64) -> list[EquityMark]:
         """Return the marks at or after an instant, oldest first."""
         return read_marks(self._database, since)
 
 
 def read_marks(database: Database, since: np.datetime64) -> list[EquityMark]:
     """Return the marks in a journal at or after an instant, oldest first."""
-    return MARKS.select_rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
+    return MARKS_TABLE.select_rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
-def exposure_line(mark: EquityMark) -> str:
+def format_exposure_line(mark: EquityMark) -> str:
     """Return a log line with the exposure to stocks and to crypto, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
@@ -138,7 +138,7 @@ def exposure_line(mark: EquityMark) -> str:
     )
 
 
-def event_exposure_line(mark: EquityMark) -> str:
+def format_event_exposure_line(mark: EquityMark) -> str:
     """Return a log line with the exposure to event contracts, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
@@ -179,7 +179,7 @@ def build_mark(account: AccountSnapshot, limits: Limits, net_deposits: float) ->
     )
 
 
-def profit_line(point: IndexPoint) -> str:
+def format_profit_line(point: ReturnIndexPoint) -> str:
     """Return a log line with the day's return without deposits and withdrawals, and the equity.
 
     The day is the New York date of the mark.
@@ -190,7 +190,7 @@ def profit_line(point: IndexPoint) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexPoint:
+class ReturnIndexPoint:
     """The index of linked (time-weighted) returns at one equity mark.
 
     at: instant by the venue's clock.
@@ -225,7 +225,7 @@ class IndexPoint:
         return _ONE - self.return_index / self.index_peak
 
     @classmethod
-    def first_point(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
+    def first_point(cls, at: np.datetime64, equity: Decimal | float) -> ReturnIndexPoint:
         """Return the first index point of an account.
 
         Without positive equity the index starts at 0, which counts as a total loss.
@@ -235,19 +235,19 @@ class IndexPoint:
         return cls(at, to_decimal(equity), begin, base, base)
 
     def next_point(
-        self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
-    ) -> IndexPoint:
+        self, at: np.datetime64, equity: Decimal | float, net_deposits: Decimal | float
+    ) -> ReturnIndexPoint:
         """Return the point that follows this one in the index.
 
         equity: equity at the next point, USD.
-        flow: deposits less withdrawals since this point, USD.
+        net_deposits: deposits less withdrawals since this point, USD.
         """
         worth = to_decimal(equity)
         index = _ZERO
         if self.return_index and worth > 0:
-            index = max(self.return_index * (worth - to_decimal(flow)) / self.equity, _ZERO)
+            index = max(self.return_index * (worth - to_decimal(net_deposits)) / self.equity, _ZERO)
         same_day = new_york_day(at) == new_york_day(self.at)
-        return IndexPoint(
+        return ReturnIndexPoint(
             at=at,
             equity=worth,
             return_index=index,
@@ -258,16 +258,18 @@ class IndexPoint:
         )
 
     def restart_index(
-        self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
-    ) -> IndexPoint:
+        self, at: np.datetime64, equity: Decimal | float, net_deposits: Decimal | float
+    ) -> ReturnIndexPoint:
         """Start a new index at this point, and return the point that follows it.
 
         equity: equity at that next point, USD.
-        flow: deposits less withdrawals since this point, USD.
+        net_deposits: deposits less withdrawals since this point, USD.
         """
         if self.equity <= 0:
-            return IndexPoint.first_point(at, equity)
-        return IndexPoint.first_point(self.at, self.equity).next_point(at, equity, flow)
+            return ReturnIndexPoint.first_point(at, equity)
+        return ReturnIndexPoint.first_point(self.at, self.equity).next_point(
+            at, equity, net_deposits
+        )
 
 
 def to_decimal(value: Decimal | float) -> Decimal:

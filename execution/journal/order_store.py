@@ -73,7 +73,7 @@ _NEXT_STATES: Mapping[OrderState, tuple[OrderState, ...]] = {
 }
 
 
-def role_of(order: AnyOrder) -> OrderRole:
+def infer_order_role(order: AnyOrder) -> OrderRole:
     """Return the role of an order in its decision: `reduction` or `opening`."""
     return "reduction" if order.reduces else "opening"
 
@@ -92,14 +92,14 @@ class OrderProgress:
     filled: filled quantity: shares, units of crypto or contracts.
     filled_price: mean price of the fills, USD; None before the first fill, and for multi-leg
         orders.
-    successor: client order id of the order that replaced this one; empty without one.
+    successor_order_id: client order id of the order that replaced this one; empty without one.
     """
 
     state: OrderState
     venue_order_id: str = ""
     filled: Decimal = Decimal(0)
     filled_price: Decimal | None = None
-    successor: str = ""
+    successor_order_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class OrderIntent:
         return self.order.client_order_id
 
     @property
-    def single_order(self) -> Order:
+    def stock_or_crypto_order(self) -> Order:
         """The intent's order, if it is for a stock or crypto.
 
         Raises
@@ -223,7 +223,7 @@ def _build_row(intent: OrderIntent, state: OrderState) -> _IntentRow:
 
 # Columns of an order's terms, for SQL conditions and for readers of the file.
 _TERM_COLUMNS = ("symbol", "side", "qty", "type", "limit_price", "min_credit", "stop_price")
-INTENTS = JournalTable(
+INTENTS_TABLE = JournalTable(
     "intents",
     _IntentRow,
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
@@ -255,7 +255,7 @@ class OrderStore:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
         self.refusals = refusals or RefusalBook(self._database, self._events)
-        INTENTS.create(self._database)
+        INTENTS_TABLE.create(self._database)
 
     def record_plan(self, intent: OrderIntent) -> None:
         """Record an intent to be sent later, as part of the surrounding transaction.
@@ -292,7 +292,7 @@ class OrderStore:
 
     def _write(self, intent: OrderIntent, state: OrderState) -> None:
         with self._database.transaction():
-            INTENTS.upsert(self._database, _build_row(intent, state))
+            INTENTS_TABLE.upsert(self._database, _build_row(intent, state))
             self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
     def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
@@ -313,7 +313,9 @@ class OrderStore:
                 raise InputError(
                     f"{client_order_id}: state cannot change from {before.state} to {state}"
                 )
-            INTENTS.upsert(self._database, _build_row(replace(before, state_reason=why), state))
+            INTENTS_TABLE.upsert(
+                self._database, _build_row(replace(before, state_reason=why), state)
+            )
             self._events.append(state, client_order_id, why)
 
     def record_refusal(self, client_order_id: str, state: OrderState, why: str) -> None:
@@ -336,7 +338,7 @@ class OrderStore:
             self.set_state(client_order_id, "denied", why)
             if intent := self.get(client_order_id):
                 answer = why.removeprefix(f"{client_order_id}: not sent: ")
-                self.refusals.report_pause(answer, intent.sent_at)
+                self.refusals.record_venue_pause(answer, intent.sent_at)
 
     def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
         """Record the venue's report on an accepted order; ignore one that contradicts its state."""
@@ -354,7 +356,7 @@ class OrderStore:
                 )
                 return
             self.set_state(client_order_id, progress.state)
-            INTENTS.upsert(
+            INTENTS_TABLE.upsert(
                 self._database,
                 _build_row(replace(before, progress=progress, state_reason=""), progress.state),
             )
@@ -373,19 +375,19 @@ class OrderStore:
 
     def get(self, client_order_id: str) -> OrderIntent | None:
         """Return the intent with this id; None without one."""
-        found = self.select("client_order_id = ?", (client_order_id,))
+        found = self.select_intents("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
-    def unknown_outcomes(self) -> tuple[OrderIntent, ...]:
+    def intents_with_unknown_outcome(self) -> tuple[OrderIntent, ...]:
         """Return the intents whose outcome is unknown, oldest first."""
-        return self.in_states(UNKNOWN_OUTCOME_STATES)
+        return self.intents_in_states(UNKNOWN_OUTCOME_STATES)
 
-    def in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
+    def intents_in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
         """Return intents in one of these states, oldest first."""
         names = tuple(states)
-        return self.select(f"state IN ({', '.join('?' * len(names))})", names)
+        return self.select_intents(f"state IN ({', '.join('?' * len(names))})", names)
 
-    def latest(self, states: Iterable[OrderState], limit: int) -> tuple[OrderIntent, ...]:
+    def latest_intents(self, states: Iterable[OrderState], limit: int) -> tuple[OrderIntent, ...]:
         """Return the latest intents in one of these states, newest first.
 
         limit: maximum number of intents returned.
@@ -393,38 +395,42 @@ class OrderStore:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return tuple(INTENTS.map_rows(self._database, _build_intent, clause, (*names, limit)))
+        return tuple(INTENTS_TABLE.map_rows(self._database, _build_intent, clause, (*names, limit)))
 
-    def for_decision(self, decision: str) -> tuple[OrderIntent, ...]:
+    def intents_for_decision(self, decision_id: str) -> tuple[OrderIntent, ...]:
         """Return the intents of a decision, in the order in which they were planned."""
-        return self.select("decision = ?", (decision,))
+        return self.select_intents("decision = ?", (decision_id,))
 
-    def unsent_reasons(self, decision: str) -> dict[str, str]:
+    def unsent_reasons(self, decision_id: str) -> dict[str, str]:
         """Return the reasons why orders of a decision were denied or rejected, by order id."""
         return {
             intent.client_order_id: intent.state_reason
-            for intent in self.for_decision(decision)
+            for intent in self.intents_for_decision(decision_id)
             if intent.state in REFUSED_STATES
         }
 
-    def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
+    def intents_with_event_since(
+        self, event_number: int, event_condition: str
+    ) -> tuple[OrderIntent, ...]:
         """Return the intents about which events were recorded after a given event.
 
-        number: number of the given event.
-        events: SQL condition that the later events must meet.
+        event_number: number of the given event.
+        event_condition: SQL condition that the later events must meet.
         """
-        concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
-        return self.select(f"client_order_id IN ({concerned})", (number,))
+        concerned = f"SELECT subject FROM events WHERE number > ? AND ({event_condition})"
+        return self.select_intents(f"client_order_id IN ({concerned})", (event_number,))
 
-    def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
+    def select_intents(
+        self, condition: str, values: Sequence[str | int] = ()
+    ) -> tuple[OrderIntent, ...]:
         """Return the intents whose journal rows meet an SQL condition, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
-        return tuple(INTENTS.map_rows(self._database, _build_intent, found, values))
+        return tuple(INTENTS_TABLE.map_rows(self._database, _build_intent, found, values))
 
 
 def read_intents(database: Database) -> tuple[OrderIntent, ...]:
     """Return all intents of an account, oldest first."""
-    return tuple(INTENTS.map_rows(database, _build_intent, "ORDER BY rowid"))
+    return tuple(INTENTS_TABLE.map_rows(database, _build_intent, "ORDER BY rowid"))
 
 
 def count_unknown_outcomes(journal: Path) -> int:

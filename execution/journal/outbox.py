@@ -35,10 +35,10 @@ from execution.journal.order_store import (
     OrderProgress,
     OrderState,
     OrderStore,
-    role_of,
+    infer_order_role,
 )
 from execution.journal.orders import has_same_terms
-from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import format_compact_utc
@@ -153,10 +153,10 @@ class Venue(Protocol[Report]):
     def now(self) -> np.datetime64: ...
     def estimated_now(self) -> np.datetime64: ...
 
-    def post(self, intent: OrderIntent, patience: float) -> Report:
+    def post(self, intent: OrderIntent, max_wait_seconds: float) -> Report:
         """Post one order and return the venue's report.
 
-        patience: seconds to wait while a rate limit applies.
+        max_wait_seconds: seconds to wait while a rate limit applies.
 
         Raises
         ------
@@ -174,11 +174,11 @@ class Venue(Protocol[Report]):
         """
         ...
 
-    def cancel(self, placed: Report) -> None:
+    def cancel(self, order: Report) -> None:
         """Cancel a resting order; do nothing for an order that has already ended."""
         ...
 
-    def refresh_order(self, placed: Report) -> Report: ...
+    def refresh_order(self, order: Report) -> Report: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Return whether an order that the venue does not know can no longer arrive after `now`."""
@@ -199,7 +199,7 @@ class Outbox(Generic[Report]):
         self.book = OrderStore() if book is None else book
         self._job = job
 
-    def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Report:
+    def post(self, order: AnyOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> Report:
         """Send an order, and return the venue's report on it.
 
         If an order with this id was sent before, it is not sent again: its report is returned, or
@@ -229,9 +229,11 @@ class Outbox(Generic[Report]):
                 before, (*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS), gate=gate
             )
         now = self._venue.estimated_now()
-        intent = before or self._with_job_and_venue(OrderIntent(order, now, role=role_of(order)))
+        intent = before or self._with_job_and_venue(
+            OrderIntent(order, now, role=infer_order_role(order))
+        )
         intent = replace(intent, state="submitting", state_reason="", sent_at=now)
-        if why := gate.refusal(intent.order, intent.role, now):
+        if why := gate.refusal_reason(intent.order, intent.role, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.record_submission(intent)
@@ -270,10 +272,10 @@ class Outbox(Generic[Report]):
 
         All queries together take at most 20 seconds.
         """
-        from foundation.transport import time_limit
+        from foundation.transport import limit_request_time
 
         silent = []
-        with time_limit(QUERY_TIMEOUT_SECONDS):
+        with limit_request_time(QUERY_TIMEOUT_SECONDS):
             for intent in intents:
                 try:
                     self._resync(intent, SINGLE_POLL_DELAYS_SECONDS, gate=None)
@@ -294,7 +296,7 @@ class Outbox(Generic[Report]):
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state in UNKNOWN_OUTCOME_STATES
 
-    def resolve(
+    def resolve_order(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Report | Literal["unknown"] | None:
         """Return the final report on one of our orders; None if it never was at the venue.
@@ -307,7 +309,7 @@ class Outbox(Generic[Report]):
             not know it; None does not resubmit. A resubmitted order trades like a new one, so the
             account must not have changed since the decision.
         """
-        from foundation.transport import time_limit
+        from foundation.transport import limit_request_time
 
         intent = self.book.get(client_order_id)
         if intent is None:
@@ -317,7 +319,7 @@ class Outbox(Generic[Report]):
             answer = None
         else:
             try:
-                with time_limit(QUERY_TIMEOUT_SECONDS):
+                with limit_request_time(QUERY_TIMEOUT_SECONDS):
                     answer = self._resync(intent, SINGLE_POLL_DELAYS_SECONDS, gate=retry_gate)
             except OrderRejected:
                 answer = None
@@ -328,22 +330,22 @@ class Outbox(Generic[Report]):
         answer = self.cancel_and_wait(answer)
         return answer if answer.is_done else "unknown"
 
-    def cancel_and_wait(self, placed: Report) -> Report:
+    def cancel_and_wait(self, report: Report) -> Report:
         """Cancel an order if it is open, wait for its end, and record and return the last report.
 
         The order may still be open in the result if the venue is slow. The requests take at most 30
         seconds.
         """
-        from foundation.transport import time_limit
+        from foundation.transport import limit_request_time
 
-        if not placed.is_done:
-            with time_limit(CANCEL_TIMEOUT_SECONDS):
-                self._time.retry(CANCEL_DELAYS_SECONDS, lambda: self._venue.cancel(placed))
-                for _ in self._time.attempts(CANCELLED_POLL_DELAYS_SECONDS):
-                    placed = self._venue.refresh_order(placed)
-                    if placed.is_done:
+        if not report.is_done:
+            with limit_request_time(CANCEL_TIMEOUT_SECONDS):
+                self._time.retry(CANCEL_DELAYS_SECONDS, lambda: self._venue.cancel(report))
+                for _ in self._time.delayed_attempts(CANCELLED_POLL_DELAYS_SECONDS):
+                    report = self._venue.refresh_order(report)
+                    if report.is_done:
                         break
-        return self.record_report(placed)
+        return self.record_report(report)
 
     def _resync(
         self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
@@ -359,21 +361,21 @@ class Outbox(Generic[Report]):
         with self._record_failed_outcome(intent.client_order_id):
             return self._record_resolution(intent, self._query_or_resend(intent, polls, gate))
 
-    def record_report(self, placed: Report) -> Report:
+    def record_report(self, report: Report) -> Report:
         """Record the venue's report on an order in the order store, and return the report.
 
         If the venue has two orders with the same id, the store tracks the first. A rejection of an
         order that was accepted before is recorded as a refusal.
         """
-        intent = self.book.get(placed.client_order_id)
+        intent = self.book.get(report.client_order_id)
         if (
             intent is not None
-            and placed.matches(intent)
-            and intent.progress.venue_order_id in ("", placed.progress.venue_order_id)
+            and report.matches(intent)
+            and intent.progress.venue_order_id in ("", report.progress.venue_order_id)
         ):
-            self.book.record_progress(placed.client_order_id, placed.progress)
+            self.book.record_progress(report.client_order_id, report.progress)
             self._record_acceptance(intent)
-        return placed
+        return report
 
     def _record_acceptance(self, before: OrderIntent) -> None:
         """Tell the refusal book, once, that an order was accepted, or was rejected afterwards.
@@ -488,7 +490,7 @@ class Outbox(Generic[Report]):
         name = intent.client_order_id
         now = self._venue.estimated_now()
         once_more = self._venue.has_idempotent_client_ids and intent.is_unexpired(now)
-        if not once_more or gate.refusal(intent.order, intent.role, now):
+        if not once_more or gate.refusal_reason(intent.order, intent.role, now):
             return result
         try:
             return self._venue.post(intent, 0.0)
@@ -506,11 +508,11 @@ class Outbox(Generic[Report]):
 
         polls: seconds to wait before each query.
         """
-        from foundation.transport import time_limit
+        from foundation.transport import limit_request_time
 
         result = LookupFailure.NO_RESPONSE
-        with time_limit(QUERY_TIMEOUT_SECONDS):
-            for _ in self._time.attempts(polls):
+        with limit_request_time(QUERY_TIMEOUT_SECONDS):
+            for _ in self._time.delayed_attempts(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:

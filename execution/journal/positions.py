@@ -60,14 +60,15 @@ class PositionChange(NamedTuple):
     at: instant of the change, the sort key of changes.
     symbol: symbol of the position.
     quantity: signed change of the position.
-    amount: signed change of cash, USD; None for shares moved between accounts, which have no price.
+    cash_change_usd: signed change of cash, USD; None for shares moved between accounts, which have
+        no price.
     kind: `trade`, or the kind of a booking.
     """
 
     at: np.datetime64
     symbol: str
     quantity: Fraction
-    amount: Fraction | None
+    cash_change_usd: Fraction | None
     kind: BookingKind = "trade"
 
 
@@ -91,14 +92,14 @@ class PositionLedger:
         """Cost of the position, USD; below 0 for a short position, as the proceeds of its sales."""
         return self.entry_price * self.quantity
 
-    def apply(self, trade: PositionChange) -> None:
+    def apply_change(self, change: PositionChange) -> None:
         """Apply a change of the position to its quantity, entry price and realised profit."""
-        if trade.kind == "split":
-            self._apply_split(trade.quantity)
-        elif trade.amount is None:
-            self._apply_unpriced_change(trade.quantity)
-        elif trade.quantity:
-            self._apply_trade(trade.quantity, -trade.amount / trade.quantity)
+        if change.kind == "split":
+            self._apply_split(change.quantity)
+        elif change.cash_change_usd is None:
+            self._apply_unpriced_change(change.quantity)
+        elif change.quantity:
+            self._apply_trade(change.quantity, -change.cash_change_usd / change.quantity)
         if not self.quantity:
             self.entry_price, self.is_cost_known = ZERO_FRACTION, True
 
@@ -165,7 +166,7 @@ class PositionBook:
         for table in (_OPENING_POSITIONS, _HELD_POSITIONS):
             table.create(database)
 
-    def record_opening(self, opening: Iterable[PositionRow]) -> None:
+    def record_opening_positions(self, opening: Iterable[PositionRow]) -> None:
         """Record the positions with which the journal of the account starts."""
         for position in opening:
             _OPENING_POSITIONS.upsert(self._database, position)
@@ -179,7 +180,7 @@ class PositionBook:
                     price = Decimal(repr(account.prices[symbol]))
                     _HELD_POSITIONS.upsert(self._database, PositionRow(symbol, quantity, price))
 
-    def profits(self) -> list[PositionProfit]:
+    def position_profits(self) -> list[PositionProfit]:
         """Return profits by position, sorted by symbol.
 
         Contains all open positions, and closed positions whose profit is not 0.
@@ -188,7 +189,7 @@ class PositionBook:
         held = {each.symbol: each for each in _HELD_POSITIONS.select_rows(self._database)}
         symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised_profit)}
         return [
-            position_profit(symbol, held.get(symbol), ledgers.get(symbol, PositionLedger()))
+            compute_position_profit(symbol, held.get(symbol), ledgers.get(symbol, PositionLedger()))
             for symbol in sorted(symbols)
         ]
 
@@ -197,7 +198,7 @@ class PositionBook:
             worth = None if opening.price is None else -opening.quantity * opening.price
             yield _build_change(EPOCH, opening.symbol, opening.quantity, worth)
         fills = read_fills_since(self._database, EPOCH)
-        orders = self._orders.select(_FILLED_SINGLES_CONDITION)
+        orders = self._orders.select_intents(_FILLED_SINGLES_CONDITION)
         ours = {intent.progress.venue_order_id for intent in orders}
         listed: defaultdict[str, list[PositionChange]] = defaultdict(list)
         for fill in fills:
@@ -213,7 +214,7 @@ class PositionBook:
                 yield from trades
             elif progress.filled_price is not None:
                 # The venue reports the mean price before it lists the fills.
-                order = intent.single_order
+                order = intent.stock_or_crypto_order
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
                 yield _build_change(intent.sent_at, order.symbol, change, worth)
@@ -227,11 +228,11 @@ def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]
     """Return the ledger of each symbol, computed from the changes of its position in time order."""
     ledgers: defaultdict[str, PositionLedger] = defaultdict(PositionLedger)
     for trade in sorted(trades, key=lambda each: each.at):
-        ledgers[trade.symbol].apply(trade)
+        ledgers[trade.symbol].apply_change(trade)
     return dict(ledgers)
 
 
-def position_profit(
+def compute_position_profit(
     symbol: str, held: PositionRow | None, ledger: PositionLedger
 ) -> PositionProfit:
     """Return the profits of a position, computed from its ledger.
@@ -242,7 +243,7 @@ def position_profit(
     difference = to_fraction(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
         ledger = replace(ledger)
-        ledger.apply(PositionChange(EPOCH, symbol, difference, ZERO_FRACTION, "coin fee"))
+        ledger.apply_change(PositionChange(EPOCH, symbol, difference, ZERO_FRACTION, "coin fee"))
         difference = ZERO_FRACTION
     if held is None:
         return PositionProfit(symbol, quantity, None, None, None, ledger.realised_profit)

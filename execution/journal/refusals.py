@@ -36,9 +36,9 @@ from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
 from trainingdata.instants import format_utc
 from trainingdata.instruments import is_stock
 
-REFUSED_ALERT = "refused"
+ORDER_REFUSED_ALERT = "refused"
 REDUCTION_REFUSED_ALERT = "refused reduction"
-PAUSE_CAUSE = "trading is paused at the venue"
+VENUE_PAUSE_CAUSE = "trading is paused at the venue"
 MAX_SYMBOLS_NAMED = 6
 # A number, a price or an id of one order, which differs between refusals for one reason.
 _NUMBER_OR_ID_PATTERN = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
@@ -48,7 +48,7 @@ _REJECTION_PATTERN = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$"
 MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
 
 
-class OrderScope(NamedTuple):
+class RefusalScope(NamedTuple):
     """Market of an order, and whether the order reduces a position.
 
     symbol: symbol of the instrument, root of a spread's options, or market of an event contract.
@@ -61,8 +61,8 @@ class OrderScope(NamedTuple):
     reduces: bool
 
 
-_ACCOUNT = OrderScope("account", "account", reduces=False)
-_VENUE = OrderScope("venue", "venue", reduces=False)
+_ACCOUNT = RefusalScope("account", "account", reduces=False)
+_VENUE = RefusalScope("venue", "venue", reduces=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Refusal:
     last_at: Instant
     order_count: Integer
     last_text: Text
-    scopes: Json[list[OrderScope]]
+    scopes: Json[list[RefusalScope]]
 
     @property
     def is_urgent(self) -> bool:
@@ -103,7 +103,7 @@ class Refusal:
     def headline(self) -> str:
         """Short description of the refusal, in one phrase."""
         if self.is_venue_pause:
-            return PAUSE_CAUSE
+            return VENUE_PAUSE_CAUSE
         if self.is_account_block:
             return "the venue accepts no orders from this account"
         return "the venue refuses orders" + (" that reduce positions" if self.is_urgent else "")
@@ -154,9 +154,9 @@ class RefusalBook:
         self._database = database
         self._events = events
         self._notices = notices
-        self._refused: set[OrderScope] = set()  # in this step
+        self._refused: set[RefusalScope] = set()  # in this step
         self._causes: set[str] = set()
-        self._accepted: set[OrderScope] = set()
+        self._accepted: set[RefusalScope] = set()
         _REFUSALS.create(database)
 
     def active(self) -> list[Refusal]:
@@ -168,7 +168,7 @@ class RefusalBook:
 
         response: text of the venue's response, without the order's id.
         """
-        place = scope_of(order)
+        place = refusal_scope(order)
         self._accepted.add(_VENUE)
         self._record_cause(
             place,
@@ -179,9 +179,9 @@ class RefusalBook:
 
     def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order, which may end causes of refusals when the job's step ends."""
-        self._accepted |= {scope_of(order), _VENUE}
+        self._accepted |= {refusal_scope(order), _VENUE}
 
-    def report_block(self, why: str, at: np.datetime64) -> None:
+    def record_account_block(self, why: str, at: np.datetime64) -> None:
         """Record that the venue accepts no orders from the account.
 
         why: reason of the block; an empty string ends the block.
@@ -191,11 +191,11 @@ class RefusalBook:
         else:
             self._accepted.add(_ACCOUNT)
 
-    def report_pause(self, why: str, at: np.datetime64) -> None:
+    def record_venue_pause(self, why: str, at: np.datetime64) -> None:
         """Record that the venue did not process a request because trading is paused."""
-        self._record_cause(_VENUE, PAUSE_CAUSE, why, at)
+        self._record_cause(_VENUE, VENUE_PAUSE_CAUSE, why, at)
 
-    def report_resumed(self) -> None:
+    def record_trading_resumed(self) -> None:
         """Record that the venue has processed a request, so that a pause has ended."""
         self._accepted.add(_VENUE)
 
@@ -227,7 +227,7 @@ class RefusalBook:
             elif left != row.scopes:
                 _REFUSALS.upsert(self._database, replace(row, scopes=left))
 
-    def clear(self, by: str) -> int:
+    def clear_all_causes(self, by: str) -> int:
         """End all causes of refusals, and return their number.
 
         by: name of the person who has checked the causes.
@@ -243,7 +243,7 @@ class RefusalBook:
         if self._notices is not None:
             self._notices.send_notice(kind, text)
 
-    def _record_cause(self, place: OrderScope, cause: str, last: str, at: np.datetime64) -> None:
+    def _record_cause(self, place: RefusalScope, cause: str, last: str, at: np.datetime64) -> None:
         self._refused.add(place)
         self._causes.add(cause)
         with self._database.transaction():
@@ -257,7 +257,7 @@ class RefusalBook:
             _REFUSALS.upsert(self._database, now)
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
-                self._events.append(REFUSED_ALERT, cause, {"last": now.last_text})
+                self._events.append(ORDER_REFUSED_ALERT, cause, {"last": now.last_text})
                 self._send_notice(*_build_alert(now))
 
     def _end_cause(self, row: Refusal, how: str) -> None:
@@ -276,14 +276,14 @@ def read_active_refusals(database: Database) -> list[Refusal]:
     return RefusalBook(database, EventLog(database)).active()
 
 
-def scope_of(order: AnyOrder) -> OrderScope:
+def refusal_scope(order: AnyOrder) -> RefusalScope:
     """Return the market of an order, and whether the order reduces a position."""
     if isinstance(order, Order):
         kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
-        return OrderScope(order.symbol, kind, order.reduces)
+        return RefusalScope(order.symbol, kind, order.reduces)
     if isinstance(order, SpreadOrder):
-        return OrderScope(order.root, "spread", order.reduces)
-    return OrderScope(order.market, "contract", order.reduces)
+        return RefusalScope(order.root, "spread", order.reduces)
+    return RefusalScope(order.market, "contract", order.reduces)
 
 
 def generalise_reason(response: str, symbol: str) -> str:
@@ -308,7 +308,7 @@ def _decode_json_text(text: str) -> str:
 
 
 def _is_contradicted(
-    place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
+    place: RefusalScope, cause: str, accepted: Collection[RefusalScope], *, repeated: bool
 ) -> bool:
     """Return whether the accepted orders show that a cause of refusals no longer holds in a market.
 
@@ -327,7 +327,9 @@ def _is_contradicted(
 def _format_order(order: AnyOrder) -> str:
     """Return an order's side, quantity and symbol as text, such as "sell 10 SYA"."""
     words = encode_order(order)
-    return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
+    return " ".join(
+        filter(None, (words.get("side", ""), words["qty"], refusal_scope(order).symbol))
+    )
 
 
 def _build_alert(refusal: Refusal) -> tuple[str, str]:
@@ -337,7 +339,7 @@ def _build_alert(refusal: Refusal) -> tuple[str, str]:
         return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if refusal.is_account_block:
-        return REFUSED_ALERT, (
+        return ORDER_REFUSED_ALERT, (
             f"{last}. No decisions are made and no orders are sent; positions stay open. {until}"
         )
     if refusal.is_urgent:
@@ -345,4 +347,4 @@ def _build_alert(refusal: Refusal) -> tuple[str, str]:
             f"URGENT: the venue refuses a reducing order, the position stays open: {last}."
             f" Close it at the venue if necessary. {until}"
         )
-    return REFUSED_ALERT, f"the venue refuses orders: {last}. {until}"
+    return ORDER_REFUSED_ALERT, f"the venue refuses orders: {last}. {until}"

@@ -27,7 +27,7 @@ from foundation.database import (
     query_table,
     translate_damage_errors,
 )
-from foundation.decimals import format_plain, is_bounded
+from foundation.decimals import format_without_exponent, has_supported_magnitude
 from foundation.errors import to_one_line
 
 DIGEST_COLUMN = "row_digest"  # the last column of a table
@@ -71,9 +71,9 @@ def _parse_decimal(text: Any) -> Decimal:
     return number
 
 
-def parse_amount(text: Any) -> Decimal:
+def parse_bounded_amount(text: Any) -> Decimal:
     amount = _parse_decimal(text)
-    if not is_bounded(amount):
+    if not has_supported_magnitude(amount):
         raise ValueError("amount is outside the range of an account")
     return amount
 
@@ -82,8 +82,12 @@ Text = Annotated[str, Strict()]
 Integer = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 Instant = Annotated[np.datetime64, PlainValidator(parse_instant), PlainSerializer(format_instant)]
-ExactDecimal = Annotated[Decimal, PlainValidator(_parse_decimal), PlainSerializer(format_plain)]
-Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(format_plain)]
+ExactDecimal = Annotated[
+    Decimal, PlainValidator(_parse_decimal), PlainSerializer(format_without_exponent)
+]
+BoundedAmount = Annotated[
+    Decimal, PlainValidator(parse_bounded_amount), PlainSerializer(format_without_exponent)
+]
 
 
 class JournalTable(Generic[Row]):
@@ -147,18 +151,20 @@ class JournalTable(Generic[Row]):
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._encode_row(row), then)
 
-    def insert(self, database: Database, row: Row, *, then: str = "") -> None:
-        """Write a new row; fail if a row with the same key exists, unless `then` handles this.
+    def insert(self, database: Database, row: Row, *, conflict_clause: str = "") -> None:
+        """Write a new row; fail if its key exists, unless `conflict_clause` handles this.
 
-        then: SQL clause that handles the conflict (ON CONFLICT).
+        conflict_clause: SQL clause that handles the conflict (ON CONFLICT).
         """
         cells = self._encode_row(row)
         with database.transaction():
             if self._autoincrement:
                 # A number is never used twice, even if its row is deleted.
-                last = database.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", (self.name,))
+                last = database.query(
+                    "SELECT seq FROM sqlite_sequence WHERE name = ?", (self.name,)
+                )
                 cells[self.columns[0]] = sum(last[0]) + 1 if last else 1
-            self._write(database, cells, then)
+            self._write(database, cells, conflict_clause)
 
     def update(
         self, database: Database, clause: str, values: Sequence[object], **changes: object
@@ -195,23 +201,23 @@ class JournalTable(Generic[Row]):
 
         clause: SQL that follows the table's name, with placeholders for `values`.
         """
-        return self._decode_rows(database.rows(self._select_sql(clause), values), database.path)
+        return self._decode_rows(database.query(self._select_sql(clause), values), database.path)
 
     def map_rows(
         self,
         database: Database,
-        make: Callable[[Row], Built],
+        build: Callable[[Row], Built],
         clause: str = "",
         values: Sequence[object] = (),
     ) -> list[Built]:
-        """Build an object with `make` from each row that an SQL clause selects.
+        """Build an object with `build` from each row that an SQL clause selects.
 
-        A row from which `make` cannot build an object is reported as damaged.
+        A row from which `build` cannot build an object is reported as damaged.
         """
         made = []
         for row in self.select_rows(database, clause, values):
-            with report_damage(database.path, self.name, *self._key_values(row)):
-                made.append(make(row))
+            with translate_decoding_errors(database.path, self.name, *self._key_values(row)):
+                made.append(build(row))
         return made
 
     def first_row(
@@ -240,7 +246,7 @@ class JournalTable(Generic[Row]):
         for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
             key = [named[column] for column in self._key]
-            with report_damage(path, self.name, *key):
+            with translate_decoding_errors(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
             if digest != compute_digest(named):
@@ -283,7 +289,7 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
 
 
 @contextmanager
-def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]:
+def translate_decoding_errors(path: Path | None, table: str, *key: object) -> Iterator[None]:
     """Return a context manager that turns errors in decoding a row into `DatabaseDamaged`.
 
     key: values that identify the row in the message.

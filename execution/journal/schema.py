@@ -29,11 +29,11 @@ def create_tables(database: Database, *definitions: str) -> None:
         for a journal of another schema version, which is left unchanged.
     """
     with database.transaction():
-        [(version, tables)] = database.rows(_VERSION_AND_TABLES_SQL)
+        [(version, tables)] = database.query(_VERSION_AND_TABLES_SQL)
         _refuse_other_schema(database.path, version, tables)
         if not version:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        database.create(*definitions)
+        database.execute_all(*definitions)
 
 
 @contextmanager

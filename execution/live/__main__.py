@@ -5,10 +5,10 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
-and while the venue refuses orders. The default account is the only one in `data/live`. If there are
-several, it is the one that a process trades now. `--account ID` and `--folder FOLDER` select
-another account. Both flags may be placed before or after the command.
+`report_status` exits with code 1 if a cycle is late (not finished by the deadline that its loop
+recorded), and while the venue refuses orders. The default account is the only one in `data/live`.
+If there are several, it is the one that a process trades now. `--account ID` and `--folder FOLDER`
+select another account. Both flags may be placed before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -31,27 +31,32 @@ from typing import Any, get_args
 import numpy as np
 
 from execution.journal.cycles import latest_cycles, read_next_cycle
-from execution.journal.events import EventLog, NoticeBook
+from execution.journal.events import AlertBook, EventLog
 from execution.journal.halts import Halt, HaltBook, HaltKind
-from execution.journal.marks import EquityMark, MarkBook, event_exposure_line, exposure_line
+from execution.journal.marks import (
+    EquityMark,
+    EquityMarkBook,
+    format_event_exposure_line,
+    format_exposure_line,
+)
 from execution.journal.order_store import PENDING_STATES, OrderStore
 from execution.journal.orders import encode_order
-from execution.journal.refusals import REFUSED_ALERT, RefusalBook, read_active_refusals
+from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalBook, read_active_refusals
 from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import (
-    FLATTEN_REQUEST,
     KILL_FILE,
-    is_traded,
+    KILL_FILE_FLATTEN_TEXT,
+    is_account_traded,
     may_exist,
     refuse_empty_journal,
     refuse_unusable_journal,
 )
 from execution.live.accounts import (
     SPREADS_JOB,
-    account_folder,
-    active_folder,
+    find_active_account_folder,
     find_journal,
-    is_event_account,
+    is_event_contract_account,
+    select_account_folder,
 )
 from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
@@ -60,15 +65,17 @@ from foundation.errors import InputError
 from foundation.files import write_atomically
 from foundation.formatting import format_count
 from foundation.notifier import alert_heading
-from foundation.redaction import NO_SECRETS
+from foundation.redaction import NULL_REDACTOR
 from trainingdata.instants import format_utc
 
 MAX_CYCLES_SHOWN = 5
 MAX_ALERTS_SHOWN = 3
-TROUBLE_EXIT_CODE = 1  # exit code of `status` if the next cycle is late, or orders are refused
+TROUBLE_EXIT_CODE = (
+    1  # exit code of `report_status` if the next cycle is late, or orders are refused
+)
 
 
-def status(path: Path, now: np.datetime64) -> Result:
+def report_status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
     The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
@@ -99,16 +106,18 @@ def status(path: Path, now: np.datetime64) -> Result:
         lines.append(was if late else f"next: {expected}, {until}")
     document |= {"next_cycle": expected and asdict(expected), "late": late}
     return Result(
-        sentences=lines, exit_code=TROUBLE_EXIT_CODE if late or refused else 0, document=document
+        closing_lines=lines,
+        exit_code=TROUBLE_EXIT_CODE if late or refused else 0,
+        json_document=document,
     )
 
 
 def _build_status_document(path: Path, database: Database) -> dict[str, Any]:
     """Return the state of an account for JSON: money in USD, instants in UTC."""
-    mark = MarkBook(database).last_mark()
+    mark = EquityMarkBook(database).last_mark()
     halts = HaltBook(database, EventLog(database)).active()
-    waiting = OrderStore(database).in_states(PENDING_STATES)
-    notices = NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)
+    waiting = OrderStore(database).intents_in_states(PENDING_STATES)
+    notices = AlertBook(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
     return {
         "account": path.parent.name,
         "mark": mark and asdict(mark),
@@ -136,13 +145,13 @@ def _build_status_document(path: Path, database: Database) -> dict[str, Any]:
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
     """Yield lines with the account's equity, exposure and halts, and a line about the kill file."""
-    mark = MarkBook(database).last_mark()
+    mark = EquityMarkBook(database).last_mark()
     if mark is None:
         yield "no cycle has run yet"
     else:
         yield f"{format_utc(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
-        contracts = is_event_account(path.parent.name)
-        yield event_exposure_line(mark) if contracts else exposure_line(mark)
+        contracts = is_event_contract_account(path.parent.name)
+        yield format_event_exposure_line(mark) if contracts else format_exposure_line(mark)
     for halt in HaltBook(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
     if may_exist(kill_file := path.parent / KILL_FILE):
@@ -150,7 +159,7 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
 
 
 def _order_lines(database: Database) -> Iterator[str]:
-    waiting = OrderStore(database).in_states(PENDING_STATES)
+    waiting = OrderStore(database).intents_in_states(PENDING_STATES)
     if not waiting:
         yield "no open orders"
     for intent in waiting:
@@ -181,7 +190,7 @@ def _cycle_lines(database: Database) -> Iterator[str]:
 
 
 def _alert_lines(database: Database) -> Iterator[str]:
-    for notice in reversed(NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)):
+    for notice in reversed(AlertBook(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)):
         yield f"{format_utc(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
 
 
@@ -209,9 +218,9 @@ def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
                 what = f"clear one of the active halts: {others}" if others else "no halt is active"
                 raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
             ended = halts.clear(
-                kind, by, _last_venue_time(standing, MarkBook(database).last_mark())
+                kind, by, _last_venue_time(standing, EquityMarkBook(database).last_mark())
             )
-    return Result(sentences=[f"cleared: {ended}"])
+    return Result(closing_lines=[f"cleared: {ended}"])
 
 
 def clear_refusals(path: Path, by: str) -> Result:
@@ -226,10 +235,12 @@ def clear_refusals(path: Path, by: str) -> Result:
         if the venue refuses no orders.
     """
     with _open_for_writing(path) as database:
-        ended = RefusalBook(database, EventLog(database)).clear(by)
+        ended = RefusalBook(database, EventLog(database)).clear_all_causes(by)
     if not ended:
-        raise InputError(f"{REFUSED_ALERT}: nothing to clear, the venue refuses no orders now")
-    return Result(sentences=[f"cleared: {format_count(ended, 'cause')} of refused orders"])
+        raise InputError(
+            f"{ORDER_REFUSED_ALERT}: nothing to clear, the venue refuses no orders now"
+        )
+    return Result(closing_lines=[f"cleared: {format_count(ended, 'cause')} of refused orders"])
 
 
 @contextmanager
@@ -251,7 +262,7 @@ def _last_venue_time(halts: Sequence[Halt], mark: EquityMark | None) -> np.datet
     return max(instants if mark is None else [*instants, mark.at])
 
 
-def kill(folder: Path, *, flatten: bool) -> Result:
+def write_kill_file(folder: Path, *, flatten: bool) -> Result:
     """Write a kill file, so that the loop cancels open orders and stops.
 
     If the account was last traded from another folder, the file is written to both folders, because
@@ -266,26 +277,33 @@ def kill(folder: Path, *, flatten: bool) -> Result:
         if the file cannot be written, or `flatten` is true and no loop will close the positions.
     """
     folder = folder.absolute()
-    folders = [each for each in dict.fromkeys((active_folder(folder), folder)) if each.is_dir()]
+    folders = [
+        each
+        for each in dict.fromkeys((find_active_account_folder(folder), folder))
+        if each.is_dir()
+    ]
     try:
         # The lock is checked first, because a loop that sees the file may end at once.
-        traded = any(is_traded(each.name, each) for each in folders)
+        traded = any(is_account_traded(each.name, each) for each in folders)
     finally:
-        files = [_write_kill_file(each, FLATTEN_REQUEST if flatten else "stop") for each in folders]
+        files = [
+            _write_kill_file(each, KILL_FILE_FLATTEN_TEXT if flatten else "stop")
+            for each in folders
+        ]
     there = f"kill file written: {' and '.join(map(str, files))}"
-    if traded and flatten and is_event_account(folder.name):
+    if traded and flatten and is_event_contract_account(folder.name):
         raise InputError(
             f"{there}; the loop stops but closes no event contracts; close them at the venue"
         )
     if traded:
-        return Result(sentences=[f"{there}; the loop stops. Remove the file to trade again."])
+        return Result(closing_lines=[f"{there}; the loop stops. Remove the file to trade again."])
     text = (
         f"{there}; no loop is running, so no order was cancelled and no position closed; no loop"
         " starts until you remove the file"
     )
     if flatten:
         raise InputError(f"{text}; close open positions at the venue")
-    return Result(sentences=[f"{text}."])
+    return Result(closing_lines=[f"{text}."])
 
 
 def _write_kill_file(folder: Path, content: str) -> Path:
@@ -311,7 +329,9 @@ def _parse_command(arguments: list[str]) -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
-    clearing.add_argument("kind", type=str.lower, choices=[*get_args(HaltKind), REFUSED_ALERT])
+    clearing.add_argument(
+        "kind", type=str.lower, choices=[*get_args(HaltKind), ORDER_REFUSED_ALERT]
+    )
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
@@ -323,18 +343,18 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 
 
 def run(settings: Namespace) -> Result:
-    folder = account_folder(settings.folder, settings.account)
+    folder = select_account_folder(settings.folder, settings.account)
     if settings.command == "kill":
-        return kill(folder, flatten=settings.flatten)
+        return write_kill_file(folder, flatten=settings.flatten)
     if settings.command == "clear":
-        traded = active_folder(folder.absolute())
+        traded = find_active_account_folder(folder.absolute())
         journal = find_journal(traded)
-        if settings.kind == REFUSED_ALERT:
+        if settings.kind == ORDER_REFUSED_ALERT:
             result = clear_refusals(journal, settings.by)
         else:
             result = clear_halt(journal, settings.kind, settings.by)
         if traded != folder.absolute():
             where = f"cleared in {traded}, from which the account is traded; {folder} is unchanged"
-            return Result(sentences=[*result.sentences, where])
+            return Result(closing_lines=[*result.closing_lines, where])
         return result
-    return status(find_journal(folder), utc_now())
+    return report_status(find_journal(folder), utc_now())

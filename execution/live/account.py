@@ -18,13 +18,13 @@ from execution.brokers import (
     VenuePosition,
 )
 from execution.journal.activities import EPOCH
-from execution.journal.marks import build_mark, exposure_line, profit_line
+from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
 from execution.journal.positions import PositionRow
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
 from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, SnapshotGate
 from execution.live.loop import StopSignal
-from execution.live.losses import write_mark
+from execution.live.losses import record_mark_and_halts
 from execution.live.open_account import OpenAccount
 from execution.live.reconciler import Reconciler
 from execution.live.settings import LiveSettings
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
 
 
-class IdentityMismatch(InputError):
+class AccountIdMismatch(InputError):
     """The venue's account id differs from the id with which the process started."""
 
 
@@ -83,7 +83,7 @@ class LiveAccount:
     def check_account_id(self) -> None:
         found = self.connection.account_id()
         if found != self.account.name:
-            raise IdentityMismatch(
+            raise AccountIdMismatch(
                 f"the venue's account is now {found}, but this process trades {self.account.name}:"
                 " the practice server was restarted and has lost the orders. The journal is"
                 " unchanged; restart this process to trade the new account"
@@ -176,12 +176,12 @@ class LiveAccount:
             self._record_opening()
         self.reconciler.load_acknowledgements()
         late = ""
-        for _ in self._time.attempts(RECONCILE_READ_DELAYS_SECONDS):
+        for _ in self._time.delayed_attempts(RECONCILE_READ_DELAYS_SECONDS):
             self.record_activities()
             if late := self.reconciler.describe_unlisted_fills():
                 continue
             held = self.connection.positions()
-            found = self.reconciler.compare(held)
+            found = self.reconciler.compare_positions(held)
             if self.reconciler.is_comparison_final(found):
                 break
         if late:
@@ -221,7 +221,7 @@ class LiveAccount:
         shown = "open" if reading.is_market_open else "closed"
         so = "no stock orders are sent" if opened else "following the calendar"
         text = f"the venue's clock reports the exchange {shown} at {format_utc(at)}, unlike the"
-        self.notices.set_alert("hours", f"{text} calendar; {so}" if differs else "")
+        self.notices.update_alert("hours", f"{text} calendar; {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
         """Send an alert about a leverage multiplier above `MAX_LEVERAGE_MULTIPLIER`."""
@@ -229,7 +229,9 @@ class LiveAccount:
             f"the venue's multiplier of {multiplier} exceeds the maximum; using"
             f" {MAX_LEVERAGE_MULTIPLIER}"
         )
-        self.notices.set_alert("multiplier", text if multiplier > MAX_LEVERAGE_MULTIPLIER else "")
+        self.notices.update_alert(
+            "multiplier", text if multiplier > MAX_LEVERAGE_MULTIPLIER else ""
+        )
 
     def record_activities(self) -> None:
         """Query the venue's activities, and record the new ones.
@@ -241,19 +243,19 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.has_opening_balance:
             return
-        for _ in self._time.attempts(ACCOUNT_READ_DELAYS_SECONDS):
+        for _ in self._time.delayed_attempts(ACCOUNT_READ_DELAYS_SECONDS):
             at = self._listing_instant()
             listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
             if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):
                 break
             log.warning("reading the activities again: %s", mispriced)
-        self.notices.set_alert("price", mispriced)
+        self.notices.update_alert("price", mispriced)
         unread = "; ".join(self.connection.unreadable_activities)
         text = (
             "unreadable activities are ignored; cash and positions are still checked against the"
             f" journal: {unread}"
         )
-        self.notices.set_alert("unread", text if unread else "")
+        self.notices.update_alert("unread", text if unread else "")
         if large := reconciler.record_activities(listed, at):
             reconciler.record_large_bookings(large, self.connection.cash(), at)
 
@@ -271,7 +273,7 @@ class LiveAccount:
 
     def _record_opening(self) -> None:
         """Record the opening balance and positions."""
-        for _ in self._time.attempts(RECONCILE_READ_DELAYS_SECONDS):
+        for _ in self._time.delayed_attempts(RECONCILE_READ_DELAYS_SECONDS):
             at = self.connection.now()
             listed = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP)
             cash = self.connection.cash()
@@ -282,7 +284,7 @@ class LiveAccount:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 with self.account.database.transaction():
                     self.reconciler.holdings.record_opening_balance(quantities, cash, at, listed)
-                    self.account.positions.record_opening(_opening_rows(held))
+                    self.account.positions.record_opening_positions(_opening_rows(held))
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
         raise BrokerError(
@@ -295,11 +297,13 @@ class LiveAccount:
         flows = self.net_deposits() - self.account.marks.net_deposits_before(account.as_of)
         mark = build_mark(account, self._settings.limits, flows)
         with self.account.database.transaction():
-            point, changes = write_mark(self.account.marks, self.halts, mark, self._settings.guards)
+            point, changes = record_mark_and_halts(
+                self.account.marks, self.halts, mark, self._settings.guards
+            )
             self.account.positions.record_positions(account)
         self.account.alert_halt_changes(changes)
         # Operators search the log for these words.
-        for line in (exposure_line(mark), profit_line(point)):
+        for line in (format_exposure_line(mark), format_profit_line(point)):
             log.info("%s %s", format_utc(mark.at), line)
 
     def net_deposits(self) -> float:

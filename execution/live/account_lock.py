@@ -29,20 +29,20 @@ from foundation.database import (
     DatabaseDamaged,
     check_integrity,
     query_rows,
-    rollback_journal,
+    rollback_journal_path,
     translate_damage_errors,
 )
 from foundation.errors import InputError
-from foundation.files import make_private, write_atomically
+from foundation.files import restrict_to_owner, write_atomically
 from trainingdata.instants import format_compact_utc
 
 log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "journal.sqlite"
-PAGE_FILE = "status.html"  # status page, which the loop writes
+STATUS_PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
-FLATTEN_REQUEST = "flatten"  # content of a kill file that also closes all positions
+KILL_FILE_FLATTEN_TEXT = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_PATH_FILE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -114,15 +114,17 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_traded(account_id: str, folder: Path) -> bool:
+def is_account_traded(account_id: str, folder: Path) -> bool:
     """Return whether a process, such as a trading loop, has locked an account.
 
     folder: folder of the account's journal.
     """
-    return is_locked(account_id, account_state_folder(account_id)) or is_locked(account_id, folder)
+    return is_account_locked(account_id, account_state_folder(account_id)) or is_account_locked(
+        account_id, folder
+    )
 
 
-def is_locked(account_id: str, folder: Path) -> bool:
+def is_account_locked(account_id: str, folder: Path) -> bool:
     """Return whether a process has locked an account in a folder."""
     # An attempt to lock would create the lock file.
     if not os.path.lexists(folder / LOCK_FILE):
@@ -160,7 +162,7 @@ def open_journal(
         refuse_misplaced_journal(account_id, path)
         with folder_lock(account_id, path.parent):
             for place in (folder, path.parent):
-                make_private(place)
+                restrict_to_owner(place)
             damaged_copy = _check_or_move_journal(
                 path, replace_damaged, known=recorded_journal_path(account_id) == path
             )
@@ -197,9 +199,9 @@ def _check_or_move_journal(path: Path, replace_damaged: bool, *, known: bool) ->
         log.error("%s; moved to %s", error, aside)
         path.rename(aside)
         # SQLite's rollback journal belongs to the damaged file.
-        rest = rollback_journal(path)
+        rest = rollback_journal_path(path)
         if rest.exists():
-            rest.rename(rollback_journal(aside))
+            rest.rename(rollback_journal_path(aside))
         return aside
     if query_rows(path, "SELECT 1 FROM sqlite_master LIMIT 1"):
         return None
@@ -227,7 +229,7 @@ def refuse_unusable_journal(path: Path) -> None:
     check_integrity(path)
     with translate_damage_errors(), open_journal_for_reading(path) as database:
         verify_digests(path)
-        if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
+        if database.query("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             read_intents(database)
         read_active_halts(path)
 

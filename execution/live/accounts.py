@@ -10,19 +10,19 @@ from execution.live.account_lock import (
     JOURNAL_FILE,
     LOCK_FILE,
     is_account_id,
-    is_locked,
-    is_traded,
+    is_account_locked,
+    is_account_traded,
     recorded_journal_path,
 )
 from foundation.errors import InputError
 from foundation.formatting import format_count
 
-EVENT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
+EVENT_CONTRACT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
 TRADE_JOB = "trade"  # job of stocks and crypto
 SPREADS_JOB = "spreads"  # job of option spreads
 
 
-def account_folder(root: Path, account: str | None) -> Path:
+def select_account_folder(root: Path, account: str | None) -> Path:
     """Return the folder of an account.
 
     Without a name, this is the folder of the only account or, if there are several, of the only
@@ -46,7 +46,7 @@ def account_folder(root: Path, account: str | None) -> Path:
             raise InputError(
                 f"--account: {account!r} is not a valid account name; use letters, digits, - and _"
             )
-        folder = root / account if account in names else active_folder(root / account)
+        folder = root / account if account in names else find_active_account_folder(root / account)
         if not folder.is_dir():
             raise InputError(
                 f"--account: {account!r} not found in {root}; accounts there:"
@@ -59,7 +59,7 @@ def account_folder(root: Path, account: str | None) -> Path:
         )
     if len(folders) == 1:
         return folders[0]
-    traded = [folder for folder in folders if is_traded(folder.name, folder)]
+    traded = [folder for folder in folders if is_account_traded(folder.name, folder)]
     several = format_count(len(folders), "account")
     if len(traded) == 1:
         sys.stdout.write(
@@ -72,7 +72,7 @@ def account_folder(root: Path, account: str | None) -> Path:
     )
 
 
-def active_folder(folder: Path) -> Path:
+def find_active_account_folder(folder: Path) -> Path:
     """Return the folder of the journal with which an account is traded.
 
     This is `folder` if a process has locked the account there. Otherwise it is the folder of the
@@ -81,7 +81,7 @@ def active_folder(folder: Path) -> Path:
     folder: folder of the account, as given on the command line.
     """
     noted = recorded_journal_path(folder.name)
-    if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):
+    if noted is None or not noted.parent.is_dir() or is_account_locked(folder.name, folder):
         return folder
     return noted.parent
 
@@ -97,5 +97,5 @@ def find_journal(folder: Path) -> Path:
     return path
 
 
-def is_event_account(name: str) -> bool:
-    return name.startswith(EVENT_ACCOUNT_PREFIX)
+def is_event_contract_account(name: str) -> bool:
+    return name.startswith(EVENT_CONTRACT_ACCOUNT_PREFIX)

@@ -19,7 +19,7 @@ from trainingdata.instruments import closest_symbols, format_non_usd_pair_error
 log = logging.getLogger("live")
 
 
-def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
+def refuse_unlisted_symbols(gateway: Gateway, symbols: Iterable[str]) -> None:
     """Raise an error if the venue does not list one of the symbols.
 
     The message names the first unlisted symbol and the most similar listed one.
@@ -35,7 +35,7 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
         raise _unlisted_error(gateway, unlisted[0])
 
 
-def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
+def refuse_misspelt_symbols(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
     """Raise an error for a symbol that the venue does not list and that was never decided on.
 
     An unlisted symbol on which the loop decided before has been delisted since. The loop then

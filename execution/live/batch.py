@@ -13,7 +13,7 @@ import numpy as np
 from execution.journal.decisions import DecisionJournal
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol, Cycle
 from execution.orders.auctions import first_accepted_time, order_send_deadline
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
 
@@ -52,7 +52,7 @@ class OrderBatch:
     is_withdrawn: bool = False
 
 
-def record_batch(
+def record_decision_batch(
     cycle: Cycle,
     journal: DecisionJournal,
     live: AccountProtocol,
@@ -69,7 +69,7 @@ def record_batch(
     """
     if cycle.decision is None:
         return OrderBatch(
-            "", (), UNGUARDED, cycle=cycle, completes_decision=False
+            "", (), ALLOW_ALL_ORDERS, cycle=cycle, completes_decision=False
         )  # without any order
     account = cycle.account
     lifetime = np.timedelta64(round(lifetime_seconds * 1000), "ms")
@@ -102,7 +102,7 @@ def record_batch(
 
 
 @contextmanager
-def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
+def record_batch_outcome(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
     """Return a context manager that records the outcome of sending a batch.
 
     The decision is withdrawn if an order that it replaces has filled in the meantime.
@@ -137,7 +137,7 @@ def _end_failed_batch(batch: OrderBatch, journal: DecisionJournal) -> Iterator[N
         raise
 
 
-def finish_cycle(batch: OrderBatch) -> Cycle:
+def build_finished_cycle(batch: OrderBatch) -> Cycle:
     """Return the cycle whose batch was sent, with the fills of the batch.
 
     Raises

@@ -12,12 +12,12 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from foundation.decimals import format_plain
+from foundation.decimals import format_without_exponent
 
 # Fraction of equity by which cash may differ. Late bookings amount to less: selling crypto worth
 # all of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a stock
 # that is three quarters of equity pays 0.75 %.
-LATE_BOOKING_EQUITY_FRACTION = Decimal("0.01")
+MAX_LATE_BOOKING_FRACTION = Decimal("0.01")
 # Fraction of equity beyond which a booking is accepted only once a person has acknowledged it.
 LARGE_BOOKING_EQUITY_FRACTION = Decimal("0.5")
 CASH_ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
@@ -28,30 +28,33 @@ class CashDifference:
     """Difference between the venue's cash and the journal's, USD.
 
     unexplained_usd: the venue's cash less opening balance, trades and bookings, signed.
-    booked_usd: signed sum of all bookings (activities other than trades) in the journal.
+    total_bookings_usd: signed sum of all bookings (activities other than trades) in the journal.
     """
 
     unexplained_usd: Decimal
-    booked_usd: Decimal
+    total_bookings_usd: Decimal
 
     @property
-    def cause(self) -> str:
+    def halt_cause(self) -> str:
         """Difference as JSON text; a person acknowledges it by clearing the cash halt."""
         return json.dumps(
             {
-                "unexplained_usd": format_plain(self.unexplained_usd),
-                "booked": format_plain(self.booked_usd),
+                "unexplained_usd": format_without_exponent(self.unexplained_usd),
+                "booked": format_without_exponent(self.total_bookings_usd),
             }
         )
 
     @classmethod
-    def from_cause(cls, cause: str) -> CashDifference:
+    def from_halt_cause(cls, cause: str) -> CashDifference:
         fields = json.loads(cause)
         return cls(Decimal(fields["unexplained_usd"]), Decimal(fields["booked"]))
 
     def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
         """Return whether this difference equals another one within a tolerance, USD."""
-        apart = (self.unexplained_usd - other.unexplained_usd, self.booked_usd - other.booked_usd)
+        apart = (
+            self.unexplained_usd - other.unexplained_usd,
+            self.total_bookings_usd - other.total_bookings_usd,
+        )
         return max(map(abs, apart)) <= tolerance
 
 
@@ -60,7 +63,7 @@ def cash_tolerance(equity: Decimal) -> Decimal:
 
     equity: equity of the account, USD.
     """
-    return LATE_BOOKING_EQUITY_FRACTION * abs(equity) + CASH_ROUNDING_TOLERANCE_USD
+    return MAX_LATE_BOOKING_FRACTION * abs(equity) + CASH_ROUNDING_TOLERANCE_USD
 
 
 def unexplained_cash_reason(
@@ -78,9 +81,9 @@ def unexplained_cash_reason(
     equity: equity of the account as the venue reports it, USD.
     reserved_usd: cash that the venue may have reserved for open purchases of crypto, USD.
     """
-    last = last_accepted or CashDifference(Decimal(0), difference.booked_usd)
+    last = last_accepted or CashDifference(Decimal(0), difference.total_bookings_usd)
     moved = difference.unexplained_usd - last.unexplained_usd
-    booked = difference.booked_usd - last.booked_usd
+    booked = difference.total_bookings_usd - last.total_bookings_usd
     if (
         abs(booked)
         > LARGE_BOOKING_EQUITY_FRACTION * abs(equity - booked) + CASH_ROUNDING_TOLERANCE_USD

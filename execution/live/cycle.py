@@ -88,7 +88,7 @@ class Cycle:
     planned_orders: tuple[Order, ...] = ()
 
 
-def decide_cycle(
+def run_decision_cycle(
     broker: Broker,
     feed: BarFeed,
     trader: Trader,
@@ -112,7 +112,7 @@ def decide_cycle(
     validator = validator or BarValidator()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_wait_seconds, time)
-    bars = settings.data.market(settings.with_increments(bars)).visible_bars()
+    bars = settings.data.build_market(settings.with_quantity_increments(bars)).visible_bars()
     _log_missing_bars(bars)
     if waited:
         if live is not None:
@@ -124,7 +124,7 @@ def decide_cycle(
     if not idle_reason and journal is not None and journal.has_decision(bars.last_instant):
         idle_reason = f"a decision for {format_utc(bars.last_instant)} was made before"
     if idle_reason:
-        return idle_cycle(account, bars, idle_reason, validator)
+        return build_idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
     # The venue's mark is used for symbols without a price of the last hours.
@@ -140,7 +140,9 @@ def decide_cycle(
     return Cycle(account, bars, decision, idle_reason=idle_reason, rejected_bars=rejected_bars)
 
 
-def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
+def build_idle_cycle(
+    account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator
+) -> Cycle:
     """Return a cycle without a decision.
 
     account: account snapshot, which the cycle values at the last closes of the bars.
@@ -186,7 +188,7 @@ def _await_bars(
 def _log_missing_bars(bars: Bars) -> None:
     """Log the symbols whose bars have been missing for a session or more while others have bars."""
     for symbol, count in zip(
-        bars.symbols, BarAbsence.from_bars(bars).missed_at_end.tolist(), strict=True
+        bars.symbols, BarAbsence.from_bars(bars).missed_sessions_at_end.tolist(), strict=True
     ):
         if count:
             log.warning(
@@ -217,7 +219,7 @@ def _mark_unknown_untradable(bars: Bars, account: AccountSnapshot) -> Bars:
     for item in bars.instruments:
         shut = item.kind is AssetClass.CRYPTO and not account.is_crypto_enabled
         if shut or item.symbol in account.uncertain_symbols:
-            item = replace(item, tradable=False)
+            item = replace(item, is_tradable=False)
         items.append(item)
     return replace(bars, instruments=tuple(items))
 
@@ -229,8 +231,12 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
     """
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
-    if timeframe.auction and stocks and timeframe.stock_clock.is_decision(np.array([at]))[0]:
-        return auction_send_deadline(timeframe.auction, at)
+    if (
+        timeframe.auction_time_in_force
+        and stocks
+        and timeframe.stock_clock.is_decision(np.array([at]))[0]
+    ):
+        return auction_send_deadline(timeframe.auction_time_in_force, at)
     return np.datetime64(at + min(MAX_BAR_AGE, timeframe.length // 2))
 
 

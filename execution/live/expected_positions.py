@@ -25,18 +25,18 @@ from execution.brokers import UnmodelledOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import (
-    APPLIED_FILLS,
-    EXPECTED_POSITIONS,
-    NO_QUANTITY,
-    OPENING_BALANCE,
+    APPLIED_FILLS_TABLE,
+    EXPECTED_POSITIONS_TABLE,
+    OPENING_BALANCE_TABLE,
     UNAPPLIED_FILLS_CONDITION,
-    AppliedFill,
+    ZERO_QUANTITY,
+    AppliedFillRow,
+    ExpectedCashRow,
     ExpectedPosition,
-    ExpectedRow,
-    OpeningBalance,
+    ExpectedPositionRow,
 )
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent, OrderStore
-from execution.journal.rows import parse_amount
+from execution.journal.rows import parse_bounded_amount
 from execution.live.cash_check import CashDifference
 from execution.orders.option_orders import (
     OptionContract,
@@ -48,7 +48,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, format_plain
+from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, format_without_exponent
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
@@ -64,14 +64,14 @@ ACTIVITY_QUERY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 _FILLED_SQL = "SELECT client_order_id, filled FROM intents"
 _BOOKED_SQL = "SELECT id, qty FROM activities"
 
-SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
+OpenOrder = TypeVar("OpenOrder", Order, UnmodelledOrder)
 
 
 class PositionTolerance(NamedTuple):
     """Tolerated deviations of a position below and above its expected quantity, both at least 0."""
 
-    below: Decimal = NO_QUANTITY
-    above: Decimal = NO_QUANTITY
+    below: Decimal = ZERO_QUANTITY
+    above: Decimal = ZERO_QUANTITY
 
     def contains(self, surplus: Decimal) -> bool:
         """Return whether a difference, actual less expected quantity, is within the tolerance."""
@@ -96,20 +96,23 @@ class Discrepancy:
     order_id: str = ""
 
     @classmethod
-    def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
+    def from_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
         held = (
-            f"the venue holds {format_plain(found)}, our journal expects {format_plain(expected)}"
+            f"the venue holds {format_without_exponent(found)}, our journal expects"
+            f" {format_without_exponent(expected)}"
         )
         return cls(symbol, expected, found, f"{symbol}: {held}")
 
     @classmethod
-    def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
+    def from_unknown_order(cls, order_id: str, symbol: str, why: str = "") -> Discrepancy:
         """Return the discrepancy of an unknown order.
 
         why: reason why the order cannot be read; empty for a readable order.
         """
-        reason = f"unknown order {name} ({symbol}): not in our journal"
-        return cls(symbol, NO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, name)
+        reason = f"unknown order {order_id} ({symbol}): not in our journal"
+        return cls(
+            symbol, ZERO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, order_id
+        )
 
     @property
     def surplus(self) -> Decimal:
@@ -117,9 +120,9 @@ class Discrepancy:
         return EXACT_CONTEXT.subtract(self.found, self.expected)
 
     @property
-    def cause(self) -> str:
+    def halt_cause(self) -> str:
         """Order id or surplus as text, which a person acknowledges by clearing the halt."""
-        return self.order_id or format_plain(self.surplus)
+        return self.order_id or format_without_exponent(self.surplus)
 
 
 class ExpectedPositions:
@@ -133,13 +136,13 @@ class ExpectedPositions:
         self._events = events
         self._intents = OrderStore(database, events)
         self.listed = ActivityBook(database, events)
-        for table in (EXPECTED_POSITIONS, APPLIED_FILLS, OPENING_BALANCE):
+        for table in (EXPECTED_POSITIONS_TABLE, APPLIED_FILLS_TABLE, OPENING_BALANCE_TABLE):
             table.create(database)
 
     @property
     def has_opening_balance(self) -> bool:
         """Return whether the opening balance is recorded."""
-        return OPENING_BALANCE.first_row(self._database) is not None
+        return OPENING_BALANCE_TABLE.first_row(self._database) is not None
 
     def record_opening_balance(
         self,
@@ -157,15 +160,17 @@ class ExpectedPositions:
             them.
         """
         with self._database.transaction():
-            OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
+            OPENING_BALANCE_TABLE.insert(self._database, ExpectedCashRow(at, cash))
             self._write_expected(
                 {symbol: ExpectedPosition(quantity) for symbol, quantity in held.items()}
             )
             self._record_applied(_FILLED_SQL)
-            self.listed.record_activities(activities, at, is_after_opening=0)
+            self.listed.record_activities(activities, at, is_after_opening_balance=0)
             self._record_applied(_BOOKED_SQL)
-            texts = {symbol: format_plain(quantity) for symbol, quantity in held.items()}
-            self._events.append("holdings begun", "1", {"cash": format_plain(cash), "held": texts})
+            texts = {symbol: format_without_exponent(quantity) for symbol, quantity in held.items()}
+            self._events.append(
+                "holdings begun", "1", {"cash": format_without_exponent(cash), "held": texts}
+            )
 
     def record_activities(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
@@ -173,7 +178,7 @@ class ExpectedPositions:
         at: time of the venue's clock when it listed the activities.
         """
         with self._database.transaction():
-            written = self.listed.record_activities(activities, at, is_after_opening=1)
+            written = self.listed.record_activities(activities, at, is_after_opening_balance=1)
             cash = exact_sum(change for _, change in written)
             booked = exact_sum(
                 change for activity, change in written if not activity.exchanges_cash_for_position
@@ -181,10 +186,12 @@ class ExpectedPositions:
             if cash or booked:
                 last = self._opening_balance()
                 cash, booked = (
-                    EXACT_CONTEXT.add(last.cash, cash),
-                    EXACT_CONTEXT.add(last.booked_usd, booked),
+                    EXACT_CONTEXT.add(last.expected_cash, cash),
+                    EXACT_CONTEXT.add(last.total_bookings_usd, booked),
                 )
-                OPENING_BALANCE.upsert(self._database, replace(last, cash=cash, booked_usd=booked))
+                OPENING_BALANCE_TABLE.upsert(
+                    self._database, replace(last, expected_cash=cash, total_bookings_usd=booked)
+                )
         return len(written)
 
     def activity_query_start(self) -> np.datetime64:
@@ -194,7 +201,9 @@ class ExpectedPositions:
             max(begun_at, self.listed.last_trade_at() or begun_at) - ACTIVITY_QUERY_OVERLAP, "ns"
         )
 
-    def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
+    def compare_positions(
+        self, held: Mapping[str, Decimal], at: np.datetime64
+    ) -> dict[str, Discrepancy]:
         """Apply new fills and bookings to the expected positions; return discrepancies by symbol.
 
         The caller has to confirm a discrepancy by a second comparison, because a trade can occur
@@ -207,8 +216,8 @@ class ExpectedPositions:
             before = self.positions_by_symbol()
             expected = defaultdict(ExpectedPosition, before)
             self._apply_fills(expected)
-            tolerances = fill_tolerances(
-                self._intents.in_states((*UNKNOWN_OUTCOME_STATES, "accepted"))
+            tolerances = unfilled_order_tolerances(
+                self._intents.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted"))
             )
             moving = set(tolerances)
             for symbol, position in expected.items():
@@ -221,24 +230,26 @@ class ExpectedPositions:
                 for name in find_explaining_bookings(each.surplus, changes, tolerances[symbol]):
                     expected[symbol] = expected[symbol].with_change(changes[name])
                     self._record_applied(f"{_BOOKED_SQL} WHERE id = ?", name)
-                found[symbol] = Discrepancy.of_position(
+                found[symbol] = Discrepancy.from_position(
                     symbol, expected[symbol].quantity, each.found
                 )
                 if tolerances[symbol].contains(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
                 expected[symbol] = expected[symbol].with_accepted_quantity(
-                    held.get(symbol, NO_QUANTITY)
+                    held.get(symbol, ZERO_QUANTITY)
                 )
             changed = {s: each for s, each in expected.items() if each != before.get(s)}
             self._write_expected(changed)
         return found
 
-    def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
+    def record_acknowledgement(
+        self, surpluses: Mapping[str, Decimal], order_ids: Iterable[str]
+    ) -> None:
         """Record the discrepancies that a person has acknowledged.
 
         surpluses: signed quantities by symbol, which are added to the expected positions.
-        orders: ids of unknown orders, which no longer count as discrepancies.
+        order_ids: ids of unknown orders, which no longer count as discrepancies.
         """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
@@ -247,18 +258,18 @@ class ExpectedPositions:
             )
             for symbol, surplus in surpluses.items():
                 self._record_applied(f"{_BOOKED_SQL} WHERE symbol = ?", symbol)
-                self._events.append("acknowledged", symbol, format_plain(surplus))
-            for name in orders:
-                APPLIED_FILLS.upsert(self._database, AppliedFill(name, NO_QUANTITY))
+                self._events.append("acknowledged", symbol, format_without_exponent(surplus))
+            for name in order_ids:
+                APPLIED_FILLS_TABLE.upsert(self._database, AppliedFillRow(name, ZERO_QUANTITY))
                 self._events.append("acknowledged", name)
 
-    def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
+    def find_unknown_orders(self, orders: Iterable[OpenOrder]) -> list[OpenOrder]:
         """Return the orders that are not ours, do not replace ours and were not acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
             for order in orders
-            if not self._intents.select(ours, (order.client_order_id,))
+            if not self._intents.select_intents(ours, (order.client_order_id,))
             and self._applied_quantity(order.client_order_id) is None
         ]
 
@@ -271,18 +282,19 @@ class ExpectedPositions:
         at: time of the venue's clock.
         """
         single_order = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
-        for intent in self._intents.select(
+        for intent in self._intents.select_intents(
             f"{UNAPPLIED_FILLS_CONDITION} AND {single_order}", (str(at - DAY),)
         ):
             filled = intent.progress.filled
             listed = self.listed.traded_quantity(
-                intent.single_order.symbol, intent.progress.venue_order_id
+                intent.stock_or_crypto_order.symbol, intent.progress.venue_order_id
             )
             if listed < filled:
                 name = intent.client_order_id
                 return (
-                    f"order {name} has filled {format_plain(filled)}, but the venue's activities"
-                    f" list only {format_plain(listed)}"
+                    f"order {name} has filled {format_without_exponent(filled)}, but the venue's"
+                    " activities"
+                    f" list only {format_without_exponent(listed)}"
                 )
         return ""
 
@@ -292,7 +304,7 @@ class ExpectedPositions:
         A price is implausible above twice, or below half, the order's mean fill price.
         """
         trades = [each for each in self.listed.find_unrecorded(activities) if each.is_trade]
-        orders = self._intents.select(
+        orders = self._intents.select_intents(
             f"venue_id IN ({', '.join('?' * len(trades))})",
             tuple(each.venue_order_id for each in trades),
         )
@@ -308,8 +320,9 @@ class ExpectedPositions:
                 <= mean * MAX_TRADE_TO_MEAN_PRICE_RATIO
             ):
                 discrepancies.append(
-                    f"activity {trade.id}: price {format_plain(trade.price)} of {trade.symbol} is"
-                    f" far from its order's mean fill price, {format_plain(mean)}"
+                    f"activity {trade.id}: price {format_without_exponent(trade.price)} of"
+                    f" {trade.symbol} is"
+                    f" far from its order's mean fill price, {format_without_exponent(mean)}"
                 )
         return "; ".join(discrepancies)
 
@@ -319,7 +332,9 @@ class ExpectedPositions:
         cash: the venue's cash, USD.
         """
         opening = self._opening_balance()
-        return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked_usd)
+        return CashDifference(
+            EXACT_CONTEXT.subtract(cash, opening.expected_cash), opening.total_bookings_usd
+        )
 
     def last_accepted_difference(self) -> CashDifference | None:
         """Return the last accepted cash difference; None before the first."""
@@ -333,24 +348,24 @@ class ExpectedPositions:
         """
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
-            for each in (difference.unexplained_usd, difference.booked_usd)
+            for each in (difference.unexplained_usd, difference.total_bookings_usd)
         ]
         if CashDifference(*cents) != self.last_accepted_difference():
             unexplained_usd, booked = cents
             now = replace(
                 self._opening_balance(),
                 accepted_unexplained_usd=unexplained_usd,
-                accepted_booked_usd=booked,
+                accepted_bookings_usd=booked,
             )
-            OPENING_BALANCE.upsert(self._database, now)
+            OPENING_BALANCE_TABLE.upsert(self._database, now)
 
     def positions_by_symbol(self) -> dict[str, ExpectedPosition]:
         """Return the expected positions by symbol."""
-        rows = EXPECTED_POSITIONS.select_rows(self._database, "ORDER BY symbol")
+        rows = EXPECTED_POSITIONS_TABLE.select_rows(self._database, "ORDER BY symbol")
         return {row.symbol: ExpectedPosition(row.qty, row.unlisted_fee) for row in rows}
 
-    def _opening_balance(self) -> OpeningBalance:
-        opening = OPENING_BALANCE.first_row(self._database)
+    def _opening_balance(self) -> ExpectedCashRow:
+        opening = OPENING_BALANCE_TABLE.first_row(self._database)
         if opening is None:
             raise DatabaseFailed(
                 "the journal has no opening balance because the account was never read; run a cycle"
@@ -359,14 +374,14 @@ class ExpectedPositions:
 
     def _write_expected(self, expected: Mapping[str, ExpectedPosition]) -> None:
         for symbol, position in expected.items():
-            EXPECTED_POSITIONS.upsert(self._database, ExpectedRow(symbol, *position))
+            EXPECTED_POSITIONS_TABLE.upsert(self._database, ExpectedPositionRow(symbol, *position))
 
     def _applied_quantity(self, name: str) -> Decimal | None:
         """Return the quantity of an order or booking that expected positions include; None if none.
 
         name: client order id, or id of the booking.
         """
-        found = APPLIED_FILLS.first_row(self._database, "WHERE name = ?", (name,))
+        found = APPLIED_FILLS_TABLE.first_row(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
     def _record_applied(self, query: str, *values: str) -> None:
@@ -375,18 +390,20 @@ class ExpectedPositions:
         query: SQL query that returns the id and the quantity of each.
         values: values of the query's placeholders.
         """
-        for name, quantity in self._database.rows(query, values):
-            APPLIED_FILLS.upsert(self._database, AppliedFill(name, parse_amount(quantity)))
+        for name, quantity in self._database.query(query, values):
+            APPLIED_FILLS_TABLE.upsert(
+                self._database, AppliedFillRow(name, parse_bounded_amount(quantity))
+            )
 
     def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
         """Add the fills that are not yet included to the expected positions.
 
         expected: expected positions by symbol, changed in place.
         """
-        for intent in self._intents.select(UNAPPLIED_FILLS_CONDITION):
+        for intent in self._intents.select_intents(UNAPPLIED_FILLS_CONDITION):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT_CONTEXT.subtract(filled, self._applied_quantity(name) or NO_QUANTITY)
-            for symbol, change in position_changes_of(intent, news).items():
+            news = EXACT_CONTEXT.subtract(filled, self._applied_quantity(name) or ZERO_QUANTITY)
+            for symbol, change in position_changes_from_fill(intent, news).items():
                 position = expected[symbol]
                 expected[symbol] = position.with_change(
                     change, max_crypto_fee(symbol, change, position)
@@ -401,7 +418,7 @@ class ExpectedPositions:
         at: time of the venue's clock.
         """
         changes = {
-            name: EXACT_CONTEXT.subtract(quantity, self._applied_quantity(name) or NO_QUANTITY)
+            name: EXACT_CONTEXT.subtract(quantity, self._applied_quantity(name) or ZERO_QUANTITY)
             for name, quantity in self.listed.position_changes(
                 symbol, at - ACTIVITY_QUERY_OVERLAP
             ).items()
@@ -426,7 +443,7 @@ def find_discrepancies(
     found = {}
     for symbol in sorted({*expected, *held}):
         wanted = expected.get(symbol, ExpectedPosition()).quantity
-        each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NO_QUANTITY))
+        each = Discrepancy.from_position(symbol, wanted, held.get(symbol, ZERO_QUANTITY))
         if is_option(symbol) and not each.found and parse_occ_symbol(symbol).has_expired(at):
             continue
         if not tolerances.get(symbol, PositionTolerance()).contains(each.surplus):
@@ -463,7 +480,7 @@ def find_explaining_bookings(
     return nearer if MIN_EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
-def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
+def position_changes_from_fill(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
     """Return the signed position changes, by symbol, if an order fills this quantity.
 
     intent: record of the order.
@@ -472,26 +489,30 @@ def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Dec
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
-        legs = {intent.single_order.symbol: intent.single_order.side}
+        legs = {intent.stock_or_crypto_order.symbol: intent.stock_or_crypto_order.side}
     return {symbol: quantity if side == "buy" else -quantity for symbol, side in legs.items()}
 
 
-def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, PositionTolerance]:
+def unfilled_order_tolerances(
+    open_intents: Iterable[OrderIntent],
+) -> defaultdict[str, PositionTolerance]:
     """Return the tolerance by symbol that covers the unfilled quantities of open orders.
 
-    waiting: intents of the orders that may still fill.
+    open_intents: intents of the orders that may still fill.
     """
     tolerances: defaultdict[str, PositionTolerance] = defaultdict(PositionTolerance)
-    for intent in waiting:
+    for intent in open_intents:
         order = intent.order
         whole = (
-            Decimal(order.contracts) if isinstance(order, SpreadOrder) else intent.single_order.qty
+            Decimal(order.contracts)
+            if isinstance(order, SpreadOrder)
+            else intent.stock_or_crypto_order.qty
         )
-        rest = max(whole - intent.progress.filled, NO_QUANTITY)
-        for symbol, change in position_changes_of(intent, rest).items():
+        rest = max(whole - intent.progress.filled, ZERO_QUANTITY)
+        for symbol, change in position_changes_from_fill(intent, rest).items():
             below, above = tolerances[symbol]
             tolerances[symbol] = PositionTolerance(
-                below + max(-change, NO_QUANTITY), above + max(change, NO_QUANTITY)
+                below + max(-change, ZERO_QUANTITY), above + max(change, ZERO_QUANTITY)
             )
     return tolerances
 
@@ -507,12 +528,14 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
     position: expected position before the change.
     """
     if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
-        return NO_QUANTITY
+        return ZERO_QUANTITY
     largest = max(abs(position.quantity), abs(EXACT_CONTEXT.add(position.quantity, change)))
     tolerance = EXACT_CONTEXT.subtract(
         EXACT_CONTEXT.multiply(largest, MAX_CRYPTO_FEE_FRACTION), position.unlisted_fee
     )
-    return max(min(EXACT_CONTEXT.multiply(change, MAX_CRYPTO_FEE_FRACTION), tolerance), NO_QUANTITY)
+    return max(
+        min(EXACT_CONTEXT.multiply(change, MAX_CRYPTO_FEE_FRACTION), tolerance), ZERO_QUANTITY
+    )
 
 
 class DiscrepancyValue(NamedTuple):
@@ -523,7 +546,7 @@ class DiscrepancyValue(NamedTuple):
         their symbols.
     """
 
-    stock_and_crypto_usd: Decimal = NO_QUANTITY
+    stock_and_crypto_usd: Decimal = ZERO_QUANTITY
     option_usd_by_root: Mapping[str, Decimal] = MappingProxyType({})
 
     @property
@@ -546,7 +569,7 @@ def value_discrepancies(
     last_position_values: signed values of positions at the last mark, USD; used for symbols without
         a price.
     """
-    stake = NO_QUANTITY
+    stake = ZERO_QUANTITY
     options: dict[OptionContract, Decimal] = {}
     by_root: defaultdict[str, Decimal] = defaultdict(Decimal)
     for symbol, surplus in surpluses.items():
@@ -561,7 +584,7 @@ def value_discrepancies(
     for together in group_by_expiry(options):
         loss = max_expiry_loss(together)
         worth = exact_sum(
-            abs(n) * unit_values.get(each.symbol, NO_QUANTITY) for each, n in together.items()
+            abs(n) * unit_values.get(each.symbol, ZERO_QUANTITY) for each, n in together.items()
         )
         root = next(iter(together)).root
         by_root[root] += INFINITY if loss is None else max(loss, worth)

@@ -47,7 +47,7 @@ class PositionRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Exposure:
+class WorstCaseExposure:
     """Positions and losses that an account can reach, whichever of its open orders fill.
 
     ranges_by_symbol: ranges of positions in stocks and crypto, by symbol.
@@ -60,7 +60,9 @@ class Exposure:
     def position_range(self, symbol: str) -> PositionRange:
         return self.ranges_by_symbol.get(symbol, PositionRange())
 
-    def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
+    def with_order(
+        self, order: GuardedOrder, intent: OrderIntent | None = None
+    ) -> WorstCaseExposure:
         """Return the exposure after adding an order, which may fill completely, partly or never.
 
         A reducing order does not lower the exposure before it has filled.
@@ -72,13 +74,13 @@ class Exposure:
             position_range = (
                 self.position_range(order.symbol).with_fill(filled).with_open_order(left)
             )
-            return Exposure(
+            return WorstCaseExposure(
                 {**self.ranges_by_symbol, order.symbol: position_range}, self.max_loss_by_root
             )
         if order.is_fully_covered:
             return self
         risk = self.max_loss_by_root.get(order.root, 0.0) + order.max_loss_usd(filled + left)
-        return Exposure(self.ranges_by_symbol, {**self.max_loss_by_root, order.root: risk})
+        return WorstCaseExposure(self.ranges_by_symbol, {**self.max_loss_by_root, order.root: risk})
 
     def max_gross_usd(self, snapshot: AccountSnapshot) -> float:
         """Return the largest gross value of positions, plus the maximum loss of spreads, USD.
@@ -92,11 +94,11 @@ class Exposure:
         return total
 
 
-def build_exposure(
+def build_worst_case_exposure(
     snapshot: AccountSnapshot,
     sent_orders: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded_order_id: str = "",
-) -> Exposure:
+) -> WorstCaseExposure:
     """Return the exposure of a snapshot's positions and open orders, and of orders sent since then.
 
     sent_orders: orders sent since the snapshot, each with its recorded intent, or None if there is
@@ -104,7 +106,7 @@ def build_exposure(
     excluded_order_id: id of an open order of the snapshot to leave out.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
-    exposure = Exposure(ranges, snapshot.known_max_loss_by_root)
+    exposure = WorstCaseExposure(ranges, snapshot.known_max_loss_by_root)
     for waiting in snapshot.open_orders:
         if waiting.client_order_id != excluded_order_id:
             exposure = exposure.with_order(waiting)

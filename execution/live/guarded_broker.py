@@ -61,7 +61,7 @@ class GuardedBroker:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)
         return (
-            account.with_collateral(sum(self._live.max_loss_by_root().values()))
+            account.with_reserved_collateral(sum(self._live.max_loss_by_root().values()))
             if self._secured
             else account
         )

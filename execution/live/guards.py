@@ -18,9 +18,9 @@ import numpy as np
 from execution.journal.halts import HaltBook, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
-from execution.live.exposure import Exposure, build_exposure
+from execution.live.exposure import WorstCaseExposure, build_worst_case_exposure
 from execution.live.loop import StopSignal
-from execution.orders.account_snapshot import AccountSnapshot, ValueUnknown
+from execution.orders.account_snapshot import AccountSnapshot, UnknownAccountValue
 from execution.orders.gate import AnyOrder, GuardedOrder, OrderRole
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
@@ -109,7 +109,7 @@ class Guards:
         """
         return SnapshotGate(self, snapshot)
 
-    def refusal(
+    def refusal_reason(
         self,
         order: AnyOrder,
         role: OrderRole,
@@ -192,7 +192,7 @@ class Guards:
                 or rate_limit_reason(self._book, order, now, self._settings.max_orders_per_hour)
                 or self._exposure_refusal(order, snapshot, passed)
             )
-        except ValueUnknown as error:
+        except UnknownAccountValue as error:
             return str(error)
 
     def _price_refusal(
@@ -251,7 +251,9 @@ class Guards:
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
-        before = build_exposure(snapshot, self._allowed_with_intents(others), order.client_order_id)
+        before = build_worst_case_exposure(
+            snapshot, self._allowed_with_intents(others), order.client_order_id
+        )
         after = before.with_order(order)
         name, position = _position_after_order(order, after, snapshot)
         gross = after.max_gross_usd(snapshot) / snapshot.equity
@@ -276,7 +278,7 @@ class Guards:
     ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
         """Return the allowed orders, each with its recorded intent or, without one, None."""
         marks = ", ".join("?" * len(passed))
-        found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
+        found = self._book.select_intents(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
         return [(order, by_name.get(name)) for name, order in passed.items()]
 
@@ -299,8 +301,8 @@ class SnapshotGate:
     def prices(self) -> Mapping[str, float]:
         return {} if self.snapshot is None else self.snapshot.market_prices
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        why = self.guards.refusal(order, role, now, self.snapshot, self.allowed_orders)
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+        why = self.guards.refusal_reason(order, role, now, self.snapshot, self.allowed_orders)
         if not why and isinstance(order, GuardedOrder):
             self._record_allowed(order)
         return why
@@ -339,7 +341,7 @@ def rate_limit_reason(
     since = now - HOUR
     # Instants are text in the book. Text to the minute sorts before every instant within it.
     minute = str(since.astype("datetime64[m]"))
-    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
+    recent = book.select_intents("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
     name = order.client_order_id
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
     if count < max_orders:
@@ -349,7 +351,7 @@ def rate_limit_reason(
 
 
 def _position_after_order(
-    order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
+    order: GuardedOrder, exposure: WorstCaseExposure, snapshot: AccountSnapshot
 ) -> tuple[str, float]:
     """Return the name of the position that an order adds to, and its largest size, USD.
 
@@ -370,7 +372,7 @@ def _position_limit_base(order: GuardedOrder, snapshot: AccountSnapshot) -> tupl
 
     For spreads it is the smaller of the venue's equity and the balance by which spreads are sized.
     """
-    balance = snapshot.spread_balance
+    balance = snapshot.spread_capital_usd
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
         return balance, f"the spread balance of {balance:,.2f} USD"
     return snapshot.equity, "equity"

@@ -20,14 +20,14 @@ import numpy as np
 from foundation.console import tolerate_print_errors
 from foundation.errors import BrokerError, DataError
 from foundation.notifier import Notifier
-from foundation.signals import Terminated, handle_signals
+from foundation.signals import TerminatedBySignal, handle_signals
 
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 5.0  # longest wait between two heartbeats
 MIN_WAIT_SECONDS = 0.05
 VENUE_RETRY_SECONDS = 15.0  # seconds between two attempts to reach a venue at the start
-MAX_CLOCK_RATE = 100_000.0  # largest speed of a practice server's clock, relative to ours
+MAX_CLOCK_SPEEDUP = 100_000.0  # largest speed of a practice server's clock, relative to ours
 SECOND = np.timedelta64(1, "s")
 
 
@@ -40,7 +40,7 @@ class Job(Protocol):
     @property
     def name(self) -> str: ...
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_step_time(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the time of the job's next step; None if no step follows.
 
         If that time is not after `now`, the step is due at once.
@@ -138,14 +138,14 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
 
     def handle_signal(number: int, _: object) -> None:
         if stop:
-            raise Terminated(signal.Signals(number))
+            raise TerminatedBySignal(signal.Signals(number))
         stop.request_stop(signal.Signals(number).name)
 
     with handle_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), handle_signal):
         yield
 
 
-class Loop:
+class JobLoop:
     """Event loop that runs the steps of jobs when they are due.
 
     jobs: jobs of the loop.
@@ -172,7 +172,7 @@ class Loop:
         self._observer = observer
         self._halt_after = max_failed_cycles
         # Speed of the venue's clock relative to ours, by the last wait; the first wait is short.
-        self._rate = MAX_CLOCK_RATE
+        self._rate = MAX_CLOCK_SPEEDUP
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
@@ -180,7 +180,9 @@ class Loop:
         last: Job | None = None
         while not self._stop:
             now = self._clock.now()
-            dues = [(due, job) for job in self._jobs if (due := job.due(now)) is not None]
+            dues = [
+                (due, job) for job in self._jobs if (due := job.next_step_time(now)) is not None
+            ]
             if not dues:
                 return
             # While a practice server's clock stands still, a job that is due at once stays due.
@@ -238,7 +240,7 @@ class Loop:
             count = self._failures[job.name]
             log.error("%s: cycle failed: %s", job.name, error)
             self._notices.alert(kind, f"{job.name}: failed cycle {count} in a row: {error}")
-            if count >= self._halt_after or job.due(self._clock.now()) is None:
+            if count >= self._halt_after or job.next_step_time(self._clock.now()) is None:
                 raise
             with tolerate_print_errors():
                 sys.stderr.write(f"cycle failed: {error}; retrying at the next cycle\n")

@@ -9,11 +9,17 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.journal.halts import CLEARED_BY_ITSELF, Halt, HaltBook, HaltChanges, HaltKind
-from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day, to_decimal
+from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt, HaltBook, HaltChanges, HaltKind
+from execution.journal.marks import (
+    EquityMark,
+    EquityMarkBook,
+    ReturnIndexPoint,
+    new_york_day,
+    to_decimal,
+)
 
 # Growth of an accepted loss, a fraction of its limit, that raises the halt again.
-REHALT_GROWTH_FRACTION = Decimal("0.25")
+REHALT_LOSS_GROWTH_FRACTION = Decimal("0.25")
 
 
 class LossLimits(Protocol):
@@ -35,9 +41,9 @@ class LossLimits(Protocol):
         ...
 
 
-def write_mark(
-    book: MarkBook, halts: HaltBook, mark: EquityMark, limits: LossLimits
-) -> tuple[IndexPoint, HaltChanges]:
+def record_mark_and_halts(
+    book: EquityMarkBook, halts: HaltBook, mark: EquityMark, limits: LossLimits
+) -> tuple[ReturnIndexPoint, HaltChanges]:
     """Record an equity mark, and raise or end the loss halts.
 
     Returns the mark's point in the return index, and the changes of halts.
@@ -46,19 +52,19 @@ def write_mark(
     last = book.index_point_before(mark.at)
     point = next_index_point(last, mark.at, mark.equity, mark.net_deposits, latest, limits)
     changes = loss_halt_changes(point, latest, limits)
-    book.record(mark, point)
+    book.record_mark(mark, point)
     halts.apply_changes(changes, mark.at)
     return point, changes
 
 
 def next_index_point(
-    last: IndexPoint | None,
+    last: ReturnIndexPoint | None,
     at: np.datetime64,
     equity: Decimal | float,
-    flow: Decimal | float,
+    net_deposits: Decimal | float,
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
-) -> IndexPoint:
+) -> ReturnIndexPoint:
     """Return the index point of an equity mark, including the losses that a person has accepted.
 
     A person accepts a loss by clearing the halt that it caused. After a total loss, a new index
@@ -66,16 +72,16 @@ def next_index_point(
 
     last: index point of the previous mark; None for the first mark.
     equity: equity at the mark, USD.
-    flow: deposits less withdrawals since the previous mark, USD.
+    net_deposits: deposits less withdrawals since the previous mark, USD.
     halts: last halt of each kind.
     """
     if last is None:
-        return IndexPoint.first_point(at, equity)
+        return ReturnIndexPoint.first_point(at, equity)
     drawdown = halts.get("drawdown")
     is_active = drawdown is not None and drawdown.is_active
     if not last.return_index and not is_active and (last.equity > 0 or equity > 0):
-        return last.restart_index(at, equity, flow)
-    point = last.next_point(at, equity, flow)
+        return last.restart_index(at, equity, net_deposits)
+    point = last.next_point(at, equity, net_deposits)
     if _was_cleared_since(halts.get("daily_loss"), last, at) and new_york_day(at) == new_york_day(
         last.at
     ):
@@ -88,7 +94,7 @@ def next_index_point(
 
 
 def loss_halt_changes(
-    point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
+    point: ReturnIndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
     """Return the loss halts that end automatically, and the loss halts to raise.
 
@@ -137,7 +143,7 @@ def _reaches_halt_level(loss: Decimal, limit: float, let: Decimal) -> bool:
 
     let: part of the loss that a person has accepted, a fraction.
     """
-    grown = let + REHALT_GROWTH_FRACTION * to_decimal(limit)
+    grown = let + REHALT_LOSS_GROWTH_FRACTION * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.
     return loss > let and loss >= max(to_decimal(limit), min(Decimal(1), grown))
 
@@ -152,10 +158,12 @@ def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) 
     """
     if halt is None or halt.kind in ended:
         return True
-    return not halt.is_active and (halt.cleared_by == CLEARED_BY_ITSELF or halt.cleared_at != at)
+    return not halt.is_active and (
+        halt.cleared_by == CLEARED_AUTOMATICALLY or halt.cleared_at != at
+    )
 
 
-def _was_cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
+def _was_cleared_since(halt: Halt | None, last: ReturnIndexPoint, at: np.datetime64) -> bool:
     """Return whether a person has cleared a halt between two equity marks.
 
     If the clearing has a later time than the second mark, it was timestamped by another clock, and
@@ -164,6 +172,6 @@ def _was_cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -
     last: index point of the first mark.
     at: instant of the second mark.
     """
-    if halt is None or halt.cleared_at is None or halt.cleared_by == CLEARED_BY_ITSELF:
+    if halt is None or halt.cleared_at is None or halt.cleared_by == CLEARED_AUTOMATICALLY:
         return False
     return bool(last.at <= halt.cleared_at <= at)

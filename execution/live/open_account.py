@@ -11,9 +11,9 @@ import numpy as np
 
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import EventLog, NoticeBook
+from execution.journal.events import AlertBook, EventLog
 from execution.journal.halts import HALT_RULES, HaltBook, HaltChanges, HaltKind
-from execution.journal.marks import MarkBook
+from execution.journal.marks import EquityMarkBook
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
@@ -54,15 +54,15 @@ class OpenAccount:
         self.refusals = RefusalBook(database, self.events, notices)
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = HaltBook(database, self.events)
-        self.marks = MarkBook(database)
+        self.marks = EquityMarkBook(database)
         self.positions = PositionBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
         self._clock = clock
         self._redactor = redactor
-        self._alerts = NoticeBook(database, redactor, clock)
-        notices.add_record(self)
+        self._alerts = AlertBook(database, redactor, clock)
+        notices.add_recorder(self)
 
     def record_alert(self, kind: str, text: str) -> None:
         """Record an alert in the journal, and print it on standard error."""

@@ -42,7 +42,7 @@ from trainingdata.sessions import is_in_session, session_on
 log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
-CHECKS_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
+CHECK_TIMES_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
 FLATTEN_LEG_NUMBER = 9  # number, in place of a leg, in the ids of orders that close all positions
 CHECK_RETRY_INTERVAL = np.timedelta64(15, "s")  # time until a failed check is repeated
 NO_CHECK_YET = np.datetime64("1970-01-01", "ns")
@@ -78,7 +78,7 @@ class OvernightTrimmer:
             None  # the venue's next close; None if it does not state one
         )
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_check_time(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the time of the next check before the close of today's session.
 
         Returns None if no check remains or there is no session. The time may be in the past.
@@ -87,22 +87,24 @@ class OvernightTrimmer:
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
             return None
         looks = [
-            closes - ahead for ahead in CHECKS_BEFORE_CLOSE if closes - ahead > self._looked_until
+            closes - ahead
+            for ahead in CHECK_TIMES_BEFORE_CLOSE
+            if closes - ahead > self._looked_until
         ]
         return max(looks[0], self._not_before) if looks else None
 
-    def step(self, now: np.datetime64) -> bool:
+    def check_if_due(self, now: np.datetime64) -> bool:
         """Check positions if a check is due, and return whether one was.
 
         If the check fails, it is due again.
         """
         closes = session_close(now, self.venue_close)
-        due = self.due(now)
+        due = self.next_check_time(now)
         if closes is None or due is None or now < due:
             return False
         self._not_before = now + CHECK_RETRY_INTERVAL
         try:
-            self._check_positions(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
+            self._check_positions(closes, last=bool(now >= closes - CHECK_TIMES_BEFORE_CLOSE[-1]))
         except AccountReadingRejected as error:
             # Unexplained cash halts all orders; rejected marks may be valid at the next check.
             log.warning("no overnight trim before the close at %s: %s", format_utc(closes), error)
@@ -137,17 +139,17 @@ class OvernightTrimmer:
             # The broker liquidates by market prices, not by its marks.
             log.warning("valuing positions at the feed's prices: %s", error)
             account = error.account
-        account = after_closing_auction(account)
+        account = assume_auction_orders_filled(account)
         if not exceeds_overnight_ceiling(account, self._settings.limits):
             self._live.notices.reset_alert("overnight")
             log.info("gross exposure is within the overnight limit, nothing to trim")
             return
-        reduced = with_reductions(account, self._unknown_outcome_orders("night"))
+        reduced = assume_reductions_filled(account, self._unknown_outcome_orders("night"))
         name, number = self._journal.next_overnight_trim_id(closes)
         tradable = self._settings.tradable_symbols - self._live.halts.quarantined_symbols()
-        orders = overnight_trims(
+        orders = build_overnight_trims(
             reduced,
-            with_reductions(reduced, self._unknown_outcome_orders("reduction")).positions,
+            assume_reductions_filled(reduced, self._unknown_outcome_orders("reduction")).positions,
             self._settings.limits,
             self._settings.order_prefix,
             closes,
@@ -157,12 +159,14 @@ class OvernightTrimmer:
         if orders:
             self.send_reductions(orders, account, name)
         if last and exceeds_overnight_ceiling(
-            after_closing_auction(self._read_account()), self._settings.limits
+            assume_auction_orders_filled(self._read_account()), self._settings.limits
         ):
             text = "gross exposure is above the overnight limit two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may liquidate positions")
 
-    def send_reductions(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
+    def send_reductions(
+        self, orders: Sequence[Order], account: AccountSnapshot, order_group_id: str
+    ) -> None:
         """Record reducing orders in the journal under one name, and send them.
 
         account: account snapshot by which the gate checks the orders.
@@ -170,13 +174,20 @@ class OvernightTrimmer:
         gate = self._live.build_gate(
             account, {order.symbol for order in orders}, require_trades=False
         )
-        self._journal.write_orders(name, orders, account.as_of)
+        self._journal.record_reducing_orders(order_group_id, orders, account.as_of)
         for order in orders:
-            log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
+            log.warning(
+                "%s: %s %s %s: %s",
+                order_group_id,
+                order.side,
+                order.qty,
+                order.symbol,
+                order.reason,
+            )
         try:
             place_reductions(self._desk, orders, gate)
         finally:
-            self._journal.end_decision(name, "the order was not sent")
+            self._journal.end_decision(order_group_id, "the order was not sent")
 
     def _read_account(self) -> AccountSnapshot:
         """Return the account snapshot, at the feed's prices if the venue's marks are rejected."""
@@ -187,9 +198,11 @@ class OvernightTrimmer:
 
     def _unknown_outcome_orders(self, part: OrderRole) -> list[Order]:
         """Return our orders with this role whose outcome is unknown."""
-        intents = self._live.book.in_states(UNKNOWN_OUTCOME_STATES)
+        intents = self._live.book.intents_in_states(UNKNOWN_OUTCOME_STATES)
         return [
-            each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
+            each.stock_or_crypto_order
+            for each in intents
+            if each.job == TRADE_JOB and each.role == part
         ]
 
     def _resend_unknown_trims(self, closes: np.datetime64) -> None:
@@ -244,9 +257,9 @@ def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
     return needed > max(account.equity, 0.0) * (1 + CEILING_TOL)
 
 
-def overnight_trims(
+def build_overnight_trims(
     account: AccountSnapshot,
-    certain_positions: Mapping[str, Decimal],
+    trimmable_positions: Mapping[str, Decimal],
     limits: Limits,
     order_prefix: str,
     session_close_at: np.datetime64,
@@ -255,12 +268,12 @@ def overnight_trims(
 ) -> tuple[Order, ...]:
     """Return market orders that trim positions to the overnight ceiling; empty if none is needed.
 
-    Every tradable stock is trimmed by the same fraction of its quantity in `certain_positions`. The
-    quantities are rounded up to whole shares, so that rounding leaves no position above the
+    Every tradable stock is trimmed by the same fraction of its quantity in `trimmable_positions`.
+    The quantities are rounded up to whole shares, so that rounding leaves no position above the
     ceiling.
 
     account: account snapshot at the latest prices.
-    certain_positions: positions less the quantities that orders of unknown outcome may still
+    trimmable_positions: positions less the quantities that orders of unknown outcome may still
         reduce; only what is left is trimmed.
     limits: limits on weights.
     order_prefix: prefix of the order ids.
@@ -268,11 +281,11 @@ def overnight_trims(
         order ids.
     tradable: symbols that may be traded.
     """
-    ours = {s: q for s, q in certain_positions.items() if q and s in tradable and is_stock(s)}
+    ours = {s: q for s, q in trimmable_positions.items() if q and s in tradable and is_stock(s)}
     if not ours or not exceeds_overnight_ceiling(account, limits):
         return ()
     needed, of_ours = (
-        _equity_needed(account, limits, limits.overnight_ceiling, positions)
+        _equity_needed(account, limits, limits.overnight_stock_ceiling, positions)
         for positions in (account.positions, ours)
     )
     # Rounded, so that no share is sold because of the last digit of a division.
@@ -292,7 +305,9 @@ def overnight_trims(
     return tuple(orders)
 
 
-def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> AccountSnapshot:
+def assume_reductions_filled(
+    account: AccountSnapshot, reductions: Iterable[Order]
+) -> AccountSnapshot:
     """Return the account as if reducing orders had filled completely at the latest prices.
 
     No position changes its sign. Equity stays the same.
@@ -308,12 +323,14 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
     return replace(account, positions=positions, cash=cash)
 
 
-def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
+def assume_auction_orders_filled(account: AccountSnapshot) -> AccountSnapshot:
     """Return the account as if all its open auction orders that reduce positions had filled."""
-    return with_reductions(account, (each for each in account.open_orders if each.is_for_auction))
+    return assume_reductions_filled(
+        account, (each for each in account.open_orders if each.is_for_auction)
+    )
 
 
-def flattening_orders(
+def build_flattening_orders(
     account: AccountSnapshot,
     order_prefix: str,
     tradable: Collection[str],

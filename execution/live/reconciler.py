@@ -26,7 +26,7 @@ from execution.brokers import (
     VenuePosition,
 )
 from execution.journal.activities import EPOCH, Activity
-from execution.journal.expected import NO_QUANTITY
+from execution.journal.expected import ZERO_QUANTITY
 from execution.journal.halts import HaltKind
 from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
 from execution.live.expected_positions import (
@@ -38,9 +38,9 @@ from execution.live.expected_positions import (
 from execution.live.open_account import OpenAccount
 from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.last_trades import TradeSource, last_prices
+from execution.orders.last_trades import TradeSource, fetch_last_prices
 from execution.orders.orders import Order, open_crypto_bid_cost
-from foundation.decimals import INFINITY, exact_sum, format_plain
+from foundation.decimals import INFINITY, exact_sum, format_without_exponent
 from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ log = logging.getLogger(__name__)
 # equals the daily loss limit (`guards.daily_loss`), so that losing all of it ruins no account.
 MAX_DISCREPANCY_EQUITY_FRACTION = Decimal("0.1")
 DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
-Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlying for options
+DiscrepanciesBySymbol = Mapping[
+    str, Sequence[Discrepancy]
+]  # by symbol, or by underlying for options
 
 
 class Reconciler:
@@ -101,14 +103,16 @@ class Reconciler:
         if why and not self._is_acknowledged(now, equity):
             late = self.holdings.describe_unlisted_fills(self._listed_at)
             if not late:
-                self._account.raise_halt("cash", why, cause=now.cause)
+                self._account.raise_halt("cash", why, cause=now.halt_cause)
             raise AccountReadingRejected(late or why, account)
-        self._notices.set_alert("marks", marks)
+        self._notices.update_alert("marks", marks)
         held = ", ".join(
-            sorted(f"{format_plain(q)} {s}" for s, q in reading.unpriced_quantities.items())
+            sorted(
+                f"{format_without_exponent(q)} {s}" for s, q in reading.unpriced_quantities.items()
+            )
         )
         text = f"no price for {held}: quarantined, valued at the last mark, or at 0 without one"
-        self._notices.set_alert("unpriced", text if held else "")
+        self._notices.update_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
         self._end_explained_cash_halt(now, equity)
@@ -156,7 +160,7 @@ class Reconciler:
             price = self._marks.last_accepted_mark(symbol) or abs(
                 marked.get(symbol, 0.0) / float(quantity)
             )
-            held = f"{format_plain(abs(quantity))} {symbol}"
+            held = f"{format_without_exponent(abs(quantity))} {symbol}"
             if price:
                 positions[symbol], prices[symbol] = quantity, price
                 proceeds += max(-float(quantity), 0.0) * price
@@ -182,7 +186,9 @@ class Reconciler:
     def _is_acknowledged(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has acknowledged this cash difference by clearing its halt."""
         cause = self._halts.acknowledged_cause("cash")
-        if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
+        if not cause or not now.is_near(
+            CashDifference.from_halt_cause(cause), cash_tolerance(equity)
+        ):
             return False
         log.warning("acknowledged, now part of the opening balance: %s", now)
         return True
@@ -192,7 +198,9 @@ class Reconciler:
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
-        booked = now.booked_usd - CashDifference.from_cause(standing[1]).booked_usd
+        booked = (
+            now.total_bookings_usd - CashDifference.from_halt_cause(standing[1]).total_bookings_usd
+        )
         if abs(booked) > cash_tolerance(equity):
             self._account.end_halt("cash")
 
@@ -204,13 +212,13 @@ class Reconciler:
         """Describe an order that filled more than the venue's listed fills show; empty if none."""
         return self.holdings.describe_unlisted_fills(self._listed_at)
 
-    def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
+    def compare_positions(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Compare positions with the expected positions, and return the discrepancies by symbol.
 
         held: the venue's positions by symbol, read after activities were last recorded.
         """
         quantities = {symbol: each.quantity for symbol, each in held.items()}
-        return self.holdings.compare(quantities, self._listed_at)
+        return self.holdings.compare_positions(quantities, self._listed_at)
 
     def is_comparison_final(self, found: Mapping[str, Discrepancy]) -> bool:
         """Return whether a comparison need not be repeated.
@@ -281,7 +289,7 @@ class Reconciler:
             quantity, worth = held.get(symbol, NO_POSITION)
             if quantity and worth:
                 units[symbol] = worth / abs(quantity)
-        last = last_prices(self._feed, {*symbols} - {*units})
+        last = fetch_last_prices(self._feed, {*symbols} - {*units})
         return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
     def _with_quarantine(
@@ -319,7 +327,7 @@ class Reconciler:
             {s: _acknowledgeable_causes(group) for s, group in found.items()}, sort_keys=True
         )
         positions, symbols = DISCREPANCY_HALTS
-        orders = self.holdings.unknown_orders(account.open_orders)
+        orders = self.holdings.find_unknown_orders(account.open_orders)
         stake = self._at_stake.total_usd + self._orders_value(orders, account)
         stake += exact_sum(order.max_loss_usd for order in self._unknown_orders)
         large = stake > MAX_DISCREPANCY_EQUITY_FRACTION * _decimal_equity(account)
@@ -332,7 +340,7 @@ class Reconciler:
 
     def _group_discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
-    ) -> Discrepancies:
+    ) -> DiscrepanciesBySymbol:
         """Return the discrepancies by symbol; for options, by the symbol of the underlying.
 
         others: open orders that the account snapshot excludes.
@@ -340,23 +348,25 @@ class Reconciler:
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
             found[symbol].append(each)
-        for order in self.holdings.unknown_orders(account.open_orders):
-            found[order.symbol].append(Discrepancy.of_order(order.client_order_id, order.symbol))
-        self._unknown_orders = self.holdings.unknown_orders(others)
+        for order in self.holdings.find_unknown_orders(account.open_orders):
+            found[order.symbol].append(
+                Discrepancy.from_unknown_order(order.client_order_id, order.symbol)
+            )
+        self._unknown_orders = self.holdings.find_unknown_orders(others)
         for other in self._unknown_orders:
-            unknown = Discrepancy.of_order(
+            unknown = Discrepancy.from_unknown_order(
                 other.client_order_id, other.instrument_name, other.unreadable_reason
             )
             found[other.instrument_name].append(unknown)
         return dict(found)
 
-    def _accept_discrepancies(self, found: Discrepancies) -> None:
+    def _accept_discrepancies(self, found: DiscrepanciesBySymbol) -> None:
         """Add acknowledged surpluses to the expected positions, and record acknowledged orders."""
         differences = dict(self._differences or {})
         log.warning("acknowledged, now part of the opening balance: %s", _format_reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
         orders = [each.order_id for group in found.values() for each in group if each.order_id]
-        self.holdings.acknowledge(surpluses, orders)
+        self.holdings.record_acknowledgement(surpluses, orders)
         self._set_discrepancies(differences)
 
     def _orders_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
@@ -390,7 +400,7 @@ class Reconciler:
         large = self._large_bookings(listed)
         self.holdings.record_activities([each for each in listed if each not in large], at)
         if not large:
-            self._notices.set_alert("booking", "")
+            self._notices.update_alert("booking", "")
         return large
 
     def record_large_bookings(
@@ -426,9 +436,11 @@ class Reconciler:
         overpaid = {each.id: why for each in large if (why := self._overpayment_reason(each))}
         hidden = list(overpaid.values())
         large = [each for each in large if each.id not in overpaid]
-        last = self.holdings.last_accepted_difference() or CashDifference(NO_QUANTITY, NO_QUANTITY)
+        last = self.holdings.last_accepted_difference() or CashDifference(
+            ZERO_QUANTITY, ZERO_QUANTITY
+        )
         away = self.holdings.cash_difference(cash).unexplained_usd - last.unexplained_usd
-        tolerance = cash_tolerance(self._equity or NO_QUANTITY)
+        tolerance = cash_tolerance(self._equity or ZERO_QUANTITY)
         if not hidden and abs(away - exact_sum(each.amount for each in large)) <= tolerance:
             return large
         shown = []
@@ -438,10 +450,11 @@ class Reconciler:
                 shown.append(each)
             else:
                 hidden.append(
-                    f"activity {each.id}: ignored, {each.kind} of {format_plain(each.amount)} USD"
+                    f"activity {each.id}: ignored, {each.kind} of"
+                    f" {format_without_exponent(each.amount)} USD"
                     " is listed but the cash balance does not include it"
                 )
-        self._notices.set_alert("booking", "; ".join(hidden))
+        self._notices.update_alert("booking", "; ".join(hidden))
         return shown
 
     def _overpayment_reason(self, each: Activity) -> str:
@@ -456,7 +469,8 @@ class Reconciler:
             return ""
         return (
             f"activity {each.id}: ignored, it exchanges {each.symbol} for"
-            f" {format_plain(each.amount)} USD but the position was last worth {worth:,.2f} USD"
+            f" {format_without_exponent(each.amount)} USD but the position was last worth"
+            f" {worth:,.2f} USD"
         )
 
 
@@ -467,15 +481,15 @@ def _decimal_equity(account: AccountSnapshot) -> Decimal:
 
 def _common_quantity(held: Decimal, expected: Decimal) -> Decimal:
     """Return the smaller of two signed quantities by size; 0 if their signs differ."""
-    return min(held, expected, key=abs) if held * expected > 0 else NO_QUANTITY
+    return min(held, expected, key=abs) if held * expected > 0 else ZERO_QUANTITY
 
 
 def _acknowledgeable_causes(group: Sequence[Discrepancy]) -> list[str]:
     """Return the causes that a person acknowledges by clearing the halt of a symbol."""
-    return [each.cause for each in group]
+    return [each.halt_cause for each in group]
 
 
-def _format_reasons(found: Discrepancies) -> str:
+def _format_reasons(found: DiscrepanciesBySymbol) -> str:
     return "; ".join(each.reason for _, group in sorted(found.items()) for each in group)
 
 
@@ -501,9 +515,9 @@ def _max_order_value_usd(order: Order, market: Decimal | None) -> Decimal:
     # A sale trades at the market, however low its limit is.
     if market is None and (order.side == "sell" or not own):
         return INFINITY
-    return order.qty * max(*own, NO_QUANTITY if market is None else market, NO_QUANTITY)
+    return order.qty * max(*own, ZERO_QUANTITY if market is None else market, ZERO_QUANTITY)
 
 
 def _format_surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
     """Return the surpluses by symbol as text, which is equal for equal quantities."""
-    return {symbol: format_plain(each.surplus) for symbol, each in differences.items()}
+    return {symbol: format_without_exponent(each.surplus) for symbol, each in differences.items()}

@@ -12,11 +12,15 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from execution.journal.decisions import EXPIRED_REASON, DecisionJournal, DecisionRow
-from execution.journal.expected import NO_QUANTITY, ExpectedPosition
+from execution.journal.expected import ZERO_QUANTITY, ExpectedPosition
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol
-from execution.live.expected_positions import PositionTolerance, max_crypto_fee, position_changes_of
+from execution.live.expected_positions import (
+    PositionTolerance,
+    max_crypto_fee,
+    position_changes_from_fill,
+)
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import first_accepted_time
 from execution.orders.broker import Broker, is_fully_filled
@@ -48,7 +52,7 @@ def resume_batches(
     for decision in journal.unfinished_decisions():
         # Reading the account queries orders of unknown outcome, and records their outcomes.
         account = broker.account()
-        intents = book.for_decision(decision.decision_id)
+        intents = book.intents_for_decision(decision.decision_id)
         if not _due_intents(intents, account.as_of) and any(map(_may_be_unsent, intents)):
             continue
         # Orders that rested when the process ended were unsupervised since; auctions need no
@@ -56,11 +60,11 @@ def resume_batches(
         accepted = [
             each.client_order_id
             for each in intents
-            if each.state == "accepted" and not each.single_order.is_for_auction
+            if each.state == "accepted" and not each.stock_or_crypto_order.is_for_auction
         ]
         if accepted:
             broker.cancel(accepted)
-            intents = book.for_decision(decision.decision_id)
+            intents = book.intents_for_decision(decision.decision_id)
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
             log.warning("decision %s not resumed: %s", decision.decision_id, why)
@@ -68,7 +72,7 @@ def resume_batches(
             continue
         log.info("decision %s resumed", decision.decision_id)
         due = _due_intents(intents, account.as_of)
-        orders = [intent.single_order for intent in due]
+        orders = [intent.stock_or_crypto_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.
         retries = any(order.is_for_auction for order in orders)
         try:
@@ -105,14 +109,14 @@ def not_resumed_reason(
         return "no orders are left to send"
     if not all(intent.is_unexpired(account.as_of) for intent in left):
         return EXPIRED_REASON
-    if foreign := {intent.single_order.symbol for intent in left} - set(tradable):
+    if foreign := {intent.stock_or_crypto_order.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is no longer one of the symbols to trade"
     # A replaced reduction counts as filled through its successor.
     done = [each for each in intents if each.role == "reduction" and not _may_be_unsent(each)]
     if any(
-        not is_fully_filled(each.progress.filled, each.single_order.qty)
+        not is_fully_filled(each.progress.filled, each.stock_or_crypto_order.qty)
         for each in done
-        if each.state != "replaced" and not each.single_order.is_for_auction
+        if each.state != "replaced" and not each.stock_or_crypto_order.is_for_auction
     ):
         return REDUCTION_UNFILLED_REASON
     if not _has_expected_positions(decision, intents, left, account):
@@ -129,7 +133,7 @@ def _due_intents(intents: Sequence[OrderIntent], now: np.datetime64) -> list[Ord
     return [
         i
         for i in left
-        if not i.is_unexpired(now) or first_accepted_time(i.single_order, now) == now
+        if not i.is_unexpired(now) or first_accepted_time(i.stock_or_crypto_order, now) == now
     ]
 
 
@@ -150,12 +154,14 @@ def _has_expected_positions(
 
     left: intents of the unsent orders.
     """
-    for symbol in {intent.single_order.symbol for intent in left}:
-        position = ExpectedPosition(decision.positions.get(symbol, NO_QUANTITY))
+    for symbol in {intent.stock_or_crypto_order.symbol for intent in left}:
+        position = ExpectedPosition(decision.positions.get(symbol, ZERO_QUANTITY))
         for intent in intents:
-            change = position_changes_of(intent, intent.progress.filled).get(symbol, NO_QUANTITY)
+            change = position_changes_from_fill(intent, intent.progress.filled).get(
+                symbol, ZERO_QUANTITY
+            )
             position = position.with_change(change, max_crypto_fee(symbol, change, position))
-        surplus = account.positions.get(symbol, NO_QUANTITY) - position.quantity
+        surplus = account.positions.get(symbol, ZERO_QUANTITY) - position.quantity
         if not PositionTolerance(below=position.unlisted_fee).contains(surplus):
             return False
     return True

@@ -15,16 +15,16 @@ from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_con
 from execution.decision.trader import Trader
 from execution.journal.cycles import count_cycles
 from execution.journal.order_store import OrderState, OrderStore
-from execution.journal.refusals import PAUSE_CAUSE
+from execution.journal.refusals import VENUE_PAUSE_CAUSE
 from execution.live.account import LiveAccount
-from execution.live.account_lock import FLATTEN_REQUEST, JOURNAL_FILE
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
 from execution.live.accounts import TRADE_JOB
-from execution.live.asset_check import refuse_misspelt
+from execution.live.asset_check import refuse_misspelt_symbols
 from execution.live.cycle import Cycle
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
     Job,
-    Loop,
+    JobLoop,
     LoopClock,
     StopSignal,
     print_line,
@@ -32,12 +32,12 @@ from execution.live.loop import (
 )
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.settings import LiveSettings
-from execution.live.status_page import NO_CYCLE_DUE, PageLimits, PageSection, StatusPage
+from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, StatusPageLimits
 from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, ResponseRejected
-from foundation.formatting import format_count, usd
+from foundation.formatting import format_count, format_usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
@@ -51,13 +51,11 @@ ResponseT = TypeVar("ResponseT")
 # Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
 KILL_FILE_REASON = "the kill file exists"
-ORDER_EVENTS_CONDITION = (
+NEW_ORDER_EVENTS_SQL = (
     "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
 )
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
-FILL_EVENTS_CONDITION = (
-    "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-)
+FILL_EVENTS_SQL = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCK_READS = 3
@@ -80,7 +78,7 @@ class CycleReporter(Protocol):
 
 
 @contextmanager
-def trading_loop(
+def open_trading_loop(
     settings: LiveSettings,
     keys: ApiKeys,
     feed: BarFeed,
@@ -89,7 +87,7 @@ def trading_loop(
     *,
     cycles: int | None,
     reporter: CycleReporter | None = None,
-) -> Iterator[Loop | None]:
+) -> Iterator[JobLoop | None]:
     """Open the trading loop of an account at Alpaca, during a `with` block.
 
     Yields the loop, or None if a stop is requested before the venue responds.
@@ -106,14 +104,16 @@ def trading_loop(
     with ExitStack() as held:
         held.enter_context(stop_on_signals(stop))
         connection = create_broker_connection(settings.broker, keys)
-        account_id = await_venue(connection.account_id, stop, supervisor, retry=cycles is None)
+        account_id = request_until_response(
+            connection.account_id, stop, supervisor, retry=cycles is None
+        )
         if account_id is None:
             yield None
             return
         if trader is not None:
             gateway = connection.create_gateway(terms=settings.orders, feed=feed)
             journal = Path(settings.folder) / account_id / JOURNAL_FILE
-            refuse_misspelt(gateway, settings.tradable_symbols, journal)
+            refuse_misspelt_symbols(gateway, settings.tradable_symbols, journal)
         account = held.enter_context(
             open_account(
                 account_id,
@@ -127,7 +127,7 @@ def trading_loop(
                 unattended=cycles is None,
             )
         )
-        account.next_cycle.record_next("the first cycle", utc_now(), utc_now())
+        account.next_cycle.record_next_cycle("the first cycle", utc_now(), utc_now())
         live = LiveAccount(connection, account, settings, feed, stop)
         sections: list[PageSection] = []
         jobs: list[Job] = []
@@ -144,13 +144,15 @@ def trading_loop(
 
         limits = settings.limits
         yield held.enter_context(
-            supervised_loop(
+            open_supervised_loop(
                 jobs,
                 account,
                 stop,
                 supervisor,
                 clock=VenueLoopClock(live),
-                page_limits=PageLimits(limits.symbol_cap, settings.guards, limits.crypto_leverage),
+                page_limits=StatusPageLimits(
+                    limits.symbol_cap, settings.guards, limits.crypto_leverage
+                ),
                 sections=sections,
                 max_failed_cycles=settings.max_failed_cycles,
                 reporter=reporter,
@@ -181,7 +183,7 @@ class LiveLoopObserver:
         self._announced: set[np.datetime64] = set()
 
     def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        self._account.next_cycle.record_next(job, due, now)
+        self._account.next_cycle.record_next_cycle(job, due, now)
 
     def on_wait(self, job: str, due: np.datetime64) -> None:
         self._report_alive(f"{job} at {format_utc(due)}")
@@ -204,18 +206,18 @@ class LiveLoopObserver:
 
 
 @contextmanager
-def supervised_loop(
+def open_supervised_loop(
     jobs: Sequence[Job],
     account: OpenAccount,
     stop: StopSignal,
     supervisor: Supervisor,
     *,
     clock: LoopClock,
-    page_limits: PageLimits,
+    page_limits: StatusPageLimits,
     sections: Sequence[PageSection],
     max_failed_cycles: int,
     reporter: CycleReporter | None = None,
-) -> Iterator[Loop]:
+) -> Iterator[JobLoop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
     The status page is written while the loop runs. After a requested stop, each job cancels its
@@ -234,7 +236,7 @@ def supervised_loop(
     with print_summary_at_end(account, stop), page.keep_updated(stop):
         supervisor.notify(READY=1)
         keeper = LiveLoopObserver(account, stop, supervisor, page, reporter)
-        yield Loop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
+        yield JobLoop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
         if not stop:
             account.next_cycle.clear()
             account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
@@ -265,7 +267,7 @@ def _format_activity_since(account: OpenAccount, event: int, cycle: int) -> str:
     """
     cycles = count_cycles(account.database) - cycle
     mark = account.marks.last_mark()
-    equity = "equity unknown" if mark is None else f"equity {usd(mark.equity)}"
+    equity = "equity unknown" if mark is None else f"equity {format_usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
     refused = [each for each in refusals if not each.is_venue_pause]
@@ -274,7 +276,7 @@ def _format_activity_since(account: OpenAccount, event: int, cycle: int) -> str:
         *_format_order_counts(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
-        *([PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
+        *([VENUE_PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
         *([f"the venue refuses orders: {format_count(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
@@ -288,10 +290,10 @@ def _format_order_counts(book: OrderStore, event: int) -> list[str]:
     event: number of the event.
     """
     decided = Counter(
-        intent.state for intent in book.with_event_since(event, ORDER_EVENTS_CONDITION)
+        intent.state for intent in book.intents_with_event_since(event, NEW_ORDER_EVENTS_SQL)
     )
     unsent = sum(decided[state] for state in NEVER_SUBMITTED_STATES)
-    filled = book.with_event_since(event, FILL_EVENTS_CONDITION)
+    filled = book.intents_with_event_since(event, FILL_EVENTS_SQL)
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them partially": in_part,
@@ -305,8 +307,8 @@ def _format_order_counts(book: OrderStore, event: int) -> list[str]:
     ]
 
 
-def await_venue(
-    ask: Callable[[], ResponseT],
+def request_until_response(
+    request: Callable[[], ResponseT],
     stop: StopSignal,
     supervisor: Supervisor,
     *,
@@ -317,7 +319,7 @@ def await_venue(
 
     Returns None if a stop is requested before the venue responds.
 
-    ask: function that sends the request.
+    request: function that sends the request.
     retry: true to repeat the request as long as the venue does not respond.
     fatal_errors: errors that are raised at once, without another request.
 
@@ -329,7 +331,7 @@ def await_venue(
     is_announced = False
     while not stop:
         try:
-            return ask()
+            return request()
         except BrokerError as error:
             if not retry or isinstance(error, fatal_errors):
                 raise
@@ -383,7 +385,10 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
 
 def _requests_flatten(kill_file: Path) -> bool:
     try:
-        return FLATTEN_REQUEST in kill_file.read_text(encoding="utf-8", errors="replace").lower()
+        return (
+            KILL_FILE_FLATTEN_TEXT
+            in kill_file.read_text(encoding="utf-8", errors="replace").lower()
+        )
     except OSError:
         return False
 

@@ -91,7 +91,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     def _min_bars_a_year(self) -> float:
         """Return the smallest number of bars per year of any asset class among the symbols."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
-        return min(self.timeframe_or_hourly.clock(kind).bars_a_year for kind in kinds)
+        return min(self.timeframe_or_hourly.clock(kind).bars_per_year for kind in kinds)
 
     @property
     def effective_history_days(self) -> int:

@@ -25,14 +25,14 @@ from markupsafe import Markup
 from execution.decision.choice import format_horizon, format_no_order_reason
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
-from execution.journal.events import NoticeBook, NoticeRow
+from execution.journal.events import AlertBook, AlertRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import ORDER_STATES, PENDING_STATES, OrderIntent
 from execution.journal.orders import encode_order
 from execution.journal.positions import PositionProfit
 from execution.journal.refusals import Refusal
-from execution.live.account_lock import PAGE_FILE
+from execution.live.account_lock import STATUS_PAGE_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
@@ -45,14 +45,14 @@ from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.errors import InputError
 from foundation.files import atomic_file, remove_stale_temporary_files
 from foundation.page import render_page
-from foundation.redaction import NO_SECRETS
+from foundation.redaction import NULL_REDACTOR
 from foundation.tables import Cell, Row, Table
 from trainingdata.instants import HOUR, NEW_YORK, new_york_date
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
-OWNER_ONLY_MODE = 0o600
+OWNER_ONLY_FILE_MODE = 0o600
 WRITE_PAUSE_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no more cycles are scheduled"  # reason for the end if no stop was requested
@@ -69,12 +69,12 @@ PROFIT_COLUMNS = ("quantity", "entry", "last", "unrealised", "realised")
 # Fields of a mark on the page. at: time of the mark. equity: USD. flows: deposits less withdrawals
 # since the previous mark, USD. index: index of linked returns, 0 after a total loss. drawdown:
 # fraction lost since the peak of the index, 0 … 1.
-CURVE_DTYPE = np.dtype(
+EQUITY_CURVE_DTYPE = np.dtype(
     [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
 )
 
 
-class PageLimits(NamedTuple):
+class StatusPageLimits(NamedTuple):
     """Limits of an account that the status page shows.
 
     max_position_weight: maximum weight of one position, a fraction of equity.
@@ -113,10 +113,10 @@ class PageSection(ABC):
             return Markup('<p class="remark" role="alert">{}</p>').format(error)
 
 
-class PageState(NamedTuple):
+class StatusPageState(NamedTuple):
     """State on which the status page depends; the page is rewritten when it changes.
 
-    last_event: number of the journal's last event.
+    last_event_number: number of the journal's last event.
     next_cycle: next cycle of the loop; None if no cycle follows.
     has_kill_file: true while the kill file exists.
     end_reason: reason why the loop has ended; empty while it runs.
@@ -124,7 +124,7 @@ class PageState(NamedTuple):
         all its cycles.
     """
 
-    last_event: int
+    last_event_number: int
     next_cycle: NextCycle | None
     has_kill_file: bool
     end_reason: str = ""
@@ -143,20 +143,20 @@ class StatusPage:
     def __init__(
         self,
         account: OpenAccount,
-        bounds: PageLimits,
+        bounds: StatusPageLimits,
         sections: Sequence[PageSection] = (),
         time: TimeSource = SYSTEM_TIME,
     ) -> None:
         database = account.database
         self._account = account
-        self._path = None if database.path is None else database.path.with_name(PAGE_FILE)
+        self._path = None if database.path is None else database.path.with_name(STATUS_PAGE_FILE)
         self._bounds = bounds
         self._sections = sections
         self._time = time
         self._journal = account.build_decision_journal(TRADE_JOB)
-        self._notices = NoticeBook(database, NO_SECRETS, time)
+        self._notices = AlertBook(database, NULL_REDACTOR, time)
         self._curve = EquityCurve()
-        self._written: PageState | None = None
+        self._written: StatusPageState | None = None
         self._rests_until = -np.inf
         self._fails = False
 
@@ -205,7 +205,7 @@ class StatusPage:
     def _write(self, path: Path, end: str, *, failed: bool) -> None:
         account = self._account
         expected = account.next_cycle.next_cycle()
-        change = PageState(
+        change = StatusPageState(
             account.events.last_event_number(), expected, account.has_kill_file, end, failed
         )
         if change == self._written:
@@ -214,18 +214,18 @@ class StatusPage:
             remove_stale_temporary_files(path)
         page = self._page(path.parent, change)
         with atomic_file(path) as part:
-            part.touch(mode=OWNER_ONLY_MODE)
+            part.touch(mode=OWNER_ONLY_FILE_MODE)
             part.write_text(page, encoding="utf-8")
         self._written = change
 
-    def _page(self, folder: Path, change: PageState) -> str:
+    def _page(self, folder: Path, change: StatusPageState) -> str:
         book = self._account.book
         mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
         choices = self._journal.last_choices()
-        self._curve = self._curve.extend(self._account.marks.marks(self._curve.last_mark_at))
+        self._curve = self._curve.extend(self._account.marks.marks_since(self._curve.last_mark_at))
         halts = self._account.halts.active()
-        unknown = len(book.unknown_outcomes())
+        unknown = len(book.intents_with_unknown_outcome())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failure
@@ -251,28 +251,32 @@ class StatusPage:
             mark=mark,
             curve=self._curve,
             bounds=self._bounds,
-            positions=mark and position_table(mark, self._bounds, self._profits()),
-            waiting=book.latest(PENDING_STATES, MAX_ROWS_SHOWN),
-            recent=book.latest(FINISHED_STATES, MAX_ROWS_SHOWN),
+            positions=mark and build_position_table(mark, self._bounds, self._profits()),
+            waiting=book.latest_intents(PENDING_STATES, MAX_ROWS_SHOWN),
+            recent=book.latest_intents(FINISHED_STATES, MAX_ROWS_SHOWN),
             what=format_order_terms,
             decision=decision,
-            choices=decision and choice_table(choices, decision.decision_id),
-            unordered=no_order_lines(
+            choices=decision and build_choice_table(choices, decision.decision_id),
+            unordered=format_no_order_lines(
                 choices,
                 decision.equity if decision else math.nan,
                 self._account.events.last_undecided_reasons(TRADE_JOB),
             ),
             sections=self._sections,
-            notices=notice_table(self._notices.latest(MAX_ROWS_SHOWN)),
+            notices=build_alert_table(self._notices.latest(MAX_ROWS_SHOWN)),
         )
 
     def _profits(self) -> list[PositionProfit]:
         """Return the profits of stocks and crypto; empty for an account of event contracts."""
-        return [] if self._bounds.max_crypto_weight is None else self._account.positions.profits()
+        return (
+            []
+            if self._bounds.max_crypto_weight is None
+            else self._account.positions.position_profits()
+        )
 
 
 def _verdict(
-    change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
+    change: StatusPageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
     """Return the headline of the page, and the colour level in which it is shown.
 
@@ -304,21 +308,21 @@ def format_order_terms(intent: OrderIntent) -> str:
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
-    size = formatting.quantity(Decimal(asked["qty"]))
+    size = formatting.format_quantity(Decimal(asked["qty"]))
     limit = asked.get("limit_price", asked.get("min_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
-    return text if limit is None else f"{text}, limit {formatting.price(limit)}"
+    return text if limit is None else f"{text}, limit {formatting.format_price(limit)}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EquityCurve:
     """Equity marks of an account, oldest first, up to the last mark that was read.
 
-    marks: [T] marks as `CURVE_DTYPE` records.
+    marks: [T] marks as `EQUITY_CURVE_DTYPE` records.
     return_today: return on the New York date of the last mark, a fraction.
     """
 
-    marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE_DTYPE))
+    marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, EQUITY_CURVE_DTYPE))
     return_today: float = 0.0
 
     @property
@@ -348,7 +352,7 @@ class EquityCurve:
             )
             for mark, point in zip(marks, points, strict=True)
         ]
-        known = np.append(self.marks[:-1], np.array(rows, CURVE_DTYPE))
+        known = np.append(self.marks[:-1], np.array(rows, EQUITY_CURVE_DTYPE))
         return EquityCurve(known, -float(points[-1].daily_loss))
 
     @property
@@ -382,7 +386,7 @@ class EquityCurve:
         paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
         return [
             Chart(
-                f"Equity {self._format_value_range(equity, formatting.usd)}",
+                f"Equity {self._format_value_range(equity, formatting.format_usd)}",
                 (
                     Series("net deposits", "limit", at, paid, "steps").downsample(),
                     Series("equity", "first", at, equity).downsample(),
@@ -391,7 +395,8 @@ class EquityCurve:
                 "UTC",
             ),
             Chart(
-                f"Drawdown {self._format_value_range(lost, partial(formatting.percent, places=1))}",
+                "Drawdown"
+                f" {self._format_value_range(lost, partial(formatting.format_percent, places=1))}",
                 (
                     horizontal_line(-max_drawdown, at, "limit", "halt limit"),
                     Series("drawdown", "first", at, lost).downsample(),
@@ -410,8 +415,8 @@ class EquityCurve:
         )
 
 
-def position_table(
-    mark: EquityMark, bounds: PageLimits, profits: Sequence[PositionProfit]
+def build_position_table(
+    mark: EquityMark, bounds: StatusPageLimits, profits: Sequence[PositionProfit]
 ) -> Table:
     """Return the table of open positions, the largest first, followed by closed positions.
 
@@ -457,7 +462,7 @@ def position_table(
     )
 
 
-def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
+def build_choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
     """Return the table of the latest target and order of each symbol.
 
     choices: latest choice of each symbol.
@@ -470,23 +475,23 @@ def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
         texts = (
             c.symbol,
             format_utc_minute(row.at),
-            formatting.basis_points(c.mu, 1, sign=True),
-            formatting.basis_points(c.sigma, 1),
-            formatting.multiple(c.kelly, sign=True),
-            formatting.multiple(c.held_weight, 3, sign=True),
-            formatting.multiple(c.target_weight, 3, sign=True),
-            formatting.quantity(c.qty, sign=True) if c.qty else "none",
-            formatting.price(c.price),
+            formatting.format_basis_points(c.mu, 1, sign=True),
+            formatting.format_basis_points(c.sigma, 1),
+            formatting.format_multiple(c.kelly, sign=True),
+            formatting.format_multiple(c.held_weight, 3, sign=True),
+            formatting.format_multiple(c.target_weight, 3, sign=True),
+            formatting.format_quantity(c.qty, sign=True) if c.qty else "none",
+            formatting.format_price(c.price),
             ", ".join(c.binding_shadow_prices) or "no limit",
             plan or "the forecast only",
         )
         rows.append(
             [Cell(text, "" if row.decision_id == last_decision_id else "muted") for text in texts]
         )
-    return Table("Choices of the last decision", CHOICE_COLUMNS, rows, text_columns=(9, 10))
+    return Table("Choices of the last decision", CHOICE_COLUMNS, rows, left_aligned_columns=(9, 10))
 
 
-def no_order_lines(
+def format_no_order_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
     """Return one line per symbol without an order in its last decision, with the reason.
@@ -500,16 +505,18 @@ def no_order_lines(
     return [f"{symbol}: {reason}." for symbol, reason in sorted(reasons.items()) if reason]
 
 
-def notice_table(notices: Sequence[NoticeRow]) -> Table:
+def build_alert_table(notices: Sequence[AlertRow]) -> Table:
     rows = [(format_utc_minute(each.at), each.kind, each.text) for each in notices]
-    return Table("Alerts", ("time, UTC", "kind", "text"), rows, text_columns=(1, 2))
+    return Table("Alerts", ("time, UTC", "kind", "text"), rows, left_aligned_columns=(1, 2))
 
 
 def _profit_cells(position: PositionProfit | None) -> Row:
     """Return the table cells for a position's profit, one for each of `PROFIT_COLUMNS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_COLUMNS)
-    quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
+    quantity = (
+        formatting.format_quantity(position.quantity, sign=True) if position.quantity else "0"
+    )
     if not position.quantity:
         return quantity, "", "", "", _money_cell(position.realised_profit)
     return (
@@ -527,7 +534,7 @@ def _money_cell(amount: Fraction) -> Cell:
     """Return the table cell for a profit or a loss, to the cent."""
     cents = to_cents(amount)
     return Cell(
-        formatting.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else ""
+        formatting.format_usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else ""
     )
 
 
@@ -536,7 +543,9 @@ def _format_unit_price(price: Fraction | None) -> str:
     if price is None:
         return "unknown"
     return (
-        formatting.usd(to_cents(price)) if price >= 1 else formatting.price(f"{float(price):.4g}")
+        formatting.format_usd(to_cents(price))
+        if price >= 1
+        else formatting.format_price(f"{float(price):.4g}")
     )
 
 
@@ -547,9 +556,9 @@ def _weight_cells(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     """
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
-    held = formatting.multiple(weight, 3, sign=True)
+    held = formatting.format_multiple(weight, 3, sign=True)
     of_equity = Cell(f"{held} above limit", "bad") if above else held
-    return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
+    return formatting.format_usd(value, 0), of_equity, formatting.format_multiple(ceiling)
 
 
 def format_utc_and_new_york(at: np.datetime64) -> str:

@@ -15,15 +15,20 @@ import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
-from execution.journal.events import UNDECIDED_EVENT
+from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
 from execution.journal.order_store import PENDING_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
-from execution.live.batch import OrderBatch, finish_cycle, record_batch, record_sending
-from execution.live.cycle import Cycle, decide_cycle, idle_cycle, next_decision_instant
+from execution.live.batch import (
+    OrderBatch,
+    build_finished_cycle,
+    record_batch_outcome,
+    record_decision_batch,
+)
+from execution.live.cycle import Cycle, build_idle_cycle, next_decision_instant, run_decision_cycle
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
-from execution.live.overnight import OvernightTrimmer, flattening_orders
+from execution.live.overnight import OvernightTrimmer, build_flattening_orders
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
@@ -98,7 +103,7 @@ class TradingJob:
         """Return whether all cycles are done and no order remains to be sent."""
         return self._made == self._cycles and self._next_sending is None
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_step_time(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the time of the next step; None once no cycle and no order remains.
 
         A step is a cycle, a check of positions before the close, or the sending of planned orders.
@@ -107,13 +112,13 @@ class TradingJob:
             return self._next_sending
         if self._next_cycle is None:
             return now
-        instants = (self._next_cycle, self._night.due(now), self._next_sending)
+        instants = (self._next_cycle, self._night.next_check_time(now), self._next_sending)
         return min(each for each in instants if each is not None)
 
     def step(self) -> Cycle | None:
         """Run a cycle and return it, or check positions before the close and return None."""
         now = self._connection.now()
-        if self._next_cycle is not None and self._night.step(now):
+        if self._next_cycle is not None and self._night.check_if_due(now):
             return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # a cycle that only sends planned orders does not count
@@ -135,7 +140,7 @@ class TradingJob:
                 cycle = self._idle_cycle(account)
                 if cycle is None:
                     for batch in self._batches():
-                        with record_sending(batch, self._journal):
+                        with record_batch_outcome(batch, self._journal):
                             batch.fills = place_orders(
                                 self.desk, batch.orders, batch.cancelled_quantities, batch.gate
                             )
@@ -172,7 +177,7 @@ class TradingJob:
         number: number of the cycle.
         """
         account = cycle.account
-        self._live.book.refusals.report_block(account.block_reason, account.as_of)
+        self._live.book.refusals.record_account_block(account.block_reason, account.as_of)
         self._record_undecided(undecided_reasons(cycle, self._settings))
         self._journal.cycles.end_cycle(
             number,
@@ -219,7 +224,7 @@ class TradingJob:
         The time ends when orders for the auction have to be sent.
         """
         timeframe, now = self._settings.timeframe_or_hourly, cycle.account.as_of
-        auction = timeframe.auction
+        auction = timeframe.auction_time_in_force
         if auction is None or not any(map(is_stock, self._settings.symbols)):
             return False
         ended = timeframe.last_bar_end(AssetClass.STOCK, now)
@@ -231,9 +236,9 @@ class TradingJob:
         Orders that could not be sent are tried again after a pause.
         """
         planned = [
-            intent.single_order
+            intent.stock_or_crypto_order
             for decision in self._journal.unfinished_decisions()
-            for intent in self._live.book.for_decision(decision.decision_id)
+            for intent in self._live.book.intents_for_decision(decision.decision_id)
             if intent.state in PENDING_STATES and intent.state != "accepted"
         ]
         try:
@@ -251,8 +256,8 @@ class TradingJob:
         why = stopped or self._missing_history_reason(account)
         if not why:
             return None
-        bars = self._settings.data.market(self._feed.bars(account.as_of)).visible_bars()
-        return idle_cycle(account, bars, why, self._validator)
+        bars = self._settings.data.build_market(self._feed.bars(account.as_of)).visible_bars()
+        return build_idle_cycle(account, bars, why, self._validator)
 
     def _rejected_cycle(self, error: AccountReadingRejected) -> Cycle:
         """Return a cycle without a decision, because the account reading was rejected."""
@@ -273,7 +278,7 @@ class TradingJob:
             self._filled |= bool(batch.fills)
         seconds = self._settings.decision_valid_seconds
         for is_last in (False, True):
-            batch = record_batch(
+            batch = record_decision_batch(
                 self._decide(), self._journal, self._live, seconds, is_last_attempt=is_last
             )
             yield batch
@@ -283,7 +288,7 @@ class TradingJob:
 
     def _finish_batch(self, batch: OrderBatch) -> Cycle:
         """Return the cycle of a sent batch, after a new equity mark if an order has filled."""
-        cycle = finish_cycle(batch)
+        cycle = build_finished_cycle(batch)
         self._alert_rejected_bars(
             {
                 **self._missing_histories(cycle.bars),
@@ -310,7 +315,7 @@ class TradingJob:
         self.desk.refresh_open_orders()
 
     def _decide(self) -> Cycle:
-        return decide_cycle(
+        return run_decision_cycle(
             self.desk,
             self._feed,
             self._trader,
@@ -326,7 +331,7 @@ class TradingJob:
         """Record why symbols have no decision, if the reasons differ from those last recorded."""
         events = self._live.account.events
         if reasons != events.last_undecided_reasons(TRADE_JOB):
-            events.append(UNDECIDED_EVENT, TRADE_JOB, dict(reasons))
+            events.append(UNDECIDED_SYMBOLS_EVENT, TRADE_JOB, dict(reasons))
 
     def _alert_rejected_bars(self, rejected_bars: Mapping[str, str]) -> None:
         """Send alerts about symbols whose last bar is rejected.
@@ -334,7 +339,7 @@ class TradingJob:
         rejected_bars: reason by symbol.
         """
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
-        self._live.notices.set_alert(
+        self._live.notices.update_alert(
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
         )
 
@@ -372,7 +377,7 @@ class TradingJob:
                 account, positions=self._live.reconciler.explained_quantities(account.positions)
             )
             # Symbols with an order that still rests are skipped: their shares could be sold twice.
-            orders = flattening_orders(
+            orders = build_flattening_orders(
                 account,
                 self._settings.order_prefix,
                 self._settings.tradable_symbols - stuck,
@@ -395,7 +400,7 @@ class TradingJob:
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
         """
         stuck, troubles = set(), []
-        for intent in self._live.book.in_states(("accepted",)):
+        for intent in self._live.book.intents_in_states(("accepted",)):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)

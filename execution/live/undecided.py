@@ -53,7 +53,7 @@ def _undecided_reason(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     kind = instrument(symbol).kind
     if (kind is AssetClass.CRYPTO and not account.is_crypto_enabled) or not bars.instruments[
         s
-    ].tradable:
+    ].is_tradable:
         return "the venue accepts no orders for it"
     now, last = account.as_of, bars.bars_of_symbol(s)[0][-1]
     expected = bars.timeframe.last_bar_end(kind, now)

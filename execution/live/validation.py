@@ -13,7 +13,7 @@ from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
 from foundation.formatting import format_count
 from trainingdata.bars import CLOSE, OPEN, Bars, last_closes_by_symbol
-from trainingdata.confirmation import drop_unconfirmed, find_contradicted
+from trainingdata.confirmation import drop_unconfirmed_bars, find_contradicted_bars
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -58,11 +58,11 @@ class BarValidator:
 
         prices: the venue's prices of symbols whose bar has just ended, USD.
         """
-        now = find_contradicted(bars, prices, MAX_PRICE_GAP)
+        now = find_contradicted_bars(bars, prices, MAX_PRICE_GAP)
         still = self._find_still_rejected(bars, now)
         agreeing = bars.drop_bars(now | still)
         self._store_rejected(bars, now, still, prices)
-        valid = drop_unconfirmed(agreeing)
+        valid = drop_unconfirmed_bars(agreeing)
         closes = last_closes_by_symbol(bars)
         rejected_bars = {}
         items = list(bars.instruments)
@@ -79,7 +79,7 @@ class BarValidator:
             rejected_bars[symbol] = f"the latest bar closes at {closes[symbol]:g}, {why}"
             # A split changes the unit of shares: decided before it and ordered after it, an order
             # would be for a multiple or a part of the intended quantity.
-            items[s] = replace(items[s], tradable=False)
+            items[s] = replace(items[s], is_tradable=False)
             log.warning("%s: not traded: %s", symbol, rejected_bars[symbol])
         return replace(valid, instruments=tuple(items)), rejected_bars
 

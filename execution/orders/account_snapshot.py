@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIN_FREE_EQUITY_SHARE = 1e-6  # smallest share of equity; a ceiling of 0 would allow no division
 
 
-class ValueUnknown(InputError):
+class UnknownAccountValue(InputError):
     """A figure of the account is unknown: the price of a symbol, or the risk of open spreads."""
 
 
@@ -27,8 +27,9 @@ class ValueUnknown(InputError):
 class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
-    Only the guards of a live account need `last_trades`, `max_loss_by_root` and `spread_balance`.
-    None means that they were not read; an empty mapping means that there are none.
+    Only the guards of a live account need `last_trades`, `max_loss_by_root` and
+    `spread_capital_usd`. None means that they were not read; an empty mapping means that there are
+    none.
 
     cash: cash in USD; below 0 for borrowed cash.
     positions: signed quantities, by symbol.
@@ -48,7 +49,7 @@ class AccountSnapshot:
         1; the other part secures open spreads.
     last_trades: last trade of each symbol that may be ordered.
     max_loss_by_root: maximum loss of open and pending spreads, USD, by the root of their options.
-    spread_balance: capital in USD by which spreads are sized, according to the account's files.
+    spread_capital_usd: capital in USD by which spreads are sized, according to the account's files.
     equity: cash plus positions at these prices, USD.
     """
 
@@ -67,7 +68,7 @@ class AccountSnapshot:
     free_equity_share: float = 1.0
     last_trades: Mapping[str, LastTrade] | None = None
     max_loss_by_root: Mapping[str, float] | None = None
-    spread_balance: float | None = None
+    spread_capital_usd: float | None = None
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,14 +82,16 @@ class AccountSnapshot:
         equity = self.cash + value
         if not math.isfinite(equity):
             raise ValueError(f"equity must be a finite number, got {equity}")
-        if self.spread_balance is not None and not math.isfinite(self.spread_balance):
-            raise ValueError(f"spread_balance must be a finite number, got {self.spread_balance}")
+        if self.spread_capital_usd is not None and not math.isfinite(self.spread_capital_usd):
+            raise ValueError(
+                f"spread_balance must be a finite number, got {self.spread_capital_usd}"
+            )
         for root, risk in (self.max_loss_by_root or {}).items():
             if not 0 <= risk < math.inf:
                 raise ValueError(f"max_loss_by_root: {root} must be finite and >= 0, got {risk}")
         object.__setattr__(self, "equity", equity)
 
-    def with_collateral(self, collateral: float) -> AccountSnapshot:
+    def with_reserved_collateral(self, collateral: float) -> AccountSnapshot:
         """Return the snapshot after reserving collateral for open spreads.
 
         The collateral supports no stock positions and buys no crypto.
@@ -153,24 +156,26 @@ class AccountSnapshot:
 
         Raises
         ------
-        ValueUnknown
+        UnknownAccountValue
             for a symbol without a price.
         """
         trade = self.last_trade(symbol)
         if trade is not None:
             return trade.price
         if symbol not in self.prices:
-            raise ValueUnknown(f"no price for {symbol}, in which there is a position or an order")
+            raise UnknownAccountValue(
+                f"no price for {symbol}, in which there is a position or an order"
+            )
         return self.prices[symbol]
 
     @property
     def known_max_loss_by_root(self) -> Mapping[str, float]:
         """Maximum loss of spreads by root of their options, USD.
 
-        Raises ValueUnknown if it was not read.
+        Raises UnknownAccountValue if it was not read.
         """
         if self.max_loss_by_root is None:
-            raise ValueUnknown("the maximum loss of open spreads is unknown")
+            raise UnknownAccountValue("the maximum loss of open spreads is unknown")
         return self.max_loss_by_root
 
     @property

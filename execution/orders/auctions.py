@@ -13,11 +13,11 @@ import numpy as np
 from execution.orders.orders import Order, TimeInForce
 from trainingdata.instants import HOUR, at_new_york_time, format_utc, new_york_date
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import calendar, outside_calendar_error, session_on
+from trainingdata.sessions import exchange_calendar, outside_calendar_error, session_on
 
 MINUTE = np.timedelta64(1, "m")
 # New York time from which the venue accepts orders for auctions of the next session.
-NEXT_AUCTION_OPEN_TIME = 19 * HOUR
+NEXT_AUCTION_ACCEPTANCE_TIME = 19 * HOUR
 # New York time from which it accepts none for the day's auctions; earlier on half-days.
 _AUCTION_CUTOFF_TIMES = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
 _AUCTION_NAMES = {"opg": "opening", "cls": "closing"}
@@ -28,7 +28,7 @@ AUCTION_SEND_LEAD_TIMES = {
 }  # before the auction, our own limit
 
 
-def auction_refusal(order: Order, at: np.datetime64) -> str:
+def auction_refusal_reason(order: Order, at: np.datetime64) -> str:
     """Return why the venue refuses an auction order at an instant, or an empty string.
 
     For an order that is not an auction order the result is empty.
@@ -54,7 +54,7 @@ def first_accepted_time(order: Order, at: np.datetime64) -> np.datetime64:
     session = session_on(today[0])
     if order.tif == "cls" and session is not None:
         shut = min(shut, session.closes - AUCTION_CUTOFF_BEFORE_CLOSE)
-    evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_OPEN_TIME)[0])
+    evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_ACCEPTANCE_TIME)[0])
     return evening if shut <= at < evening else at
 
 
@@ -63,7 +63,7 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
 
     tif: `opg` for the opening auction, `cls` for the closing auction.
     """
-    days = calendar()
+    days = exchange_calendar()
     auctions = days.opens if tif == "opg" else days.closes
     k = int(np.searchsorted(auctions, decided_at, side="right"))
     if k == len(auctions):

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
 
@@ -47,7 +47,7 @@ class Broker(Protocol):
     def now(self) -> np.datetime64: ...
     def account(self) -> AccountSnapshot: ...
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         """Send orders in sequence, and return their fills.
 
         The remainder of a market order that does not fill at once is cancelled. A rejected order
@@ -73,7 +73,7 @@ def place_orders(
     broker: Broker,
     orders: Sequence[Order],
     cancels: Mapping[str, Decimal] | None = None,
-    gate: OrderGate = UNGUARDED,
+    gate: OrderGate = ALLOW_ALL_ORDERS,
 ) -> list[Fill]:
     """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
@@ -111,7 +111,7 @@ def place_orders(
 
 
 def place_reductions(
-    broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
+    broker: Broker, reductions: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS
 ) -> None:
     """Send reducing orders one by one, so that an error in one does not block the others.
 

@@ -16,9 +16,9 @@ Outcome = Literal["YES", "NO"]
 # The venue's words. Only the first one rests; the other two end on arrival.
 ContractTimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
 
-PAYOUT_USD = Decimal(1)  # USD paid per contract if its side is the outcome
+CONTRACT_PAYOUT_USD = Decimal(1)  # USD paid per contract if its side is the outcome
 PRICE_STEP_USD = Decimal("0.0001")  # USD, the finest price that the venue writes
-COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
+CONTRACT_COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class EventContractOrder:
         return self.time_in_force == "good_till_canceled"
 
 
-def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
+def check_price_and_count(order_id: str, price: Decimal, count: Decimal) -> None:
     """Check that a price and a count are in the range and precision that the venue accepts.
 
     Raises
@@ -70,9 +70,12 @@ def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
     ValueError
         for a price or a count that the venue does not accept.
     """
-    if not (price.is_finite() and 0 < price < PAYOUT_USD and price % PRICE_STEP_USD == 0):
+    if not (price.is_finite() and 0 < price < CONTRACT_PAYOUT_USD and price % PRICE_STEP_USD == 0):
         raise ValueError(
-            f"{name}: price must be a multiple of {PRICE_STEP_USD} above 0 and below 1, got {price}"
+            f"{order_id}: price must be a multiple of {PRICE_STEP_USD} above 0 and below 1, got"
+            f" {price}"
         )
-    if not (count.is_finite() and count > 0 and count % COUNT_STEP == 0):
-        raise ValueError(f"{name}: count must be a multiple of {COUNT_STEP} above 0, got {count}")
+    if not (count.is_finite() and count > 0 and count % CONTRACT_COUNT_STEP == 0):
+        raise ValueError(
+            f"{order_id}: count must be a multiple of {CONTRACT_COUNT_STEP} above 0, got {count}"
+        )

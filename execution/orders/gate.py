@@ -26,7 +26,7 @@ class OrderGate(Protocol):
         """Prices in the account snapshot, USD by symbol."""
         ...
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an order may not be sent, or an empty string.
 
         role: role of the order in its decision.
@@ -35,14 +35,14 @@ class OrderGate(Protocol):
         ...
 
 
-class Unguarded:
+class AllowAllGate:
     """A gate that allows every order."""
 
     prices: Mapping[str, float] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         del order, role, now
         return ""
 
 
-UNGUARDED = Unguarded()
+ALLOW_ALL_ORDERS = AllowAllGate()

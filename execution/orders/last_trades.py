@@ -45,6 +45,6 @@ def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[st
         return {}
 
 
-def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
+def fetch_last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
     """Return last trade prices by symbol, USD; an empty mapping if the feed does not respond."""
     return {symbol: trade.price for symbol, trade in fetch_last_trades(source, symbols).items()}

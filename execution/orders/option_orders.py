@@ -281,7 +281,7 @@ class Quote:
         if not (0 <= self.bid <= self.ask):
             raise InvalidResponse(f"bid {self.bid}, ask {self.ask}")
 
-    def price(self, side: Side) -> Decimal:
+    def price_for_side(self, side: Side) -> Decimal:
         """Return the price that an order on this side meets: the ask for a buy, else the bid."""
         return self.ask if side == "buy" else self.bid
 
@@ -296,5 +296,5 @@ def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]
         quote = quotes.get(leg.contract)
         if quote is None:
             return None
-        total -= leg.direction * quote.price(leg.side)
+        total -= leg.direction * quote.price_for_side(leg.side)
     return total

@@ -167,7 +167,7 @@ class OrderSizeLimits:
                 f" {self.min_crypto_value:g} USD; lower crypto_dust"
             )
 
-    def min_sent_value(self, *, is_crypto: bool, closes_position: bool) -> float:
+    def min_value_when_sent(self, *, is_crypto: bool, closes_position: bool) -> float:
         """Return the minimum value of an order that may be sent, USD.
 
         For stocks, the minimum applies to fractions of a share only. An order that closes a whole
@@ -178,7 +178,7 @@ class OrderSizeLimits:
             return self.min_fractional_value
         return self.crypto_dust if closes_position else self.min_crypto_value
 
-    def min_sized_values(self, crypto: Mask) -> Array:
+    def min_values_when_sized(self, crypto: Mask) -> Array:
         """Return the minimum value of an order when it is sized, USD, [S].
 
         It is the minimum that applies when the order is sent, plus a margin for price moves. It
@@ -196,7 +196,7 @@ class OrderSizeLimits:
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
-    def max_sized_crypto_value(self) -> float:
+    def max_crypto_value_when_sized(self) -> float:
         """Maximum value of one crypto order when it is sized, USD.
 
         It is the maximum that applies when the order is sent, less a margin for price moves.
@@ -214,7 +214,7 @@ class OrderSizeLimits:
         # Imported here, because readers of a journal need orders but no compiled rules of sizes.
         from sizing.quantity import max_crypto_quantity
 
-        return max_crypto_quantity(self.max_sized_crypto_value, price)
+        return max_crypto_quantity(self.max_crypto_value_when_sized, price)
 
     def check_increments(self, bars: Bars) -> None:
         """Check that one increment of each crypto symbol is worth less than the maximum order.
@@ -231,7 +231,7 @@ class OrderSizeLimits:
             # accepts in one order, a position could not be closed.
             highest = float(bars.bars_of_symbol(s)[1][:, HIGH].max(initial=0.0))
             worth = float(bars.instruments[s].qty_increment) * highest
-            if worth > self.max_sized_crypto_value:
+            if worth > self.max_crypto_value_when_sized:
                 raise InputError(
                     f"orders.max_crypto_value: {self.max_crypto_value:g} USD less"
                     f" orders.price_margin is below {worth:.2f} USD, the value of one increment of"
@@ -301,12 +301,14 @@ def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attem
     return format_order_id(strategy, format_compact_utc(at), symbol, leg, attempt)
 
 
-def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
+def format_order_id(
+    strategy: str, formatted_instant: str, symbol: str, leg: int, attempt: int = 0
+) -> str:
     """Return the client order id for an instant that is already formatted as text.
 
-    when: the formatted instant.
+    formatted_instant: the formatted instant.
     """
-    return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
+    return f"{strategy}-{formatted_instant}-{symbol}-{leg}-{attempt}"
 
 
 def parse_order_prefix(client_order_id: str) -> str:

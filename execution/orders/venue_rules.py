@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import auction_refusal
+from execution.orders.auctions import auction_refusal_reason
 from execution.orders.broker import Asset, Broker
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order, OrderSizeLimits
 from trainingdata.bars import Bars
@@ -23,7 +23,7 @@ IncrementSource = Literal["original", "broker"]
 ACCOUNT_BLOCKED_TEXT = "the venue has blocked this account from trading"
 
 
-def venue_refusal(
+def venue_refusal_reason(
     order: Order,
     asset: Asset | None = None,
     account: AccountSnapshot | None = None,
@@ -44,9 +44,9 @@ def venue_refusal(
     fraction = order.qty % 1 != 0
     if fraction and order.qty % MIN_CRYPTO_QTY:
         return f"quantity {order.qty:f} has more than nine decimals"
-    why = _order_type_refusal(order, coin, fraction) or tick_size_refusal(order)
+    why = _order_type_refusal(order, coin, fraction) or tick_size_refusal_reason(order)
     if not why and at is not None:
-        why = auction_refusal(order, at)
+        why = auction_refusal_reason(order, at)
     if not why and asset is not None:
         why = _asset_refusal(order, coin, fraction, asset)
     if not why and account is not None:
@@ -77,7 +77,7 @@ def _order_type_refusal(order: Order, coin: bool, fraction: bool) -> str:
     return ""
 
 
-def tick_size_refusal(order: Order) -> str:
+def tick_size_refusal_reason(order: Order) -> str:
     """Return Alpaca's error text if a stock price is not on the tick grid, else an empty string.
 
     At 1 USD and above a price has at most two decimals, below 1 USD four (Rule 612 of Regulation
@@ -168,7 +168,7 @@ def _value_refusal(
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
-    least = terms.min_sent_value(is_crypto=coin, closes_position=closes)
+    least = terms.min_value_when_sent(is_crypto=coin, closes_position=closes)
     if worth < Decimal(repr(least)):
         if not coin:
             return (
@@ -244,7 +244,7 @@ def with_venue_rules(
         if item.symbol in assets:
             asset = assets[item.symbol]
             if asset is None:
-                item = replace(item, tradable=False)
+                item = replace(item, is_tradable=False)
             else:
                 its_own = increments == "broker" and item.kind is AssetClass.CRYPTO
                 item = replace(
@@ -253,7 +253,7 @@ def with_venue_rules(
                     min_order_qty=asset.min_order_qty
                     if item.kind is AssetClass.CRYPTO
                     else item.min_order_qty,
-                    tradable=asset.tradable,
+                    is_tradable=asset.tradable,
                     is_borrowable=asset.shortable and asset.easy_to_borrow,
                 )
         items.append(item)

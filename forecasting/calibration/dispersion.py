@@ -23,45 +23,45 @@ CORRECTION_PRIOR_INSTANTS = (
 )
 MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count at most as this many independent ones
 STEP_NUMBERS = 1 + np.arange(HORIZON)
-UPPER_LEVELS = np.array(LEVELS[MEDIAN_INDEX + 1 :])
+UPPER_QUANTILE_LEVELS = np.array(LEVELS[MEDIAN_INDEX + 1 :])
 REGIME_COUNT = 5
 # Volatility reverts to its mean: the prior weights of the trailing averages add up to 0.9 for one
 # bar ahead and to 0.7 for 24.
-PRIOR_WEIGHT_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
+PRIOR_REGRESSION_WEIGHT_SUMS = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationSample:
     """Regression inputs of n forecasts, all known when the forecasts were issued.
 
-    log_past_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised by
-        the intraday pattern.
+    log_trailing_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised
+        by the intraday pattern.
     base_log_variance: [n, H] log of the base forecast's variance per bar up to each step,
         deseasonalised.
-    median: [n, H] median log return of the base forecast after each step.
-    intraday_factor: [n, H] cumulative sum of the intraday pattern over the steps.
+    median_log_return: [n, H] median log return of the base forecast after each step.
+    cumulative_intraday_factor: [n, H] cumulative sum of the intraday pattern over the steps.
     slot_of_day: [n] intraday slot of the issuing bar.
     symbol_index: [n] index of the symbol within its asset class.
     instant_index: [n] index of the issuing bar's instant on the trading clock of the asset class.
     """
 
-    log_past_variances: Array
+    log_trailing_variances: Array
     base_log_variance: Array
-    median: Array
-    intraday_factor: Array
+    median_log_return: Array
+    cumulative_intraday_factor: Array
     slot_of_day: Index
     symbol_index: Index
     instant_index: Index
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Dispersion:
+class DispersionModel:
     """A fitted model of the standard deviation and shape of log returns after each step.
 
     regression_weights: [K + 2, H] intercept, and regression weight of each log variance.
     upper_half_quantiles: [H, 10] standardised quantiles above the median; those below it are their
         negatives.
-    hour_correction: [slots, H] log of the multiplier of the deviation in each intraday slot.
+    slot_correction: [slots, H] log of the multiplier of the deviation in each intraday slot.
     regime_correction: [5, H] log of the multiplier of the deviation in each volatility regime.
     symbol_correction: [S, H] log of the multiplier of the deviation of each symbol.
     regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's
@@ -71,7 +71,7 @@ class Dispersion:
 
     regression_weights: Array
     upper_half_quantiles: Array
-    hour_correction: Array
+    slot_correction: Array
     regime_correction: Array
     symbol_correction: Array
     regime_edges: Array
@@ -80,18 +80,20 @@ class Dispersion:
     def predict_deviation(self, sample: CalibrationSample) -> Array:
         """Predict the standard deviation of the log return after each step, [n, H]."""
         level = _log_variance_level(
-            sample.log_past_variances, sample.base_log_variance, self.regression_weights
+            sample.log_trailing_variances, sample.base_log_variance, self.regression_weights
         )
         relative = level - self.median_log_variance[sample.symbol_index]
         by_regime = _select_group_entries(
             self.regime_correction, _regime_index(relative, self.regime_edges)
         )
         correction = (
-            self.hour_correction[sample.slot_of_day]
+            self.slot_correction[sample.slot_of_day]
             + by_regime
             + self.symbol_correction[sample.symbol_index]
         )
-        return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.intraday_factor))
+        return np.asarray(
+            np.exp(level / 2 + correction) * np.sqrt(sample.cumulative_intraday_factor)
+        )
 
     @property
     def standardised_quantiles(self) -> Array:
@@ -108,8 +110,8 @@ def fit_dispersion(
     log_return: Array,
     slot_count: int,
     symbol_count: int,
-) -> tuple[Dispersion, Array]:
-    """Fit a `Dispersion` to known outcomes; return it, and its deviations for the sample, [n, H].
+) -> tuple[DispersionModel, Array]:
+    """Fit a `DispersionModel` to known outcomes; return it and its sample deviations [n, H].
 
     sample: regression inputs of the n forecasts.
     variance: [n, H] realised variance up to each step; NaN where the outcome is not known yet.
@@ -120,17 +122,19 @@ def fit_dispersion(
     known = np.isfinite(log_return)
     # The variance of bars that did not move has no logarithm: a share of the longest average
     # replaces it.
-    floor = MIN_VARIANCE_RATIO * np.exp(sample.log_past_variances[:, -1:])
-    target = np.log(np.where(known, np.maximum(variance / sample.intraday_factor, floor), np.nan))
+    floor = MIN_VARIANCE_RATIO * np.exp(sample.log_trailing_variances[:, -1:])
+    target = np.log(
+        np.where(known, np.maximum(variance / sample.cumulative_intraday_factor, floor), np.nan)
+    )
     weights = _regression_weights(sample, target)
-    level = _log_variance_level(sample.log_past_variances, sample.base_log_variance, weights)
+    level = _log_variance_level(sample.log_trailing_variances, sample.base_log_variance, weights)
     # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
     # fill the lowest regime and the volatile ones the highest.
     median_level = _medians_by_symbol(level, sample.symbol_index, symbol_count)
     relative = level - median_level[sample.symbol_index]
     edges = _quantiles(relative, np.arange(1, REGIME_COUNT) / REGIME_COUNT).T
     regime = _regime_index(relative, edges)
-    season = np.sqrt(sample.intraday_factor)
+    season = np.sqrt(sample.cumulative_intraday_factor)
     size = np.where(known, np.abs(log_return) / (np.exp(level / 2) * season), 0.0)
     instants = _count_distinct_instants(sample.instant_index, known)
     tables = []
@@ -149,7 +153,7 @@ def fit_dispersion(
     deviation = np.exp(level / 2 + correction) * season
     upper_half = _upper_half_quantiles(np.abs(log_return) / deviation, instants)
     hour, by_regime, by_symbol = tables
-    return Dispersion(
+    return DispersionModel(
         weights, upper_half, hour, by_regime, by_symbol, edges, median_level
     ), deviation
 
@@ -166,7 +170,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
     classical = np.append(np.full(len(LOOKBACKS_BARS), 1 / len(LOOKBACKS_BARS)), 0.0)
     weights = np.zeros((1 + len(classical), HORIZON))
-    inputs = np.column_stack([sample.log_past_variances, np.empty(len(target))])
+    inputs = np.column_stack([sample.log_trailing_variances, np.empty(len(target))])
     targets = np.ascontiguousarray(target.T)
     # The inputs are known to be finite: 24 checks took longer than the fits.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
@@ -178,7 +182,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
                 continue
             inputs[:, -1] = sample.base_log_variance[:, h]
             rows = inputs[known]
-            prior = PRIOR_WEIGHT_SUM[h] * classical
+            prior = PRIOR_REGRESSION_WEIGHT_SUMS[h] * classical
             # Forecasts of several steps overlap, so as many rows contain less information: the
             # prior counts more.
             ridge = Ridge(alpha=REGRESSION_PRIOR_ROWS * step, solver="cholesky")
@@ -308,7 +312,7 @@ def _upper_half_quantiles(size: Array, instants: Index) -> Array:
     """
     known = np.isfinite(size)
     count = known.sum(axis=0)
-    empirical = _quantiles(size, 2 * UPPER_LEVELS - 1)
+    empirical = _quantiles(size, 2 * UPPER_QUANTILE_LEVELS - 1)
     some = np.maximum(count, 1)
     # Symbols of an instant move together and steps overlap: the number of independent rows is
     # smaller.
@@ -331,4 +335,4 @@ def _student5_upper_quantiles() -> Array:
     """Return the upper-half quantiles [10] of a Student-t(5) with a standard deviation of one."""
     from scipy.special import stdtrit
 
-    return np.asarray(stdtrit(5, UPPER_LEVELS) * np.sqrt(3 / 5))
+    return np.asarray(stdtrit(5, UPPER_QUANTILE_LEVELS) * np.sqrt(3 / 5))

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.calibration.dispersion import CalibrationSample, Dispersion, fit_dispersion
+from forecasting.calibration.dispersion import CalibrationSample, DispersionModel, fit_dispersion
 from forecasting.calibration.history import (
     MIN_LOG_VARIANCE,
     AssetClassHistory,
     build_sample,
-    compute_outcomes,
+    compute_realised_outcomes,
 )
 from forecasting.calibration.variance import LOOKBACKS_BARS, estimate_intraday_pattern
 from forecasting.forecast import HORIZON
@@ -29,8 +29,8 @@ from foundation.arrays import Array, Index, concatenate_ranges
 # Maximum number of forecasts in a fit: symbols of a class move together, so that more add little
 # information.
 MAX_FIT_FORECASTS = 16_384
-MAX_PERSISTENCE = 0.99
-MIN_SLOPE_INSTANTS = 30  # independent instants below which a slope is not estimated
+MAX_AUTOCORRELATION = 0.99
+MIN_REGRESSION_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,29 +40,37 @@ class CalibrationFit:
     intraday_pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's
         mean.
     dispersion: model of the standard deviation and shape of log returns.
-    median_slopes: [H] factor by which the base forecast's median is multiplied at each step.
+    median_shrinkage_factors: [H] factor by which the base forecast's median is multiplied at each
+        step.
     first_bar_indices: [S] index of the first bar that the fit uses, among each symbol's bars.
     persistence: lag-1 autocorrelation of the base forecast's first-step median.
-    skill: conservative estimate of the first step's information coefficient: root mean square of
-        the shrunk median divided by that of the returns.
+    information_coefficient: conservative estimate of the first step's information coefficient: root
+        mean square of the shrunk median divided by that of the returns.
     """
 
     intraday_pattern: Array
-    dispersion: Dispersion
-    median_slopes: Array
+    dispersion: DispersionModel
+    median_shrinkage_factors: Array
     first_bar_indices: Index
     persistence: float
-    skill: float
+    information_coefficient: float
 
-    def apply(self, history: AssetClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
+    def apply(
+        self, history: AssetClassHistory, symbol_index: Index, bar_index: Index
+    ) -> tuple[Array, Array]:
         """Return the calibrated median and deviation of the log return after each step, [n, H].
 
         history: bars and base forecasts of the class.
-        member: [n] index of each forecast's symbol in the class, nondecreasing.
-        last: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
+        symbol_index: [n] index of each forecast's symbol in the class, nondecreasing.
+        bar_index: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
         """
-        sample = build_sample(history, self.first_bar_indices, member, last, self.intraday_pattern)
-        return self.median_slopes * sample.median, self.dispersion.predict_deviation(sample)
+        sample = build_sample(
+            history, self.first_bar_indices, symbol_index, bar_index, self.intraday_pattern
+        )
+        return (
+            self.median_shrinkage_factors * sample.median_log_return,
+            self.dispersion.predict_deviation(sample),
+        )
 
 
 def fit_calibration(
@@ -82,8 +90,8 @@ def fit_calibration(
     bar = concatenate_ranges(history.bar_offsets[:-1] + starts, history.bar_offsets[:-1] + ends)
     column = history.clock_index[bar]
     pattern = estimate_intraday_pattern(
-        history.variance[bar],
-        history.slots[column, 0],
+        history.bar_variances[bar],
+        history.intraday_slots[column, 0],
         column,
         np.cumsum([0, *(ends - starts)]),
         slots,
@@ -91,17 +99,17 @@ def fit_calibration(
     begin = np.maximum(starts - LOOKBACKS_BARS[-1], 0)
     member, last = _thin_bars(np.maximum(starts, history.first_forecast_bar), ends)
     sample = build_sample(history, begin, member, last, pattern)
-    move, variance = compute_outcomes(history, member, last, ends)
+    move, variance = compute_realised_outcomes(history, member, last, ends)
     # A symbol that does not move carries no information, and its forecasts over a deviation near
     # zero would dominate.
-    move[sample.log_past_variances[:, -1] < MIN_LOG_VARIANCE] = np.nan
-    members = len(history.panel_indices)
+    move[sample.log_trailing_variances[:, -1] < MIN_LOG_VARIANCE] = np.nan
+    members = len(history.panel_symbol_indices)
     dispersion, deviation = fit_dispersion(sample, variance, move, slots, members)
-    persistence = autocorrelation(history.first_step_ratios(starts, ends))
+    persistence = autocorrelation(history.slice_first_step_ratios(starts, ends))
     slopes = _fit_median_slopes(sample, deviation, move, confidence)
     skill = 0.0
     if slopes[0] > 0:
-        expected = _first_step_rms(sample.median, deviation)
+        expected = _first_step_rms(sample.median_log_return, deviation)
         skill = slopes[0] * expected / _first_step_rms(move, deviation)
     return CalibrationFit(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
 
@@ -116,7 +124,7 @@ def _fit_median_slopes(
     confidence: number of standard errors that are subtracted from each slope.
     """
     slopes = np.zeros(HORIZON)
-    forecasts = (sample.median / deviation).T
+    forecasts = (sample.median_log_return / deviation).T
     realised = (move / deviation).T
     known = np.isfinite(forecasts) & np.isfinite(realised)
     for h, rows in enumerate(known):
@@ -156,7 +164,7 @@ def _thin_bars(starts: Index, ends: Index) -> tuple[Index, Index]:
 
 
 def estimate_shrinkage(
-    forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
+    forecast: Array, realised: Array, instant_index: Index, overlap_bars: int, confidence: float
 ) -> float:
     """Estimate the shrinkage factor of a median, from 0 to 1.
 
@@ -165,18 +173,18 @@ def estimate_shrinkage(
     is 0 if there are too few instants.
 
     forecast, realised: [n] returns of all symbols, in units of their volatility.
-    instant: [n] index of the bar at which each forecast was issued.
-    overlap: number of bars that a forecast covers.
+    instant_index: [n] index of the bar at which each forecast was issued.
+    overlap_bars: number of bars that a forecast covers.
     confidence: number of standard errors that are subtracted from the slope.
     """
     if not len(forecast):
         return 0.0
-    at = instant - instant.min()
+    at = instant_index - instant_index.min()
     seen = np.count_nonzero(np.bincount(at))
     scores = [np.bincount(at, weights=forecast * other) for other in (forecast, realised)]
     by_instant = np.stack(scores, axis=1)
     square, product = by_instant.sum(axis=0)
-    if square <= 0 or seen < MIN_SLOPE_INSTANTS * overlap:
+    if square <= 0 or seen < MIN_REGRESSION_INSTANTS * overlap_bars:
         return 0.0
     slope = product / square
     # Symbols of one instant move together, so their scores are summed before they are squared
@@ -186,8 +194,8 @@ def estimate_shrinkage(
     variance = float(score @ score)
     # Intervals of several bars overlap with those of the `overlap` - 1 instants before, so their
     # scores are correlated; Bartlett weights keep the variance positive (Newey and West 1987).
-    for lag in range(1, overlap):
-        variance += 2 * (1 - lag / overlap) * float(score[lag:] @ score[:-lag])
+    for lag in range(1, overlap_bars):
+        variance += 2 * (1 - lag / overlap_bars) * float(score[lag:] @ score[:-lag])
     error = np.sqrt(max(variance, 0.0)) / square
     return float(np.clip(slope - confidence * error, 0.0, 1.0))
 
@@ -201,4 +209,4 @@ def autocorrelation(series: Sequence[Array]) -> float:
     if square <= 0:
         return 0.0
     product = sum(float(part[:-1] @ part[1:]) for part in series)
-    return float(np.clip(product / square, 0.0, MAX_PERSISTENCE))
+    return float(np.clip(product / square, 0.0, MAX_AUTOCORRELATION))

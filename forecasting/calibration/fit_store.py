@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.calibration.dispersion import Dispersion
+from forecasting.calibration.dispersion import DispersionModel
 from forecasting.calibration.fit import CalibrationFit
 from foundation.files import write_atomically
 
 log = logging.getLogger(__name__)
 
 _CHECKSUM_BYTES = 4  # bytes at the end of a file
-_DISPERSION_FIELDS = tuple(field.name for field in fields(Dispersion))
+_DISPERSION_FIELDS = tuple(field.name for field in fields(DispersionModel))
 _FIT_FIELDS = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
 
@@ -49,9 +49,11 @@ class FitStore:
         except (OSError, ValueError) as error:
             log.warning("%s: cannot be read, fitting the calibration again: %s", path, error)
             return None
-        dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION_FIELDS})
+        dispersion = DispersionModel(**{name: table.pop(name) for name in _DISPERSION_FIELDS})
         persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
-        return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
+        return CalibrationFit(
+            dispersion=dispersion, persistence=persistence, information_coefficient=skill, **table
+        )
 
     def put(self, key: str, fit: CalibrationFit) -> None:
         """Store a fit under a key, atomically; a write error is only logged."""
@@ -67,7 +69,7 @@ class FitStore:
             log.warning("%s: calibration fit cannot be cached: %s", path, error.strerror or error)
 
     def _path(self, key: str) -> Path:
-        return self.folder / code_digest() / f"{key}.fit"
+        return self.folder / calibration_code_digest() / f"{key}.fit"
 
 
 def _encode_arrays(table: dict[str, np.ndarray]) -> bytes:
@@ -94,7 +96,7 @@ def _decode_arrays(content: bytes) -> dict[str, Any]:
 
 
 @cache
-def code_digest() -> str:
+def calibration_code_digest() -> str:
     """Return the digest of the source files on which a fit depends."""
     package = Path(__file__).resolve().parent
     root = package.parent.parent

@@ -37,18 +37,18 @@ from forecasting.forecast import (
     LEVELS,
     Forecaster,
     ForecastTable,
-    LocationScale,
+    LocationScaleQuantiles,
     Progress,
     empty_array,
     no_progress,
 )
-from forecasting.moments import LogMoments
+from forecasting.moments import LogReturnMoments
 from forecasting.windows import Windows, last_index_before
 from foundation.arrays import Array, Index, Instants
 from foundation.threads import parallel_map
 from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import last_fridays
+from trainingdata.sessions import last_friday_four_pms
 
 _FitKey = tuple[str, str]  # source of the base forecasts, digest of the bars
 # key of the fit, the fit, medians and deviations of the week's windows
@@ -58,10 +58,10 @@ MAX_CACHED_FITS = 64  # maximum number of fits in memory
 
 
 @runtime_checkable
-class HasLogMoments(Protocol):
+class HasLogReturnMoments(Protocol):
     """Interface of a forecaster that gives medians and log variances without all quantiles."""
 
-    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+    def forecast_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogReturnMoments:
         """Return median and log variance of each forecast issued from `since` [S] on.
 
         The forecast at each symbol's last bar before `since` is included.
@@ -105,14 +105,15 @@ class CalibratedForecaster:
         source = raw.source_digest
         # Over years of bars, its windows take as much memory as all later arrays together.
         del raw
-        weeks = windows.split_at(np.unique(last_fridays(bars.times)))
+        weeks = windows.group_by_interval(np.unique(last_friday_four_pms(bars.times)))
         count = len(windows)
         fits: list[CalibrationFit] = []
         median, scale = empty_array(count, HORIZON), empty_array(count, HORIZON)
         fit_of = np.zeros(count, dtype=np.int64)
         for kind, history in histories.items():
             own = [
-                rows[np.isin(windows.symbol_index[rows], history.panel_indices)] for rows in weeks
+                rows[np.isin(windows.symbol_index[rows], history.panel_symbol_indices)]
+                for rows in weeks
             ]
             own = [rows for rows in own if len(rows)]
             fitted = parallel_map(partial(self._fit_and_apply, source, kind, history, windows), own)
@@ -127,7 +128,7 @@ class CalibratedForecaster:
             self.name,
             bars,
             windows,
-            LocationScale(
+            LocationScaleQuantiles(
                 price=windows.price,
                 median=median,
                 scale=scale,
@@ -135,8 +136,8 @@ class CalibratedForecaster:
                 shape_index=fit_of,
             ),
             persistence=np.array([fit.persistence for fit in fits])[fit_of],
-            shrinkage=np.array([fit.median_slopes[0] for fit in fits])[fit_of],
-            skill=np.array([fit.skill for fit in fits])[fit_of],
+            shrinkage=np.array([fit.median_shrinkage_factors[0] for fit in fits])[fit_of],
+            information_coefficient=np.array([fit.information_coefficient for fit in fits])[fit_of],
         )
 
     def _fit_and_apply(
@@ -152,15 +153,15 @@ class CalibratedForecaster:
         source: source digest of the base forecasts.
         rows: indices of those windows.
         """
-        friday = last_fridays(windows.issued_at[rows[:1]])[0]
+        friday = last_friday_four_pms(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
         fit = self._find_or_fit(key, kind, history, friday)
-        member = np.searchsorted(history.panel_indices, windows.symbol_index[rows])
-        return key, fit, *fit.apply(history, member, windows.last_bar[rows])
+        member = np.searchsorted(history.panel_symbol_indices, windows.symbol_index[rows])
+        return key, fit, *fit.apply(history, member, windows.last_bar_index[rows])
 
     def _load_base_moments(
         self, bars: Bars, classes: Sequence[AssetClassHistory], since: Instants, progress: Progress
-    ) -> LogMoments:
+    ) -> LogReturnMoments:
         """Return the base forecasts from `since` [S] on.
 
         If a fit that is not in memory needs them, earlier forecasts are included.
@@ -177,10 +178,12 @@ class CalibratedForecaster:
             bars, self._fit_start_instants(bars, classes, since), progress
         )
 
-    def _compute_base_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        if isinstance(self.base, HasLogMoments):
-            return self.base.log_moments(bars, since, progress)
-        return LogMoments.from_table(self.base.forecast(bars, since, progress))
+    def _compute_base_moments(
+        self, bars: Bars, since: Instants, progress: Progress
+    ) -> LogReturnMoments:
+        if isinstance(self.base, HasLogReturnMoments):
+            return self.base.forecast_moments(bars, since, progress)
+        return LogReturnMoments.from_table(self.base.forecast(bars, since, progress))
 
     def _find_or_fit(
         self, key: _FitKey, kind: AssetClass, history: AssetClassHistory, week: np.datetime64
@@ -213,8 +216,8 @@ class CalibratedForecaster:
         """
         for history in classes:
             weeks: set[np.datetime64] = set()
-            for s, times in history.bar_times():
-                weeks |= set(last_fridays(times[last_index_before(times, since[s]) :]))
+            for s, times in history.iterate_bar_times():
+                weeks |= set(last_friday_four_pms(times[last_index_before(times, since[s]) :]))
             if not all((source, history.fit_key(week)) in self._fits for week in weeks):
                 return False
         return True
@@ -228,13 +231,13 @@ class CalibratedForecaster:
         """
         begin = np.full(len(since), bars.last_instant)
         for history in classes:
-            own = [(s, times) for s, times in history.bar_times() if len(times)]
+            own = [(s, times) for s, times in history.iterate_bar_times() if len(times)]
             if not own:
                 continue
             # All symbols of a class share a fit: a symbol without bars on a Friday uses an earlier
             # fit, which needs the others' bars as well.
             earliest = min(times[last_index_before(times, since[s])] for s, times in own)
-            week = last_fridays(np.array([earliest]))[0]
+            week = last_friday_four_pms(np.array([earliest]))[0]
             for s, times in own:
                 end = int(np.searchsorted(times, week, side="right"))
                 begin[s] = times[max(end - self.settings.window, 0)]

@@ -13,9 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from forecasting.calibration.dispersion import CalibrationSample
-from forecasting.calibration.variance import Slots, bar_variance, trailing_variance_averages
+from forecasting.calibration.variance import (
+    IntradaySlots,
+    estimate_bar_variances,
+    trailing_variance_averages,
+)
 from forecasting.forecast import HORIZON
-from forecasting.moments import LogMoments
+from forecasting.moments import LogReturnMoments
 from forecasting.windows import WindowKeys, mix_bits
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import DataError
@@ -42,22 +46,22 @@ class AssetClassHistory:
 
     kind: asset class.
     timeframe: timeframe of the bars.
-    panel_indices: [S] index of each symbol in the panel, increasing.
+    panel_symbol_indices: [S] index of each symbol in the panel, increasing.
     symbols: [S] names of the symbols.
     bar_offsets: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
-    cumulative_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range
-        of bars is the difference of two of them.
+    cumulative_bar_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a
+        range of bars is the difference of two of them.
     log_close: [M] log of the close.
-    variance: [M] variance of each bar's log return.
-    slots: [T, 1 + H] intraday slot of the bar at each instant of the trading clock, and of the next
-        H bars.
+    bar_variances: [M] variance of each bar's log return.
+    intraday_slots: [T, 1 + H] intraday slot of the bar at each instant of the trading clock, and of
+        the next H bars.
     clock_index: [M] index of each bar's instant on that clock.
     first_forecast_bar: [S] index of the bar with the first base forecast, among each symbol's bars.
     forecast_offsets: [S] position of each symbol's first base forecast; every later bar of the
         symbol has a forecast too.
-    median, log_variance: [N, H] median and log variance of the log return in each base forecast,
-        for all asset classes.
+    forecast_median, forecast_log_variance: [N, H] median and log variance of the log return in each
+        base forecast, for all asset classes.
     first_step_ratio: [N] median of the first step divided by its deviation. It is 0 without a
         forecast, for another asset class, and for a symbol whose price does not move, because its
         ratio would be rounding error.
@@ -65,19 +69,19 @@ class AssetClassHistory:
 
     kind: AssetClass
     timeframe: Timeframe
-    panel_indices: Index
+    panel_symbol_indices: Index
     symbols: tuple[str, ...]
     bar_offsets: Index
     times: Instants
-    cumulative_digests: WindowKeys
+    cumulative_bar_digests: WindowKeys
     log_close: Array
-    variance: Array
-    slots: Slots
+    bar_variances: Array
+    intraday_slots: IntradaySlots
     clock_index: Index
     first_forecast_bar: Index = field(default_factory=lambda: _NO_INDICES)
     forecast_offsets: Index = field(default_factory=lambda: _NO_INDICES)
-    median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
-    log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
+    forecast_median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
+    forecast_log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
     first_step_ratio: Array = field(default_factory=lambda: _EMPTY)
 
     @classmethod
@@ -95,18 +99,20 @@ class AssetClassHistory:
         return cls(
             kind=kind,
             timeframe=bars.timeframe,
-            panel_indices=members,
+            panel_symbol_indices=members,
             symbols=tuple(bars.symbols[s] for s in members.tolist()),
             bar_offsets=np.cumsum([0, *(len(own) for own, _ in tables)]),
             times=times,
-            cumulative_digests=digest,
+            cumulative_bar_digests=digest,
             log_close=np.concatenate([_EMPTY, *(np.log(own[:, CLOSE]) for _, own in tables)]),
-            variance=np.concatenate([_EMPTY, *(bar_variance(own) for _, own in tables)]),
-            slots=bars.clock(kind).slots(clock, HORIZON),
+            bar_variances=np.concatenate(
+                [_EMPTY, *(estimate_bar_variances(own) for _, own in tables)]
+            ),
+            intraday_slots=bars.clock(kind).slot_indices(clock, HORIZON),
             clock_index=column,
         )
 
-    def with_forecasts(self, base: LogMoments) -> AssetClassHistory:
+    def with_forecasts(self, base: LogReturnMoments) -> AssetClassHistory:
         """Return a copy of the history with base forecasts.
 
         base: moments of the forecasts for the panel, one at every bar from a symbol's first.
@@ -116,10 +122,10 @@ class AssetClassHistory:
         parts = base.windows.slices_by_symbol()
         first = []
         first_step = np.zeros(len(base.windows))
-        plain = np.ones(len(self.slots))
-        for member, (s, own) in enumerate(self.bar_times()):
+        plain = np.ones(len(self.intraday_slots))
+        for member, (s, own) in enumerate(self.iterate_bar_times()):
             symbol = self.symbols[member]
-            last = base.windows.last_bar[parts[s]]
+            last = base.windows.last_bar_index[parts[s]]
             # Fits find a forecast by its bar index: after a gap they would read the wrong forecast.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
@@ -130,7 +136,7 @@ class AssetClassHistory:
                 )
             first.append(int(last[0]) if len(last) else len(own))
             recent = trailing_variance_averages(
-                self.variance,
+                self.bar_variances,
                 self.clock_index,
                 plain,
                 self.bar_offsets[:-1],
@@ -144,10 +150,10 @@ class AssetClassHistory:
             self,
             first_forecast_bar=np.array(first, dtype=np.int64),
             forecast_offsets=np.array(
-                [parts[s].start for s in self.panel_indices.tolist()], dtype=np.int64
+                [parts[s].start for s in self.panel_symbol_indices.tolist()], dtype=np.int64
             ),
-            median=base.median,
-            log_variance=base.log_variance,
+            forecast_median=base.median,
+            forecast_log_variance=base.log_variance,
             first_step_ratio=first_step,
         )
 
@@ -156,16 +162,16 @@ class AssetClassHistory:
         """Number of intraday slots in a day."""
         return self.timeframe.clock(self.kind).slot_count
 
-    def bar_times(self) -> Iterator[tuple[int, Instants]]:
+    def iterate_bar_times(self) -> Iterator[tuple[int, Instants]]:
         """Yield each symbol's index in the panel, and the instants when its bars became known."""
         spans = zip(
-            self.panel_indices.tolist(), self.bar_offsets, self.bar_offsets[1:], strict=False
+            self.panel_symbol_indices.tolist(), self.bar_offsets, self.bar_offsets[1:], strict=False
         )
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def count_known_bars(self, now: np.datetime64) -> Index:
         """Return the number of each symbol's bars that were known at an instant, [S]."""
-        counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
+        counts = [np.searchsorted(own, now, side="right") for _, own in self.iterate_bar_times()]
         return np.array(counts, dtype=np.int64)
 
     def fit_key(self, week: np.datetime64) -> str:
@@ -174,13 +180,13 @@ class AssetClassHistory:
         # in its averages.
         ends = self.count_known_bars(week)
         bars = (
-            self.cumulative_digests[self.bar_offsets[:-1] + ends]
-            - self.cumulative_digests[self.bar_offsets[:-1]]
+            self.cumulative_bar_digests[self.bar_offsets[:-1] + ends]
+            - self.cumulative_bar_digests[self.bar_offsets[:-1]]
         )
         what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
-    def first_step_ratios(self, starts: Index, stops: Index) -> list[Array]:
+    def slice_first_step_ratios(self, starts: Index, stops: Index) -> list[Array]:
         """Return the `first_step_ratio` values in a range of each symbol's bars.
 
         starts, stops: [S] first bar of each symbol, and end of its bars (exclusive).
@@ -195,56 +201,64 @@ class AssetClassHistory:
 
 
 def build_sample(
-    history: AssetClassHistory, since: Index, member: Index, last: Index, pattern: Array
+    history: AssetClassHistory,
+    first_bar_index: Index,
+    symbol_index: Index,
+    bar_index: Index,
+    pattern: Array,
 ) -> CalibrationSample:
     """Build the regression inputs of n forecasts from data known when they were issued.
 
     history: bars and base forecasts of the asset class.
-    since: [S] index of each symbol's first bar in the trailing averages.
-    member: [n] index of each forecast's symbol in the class, nondecreasing.
-    last: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
+    first_bar_index: [S] index of each symbol's first bar in the trailing averages.
+    symbol_index: [n] index of each forecast's symbol in the class, nondecreasing.
+    bar_index: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
     pattern: [K] intraday pattern: relative variance per bar by slot.
     """
     # The averages use no bar before `since`: the result is a function of the last bars, whatever
     # the length of the loaded history.
-    bar = history.bar_offsets[member] + last
-    row = history.forecast_offsets[member] + last - history.first_forecast_bar[member]
-    first = history.bar_offsets[:-1] + since
+    bar = history.bar_offsets[symbol_index] + bar_index
+    row = (
+        history.forecast_offsets[symbol_index]
+        + bar_index
+        - history.first_forecast_bar[symbol_index]
+    )
+    first = history.bar_offsets[:-1] + first_bar_index
     column = history.clock_index[bar]
-    by_instant = pattern[history.slots]
+    by_instant = pattern[history.intraday_slots]
     # `trailing_variance_averages` would be compiled again for a strided array.
     of_day = np.ascontiguousarray(by_instant[:, 0])
     past_variance = trailing_variance_averages(
-        history.variance, history.clock_index, of_day, first, member, bar
+        history.bar_variances, history.clock_index, of_day, first, symbol_index, bar
     )
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return CalibrationSample(
-        log_past_variances=np.log(past_variance),
+        log_trailing_variances=np.log(past_variance),
         # The base forecaster's variance covers the whole horizon, so it is divided by the pattern's
         # sum over all its bars.
-        base_log_variance=history.log_variance[row] - np.log(season),
-        median=history.median[row].astype(np.float64),
-        intraday_factor=season,
-        slot_of_day=history.slots[column, 0].astype(np.int64),
-        symbol_index=member,
+        base_log_variance=history.forecast_log_variance[row] - np.log(season),
+        median_log_return=history.forecast_median[row].astype(np.float64),
+        cumulative_intraday_factor=season,
+        slot_of_day=history.intraday_slots[column, 0].astype(np.int64),
+        symbol_index=symbol_index,
         instant_index=column,
     )
 
 
-def compute_outcomes(
-    history: AssetClassHistory, member: Index, last: Index, ends: Index
+def compute_realised_outcomes(
+    history: AssetClassHistory, symbol_index: Index, bar_index: Index, ends: Index
 ) -> tuple[Array, Array]:
     """Return the realised log return and variance after each step of n forecasts, each [n, H].
 
-    member, last: [n] index of each forecast's symbol, and of its issuing bar among the symbol's
-        bars.
+    symbol_index, bar_index: [n] index of each forecast's symbol, and of its issuing bar among the
+        symbol's bars.
     ends: [S] number of known bars of each symbol; later outcomes are NaN.
     """
-    issued = history.bar_offsets[member] + last
-    known = last[:, None] + 1 + np.arange(HORIZON) < ends[member][:, None]
+    issued = history.bar_offsets[symbol_index] + bar_index
+    known = bar_index[:, None] + 1 + np.arange(HORIZON) < ends[symbol_index][:, None]
     bar = np.where(known, issued[:, None] + 1 + np.arange(HORIZON), issued[:, None])
     move = np.where(known, history.log_close[bar] - history.log_close[issued][:, None], np.nan)
-    return move, np.where(known, np.cumsum(history.variance[bar], axis=1), np.nan)
+    return move, np.where(known, np.cumsum(history.bar_variances[bar], axis=1), np.nan)
 
 
 def _digests(times: Instants, values: Array) -> WindowKeys:

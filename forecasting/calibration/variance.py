@@ -14,7 +14,7 @@ from foundation.arrays import Array, Index, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
-Slots = npt.NDArray[np.int8]
+IntradaySlots = npt.NDArray[np.int8]
 
 LOOKBACKS_BARS = (4, 16, 64, 256)  # own bars of each average
 LOCAL_WINDOW_BARS = 100  # own bars around each bar, to whose mean its variance is compared
@@ -23,20 +23,20 @@ _LOOKBACK_ARRAY = np.array(LOOKBACKS_BARS)
 _MIN_VARIANCE = 1e-300  # minimum variance, so that its logarithm exists
 
 
-def bar_variance(values: Array) -> Array:
+def estimate_bar_variances(bars: Array) -> Array:
     """Estimate the variance [N] of each bar's log return: range² / (4 ln 2) + gap².
 
     The range is log(high / low). The gap is log(open / previous close).
 
-    values: [N, 5] consecutive bars of one symbol.
+    bars: [N, 5] consecutive bars of one symbol.
     """
-    logs = np.log(values[:, : CLOSE + 1])
+    logs = np.log(bars[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
 
 
 def estimate_intraday_pattern(
-    variance: Array, slots: Slots, clock_index: Index, bar_offsets: Index, slot_count: int
+    variance: Array, slots: IntradaySlots, clock_index: Index, bar_offsets: Index, slot_count: int
 ) -> Array:
     """Estimate the intraday pattern [K]: variance per bar by slot, relative to the day's mean.
 
@@ -78,7 +78,12 @@ def estimate_intraday_pattern(
 
 @compiled
 def trailing_variance_averages(
-    variance: Array, clock_index: Index, pattern: Array, first: Index, member: Index, bar: Index
+    variance: Array,
+    clock_index: Index,
+    pattern: Array,
+    first_bar_index: Index,
+    symbol_index: Index,
+    bar_index: Index,
 ) -> Matrix:
     """Return trailing averages [n, K] of deseasonalised variance, over K lengths in bars.
 
@@ -88,25 +93,25 @@ def trailing_variance_averages(
     variance: [M] variance of all bars.
     clock_index: [M] index of each bar's instant on the clock.
     pattern: [T] intraday pattern at each instant of the clock.
-    first: [S] position of each symbol's first bar in the averages.
-    member: [n] index of the symbol of each requested bar, nondecreasing.
-    bar: [n] positions of the requested bars, increasing within a symbol.
+    first_bar_index: [S] position of each symbol's first bar in the averages.
+    symbol_index: [n] index of the symbol of each requested bar, nondecreasing.
+    bar_index: [n] positions of the requested bars, increasing within a symbol.
     """
-    out = np.empty((len(bar), len(_LOOKBACK_ARRAY)))
-    if not len(bar):
+    out = np.empty((len(bar_index), len(_LOOKBACK_ARRAY)))
+    if not len(bar_index):
         return out
     longest_span = 0
-    for k in range(len(bar)):
-        longest_span = max(longest_span, bar[k] - first[member[k]])
+    for k in range(len(bar_index)):
+        longest_span = max(longest_span, bar_index[k] - first_bar_index[symbol_index[k]])
     total = np.zeros(longest_span + 2)
     longest = len(_LOOKBACK_ARRAY) - 1
     begin = 0
     summed = 0
-    for row in range(len(bar)):
-        if row == 0 or member[row] != member[row - 1]:
-            begin = first[member[row]]
+    for row in range(len(bar_index)):
+        if row == 0 or symbol_index[row] != symbol_index[row - 1]:
+            begin = first_bar_index[symbol_index[row]]
             summed = 0
-        end = bar[row] + 1 - begin
+        end = bar_index[row] + 1 - begin
         while summed < end:
             at = begin + summed
             total[summed + 1] = total[summed] + variance[at] / pattern[clock_index[at]]
@@ -121,7 +126,7 @@ def trailing_variance_averages(
 
 @compiled
 def _sum_by_instant(
-    variance: Array, slots: Slots, columns: Index, bounds: Index, size: int
+    variance: Array, slots: IntradaySlots, columns: Index, bounds: Index, size: int
 ) -> tuple[Array, Index, Index]:
     """Aggregate the bars of all symbols by instant.
 

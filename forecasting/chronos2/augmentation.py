@@ -15,7 +15,7 @@ Augmentation = Literal["none", "log", "detrend", "log_detrend"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
-def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
+def apply_augmentation(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
     """Transform closes [B, L] for the model; return the input [B, L] and the removed trend.
 
     The trend is the level and slope of each window, [B, 2], or None without detrending. The kinds:
@@ -39,7 +39,7 @@ def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
 def undo_augmentation(
     values: Tensor, kind: Augmentation, trend: Tensor | None, first_bar: int
 ) -> Tensor:
-    """Transform the model's output [B, H, Q] back to prices: the inverse of `augment`.
+    """Transform the model's output [B, H, Q] back to prices: the inverse of `apply_augmentation`.
 
     trend: [B, 2] removed level and slope; None without detrending.
     first_bar: bar number of the first step, counted from the start of the window.

@@ -13,24 +13,26 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.chronos2.forecaster import Chronos2Forecaster, source_digest
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.forecaster import Chronos2Forecaster, digest_specifications
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, empty_array, no_progress
 from forecasting.forecast_cache import (
-    FITS_FOLDER,
-    PART_SHAPES,
+    CACHED_ARRAY_SHAPES,
+    CALIBRATION_FITS_FOLDER,
     CachedForecastsDamaged,
     CachePartition,
     CacheWriteFailed,
 )
-from forecasting.moments import LogMoments, log_moments
+from forecasting.moments import LogReturnMoments, log_return_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
-MAX_PORTION_ROWS = 16_384  # maximum forecasts in a portion, which is lost if the process is killed
+MAX_PORTION_FORECASTS = (
+    16_384  # maximum forecasts in a portion, which is lost if the process is killed
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,7 +59,7 @@ class Prediction:
 # whether this specification has computed the forecasts before. The others come in any order, one
 # for each portion; a caller that stops iterating ends the work.
 Predictor = Callable[
-    [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress],
+    [Chronos2Forecaster, Windows, Sequence[Index], InferenceProfile, Progress],
     Generator[Prediction, None, None],
 ]
 
@@ -66,7 +68,7 @@ def predict_locally(
     forecaster: Chronos2Forecaster,
     windows: Windows,
     portions: Sequence[Index],
-    profile: Profile,
+    profile: InferenceProfile,
     progress: Progress,
 ) -> Generator[Prediction, None, None]:
     """Compute forecasts in this process; yield them one portion of windows at a time.
@@ -77,7 +79,7 @@ def predict_locally(
     portions: indices [n] of the windows of each portion.
     progress: callback with the number of computed windows and the total.
     """
-    engine = forecaster.load_engine(profile.for_job(sum(map(len, portions))))
+    engine = forecaster.load_engine(profile.for_window_count(sum(map(len, portions))))
     yield Prediction.empty(forecaster.build_specification(profile, engine))
     values = engine.forecast_quantiles(windows, portions, profile.augmentation, progress=progress)
     for rows, part in zip(portions, values, strict=True):
@@ -102,13 +104,13 @@ class CachedForecaster:
         return self.forecaster.name
 
     @property
-    def fits_folder(self) -> Path | None:
+    def calibration_fits_folder(self) -> Path | None:
         """Folder for calibration fits to these forecasts; None if fits must not be cached.
 
         The key of a fit does not identify the profile of each symbol. Fits are therefore not
         cached if symbols have their own settings.
         """
-        return None if self.forecaster.symbol_settings else self.folder / FITS_FOLDER
+        return None if self.forecaster.symbol_settings else self.folder / CALIBRATION_FITS_FOLDER
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -128,11 +130,11 @@ class CachedForecaster:
         parts = map(windows.select, windows.group_by_month())
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
-    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+    def forecast_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogReturnMoments:
         """Return the moments of the forecasts from the cache; compute and cache missing ones."""
         windows = self.forecaster.build_windows(bars, since)
         both, source = self._read_or_compute("moments", bars.symbols, windows, progress)
-        return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
+        return LogReturnMoments(self.name, windows, both[:, 0], both[:, 1], source)
 
     def _table(self, bars: Bars, windows: Windows, progress: Progress) -> ForecastTable:
         values, source = self._read_or_compute("quantiles", bars.symbols, windows, progress)
@@ -149,14 +151,14 @@ class CachedForecaster:
             returned; None only fills the cache.
         """
         keys = windows.content_keys()
-        out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
+        out = empty_array(len(windows), *CACHED_ARRAY_SHAPES[what]) if what else empty_array(0)
         specifications = []
         for profile, rows in self.forecaster.group_by_profile(symbols, windows):
             if len(rows):
                 part = _ProfilePart(self, windows, keys, profile, rows, what, out)
                 part.compute_missing(progress)
                 specifications.append(json.loads(part.partition.specification))
-        return out, source_digest(specifications)
+        return out, digest_specifications(specifications)
 
 
 @dataclass(eq=False, slots=True)
@@ -172,7 +174,7 @@ class _ProfilePart:
     cached: CachedForecaster
     windows: Windows
     keys: WindowKeys
-    profile: Profile
+    profile: InferenceProfile
     window_indices: Index
     part_name: str | None
     output: Array32
@@ -205,7 +207,7 @@ class _ProfilePart:
                 # A damaged portion is computed again.
                 with suppress(CachedForecastsDamaged):
                     if self.part_name:
-                        values = partition.read(issued, number, self.part_name)
+                        values = partition.read_portion(issued, number, self.part_name)
                         # Usually all rows are used in order, and no copy is needed.
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
@@ -258,12 +260,14 @@ class _ProfilePart:
         rows, quantiles = answer.window_indices, answer.quantiles
         if not len(rows):
             return
-        moments = np.stack(log_moments(quantiles, self.price[rows]), axis=1)
+        moments = np.stack(log_return_moments(quantiles, self.price[rows]), axis=1)
         if self.part_name:
             self.output[rows] = moments if self.part_name == "moments" else quantiles
         self.is_missing[np.searchsorted(self.window_indices, rows)] = False
         try:
-            self.partition.add(self.windows.issued_at[rows], self.keys[rows], moments, quantiles)
+            self.partition.add_portion(
+                self.windows.issued_at[rows], self.keys[rows], moments, quantiles
+            )
         except CacheWriteFailed as error:
             if not self.has_warned:
                 effect = "kept in memory for this run" if self.part_name else "computed again later"
@@ -279,5 +283,5 @@ def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
     part = windows.select(rows)
     for month in part.group_by_month():
         order = month[np.lexsort((part.symbol_index[month], part.issued_at[month]))]
-        for first in range(0, len(order), MAX_PORTION_ROWS):
-            yield rows[order[first : first + MAX_PORTION_ROWS]]
+        for first in range(0, len(order), MAX_PORTION_FORECASTS):
+            yield rows[order[first : first + MAX_PORTION_FORECASTS]]

@@ -33,7 +33,7 @@ class Checkpoint:
     model_width: width of a token's state (`d_model`).
     feed_forward_width: hidden width of a layer's feed-forward network (`d_ff`).
     attention_width: total width of all attention heads.
-    level_rows: [Q] index of each of `LEVELS` among the model's own quantile levels.
+    quantile_level_indices: [Q] index of each of `LEVELS` among the model's own quantile levels.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Checkpoint:
     model_width: int
     feed_forward_width: int
     attention_width: int
-    level_rows: tuple[int, ...]
+    quantile_level_indices: tuple[int, ...]
 
     @property
     def digest(self) -> str:
@@ -160,7 +160,7 @@ def _parse_checkpoint(folder: Path, name: str, written: bytes) -> Checkpoint:
         model_width=width,
         feed_forward_width=inner,
         attention_width=attention,
-        level_rows=tuple(levels.index(q) for q in LEVELS),
+        quantile_level_indices=tuple(levels.index(q) for q in LEVELS),
     )
 
 

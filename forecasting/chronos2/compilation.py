@@ -69,7 +69,7 @@ class CompiledNetwork:
         except failures as error:
             if is_out_of_memory(error):
                 raise
-            raise CompilationError(error_reason(error)) from error
+            raise CompilationError(format_error_reason(error)) from error
 
 
 class CudaGraphNetwork:
@@ -92,7 +92,8 @@ class CudaGraphNetwork:
                 graph = self._graphs[shape] or _CapturedGraph(self._network, context, **how)
             except RuntimeError as error:
                 log.warning(
-                    "CUDA graph cannot be created, continuing without: %s", error_reason(error)
+                    "CUDA graph cannot be created, continuing without: %s",
+                    format_error_reason(error),
                 )
                 self._graphs.clear()
                 self._most = 0
@@ -148,20 +149,20 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def error_reason(error: BaseException) -> str:
+def format_error_reason(error: BaseException) -> str:
     """Return the first line of an error's text.
 
     For an error of torch's compiler (dynamo), it is the text of the backend error inside.
     """
     inner = getattr(error, "inner_exception", None)
     if inner is not None:
-        return f"{type(inner).__name__}: {error_reason(inner)}"
+        return f"{type(inner).__name__}: {format_error_reason(inner)}"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
-def matmul_precision(dtype: Dtype) -> Iterator[None]:
+def use_matmul_precision(dtype: Dtype) -> Iterator[None]:
     """Set torch's precision of float32 matrix products during a `with` block.
 
     TF32 is enabled for `tf32` only. The caller's setting is restored at the end. TF32 keeps 10 of

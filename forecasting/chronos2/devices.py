@@ -14,7 +14,7 @@ from functools import cache
 import torch
 
 from forecasting.chronos2.checkpoint import Checkpoint
-from forecasting.chronos2.compilation import error_reason
+from forecasting.chronos2.compilation import format_error_reason
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
@@ -27,7 +27,7 @@ CPU_BATCH_SIZE = 64  # windows in a pass on a CPU: more exceed its caches
 # maximum ends before the next is launched.
 MIN_CUDA_BATCH_SIZE = 64
 MAX_CUDA_BATCH_SIZE = 16_384
-FREE_MEMORY_SHARE = 1 / 4  # share of the free memory for a pass
+USABLE_FREE_MEMORY_SHARE = 1 / 4  # share of the free memory for a pass
 # CPU instruction sets with bf16 products, fastest first: torch's name and ours.
 BF16_INSTRUCTION_SETS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
@@ -66,7 +66,7 @@ def _no_gpu_reason() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return error_reason(error).partition(". ")[0].rstrip(".")
+        return format_error_reason(error).partition(". ")[0].rstrip(".")
     return "none is detected"
 
 
@@ -87,21 +87,23 @@ def bf16_instruction_set(capabilities: Mapping[str, object]) -> str:
     )
 
 
-def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: Dtype) -> int:
+def default_batch_size(
+    checkpoint: Checkpoint, device: str, context_length: int, dtype: Dtype
+) -> int:
     """Return the default number of windows in a pass.
 
     device: device, as `resolve_device` returns it.
-    length: number of bars in a window.
+    context_length: number of bars in a window.
     dtype: precision of matrix products.
     """
     if device == "cpu":
         return CPU_BATCH_SIZE
-    return fitting_batch_size(
-        bytes_per_window(checkpoint, length, dtype), free_gpu_memory_bytes(device)
+    return batch_size_for_memory(
+        bytes_per_window(checkpoint, context_length, dtype), free_gpu_memory_bytes(device)
     )
 
 
-def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
+def batch_size_for_memory(window_bytes: int, free_bytes: int) -> int:
     """Return the number of windows whose pass on a CUDA device fits into memory.
 
     window_bytes: bytes needed per window.
@@ -110,12 +112,12 @@ def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
     # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
     # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
     # depend on the size.
-    windows = int(free_bytes * FREE_MEMORY_SHARE) // window_bytes
+    windows = int(free_bytes * USABLE_FREE_MEMORY_SHARE) // window_bytes
     return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(windows, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 
 
-def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
-    """Estimate the bytes of memory that a pass needs per window of `length` bars.
+def bytes_per_window(checkpoint: Checkpoint, context_length: int, dtype: Dtype) -> int:
+    """Estimate the bytes of memory that a pass needs per window of `context_length` bars.
 
     It is the maximum over the stages of a pass. A layer needs its states and, in addition, either
     the feed-forward product before and after its activation, or queries, keys and values with their
@@ -124,7 +126,9 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     """
     width = checkpoint.model_width
     tokens = (
-        math.ceil(length / checkpoint.patch_bars) + 1 + math.ceil(HORIZON / checkpoint.patch_bars)
+        math.ceil(context_length / checkpoint.patch_bars)
+        + 1
+        + math.ceil(HORIZON / checkpoint.patch_bars)
     )
     forward = 2 * checkpoint.feed_forward_width + 4 * width
     attention = 13 * checkpoint.attention_width + 2 * width

@@ -30,16 +30,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forecasting.chronos2.augmentation import Augmentation, augment, undo_augmentation
+from forecasting.chronos2.augmentation import Augmentation, apply_augmentation, undo_augmentation
 from forecasting.chronos2.checkpoint import Checkpoint, CheckpointContents
 from forecasting.chronos2.compilation import (
     CompilationError,
     CompiledNetwork,
     CudaGraphNetwork,
-    error_reason,
+    format_error_reason,
     is_out_of_memory,
-    matmul_precision,
     release_memory,
+    use_matmul_precision,
 )
 from forecasting.chronos2.devices import (
     bf16_instruction_set,
@@ -48,7 +48,7 @@ from forecasting.chronos2.devices import (
     resolve_device,
 )
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Dtype, Profile, tf32_cpu_error
+from forecasting.chronos2.profile import Dtype, InferenceProfile, tf32_cpu_error
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
@@ -62,11 +62,11 @@ log = logging.getLogger(__name__)
 
 ExecutionMode = Literal["compiled", "eager"]
 
-SMALL_BATCH_SIZES = (64, 512, 4096)  # windows in a pass of a call with at most as many windows
+SMALL_CALL_BATCH_SIZES = (64, 512, 4096)  # windows in a pass of a call with at most as many windows
 MAX_CACHED_NETWORKS = 4  # maximum networks in memory; engines of all execution modes share them
-BUFFER_COUNT = 2  # result buffers: one is read while the other is filled
+RESULT_BUFFER_COUNT = 2  # result buffers: one is read while the other is filled
 MAX_PASS_THREADS = 8  # threads that compute passes; more would wait for the interpreter lock
-MALLOC_THRESHOLD_BYTES = (
+MALLOC_MMAP_THRESHOLD_BYTES = (
     31 << 20
 )  # below 32 MiB, the largest freed block that raises glibc's threshold
 
@@ -173,7 +173,9 @@ class Engine:
         # formats have one size, which their address names; a compiled network has the size of its
         # compilation.
         few = (
-            SMALL_BATCH_SIZES if self.dtype == "fp32" and self.execution_mode != "compiled" else ()
+            SMALL_CALL_BATCH_SIZES
+            if self.dtype == "fp32" and self.execution_mode != "compiled"
+            else ()
         )
         sizes = [*(size for size in few if size < self.batch_size), self.batch_size]
         sizes = [max(size // group, 1) * group for size in sizes]
@@ -237,7 +239,7 @@ class Engine:
                 out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
                 filled = 0
                 # Between two portions the caller's own settings of torch apply.
-                with matmul_precision(self.dtype), torch.inference_mode():
+                with use_matmul_precision(self.dtype), torch.inference_mode():
                     while filled < len(out):
                         if not len(predictions):
                             predictions = next(passes)[:unread]
@@ -264,10 +266,10 @@ class Engine:
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = ResultTransfer(self.device, (size, HORIZON, len(LEVELS)))
         waiting: deque[PendingResult] = deque()
-        history = DeviceHistory(windows, rows, kind, self.device)
+        history = DeviceCloses(windows, rows, kind, self.device)
 
         def start_window_pass(first: int) -> PendingResult:
-            context = history.contexts(rows[first : first + size], size)
+            context = history.gather_contexts(rows[first : first + size], size)
             return self._start_pass(back, context, augmentation, group)
 
         firsts = range(0, len(rows), size)
@@ -293,7 +295,7 @@ class Engine:
 
         Returns a function that waits for the results.
         """
-        transformed, trend = augment(context, augmentation)
+        transformed, trend = apply_augmentation(context, augmentation)
         # Every pass has the same shape: a graph needs it, and a forecast then does not depend on
         # how full its pass is.
         answer = self.network(transformed.float(), group=group)
@@ -344,7 +346,9 @@ def run_passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple
         torch.set_num_threads(threads)
 
 
-def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
+def load_engine(
+    checkpoint: Checkpoint, profile: InferenceProfile, batch_size: int | None
+) -> Engine:
     """Return an engine with the checkpoint's current weights on the profile's device.
 
     Engines are cached by the digest of the weights and by the settings. Raises InputError for an
@@ -366,7 +370,7 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 
 
 def format_planned_computation(
-    checkpoint: Checkpoint, profile: Profile, batch_size: int | None
+    checkpoint: Checkpoint, profile: InferenceProfile, batch_size: int | None
 ) -> str:
     """Return what `Engine.computation_description` will be, without loading the weights.
 
@@ -376,7 +380,7 @@ def format_planned_computation(
 
 
 def _plan_computation(
-    checkpoint: Checkpoint, profile: Profile, batch_size: int | None
+    checkpoint: Checkpoint, profile: InferenceProfile, batch_size: int | None
 ) -> tuple[torch.device, ExecutionMode, str, int]:
     """Return the device, execution mode, bf16 unit and windows per pass to use for a profile."""
     place, length = resolve_device(profile.device), profile.context_length
@@ -408,7 +412,7 @@ def _cached_engine(
     if on_cpu:
         # Keep memory that a pass frees for the next pass. glibc would return it to the system,
         # which clears each page again. Freeing one large block raises its threshold, mallopt(3).
-        torch.empty(MALLOC_THRESHOLD_BYTES, dtype=torch.uint8)
+        torch.empty(MALLOC_MMAP_THRESHOLD_BYTES, dtype=torch.uint8)
     return Engine(
         network,
         device,
@@ -458,7 +462,7 @@ def load_network(
         _cached_networks.move_to_end(key)
         return _cached_networks[key]
     contents = checkpoint.read_contents()
-    levels = contents.checkpoint.level_rows
+    levels = contents.checkpoint.quantile_level_indices
     model = load_model(contents, device)
     network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # The key is the digest of the bytes that were read, not of an earlier look at the files.
@@ -511,7 +515,7 @@ def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Mo
                 f"forecaster.device: {device.type} has too little memory for {name_of_model}; use"
                 " another device or a smaller model"
             ) from error
-        reason = error_reason(error)
+        reason = format_error_reason(error)
         raise InputError(
             f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
         ) from error
@@ -534,7 +538,7 @@ def _is_finite(tensor: Tensor) -> bool:
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
-class DeviceHistory:
+class DeviceCloses:
     """The closes that the windows of one call need, copied to the device once.
 
     windows: windows of the history.
@@ -547,8 +551,8 @@ class DeviceHistory:
         self, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device
     ) -> None:
         symbol = windows.symbol_index[rows]
-        last = windows.last_bar[rows]
-        length = int(windows.lengths[symbol[0]])
+        last = windows.last_bar_index[rows]
+        length = int(windows.window_lengths[symbol[0]])
         # Only the bars from a symbol's first window to its last go to the device.
         begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
         end = np.zeros(len(windows.closes), dtype=np.int64)
@@ -564,14 +568,16 @@ class DeviceHistory:
         # [S] position of bar number 0 of each symbol, less L - 1.
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
-    def contexts(self, rows: Index, size: int) -> torch.Tensor:
+    def gather_contexts(self, rows: Index, size: int) -> torch.Tensor:
         """Gather the closes of windows into one batch, [size, L].
 
         If there are fewer than `size` windows, copies of the last one are added.
 
         rows: indices of the windows.
         """
-        starts = self._offsets[self._windows.symbol_index[rows]] + self._windows.last_bar[rows]
+        starts = (
+            self._offsets[self._windows.symbol_index[rows]] + self._windows.last_bar_index[rows]
+        )
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
@@ -589,28 +595,28 @@ class ResultTransfer:
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            for _ in range(BUFFER_COUNT):
+            for _ in range(RESULT_BUFFER_COUNT):
                 truth = torch.empty((), dtype=torch.bool, pin_memory=True)
                 self._buffers.append((torch.empty(shape, pin_memory=True), truth))
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> PendingResult:
+    def start_copy(self, result: torch.Tensor, is_finite: torch.Tensor) -> PendingResult:
         """Start to copy a result and its flag to the host; return a function that waits for both.
 
         Buffers are reused. The result of the call before last must therefore have been read.
 
         result: quantiles of a pass.
-        flag: scalar that is true if the quantiles are finite.
+        is_finite: scalar that is true if the quantiles are finite.
         """
         if self._stream is None:
-            return lambda: (result.numpy(), bool(flag))
-        values, truth = self._buffers[self._sent % BUFFER_COUNT]
+            return lambda: (result.numpy(), bool(is_finite))
+        values, truth = self._buffers[self._sent % RESULT_BUFFER_COUNT]
         self._sent += 1
         # The copy begins when the result has been computed; the device continues meanwhile.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             values.copy_(result, non_blocking=True)
-            truth.copy_(flag, non_blocking=True)
+            truth.copy_(is_finite, non_blocking=True)
             copied = self._stream.record_event()
 
         def wait_for_result() -> tuple[Array32, bool]:
@@ -619,7 +625,7 @@ class ResultTransfer:
 
         # The allocator must not give their memory to the next pass while they are copied.
         result.record_stream(self._stream)
-        flag.record_stream(self._stream)
+        is_finite.record_stream(self._stream)
         return wait_for_result
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, Checkpoint, find_checkpoint
-from forecasting.chronos2.profile import Profile, SymbolSettings, check_whole_number
+from forecasting.chronos2.profile import InferenceProfile, SymbolSettings, check_whole_number
 from forecasting.forecast import (
     HORIZON,
     LEVELS,
     ForecastTable,
     Progress,
     empty_array,
-    interpolate_levels,
+    interpolate_quantiles,
     no_progress,
 )
 from forecasting.windows import Windows
@@ -60,11 +60,11 @@ class OhlcForecast:
     largest.
 
     symbol: symbol as the caller spelled it.
-    values: [H, 4, Q] float32 price quantiles in USD.
+    quantiles: [H, 4, Q] float32 price quantiles in USD.
     """
 
     symbol: str
-    values: Array32
+    quantiles: Array32
 
     def quantile(self, q: float) -> pd.DataFrame:
         """Return open, high, low and close at quantile level `q`, one row per step from 1 on.
@@ -79,7 +79,7 @@ class OhlcForecast:
             raise InputError(
                 f"q: {q} is outside the model's quantile levels {LEVELS[0]} … {LEVELS[-1]}"
             )
-        at_level = interpolate_levels(self.values, [q])[..., 0]
+        at_level = interpolate_quantiles(self.quantiles, [q])[..., 0]
         steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
         return pd.DataFrame(at_level, columns=list(OHLC_COLUMNS), index=steps)
 
@@ -95,7 +95,7 @@ class Chronos2Forecaster:
     used_devices: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
-    profile: Profile = field(default_factory=Profile)
+    profile: InferenceProfile = field(default_factory=InferenceProfile)
     batch_size: int | None = None
     symbol_settings: Mapping[str, SymbolSettings] = field(default_factory=dict)
     used_devices: set[str] = field(default_factory=set, init=False, repr=False)
@@ -123,13 +123,13 @@ class Chronos2Forecaster:
     def name(self) -> str:
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
-    def profile_for_symbol(self, symbol: str) -> Profile:
+    def profile_for_symbol(self, symbol: str) -> InferenceProfile:
         """Return the profile of a symbol: the default with the symbol's own settings applied."""
         settings = self.symbol_settings.get(symbol)
         return self.profile if settings is None else settings.apply_to(self.profile)
 
     def build_specification(
-        self, profile: Profile, engine: Engine | None = None
+        self, profile: InferenceProfile, engine: Engine | None = None
     ) -> dict[str, str | int | list[float]]:
         """Return all inputs of a profile's forecasts other than bars; they select the cache folder.
 
@@ -162,7 +162,7 @@ class Chronos2Forecaster:
         lengths = [self.profile_for_symbol(symbol).context_length for symbol in bars.symbols]
         return Windows.from_bars(bars, since, np.array(lengths))
 
-    def load_engine(self, profile: Profile) -> Engine:
+    def load_engine(self, profile: InferenceProfile) -> Engine:
         """Load the engine of a profile, with the checkpoint's current weights."""
         from forecasting.chronos2.engine import load_engine
 
@@ -174,7 +174,7 @@ class Chronos2Forecaster:
         self,
         windows: Windows,
         rows: Index,
-        profile: Profile,
+        profile: InferenceProfile,
         progress: Progress = no_progress,
         engine: Engine | None = None,
     ) -> Array32:
@@ -183,7 +183,7 @@ class Chronos2Forecaster:
         rows: indices [n] of the windows.
         engine: engine that computes the forecasts; None loads the profile's engine.
         """
-        engine = engine or self.load_engine(profile.for_job(len(rows)))
+        engine = engine or self.load_engine(profile.for_window_count(len(rows)))
         (values,) = engine.forecast_quantiles(
             windows, [rows], profile.augmentation, progress=progress
         )
@@ -202,15 +202,15 @@ class Chronos2Forecaster:
         values = empty_array(len(windows), HORIZON, len(LEVELS))
         specifications = []
         for profile, rows in self.group_by_profile(bars.symbols, windows):
-            engine = self.load_engine(profile.for_job(len(rows)))
+            engine = self.load_engine(profile.for_window_count(len(rows)))
             values[rows] = self.predict(windows, rows, profile, progress, engine)
             specifications.append(self.build_specification(profile, engine))
-        source = source_digest(specifications)
+        source = digest_specifications(specifications)
         return ForecastTable.from_quantiles(self.name, bars, windows, values, source_digest=source)
 
     def group_by_profile(
         self, symbols: tuple[str, ...], windows: Windows
-    ) -> list[tuple[Profile, Index]]:
+    ) -> list[tuple[InferenceProfile, Index]]:
         """Group windows by profile; return each profile with the indices of its windows."""
         profiles = [self.profile_for_symbol(symbol) for symbol in symbols]
         parts = []
@@ -250,13 +250,13 @@ class Chronos2Forecaster:
         steps = check_whole_number("prediction_length", steps, 1, HORIZON)
         length = profile.context_length if context_length is None else context_length
         length = check_whole_number("context_length", length, 3, _checkpoint(profile).max_context)
-        closes = tuple(ohlc_context(context_df, symbol, length))
+        closes = tuple(extract_ohlc_context(context_df, symbol, length))
         four = np.arange(len(OHLC_COLUMNS))
         windows = Windows(
             closes=closes,
-            lengths=np.full(4, length),
+            window_lengths=np.full(4, length),
             symbol_index=four,
-            last_bar=np.full(4, length - 1),
+            last_bar_index=np.full(4, length - 1),
             issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
         # All 24 steps are computed: another number would change step 1. The forecast is not cached,
@@ -275,24 +275,24 @@ class Chronos2Forecaster:
             joint[OHLC_COLUMNS.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
-    def _load_small_batch_engine(self, profile: Profile) -> Engine:
-        from forecasting.chronos2.engine import SMALL_BATCH_SIZES, load_engine
+    def _load_small_batch_engine(self, profile: InferenceProfile) -> Engine:
+        from forecasting.chronos2.engine import SMALL_CALL_BATCH_SIZES, load_engine
 
         if profile.compile == "auto":
             profile = replace(profile, compile=False)
         return load_engine(
             _checkpoint(profile),
             profile,
-            min(self.batch_size or SMALL_BATCH_SIZES[0], SMALL_BATCH_SIZES[0]),
+            min(self.batch_size or SMALL_CALL_BATCH_SIZES[0], SMALL_CALL_BATCH_SIZES[0]),
         )
 
-    def _describe_computation(self, profile: Profile) -> str:
+    def _describe_computation(self, profile: InferenceProfile) -> str:
         from forecasting.chronos2.engine import format_planned_computation
 
         return format_planned_computation(_checkpoint(profile), profile, self.batch_size)
 
 
-def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
+def digest_specifications(specifications: Iterable[Mapping[str, Any]]) -> str:
     """Return a digest of the specifications of a table's forecasts.
 
     specifications: one specification for each profile.
@@ -300,11 +300,11 @@ def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
-def _checkpoint(profile: Profile) -> Checkpoint:
+def _checkpoint(profile: InferenceProfile) -> Checkpoint:
     return find_checkpoint(str(profile.model or BUNDLED_CHECKPOINT))
 
 
-def ohlc_context(
+def extract_ohlc_context(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
     """Return open, high, low and close of the last `length` rows, one array [length] each.

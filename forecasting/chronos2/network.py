@@ -56,7 +56,7 @@ FUSED_HEAD_WIDTHS = (32, 64, 128)  # head widths that the attention kernel suppo
 RunLayer = Callable[..., Tensor]  # a layer and the arguments of its `forward` → its result
 
 
-def run_layer(layer: Layer, *arguments: object) -> Tensor:
+def run_layer(layer: EncoderLayer, *arguments: object) -> Tensor:
     """Apply a layer to its arguments; this is the only function that `torch.compile` compiles."""
     y: Tensor = layer(*arguments)
     return y
@@ -115,7 +115,7 @@ class Network(nn.Module):
             self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
             short = MatrixFormat(TORCH_DTYPES[dtype], device, packed)
-            self.layers = nn.ModuleList(Layer(block, short) for block in blocks)
+            self.layers = nn.ModuleList(EncoderLayer(block, short) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
             # The model returns [Q, P] of a patch: its rows are read in the order [P, Q].
             rows = torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)
@@ -137,7 +137,7 @@ class Network(nn.Module):
         group: number of consecutive contexts that attend to each other.
         run: function that applies a layer: `run_layer` or its compiled version.
         """
-        located, loc, scale = standardise(context)
+        located, loc, scale = standardise_contexts(context)
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
         x = torch.arcsinh(located) if self.arcsinh else located
@@ -200,7 +200,7 @@ def _build_future_tokens(model: Chronos2Model, future_patches: int) -> Tensor:
     return torch.cat([register, model.input_patch_embedding(future)], dim=1)
 
 
-def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardise_contexts(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Standardise contexts; return (context - mean) / deviation [B, L], mean and deviation [B, 1].
 
     Mean and population standard deviation ignore NaN.
@@ -286,7 +286,7 @@ class Linear(nn.Module):
         return y if residual is None else y + residual
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """One encoder layer: attention over time, attention within the group, feed-forward.
 
     The gain of each norm in the layer is folded into the next matrix.
@@ -359,10 +359,12 @@ class Layer(nn.Module):
             k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
         else:
             q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
-        if can_attend_fused(q, k):
-            mixed = attend_fused(q, k, v, rotation)
+        if can_use_fused_attention(q, k):
+            mixed = compute_fused_attention(q, k, v, rotation)
         else:
-            mixed = attend(apply_rotary(q, rotation[first_token:]), apply_rotary(k, rotation), v)
+            mixed = compute_attention(
+                apply_rotary(q, rotation[first_token:]), apply_rotary(k, rotation), v
+            )
         h = self.out(mixed, residual=h[:, first_token:])
         h = self._attend_within_groups(h, group, epsilon)
         x = self.wide(rms_normalise(h, epsilon).to(self.dtype), relu=self.relu)
@@ -379,7 +381,7 @@ class Layer(nn.Module):
         # Every token of a block of series is one batch entry of `group` tokens.
         qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
         q, k, v = qkv.unbind(2)
-        mixed = attend(q, k, v).view(blocks, tokens, group, -1)
+        mixed = compute_attention(q, k, v).view(blocks, tokens, group, -1)
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
         return self.group_out(mixed, residual=h)
 
@@ -392,8 +394,8 @@ def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
     return scaled.to(h.dtype)
 
 
-def can_attend_fused(q: Tensor, k: Tensor) -> bool:
-    """Return whether `attend_fused` supports queries q and keys k.
+def can_use_fused_attention(q: Tensor, k: Tensor) -> bool:
+    """Return whether `compute_fused_attention` supports queries q and keys k.
 
     It requires that torch is compiling for CUDA, few tokens, and a supported head width.
     """
@@ -418,7 +420,7 @@ def apply_rotary(x: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def compute_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return the attention softmax(q kᵀ) v with the heads concatenated, [B, T, heads * width]."""
     # Every series and head is a block of a CUDA kernel's grid, whose size is limited: groups attend
     # token by token, and soon exceed it.
@@ -436,7 +438,7 @@ def _attend_unfused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(-2)
 
 
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
+def compute_fused_attention(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
     """Return the attention [B, T, heads * width] of q, k and v by one CUDA kernel.
 
     The kernel applies rotary position embeddings to q and k.

@@ -34,7 +34,7 @@ DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 
 @settings_class("forecaster")
-class Profile:
+class InferenceProfile:
     """Settings on which a forecast depends, besides the bars.
 
     A model is a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`;
@@ -71,7 +71,7 @@ class Profile:
         if self.dtype == "tf32" and self.device == "cpu":
             raise tf32_cpu_error()
 
-    def for_job(self, windows: int) -> Profile:
+    def for_window_count(self, windows: int) -> InferenceProfile:
         """Return the profile to use for a job that forecasts this many windows.
 
         With `compile=auto`, a small job in fp32 is not compiled. This changes forecasts by rounding
@@ -105,7 +105,7 @@ class SymbolSettings(BaseModel):
     dtype: Dtype | None = None
     compile: CompileMode | None = None
 
-    def apply_to(self, profile: Profile) -> Profile:
+    def apply_to(self, profile: InferenceProfile) -> InferenceProfile:
         """Return a copy of a profile with this symbol's settings applied."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, Progress, empty_array
 from forecasting.windows import Windows
 from foundation import VERSION
@@ -37,12 +37,12 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 log = logging.getLogger(__name__)
 
-TASKS_PER_SLOT = 2  # submitted tasks per slot: one is running, one is queued
+TASKS_PER_WORKER_SLOT = 2  # submitted tasks per slot: one is running, one is queued
 MAX_TASK_ATTEMPTS = 3  # attempts at a portion whose process dies, before it is an error
 FIRST_TASK_TIMEOUT_SECONDS = 600.0  # timeout of the first task, in seconds
 PROBE_TIMEOUT_SECONDS = 5.0  # timeout of a connection to the cluster's address, in seconds
 # Ray reports usage statistics to its developers by default.
-NO_USAGE_STATS = {"RAY_USAGE_STATS_ENABLED": "0"}
+NO_USAGE_STATS_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 # A Ray instance that is started for one command listens on loopback only, and requires a token.
 LOCAL_RAY_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
@@ -83,7 +83,7 @@ class RayPredictor:
         forecaster: Chronos2Forecaster,
         windows: Windows,
         portions: Sequence[Index],
-        profile: Profile,
+        profile: InferenceProfile,
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
         """Compute portions of windows on the cluster; yield each prediction when it is completed.
@@ -98,7 +98,7 @@ class RayPredictor:
         places, share = _task_slots(self.settings, ray.nodes(), profile)
         # A process that has computed on a GPU is reused, with its loaded network.
         task = ray.remote(max_calls=0, max_retries=MAX_TASK_ATTEMPTS - 1, **share)(_run_task)
-        given = (forecaster, profile.for_job(total), self.settings.cores)
+        given = (forecaster, profile.for_window_count(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
         count = format_count(min(places, len(portions)), "task")
@@ -110,7 +110,9 @@ class RayPredictor:
         try:
             while left or running:
                 # The first portion is empty and alone: it tells the specification of the others.
-                while left and len(running) < (1 if first is None else TASKS_PER_SLOT * places):
+                while left and len(running) < (
+                    1 if first is None else TASKS_PER_WORKER_SLOT * places
+                ):
                     rows = left.popleft()
                     running[task.remote(*given, shared, rows)] = rows
                 ended, _ = ray.wait(
@@ -134,7 +136,7 @@ class RayPredictor:
                 done += len(rows)
                 if done:
                     progress("forecasts", done, total)
-                yield Prediction(rows, answer.values, answer.specification)
+                yield Prediction(rows, answer.quantiles, answer.specification)
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
@@ -144,19 +146,23 @@ class TaskResult(NamedTuple):
     """Result of a Ray task.
 
     worker_description: text that names the task's host, process and computation.
-    version: version of kelly-chronos on the host.
-    values: [n, H, Q] price quantiles in USD.
+    package_version: version of kelly-chronos on the host.
+    quantiles: [n, H, Q] price quantiles in USD.
     specification: inputs of the forecasts other than bars, and their computation.
     """
 
     worker_description: str
-    version: str
-    values: Array32
+    package_version: str
+    quantiles: Array32
     specification: Mapping[str, Any]
 
 
 def _run_task(
-    forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
+    forecaster: Chronos2Forecaster,
+    profile: InferenceProfile,
+    cores: int,
+    shared: list[Any],
+    rows: Index,
 ) -> TaskResult:
     """Compute the forecasts of windows in a process of the cluster.
 
@@ -196,9 +202,10 @@ def _fetch_task_result(ray: Any, reference: Any) -> TaskResult:
 
 def _refuse_different_worker(answer: TaskResult, first: TaskResult) -> None:
     """Reject the result of a machine whose version or computation differs from the first one's."""
-    if answer.version != VERSION:
+    if answer.package_version != VERSION:
         raise InputError(
-            f"ray: {answer.worker_description} has kelly-chronos {answer.version}, but this machine"
+            f"ray: {answer.worker_description} has kelly-chronos {answer.package_version}, but"
+            " this machine"
             f" has {VERSION}; install the same version on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
@@ -212,7 +219,7 @@ def _refuse_different_worker(answer: TaskResult, first: TaskResult) -> None:
 
 
 def _task_slots(
-    settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
+    settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: InferenceProfile
 ) -> tuple[int, dict[str, int]]:
     """Return the number of tasks that the cluster can run at a time, and one task's resources."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
@@ -251,7 +258,7 @@ def connect_ray(address: str | None) -> Any:
                 " first"
             )
         os.environ.update(LOCAL_RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32))
-    os.environ.update(NO_USAGE_STATS)
+    os.environ.update(NO_USAGE_STATS_ENVIRONMENT)
     try:
         import ray
     except ModuleNotFoundError as error:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Records
+from foundation.arrays import Array, Index, StructuredArray
 from foundation.compiled import jit_inline
 
-Record = Any  # one row of a structured array, as machine code sees it
+NumpyRecord = Any  # one row of a structured array, as machine code sees it
 
 
 def _codes(first: int, end: int) -> tuple[int, ...]:
@@ -47,7 +47,7 @@ CENTS_PER_USD = 100.0
 TWO_ULPS = 2.0**-51  # two units in the last place of a float, relative
 NOT_FROZEN_DATE = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
 
-FLOW_FIELDS = (
+CASH_FLOW_FIELDS = (
     "interest",
     "fees",
     "other",
@@ -58,7 +58,7 @@ FLOW_FIELDS = (
     "rounding",
     "dividends",
 )
-ACCOUNT = np.dtype(
+ACCOUNT_DTYPE = np.dtype(
     [
         ("cash", "f8"),  # negative: borrowed
         ("unsettled", "f8"),  # net proceeds of stock trades that settle when the next session opens
@@ -89,11 +89,11 @@ ACCOUNT = np.dtype(
         ("freezes", "i8"),
         ("refusals", "i8"),  # orders refused or cut for lack of buying power
         ("tape_length", "i8"),  # entries written to the account log
-        *((name, "f8") for name in FLOW_FIELDS),  # USD at this instant
+        *((name, "f8") for name in CASH_FLOW_FIELDS),  # USD at this instant
     ],
     align=True,
 )
-HOLDING = np.dtype(
+HOLDING_DTYPE = np.dtype(
     [
         ("quantity", "f8"),  # signed
         ("mark", "f8"),  # last close; NaN before the first
@@ -120,7 +120,7 @@ HOLDING = np.dtype(
     ],
     align=True,
 )
-ORDER = np.dtype(
+ORDER_DTYPE = np.dtype(
     [
         ("number", "i8"),
         ("symbol", "i8"),
@@ -138,7 +138,7 @@ ORDER = np.dtype(
     align=True,
 )
 # Cash changes by Σ usd - quantity · price - fee over the account log, a position by Σ quantity.
-ACCOUNT_LOG_ENTRY = np.dtype(
+ACCOUNT_LOG_DTYPE = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline; the row number in a replay of weights
         ("number", "i4"),  # order number
@@ -153,7 +153,7 @@ ACCOUNT_LOG_ENTRY = np.dtype(
     ],
     align=True,
 )
-DAY_TERMS = np.dtype(
+DAY_TERMS_DTYPE = np.dtype(
     [
         ("date", "i8"),  # New York, days since 1970
         ("sec", "f8"),  # per USD sold
@@ -185,45 +185,45 @@ class Book(NamedTuple):
     """State of a simulated account, updated in place by settlement.
 
     account: [1] record of dtype ACCOUNT: cash, equity, margin state and cash flows.
-    holding: [S] records of dtype HOLDING: position and constants of each symbol.
+    holdings: [S] records of dtype HOLDING_DTYPE: position and constants of each symbol.
     orders: [K] records of dtype ORDER: orders sent to the broker, in the order of sending.
-    crypto_volume: [31] USD traded in crypto on each date; the index is the date's day number
+    crypto_volume_by_day: [31] USD traded in crypto on each date; the index is the date's day number
         modulo 31.
     fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     recent_day_trades: [4] number of day trades in each of the four sessions before today's.
     """
 
-    account: Records
-    holding: Records
-    orders: Records
-    crypto_volume: Array
+    account: StructuredArray
+    holdings: StructuredArray
+    orders: StructuredArray
+    crypto_volume_by_day: Array
     fee_tiers: Array
     recent_day_trades: Index
 
 
-class BarOpens(NamedTuple):
+class ReferencePrices(NamedTuple):
     """Prices at which orders fill, with the volume and volatility of their bars, [S] each.
 
     Price and volume are NaN for symbols without a bar.
 
-    price: USD; the open of each bar, or the close of each bar that ends a session.
-    volume: volume of each bar.
-    volatility: standard deviation of the return over one bar.
+    prices: USD; the open of each bar, or the close of each bar that ends a session.
+    volumes: volume of each bar.
+    volatilities: standard deviation of the return over one bar.
     """
 
-    price: Array
-    volume: Array
-    volatility: Array
+    prices: Array
+    volumes: Array
+    volatilities: Array
 
 
 @jit_inline
-def replace_orders(book: Book, orders: Records) -> Book:
+def replace_orders(book: Book, orders: StructuredArray) -> Book:
     """Return the book with its orders replaced by `orders`."""
     return Book(
         book.account,
-        book.holding,
+        book.holdings,
         orders,
-        book.crypto_volume,
+        book.crypto_volume_by_day,
         book.fee_tiers,
         book.recent_day_trades,
     )
@@ -240,17 +240,17 @@ def round_quantity(quantity: float) -> float:
 # Both tolerate a millionth of a unit, or two ulps if that is more: a product one ulp beyond an
 # exact multiple would otherwise move by a whole unit.
 @jit_inline
-def round_up(value: float, units: float) -> float:
-    """Round a value up to a multiple of 1 / `units`."""
-    parts = value * units
-    return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
+def round_up_to_step(value: float, steps_per_unit: float) -> float:
+    """Round a value up to a multiple of 1 / `steps_per_unit`."""
+    parts = value * steps_per_unit
+    return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / steps_per_unit)
 
 
 @jit_inline
-def round_down(value: float, units: float) -> float:
-    """Round a value down to a multiple of 1 / `units`."""
-    parts = value * units
-    return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
+def round_down_to_step(value: float, steps_per_unit: float) -> float:
+    """Round a value down to a multiple of 1 / `steps_per_unit`."""
+    parts = value * steps_per_unit
+    return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / steps_per_unit)
 
 
 @jit_inline
@@ -260,26 +260,26 @@ def round_to_cent(usd: float) -> float:
 
 
 @jit_inline
-def write_fill(
-    account: Record,
-    tape: Records,
+def append_fill(
+    account: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    number: int,
+    order_number: int,
     cause: int,
-    s: int,
+    symbol_index: int,
     quantity: float,
     price: float,
     fee: float,
     spread: float,
     slippage: float,
 ) -> None:
-    """Append a fill of symbol number `s` to the account log."""
-    entry = tape[account.tape_length]
+    """Append a fill of symbol number `symbol_index` to the account log."""
+    entry = account_log[account.tape_length]
     account.tape_length += 1
     entry.at = at
-    entry.number = number
+    entry.number = order_number
     entry.cause = cause
-    entry.symbol = s
+    entry.symbol = symbol_index
     entry.quantity = quantity
     entry.price = price
     entry.fee = fee
@@ -289,44 +289,53 @@ def write_fill(
 
 
 @jit_inline
-def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
+def append_cash_flow(
+    account: NumpyRecord,
+    account_log: StructuredArray,
+    at: int,
+    cause: int,
+    symbol_index: int,
+    usd: float,
+) -> None:
     """Append a cash flow that is not a fill to the account log, unless the amount is zero."""
     if usd != 0.0:
-        write_fill(account, tape, at, NO_ORDER, cause, s, 0.0, 0.0, 0.0, 0.0, 0.0)
-        tape[account.tape_length - 1].usd = usd
+        append_fill(
+            account, account_log, at, NO_ORDER, cause, symbol_index, 0.0, 0.0, 0.0, 0.0, 0.0
+        )
+        account_log[account.tape_length - 1].usd = usd
 
 
 @jit_inline
-def max_flow_entries(size: int, actions: int) -> int:
+def max_logged_cash_flows(symbol_count: int, corporate_action_count: int) -> int:
     """Return the maximum number of cash flows that one step appends to the account log.
 
     A step records at most two cash flows for each corporate action, one borrow fee for each symbol,
     and three cash flows for the account as a whole.
 
-    size: number of symbols.
-    actions: number of corporate actions.
+    symbol_count: number of symbols.
+    corporate_action_count: number of corporate actions.
     """
-    return 2 * actions + size + 3
+    return 2 * corporate_action_count + symbol_count + 3
 
 
-def create_book(capital: float, holding: Records, fee_tiers: Array) -> Book:
+def create_book(capital: float, holdings: StructuredArray, fee_tiers: Array) -> Book:
     """Create the state of an account with cash and no positions.
 
     capital: USD.
-    holding: [S] records of dtype HOLDING, with the constants of each symbol.
+    holdings: [S] records of dtype HOLDING_DTYPE, with the constants of each symbol.
     fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     """
-    account = np.zeros(1, ACCOUNT)
-    holding = holding.copy()
+    account = np.zeros(1, ACCOUNT_DTYPE)
+    holdings = holdings.copy()
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
     account["maker"], account["taker"] = fee_tiers[0, 1:]
     account["frozen_until"] = NOT_FROZEN_DATE
-    holding["mark"] = np.nan
-    holding["fillable"] = np.inf
-    orders = np.zeros(0, ORDER)
+    holdings["mark"] = np.nan
+    holdings["fillable"] = np.inf
+    orders = np.zeros(0, ORDER_DTYPE)
     day_trades = np.zeros(4, dtype=np.int64)
-    return Book(account, holding, orders, np.zeros(31), fee_tiers, day_trades)
+    return Book(account, holdings, orders, np.zeros(31), fee_tiers, day_trades)
 
 
 def set_opening_balance(
@@ -342,8 +351,8 @@ def set_opening_balance(
     """
     account = book.account[0]
     account["cash"] = cash
-    book.holding["quantity"] = quantities
-    stocks = book.holding["crypto"] == 0
+    book.holdings["quantity"] = quantities
+    stocks = book.holdings["crypto"] == 0
     if short_proceeds is None:
         short = stocks & (quantities < 0)
         # Settlement keeps proceeds in whole millionths.
@@ -351,15 +360,15 @@ def set_opening_balance(
             np.rint(np.where(short, -quantities * closes, 0.0) * FEE_STEPS_PER_USD)
             / FEE_STEPS_PER_USD
         )
-    book.holding["short_proceeds"] = short_proceeds
+    book.holdings["short_proceeds"] = short_proceeds
     account["short_proceeds"] = short_proceeds.sum()
     stock_value = np.where(stocks & (quantities != 0), quantities * closes, 0.0).sum()
     account["close_equity"] = cash + stock_value
 
 
-def create_account_log(length: int) -> Records:
-    """Allocate an empty account log with space for `length` fills and cash flows.
+def create_account_log(capacity: int) -> StructuredArray:
+    """Allocate an empty account log with space for `capacity` fills and cash flows.
 
     Unwritten entries take no physical memory.
     """
-    return np.empty(length, ACCOUNT_LOG_ENTRY)
+    return np.empty(capacity, ACCOUNT_LOG_DTYPE)

@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import (
     DEFAULT_SIZE_LIMITS,
     Fill,
@@ -21,37 +21,37 @@ from execution.orders.orders import (
     OrderSizeLimits,
     to_shortest_decimal,
 )
-from execution.orders.venue_rules import venue_refusal
-from foundation.arrays import Records
+from execution.orders.venue_rules import venue_refusal_reason
+from foundation.arrays import StructuredArray
 from marketsimulator.account.book import (
-    ACCOUNT,
+    ACCOUNT_DTYPE,
     CANCELLED,
+    CASH_FLOW_FIELDS,
     DAY_ORDER,
-    FLOW_FIELDS,
     GTC,
     LIMIT,
     MARKET,
     ON_CLOSE,
     ON_OPEN,
-    ORDER,
+    ORDER_DTYPE,
     STOP,
     STOP_LIMIT,
     TRAILING,
     WORKING,
-    BarOpens,
     Book,
+    ReferencePrices,
     create_account_log,
-    max_flow_entries,
+    max_logged_cash_flows,
 )
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.tape import AccountLogEntry, read_account_log
+from marketsimulator.account.tape import AccountLogEntry, append_fills_and_bookings
 from marketsimulator.account.timeline import (
     Timeline,
-    advance,
+    advance_account,
     can_fill_orders,
     open_bars,
-    step_finer_bars,
+    process_finer_bars,
 )
 from marketsimulator.run_result import Booking, EquityRow
 from trainingdata.bars import OPEN, VOLUME
@@ -72,8 +72,8 @@ OrderState = Literal["working", "filled", "canceled", "expired"]
 # Indexed by the book's numbers of order states.
 ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")
 
-_NO_ORDERS = np.zeros(0, ORDER)
-_ROW_FIELDS = ("cash", "equity", "stock", "crypto", *FLOW_FIELDS)
+_NO_ORDERS = np.zeros(0, ORDER_DTYPE)
+_ROW_FIELDS = ("cash", "equity", "stock", "crypto", *CASH_FLOW_FIELDS)
 _SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "unsettled_short_proceeds", "short_proceeds")
 
 
@@ -82,13 +82,13 @@ def _account_columns(fields: Iterable[str]) -> list[int]:
 
     All fields of ACCOUNT have eight bytes, so the record can be viewed in this way.
     """
-    names = ACCOUNT.names or ()
+    names = ACCOUNT_DTYPE.names or ()
     return [names.index(field) for field in fields]
 
 
 _row_values = itemgetter(*_account_columns(_ROW_FIELDS))
 _snapshot_values = itemgetter(*_account_columns(_SNAPSHOT_FIELDS))
-_FLOW_COLUMNS = _account_columns(FLOW_FIELDS)
+_FLOW_COLUMNS = _account_columns(CASH_FLOW_FIELDS)
 
 
 class SimulatedBroker:
@@ -125,26 +125,26 @@ class SimulatedBroker:
         self._numbers: dict[str, int] = {}
         self._states: list[OrderState] = []
         # With finer bars the timeline has more rows than the run has instants.
-        self._rows = np.searchsorted(line.instants, bars.times.astype(np.int64))
+        self._rows = np.searchsorted(line.instants_ns, bars.times.astype(np.int64))
         self._index = market.start_row
         self._row = int(self._rows[self._index])
         self._cancels = cancel_remainders and market.finer_bars is not None
-        self._opening: BarOpens | None = None
+        self._opening: ReferencePrices | None = None
         self._recorded: np.ndarray | None = None
         self._columns = book.account.view(np.float64)
         self._leverage = line.day_terms["leverage"].tolist()
         self._margin_equity = line.day_terms["margin_equity"].tolist()
         self._tape_buffer = create_account_log(0)
-        mark_positions(book.account[0], book.holding, market.history.last_closes())
+        mark_positions(book.account[0], book.holdings, market.initial_history.last_closes())
 
-    def advance(self, index: int) -> None:
+    def advance(self, row: int) -> None:
         """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
         All instants in between are processed too, because orders fill and sessions close at them.
         """
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
-        while self._index < index:
+        while self._index < row:
             self.open_bars()
             self._opening = None
             self._index += 1
@@ -152,13 +152,13 @@ class SimulatedBroker:
             while self._row + 1 < last:
                 tape = self._allocate_account_log()
                 finer = self._row + 1, last
-                self._row = step_finer_bars(
+                self._row = process_finer_bars(
                     self._book, self._line, tape, finer, self._max_entries()
                 )
                 self._record_fills_and_bookings(tape)
             self._row = last
             tape = self._allocate_account_log()
-            advance(self._book, self._line, tape, last)
+            advance_account(self._book, self._line, tape, last)
             self._record_fills_and_bookings(tape)
             if self._cancels:
                 self._cancel_remainders()
@@ -178,11 +178,11 @@ class SimulatedBroker:
         """Return a snapshot of the account at this instant, before the bars that start now open."""
         state = self._book.account.item()
         cash, equity, unsettled, unsettled_short_proceeds, short_proceeds = _snapshot_values(state)
-        day = self._line.day_rows[self._row]
+        day = self._line.day_term_rows[self._row]
         lends = equity >= self._margin_equity[day]
         leverage = self._leverage[day]
-        quantities = self._book.holding["quantity"].tolist()
-        marks = self._book.holding["mark"].tolist()
+        quantities = self._book.holdings["quantity"].tolist()
+        marks = self._book.holdings["mark"].tolist()
         positions: dict[str, Decimal] = {}
         prices: dict[str, float] = {}
         for symbol, quantity, mark in zip(self._bars.symbols, quantities, marks, strict=True):
@@ -207,12 +207,12 @@ class SimulatedBroker:
 
     def short_proceeds(self) -> dict[str, float]:
         """Return the proceeds (USD) from the sale of each open short position, by symbol."""
-        short_proceeds = self._book.holding["short_proceeds"]
+        short_proceeds = self._book.holdings["short_proceeds"]
         return {
             self._bars.symbols[s]: float(short_proceeds[s]) for s in np.flatnonzero(short_proceeds)
         }
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         """Send orders in sequence and return the fills at this instant.
 
         gate: ignored; it exists because live brokers check each order with a pre-trade gate.
@@ -233,8 +233,8 @@ class SimulatedBroker:
         line = self._line
         t = self._row
         tape = self._allocate_account_log()
-        day = line.day_terms[line.day_rows[t]]
-        now = int(line.instants[t])
+        day = line.day_terms[line.day_term_rows[t]]
+        now = int(line.instants_ns[t])
         send_orders(self._book, day, tape, first, self._opening, now)
         fills = self._record_fills_and_bookings(tape)
         self._drop_done_orders()
@@ -248,7 +248,7 @@ class SimulatedBroker:
         if order.client_order_id in self._numbers:
             why = "its client_order_id was already used; choose a unique one"
         else:
-            why = venue_refusal(order, None, account, self._terms)
+            why = venue_refusal_reason(order, None, account, self._terms)
         if why:
             log.warning("order %s was rejected: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
@@ -274,8 +274,10 @@ class SimulatedBroker:
         """
         s = self._symbol[symbol]
         line, row = self._line, self._line.bar_end_rows[self._row, int(self._bars.crypto[s])]
-        bar = line.bars[row, s]
-        meets = row >= 0 and can_fill_orders(line.day_terms[line.day_rows[self._row]], bar[VOLUME])
+        bar = line.bar_values[row, s]
+        meets = row >= 0 and can_fill_orders(
+            line.day_terms[line.day_term_rows[self._row]], bar[VOLUME]
+        )
         return float(bar[OPEN]) if meets else None
 
     def set_halted(self, symbol: str, halted: bool) -> None:
@@ -287,11 +289,11 @@ class SimulatedBroker:
         later = self._row + 1
         # The recorded bars are needed when trading resumes.
         if self._recorded is None:
-            self._recorded = self._line.bars
-            self._line = self._line._replace(bars=self._recorded.copy())
-        self._line.bars[later:, s] = np.nan if halted else self._recorded[later:, s]
+            self._recorded = self._line.bar_values
+            self._line = self._line._replace(bar_values=self._recorded.copy())
+        self._line.bar_values[later:, s] = np.nan if halted else self._recorded[later:, s]
         if self._opening is not None and halted:
-            self._opening.price[s] = np.nan
+            self._opening.prices[s] = np.nan
 
     def _sync_states(self) -> None:
         orders = self._book.orders
@@ -300,7 +302,7 @@ class SimulatedBroker:
             self._states[number] = ORDER_STATES[state]
 
     def now(self) -> np.datetime64:
-        return np.datetime64(int(self._line.instants[self._row]), "ns")
+        return np.datetime64(int(self._line.instants_ns[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Return the assets of these symbols: all are tradable, and stocks can be sold short."""
@@ -310,7 +312,7 @@ class SimulatedBroker:
                 stock = item.kind is AssetClass.STOCK
                 step = item.qty_increment
                 assets[item.symbol] = Asset(
-                    item.symbol, True, item.shortable, stock, True, step, step
+                    item.symbol, True, item.is_shortable, stock, True, step, step
                 )
         return assets
 
@@ -339,13 +341,13 @@ class SimulatedBroker:
         """Return cash, equity, exposure and cash flows of this instant, after the fills so far."""
         return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
-    def margin_events(self) -> dict[str, int]:
+    def margin_event_counts(self) -> dict[str, int]:
         """Return the number of margin interventions since the account began, by kind.
 
         Kinds: margin calls, intraday deficits, account freezes, and orders that were refused or
         reduced.
         """
-        return margin_events(self._book)
+        return count_margin_events(self._book)
 
     def _max_entries(self) -> int:
         """Return the maximum number of fills and cash flows that one step appends to the log.
@@ -353,10 +355,14 @@ class SimulatedBroker:
         A split and a liquidation per symbol are counted. Each order may fill at an open and again
         within a bar, each time with a crypto fee. The cash flows of the step are added.
         """
-        size, actions = len(self._book.holding), len(self._line.actions)
-        return 4 * (size + len(self._book.orders)) + actions + int(max_flow_entries(size, actions))
+        size, actions = len(self._book.holdings), len(self._line.corporate_actions)
+        return (
+            4 * (size + len(self._book.orders))
+            + actions
+            + int(max_logged_cash_flows(size, actions))
+        )
 
-    def _allocate_account_log(self) -> Records:
+    def _allocate_account_log(self) -> StructuredArray:
         """Return an empty account log with space for the fills and cash flows of one step."""
         self._book.account["tape_length"] = 0
         needed = self._max_entries()
@@ -364,22 +370,24 @@ class SimulatedBroker:
             self._tape_buffer = create_account_log(needed)
         return self._tape_buffer
 
-    def _record_fills_and_bookings(self, tape: Records) -> list[Fill]:
+    def _record_fills_and_bookings(self, tape: StructuredArray) -> list[Fill]:
         """Add logged fills and cash flows to the account's lists; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):
             symbols = self._bars.symbols
             at = np.datetime64(self._bars.times[self._index])
-            read_account_log(written, at, symbols, self._order_id_of, self.fills, self.bookings)
+            append_fills_and_bookings(
+                written, at, symbols, self._order_id_of, self.fills, self.bookings
+            )
         return self.fills[before:]
 
     def _order_id_of(self, entry: AccountLogEntry) -> str:
         return self._orders[entry.order_number].client_order_id
 
-    def _book_rows(self, orders: Sequence[Order]) -> Records:
+    def _book_rows(self, orders: Sequence[Order]) -> StructuredArray:
         """Convert orders to records of dtype ORDER, as the compiled code needs them."""
-        now = int(self._line.instants[self._row])
+        now = int(self._line.instants_ns[self._row])
         rows = [
             (
                 self._numbers[order.client_order_id],
@@ -388,7 +396,7 @@ class SimulatedBroker:
                 ORDER_TYPE_CODES[order.type],
                 # A bar that begins with the closing auction opens at the auction's price.
                 ON_OPEN
-                if order.tif == self._bars.timeframe.auction
+                if order.tif == self._bars.timeframe.auction_time_in_force
                 else TIME_IN_FORCE_CODES[order.tif],
                 order.limit_price or np.nan,
                 order.stop_price or np.nan,
@@ -400,7 +408,7 @@ class SimulatedBroker:
             )
             for order in orders
         ]
-        return np.array(rows, dtype=ORDER)
+        return np.array(rows, dtype=ORDER_DTYPE)
 
     def _open_orders(self) -> Iterable[Order]:
         """Return the working orders with their unfilled quantities."""
@@ -425,7 +433,7 @@ class SimulatedBroker:
             self._book = self._book._replace(orders=_NO_ORDERS)
 
 
-def margin_events(book: Book) -> dict[str, int]:
+def count_margin_events(book: Book) -> dict[str, int]:
     """Return the number of margin interventions since the account began, by kind.
 
     Kinds: margin calls, intraday deficits, account freezes, and orders refused or reduced.

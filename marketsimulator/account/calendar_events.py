@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution.orders.lending import INTEREST_DAYS_PER_YEAR
-from foundation.arrays import Records
+from foundation.arrays import StructuredArray
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BORROW,
@@ -29,32 +29,34 @@ from marketsimulator.account.book import (
     SPLIT_CASH,
     WORKING,
     Book,
-    Record,
-    round_down,
+    NumpyRecord,
+    append_cash_flow,
+    append_fill,
+    round_down_to_step,
     round_quantity,
     round_to_cent,
-    round_up,
-    write_fill,
-    write_flow,
+    round_up_to_step,
 )
 from marketsimulator.account.margin import assess_margin, start_margin_day
 from marketsimulator.account.settlement import change_position, update_short_proceeds
 
 
 @compiled
-def open_session(book: Book, day: Record) -> None:
+def open_session(book: Book, day: NumpyRecord) -> None:
     """Open a session: settle the stock trades of the previous session (T+1), start a margin day."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
         account.unsettled_short_proceeds = 0.0
-        for s in range(len(book.holding)):
-            book.holding[s].unsettled_short_proceeds = 0.0
+        for s in range(len(book.holdings)):
+            book.holdings[s].unsettled_short_proceeds = 0.0
     start_margin_day(book, day)
 
 
 @compiled
-def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) -> None:
+def close_session(
+    book: Book, account_log: StructuredArray, at: int, day: NumpyRecord, nights: int
+) -> None:
     """Close a session: charge carrying costs for `nights`, expire day orders, assess margin.
 
     The debit is the proceeds of open shorts less cash, or 0 if cash is larger. For each night the
@@ -79,22 +81,22 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     borrow = 0.0
     # Every rounding goes against the account: payments up to the cent, earnings down.
     if cash < 0.0:
-        interest = round_up(-cash * day.interest_rate * share, CENTS_PER_USD)
+        interest = round_up_to_step(-cash * day.interest_rate * share, CENTS_PER_USD)
     else:
-        idle = round_down(cash * day.cash_rate * share, CENTS_PER_USD)
-    for s in range(len(book.holding)):
-        position = book.holding[s]
+        idle = round_down_to_step(cash * day.cash_rate * share, CENTS_PER_USD)
+    for s in range(len(book.holdings)):
+        position = book.holdings[s]
         if position.quantity < 0.0 and position.borrow_rate > 0.0:
             lent_value = -position.quantity * position.mark
-            lent = round_up(lent_value * position.borrow_rate * share, CENTS_PER_USD)
+            lent = round_up_to_step(lent_value * position.borrow_rate * share, CENTS_PER_USD)
             borrow += lent
-            write_flow(account, tape, at, BORROW, s, -lent)
+            append_cash_flow(account, account_log, at, BORROW, s, -lent)
     # SEC, TAF and CAT fees are rounded up to the cent as one sum per account and day.
-    rounding = round_up(account.day_fees, CENTS_PER_USD) - account.day_fees
+    rounding = round_up_to_step(account.day_fees, CENTS_PER_USD) - account.day_fees
     account.day_fees = 0.0
-    write_flow(account, tape, at, INTEREST, NO_SYMBOL, -interest)
-    write_flow(account, tape, at, CASH_INTEREST, NO_SYMBOL, idle)
-    write_flow(account, tape, at, ROUNDING, NO_SYMBOL, -rounding)
+    append_cash_flow(account, account_log, at, INTEREST, NO_SYMBOL, -interest)
+    append_cash_flow(account, account_log, at, CASH_INTEREST, NO_SYMBOL, idle)
+    append_cash_flow(account, account_log, at, ROUNDING, NO_SYMBOL, -rounding)
     account.interest += interest
     account.borrow += borrow
     account.rounding += rounding
@@ -117,7 +119,7 @@ def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
     date: the new date.
     """
     account = book.account[0]
-    volumes = book.crypto_volume
+    volumes = book.crypto_volume_by_day
     volumes[previous_date % len(volumes)] = account.crypto_traded
     for day in range(previous_date + 1, min(date, previous_date + len(volumes)) + 1):
         volumes[day % len(volumes)] = 0.0
@@ -133,7 +135,12 @@ def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
 
 @compiled
 def apply_corporate_action(
-    book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
+    book: Book,
+    account_log: StructuredArray,
+    at: int,
+    symbol_index: int,
+    ratio: float,
+    dividend: float,
 ) -> None:
     """Apply a corporate action on its ex-date: first the dividend, then the split.
 
@@ -145,11 +152,11 @@ def apply_corporate_action(
     dividend: USD per share.
     """
     account = book.account[0]
-    position = book.holding[s]
+    position = book.holdings[symbol_index]
     worth_before = _position_value(position)
     paid = round_to_cent(position.quantity * dividend)
     account.dividends += paid
-    write_flow(account, tape, at, DIVIDEND, s, paid)
+    append_cash_flow(account, account_log, at, DIVIDEND, symbol_index, paid)
     step = position.increment
     if ratio != 1.0:
         before = position.quantity
@@ -157,12 +164,24 @@ def apply_corporate_action(
         position.quantity = _round_towards_zero(exact, before, step)
         position.mark /= ratio
         fraction = round_to_cent((exact - position.quantity) * position.mark)
-        write_flow(account, tape, at, SPLIT_CASH, s, fraction)
+        append_cash_flow(account, account_log, at, SPLIT_CASH, symbol_index, fraction)
         paid += fraction
         # A position equals the sum of its log entries, so the shares added by a split are logged.
         if before != 0.0:
             change = position.quantity - before
-            write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0, 0.0, 0.0)
+            append_fill(
+                account,
+                account_log,
+                at,
+                NO_ORDER,
+                BY_SPLIT,
+                symbol_index,
+                change,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            )
         # The called quantity splits as well, up to the quantity held.
         position.called = min(
             round_quantity(np.ceil(position.called * ratio / step - 1e-9) * step),
@@ -182,7 +201,7 @@ def apply_corporate_action(
     account.stock += abs(worth_after) - abs(worth_before)
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.symbol == s and order.state == WORKING:
+        if order.symbol == symbol_index and order.state == WORKING:
             # Orders below the market (bids and sell stops) are lowered by the dividend (FINRA Rule
             # 5330), because the price falls by it without a sale.
             buys = order.quantity > 0
@@ -197,71 +216,71 @@ def apply_corporate_action(
 @compiled
 def delist_symbol(
     book: Book,
-    tape: Records,
+    account_log: StructuredArray,
     at: int,
-    s: int,
+    symbol_index: int,
     price: float,
     payout_share: float,
     successor_index: int,
-    ratio: float,
+    successor_ratio: float,
 ) -> None:
     """Delist a symbol: cancel its orders and close its position at the delisting value.
 
     The delisting value of a share is the sum of `price` in USD, the fraction `payout_share` of its
-    last price, and `ratio` shares of symbol number `successor_index` at their last price. Without a
-    successor `successor_index` is negative. A short position pays this value. Whole successor
-    shares become a position at that price; fractions are paid in cash.
+    last price, and `successor_ratio` shares of symbol number `successor_index` at their last price.
+    Without a successor `successor_index` is negative. A short position pays this value. Whole
+    successor shares become a position at that price; fractions are paid in cash.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.symbol == s and order.state == WORKING:
+        if order.symbol == symbol_index and order.state == WORKING:
             order.state = CANCELLED
-    position = book.holding[s]
+    position = book.holdings[symbol_index]
     quantity = position.quantity
     if quantity == 0.0:
         return
     worth = price + payout_share * position.mark
     if successor_index >= 0:
-        successor = book.holding[successor_index]
+        successor = book.holdings[successor_index]
         # A successor without a price of its own takes the closing price: no gain or loss.
         if np.isnan(successor.mark):
-            successor.mark = max(position.mark - worth, 0.0) / ratio
-        worth += ratio * successor.mark
-    _trade_without_order(book, tape, at, s, -quantity, worth)
+            successor.mark = max(position.mark - worth, 0.0) / successor_ratio
+        worth += successor_ratio * successor.mark
+    _trade_without_order(book, account_log, at, symbol_index, -quantity, worth)
     if successor_index >= 0:
-        successor = book.holding[successor_index]
+        successor = book.holdings[successor_index]
         held = successor.quantity
-        added = _round_towards_zero(quantity * ratio, quantity, successor.increment)
+        added = _round_towards_zero(quantity * successor_ratio, quantity, successor.increment)
         # An opposite position in the successor is closed first, as the venue nets positions.
         closing = 0.0
         if held * added < 0.0:
             closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
-        _trade_without_order(book, tape, at, successor_index, closing, successor.mark)
+        _trade_without_order(book, account_log, at, successor_index, closing, successor.mark)
         _trade_without_order(
-            book, tape, at, successor_index, round_quantity(added - closing), successor.mark
+            book, account_log, at, successor_index, round_quantity(added - closing), successor.mark
         )
 
 
 @jit_inline
 def _trade_without_order(
-    book: Book, tape: Records, at: int, s: int, quantity: float, price: float
+    book: Book, tape: StructuredArray, at: int, s: int, quantity: float, price: float
 ) -> None:
     """Change a position by a signed quantity at a price, without an order and without costs."""
     if quantity == 0.0:
         return
     account = book.account[0]
-    position = book.holding[s]
+    position = book.holdings[s]
     account.cash -= quantity * price
     if not position.crypto:
         update_short_proceeds(account, position, quantity, price)
     lost = quantity * (price - position.mark)
     change_position(account, position, quantity, -quantity * price)
     position.called = min(position.called, abs(position.quantity))
-    write_fill(account, tape, at, NO_ORDER, BY_DELISTING, s, quantity, price, 0.0, 0.0, lost)
+    append_fill(account, tape, at, NO_ORDER, BY_DELISTING, s, quantity, price, 0.0, 0.0, lost)
 
 
 @jit_inline
-def _position_value(position: Record) -> float:
+def _position_value(position: NumpyRecord) -> float:
     """Return a position's value at its mark, USD.
 
     Without a position the result is 0, even if the mark is NaN.

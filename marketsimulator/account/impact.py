@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.compiled import jit_inline
-from marketsimulator.account.book import Record, round_down, round_up
+from marketsimulator.account.book import NumpyRecord, round_down_to_step, round_up_to_step
 
 FINE_TICK_MAX_PRICE = 1e-5  # USD; a billionth is a basis point of it
 MIN_TICKS_PER_PRICE = 1e6  # minimum for prices below FINE_TICK_MAX_PRICE
@@ -25,12 +25,12 @@ def round_to_tick(price: float, up: bool) -> float:
     if 0.0 < price < FINE_TICK_MAX_PRICE:
         while price * scale < MIN_TICKS_PER_PRICE and scale < MAX_EXACT_POWER_OF_TEN:
             scale *= 10.0
-    return round_up(price, scale) if up else round_down(price, scale)
+    return round_up_to_step(price, scale) if up else round_down_to_step(price, scale)
 
 
 @jit_inline
 def market_order_price(
-    position: Record, reference: float, quantity: float, volume: float, volatility: float
+    position: NumpyRecord, reference_price: float, quantity: float, volume: float, volatility: float
 ) -> float:
     """Return the fill price of a market order, USD: the reference price worsened by its costs.
 
@@ -43,8 +43,8 @@ def market_order_price(
         before = position.bought if quantity > 0 else position.sold
         cost += position.impact * volatility * _root_participation(before, abs(quantity), volume)
     if quantity > 0:
-        return round_to_tick(reference * (1.0 + cost), True)
-    return round_to_tick(reference * max(1.0 - cost, 0.0), False)
+        return round_to_tick(reference_price * (1.0 + cost), True)
+    return round_to_tick(reference_price * max(1.0 - cost, 0.0), False)
 
 
 @jit_inline
@@ -62,7 +62,7 @@ def _root_participation(before: float, size: float, volume: float) -> float:
 
 
 @jit_inline
-def add_market_volume(position: Record, quantity: float) -> None:
+def add_traded_quantity(position: NumpyRecord, quantity: float) -> None:
     """Add a market order to the quantity that the account bought or sold in the present bar.
 
     The sum raises the market impact of later market orders on the same side of the bar.

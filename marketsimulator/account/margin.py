@@ -11,27 +11,25 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.compiled import compiled, jit_inline
-from marketsimulator.account.book import Book, Record, round_quantity
+from marketsimulator.account.book import Book, NumpyRecord, round_quantity
 
 # Alpaca, "Margin and Short Selling", read 2026-11-28:
-INITIAL_REQUIREMENT = 0.5
-MAINTENANCE_REQUIREMENT = 0.3  # fraction of an ordinary stock's value
+INITIAL_MARGIN_RATE = 0.5
+MAINTENANCE_MARGIN_RATE = 0.3  # fraction of an ordinary stock's value
 # FINRA Rule 4210 before the SEC order of 2026-04-14, read 2026-11-20:
 PATTERN_DAY_TRADER_MIN_EQUITY = 25_000.0  # USD at the last close, minimum for day trading on margin
 PATTERN_DAY_TRADER_MAX_TRADES = 3  # day trades in five sessions that a smaller account may make
 # Alpaca, "Margin and Short Selling", read 2026-11-20:
 CLOSING_ONLY_LEVERAGE = 6.0  # gross over equity; above it the broker accepts only closing orders
-CONCENTRATION_SHARE = 0.7  # share of one stock in all stocks, above which it needs 50 %
+CONCENTRATED_POSITION_SHARE = 0.7  # share of one stock in all stocks, above which it needs 50 %
 CONCENTRATION_MIN_DEBIT = 100_000.0  # USD, from which concentration applies
 # FINRA Regulatory Notice 26-10 (intraday margin deficits), read 2026-11-20:
 DE_MINIMIS_DEFICIT = 1_000.0  # USD: a deficit up to the lesser of this and the next is forgiven
 DE_MINIMIS_EQUITY_SHARE = 0.05  # of equity
-DEFICIT_GRACE_CLOSES = 2  # closes within which a deficit must be met
-FREEZE_DAYS = 90
+DEFICIT_GRACE_SESSIONS = 2  # closes within which a deficit must be met
+ACCOUNT_FREEZE_DAYS = 90
 # An assumption: the broker publishes no figure.
-LIQUIDATION_REQUIREMENT_SHARE = (
-    0.95  # a liquidation reduces the requirement to this share of equity
-)
+LIQUIDATION_TARGET_RATIO = 0.95  # a liquidation reduces the requirement to this share of equity
 
 
 @compiled
@@ -52,12 +50,12 @@ def maintenance_requirement(quantity: float, mark: float, special_rate: float) -
         need = (
             max(2.5 * size, value)
             if mark < 5.0
-            else max(5.0 * size, MAINTENANCE_REQUIREMENT * value)
+            else max(5.0 * size, MAINTENANCE_MARGIN_RATE * value)
         )
     elif mark < 2.5:
         need = value
     else:
-        need = (0.5 if mark < 6.0 else MAINTENANCE_REQUIREMENT) * value
+        need = (0.5 if mark < 6.0 else MAINTENANCE_MARGIN_RATE) * value
     return max(need, special_rate * value)
 
 
@@ -71,24 +69,24 @@ def required_equity(book: Book, leverage: float) -> float:
     account = book.account[0]
     concentrated = account.cash <= -CONCENTRATION_MIN_DEBIT
     total = 0.0
-    for s in range(len(book.holding)):
-        position = book.holding[s]
+    for s in range(len(book.holdings)):
+        position = book.holdings[s]
         if position.quantity == 0.0 or position.crypto:
             continue
         value = abs(position.quantity) * position.mark
         need = maintenance_requirement(position.quantity, position.mark, position.requirement)
         # Intraday leverage applies to ordinary stocks. A cheap stock, a low-priced short or a stock
         # with a special rate requires its overnight amount by day as well.
-        if leverage > 0.0 and need <= MAINTENANCE_REQUIREMENT * value * (1.0 + 1e-9):
+        if leverage > 0.0 and need <= MAINTENANCE_MARGIN_RATE * value * (1.0 + 1e-9):
             need = value / leverage
-        elif concentrated and value >= CONCENTRATION_SHARE * account.stock:
+        elif concentrated and value >= CONCENTRATED_POSITION_SHARE * account.stock:
             need = max(need, 0.5 * value)
         total += need
     return total
 
 
 @jit_inline
-def unborrowed_cash(account: Record) -> float:
+def unborrowed_cash(account: NumpyRecord) -> float:
     """Return the settled cash that is not borrowed and may buy crypto, USD.
 
     It is cash less short proceeds and less unsettled sale proceeds. The proceeds of today's shorts
@@ -102,7 +100,9 @@ def unborrowed_cash(account: Record) -> float:
 
 
 @jit_inline
-def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
+def buying_power(
+    account: NumpyRecord, position: NumpyRecord, day: NumpyRecord, short: bool
+) -> float:
     """Return the value of further exposure that the account may open in a symbol, USD.
 
     For crypto it is settled, unborrowed cash less the cash reserved by waiting orders. For stocks
@@ -129,7 +129,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     # 2× of an ordinary account. Below 25,000 USD only the 2× apply, and no new exposure once the
     # day trades of five sessions are used up: one more would make the account a pattern day trader
     # below the minimum.
-    overnight = collateral / INITIAL_REQUIREMENT - used
+    overnight = collateral / INITIAL_MARGIN_RATE - used
     if account.close_equity >= PATTERN_DAY_TRADER_MIN_EQUITY:
         return max(overnight, float(account.day_trading_power - account.reserved_stock))
     return (
@@ -140,7 +140,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
 
 
 @compiled
-def start_margin_day(book: Book, day: Record) -> None:
+def start_margin_day(book: Book, day: NumpyRecord) -> None:
     """Start a margin day: reset the count of day trades and set day-trading buying power.
 
     Closing a position opened on an earlier day is not a day trade. Day-trading buying power is
@@ -155,15 +155,15 @@ def start_margin_day(book: Book, day: Record) -> None:
     account.recent_day_trades = 0
     for k in range(len(day_trades)):
         account.recent_day_trades += day_trades[k]
-    for s in range(len(book.holding)):
-        book.holding[s].opened_today = 0.0
+    for s in range(len(book.holdings)):
+        book.holdings[s].opened_today = 0.0
     if day.pattern_day_trader_rule:
         excess = account.close_equity - required_equity(book, 0.0)
         account.day_trading_power = max(0.0, day.leverage * excess)
 
 
 @compiled
-def record_deficit(book: Book, day: Record) -> None:
+def record_intraday_deficit(book: Book, day: NumpyRecord) -> None:
     """Record the intraday margin deficit if it exceeds the deficit already on record.
 
     The deficit is the intraday margin requirement less equity. Small deficits are ignored.
@@ -185,7 +185,7 @@ def record_deficit(book: Book, day: Record) -> None:
 
 
 @compiled
-def assess_margin(book: Book, day: Record) -> None:
+def assess_margin(book: Book, day: NumpyRecord) -> None:
     """Assess margin at the close: update the intraday deficit, issue or cancel a margin call.
 
     A deficit that is not met within its grace period freezes the account. Equity below the
@@ -201,13 +201,13 @@ def assess_margin(book: Book, day: Record) -> None:
         account.deficit_age += 1
         if collateral - need >= account.deficit:
             account.deficit = 0.0
-        elif account.deficit_age >= DEFICIT_GRACE_CLOSES:
+        elif account.deficit_age >= DEFICIT_GRACE_SESSIONS:
             account.deficit = 0.0
             # The deficit replaced the pattern-day-trader rule and freezes nothing while that rule
             # is in force.
             if not day.pattern_day_trader_rule:
                 account.freezes += 1
-                account.frozen_until = day.date + FREEZE_DAYS
+                account.frozen_until = day.date + ACCOUNT_FREEZE_DAYS
     if need <= collateral:
         clear_margin_call(book)
         return
@@ -215,10 +215,10 @@ def assess_margin(book: Book, day: Record) -> None:
         account.margin_calls += 1
     account.called = 1
     # Closing a share of every position reduces the requirement by that share and leaves equity
-    # unchanged except for costs. The rest then requires LIQUIDATION_REQUIREMENT_SHARE of equity.
-    share = min(1.0, 1.0 - max(collateral, 0.0) * LIQUIDATION_REQUIREMENT_SHARE / need)
-    for s in range(len(book.holding)):
-        position = book.holding[s]
+    # unchanged except for costs. The rest then requires LIQUIDATION_TARGET_RATIO of equity.
+    share = min(1.0, 1.0 - max(collateral, 0.0) * LIQUIDATION_TARGET_RATIO / need)
+    for s in range(len(book.holdings)):
+        position = book.holdings[s]
         if not position.crypto:
             size = abs(position.quantity)
             step = position.increment
@@ -241,5 +241,5 @@ def clear_margin_call(book: Book) -> None:
     """Cancel an open margin call, so that no position is liquidated."""
     if book.account[0].called:
         book.account[0].called = 0
-        for s in range(len(book.holding)):
-            book.holding[s].called = 0.0
+        for s in range(len(book.holdings)):
+            book.holdings[s].called = 0.0

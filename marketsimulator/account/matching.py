@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Records
+from foundation.arrays import Array, Index, StructuredArray
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BY_ORDER,
@@ -33,9 +33,9 @@ from marketsimulator.account.book import (
     STOP_LIMIT,
     TRAILING,
     WORKING,
-    BarOpens,
     Book,
-    Record,
+    NumpyRecord,
+    ReferencePrices,
     round_quantity,
 )
 from marketsimulator.account.impact import market_order_price
@@ -48,28 +48,33 @@ from marketsimulator.account.settlement import (
     trade_at_open,
 )
 
-LOW_SIDE = 0
-HIGH_SIDE = 1
+LOW_EXTREME = 0
+HIGH_EXTREME = 1
 
 
 @compiled
 def send_orders(
-    book: Book, day: Record, tape: Records, first: int, opens: BarOpens, now: int
+    book: Book,
+    day: NumpyRecord,
+    account_log: StructuredArray,
+    first_row: int,
+    opens: ReferencePrices,
+    now: int,
 ) -> None:
-    """Send the orders from row `first` of the book on, one after the other.
+    """Send the orders from row `first_row` of the book on, one after the other.
 
     Each order is refused, fills at the current open, or waits.
 
     opens: opens of the bars that start at this instant.
     now: the instant (ns).
     """
-    for k in range(first, len(book.orders)):
+    for k in range(first_row, len(book.orders)):
         order = book.orders[k]
         s = order.symbol
         kind = order.kind
         auction = order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE
         if kind == TRAILING:
-            order.stop = trailing_stop_price(order, book.holding[s].mark)
+            order.stop = trailing_stop_price(order, book.holdings[s].mark)
         # A market order needs buying power at its fill price. An order that may wait is accepted
         # only with the buying power that it reserves.
         waits = kind != MARKET or auction
@@ -79,18 +84,18 @@ def send_orders(
             continue
         if auction:
             continue
-        if not np.isnan(opens.price[s]):
-            position = book.holding[s]
+        if not np.isnan(opens.prices[s]):
+            position = book.holdings[s]
             if kind == MARKET and position.min_order_value > 0.0:
-                volume, deviation = opens.volume[s], opens.volatility[s]
+                volume, deviation = opens.volumes[s], opens.volatilities[s]
                 price = market_order_price(
-                    position, opens.price[s], order.quantity, volume, deviation
+                    position, opens.prices[s], order.quantity, volume, deviation
                 )
                 if is_too_small(position, order.quantity, price):
                     book.account[0].refusals += 1
                     order.state = CANCELLED
                     continue
-            _match_open(book, day, tape, k, opens, now)
+            _match_open(book, day, account_log, k, opens, now)
         # The next decision sizes the remainder of a market order, so it is carried only under
         # `fills.remainder`.
         if order.state == WORKING and kind == MARKET and not day.carries_remainder:
@@ -99,25 +104,30 @@ def send_orders(
 
 @compiled
 def match_opens(
-    book: Book, day: Record, tape: Records, opens: BarOpens, starts: Index, begins_session: bool
+    book: Book,
+    day: NumpyRecord,
+    account_log: StructuredArray,
+    opens: ReferencePrices,
+    bar_starts: Index,
+    begins_session: bool,
 ) -> None:
     """Match waiting orders with the opens of bars.
 
-    starts: [2] start of the stock bars and of the crypto bars (ns).
+    bar_starts: [2] start of the stock bars and of the crypto bars (ns).
     begins_session: true if the stock bars are the first of their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
         s = order.symbol
-        start = starts[book.holding[s].crypto]
-        if order.state != WORKING or np.isnan(opens.price[s]):
+        start = bar_starts[book.holdings[s].crypto]
+        if order.state != WORKING or np.isnan(opens.prices[s]):
             continue
         # The open of a bar that started before the order was sent was known to the trader.
         if order.active_from > start or order.time_in_force == ON_CLOSE:
             continue
         if order.time_in_force == ON_OPEN and not begins_session:
             continue
-        _match_open(book, day, tape, k, opens, start)
+        _match_open(book, day, account_log, k, opens, start)
         # An order on the open has one open: an unfilled remainder, or a limit out of reach,
         # expires.
         if order.time_in_force == ON_OPEN and order.state == WORKING:
@@ -125,62 +135,68 @@ def match_opens(
 
 
 @compiled
-def match_extremes(
+def match_highs_and_lows(
     book: Book,
-    day: Record,
-    tape: Records,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     highs: Array,
     lows: Array,
     volumes: Array,
     volatility: Array,
-    starts: Index,
+    bar_starts: Index,
     now: int,
 ) -> None:
     """Match waiting orders with the highs and lows [S] of the bars known at `now` (ns).
 
-    starts: [2] start of the stock bars and of the crypto bars (ns).
+    bar_starts: [2] start of the stock bars and of the crypto bars (ns).
     """
     for s in range(len(highs)):
         if np.isnan(highs[s]):
             continue
-        worse = HIGH_SIDE if book.holding[s].quantity < 0 else LOW_SIDE
-        better = LOW_SIDE if worse == HIGH_SIDE else HIGH_SIDE
+        worse = HIGH_EXTREME if book.holdings[s].quantity < 0 else LOW_EXTREME
+        better = LOW_EXTREME if worse == HIGH_EXTREME else HIGH_EXTREME
         for side in (worse, better):
-            price = lows[s] if side == LOW_SIDE else highs[s]
+            price = lows[s] if side == LOW_EXTREME else highs[s]
             for k in range(len(book.orders)):
                 order = book.orders[k]
                 if order.symbol != s or order.state != WORKING:
                     continue
-                if order.active_from > starts[book.holding[s].crypto]:
+                if order.active_from > bar_starts[book.holdings[s].crypto]:
                     continue
                 if order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE:
                     continue
-                _match_extreme(book, day, tape, k, price, side, volumes[s], volatility[s], now)
+                _match_extreme(
+                    book, day, account_log, k, price, side, volumes[s], volatility[s], now
+                )
 
 
 @compiled
-def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: int) -> None:
+def match_closes(
+    book: Book, day: NumpyRecord, account_log: StructuredArray, closes: ReferencePrices, now: int
+) -> None:
     """Match market-on-close orders with the closes of bars that end a session at `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.state != WORKING or order.time_in_force != ON_CLOSE:
             continue
-        if order.active_from < now and not np.isnan(closes.price[order.symbol]):
+        if order.active_from < now and not np.isnan(closes.prices[order.symbol]):
             # The bars have no auctions: a close is filled as an open is, with spread and slippage.
-            _match_open(book, day, tape, k, closes, now)
+            _match_open(book, day, account_log, k, closes, now)
 
 
 @compiled
-def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
+def _match_open(
+    book: Book, day: NumpyRecord, tape: StructuredArray, k: int, opens: ReferencePrices, now: int
+) -> None:
     """Match order number `k` with the open of its symbol.
 
     A market order fills, and so does a limit or stop order whose price the open has reached.
     """
     order = book.orders[k]
     s = order.symbol
-    open_ = opens.price[s]
+    open_ = opens.prices[s]
     buys = order.quantity > 0
-    if cancel_if_flat(book, k):
+    if cancel_reduce_only_if_flat(book, k):
         return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
         if is_better_price(open_, order.stop, buys):
@@ -191,14 +207,14 @@ def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens,
     quantity = order.quantity
     if order.kind == LIMIT:
         # The order would take liquidity there, so spread and slippage count against its limit.
-        volume, deviation = opens.volume[s], opens.volatility[s]
-        price = market_order_price(book.holding[s], open_, quantity, volume, deviation)
+        volume, deviation = opens.volumes[s], opens.volatilities[s]
+        price = market_order_price(book.holdings[s], open_, quantity, volume, deviation)
         if is_worse_price(price, order.limit, buys):
             return
     # Orders that waited before this one have their buying power reserved.
     reserve_buying_power(book, day, k)
     account = book.account[0]
-    position = book.holding[s]
+    position = book.holdings[s]
     filled = trade_at_open(
         account, position, day, tape, now, order.number, BY_ORDER, s, quantity, opens
     )
@@ -209,8 +225,8 @@ def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens,
 @compiled
 def _match_extreme(
     book: Book,
-    day: Record,
-    tape: Records,
+    day: NumpyRecord,
+    tape: StructuredArray,
     k: int,
     price: float,
     side: int,
@@ -223,24 +239,24 @@ def _match_extreme(
     Buy limits and sell stops are matched with lows; sell limits and buy stops with highs.
 
     price: the high or the low, USD.
-    side: HIGH_SIDE or LOW_SIDE, which tells what `price` is.
+    side: HIGH_EXTREME or LOW_EXTREME, which tells what `price` is.
     """
     order = book.orders[k]
     buys = order.quantity > 0
-    if cancel_if_flat(book, k):
+    if cancel_reduce_only_if_flat(book, k):
         return
     if order.kind == LIMIT:
         # The bar must trade beyond the limit: at the price itself, other orders may be ahead in the
         # queue.
-        if (side == LOW_SIDE) == buys and is_better_price(price, order.limit, buys):
+        if (side == LOW_EXTREME) == buys and is_better_price(price, order.limit, buys):
             _fill_limit(book, day, tape, k, end)
         return
     # The better extreme moves a trailing stop; the other extreme triggers it.
-    if order.kind == TRAILING and (side == HIGH_SIDE) != buys:
+    if order.kind == TRAILING and (side == HIGH_EXTREME) != buys:
         order.stop = trailing_stop_price(order, price)
     if (
         order.kind == MARKET
-        or (side == HIGH_SIDE) != buys
+        or (side == HIGH_EXTREME) != buys
         or is_better_price(price, order.stop, buys)
     ):
         return
@@ -248,12 +264,12 @@ def _match_extreme(
 
 
 @compiled
-def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> None:
+def _fill_limit(book: Book, day: NumpyRecord, tape: StructuredArray, k: int, end: int) -> None:
     """Fill a limit order, which a bar has traded through, at its limit price and the maker rate."""
     account = book.account[0]
     order = book.orders[k]
     s = order.symbol
-    position = book.holding[s]
+    position = book.holdings[s]
     limit = order.limit
     reserve_buying_power(book, day, k)
     filled = fillable_quantity(account, position, day, order.quantity, limit, MAKER)
@@ -268,7 +284,13 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
 
 @compiled
 def _fill_stop(
-    book: Book, day: Record, tape: Records, k: int, volume: float, volatility: float, end: int
+    book: Book,
+    day: NumpyRecord,
+    tape: StructuredArray,
+    k: int,
+    volume: float,
+    volatility: float,
+    end: int,
 ) -> None:
     """Fill a triggered stop order as a market order at its stop price.
 
@@ -282,7 +304,7 @@ def _fill_stop(
     number = order.number
     stop = order.stop
     quantity = order.quantity
-    position = book.holding[s]
+    position = book.holdings[s]
     if order.kind == STOP_LIMIT:
         price = market_order_price(position, stop, quantity, volume, volatility)
         if is_worse_price(price, order.limit, quantity > 0):
@@ -317,7 +339,7 @@ def is_worse_price(price: float, level: float, is_buy: bool) -> bool:
 
 
 @compiled
-def trailing_stop_price(order: Record, price: float) -> float:
+def trailing_stop_price(order: NumpyRecord, price: float) -> float:
     """Return the stop price of a trailing stop after the market has traded at `price`, USD.
 
     The stop price follows the market at the trail distance and never moves away from the market.
@@ -330,56 +352,60 @@ def trailing_stop_price(order: Record, price: float) -> float:
 
 
 @compiled
-def apply_fill(order: Record, filled: float) -> None:
+def apply_fill(order: NumpyRecord, filled_quantity: float) -> None:
     """Subtract a signed filled quantity from the unfilled quantity of an order.
 
     The order's state becomes FILLED if nothing is left. A fill of 0 changes nothing.
     """
-    if filled == 0.0:
+    if filled_quantity == 0.0:
         return
-    order.quantity = round_quantity(order.quantity - filled)
+    order.quantity = round_quantity(order.quantity - filled_quantity)
     if order.quantity == 0.0:
         order.state = FILLED
 
 
 @compiled
-def cancel_if_flat(book: Book, k: int) -> bool:
-    """Cancel order number `k` if it is reduce-only and has no position left to reduce.
+def cancel_reduce_only_if_flat(book: Book, order_row: int) -> bool:
+    """Cancel order number `order_row` if it is reduce-only and has no position left to reduce.
 
     A liquidation or another order may have closed the position, and a reduce-only order must not
     open one. Returns whether the order was cancelled.
     """
-    order = book.orders[k]
-    if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
+    order = book.orders[order_row]
+    if order.reduces and book.holdings[order.symbol].quantity * order.quantity >= 0.0:
         order.state = CANCELLED
         return True
     return False
 
 
 @compiled
-def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
-    """Cancel the unfilled remainder of order number `k` if its fill has closed the position.
+def cancel_remainder_if_flat(book: Book, order_row: int, filled_quantity: float) -> None:
+    """Cancel the remainder of order `order_row` if its fill has closed the position.
 
     The remainder would open a position on the other side, and the venue does not reverse a position
     with one order.
 
-    filled: signed quantity of the fill; 0: no fill, nothing is cancelled.
+    filled_quantity: signed quantity of the fill; 0: no fill, nothing is cancelled.
     """
-    order = book.orders[k]
-    if filled != 0.0 and book.holding[order.symbol].quantity == 0.0 and order.state == WORKING:
+    order = book.orders[order_row]
+    if (
+        filled_quantity != 0.0
+        and book.holdings[order.symbol].quantity == 0.0
+        and order.state == WORKING
+    ):
         order.state = CANCELLED
 
 
 @compiled
-def is_wash_trade(book: Book, k: int) -> bool:
-    """Return whether order number `k` would trade with the account's own opposite order.
+def is_wash_trade(book: Book, order_row: int) -> bool:
+    """Return whether order number `order_row` would trade with the account's own opposite order.
 
     Alpaca rejects wash trades (403), also on paper accounts. A market order trades with any
     opposite order; two limit orders trade if the bid is at or above the offer.
     """
-    order = book.orders[k]
+    order = book.orders[order_row]
     # Later orders have not been sent yet.
-    for j in range(k):
+    for j in range(order_row):
         other = book.orders[j]
         if other.state != WORKING or other.symbol != order.symbol:
             continue
@@ -396,26 +422,26 @@ def is_wash_trade(book: Book, k: int) -> bool:
 
 
 @compiled
-def is_affordable(book: Book, day: Record, k: int) -> bool:
-    """Return whether buying power covers order number `k` in addition to earlier waiting orders.
+def is_affordable(book: Book, day: NumpyRecord, order_row: int) -> bool:
+    """Return whether buying power covers order `order_row` beside earlier waiting orders.
 
     A closing order needs no buying power. Crypto cannot be sold short, so such a sale is
     unaffordable.
     """
-    order = book.orders[k]
-    position = book.holding[order.symbol]
+    order = book.orders[order_row]
+    position = book.holdings[order.symbol]
     if position.quantity * order.quantity < 0:
         return True
     if position.crypto and order.quantity < 0:
         return False
-    reserve_buying_power(book, day, k)
+    reserve_buying_power(book, day, order_row)
     power = buying_power(book.account[0], position, day, order.quantity < 0)
-    return bool(abs(order.quantity) * _reserved_price(book, day, k) <= power)
+    return bool(abs(order.quantity) * _reserved_price(book, day, order_row) <= power)
 
 
 @compiled
-def reserve_buying_power(book: Book, day: Record, k: int) -> None:
-    """Set the account's reserved buying power to that of the opening orders ahead of order `k`.
+def reserve_buying_power(book: Book, day: NumpyRecord, order_row: int) -> None:
+    """Reserve the buying power of the opening orders ahead of order `order_row`.
 
     Buying power is reserved in the order of acceptance. An order cannot use what an earlier order
     has reserved, and later orders do not reduce what it can use.
@@ -423,13 +449,13 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
     account = book.account[0]
     cash = 0.0
     stock = 0.0
-    for j in range(k):
+    for j in range(order_row):
         order = book.orders[j]
         # A reducing order frees buying power and needs none.
-        if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
+        if order.state != WORKING or book.holdings[order.symbol].quantity * order.quantity < 0:
             continue
         notional = abs(order.quantity) * _reserved_price(book, day, j)
-        if book.holding[order.symbol].crypto:
+        if book.holdings[order.symbol].crypto:
             cash += notional
         else:
             stock += notional
@@ -438,7 +464,7 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
 
 
 @compiled
-def _reserved_price(book: Book, day: Record, k: int) -> float:
+def _reserved_price(book: Book, day: NumpyRecord, k: int) -> float:
     """Return the price per unit at which order number `k` reserves buying power, USD.
 
     It is the limit price of a limit or stop-limit order, the stop price of a stop order, and the
@@ -450,5 +476,5 @@ def _reserved_price(book: Book, day: Record, k: int) -> float:
     if limited:
         price = order.limit
     else:
-        price = book.holding[order.symbol].mark if order.kind == MARKET else order.stop
+        price = book.holdings[order.symbol].mark if order.kind == MARKET else order.stop
     return float(price if limited and order.quantity > 0 else price * day.order_price_buffer)

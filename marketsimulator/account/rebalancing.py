@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution.orders.broker import MIN_COMPLETE_FILL_RATIO
-from foundation.arrays import Array, Index, Records
+from foundation.arrays import Array, Index, StructuredArray
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BY_ORDER,
@@ -20,9 +20,9 @@ from marketsimulator.account.book import (
     ON_OPEN,
     SECOND_LEG,
     WORKING,
-    BarOpens,
     Book,
-    Record,
+    NumpyRecord,
+    ReferencePrices,
     replace_orders,
     round_quantity,
 )
@@ -35,46 +35,58 @@ from sizing.quantity import child_order_lots, count_child_orders, max_crypto_qua
 
 @compiled
 def trade_to_targets(
-    account: Record,
-    holding: Records,
-    day: Record,
-    tape: Records,
+    account: NumpyRecord,
+    holdings: StructuredArray,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    held: Array,
-    targets: Array,
-    opens: BarOpens,
-    max_crypto_order: float,
-    queue: Index,
+    held_quantities: Array,
+    target_quantities: Array,
+    opens: ReferencePrices,
+    max_crypto_order_value: float,
+    symbol_queue: Index,
 ) -> bool:
     """Send the orders that move positions from the decision's quantities to their targets, [S].
 
     In the account log the number of an order is its leg: its position among the decision's orders
     in its symbol.
 
-    held: [S] quantities held at the decision. Later liquidations do not change the orders.
+    held_quantities: [S] quantities held at the decision. Later liquidations do not change the
+        orders.
     opens: opens of the bars that start at this instant.
-    max_crypto_order: maximum value of one crypto order, USD.
-    queue: [S] scratch array for the numbers of symbols with an order to send.
+    max_crypto_order_value: maximum value of one crypto order, USD.
+    symbol_queue: [S] scratch array for the numbers of symbols with an order to send.
 
     Returns whether all reducing orders have filled completely.
     """
     done = True
     crypto = 0
-    for k in range(len(holding)):
-        crypto += holding[k].crypto
-    for k in range(_queue_reductions(held, targets, queue)):
-        s = queue[k]
-        position = holding[s]
-        reduction = _change_in_increments(held[s], targets[s], position.increment)
+    for k in range(len(holdings)):
+        crypto += holdings[k].crypto
+    for k in range(_queue_reductions(held_quantities, target_quantities, symbol_queue)):
+        s = symbol_queue[k]
+        position = holdings[s]
+        reduction = _change_in_increments(
+            held_quantities[s], target_quantities[s], position.increment
+        )
         # Closing or reversing a position sells all of it, whole increments or not.
-        quantity = -held[s]
-        if targets[s] * held[s] > 0.0:
+        quantity = -held_quantities[s]
+        if target_quantities[s] * held_quantities[s] > 0.0:
             quantity = reduction
         filled = 0.0
-        met = not np.isnan(opens.price[s])
+        met = not np.isnan(opens.prices[s])
         if met and quantity != 0.0 and position.quantity * quantity < 0.0:
             filled = _trade_in_parts(
-                account, position, day, tape, at, FIRST_LEG, s, quantity, opens, max_crypto_order
+                account,
+                position,
+                day,
+                account_log,
+                at,
+                FIRST_LEG,
+                s,
+                quantity,
+                opens,
+                max_crypto_order_value,
             )
         done = done and abs(filled) >= abs(quantity) * MIN_COMPLETE_FILL_RATIO
     # Openings are sized on the cash that the reductions free. On top of an unfilled reduction they
@@ -83,17 +95,30 @@ def trade_to_targets(
         return False
     # Crypto before stocks: it is paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if crypto else 0, -1, -1):
-        for k in range(_queue_openings(holding, held, targets, opens.price, kind, queue)):
-            s = queue[k]
-            position = holding[s]
-            turns = targets[s] * held[s] < 0.0
-            start = 0.0 if turns else held[s]
-            quantity = _change_in_increments(start, targets[s], position.increment)
+        for k in range(
+            _queue_openings(
+                holdings, held_quantities, target_quantities, opens.prices, kind, symbol_queue
+            )
+        ):
+            s = symbol_queue[k]
+            position = holdings[s]
+            turns = target_quantities[s] * held_quantities[s] < 0.0
+            start = 0.0 if turns else held_quantities[s]
+            quantity = _change_in_increments(start, target_quantities[s], position.increment)
             if quantity != 0.0:
                 # Crypto is never short: a reversal sends only the closing order.
                 leg = SECOND_LEG if turns else FIRST_LEG
                 _trade_in_parts(
-                    account, position, day, tape, at, leg, s, quantity, opens, max_crypto_order
+                    account,
+                    position,
+                    day,
+                    account_log,
+                    at,
+                    leg,
+                    s,
+                    quantity,
+                    opens,
+                    max_crypto_order_value,
                 )
     return True
 
@@ -101,25 +126,25 @@ def trade_to_targets(
 @compiled
 def send_auction_orders(
     book: Book,
-    day: Record,
-    tape: Records,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    t: int,
-    held: Array,
-    targets: Array,
+    instant_number: int,
+    held_quantities: Array,
+    target_quantities: Array,
     allow_openings: bool,
 ) -> Book:
-    """Send orders to the next auction that move every stock from `held` to its target, [S].
+    """Send orders to the next auction that move each stock from held to target quantity, [S].
 
     Returns the book with these orders: reductions first, then openings, each by symbol. All fill at
     the auction price, so openings do not wait for reductions. For a change of sign only the closing
-    order is sent. The number of an order is that of its instant, `t`.
+    order is sent. The number of an order is that of its instant, `instant_number`.
 
-    held: [S] quantities held at the decision.
+    held_quantities: [S] quantities held at the decision.
     allow_openings: true if opening orders are allowed.
     """
-    holding = book.holding
-    size = len(targets)
+    holding = book.holdings
+    size = len(target_quantities)
     queue = np.zeros(size, np.int64)
     none = np.full(size, np.nan)
     sent = len(book.orders)
@@ -128,21 +153,25 @@ def send_auction_orders(
     for leg in range(2 if allow_openings else 1):
         first = sent
         if leg == 0:
-            count = _queue_reductions(held, targets, queue)
+            count = _queue_reductions(held_quantities, target_quantities, queue)
         else:
-            count = _queue_openings(holding, held, targets, np.zeros(size), 0, queue)
+            count = _queue_openings(
+                holding, held_quantities, target_quantities, np.zeros(size), 0, queue
+            )
         for k in range(count):
             s = queue[k]
             position = holding[s]
-            turns = targets[s] * held[s] < 0.0
-            quantity = _change_in_increments(held[s], targets[s], position.increment)
-            if targets[s] * held[s] <= 0.0 and held[s] != 0.0:
-                quantity = -held[s]
+            turns = target_quantities[s] * held_quantities[s] < 0.0
+            quantity = _change_in_increments(
+                held_quantities[s], target_quantities[s], position.increment
+            )
+            if target_quantities[s] * held_quantities[s] <= 0.0 and held_quantities[s] != 0.0:
+                quantity = -held_quantities[s]
             if position.crypto or quantity == 0.0 or (leg == 1 and turns):
                 continue
             order = orders[sent]
             sent += 1
-            order.number = t
+            order.number = instant_number
             order.symbol = s
             order.quantity = quantity
             order.kind = MARKET
@@ -153,20 +182,22 @@ def send_auction_orders(
             order.reduces = 1 - leg
             order.state = WORKING
         book = replace_orders(book, orders[:sent])
-        send_orders(book, day, tape, first, BarOpens(none, none, none), at)
+        send_orders(book, day, account_log, first, ReferencePrices(none, none, none), at)
     return book
 
 
 @compiled
-def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
+def immediate_target_quantities(
+    holdings: StructuredArray, held_quantities: Array, target_quantities: Array
+) -> Array:
     """Return the quantities [S] to reach at once: targets of crypto, held quantities of stocks.
 
     Stocks keep their quantities because they trade in the next auction.
     """
-    chosen = held.copy()
-    for s in range(len(holding)):
-        if holding[s].crypto:
-            chosen[s] = targets[s]
+    chosen = held_quantities.copy()
+    for s in range(len(holdings)):
+        if holdings[s].crypto:
+            chosen[s] = target_quantities[s]
     return chosen
 
 
@@ -184,7 +215,7 @@ def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
 
 @jit_inline
 def _queue_openings(
-    holding: Records, before: Array, targets: Array, opens: Array, kind: int, queue: Index
+    holding: StructuredArray, before: Array, targets: Array, opens: Array, kind: int, queue: Index
 ) -> int:
     """Write the symbols with an opening order into `queue`, and return their number.
 
@@ -202,44 +233,50 @@ def _queue_openings(
 
 
 @jit_inline
-def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) -> int:
+def max_logged_fills(
+    holdings: StructuredArray, target_quantities: Array, max_crypto_order_value: float
+) -> int:
     """Return the maximum number of entries that `trade_to_targets` appends to the account log.
 
     A stock has at most two fills. Each part of a split crypto order has two entries: the fill and
-    its fee in crypto. A part is larger than half of `max_crypto_order` even after rounding to lots,
-    which bounds the number of parts.
+    its fee in crypto. A part is larger than half of `max_crypto_order_value` even after rounding to
+    lots, which bounds the number of parts.
     """
-    count = 4.0 * len(targets)
-    for s in range(len(targets)):
-        position = holding[s]
+    count = 4.0 * len(target_quantities)
+    for s in range(len(target_quantities)):
+        position = holdings[s]
         if position.crypto and not np.isnan(position.mark):
-            change = abs(targets[s] - position.quantity)
-            count += 4.0 * np.ceil(change / max_crypto_quantity(max_crypto_order, position.mark))
+            change = abs(target_quantities[s] - position.quantity)
+            count += 4.0 * np.ceil(
+                change / max_crypto_quantity(max_crypto_order_value, position.mark)
+            )
     return int(count)
 
 
 @jit_inline
-def ensure_account_log_space(tape: Records, tape_length: int, new_entries: int) -> Records:
+def ensure_account_log_space(
+    account_log: StructuredArray, entry_count: int, new_entries: int
+) -> StructuredArray:
     """Return the account log if it has space for `new_entries`, else a longer copy."""
-    if tape_length + new_entries <= len(tape):
-        return tape
-    longer = np.zeros(2 * (tape_length + new_entries), tape.dtype)
-    for k in range(tape_length):
-        longer[k] = tape[k]
+    if entry_count + new_entries <= len(account_log):
+        return account_log
+    longer = np.zeros(2 * (entry_count + new_entries), account_log.dtype)
+    for k in range(entry_count):
+        longer[k] = account_log[k]
     return longer
 
 
 @jit_inline
 def _trade_in_parts(
-    account: Record,
-    position: Record,
-    day: Record,
-    tape: Records,
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
+    tape: StructuredArray,
     at: int,
     leg: int,
     s: int,
     quantity: float,
-    opens: BarOpens,
+    opens: ReferencePrices,
     max_crypto_order: float,
 ) -> float:
     """Send one order, split into parts if it is a crypto order above `max_crypto_order` USD.
@@ -249,7 +286,7 @@ def _trade_in_parts(
     leg: order number of the first part in the account log.
     """
     if position.min_order_value > 0.0:
-        reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
+        reference, volume, deviation = opens.prices[s], opens.volumes[s], opens.volatilities[s]
         price = market_order_price(position, reference, quantity, volume, deviation)
         if is_too_small(position, quantity, price):
             account.refusals += 1
@@ -276,16 +313,16 @@ def _trade_in_parts(
 @jit_inline
 def _change_in_increments(start: float, end: float, step: float) -> float:
     """Return the change from `start` to `end`, rounded towards zero to a multiple of `step`."""
-    return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
+    return truncate_to_step(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
 @jit_inline
-def truncate_to_steps(quantity: float, step: float) -> float:
+def truncate_to_step(quantity: float, step: float) -> float:
     """Truncate a quantity towards zero to a multiple of `step`."""
-    return steps_to_quantity(count_lots(quantity, step), step)
+    return lots_to_quantity(count_lots(quantity, step), step)
 
 
 @jit_inline
-def steps_to_quantity(steps: float, step: float) -> float:
-    """Return the quantity of `steps` lots of size `step`, rounded to billionths."""
-    return steps if step == 1.0 else round_quantity(steps * step)
+def lots_to_quantity(lots: float, lot_size: float) -> float:
+    """Return the quantity of `lots` lots of size `lot_size`, rounded to billionths."""
+    return lots if lot_size == 1.0 else round_quantity(lots * lot_size)

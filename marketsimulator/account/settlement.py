@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution.orders.lending import short_proceeds_after_trade
-from foundation.arrays import Array, Records
+from foundation.arrays import Array, StructuredArray
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BY_CRYPTO_FEE,
@@ -25,14 +25,14 @@ from marketsimulator.account.book import (
     NO_ORDER,
     QUANTITY_STEPS_PER_UNIT,
     TAKER,
-    BarOpens,
     Book,
-    Record,
+    NumpyRecord,
+    ReferencePrices,
+    append_fill,
     round_quantity,
-    round_up,
-    write_fill,
+    round_up_to_step,
 )
-from marketsimulator.account.impact import add_market_volume, market_order_price
+from marketsimulator.account.impact import add_traded_quantity, market_order_price
 from marketsimulator.account.margin import buying_power, clear_margin_call, is_margin_call_met
 from sizing.increments import required_order_value
 
@@ -41,9 +41,9 @@ _proceeds = jit_inline(short_proceeds_after_trade)
 
 @jit_inline
 def fillable_quantity(
-    account: Record,
-    position: Record,
-    day: Record,
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
     quantity: float,
     price: float,
     is_limit_price: bool,
@@ -84,7 +84,7 @@ def fillable_quantity(
 
 
 @jit_inline
-def is_too_small(position: Record, quantity: float, price: float) -> bool:
+def is_too_small(position: NumpyRecord, quantity: float, price: float) -> bool:
     """Return whether an order's value is below the venue's minimum order value.
 
     Orders that close a position have a lower minimum, `position.dust`.
@@ -110,7 +110,12 @@ def _round_down_to_increment(size: float, step: float) -> float:
 
 @jit_inline
 def charge_fees(
-    account: Record, position: Record, day: Record, quantity: float, price: float, is_maker: bool
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
+    quantity: float,
+    price: float,
+    is_maker: bool,
 ) -> float:
     """Return the fees of a fill, USD, and add them to the account's sums of the day.
 
@@ -121,11 +126,11 @@ def charge_fees(
     fee = 0.0
     commission = notional * day.commission + size * day.commission_per_share
     if commission > 0.0:
-        fee = round_up(commission, FEE_STEPS_PER_USD)
+        fee = round_up_to_step(commission, FEE_STEPS_PER_USD)
     if position.crypto:
         account.crypto_traded += notional
         if quantity < 0:
-            fee += round_up(
+            fee += round_up_to_step(
                 notional * (account.maker if is_maker else account.taker), CENTS_PER_USD
             )
         return fee
@@ -135,34 +140,34 @@ def charge_fees(
     if quantity < 0:
         regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
     if regulatory > 0.0:
-        regulatory = round_up(regulatory, FEE_STEPS_PER_USD)
+        regulatory = round_up_to_step(regulatory, FEE_STEPS_PER_USD)
         account.day_fees += regulatory
     return float(fee + regulatory)
 
 
 @jit_inline
 def settle_fill(
-    account: Record,
-    position: Record,
-    day: Record,
-    tape: Records,
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    number: int,
+    order_number: int,
     cause: int,
-    s: int,
+    symbol_index: int,
     quantity: float,
     price: float,
-    reference: float,
+    reference_price: float,
     is_maker: bool,
 ) -> None:
     """Apply a fill to cash, position and all amounts that depend on them; append it to the log.
 
-    reference: price before spread and slippage; for a maker the limit price.
+    reference_price: price before spread and slippage; for a maker the limit price.
     """
     # A symbol without a known close is valued at its fill price: with a mark of NaN the whole
     # account would be worth NaN.
     if np.isnan(position.mark):
-        position.mark = reference
+        position.mark = reference_price
     fee = charge_fees(account, position, day, quantity, price, is_maker)
     account.cash -= quantity * price + fee
     account.fees += fee
@@ -178,36 +183,60 @@ def settle_fill(
     position.fillable -= abs(quantity)
     # A maker's order does not move the market.
     if position.impact > 0.0 and not is_maker:
-        add_market_volume(position, quantity)
-    paid_away = abs(quantity) * abs(price - reference)
-    spread = min(paid_away, abs(quantity) * reference * position.half_spread)
+        add_traded_quantity(position, quantity)
+    paid_away = abs(quantity) * abs(price - reference_price)
+    spread = min(paid_away, abs(quantity) * reference_price * position.half_spread)
     account.spread += spread
     account.slippage += paid_away - spread
     slippage = paid_away - spread
-    write_fill(account, tape, at, number, cause, s, quantity, price, fee, spread, slippage)
+    append_fill(
+        account,
+        account_log,
+        at,
+        order_number,
+        cause,
+        symbol_index,
+        quantity,
+        price,
+        fee,
+        spread,
+        slippage,
+    )
     if position.crypto and quantity > 0:
         # Alpaca takes the fee of a crypto purchase in crypto: of 0.1 BTC bought, 0.09975 arrive. A
         # fill at price 0 keeps each position equal to the sum of its log entries.
         rate = account.maker if is_maker else account.taker
-        crypto = round_up(quantity * rate, QUANTITY_STEPS_PER_UNIT)
+        crypto = round_up_to_step(quantity * rate, QUANTITY_STEPS_PER_UNIT)
         if crypto > 0:
             account.crypto_fees += crypto * price
             change_position(account, position, -crypto, 0.0)
-            write_fill(account, tape, at, number, BY_CRYPTO_FEE, s, -crypto, 0.0, 0.0, 0.0, 0.0)
+            append_fill(
+                account,
+                account_log,
+                at,
+                order_number,
+                BY_CRYPTO_FEE,
+                symbol_index,
+                -crypto,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            )
 
 
 @jit_inline
 def trade_at_market(
-    account: Record,
-    position: Record,
-    day: Record,
-    tape: Records,
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    number: int,
+    order_number: int,
     cause: int,
-    s: int,
+    symbol_index: int,
     quantity: float,
-    reference: float,
+    reference_price: float,
     volume: float,
     volatility: float,
 ) -> float:
@@ -215,7 +244,7 @@ def trade_at_market(
 
     The result is signed. It may be less than `quantity` for lack of volume or buying power.
     """
-    price = market_order_price(position, reference, quantity, volume, volatility)
+    price = market_order_price(position, reference_price, quantity, volume, volatility)
     # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
         return 0.0
@@ -223,38 +252,64 @@ def trade_at_market(
     if filled != 0.0:
         # A quantity cut by volume or buying power has less impact than the order as sent.
         if position.impact > 0.0:
-            price = market_order_price(position, reference, filled, volume, volatility)
+            price = market_order_price(position, reference_price, filled, volume, volatility)
         settle_fill(
-            account, position, day, tape, at, number, cause, s, filled, price, reference, TAKER
+            account,
+            position,
+            day,
+            account_log,
+            at,
+            order_number,
+            cause,
+            symbol_index,
+            filled,
+            price,
+            reference_price,
+            TAKER,
         )
     return filled
 
 
 @jit_inline
 def trade_at_open(
-    account: Record,
-    position: Record,
-    day: Record,
-    tape: Records,
+    account: NumpyRecord,
+    position: NumpyRecord,
+    day: NumpyRecord,
+    account_log: StructuredArray,
     at: int,
-    number: int,
+    order_number: int,
     cause: int,
-    s: int,
+    symbol_index: int,
     quantity: float,
-    opens: BarOpens,
+    opens: ReferencePrices,
 ) -> float:
-    """Fill a market order of symbol number `s` at its open worsened by costs.
+    """Fill a market order of symbol number `symbol_index` at its open worsened by costs.
 
     Returns the signed filled quantity.
     """
-    price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
+    price, volume, volatility = (
+        opens.prices[symbol_index],
+        opens.volumes[symbol_index],
+        opens.volatilities[symbol_index],
+    )
     return trade_at_market(
-        account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
+        account,
+        position,
+        day,
+        account_log,
+        at,
+        order_number,
+        cause,
+        symbol_index,
+        quantity,
+        price,
+        volume,
+        volatility,
     )
 
 
 @jit_inline
-def mark_positions(account: Record, holding: Records, closes: Array) -> None:
+def mark_positions(account: NumpyRecord, holdings: StructuredArray, closes: Array) -> None:
     """Mark every position at its last known close; update equity and exposure.
 
     closes: [S] USD; NaN for symbols without a new close.
@@ -263,7 +318,7 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
     stock = 0.0
     crypto = 0.0
     for s in range(len(closes)):
-        position = holding[s]
+        position = holdings[s]
         if not np.isnan(closes[s]):
             position.mark = closes[s]
         price = position.mark
@@ -282,14 +337,14 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
 
 
 @compiled
-def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
+def reset_bar_volume(book: Book, day: NumpyRecord, volumes: Array) -> None:
     """Start a new bar: set the quantity that orders may fill, and reset the quantity traded.
 
     volumes: [S] volume of each starting bar; NaN for symbols without one, which are unchanged.
     """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
-            position = book.holding[s]
+            position = book.holdings[s]
             # Tested first, because a bar without volume times an infinite bound would be NaN.
             bounded = day.volume_share < np.inf
             position.fillable = volumes[s] * day.volume_share if bounded else np.inf
@@ -298,7 +353,9 @@ def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
 
 
 @compiled
-def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) -> None:
+def liquidate_called_positions(
+    book: Book, day: NumpyRecord, account_log: StructuredArray, at: int, opens: ReferencePrices
+) -> None:
     """Close the quantities under a margin call at these opens.
 
     Symbols without an open stay under the call. The call ends once all quantities under it are
@@ -311,12 +368,14 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
         clear_margin_call(book)
         return
     standing = 0
-    for s in range(len(opens.price)):
-        position = book.holding[s]
-        if position.called > 0.0 and not np.isnan(opens.price[s]):
+    for s in range(len(opens.prices)):
+        position = book.holdings[s]
+        if position.called > 0.0 and not np.isnan(opens.prices[s]):
             quantity = -position.called if position.quantity > 0 else position.called
             cause = BY_LIQUIDATION
-            trade_at_open(account, position, day, tape, at, NO_ORDER, cause, s, quantity, opens)
+            trade_at_open(
+                account, position, day, account_log, at, NO_ORDER, cause, s, quantity, opens
+            )
         # A halted stock, or one whose bar had too little volume, stays called.
         if position.called > 0.0:
             standing = 1
@@ -324,15 +383,17 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
 
 
 @jit_inline
-def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
-    """Add a quantity to a position; add its value at the mark and the USD in `cash` to equity.
+def change_position(
+    account: NumpyRecord, position: NumpyRecord, quantity: float, cash_change: float
+) -> None:
+    """Add a quantity to a position; add its marked value and `cash_change` in USD to equity.
 
     Gross exposure changes by the value at the mark. The next `mark_positions` recomputes equity and
     exposure.
     """
     before = position.quantity
     position.quantity = round_quantity(before + quantity)
-    account.equity += (position.quantity - before) * position.mark + cash
+    account.equity += (position.quantity - before) * position.mark + cash_change
     if position.crypto:
         account.crypto += (position.quantity - before) * position.mark
     else:
@@ -340,7 +401,9 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
 
 
 @jit_inline
-def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
+def update_short_proceeds(
+    account: NumpyRecord, position: NumpyRecord, quantity: float, price: float
+) -> None:
     """Update the short-sale proceeds of a symbol, and the account's total, for a trade.
 
     quantity: signed quantity of the trade.
@@ -364,7 +427,7 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
 
 
 @jit_inline
-def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
+def _record_day_trade(account: NumpyRecord, position: NumpyRecord, quantity: float) -> None:
     """Update day trades and day-trading buying power for a fill.
 
     Opening a position uses buying power. Closing a position opened today counts as a day trade and

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.orders.orders import Fill, make_order_id, to_shortest_decimal
-from foundation.arrays import Records
+from foundation.arrays import StructuredArray
 from marketsimulator.account.book import (
     BORROW,
     BY_DELISTING,
@@ -41,22 +41,22 @@ _ORDER_PREFIX_BY_CAUSE = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class AccountLogEntry(NamedTuple):
-    """One fill or cash flow in the account log; its fields follow the dtype ACCOUNT_LOG_ENTRY."""
+    """One fill or cash flow in the account log; its fields follow the dtype ACCOUNT_LOG_DTYPE."""
 
-    at: int
+    instant: int
     order_number: int
-    cause: int
-    symbol: int
+    cause_code: int
+    symbol_index: int
     quantity: float
     price: float
     fee: float
     spread: float
     slippage: float
-    usd: float
+    cash_flow_usd: float
 
 
-def read_account_log(
-    tape: Records,
+def append_fills_and_bookings(
+    account_log: StructuredArray,
     now: np.datetime64,
     symbols: Sequence[str],
     order_id_of: Callable[[AccountLogEntry], str],
@@ -68,22 +68,24 @@ def read_account_log(
     now: instant of the equity row that includes the entries.
     order_id_of: function that returns the `client_order_id` of an entry's order.
     """
-    for row in tape.tolist():
+    for row in account_log.tolist():
         entry = AccountLogEntry(*row)
-        symbol = "" if entry.symbol == NO_SYMBOL else symbols[entry.symbol]
-        if entry.cause in _BOOKING_KIND_BY_CAUSE:
-            bookings.append(Booking(now, symbol, _BOOKING_KIND_BY_CAUSE[entry.cause], entry.usd))
+        symbol = "" if entry.symbol_index == NO_SYMBOL else symbols[entry.symbol_index]
+        if entry.cause_code in _BOOKING_KIND_BY_CAUSE:
+            bookings.append(
+                Booking(now, symbol, _BOOKING_KIND_BY_CAUSE[entry.cause_code], entry.cash_flow_usd)
+            )
             continue
-        at = np.datetime64(entry.at, "ns")
+        at = np.datetime64(entry.instant, "ns")
         if entry.order_number == NO_ORDER:
-            cause = _ORDER_PREFIX_BY_CAUSE.get(entry.cause, "split")
+            cause = _ORDER_PREFIX_BY_CAUSE.get(entry.cause_code, "split")
             name = make_order_id(cause, at, symbol, 0)
         else:
             name = order_id_of(entry)
         quantity = to_shortest_decimal(entry.quantity)
         booked_at = None if at == now else now
         fills.append(Fill(name, symbol, quantity, entry.price, entry.fee, at, booked_at))
-        if entry.cause == BY_DELISTING:
+        if entry.cause_code == BY_DELISTING:
             if abs(entry.slippage) > MIN_BOOKED_USD:
                 bookings.append(Booking(now, symbol, DELISTED, -entry.slippage))
             continue

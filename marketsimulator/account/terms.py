@@ -10,7 +10,7 @@ import numpy as np
 from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_and_caps_on
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
-from foundation.arrays import Array, Instants, Records
+from foundation.arrays import Array, Instants, StructuredArray
 from foundation.settings import setting, settings_class
 from trainingdata.instruments import AssetClass, Instrument, instrument
 
@@ -46,27 +46,27 @@ class FillTerms:
     )
 
 
-def holding_table(
+def create_holdings(
     instruments: Sequence[Instrument],
     costs: TradingCosts,
     margin: MarginTerms | None = None,
-    orders: OrderSizeLimits | None = None,
-) -> Records:
-    """Return the constants of each symbol (costs, lot size, margin), [S] records of dtype HOLDING.
+    size_limits: OrderSizeLimits | None = None,
+) -> StructuredArray:
+    """Return the constants of each symbol (costs, lot size, margin), [S] records (HOLDING_DTYPE).
 
-    orders: minimum order values; None: no minimum.
+    size_limits: minimum order values; None: no minimum.
     """
-    from marketsimulator.account.book import HOLDING
+    from marketsimulator.account.book import HOLDING_DTYPE
 
     terms = margin or MarginTerms()
     crypto = np.array([item.kind is AssetClass.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]
-    table = np.zeros(len(symbols), HOLDING)
+    table = np.zeros(len(symbols), HOLDING_DTYPE)
     table["crypto"] = crypto
     table["increment"] = [float(item.qty_increment) for item in instruments]
-    if orders is not None:
-        table["min_order_value"] = np.where(crypto, orders.min_crypto_value, 0.0)
-        table["dust"] = orders.dust_values(crypto)
+    if size_limits is not None:
+        table["min_order_value"] = np.where(crypto, size_limits.min_crypto_value, 0.0)
+        table["dust"] = size_limits.dust_values(crypto)
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
     table["impact"] = costs.impact_coefficient(crypto)
@@ -80,15 +80,17 @@ def fee_tier_table(fees: FeeSchedule) -> Array:
     return np.array([(tier.volume, tier.maker, tier.taker) for tier in fees.crypto_tiers])
 
 
-def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
-    """Return fees, rates and margin rules of each New York date, [D] records of dtype DAY_TERMS.
+def day_terms_table(
+    dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms
+) -> StructuredArray:
+    """Return fees, rates and margin rules of each New York date, [D] records (DAY_TERMS_DTYPE).
 
     dates: [D] strictly increasing dates.
     """
-    from marketsimulator.account.book import DAY_TERMS
+    from marketsimulator.account.book import DAY_TERMS_DTYPE
 
     days = np.asarray(dates, dtype="datetime64[D]")
-    table = np.zeros(len(days), DAY_TERMS)
+    table = np.zeros(len(days), DAY_TERMS_DTYPE)
     table["date"] = days.astype(np.int64)
     table["sec"] = rates_and_caps_on(fees.sec_per_dollar, days)[0]
     table["taf"], table["taf_cap"] = rates_and_caps_on(fees.taf_per_share, days)

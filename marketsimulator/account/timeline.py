@@ -1,7 +1,7 @@
 """A market as arrays for settlement, and the two steps that settlement takes at each instant.
 
-First `advance` applies the bars that have become known. Then `open_bars` opens the bars that start
-at the instant.
+First `advance_account` applies the bars that have become known. Then `open_bars` opens the bars
+that start at the instant.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
-from foundation.arrays import Array, Index, Instants, Mask, Records
+from foundation.arrays import Array, Index, Instants, Mask, StructuredArray
 from foundation.compiled import compiled, jit_inline
 from foundation.errors import InputError
-from marketsimulator.account.book import BarOpens, Book, Record
+from marketsimulator.account.book import Book, NumpyRecord, ReferencePrices
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
@@ -25,23 +25,27 @@ from marketsimulator.account.calendar_events import (
     open_session,
     update_crypto_tier,
 )
-from marketsimulator.account.margin import record_deficit
-from marketsimulator.account.matching import match_closes, match_extremes, match_opens
-from marketsimulator.account.settlement import liquidate, mark_positions, reset_bar_volume
-from marketsimulator.account.terms import FillTerms, day_table
+from marketsimulator.account.margin import record_intraday_deficit
+from marketsimulator.account.matching import match_closes, match_highs_and_lows, match_opens
+from marketsimulator.account.settlement import (
+    liquidate_called_positions,
+    mark_positions,
+    reset_bar_volume,
+)
+from marketsimulator.account.terms import FillTerms, day_terms_table
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 from trainingdata.sessions import (
-    calendar,
     count_nights_since_previous,
-    has_session_opened,
+    exchange_calendar,
+    has_session_opened_since_previous,
     is_in_session,
 )
 from trainingdata.timeframe import Clock
 
-CORPORATE_ACTION = np.dtype(
+CORPORATE_ACTION_DTYPE = np.dtype(
     [
         ("opens", "i8"),
         ("symbol", "i8"),
@@ -62,45 +66,46 @@ class Timeline(NamedTuple):
     In arrays [T, 2] column 0 is for stocks and column 1 for crypto. "Row" is a row of the T
     instants unless another array is named.
 
-    bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume is scaled to
-        the whole market.
+    bar_values: [T, S, 5] bars that became known at each instant, NaN without a bar; volume is
+        scaled to the whole market.
     bar_end_rows: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a
         bar.
-    bar_starts: [T, 2] start (ns) of the bars known at each instant.
-    skipped_open_rows: [T, 2] row of the bar that started between the previous instant and this one;
-        its open is matched at this instant. -1 without such a bar.
-    instants: [T] instant (ns).
-    day_rows: [T] row of `day_terms`.
-    day_terms: [D] fees and rules of each date, dtype DAY_TERMS.
+    bar_start_times: [T, 2] start (ns) of the bars known at each instant.
+    intermediate_open_rows: [T, 2] row of the bar that started between the previous instant and this
+        one; its open is matched at this instant. -1 without such a bar.
+    instants_ns: [T] instant (ns).
+    day_term_rows: [T] row of `day_terms`.
+    day_terms: [D] fees and rules of each date, dtype DAY_TERMS_DTYPE.
     nights_since_previous: [T] number of nights since the previous instant.
     session_opened: [T] true if a session opened since the previous instant.
-    begins_session: [T] true if the stock bar known at the instant is the first of its session.
-    stocks_trading: [T] true if the stock market is open.
+    is_first_session_bar: [T] true if the stock bar known at the instant is the first of its
+        session.
+    is_stock_session_open: [T] true if the stock market is open.
     waits_for_auction: true if stock orders wait for the auction at the open of the next bar.
     is_closing_auction: true if that auction is the closing auction.
-    volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros if market impact is not
-        simulated.
-    corporate_actions: [A] corporate actions, dtype CORPORATE_ACTION, in the order in which they
-        take effect.
+    bar_volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros if market impact is
+        not simulated.
+    corporate_actions: [A] corporate actions, dtype CORPORATE_ACTION_DTYPE, in the order in which
+        they take effect.
     first_action_rows: [T + 1] row of `corporate_actions` with the first corporate action of each
         instant.
     """
 
-    bars: Array
+    bar_values: Array
     bar_end_rows: Index
-    bar_starts: Index
-    skipped_open_rows: Index
-    instants: Index
-    day_rows: Index
-    day_terms: Records
-    nights: Index
+    bar_start_times: Index
+    intermediate_open_rows: Index
+    instants_ns: Index
+    day_term_rows: Index
+    day_terms: StructuredArray
+    nights_since_previous: Index
     session_opened: Mask
-    begins_session: Mask
-    stocks_trading: Mask
+    is_first_session_bar: Mask
+    is_stock_session_open: Mask
     waits_for_auction: bool
     is_closing_auction: bool
-    volatility: Array
-    actions: Records
+    bar_volatility: Array
+    corporate_actions: StructuredArray
     first_action_rows: Index
 
 
@@ -135,139 +140,153 @@ def build_timeline(
     days, day = np.unique(dates, return_inverse=True)
     clocks = [bars.clock(kind) for kind in (AssetClass.STOCK, AssetClass.CRYPTO)]
     starts = np.stack([clock.starts_by_end(times) for clock in clocks], axis=1)
-    session_opened = has_session_opened(times)
+    session_opened = has_session_opened_since_previous(times)
     # For a daily bar that fills in the closing auction, the auction is the first price.
-    opens = calendar().closes if bars.timeframe.fills_at_close else calendar().opens
+    opens = (
+        exchange_calendar().closes if bars.timeframe.fills_at_close else exchange_calendar().opens
+    )
     action_table, first_action = _corporate_action_table(market, session_opened)
     return Timeline(
-        bars=panel,
+        bar_values=panel,
         bar_end_rows=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
-        bar_starts=starts.astype(np.int64),
-        skipped_open_rows=np.stack(
+        bar_start_times=starts.astype(np.int64),
+        intermediate_open_rows=np.stack(
             [_skipped_open_rows(times, starts[:, k]) for k in (0, 1)], axis=1
         ),
-        instants=times.astype(np.int64),
-        day_rows=day.astype(np.int64),
-        day_terms=day_table(days, fees, margin, fills),
-        nights=count_nights_since_previous(times),
+        instants_ns=times.astype(np.int64),
+        day_term_rows=day.astype(np.int64),
+        day_terms=day_terms_table(days, fees, margin, fills),
+        nights_since_previous=count_nights_since_previous(times),
         session_opened=session_opened,
-        begins_session=np.isin(starts[:, 0], opens),
-        stocks_trading=is_in_session(times),
-        waits_for_auction=bars.timeframe.auction is not None,
+        is_first_session_bar=np.isin(starts[:, 0], opens),
+        is_stock_session_open=is_in_session(times),
+        waits_for_auction=bars.timeframe.auction_time_in_force is not None,
         is_closing_auction=bars.timeframe.fills_at_close,
-        volatility=_parkinson_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
-        actions=action_table,
+        bar_volatility=_parkinson_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
+        corporate_actions=action_table,
         first_action_rows=first_action,
     )
 
 
 @compiled
-def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
+def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray, t: int) -> None:
     """Advance the account from instant number t - 1 to t.
 
     Opens and closes sessions, applies corporate actions, and matches orders with the bars that
     became known since t - 1.
     """
-    day = line.day_terms[line.day_rows[t]]
-    if line.day_rows[t] != line.day_rows[t - 1]:
-        update_crypto_tier(book, line.day_terms[line.day_rows[t - 1]].date, day.date)
-    volatility = _volatility_at(line, t)
-    if line.is_closing_auction:
-        _close_in_auction(book, line, tape, t)
+    day = timeline.day_terms[timeline.day_term_rows[t]]
+    if timeline.day_term_rows[t] != timeline.day_term_rows[t - 1]:
+        update_crypto_tier(book, timeline.day_terms[timeline.day_term_rows[t - 1]].date, day.date)
+    volatility = _volatility_at(timeline, t)
+    if timeline.is_closing_auction:
+        _close_in_auction(book, timeline, account_log, t)
     # Shares sold before the ex-date get no dividend, and opens are quoted after the split: actions
     # come before the session's prices.
-    if line.session_opened[t]:
-        for k in range(line.first_action_rows[t], line.first_action_rows[t + 1]):
-            action = line.actions[k]
+    if timeline.session_opened[t]:
+        for k in range(timeline.first_action_rows[t], timeline.first_action_rows[t + 1]):
+            action = timeline.corporate_actions[k]
             at, s = action.opens, action.symbol
             ratio, paid = action.ratio, action.dividend
             if action.ends:
-                delist_symbol(book, tape, at, s, paid, action.share, action.into, ratio)
+                delist_symbol(book, account_log, at, s, paid, action.share, action.into, ratio)
             else:
-                apply_corporate_action(book, tape, at, s, ratio, paid)
+                apply_corporate_action(book, account_log, at, s, ratio, paid)
         open_session(book, day)
-    if not line.is_closing_auction:
-        _match_opens(book, line, day, tape, t)
+    if not timeline.is_closing_auction:
+        _match_opens(book, timeline, day, account_log, t)
     if len(book.orders) > 0:
-        _match_highs_and_lows(book, line, day, tape, t, volatility)
-    mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
+        _match_highs_and_lows(book, timeline, day, account_log, t, volatility)
+    mark_positions(book.account[0], book.holdings, timeline.bar_values[t, :, CLOSE])
     # Interest and margin calls of the night use the book after the last bar.
-    if line.nights[t] > 0 and not line.is_closing_auction:
-        close_session(book, tape, line.instants[t], day, line.nights[t])
-    elif line.stocks_trading[t]:
-        record_deficit(book, day)
+    if timeline.nights_since_previous[t] > 0 and not timeline.is_closing_auction:
+        close_session(
+            book, account_log, timeline.instants_ns[t], day, timeline.nights_since_previous[t]
+        )
+    elif timeline.is_stock_session_open[t]:
+        record_intraday_deficit(book, day)
 
 
 @jit_inline
-def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
+def _close_in_auction(book: Book, line: Timeline, tape: StructuredArray, t: int) -> None:
     """Fill orders in the closing auction of a session that ended between t - 1 and t.
 
     Positions are marked at the auction prices, and carrying costs are charged.
     """
-    day = line.day_terms[line.day_rows[t - 1]]
+    day = line.day_terms[line.day_term_rows[t - 1]]
     _match_opens(book, line, day, tape, t)
-    row = line.skipped_open_rows[t, 0]
+    row = line.intermediate_open_rows[t, 0]
     if row >= 0:
-        mark_positions(book.account[0], book.holding, line.bars[row, :, OPEN])
-    if line.nights[t] > 0:
-        close_session(book, tape, line.instants[t], day, line.nights[t])
+        mark_positions(book.account[0], book.holdings, line.bar_values[row, :, OPEN])
+    if line.nights_since_previous[t] > 0:
+        close_session(book, tape, line.instants_ns[t], day, line.nights_since_previous[t])
 
 
 @compiled
-def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
+def open_bars(
+    book: Book, timeline: Timeline, account_log: StructuredArray, t: int
+) -> ReferencePrices:
     """Open the bars that start at instant number t; return their opens.
 
     Orders that wait for an open are matched, and positions under a margin call are liquidated.
     """
-    day = line.day_terms[line.day_rows[t]]
-    opens = _bar_opens(book, line, day, line.bar_end_rows[t], _volatility_at(line, t))
-    reset_bar_volume(book, day, opens.volume)
-    if book.account[0].called and line.bar_end_rows[t, 0] >= 0:
-        liquidate(book, day, tape, line.instants[t], opens)
+    day = timeline.day_terms[timeline.day_term_rows[t]]
+    opens = _bar_opens(book, timeline, day, timeline.bar_end_rows[t], _volatility_at(timeline, t))
+    reset_bar_volume(book, day, opens.volumes)
+    if book.account[0].called and timeline.bar_end_rows[t, 0] >= 0:
+        liquidate_called_positions(book, day, account_log, timeline.instants_ns[t], opens)
     # A session opens between two instants, as no bar becomes known then. `_match_opens` matches its
     # first open, so none of the opens here begins a session.
     if len(book.orders) > 0:
-        match_opens(book, day, tape, opens, np.full(2, line.instants[t]), False)
+        match_opens(book, day, account_log, opens, np.full(2, timeline.instants_ns[t]), False)
     return opens
 
 
 @jit_inline
-def _bar_opens(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
+def _bar_opens(
+    book: Book, line: Timeline, day: NumpyRecord, rows: Index, volatility: Array
+) -> ReferencePrices:
     """Return the opens of the bars in two rows of the timeline, NaN for bars that fill no orders.
 
     rows: row of the stock bars, then of the crypto bars; -1 for none.
     """
-    size = len(book.holding)
-    opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
+    size = len(book.holdings)
+    opens = ReferencePrices(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
-        row = rows[book.holding[s].crypto]
-        if row >= 0 and can_fill_orders(day, line.bars[row, s, VOLUME]):
-            opens.price[s] = line.bars[row, s, OPEN]
-            opens.volume[s] = line.bars[row, s, VOLUME]
+        row = rows[book.holdings[s].crypto]
+        if row >= 0 and can_fill_orders(day, line.bar_values[row, s, VOLUME]):
+            opens.prices[s] = line.bar_values[row, s, OPEN]
+            opens.volumes[s] = line.bar_values[row, s, VOLUME]
     return opens
 
 
 @compiled
-def step_finer_bars(
-    book: Book, line: Timeline, tape: Records, between: tuple[int, int], tape_space: int
+def process_finer_bars(
+    book: Book,
+    timeline: Timeline,
+    account_log: StructuredArray,
+    instant_range: tuple[int, int],
+    max_new_entries: int,
 ) -> int:
     """Process the instants at which finer bars end; return the last processed instant.
 
-    between: number of the first instant, and of the one after the last.
-    tape_space: maximum number of fills and cash flows of one instant. Processing stops early if the
-        account log has less space left.
+    instant_range: number of the first instant, and of the one after the last.
+    max_new_entries: maximum number of fills and cash flows of one instant. Processing stops early
+        if the account log has less space left.
     """
-    first, end = between
+    first, end = instant_range
     for t in range(first, end):
-        if t > first and book.account[0].tape_length + tape_space > len(tape):
+        if t > first and book.account[0].tape_length + max_new_entries > len(account_log):
             return t - 1
-        advance(book, line, tape, t)
-        open_bars(book, line, tape, t)
+        advance_account(book, timeline, account_log, t)
+        open_bars(book, timeline, account_log, t)
     return end - 1
 
 
 @compiled
-def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
+def _match_opens(
+    book: Book, line: Timeline, day: NumpyRecord, tape: StructuredArray, t: int
+) -> None:
     """Match waiting orders, and liquidate, at the opens of bars that started between t - 1 and t.
 
     `open_bars` matches the opens of all bars that start at an instant of the panel. A bar may start
@@ -277,45 +296,47 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
     if not book.account[0].called and not len(book.orders):
         return
     # As at any other open, only ranges known by then: the bar's own range came later.
-    opens = _bar_opens(book, line, day, line.skipped_open_rows[t], _volatility_at(line, t - 1))
-    reset_bar_volume(book, day, opens.volume)
-    stocks = line.skipped_open_rows[t, 0]
-    crypto = line.skipped_open_rows[t, 1]
+    opens = _bar_opens(book, line, day, line.intermediate_open_rows[t], _volatility_at(line, t - 1))
+    reset_bar_volume(book, day, opens.volumes)
+    stocks = line.intermediate_open_rows[t, 0]
+    crypto = line.intermediate_open_rows[t, 1]
     if book.account[0].called and stocks >= 0:
-        liquidate(book, day, tape, line.bar_starts[stocks, 0], opens)
+        liquidate_called_positions(book, day, tape, line.bar_start_times[stocks, 0], opens)
     if len(book.orders) > 0:
         # Without an open, the start of its bar is not used.
-        starts = np.array([line.bar_starts[stocks, 0], line.bar_starts[crypto, 1]])
-        first = stocks >= 0 and line.begins_session[stocks]
+        starts = np.array([line.bar_start_times[stocks, 0], line.bar_start_times[crypto, 1]])
+        first = stocks >= 0 and line.is_first_session_bar[stocks]
         match_opens(book, day, tape, opens, starts, first)
 
 
 @compiled
 def _match_highs_and_lows(
-    book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
+    book: Book, line: Timeline, day: NumpyRecord, tape: StructuredArray, t: int, volatility: Array
 ) -> None:
     """Match waiting orders with highs and lows of the bars known at instant number t.
 
     If the instant ends a session, market-on-close orders are matched with its closes.
     """
-    size = len(book.holding)
-    now = line.instants[t]
+    size = len(book.holdings)
+    now = line.instants_ns[t]
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
-    volumes = line.bars[t, :, VOLUME]
+    volumes = line.bar_values[t, :, VOLUME]
     for s in range(size):
         if can_fill_orders(day, volumes[s]):
-            highs[s] = line.bars[t, s, HIGH]
-            lows[s] = line.bars[t, s, LOW]
-    match_extremes(book, day, tape, highs, lows, volumes, volatility, line.bar_starts[t], now)
-    if line.nights[t] > 0 and not line.is_closing_auction:
+            highs[s] = line.bar_values[t, s, HIGH]
+            lows[s] = line.bar_values[t, s, LOW]
+    match_highs_and_lows(
+        book, day, tape, highs, lows, volumes, volatility, line.bar_start_times[t], now
+    )
+    if line.nights_since_previous[t] > 0 and not line.is_closing_auction:
         # Contiguous, as opens are: other strides would compile everything a second time.
-        closes = BarOpens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
+        closes = ReferencePrices(line.bar_values[t, :, CLOSE].copy(), volumes.copy(), volatility)
         match_closes(book, day, tape, closes, now)
 
 
 @compiled
-def can_fill_orders(day: Record, volume: float) -> bool:
+def can_fill_orders(day: NumpyRecord, volume: float) -> bool:
     """Return whether a bar can fill orders.
 
     It can if it has volume, or if it exists and the settings do not limit fills by volume.
@@ -325,7 +346,7 @@ def can_fill_orders(day: Record, volume: float) -> bool:
 
 @compiled
 def _volatility_at(line: Timeline, t: int) -> Array:
-    volatility: Array = line.volatility[t if len(line.volatility) > 1 else 0]
+    volatility: Array = line.bar_volatility[t if len(line.bar_volatility) > 1 else 0]
     return volatility
 
 
@@ -389,7 +410,7 @@ def _parkinson_volatility(panel: Array) -> Array:
     return result
 
 
-def _corporate_action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
+def _corporate_action_table(market: Market, session_opened: Mask) -> tuple[StructuredArray, Index]:
     """Return corporate actions in order of effect, and the row of each instant's first action.
 
     Actions before the panel's first known bar are skipped, because later prices already reflect
@@ -420,4 +441,4 @@ def _corporate_action_table(market: Market, session_opened: Mask) -> tuple[Recor
             instants.append(int(later[0]))
             rows.append((int(opens.astype("datetime64[ns]").astype(np.int64)), *row))
     first_action = np.searchsorted(instants, np.arange(len(bars.times) + 1))
-    return np.array(rows, dtype=CORPORATE_ACTION), first_action.astype(np.int64)
+    return np.array(rows, dtype=CORPORATE_ACTION_DTYPE), first_action.astype(np.int64)

@@ -44,7 +44,7 @@ import pandas as pd
 from execution.decision.decision import NON_LIMIT_REASONS
 from execution.orders.orders import Fill, parse_order_prefix
 from foundation.arrays import Array, Index, Instants, Mask
-from marketsimulator.run_result import CRYPTO_FEE, DELISTED, Booking, BookingKind, Run
+from marketsimulator.run_result import CRYPTO_FEE_ORDER_PREFIX, DELISTED, Booking, BookingKind, Run
 from trainingdata.bars import CLOSE
 from trainingdata.instants import NEW_YORK
 from trainingdata.market import Market
@@ -63,12 +63,12 @@ class Attribution:
 
     symbols: names of the symbols; the last one stands for the account as a whole, whose cash flows
         belong to no symbol.
-    hours: New York times of day, such as 10:30.
+    times_of_day: New York times of day, such as 10:30.
     profit: [symbols, hours, 7] profit by part in the order of `PROFIT_PARTS`, USD.
     """
 
     symbols: tuple[str, ...]
-    hours: tuple[str, ...]
+    times_of_day: tuple[str, ...]
     profit: Array
 
     def profit_by_part(self) -> dict[ProfitPart, float]:
@@ -81,7 +81,7 @@ class Attribution:
 
     def profit_by_hour(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each hour of day, by part, USD."""
-        return _profit_by_name(self.hours, self.profit.sum(axis=0))
+        return _profit_by_name(self.times_of_day, self.profit.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
         """Return the profit by part for each symbol and hour, as in `summary.json`, USD."""
@@ -98,7 +98,7 @@ class SymbolHistory(NamedTuple):
     split_ratios: [N] new shares per old share since the previous instant.
     quantity_changes: [N] change of the quantity, splits included.
     traded_value: [N] sum of quantity times price of the fills.
-    price_costs: [N] spread and slippage within `traded_value`, not negative.
+    spread_and_slippage: [N] spread and slippage within `traded_value`, not negative.
     crypto_fees: [N] value of fees charged in crypto, at the price of the fill.
     other_costs: [N] fees in USD, not negative.
     financing: [N] cash flows from financing; negative if paid.
@@ -109,7 +109,7 @@ class SymbolHistory(NamedTuple):
     split_ratios: Array
     quantity_changes: Array
     traded_value: Array
-    price_costs: Array
+    spread_and_slippage: Array
     crypto_fees: Array
     other_costs: Array
     financing: Array
@@ -156,7 +156,7 @@ def _has_binding_limit(binding: pd.Series) -> Mask:
     return binding.map(named).to_numpy(dtype=np.bool_)
 
 
-def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
+def attribute_symbol_profit(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
     """Return a symbol's profit at each instant by part (`PROFIT_PARTS`), [N, 7], USD.
 
     rows: [D] instant number of each decision, ascending; a decision applies to fills from that
@@ -171,25 +171,23 @@ def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> 
     planned = _planned_quantities(rows, quantities, grown)
     parts = np.zeros((len(h.marks), len(PROFIT_PARTS)))
     parts[:, _ORDERED_QUANTITY_PARTS] = planned * move[:, None]
-    parts[:, _COSTS] = 0.0 - h.price_costs - h.crypto_fees - h.other_costs
+    parts[:, _COSTS] = 0.0 - h.spread_and_slippage - h.crypto_fees - h.other_costs
     parts[:, _FINANCING] = h.financing
     otherwise = (held - planned.sum(axis=1)) * move
     traded = (h.quantity_changes - (h.split_ratios - 1.0) * held) * h.marks - h.traded_value
-    parts[:, _TIMING] = otherwise + traded + h.price_costs + h.crypto_fees
+    parts[:, _TIMING] = otherwise + traded + h.spread_and_slippage + h.crypto_fees
     return parts
 
 
-def attribute_run(run: Run, market: Market) -> Attribution:
+def attribute_run_profit(run: Run, market: Market) -> Attribution:
     """Attribute a run's profit to its parts, by symbol and hour of day."""
     bars = market.bars
     at, _ = run.equity_curve()
-    hour, labels = hours_of_day(at)
+    hour, labels = group_by_time_of_day(at)
     usd = np.zeros((len(bars.symbols) + 1, len(labels), len(PROFIT_PARTS)))
     fills: dict[str, list[tuple[int, Fill, float]]] = {symbol: [] for symbol in bars.symbols}
     rows_of_fills = _rows_at(at, [fill.booked_at for fill in run.fills])
-    for k, fill, taken in zip(
-        rows_of_fills, run.fills, crypto_fees_of_fills(run.fills), strict=True
-    ):
+    for k, fill, taken in zip(rows_of_fills, run.fills, value_crypto_fees(run.fills), strict=True):
         fills[fill.symbol].append((k, fill, taken))
     bookings: dict[str, list[tuple[int, Booking]]] = {}
     booked_at = [booking.at for booking in run.bookings]
@@ -218,14 +216,16 @@ def attribute_run(run: Run, market: Market) -> Attribution:
         beside = -booked["costs"], crypto_fees, fees, booked["financing"]
         history = SymbolHistory(marks, before, ratios, changes, paid, *beside)
         own = places.get(symbol, nowhere)
-        parts = attribute_symbol(history, decided[own], split_ordered_quantity(decisions.iloc[own]))
+        parts = attribute_symbol_profit(
+            history, decided[own], split_ordered_quantity(decisions.iloc[own])
+        )
         np.add.at(usd[s], hour, parts)
     for part, amounts in _bookings_by_part(bookings.get("", ()), len(at)).items():
         np.add.at(usd[-1, :, PROFIT_PARTS.index(part)], hour, amounts)
     return Attribution((*bars.symbols, ACCOUNT_LABEL), labels, usd)
 
 
-def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
+def value_crypto_fees(fills: Iterable[Fill]) -> list[float]:
     """Return the value of each fill that is a crypto fee, USD; 0 for all other fills.
 
     A crypto fee is a fill at price 0 that follows its purchase. It is valued at the price of the
@@ -240,39 +240,44 @@ def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
             traded[fill.symbol] = fill
         elif before is not None:
             order = fill.client_order_id
-            if order == before.client_order_id or parse_order_prefix(order) == CRYPTO_FEE:
+            if (
+                order == before.client_order_id
+                or parse_order_prefix(order) == CRYPTO_FEE_ORDER_PREFIX
+            ):
                 worth = -float(fill.qty) * before.price
         taken.append(worth)
     return taken
 
 
-def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
+def marks_and_split_ratios(
+    market: Market, symbol_index: int, instants: Instants
+) -> tuple[Array, Array]:
     """Return a symbol's last close and split ratio at each instant, [N] each.
 
     The split ratio is the number of new shares per old share since the previous instant. Instants
     before the first close have the first close.
     """
-    times, values = market.bars.bars_of_symbol(s)
-    latest = np.searchsorted(times, at, side="right") - 1
+    times, values = market.bars.bars_of_symbol(symbol_index)
+    latest = np.searchsorted(times, instants, side="right") - 1
     marks = values[np.maximum(latest, 0), CLOSE].copy()
     known = times[np.maximum(latest, 0)]
-    ratios = np.ones(len(at))
+    ratios = np.ones(len(instants))
     for split in market.splits:
-        k = int(np.searchsorted(at, split.effective_open))
-        if split.symbol != market.bars.symbols[s] or not 0 < k < len(at):
+        k = int(np.searchsorted(instants, split.effective_open))
+        if split.symbol != market.bars.symbols[symbol_index] or not 0 < k < len(instants):
             continue
         ratios[k] *= split.split_ratio
-        old = np.arange(len(at)) >= k
-        marks[old & (known < at[k])] /= split.split_ratio
+        old = np.arange(len(instants)) >= k
+        marks[old & (known < instants[k])] /= split.split_ratio
     return marks, ratios
 
 
-def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
+def group_by_time_of_day(instants: Instants) -> tuple[Index, tuple[str, ...]]:
     """Return the index of each instant's time of day [N], and the New York times it refers to.
 
     The times are texts such as "10:30", sorted and without duplicates.
     """
-    local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
+    local = pd.DatetimeIndex(instants).tz_localize("UTC").tz_convert(NEW_YORK)
     minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
     labels = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in minutes.tolist())
     return number.astype(np.int64), labels

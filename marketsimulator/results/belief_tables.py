@@ -13,7 +13,7 @@ from typing import NamedTuple
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
-from marketsimulator.results.forecast_outcomes import contains_future
+from marketsimulator.results.forecast_outcomes import forecasts_contain_future
 from marketsimulator.settings import BacktestSettings
 from trainingdata.correlation import CachedCorrelations
 from trainingdata.market import Market
@@ -21,15 +21,15 @@ from trainingdata.market import Market
 MAX_CACHED_TABLES = 4  # a table of a long run with many symbols takes hundreds of megabytes
 
 
-class BeliefGroup(NamedTuple):
+class VariantGroup(NamedTuple):
     """Variants that share a belief table.
 
-    table: beliefs at every instant of the market's run.
+    belief_table: beliefs at every instant of the market's run.
     variant_numbers: numbers of the variants.
     forecaster: name of the forecaster, marked if it reads the future.
     """
 
-    table: BeliefTable
+    belief_table: BeliefTable
     variant_numbers: list[int]
     forecaster: str
 
@@ -47,7 +47,7 @@ class BeliefTableCache:
         self._correlations: dict[str, CachedCorrelations] = {}
         self._tables: OrderedDict[str, tuple[BeliefTable, str]] = OrderedDict()
 
-    def group_variants(self, variants: Sequence[BacktestSettings]) -> Iterator[BeliefGroup]:
+    def group_variants(self, variants: Sequence[BacktestSettings]) -> Iterator[VariantGroup]:
         """Yield the variants in groups that share a belief table."""
         groups: dict[str, list[int]] = {}
         for k, variant in enumerate(variants):
@@ -59,17 +59,17 @@ class BeliefTableCache:
             if len(self._tables) > MAX_CACHED_TABLES:
                 self._tables.popitem(last=False)
             table, forecaster = self._tables[key]
-            yield BeliefGroup(table, members, forecaster)
+            yield VariantGroup(table, members, forecaster)
 
     def _build(self, variant: BacktestSettings) -> tuple[BeliefTable, str]:
         """Return the belief table of a variant, and the name of its forecaster."""
         key = repr(variant.correlation)
         if key not in self._correlations:
-            self._correlations[key] = CachedCorrelations(variant.correlation.source())
+            self._correlations[key] = CachedCorrelations(variant.correlation.build_source())
         forecaster = variant.forecaster.build(self._market.bars.symbols)
         trader = replace(variant.build_trader(forecaster), correlations=self._correlations[key])
         table = trader.build_beliefs(self._market, self._progress)
-        future = contains_future(table, self._market.bars)
+        future = forecasts_contain_future(table, self._market.bars)
         return table, mark_as_look_ahead(forecaster.name) if future else forecaster.name
 
 
@@ -80,7 +80,7 @@ def _belief_key(variant: BacktestSettings) -> str:
         variant.forecaster,
         variant.correlation,
         variant.sizing.volatility,
-        trader.plan_periods,
+        trader.decision_periods,
     )
     universe = variant.universe
     ranked_by = (variant.prior, variant.costs, variant.fees) if universe.ranks_by_growth else ()

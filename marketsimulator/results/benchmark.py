@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.metrics import day_end_rows
 from marketsimulator.results.returns_file import check_daily_returns, read_returns
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
@@ -23,9 +23,9 @@ from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe
 
-RETURN_FILES = (".csv", ".parquet")
+RETURN_FILE_SUFFIXES = (".csv", ".parquet")
 MAX_UNCOVERED_DAYS = 7  # days of a run before the benchmark's first value, and after its last
-RETURN_KINDS = {  # description of returns by data.adjustment
+RETURN_DESCRIPTIONS = {  # description of returns by data.adjustment
     "split": "price return without dividends",
     "raw": "price return without dividends",
     "all": "total return, dividends in the adjusted prices",
@@ -38,21 +38,21 @@ class Benchmark:
 
     name: symbol, or name of the file.
     returns_description: description of its returns.
-    at: [N] instants at which a value becomes known, increasing.
+    instants: [N] instants at which a value becomes known, increasing.
     values: [N] prices, or growth of 1 USD; above 0.
     """
 
     name: str
     returns_description: str
-    at: Instants
+    instants: Instants
     values: Array
 
-    def value_at(self, instants: Instants) -> Array:
+    def relative_values_at(self, instants: Instants) -> Array:
         """Return the last known value at each instant, relative to the first instant.
 
         The return before the first value is 0.
         """
-        last = np.searchsorted(self.at, instants, side="right") - 1
+        last = np.searchsorted(self.instants, instants, side="right") - 1
         known = self.values[np.maximum(last, 0)]
         return np.asarray(known / known[0])
 
@@ -65,7 +65,7 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
     if settings.benchmark is None:
         return None
     try:
-        if settings.benchmark.endswith(RETURN_FILES):
+        if settings.benchmark.endswith(RETURN_FILE_SUFFIXES):
             benchmark = _from_file(Path(settings.benchmark).expanduser(), market)
         else:
             benchmark = _from_symbol(settings, market)
@@ -80,7 +80,7 @@ def _from_file(path: Path, market: Market) -> Benchmark:
     dates, returns = check_daily_returns(read_returns(path), str(path))
     if (returns == -1).any():
         raise InputError(f"{path}: {dates[returns == -1][0]}: return -1 leaves no value to compare")
-    _, marks = daily_rows(market.run_bars.times, has_crypto=False)
+    _, marks = day_end_rows(market.run_bars.times, has_crypto=False)
     missing = np.setdiff1d(new_york_date(marks), dates)
     if len(missing):
         raise InputError(
@@ -106,7 +106,7 @@ def _from_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
     if settings.data.adjustment == "raw":
         bars = adjust_for_splits(bars, settings.data.actions_in_file())
     at, values = bars.bars_of_symbol(bars.symbols.index(name))
-    text = f"{name}: {RETURN_KINDS[settings.data.adjustment]}, without costs"
+    text = f"{name}: {RETURN_DESCRIPTIONS[settings.data.adjustment]}, without costs"
     return Benchmark(name, text, at, values[:, CLOSE])
 
 
@@ -114,17 +114,17 @@ def _read_bars(data: DataSettings, name: str, bars: Bars) -> Bars:
     """Read a symbol that the run does not trade: bars of the run's timeframe, else daily bars."""
     end = f"{np.datetime_as_string(bars.last_instant, unit='s')}Z"
     try:
-        return data.bars((name,), None, end, bars.timeframe)
+        return data.load_panel((name,), None, end, bars.timeframe)
     except InputError as error:
         try:
-            return data.bars((name,), None, end, Timeframe("1d"))
+            return data.load_panel((name,), None, end, Timeframe("1d"))
         except InputError:
             raise error from None
 
 
 def _check_coverage(benchmark: Benchmark, times: Instants) -> None:
     """Refuse a benchmark that starts long after the run, or ends long before its end."""
-    first, last = new_york_date(benchmark.at[[0, -1]])
+    first, last = new_york_date(benchmark.instants[[0, -1]])
     start, end = new_york_date(times[[0, -1]])
     if first - start > MAX_UNCOVERED_DAYS:
         raise InputError(

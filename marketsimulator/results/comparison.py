@@ -19,13 +19,13 @@ from foundation.formatting import (
     NO_VALUE,
     allows_annual_figures,
     format_count,
-    interval,
-    percent,
+    format_interval,
+    format_percent,
 )
 from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
-    TABLE_FIGURES,
+    FIGURE_FORMATS,
     format_figure,
     measure_daily_performance,
     returns_until_ruin,
@@ -35,13 +35,13 @@ from marketsimulator.results.run_record import (
     RunRecord,
     format_setting,
     format_setting_value,
-    run_names,
+    unique_run_names,
     varied_settings,
 )
 from marketsimulator.results.run_set import (
     MAX_COMPARED_RUNS,
     BestRunComparison,
-    Relation,
+    RelationToBest,
     RunSet,
     SharedDays,
     compare_best_run,
@@ -50,7 +50,7 @@ from marketsimulator.results.run_set import (
     short_run_remarks,
 )
 from marketsimulator.results.significance import (
-    INTERVAL_FIGURES,
+    FIGURES_WITH_INTERVALS,
     Outperformance,
     bootstrap_intervals,
     deflated_sharpe,
@@ -61,7 +61,11 @@ from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_r
 from trainingdata.instants import format_utc, new_york_date
 
 WHOLE_RUN_FIGURES = ("turnover", "costs", "trades", "max_leverage")  # undefined for part of a run
-MAIN_HEADINGS = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Max drawdown"}
+MAIN_FIGURE_HEADINGS = {
+    "total_return": "Return",
+    "sharpe": "Sharpe",
+    "max_drawdown": "Max drawdown",
+}
 WIDE_TABLE_HEADINGS = {  # heading by figure, of columns that narrow tables leave out
     "deflated_sharpe": "Deflated Sharpe",
     "trades": "Fills",
@@ -70,7 +74,7 @@ WIDE_TABLE_HEADINGS = {  # heading by figure, of columns that narrow tables leav
     "turnover": "Turnover (ann.)",
     "max_leverage": "Exposure (max)",
 }
-RELATION_LABELS: Mapping[Relation, str] = {
+RELATION_LABELS: Mapping[RelationToBest, str] = {
     "best": "best",
     "ahead": "significantly ahead",
     "behind": "significantly behind",
@@ -89,29 +93,29 @@ class Comparison:
     """V runs compared over their common days.
 
     records: [V] complete runs.
-    runs: runs cut to their common days.
+    run_set: runs cut to their common days.
     best_run_comparison: comparison of the best run with the others.
     warnings: warnings about the data that may affect the figures.
     notes: remarks on the method of the runs.
     """
 
     records: tuple[RunRecord, ...]
-    runs: RunSet
+    run_set: RunSet
     best_run_comparison: BestRunComparison
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.runs.names
+        return self.run_set.names
 
     @property
     def table(self) -> pd.DataFrame:
-        return self.runs.table
+        return self.run_set.table
 
     @property
     def verdict(self) -> Verdict:
-        return comparison_verdict(self.runs, self.best_run_comparison)
+        return comparison_verdict(self.run_set, self.best_run_comparison)
 
     def sentences(self) -> list[str]:
         """Return the sentences below the verdict: supporting figures, warnings and notes."""
@@ -122,7 +126,7 @@ class Comparison:
         return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
-        return [*self.warnings, *short_run_remarks(self.runs)]
+        return [*self.warnings, *short_run_remarks(self.run_set)]
 
     def _subtitle(self) -> str:
         return f"{', '.join(self._symbols())} · {self._distinct_values('data')}"
@@ -136,10 +140,10 @@ class Comparison:
         shown: maximum number of rows.
         links: [V] links to the runs' reports; empty strings for runs without a report.
         """
-        figures = table_rows(self.table)
+        figures = frame_to_rows(self.table)
         main, more = (
             {name: heading for name, heading in headings.items() if name in self.table}
-            for headings in (MAIN_HEADINGS, WIDE_TABLE_HEADINGS)
+            for headings in (MAIN_FIGURE_HEADINGS, WIDE_TABLE_HEADINGS)
         )
         rows: list[Row] = [
             (
@@ -154,7 +158,7 @@ class Comparison:
                 RELATION_LABELS[self.best_run_comparison.relations[k]],
                 *(_cell(figures[k], name) for name in more),
             )
-            for k in self.runs.ranking()[:shown]
+            for k in self.run_set.ranking()[:shown]
         ]
         heads = ("Run", *main.values(), "vs best", "Significance", *more.values())
         significance = len(main) + 2
@@ -162,14 +166,14 @@ class Comparison:
             self._subtitle(),
             heads,
             rows,
-            text_columns=(significance,),
+            left_aligned_columns=(significance,),
             optional_columns=range(significance, len(heads)),
         )
 
     def _format_varied_settings(self, k: int) -> str:
         """Return the varied settings of run `k` as text, without those that its name contains."""
         name = self.names[k] if self.records[k].path is None else ""
-        varied = {setting: values[k] for setting, values in self.runs.varied_settings.items()}
+        varied = {setting: values[k] for setting, values in self.run_set.varied_settings.items()}
         return ", ".join(
             format_setting(setting, value)
             for setting, value in varied.items()
@@ -183,7 +187,7 @@ class Comparison:
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         figures = json.loads(self.table.to_json(orient="records", double_precision=15))
         rows = []
-        for k in self.runs.ranking():
+        for k in self.run_set.ranking():
             outperformance, folder = (
                 self.best_run_comparison.outperformances[k],
                 self.records[k].path,
@@ -193,8 +197,8 @@ class Comparison:
                     **figures[k],
                     "folder": None if folder is None else str(folder),
                     "settings": {
-                        name: self.runs.varied_settings[name][k]
-                        for name in self.runs.varied_settings
+                        name: self.run_set.varied_settings[name][k]
+                        for name in self.run_set.varied_settings
                     },
                     "against_best": self.best_run_comparison.relations[k],
                     "outperformance": None if outperformance is None else asdict(outperformance),
@@ -204,10 +208,10 @@ class Comparison:
             "verdict": f"{verdict.claim} {verdict.evidence}",
             "data": self._distinct_values("data"),
             "symbols": self._symbols(),
-            "start": format_utc(self.runs.at[0]),
-            "end": format_utc(self.runs.end),
-            "days": self.runs.days,
-            "overfitting": overfitting_figures(self.runs),
+            "start": format_utc(self.run_set.instants[0]),
+            "end": format_utc(self.run_set.end_instant),
+            "days": self.run_set.days,
+            "overfitting": overfitting_figures(self.run_set),
             "runs": rows,
             "warnings": list(self.warnings),
             "notes": list(self.notes),
@@ -218,9 +222,9 @@ class Comparison:
 
         output: folder of the page; links to the runs' reports are relative to it.
         """
-        colours = colours_by_run(self.runs)
+        colours = colours_by_run(self.run_set)
         links = [_link(record.path, output) for record in self.records]
-        first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
+        first, last = new_york_date(np.array([self.run_set.instants[0], self.run_set.end_instant]))
         sheet = ComparisonPage(
             title=f"{format_count(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
@@ -231,10 +235,10 @@ class Comparison:
         )
         return sheet.render(
             "marketsimulator/comparison.html.j2",
-            per_year=self.runs.days_per_year,
+            per_year=self.run_set.days_per_year,
             best=self.names[self.best_run_comparison.best_run_index],
             rule=NO_ANNUAL_FIGURES_NOTE,
-            growth=growth_chart(self.runs, colours),
+            growth=growth_chart(self.run_set, colours),
         )
 
     def file_writers(self) -> dict[str, Callable[[Path], object]]:
@@ -270,13 +274,13 @@ def compare_records(
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
-    names = run_names(records)
+    names = unique_run_names(records)
     shared = SharedDays.from_records(records)
     table = _comparison_table(records, names, shared)
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
     trials = counted_trials or TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
     ledgers = [int(record.summary["trials"] or 0) for record in records]
-    _add_deflated_sharpe(table, replace(trials, count=max(trials.count, *ledgers)))
+    _add_deflated_sharpe(table, replace(trials, trial_count=max(trials.trial_count, *ledgers)))
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
     ]
@@ -292,7 +296,7 @@ def compare_records(
     _add_intervals(runs)
     warnings = [
         *_market_warnings(records),
-        *([] if shared.is_uncut else [_describe_common_period(shared)]),
+        *([] if shared.covers_whole_runs else [_describe_common_period(shared)]),
     ]
     return Comparison(tuple(records), runs, compare_best_run(runs), tuple(warnings), tuple(notes))
 
@@ -304,11 +308,11 @@ def _comparison_table(
 
     If all runs cover the same period, the figures of the complete runs are added.
     """
-    whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.is_uncut]
+    whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.covers_whole_runs]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
     for record, name, daily in zip(records, names, shared.daily_equity, strict=True):
-        total = float(record.summary["total_return"]) if shared.is_uncut else None
+        total = float(record.summary["total_return"]) if shared.covers_whole_runs else None
         row = {
             "run": name,
             **measure_daily_performance(daily, shared.days_per_year, total_return=total).as_dict(),
@@ -333,29 +337,29 @@ def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
     """
     ratios = [
         None
-        if is_missing(row["sharpe"])
+        if is_undefined_figure(row["sharpe"])
         else deflated_sharpe(
             row["sharpe"] / np.sqrt(row["periods_per_year"]),
             row["days"],
-            trials=trials.count,
+            trials=trials.trial_count,
             variance=trials.sharpe_variance,
             skewness=row["skewness"],
             excess_kurtosis=row["excess_kurtosis"],
             autocorrelation=row["autocorrelation"],
         )
-        for row in table_rows(table)
+        for row in frame_to_rows(table)
     ]
     place = list(table.columns).index("sharpe") + 1
     # A column of None alone would hold objects without a type named, and Parquet something else.
     table.insert(place, "deflated_sharpe", pd.Series(ratios, dtype="float64"))
-    table["trials"] = trials.count
+    table["trials"] = trials.trial_count
 
 
-def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def frame_to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def is_missing(value: Any) -> bool:
+def is_undefined_figure(value: Any) -> bool:
     """Return whether a figure is undefined: None, or NaN in a column of numbers."""
     return value is None or value != value
 
@@ -364,20 +368,20 @@ def _add_intervals(runs: RunSet) -> None:
     """Add columns with 90 % intervals to the table; only the best runs have values in them."""
     table = runs.table
     returns = returns_until_ruin(runs.daily_equity)
-    for name in INTERVAL_FIGURES:
+    for name in FIGURES_WITH_INTERVALS:
         table[[f"{name}_low", f"{name}_high"]] = np.nan
     for k in runs.ranking()[: MAX_COMPARED_RUNS + 1]:
         found = bootstrap_intervals(returns[k], runs.days_per_year, seed=runs.seed)
-        for name in INTERVAL_FIGURES:
+        for name in FIGURES_WITH_INTERVALS:
             table.loc[k, [f"{name}_low", f"{name}_high"]] = found.get(name, (np.nan, np.nan))
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
     """Return a table cell with a figure; the Sharpe ratio has its 90 % interval below it."""
     text = format_figure(row, column, annual=row["annual_figures"])
-    if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
+    if column == "sharpe" and row["annual_figures"] and not is_undefined_figure(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
-        return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].formatter, " … "))
+        return Cell(text, subtext=format_interval(ends, FIGURE_FORMATS[column].formatter, " … "))
     return Cell(text)
 
 
@@ -385,8 +389,8 @@ def _lead_cell(lead: Outperformance | None) -> Cell:
     """Return a table cell with a run's lead over the best run and its 90 % interval below."""
     if lead is None:
         return Cell(NO_VALUE)
-    ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
-    return Cell(percent(lead.lead, sign=True), subtext=ends)
+    ends = format_interval(lead.interval, partial(format_percent, places=1, sign=True), " … ")
+    return Cell(format_percent(lead.lead, sign=True), subtext=ends)
 
 
 def _link(folder: Path | None, output: Path) -> str:
@@ -410,7 +414,7 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _describe_common_period(shared: SharedDays) -> str:
-    first, last = new_york_date(shared.at[[0, -1]])
+    first, last = new_york_date(shared.instants[[0, -1]])
     return (
         "The runs cover different periods. They are compared over their"
         f" {format_count(shared.days, 'common day')} from {first} to {last}, without the"

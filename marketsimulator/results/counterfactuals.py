@@ -46,7 +46,7 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-UNCHANGED = Counterfactual("", _unchanged, _unchanged)
+NO_COUNTERFACTUAL = Counterfactual("", _unchanged, _unchanged)
 
 
 def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
@@ -67,7 +67,7 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
     return found
 
 
-def scramble_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
+def scramble_later_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
     """Return the bars with all prices after `cutoff` multiplied by a random walk.
 
     All prices of bars that start at `cutoff` or later change. A bar that contains `cutoff` keeps
@@ -90,7 +90,7 @@ def scramble_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
     return replace(bars, values=values)
 
 
-def truncate_bars(bars: Bars, cutoff: np.datetime64) -> Bars:
+def drop_later_bars(bars: Bars, cutoff: np.datetime64) -> Bars:
     """Return the panel without the bars that start at `cutoff` or later.
 
     A bar that contains `cutoff` stays, because an order decided at `cutoff` may fill in it.
@@ -125,7 +125,7 @@ def _unconfirmed_bars_before(
     return tuple(kept)
 
 
-def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
+def delist_random_symbols(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     """Return the market with a random half of the symbols delisted after `cutoff`.
 
     These symbols have no later bars. For every second of them the market also lists a delisting in
@@ -134,7 +134,7 @@ def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     bars = market.bars
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(bars.symbols))[: max(1, len(bars.symbols) // 2)]
-    shorter = truncate_bars(bars, cutoff)
+    shorter = drop_later_bars(bars, cutoff)
     mask = bars.mask.copy()
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
@@ -160,13 +160,13 @@ def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
     """
     mu = beliefs.mu.copy()
     sigma = beliefs.sigma.copy()
-    adjustable = beliefs.adjustable.copy()
+    adjustable = beliefs.is_adjustable.copy()
     for s in range(mu.shape[2]):
-        rows = np.flatnonzero(beliefs.adjustable[:, s])
+        rows = np.flatnonzero(beliefs.is_adjustable[:, s])
         mu[rows[1:], :, s] = beliefs.mu[rows[:-1], :, s]
         sigma[rows[1:], :, s] = beliefs.sigma[rows[:-1], :, s]
         adjustable[rows[:1], s] = False
-    return beliefs._replace(mu=mu, sigma=sigma, adjustable=adjustable)
+    return beliefs._replace(mu=mu, sigma=sigma, is_adjustable=adjustable)
 
 
 def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
@@ -178,7 +178,7 @@ def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     rng = np.random.default_rng(seed)
     mu = beliefs.mu.copy()
     for s in range(mu.shape[2]):
-        rows = np.flatnonzero(beliefs.adjustable[:, s])
+        rows = np.flatnonzero(beliefs.is_adjustable[:, s])
         ratio = beliefs.mu[rows, :, s] / beliefs.sigma[rows, :, s]
         mu[rows, :, s] = rng.permutation(ratio) * beliefs.sigma[rows, :, s]
     return beliefs._replace(mu=mu)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from marketsimulator.results.metrics import daily_returns, daily_rows
+from marketsimulator.results.metrics import daily_returns, day_end_rows
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import is_trade
@@ -25,7 +25,7 @@ def returns_frame(results: BacktestResults) -> pd.DataFrame:
     A day ends at 16:00 New York; the first day starts with the run. No rows follow a day
     that ends without equity.
     """
-    marks, daily = results.daily_curve(results.main_run)
+    marks, daily = results.daily_equity_curve(results.main_run)
     returns = daily_returns(daily)
     dates = new_york_date(marks[1:])[: len(returns)]
     return pd.DataFrame({"return": returns}, index=pd.DatetimeIndex(dates, name="date"))
@@ -38,7 +38,7 @@ def position_frame(results: BacktestResults) -> pd.DataFrame:
     """
     run, bars = results.main_run, results.market.bars
     at, equity = run.equity_curve()
-    rows, marks = daily_rows(at, has_crypto=results.has_crypto)
+    rows, marks = day_end_rows(at, has_crypto=results.has_crypto)
     # Rounding removes floating-point residuals of closed positions.
     values = np.round(daily_weights(bars, run, rows) * equity[rows], VALUE_DECIMAL_PLACES)
     index = pd.DatetimeIndex(new_york_date(marks), name="date")
@@ -61,7 +61,7 @@ def transaction_frame(results: BacktestResults) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.DatetimeIndex(instants, name="date").tz_localize("UTC"))
 
 
-def export_writers(results: BacktestResults) -> dict[str, Callable[[Path], object]]:
+def export_file_writers(results: BacktestResults) -> dict[str, Callable[[Path], object]]:
     """Return the writer of each exported table, by file name."""
     frames = {
         RETURNS_FILE: returns_frame,

@@ -14,11 +14,11 @@ from trainingdata.bars import Bars
 
 
 def account_figures(
-    at: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
+    instants: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
     """Return an account's figures of return, risk, exposure and costs, as fractions and in USD.
 
-    at: [T] instants.
+    instants: [T] instants.
     outcome: equity and gross exposure at these instants, and totals of the run.
     capital: equity at the start, USD.
     has_crypto: true if the universe contains crypto, so that days are calendar days.
@@ -27,9 +27,9 @@ def account_figures(
     solvent = equity > 0
     leverage = gross[solvent] / equity[solvent]
     return {
-        **measure_performance(at, equity, capital=capital, has_crypto=has_crypto).as_dict(),
+        **measure_performance(instants, equity, capital=capital, has_crypto=has_crypto).as_dict(),
         "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
-        "turnover": annual_turnover(totals.notional, at, equity),
+        "turnover": annual_turnover(totals.notional, instants, equity),
         "mean_leverage": float(leverage.mean()) if len(leverage) else None,
         "max_leverage": float(leverage.max()) if len(leverage) else None,
         "time_invested": float((gross > 0).mean()),

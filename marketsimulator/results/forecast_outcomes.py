@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from execution.decision.belief_building import due_mask
+from execution.decision.belief_building import decision_due_mask
 from execution.decision.beliefs import BeliefTable
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.formatting import format_count
@@ -32,7 +32,7 @@ class ForecastOutcomes:
     symbol_index: [N] index of the symbol in `symbols`.
     decided_at: [N] instant of the decision.
     horizon_end: [N] end of the forecast interval, which is the first interval of the decision.
-    price: [N] last close at the decision, USD.
+    decision_close: [N] last close at the decision, USD.
     mu: [N] expected simple return.
     sigma: [N] standard deviation of the return, above 0.
     realised_return: [N] realised simple return.
@@ -42,7 +42,7 @@ class ForecastOutcomes:
     symbol_index: Index
     decided_at: Instants
     horizon_end: Instants
-    price: Array
+    decision_close: Array
     mu: Array
     sigma: Array
     realised_return: Array
@@ -54,14 +54,14 @@ class ForecastOutcomes:
         """Return the z-scores [N]: realised return less mu, divided by sigma."""
         return (self.realised_return - self.mu) / self.sigma
 
-    def pit(self) -> Array:
+    def pit_values(self) -> Array:
         """Return the probability integral transform [N]: forecast CDF at the realised return."""
         from scipy.special import ndtr  # only reports need it; it loads in 0.2 s
 
         return np.asarray(ndtr(self.z_scores()))
 
 
-def forecast_outcomes(
+def measure_forecast_outcomes(
     run: Run, bars: Bars, splits: Sequence[CorporateAction] = ()
 ) -> ForecastOutcomes:
     """Return the forecasts of a run's decisions with their realised returns.
@@ -95,7 +95,7 @@ def forecast_outcomes(
         symbol_index=symbol[ended],
         decided_at=at[ended],
         horizon_end=until[ended],
-        price=price[ended],
+        decision_close=price[ended],
         mu=mu[ended],
         sigma=sigma[ended],
         realised_return=outcome[ended],
@@ -117,13 +117,13 @@ def _closes_and_returns(bars: Bars, s: int, at: Instants, until: Instants) -> tu
     return price, outcome
 
 
-MIN_JUDGED_FORECASTS = 15  # forecasts from which ranks can show that they contain the future
+MIN_LOOK_AHEAD_FORECASTS = 15  # forecasts from which ranks can show that they contain the future
 LOOK_AHEAD_CORRELATION = (
     0.9  # rank correlation with outcomes beyond that of any forecast made in time
 )
 
 
-def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
+def forecasts_contain_future(beliefs: BeliefTable, bars: Bars) -> bool:
     """Return whether forecasts agree with outcomes so closely that they must contain the future.
 
     The test statistic is the rank correlation of expected with realised returns, each less its
@@ -132,7 +132,7 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
     """
     expected, followed = [], []
     for s in range(len(bars.symbols)):
-        rows = np.flatnonzero(beliefs.adjustable[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
+        rows = np.flatnonzero(beliefs.is_adjustable[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
         if not len(rows):
             continue
         _, outcome = _closes_and_returns(
@@ -148,7 +148,7 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
     mu, outcome = np.concatenate(expected), np.concatenate(followed)
     chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0)
     if (
-        chosen.sum() < MIN_JUDGED_FORECASTS
+        chosen.sum() < MIN_LOOK_AHEAD_FORECASTS
         or np.ptp(mu[chosen]) == 0
         or np.ptp(outcome[chosen]) == 0
     ):
@@ -170,7 +170,7 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
     in_universe: [T, S] true if a symbol is in the universe at an instant.
     """
     bars = market.run_bars
-    possible = int((due_mask(bars, schedule) & in_universe).sum())
+    possible = int((decision_due_mask(bars, schedule) & in_universe).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:

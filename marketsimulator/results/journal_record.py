@@ -1,6 +1,6 @@
 """Journal of a live account, read as a run: decisions, orders, fills, bookings, positions.
 
-`mark_at_closes` marks the positions of such a run at bar closes, as in a backtest.
+`revalue_at_closes` marks the positions of such a run at bar closes, as in a backtest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from foundation.decimals import ZERO_FRACTION, to_fraction
 from foundation.errors import InputError
 from marketsimulator.results import attribution
 from marketsimulator.run_result import (
-    CRYPTO_FEE,
+    CRYPTO_FEE_ORDER_PREFIX,
     DELISTED,
     Booking,
     BookingKind,
@@ -61,20 +61,23 @@ _BOOKING_KIND_BY_ACTIVITY: Mapping[ActivityKind, BookingKind] = {
     "coin fee": "rounding",
     "transfer": "transfer",
 }
-_ORDER_PREFIX_BY_ACTIVITY: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
+_ORDER_PREFIX_BY_ACTIVITY: Mapping[ActivityKind, str] = {
+    "coin fee": CRYPTO_FEE_ORDER_PREFIX,
+    "merger": DELISTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ExactAccount:
     """Account snapshot in exact fractions, taken by a trading cycle before it sends orders.
 
-    at: instant according to the venue's clock.
+    observed_at: instant according to the venue's clock.
     equity: equity reported by the venue, USD.
     positions: signed quantities by symbol.
     prices: prices of symbols with a position or a decision, USD by symbol.
     """
 
-    at: np.datetime64
+    observed_at: np.datetime64
     equity: Fraction
     positions: Mapping[str, Fraction]
     prices: Mapping[str, Fraction]
@@ -108,7 +111,7 @@ class JournalRecord:
     intents: order intents of all jobs, by client_order_id.
     fills: fills that the venue listed.
     activities: bookings that the venue listed (dividends, fees, transfers, …).
-    marks: equity and position values at each account snapshot.
+    equity_marks: equity and position values at each account snapshot.
     cycles: trading cycles of the job, each with its end.
     """
 
@@ -116,7 +119,7 @@ class JournalRecord:
     intents: Mapping[str, OrderIntent]
     fills: tuple[FillRow, ...]
     activities: tuple[BookingRow, ...]
-    marks: tuple[EquityMark, ...]
+    equity_marks: tuple[EquityMark, ...]
     cycles: tuple[CycleRow, ...]
 
     @classmethod
@@ -130,7 +133,7 @@ class JournalRecord:
             intents={intent.client_order_id: intent for intent in read_intents(database)},
             fills=tuple(read_fills_since(database, EPOCH)),
             activities=tuple(read_bookings(database)),
-            marks=tuple(read_marks(database, EPOCH)),
+            equity_marks=tuple(read_marks(database, EPOCH)),
             cycles=_with_cycle_ends(read_cycles(database, job)),
         )
 
@@ -139,28 +142,29 @@ class JournalRecord:
         """Return all symbols with a decision, sorted."""
         return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
 
-    def order(self, name: str) -> Order:
-        if name not in self.intents:
+    def order_by_id(self, client_order_id: str) -> Order:
+        if client_order_id not in self.intents:
             raise InputError(
-                f"journal: order {name}, which a decision replaces, does not exist in the journal"
+                f"journal: order {client_order_id}, which a decision replaces, does not exist in"
+                " the journal"
             )
-        return self.intents[name].single_order
+        return self.intents[client_order_id].stock_or_crypto_order
 
-    def first_account(self) -> ExactAccount:
+    def first_account_snapshot(self) -> ExactAccount:
         return self.account_at_decision(self.decisions[0])
 
-    def first_and_last_account(self) -> tuple[ExactAccount, ExactAccount]:
+    def first_and_last_snapshots(self) -> tuple[ExactAccount, ExactAccount]:
         """Return the account at the first and at the last mark of the journal.
 
         If the first mark has positions, the account of the first decision replaces it.
         """
-        first, last = self.marks[0], self.marks[-1]
+        first, last = self.equity_marks[0], self.equity_marks[-1]
         begin = ExactAccount(first.at, to_fraction(first.equity), {}, {})
         if first.positions and self.decisions:
-            begin = self.first_account()
+            begin = self.first_account_snapshot()
         return begin, self._account_at_mark(last, begin)
 
-    def last_covered_account(self, is_covered: Callable[[np.datetime64], bool]) -> ExactAccount:
+    def last_covered_snapshot(self, is_covered: Callable[[np.datetime64], bool]) -> ExactAccount:
         """Return the last account snapshot at an instant that the bars cover.
 
         The venue lists the fills of a cycle's orders only by the next cycle. The last cycle can
@@ -172,23 +176,25 @@ class JournalRecord:
             decided = [d for d in self.decisions if _is_in_cycle(d.decided_at, each)]
             if decided and is_covered(decided[0].decided_at):
                 return self.account_at_decision(decided[0])
-            marked = [mark for mark in self.marks if _is_in_cycle(mark.at, each)]
+            marked = [mark for mark in self.equity_marks if _is_in_cycle(mark.at, each)]
             if not decided and marked and is_covered(marked[0].at):
-                return self._account_at_mark(marked[0], self.first_account())
-        return self.first_account()
+                return self._account_at_mark(marked[0], self.first_account_snapshot())
+        return self.first_account_snapshot()
 
-    def is_sent_before(self, instant: np.datetime64, snapshot: ExactAccount) -> bool:
+    def is_decision_sent_before(self, instant: np.datetime64, snapshot: ExactAccount) -> bool:
         """Return whether the orders decided at an instant were sent before a snapshot was taken."""
-        later = [d for d in self.decisions if d.at == instant and d.decided_at >= snapshot.at]
-        return bool(snapshot.at > instant) and not later
+        later = [
+            d for d in self.decisions if d.at == instant and d.decided_at >= snapshot.observed_at
+        ]
+        return bool(snapshot.observed_at > instant) and not later
 
     def account_at_decision(self, decision: DecisionRow) -> ExactAccount:
         """Return the account snapshot on which a decision was based.
 
         Raises `InputError` if the journal has no price of a position.
         """
-        known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
-        values = self.marks[known - 1].positions if known else {}
+        known = bisect_right(self.equity_marks, decision.decided_at, key=attrgetter("at"))
+        values = self.equity_marks[known - 1].positions if known else {}
         positions = {s: to_fraction(held) for s, held in decision.positions.items() if held}
         prices = {symbol: to_fraction(choice.price) for symbol, choice in decision.choices.items()}
         for symbol, held in positions.items():
@@ -208,10 +214,10 @@ class JournalRecord:
         The quantities follow from the positions of `start` and the fills and activities since then.
         """
         held = dict(start.positions)
-        for fill in self.fills_between(start.at, mark.at):
+        for fill in self.fills_between(start.observed_at, mark.at):
             held[fill.symbol] = held.get(fill.symbol, ZERO_FRACTION) + to_fraction(fill.quantity)
         for each in self.activities:
-            if each.symbol and start.at < each.listed_at <= mark.at:
+            if each.symbol and start.observed_at < each.listed_at <= mark.at:
                 held[each.symbol] = held.get(each.symbol, ZERO_FRACTION) + to_fraction(
                     each.quantity
                 )
@@ -257,7 +263,7 @@ class JournalRecord:
                 row.stock_ceiling,
                 tuple(row.choices.values()),
                 tuple(orders.get(row.decision_id, ())),
-                failure=row.failure,
+                failure=row.sizing_failure,
                 optimality_gap=np.nan if row.optimality_gap is None else row.optimality_gap,
                 group_limit_names=row.group_limit_names,
             )
@@ -292,8 +298,10 @@ class JournalRecord:
         symbols: symbols of the run; None: all symbols with a decision.
         """
         symbols = set(self.symbols if symbols is None else symbols)
-        marks = [mark for mark in self.marks if start.at < mark.at < end.at]
-        instants = np.unique([start.at, *(mark.at for mark in marks), end.at])
+        marks = [
+            mark for mark in self.equity_marks if start.observed_at < mark.at < end.observed_at
+        ]
+        instants = np.unique([start.observed_at, *(mark.at for mark in marks), end.observed_at])
         fills = [
             _to_fill(fill, instants[k])
             for fill in self.fills
@@ -334,7 +342,9 @@ class JournalRecord:
                 bookings.append(
                     Booking(instants[k], each.symbol, DELISTED, float(each.amount) - last)
                 )
-        decisions = [decision for decision in self.decisions_with_orders() if decision.at <= end.at]
+        decisions = [
+            decision for decision in self.decisions_with_orders() if decision.at <= end.observed_at
+        ]
         fills.sort(key=attrgetter("booked_at"))
         return Run(name, decisions, fills, rows, {}, bookings, start.initial_positions)
 
@@ -370,7 +380,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
         )
     with open_journal_for_reading(path) as database:
         # A process may have ended before it created the tables.
-        begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
+        begun = database.query("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
         record = JournalRecord.from_database(database, job) if begun else None
     if record is None or not record.decisions:
         raise InputError(
@@ -472,7 +482,7 @@ def trade_id_without_order(symbol: str, at: np.datetime64) -> str:
     return f"{symbol} {format_utc(at)}"
 
 
-def mark_at_closes(run: Run, market: Market) -> Run:
+def revalue_at_closes(run: Run, market: Market) -> Run:
     """Return the run with its equity rows revalued at the closes of the bars.
 
     Positions are marked at their last close, as in a backtest. Symbols without bars count as cash.
@@ -487,11 +497,11 @@ def mark_at_closes(run: Run, market: Market) -> Run:
     paid = np.zeros(len(at))
     np.add.at(paid, instants, [float(fill.qty) * fill.price for fill in fills])
     crypto_fees = np.zeros(len(at))
-    np.add.at(crypto_fees, instants, attribution.crypto_fees_of_fills(fills))
+    np.add.at(crypto_fees, instants, attribution.value_crypto_fees(fills))
     gross = {False: np.zeros(len(at)), True: np.zeros(len(at))}
     equity = cash.copy()
     initial_positions = {}
-    quantities = run.quantities(bars.symbols)
+    quantities = run.position_quantities(bars.symbols)
     for s, symbol in enumerate(bars.symbols):
         if not quantities[s].any():
             continue

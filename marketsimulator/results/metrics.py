@@ -15,16 +15,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants, Mask, first_true
-from foundation.formatting import NO_VALUE, NumberFormatter, multiple, number, percent, usd
+from foundation.arrays import Array, Index, Instants, Mask, first_true_index
+from foundation.formatting import (
+    NO_VALUE,
+    NumberFormatter,
+    format_multiple,
+    format_number,
+    format_percent,
+    format_usd,
+)
 from trainingdata.instants import DAY, new_york_date, new_york_four_pm
-from trainingdata.sessions import calendar, sessions_between
+from trainingdata.sessions import exchange_calendar, sessions_between
 
 TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
 NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 
 
-class Figure(NamedTuple):
+class FigureFormat(NamedTuple):
     """Format and label of a figure.
 
     formatter: function that formats the value.
@@ -39,37 +46,39 @@ class Figure(NamedTuple):
     is_ratio: bool = False
 
 
-TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
-    "total_return": Figure(partial(percent, sign=True), "Total return"),
-    "annual_return": Figure(partial(percent, sign=True), "CAGR", is_annual=True),
-    "volatility": Figure(percent, "Volatility (ann.)", is_annual=True),
-    "sharpe": Figure(number, "Sharpe", is_annual=True, is_ratio=True),
-    "deflated_sharpe": Figure(partial(percent, places=0)),
-    "sortino": Figure(number, "Sortino", is_annual=True, is_ratio=True),
-    "calmar": Figure(number, "Calmar", is_annual=True),
-    "max_drawdown": Figure(percent, "Max drawdown (close)"),
-    "max_drawdown_intraday": Figure(percent, "Max drawdown (intraday)"),
-    "drawdown_days": Figure(partial(number, places=0), "Longest drawdown (days)"),
-    "value_at_risk": Figure(percent, "Daily VaR (95%)"),
-    "expected_shortfall": Figure(percent, "Expected shortfall"),
-    "hit_rate": Figure(partial(percent, places=0), "Win days %"),
-    "profit_factor": Figure(number, "Profit factor"),
-    "skewness": Figure(number, "Skew"),
-    "excess_kurtosis": Figure(number, "Excess kurtosis"),
-    "alpha": Figure(partial(percent, sign=True), "Alpha (ann.)", is_annual=True),
-    "beta": Figure(number, "Beta"),
-    "correlation": Figure(number, "Correlation"),
-    "tracking_error": Figure(percent, "Tracking error (ann.)", is_annual=True),
-    "information_ratio": Figure(number, "Information ratio", is_annual=True, is_ratio=True),
-    "treynor": Figure(number, "Treynor ratio", is_annual=True),
-    "up_capture": Figure(partial(percent, places=0), "Up capture"),
-    "down_capture": Figure(partial(percent, places=0), "Down capture"),
-    "mean_leverage": Figure(multiple, "Exposure (mean)"),
-    "max_leverage": Figure(multiple, "Exposure (max)"),
-    "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", is_annual=True),
-    "costs": Figure(usd, "Costs"),
-    "interest": Figure(usd, "of which interest"),
-    "trades": Figure(partial(number, places=0), "Fills"),
+FIGURE_FORMATS: Mapping[str, FigureFormat] = {  # by name in the summary, in the order of the table
+    "total_return": FigureFormat(partial(format_percent, sign=True), "Total return"),
+    "annual_return": FigureFormat(partial(format_percent, sign=True), "CAGR", is_annual=True),
+    "volatility": FigureFormat(format_percent, "Volatility (ann.)", is_annual=True),
+    "sharpe": FigureFormat(format_number, "Sharpe", is_annual=True, is_ratio=True),
+    "deflated_sharpe": FigureFormat(partial(format_percent, places=0)),
+    "sortino": FigureFormat(format_number, "Sortino", is_annual=True, is_ratio=True),
+    "calmar": FigureFormat(format_number, "Calmar", is_annual=True),
+    "max_drawdown": FigureFormat(format_percent, "Max drawdown (close)"),
+    "max_drawdown_intraday": FigureFormat(format_percent, "Max drawdown (intraday)"),
+    "drawdown_days": FigureFormat(partial(format_number, places=0), "Longest drawdown (days)"),
+    "value_at_risk": FigureFormat(format_percent, "Daily VaR (95%)"),
+    "expected_shortfall": FigureFormat(format_percent, "Expected shortfall"),
+    "hit_rate": FigureFormat(partial(format_percent, places=0), "Win days %"),
+    "profit_factor": FigureFormat(format_number, "Profit factor"),
+    "skewness": FigureFormat(format_number, "Skew"),
+    "excess_kurtosis": FigureFormat(format_number, "Excess kurtosis"),
+    "alpha": FigureFormat(partial(format_percent, sign=True), "Alpha (ann.)", is_annual=True),
+    "beta": FigureFormat(format_number, "Beta"),
+    "correlation": FigureFormat(format_number, "Correlation"),
+    "tracking_error": FigureFormat(format_percent, "Tracking error (ann.)", is_annual=True),
+    "information_ratio": FigureFormat(
+        format_number, "Information ratio", is_annual=True, is_ratio=True
+    ),
+    "treynor": FigureFormat(format_number, "Treynor ratio", is_annual=True),
+    "up_capture": FigureFormat(partial(format_percent, places=0), "Up capture"),
+    "down_capture": FigureFormat(partial(format_percent, places=0), "Down capture"),
+    "mean_leverage": FigureFormat(format_multiple, "Exposure (mean)"),
+    "max_leverage": FigureFormat(format_multiple, "Exposure (max)"),
+    "turnover": FigureFormat(partial(format_multiple, places=0), "Turnover (ann.)", is_annual=True),
+    "costs": FigureFormat(format_usd, "Costs"),
+    "interest": FigureFormat(format_usd, "of which interest"),
+    "trades": FigureFormat(partial(format_number, places=0), "Fills"),
 }
 SHORT_RUN_SUFFIX = "(short)"  # suffix of a ratio whose run is too short for yearly figures
 MAX_LOG_RETURN = 700.0  # a float64 holds no more than e ^ 709
@@ -164,25 +173,25 @@ class Drawdown(NamedTuple):
     recovery_index: index of the recovery, the first value at or above the peak; None if there is
         none yet.
     depth: lowest value over the peak, minus 1; below 0.
-    days: days below the peak.
+    days_below_peak: days below the peak.
     """
 
     peak_index: int
     trough_index: int
     recovery_index: int | None
     depth: float
-    days: int
+    days_below_peak: int
 
 
 def format_figure(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
     """Format a figure for tables.
 
     figures: figures by name.
-    name: name of the figure in `TABLE_FIGURES`.
+    name: name of the figure in `FIGURE_FORMATS`.
     annual: true if the run is long enough for annualised figures. Shorter runs show ratios, marked
         as short, and no other annualised figures.
     """
-    figure = TABLE_FIGURES[name]
+    figure = FIGURE_FORMATS[name]
     if annual or not figure.is_annual:
         return figure.formatter(figures[name])
     if not figure.is_ratio or (text := figure.formatter(figures[name])) == NO_VALUE:
@@ -191,36 +200,40 @@ def format_figure(figures: Mapping[str, Any], name: str, *, annual: bool) -> str
 
 
 def measure_performance(
-    at: Instants, equity: Array, *, capital: float, has_crypto: bool
+    instants: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> Performance:
     """Compute the performance of a run from its equity.
 
-    at: instants [N].
+    instants: instants [N].
     equity: equity after the fills of each instant [N], USD.
     capital: equity at the start, USD.
     has_crypto: true if the universe contains crypto.
     """
-    daily, per_year = daily_equity(at, equity, capital=capital, has_crypto=has_crypto)
+    daily, per_year = sample_daily_equity(instants, equity, capital=capital, has_crypto=has_crypto)
     return measure_daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
 
 
 def measure_daily_performance(
-    daily: Array, per_year: int, *, total_return: float | None = None
+    daily_equity: Array, days_per_year: int, *, total_return: float | None = None
 ) -> Performance:
     """Compute the performance from daily equity.
 
-    daily: equity [1 + D]; the first value is the starting capital.
-    per_year: days per year.
+    daily_equity: equity [1 + D]; the first value is the starting capital.
+    days_per_year: days per year.
     total_return: total return of the whole run; None: total return of the daily series, which ends
         at the last 16:00.
     """
-    returns = daily_returns(daily)
+    returns = daily_returns(daily_equity)
     days = len(returns)  # 0 if the account was wiped out
-    root = np.sqrt(per_year)
-    annual = _compound_growth(float(daily[-1] / daily[0]), per_year / days) if days else None
+    root = np.sqrt(days_per_year)
+    annual = (
+        _compound_growth(float(daily_equity[-1] / daily_equity[0]), days_per_year / days)
+        if days
+        else None
+    )
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
-    depth = largest_drawdown(daily)
+    depth = largest_drawdown(daily_equity)
     value_at_risk, expected_shortfall = _value_at_risk_and_shortfall(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
@@ -229,16 +242,18 @@ def measure_daily_performance(
     skewness, excess_kurtosis = (
         skewness_and_excess_kurtosis(returns) if deviation > 0 else (None, None)
     )
-    autocorrelation = first_autocorrelation(returns) if deviation > 0 else None
+    autocorrelation = lag_one_autocorrelation(returns) if deviation > 0 else None
     return Performance(
-        total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
+        total_return=float(daily_equity[-1] / daily_equity[0] - 1)
+        if total_return is None
+        else total_return,
         annual_return=annual,
         volatility=float(deviation * root) if days > 1 else None,
         sharpe=float(returns.mean() / deviation * root) if deviation > 0 else None,
         sortino=float(returns.mean() / downside * root) if downside > 0 else None,
         calmar=annual / -depth if annual is not None and depth < 0 else None,
         max_drawdown=depth,
-        drawdown_days=longest_drawdown_days(daily),
+        drawdown_days=longest_drawdown_days(daily_equity),
         value_at_risk=value_at_risk,
         expected_shortfall=expected_shortfall,
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
@@ -246,29 +261,31 @@ def measure_daily_performance(
         skewness=skewness,
         excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
-        days=len(daily) - 1,
-        periods_per_year=per_year,
+        days=len(daily_equity) - 1,
+        periods_per_year=days_per_year,
     )
 
 
-def relative_performance(returns: Array, benchmark: Array, per_year: int) -> RelativePerformance:
+def relative_performance(
+    returns: Array, benchmark: Array, days_per_year: int
+) -> RelativePerformance:
     """Compute the performance of daily returns [D] relative to a benchmark's [D].
 
-    per_year: days per year.
+    days_per_year: days per year.
     """
     if len(returns) != len(benchmark) or len(returns) < 2 or not benchmark.std() > 0:
         return RelativePerformance()
-    root = float(np.sqrt(per_year))
+    root = float(np.sqrt(days_per_year))
     alpha, beta = (float(each) for each in alpha_and_beta(returns, benchmark))
     active = returns - benchmark
     error = float(active.std(ddof=1))
     return RelativePerformance(
-        alpha=alpha * per_year,
+        alpha=alpha * days_per_year,
         beta=beta,
         correlation=float(np.corrcoef(returns, benchmark)[0, 1]) if returns.std() > 0 else None,
         tracking_error=error * root,
         information_ratio=float(active.mean()) / error * root if error > 0 else None,
-        treynor=float(returns.mean()) * per_year / beta if beta else None,
+        treynor=float(returns.mean()) * days_per_year / beta if beta else None,
         up_capture=_capture(returns, benchmark, benchmark > 0),
         down_capture=_capture(returns, benchmark, benchmark < 0),
     )
@@ -296,7 +313,7 @@ def _capture(returns: Array, benchmark: Array, days: Mask) -> float | None:
 
 
 def rolling_figures(
-    returns: Array, benchmark: Array | None, window: int, per_year: int
+    returns: Array, benchmark: Array | None, window: int, days_per_year: int
 ) -> dict[str, Array]:
     """Return rolling volatility, Sharpe ratio and beta of daily returns, [D + 1 - window] each.
 
@@ -304,12 +321,12 @@ def rolling_figures(
 
     returns, benchmark: daily returns [D] on the same days; no beta without a benchmark.
     window: days of a window, from 2 to D.
-    per_year: days per year.
+    days_per_year: days per year.
     """
     windows = np.lib.stride_tricks.sliding_window_view(returns, window)
     deviation = windows.std(axis=1, ddof=1)
     deviation[np.ptp(windows, axis=1) == 0] = 0.0
-    root = np.sqrt(per_year)
+    root = np.sqrt(days_per_year)
     sharpe = np.full(len(windows), np.nan)
     np.divide(windows.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
     figures = {"volatility": deviation * root, "sharpe": sharpe}
@@ -319,13 +336,13 @@ def rolling_figures(
     return figures
 
 
-def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
+def bootstrap_figures(returns: Array, days_per_year: int) -> dict[str, Array]:
     """Return the figures of R bootstrap draws by name, [R] each; an undefined figure is NaN.
 
     Figures: annual and total return, Sharpe ratio, volatility and maximum drawdown.
 
     returns: [R, D] daily returns, not below -1.
-    per_year: days per year.
+    days_per_year: days per year.
     """
     count, days = returns.shape
     growth = np.cumprod(np.concatenate([np.ones((count, 1)), 1.0 + returns], axis=1), axis=1)
@@ -333,9 +350,9 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
     # After a day without equity, returns are undefined.
     defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
     deviation = returns.std(axis=1, ddof=1) * defined
-    power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
+    power = np.log(total, out=np.full(count, np.nan), where=total > 0) * days_per_year / days
     power[power > MAX_LOG_RETURN] = np.nan
-    root = np.sqrt(per_year)
+    root = np.sqrt(days_per_year)
     sharpe = np.full(count, np.nan)
     np.divide(returns.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
     return {
@@ -347,33 +364,33 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
     }
 
 
-def daily_returns(daily: Array) -> Array:
+def daily_returns(daily_equity: Array) -> Array:
     """Return daily returns [D] of equity [1 + D]; empty if the account is ever wiped out.
 
     Returns are undefined after a day with zero equity and have the wrong sign after negative
     equity.
     """
-    return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
+    return daily_equity[1:] / daily_equity[:-1] - 1 if (daily_equity > 0).all() else np.empty(0)
 
 
-def wipeout_date(days: Instants, daily: Array) -> str | None:
+def wipeout_date(days: Instants, daily_equity: Array) -> str | None:
     """Return the New York date of the first of these days [D] that ends without equity, or None.
 
-    daily: equity [1 + D]; the first value is the starting capital.
+    daily_equity: equity [1 + D]; the first value is the starting capital.
     """
-    lost = daily[1:] <= 0
-    return str(new_york_date(days)[first_true(lost)]) if lost.any() else None
+    lost = daily_equity[1:] <= 0
+    return str(new_york_date(days)[first_true_index(lost)]) if lost.any() else None
 
 
-def returns_until_ruin(daily: Array) -> Array:
+def returns_until_ruin(daily_equity: Array) -> Array:
     """Return daily returns [..., D] of equity [..., 1 + D]; -1 on the day of ruin, then 0.
 
     A variant that lost everything therefore stays in a comparison, ranked last.
     """
-    before = daily[..., :-1]
+    before = daily_equity[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0
     growth = np.ones(before.shape)
-    np.divide(np.maximum(daily[..., 1:], 0.0), before, out=growth, where=alive)
+    np.divide(np.maximum(daily_equity[..., 1:], 0.0), before, out=growth, where=alive)
     return growth - 1.0
 
 
@@ -382,20 +399,20 @@ def largest_drawdown(equity: Array) -> float:
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
-def longest_drawdown_days(daily: Array) -> int:
+def longest_drawdown_days(daily_equity: Array) -> int:
     """Return the longest drawdown in days: successive days with equity below an earlier peak."""
-    return int(np.diff(_days_below_peak(daily), axis=1).max(initial=0))
+    return int(np.diff(_days_below_peak(daily_equity), axis=1).max(initial=0))
 
 
-def worst_drawdowns(daily: Array, count: int) -> list[Drawdown]:
-    """Return up to `count` drawdowns of daily equity, the deepest first, ties by time."""
+def worst_drawdowns(daily_equity: Array, max_count: int) -> list[Drawdown]:
+    """Return up to `max_count` drawdowns of daily equity, the deepest first, ties by time."""
     drawdowns = []
-    for first, end in _days_below_peak(daily).tolist():
-        trough = first + int(daily[first:end].argmin())
-        depth = float(daily[trough] / daily[first - 1] - 1)
-        recovered = end if end < len(daily) else None
+    for first, end in _days_below_peak(daily_equity).tolist():
+        trough = first + int(daily_equity[first:end].argmin())
+        depth = float(daily_equity[trough] / daily_equity[first - 1] - 1)
+        recovered = end if end < len(daily_equity) else None
         drawdowns.append(Drawdown(first - 1, trough, recovered, depth, end - first))
-    return sorted(drawdowns, key=lambda each: each.depth)[:count]
+    return sorted(drawdowns, key=lambda each: each.depth)[:max_count]
 
 
 def _days_below_peak(daily: Array) -> Index:
@@ -405,39 +422,39 @@ def _days_below_peak(daily: Array) -> Index:
     return edges.reshape(-1, 2)
 
 
-def daily_equity(
-    at: Instants, equity: Array, *, capital: float, has_crypto: bool
+def sample_daily_equity(
+    instants: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
     """Return the capital followed by equity at each 16:00 New York [1 + D], and days per year."""
-    return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
+    return daily_equity_curve(instants, equity, capital=capital, has_crypto=has_crypto)[
         1
-    ], count_periods_per_year(at, has_crypto=has_crypto)
+    ], count_periods_per_year(instants, has_crypto=has_crypto)
 
 
-def daily_marks(
-    at: Instants, equity: Array, *, capital: float, has_crypto: bool
+def daily_equity_curve(
+    instants: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
     """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
-    rows, marks = daily_rows(at, has_crypto=has_crypto)
-    return np.append(at[:1], marks), np.append(capital, equity[rows])
+    rows, marks = day_end_rows(instants, has_crypto=has_crypto)
+    return np.append(instants[:1], marks), np.append(capital, equity[rows])
 
 
-def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
+def day_end_rows(instants: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
     """Return the last equity row at each 16:00 New York [D], and these instants [D].
 
-    at: instants [N] of the rows.
+    instants: instants [N] of the rows.
     has_crypto: true if the universe contains crypto, so that days are calendar days.
     """
-    first, last = new_york_date(at[[0, -1]])
+    first, last = new_york_date(instants[[0, -1]])
     days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)
     marks = new_york_four_pm(days)
-    rows = np.searchsorted(at, marks, side="right") - 1
+    rows = np.searchsorted(instants, marks, side="right") - 1
     # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
-    complete = (rows >= 0) & (marks <= at[-1])
+    complete = (rows >= 0) & (marks <= instants[-1])
     return rows[complete], marks[complete]
 
 
-def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
+def count_periods_per_year(instants: Instants, *, has_crypto: bool) -> int:
     """Return the number of days in the year that ends with the last of these instants.
 
     If the session calendar starts within that year, the first year of the calendar is used.
@@ -445,14 +462,16 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
     With crypto in the universe, days are calendar days: crypto trades on weekends, and annualising
     by √252 would understate its risk.
     """
-    last = new_york_date(at[[-1]])[0]
+    last = new_york_date(instants[[-1]])[0]
     if has_crypto:
         return int((last - _year_before(last)) / DAY)
-    first = max(_year_before(last) + DAY, calendar().dates[0])
+    first = max(_year_before(last) + DAY, exchange_calendar().dates[0])
     return len(sessions_between(first, max(last, first + 364 * DAY)))
 
 
-def returns_by_period(period: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
+def returns_by_period(
+    period: str, instants: Instants, equity: Array, *, capital: float
+) -> pd.Series:
     """Return monthly or yearly returns in New York time, by the first day of the period.
 
     The returns compound to the total return; the first and last period may be partial. Returns are
@@ -460,16 +479,16 @@ def returns_by_period(period: str, at: Instants, equity: Array, *, capital: floa
 
     period: `M` for months, `Y` for years.
     """
-    ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{period}]")).last()
+    ends = pd.Series(equity).groupby(new_york_date(instants).astype(f"datetime64[{period}]")).last()
     before = ends.shift(fill_value=capital)
     return (ends / before - 1).where(before > 0)
 
 
-def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
+def annual_turnover(traded_value: float, instants: Instants, equity: Array) -> float | None:
     """Return the annual traded value divided by mean equity; None for a run of zero length."""
-    years = float((at[-1] - at[0]) / DAY) / 365.25
+    years = float((instants[-1] - instants[0]) / DAY) / 365.25
     mean = float(equity.mean())
-    return notional / mean / years if years > 0 and mean > 0 else None
+    return traded_value / mean / years if years > 0 and mean > 0 else None
 
 
 def _value_at_risk_and_shortfall(returns: Array) -> tuple[float | None, float | None]:
@@ -486,7 +505,7 @@ def skewness_and_excess_kurtosis(returns: Array) -> tuple[float, float]:
     return float((standardised**3).mean()), float((standardised**4).mean() - NORMAL_KURTOSIS)
 
 
-def first_autocorrelation(returns: Array) -> float:
+def lag_one_autocorrelation(returns: Array) -> float:
     """Return the first-order autocorrelation of non-constant returns [D], in (-1, 1)."""
     off = returns - returns.mean()
     return float(off[1:] @ off[:-1] / (off @ off))

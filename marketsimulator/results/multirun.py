@@ -42,10 +42,10 @@ class MultirunComparison(Callback):
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
         from marketsimulator.results.comparison import compare_records
-        from marketsimulator.results.run_record import find_run_folders, read_run
+        from marketsimulator.results.run_record import find_run_folders, read_run_record
 
         try:
-            runs = [read_run(path) for path in find_run_folders(within)]
+            runs = [read_run_record(path) for path in find_run_folders(within)]
             comparison = compare_records(runs)
             write_files_atomically(comparison.file_writers(), folder)
         except InputError as error:

@@ -7,8 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from execution.decision.choice import FORECAST_PREFIX, LEGACY_SUFFIX, UNIVERSE_PREFIX
-from foundation.formatting import basis_points, number
+from execution.decision.choice import (
+    FORECAST_REASON_PREFIX,
+    LEGACY_RULE_SUFFIX,
+    UNIVERSE_RULE_PREFIX,
+)
+from foundation.formatting import format_basis_points, format_number
 
 MAX_REASON_WORDS = 20
 MAX_LIMITS_NAMED = 2
@@ -19,21 +23,23 @@ def format_decision(decision: Mapping[Any, Any]) -> str:
 
     decision: one row of the decisions table.
     """
-    held, target = (number(decision[name], 3, sign=True) for name in ("held", "target"))
+    held, target = (format_number(decision[name], 3, sign=True) for name in ("held", "target"))
     text = f"weight {held} to {target}"
     if decision["mu"] == decision["mu"]:
-        forecast = basis_points(decision["mu"], 1, sign=True)
+        forecast = format_basis_points(decision["mu"], 1, sign=True)
         hours = (decision["until"] - decision["at"]) / pd.Timedelta(hours=1)
-        text += f"; forecast {forecast} ± {basis_points(decision['sigma'], 1)} over {hours:g} h"
+        text += (
+            f"; forecast {forecast} ± {format_basis_points(decision['sigma'], 1)} over {hours:g} h"
+        )
     limits = decision["binding"].split("+") if decision["binding"] else []
-    if rule := next((name for name in limits if name.startswith(UNIVERSE_PREFIX)), ""):
+    if rule := next((name for name in limits if name.startswith(UNIVERSE_RULE_PREFIX)), ""):
         return f"{text}; left the universe ({rule})"
     named = ", ".join(limits[:MAX_LIMITS_NAMED])
     more = f" and {len(limits) - MAX_LIMITS_NAMED} more" if len(limits) > MAX_LIMITS_NAMED else ""
     return f"{text}; bound by {named}{more}" if limits else text
 
 
-def short_reasons(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:
+def short_reasons_by_order(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:
     """Return the short reason of each order, by client order id.
 
     orders, decisions: frames of a run.
@@ -60,8 +66,8 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
-        failure = reason.partition(FORECAST_PREFIX)[0]
-        legacy = f" {LEGACY_SUFFIX}" if reason.endswith(LEGACY_SUFFIX) else ""
+        failure = reason.partition(FORECAST_REASON_PREFIX)[0]
+        legacy = f" {LEGACY_RULE_SUFFIX}" if reason.endswith(LEGACY_RULE_SUFFIX) else ""
         reason = f"{failure}{format_decision(decision)}{legacy}"
     words = reason.split()
     if len(words) <= MAX_REASON_WORDS:

@@ -13,8 +13,8 @@ import pandas as pd
 from execution.orders.orders import Fill
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, SeriesForm
-from foundation.formatting import format_count, quantity, rounded_price
-from marketsimulator.results.order_reasons import short_reasons
+from foundation.formatting import format_count, format_quantity, format_rounded_price
+from marketsimulator.results.order_reasons import short_reasons_by_order
 from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.report_tables import QUANTITY_DIGITS
 from marketsimulator.run_result import Run, is_trade
@@ -22,7 +22,9 @@ from trainingdata.bars import CLOSE, Bars
 
 MAX_PRICE_CHARTS = 24  # symbols with a chart, by traded value
 MAX_TRADES_SHOWN = 800  # trades in all charts of a page, an equal number per symbol
-TIME_BINS = 40  # equal parts of the time between the first and the last trade of a symbol
+TRADE_SELECTION_BINS = (
+    40  # equal parts of the time between the first and the last trade of a symbol
+)
 MAX_PRICE_POINTS = 320  # prices in a chart
 PRICE_DIGITS = 6  # significant digits of a price in a chart
 
@@ -62,8 +64,10 @@ class ChartTrade:
         else:
             change = f"{'add to' if abs(after) > abs(self.position_before) else 'reduce'} {side}"
         action = "buy" if self.fill.qty > 0 else "sell"
-        size = quantity(abs(float(self.fill.qty)), QUANTITY_DIGITS)
-        return f"{change}: {action} {size} at {rounded_price(self.fill.price, 2, prefix='$')}"
+        size = format_quantity(abs(float(self.fill.qty)), QUANTITY_DIGITS)
+        return (
+            f"{change}: {action} {size} at {format_rounded_price(self.fill.price, 2, prefix='$')}"
+        )
 
 
 def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, Chart]]:
@@ -85,7 +89,9 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
         for symbol in shown
     }
     names = {trade.fill.client_order_id for trades in chosen.values() for trade in trades}
-    reasons = short_reasons(orders[orders["client_order_id"].isin(names)], run.decision_frame())
+    reasons = short_reasons_by_order(
+        orders[orders["client_order_id"].isin(names)], run.decision_frame()
+    )
     charts = []
     for symbol in shown:
         times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
@@ -93,7 +99,9 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
             continue
         # The first price is that of the last bar known at the start of the run.
         first = max(int(np.searchsorted(times, begin, side="right")) - 1, 0)
-        price = Series("price", "first", times[first:], values[first:, CLOSE], digits=PRICE_DIGITS)
+        price = Series(
+            "price", "first", times[first:], values[first:, CLOSE], significant_digits=PRICE_DIGITS
+        )
         trades = chosen[symbol]
         text = _description(symbol, price.values, traded.get(symbol, []), len(trades))
         series = [price.downsample(MAX_PRICE_POINTS), *_markers(trades, reasons)]
@@ -122,13 +130,13 @@ def select_trades(trades: Sequence[ChartTrade], max_trades: int) -> list[ChartTr
     if len(trades) <= max_trades:
         return list(trades)
     at = np.array([trade.fill.at for trade in trades]).astype(np.int64)
-    bins = ((at - at[0]) * TIME_BINS // max(at[-1] - at[0] + 1, 1)).tolist()
+    bins = ((at - at[0]) * TRADE_SELECTION_BINS // max(at[-1] - at[0] + 1, 1)).tolist()
     largest_first = sorted(
         range(len(trades)),
         key=lambda n: (trades[n].is_entry_or_exit, trades[n].traded_value),
         reverse=True,
     )
-    counts = [0] * TIME_BINS
+    counts = [0] * TRADE_SELECTION_BINS
     ranks: dict[int, tuple[bool, int]] = {}
     for n in largest_first:
         ranks[n] = not trades[n].is_entry_or_exit, counts[bins[n]]
@@ -154,13 +162,23 @@ def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[S
                 )
                 for trade in members
             ]
-            series.append(Series(name, colour, at, prices, form, notes=notes, digits=PRICE_DIGITS))
+            series.append(
+                Series(
+                    name,
+                    colour,
+                    at,
+                    prices,
+                    form,
+                    point_notes=notes,
+                    significant_digits=PRICE_DIGITS,
+                )
+            )
     return series
 
 
 def _description(symbol: str, closes: Array, trades: Sequence[ChartTrade], shown: int) -> str:
     """Return the description of a chart for screen readers."""
-    first, last = (rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
+    first, last = (format_rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
     changes = sum(trade.is_entry_or_exit for trade in trades)
     text = f"{symbol}: from {first} to {last}, {format_count(len(trades), 'trade')}"
     if trades:

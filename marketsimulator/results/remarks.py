@@ -22,12 +22,12 @@ from foundation.formatting import (
     MIN_DAYS_FOR_ANNUAL_FIGURES,
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
-    basis_points,
+    format_basis_points,
     format_count,
-    number,
-    percent,
-    rounded_price,
-    usd,
+    format_number,
+    format_percent,
+    format_rounded_price,
+    format_usd,
 )
 from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
@@ -39,10 +39,10 @@ from trainingdata.instants import DAY, format_utc, new_york_date
 from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
-from trainingdata.splits import count_checked_splits
+from trainingdata.splits import count_verifiable_splits
 from trainingdata.universe import UniverseSettings
 
-STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
+STRATEGY_BY_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # share of capital; below it a remark explains buy and hold
 NO_ANNUAL_FIGURES_NOTE = (
     f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
@@ -58,9 +58,9 @@ MARGIN_EVENT_TEXTS = {
 }
 
 
-def data_warning_remarks(doubts: Iterable[DataWarning]) -> list[str]:
+def data_warning_remarks(data_warnings: Iterable[DataWarning]) -> list[str]:
     """Return the data warnings of a run's bars, one sentence each."""
-    return [f"In doubt: {doubt}" for doubt in doubts]
+    return [f"In doubt: {doubt}" for doubt in data_warnings]
 
 
 def delisting_remarks(
@@ -80,12 +80,12 @@ def delisting_remarks(
         notes.append(
             f"{format_count(len(ended), 'symbol')} delisted within the run"
             f" ({_format_symbols(ended)}): profit"
-            f" {usd(own, sign=True)} of {usd(total, sign=True)}, of which payouts"
-            f" {usd(booked, sign=True)}."
+            f" {format_usd(own, sign=True)} of {format_usd(total, sign=True)}, of which payouts"
+            f" {format_usd(booked, sign=True)}."
         )
     notes += [
         f"{each.symbol} is paid out at its last price"
-        f" ({rounded_price(each.unconfirmed_price, 2)}), which no later bar confirms."
+        f" ({format_rounded_price(each.unconfirmed_price, 2)}), which no later bar confirms."
         for each in market.booked_delistings
         if each.unconfirmed_price
     ]
@@ -95,14 +95,14 @@ def delisting_remarks(
         for each in market.cancelled_delistings
     ]
     long = bool(bars.last_instant - bars.times[market.start_row] >= MIN_SURVIVORSHIP_DURATION)
-    if (long or is_universe_chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
+    if (long or is_universe_chosen) and bars.provenances and (~bars.crypto).sum() > 1 and not ended:
         notes.append(
             "No symbol is delisted within the run: survivorship bias flatters every strategy that"
             " holds stocks."
         )
-    absent = (BarAbsence.from_bars(bars).missed_at_end > 0) & ~market.delisting_rules.delisted_mask(
-        bars
-    )
+    absent = (
+        BarAbsence.from_bars(bars).missed_sessions_at_end > 0
+    ) & ~market.delisting_rules.delisted_mask(bars)
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
             "Without bars at the end, valued at the last price, not traded:"
@@ -121,25 +121,25 @@ def _format_symbols(symbols: Sequence[str]) -> str:
 def describe_price_adjustment(
     adjustment: Adjustment,
     bars: Bars,
-    doubts: Iterable[DataWarning],
+    data_warnings: Iterable[DataWarning],
     corporate_actions: Sequence[CorporateAction],
 ) -> str:
     """Return a text on how prices are adjusted, and whether that was verified.
 
     adjustment: configured adjustment of prices.
     bars: bars of the run.
-    doubts: data warnings of the run.
+    data_warnings: data warnings of the run.
     corporate_actions: dividends and splits of the actions file.
     """
     if adjustment == "raw":
         return "raw"
-    if not bars.origins:
+    if not bars.provenances:
         return "synthetic, without splits"
     if bars.crypto.all():
         return "unadjusted: crypto pairs have no splits"
-    checked = count_checked_splits(bars, corporate_actions)
+    checked = count_verifiable_splits(bars, corporate_actions)
     splits = "configured as split-adjusted (not checked: data.actions lists no split)"
-    if any(doubt.kind == "split" for doubt in doubts):
+    if any(doubt.kind == "split" for doubt in data_warnings):
         splits = "not adjusted for every split"
     elif checked:
         splits = f"adjusted for {format_count(checked, 'split')} that data.actions lists"
@@ -166,8 +166,9 @@ def daily_bar_remarks(bars: Bars, limits: Limits) -> list[str]:
     auction = "closing" if bars.timeframe.fills_at_close else "opening"
     return [
         f"Decisions are made once a day and filled in the {auction} auction, so every position"
-        f" is held overnight. Stocks are limited to {number(limits.overnight_ceiling)}× equity;"
-        f" the intraday limit of {number(limits.intraday_leverage)}× never applies."
+        " is held overnight. Stocks are limited to"
+        f" {format_number(limits.overnight_stock_ceiling)}× equity;"
+        f" the intraday limit of {format_number(limits.intraday_leverage)}× never applies."
     ]
 
 
@@ -188,8 +189,8 @@ def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
         return []
     return [
         f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, a"
-        f" drawdown of {percent(limit.depth, 0)} has a probability of at most"
-        f" {percent(limit.probability, 0)}."
+        f" drawdown of {format_percent(limit.depth, 0)} has a probability of at most"
+        f" {format_percent(limit.probability, 0)}."
     ]
 
 
@@ -214,8 +215,8 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     if paid <= 0 or paid <= gross:
         return []
     if gross < 0:
-        return [f"Loss before costs: {usd(-gross)}; costs add {usd(paid)}."]
-    return [f"Costs of {usd(paid)} exceed the profit before costs, {usd(gross)}."]
+        return [f"Loss before costs: {format_usd(-gross)}; costs add {format_usd(paid)}."]
+    return [f"Costs of {format_usd(paid)} exceed the profit before costs, {format_usd(gross)}."]
 
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
@@ -235,11 +236,12 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
     """Report sizing parameters that are set but not used by the chosen strategy."""
     usual = SizingSettings()
     notes = []
-    for name, owner in STRATEGY_OF_PARAMETER.items():
+    for name, owner in STRATEGY_BY_PARAMETER.items():
         value = getattr(sizing, name)
-        if value != getattr(usual, name) and sizing.label != owner:
+        if value != getattr(usual, name) and sizing.strategy_label != owner:
             notes.append(
-                f"sizing.{name}={value:g} has no effect on {sizing.label}; it only applies to"
+                f"sizing.{name}={value:g} has no effect on {sizing.strategy_label}; it only"
+                " applies to"
                 f" sizing.strategy={owner}."
             )
     return notes
@@ -265,8 +267,8 @@ def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
         costs_more = len(closes) > 0 and closes[0] * float(item.qty_increment) > part
         (dear if costs_more else others).append(item.symbol)
     text = (
-        f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole"
-        f" shares for {usd(part)} per symbol"
+        f"Buy and hold invests {format_percent(spent / capital, 0)} of the capital: it buys whole"
+        f" shares for {format_usd(part)} per symbol"
     )
     text += f"; one share of {_format_symbols(dear)} costs more" if dear else ""
     text += f"; orders in {_format_symbols(others)} were not filled" if others else ""
@@ -278,13 +280,13 @@ def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -
     if deflated_sharpe is None or trials is None or deflated_sharpe >= MIN_DEFLATED_SHARPE:
         return []
     return [
-        f"Luck is not ruled out: deflated Sharpe {percent(deflated_sharpe, 0)} after"
+        f"Luck is not ruled out: deflated Sharpe {format_percent(deflated_sharpe, 0)} after"
         f" {format_count(trials, 'variant')} tried on these data, below"
-        f" {percent(MIN_DEFLATED_SHARPE, 0)}."
+        f" {format_percent(MIN_DEFLATED_SHARPE, 0)}."
     ]
 
 
-def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
+def live_account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     """Report net deposits of a live account, and positions that do not belong to the run.
 
     other_holdings: symbols with such a position at the end.
@@ -293,7 +295,8 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
     if paid_in:
         notes.append(
-            f"Net deposits of {number(paid_in, sign=True)} USD are excluded from equity, returns"
+            f"Net deposits of {format_number(paid_in, sign=True)} USD are excluded from equity,"
+            " returns"
             " and exposure."
         )
     if other_holdings:
@@ -328,7 +331,7 @@ def universe_remarks(
     counts = np.count_nonzero(in_universe, axis=1)
     notes = [
         f"Universe: {settings}. {counts.min():,} to {counts.max():,} of {len(bars.symbols):,}"
-        f" symbols may be held, {number(counts.mean(), 1)} on average; at {len(first) - 1:,}"
+        f" symbols may be held, {format_number(counts.mean(), 1)} on average; at {len(first) - 1:,}"
         f" renewals {np.count_nonzero(held[1:] > held[:-1]):,} joined and"
         f" {np.count_nonzero(held[1:] < held[:-1]):,} left."
     ]
@@ -339,7 +342,7 @@ def universe_remarks(
             "universe.min_price is compared with prices adjusted for later splits (look-ahead);"
             " use data.adjustment=raw."
         )
-    listed = set() if rule.members is None else set(rule.members.symbols)
+    listed = set() if rule.memberships is None else set(rule.memberships.symbols)
     if missing := listed.difference(bars.symbols):
         notes.append(
             f"universe.members: {len(missing):,} of the"
@@ -349,19 +352,19 @@ def universe_remarks(
     return notes
 
 
-def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
+def undecided_symbol_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
     """List the symbols for which the run never made a decision."""
     decided = set(run.decision_frame()["symbol"].unique())
     undecided = sorted(set(symbols) - decided)
     return [f"Never traded, no forecast: {', '.join(undecided)}."] if undecided else []
 
 
-def broker_remarks(run: Run) -> list[str]:
+def broker_event_remarks(run: Run) -> list[str]:
     """Report margin calls, account freezes, and orders that were not filled completely."""
     notes = [
-        f"Broker intervention: {format_count(run.margin_events[name], *words)}."
+        f"Broker intervention: {format_count(run.margin_event_counts[name], *words)}."
         for name, words in MARGIN_EVENT_TEXTS.items()
-        if run.margin_events.get(name)
+        if run.margin_event_counts.get(name)
     ]
     short = run.count_incomplete_orders()
     if short:
@@ -383,7 +386,7 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
         notes.append(
             f"{format_count(small, 'crypto order')} not sent: below"
             f" orders.min_crypto_value ${size_limits.min_crypto_value:g} plus orders.price_margin"
-            f" {percent(size_limits.price_margin)}."
+            f" {format_percent(size_limits.price_margin)}."
         )
     if dust:
         notes.append(
@@ -393,7 +396,7 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
     return notes
 
 
-def position_remarks(run: Run, max_positions: int | None) -> list[str]:
+def position_limit_remarks(run: Run, max_positions: int | None) -> list[str]:
     """Report how much expected return a limit on the number of positions may have cost.
 
     max_positions: maximum number of positions; None: no limit.
@@ -408,14 +411,15 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
     )
     if len(known):
         text += (
-            f"; the optimum is at most {percent(known.mean())} a year better on average and"
-            f" {percent(known.max())} at one decision, in expected return net of risk and cost"
+            f"; the optimum is at most {format_percent(known.mean())} a year better on average and"
+            f" {format_percent(known.max())} at one decision, in expected return net of risk and"
+            " cost"
         )
     unknown = len(gaps) - len(known)
     return [f"{text}{f'; unknown at {unknown}' if unknown else ''}."]
 
 
-def failure_remarks(run: Run) -> list[str]:
+def sizing_failure_remarks(run: Run) -> list[str]:
     """Report the number of instants at which sizing failed."""
     failed = run.decision_log.failure_count
     if not failed:
@@ -448,12 +452,12 @@ def no_trade_remarks(
         )
         return [f"No trades: {change} equity ({best.symbol}), led to no order."]
     best = max(forecast, key=lambda choice: _absolute_expected_return(choice) - choice.unit_cost)
-    edge = f"{basis_points(_absolute_expected_return(best))} ({best.symbol})"
+    edge = f"{format_basis_points(_absolute_expected_return(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding_shadow_prices else ""
     return [
         (
             f"No trades: the largest edge was {edge}, against a cost of"
-            f" {basis_points(best.unit_cost)}{bound}."
+            f" {format_basis_points(best.unit_cost)}{bound}."
         )
     ]
 
@@ -464,7 +468,7 @@ def _small_account_remark(run: Run, terms: OrderSizeLimits) -> str:
     The minimum order is one share, or `orders.min_crypto_value` plus its margin. The text is empty
     if the account can afford the minimum order of at least one target.
     """
-    coin = float(terms.min_sized_values(np.array([True]))[0])
+    coin = float(terms.min_values_when_sized(np.array([True]))[0])
     wanted = [
         (
             choice,
@@ -486,8 +490,9 @@ def _small_account_remark(run: Run, terms: OrderSizeLimits) -> str:
     what = "the minimum crypto order" if coins else "one share"
     cure = f"set at least {capital}" if coins else f"set about {capital} to buy one"
     return (
-        f"No trades: the account is too small. Of {usd(to_cents(equity))}, {usd(to_cents(most))}"
-        f" is the target of {best.symbol}, but {what} costs {usd(to_cents(least))}; {cure}."
+        f"No trades: the account is too small. Of {format_usd(to_cents(equity))},"
+        f" {format_usd(to_cents(most))}"
+        f" is the target of {best.symbol}, but {what} costs {format_usd(to_cents(least))}; {cure}."
     )
 
 
@@ -508,8 +513,9 @@ def _small_crypto_order_remark(run: Run, least: float) -> str:
         return ""
     equity, symbol = max(refused)
     return (
-        f"No trades: the account is too small. Of {usd(to_cents(equity))}, every order of"
-        f" {symbol} was below the minimum crypto order, {usd(to_cents(least))}; raise capital."
+        f"No trades: the account is too small. Of {format_usd(to_cents(equity))}, every order of"
+        f" {symbol} was below the minimum crypto order, {format_usd(to_cents(least))}; raise"
+        " capital."
     )
 
 

@@ -14,14 +14,14 @@ from rich.console import RenderableType
 from foundation.charts import Chart
 from foundation.decimals import to_cents
 from foundation.files import add_summary_writer
-from foundation.formatting import number, percent, usd
+from foundation.formatting import format_number, format_percent, format_usd
 from foundation.page import render_page
-from marketsimulator.results.exports import export_writers
-from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
-from marketsimulator.results.metrics import daily_rows, returns_by_period
+from marketsimulator.results.exports import export_file_writers
+from marketsimulator.results.forecast_outcomes import ForecastOutcomes, measure_forecast_outcomes
+from marketsimulator.results.metrics import day_end_rows, returns_by_period
 from marketsimulator.results.price_charts import price_charts
 from marketsimulator.results.report_charts import (
-    RUN_COLOURS,
+    RUN_COLOUR_NAMES,
     daily_weights,
     drawdown_chart,
     equity_chart,
@@ -30,8 +30,8 @@ from marketsimulator.results.report_charts import (
     leverage_chart,
     pit_chart,
     rolling_charts,
-    rolling_window,
-    year_chart,
+    rolling_window_days,
+    yearly_return_chart,
 )
 from marketsimulator.results.report_tables import (
     MAX_ORDERS_SHOWN,
@@ -39,27 +39,27 @@ from marketsimulator.results.report_tables import (
     attribution_tables,
     benchmark_sentence,
     binding_limit_table,
-    column_names,
     cost_table,
     describe_significance,
     drawdown_table,
     figure_table,
-    fill_table,
-    month_table,
+    fill_timeframe_table,
+    format_run_name,
+    format_run_period,
+    monthly_return_table,
     order_table,
     outperformance_table,
-    report_heading,
     round_profits_to_cents,
     round_trip_statistics_table,
     round_trip_table,
-    run_name,
-    symbol_table,
+    run_headings,
+    symbol_profit_table,
 )
-from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.verdict import backtest_verdict, benchmark_label
-from marketsimulator.run_result import file_writers, holding_hours
+from marketsimulator.run_result import holding_hours, run_file_writers
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_REGIME_TEXTS = {
@@ -69,7 +69,7 @@ MARGIN_REGIME_TEXTS = {
 MAX_FAN_CHARTS = 4  # symbols with a chart of forecasts
 
 
-def result_files(
+def result_file_writers(
     results: BacktestResults,
     summary: dict[str, Any],
     extra_files: Mapping[str, Callable[[Path], object]] | None = None,
@@ -88,8 +88,8 @@ def result_files(
         path.write_text(render_report(summary, results, config, files), encoding="utf-8")
 
     writers: dict[str, Callable[[Path], object]] = {
-        **file_writers(run),
-        **export_writers(results),
+        **run_file_writers(run),
+        **export_file_writers(results),
         **(extra_files or {}),
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
@@ -108,14 +108,17 @@ def terminal_parts(
     seconds: elapsed time.
     """
     symbols = ", ".join(summary["symbols"])
-    title = f"{run_name(summary)}\n{report_heading(summary)}\n{symbols}\n{summary['data']}"
+    title = (
+        f"{format_run_name(summary)}\n{format_run_period(summary)}\n{symbols}\n{summary['data']}"
+    )
     table = figure_table(summary, title)
     found = backtest_verdict(summary)
     benchmark = benchmark_sentence(summary)
     sentences = [describe_significance(summary), benchmark, found.evidence, *summary["remarks"]]
     regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
-        f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed: {number(seconds, 1)} s."
+        f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed:"
+        f" {format_number(seconds, 1)} s."
     )
     return [found.claim, table], list(filter(None, sentences))
 
@@ -130,27 +133,27 @@ def to_plain_value(value: Any) -> Any:
 
 
 def render_report(
-    summary: dict[str, Any], results: BacktestResults, settings: str, files: Sequence[str]
+    summary: dict[str, Any], results: BacktestResults, settings: str, file_names: Sequence[str]
 ) -> str:
     """Render the report of a backtest as one self-contained HTML page.
 
     summary: content of `summary.json`.
     results: runs of the backtest.
     settings: settings of the main run, as YAML text.
-    files: names of the other files, to which the page links.
+    file_names: names of the other files, to which the page links.
     """
     main, bars = results.main_run, results.market.bars
     capital = results.settings.capital
     orders = main.order_frame()
-    trips = round_trips(main, last_closes_by_symbol(bars))
+    trips = build_round_trips(main, last_closes_by_symbol(bars))
     at, values = main.equity_curve()
-    rows, _ = daily_rows(at, has_crypto=results.has_crypto)
-    marks, daily = results.daily_curve(main)
-    names = column_names(summary)
+    rows, _ = day_end_rows(at, has_crypto=results.has_crypto)
+    marks, daily = results.daily_equity_curve(main)
+    names = run_headings(summary)
     beside = [names[0], benchmark_label(summary, summary["benchmark"])]
     colours = [
-        RUN_COLOURS[0],
-        RUN_COLOURS[1 + list(summary["comparisons"]).index(summary["benchmark"])],
+        RUN_COLOUR_NAMES[0],
+        RUN_COLOUR_NAMES[1 + list(summary["comparisons"]).index(summary["benchmark"])],
     ]
     mine, other = (
         returns_by_period("Y", *curve, capital=capital)
@@ -161,35 +164,38 @@ def render_report(
     profit = sum(profits.values(), Decimal(0))
     gross = profit + to_cents(summary["costs"])
     notional = sum(abs(float(fill.qty)) * fill.price for fill in main.fills)
-    outcomes = forecast_outcomes(main, bars, results.market.splits)
+    outcomes = measure_forecast_outcomes(main, bars, results.market.splits)
     weights = daily_weights(bars, main, rows)
     decisions = main.decision_frame()
     return render_page(
         "marketsimulator/report.html.j2",
         s=summary,
         title=results.title,
-        run_name=run_name(summary),
-        heading=report_heading(summary),
+        run_name=format_run_name(summary),
+        heading=format_run_period(summary),
         computed_on_text=results.computed_on_text,
         verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
-        figures=figure_table(summary, ranges=True),
+        figures=figure_table(summary, with_intervals=True),
         benchmark=benchmark_sentence(summary),
         significance=describe_significance(summary),
         outperformances=outperformance_table(summary),
-        fills=fill_table(summary),
-        equity=equity_chart(names, results.curves()),
-        drawdown=drawdown_chart(names, results.daily_curves()) if len(rows) else None,
+        fills=fill_timeframe_table(summary),
+        equity=equity_chart(names, results.equity_curves()),
+        drawdown=drawdown_chart(names, results.daily_equity_curves()) if len(rows) else None,
         drawdowns=drawdown_table(marks, daily),
-        deepest=percent(summary["max_drawdown"]),
-        months=month_table(
+        deepest=format_percent(summary["max_drawdown"]),
+        months=monthly_return_table(
             *(returns_by_period(unit, at, values, capital=capital) for unit in "MY")
         ),
-        years=year_chart(beside, years, colours),
+        years=yearly_return_chart(beside, years, colours),
         rolling=rolling_charts(
-            beside, [(marks, daily), results.daily_benchmark()], colours, results.periods_per_year
+            beside,
+            [(marks, daily), results.daily_benchmark_curve()],
+            colours,
+            results.periods_per_year,
         ),
-        window=rolling_window(results.periods_per_year),
+        window=rolling_window_days(results.periods_per_year),
         exposure=exposure_chart(marks[1:], weights),
         prices=price_charts(main, bars, orders),
         traded=len(bars.symbols),
@@ -198,21 +204,22 @@ def render_report(
             sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_ROUND_TRIPS_SHOWN:]
         ),
         made=len(trips),
-        symbols=symbol_table(bars.symbols, weights, profits),
+        symbols=symbol_profit_table(bars.symbols, weights, profits),
         money=attribution_tables(**summary["attribution"], profit=profit),
         costs=cost_table(summary["costs_by_kind"], notional),
         gross=(
-            f"Profit before costs {usd(gross, sign=True)}, after costs {usd(profit, sign=True)}."
+            f"Profit before costs {format_usd(gross, sign=True)}, after costs"
+            f" {format_usd(profit, sign=True)}."
         ),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
         limits=binding_limit_table(decisions),
         forecasts=len(outcomes),
         fans=_fan_charts(results, outcomes),
-        pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
+        pit=pit_chart(outcomes.pit_values()) if len(outcomes) else None,
         sent=len(orders),
         orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), decisions),
         settings=settings,
-        files=files,
+        files=file_names,
     )
 
 

@@ -18,7 +18,7 @@ from foundation.charts import (
     build_pit_density_chart,
     select_downsample_indices,
 )
-from foundation.formatting import number, percent, usd
+from foundation.formatting import format_number, format_percent, format_usd
 from foundation.tables import DrawnShape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from marketsimulator.results.metrics import daily_returns, rolling_figures
@@ -27,12 +27,14 @@ from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, new_york_date, new_york_four_pm
 
 CHART_TIMEZONE = NEW_YORK.key  # time zone of every chart
-RUN_COLOURS = ("first", "quiet", "third", "fourth", "second")  # main run, benchmarks
+RUN_COLOUR_NAMES = ("first", "quiet", "third", "fourth", "second")  # main run, benchmarks
 SAME_CURVE_TOL = 1e-6  # relative difference below which two curves are one line
 RATIO_DIGITS = 5  # significant digits of ratios in a chart
 MAX_SPARKLINE_STEPS = 150
-MAX_CONES = 40  # forecasts in a chart
-CONE_LENGTH_SHARE = 0.98  # of the time to the next decision; the rest separates adjacent cones
+MAX_FORECAST_CONES = 40  # forecasts in a chart
+FORECAST_CONE_LENGTH_SHARE = (
+    0.98  # of the time to the next decision; the rest separates adjacent cones
+)
 
 
 Curve = tuple[Instants, Array]  # instants [N] and values [N]
@@ -40,7 +42,7 @@ Curve = tuple[Instants, Array]  # instants [N] and values [N]
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """Return the chart of equity (USD) of the main run and its benchmarks."""
-    return curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
+    return curves_chart("Equity in USD", names, curves, "usd", partial(format_usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
@@ -49,34 +51,34 @@ def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     curves: instants and equity of each run.
     """
     drawdowns = [(at, values / np.maximum.accumulate(values) - 1) for at, values in curves]
-    return curves_chart("Drawdown", names, drawdowns, "percent", percent)
+    return curves_chart("Drawdown", names, drawdowns, "percent", format_percent)
 
 
 def rolling_charts(
-    names: Sequence[str], curves: Sequence[Curve], colours: Sequence[str], per_year: int
+    names: Sequence[str], curves: Sequence[Curve], colours: Sequence[str], days_per_year: int
 ) -> list[Chart]:
     """Return the charts of rolling Sharpe ratio, volatility and beta; none for short runs.
 
     names, curves, colours: of the main run, then of its benchmark; daily equity [1 + D].
-    per_year: days per year.
+    days_per_year: days per year.
     """
     at = curves[0][0]
     returns = [daily_returns(daily) for _, daily in curves]
-    window = rolling_window(per_year)
+    window = rolling_window_days(days_per_year)
     if min(map(len, returns)) <= window or len({len(each) for each in returns}) > 1:
         return []
-    main, other = (rolling_figures(each, returns[1], window, per_year) for each in returns)
+    main, other = (rolling_figures(each, returns[1], window, days_per_year) for each in returns)
     ends = at[window:]
     units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
-        ("sharpe", "Rolling Sharpe", "plain", number),
-        ("volatility", "Rolling volatility (ann.)", "percent", percent),
-        ("beta", f"Rolling beta to {names[1]}", "plain", number),
+        ("sharpe", "Rolling Sharpe", "plain", format_number),
+        ("volatility", "Rolling volatility (ann.)", "percent", format_percent),
+        ("beta", f"Rolling beta to {names[1]}", "plain", format_number),
     ]
     charts = []
     for key, text, unit, written in units:
         shown = [main] if key == "beta" else [main, other]
         series = [
-            Series(name, colour, ends, figures[key], digits=RATIO_DIGITS).downsample()
+            Series(name, colour, ends, figures[key], significant_digits=RATIO_DIGITS).downsample()
             for name, colour, figures in zip(names, colours, shown, strict=False)
         ]
         last = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
@@ -86,21 +88,24 @@ def rolling_charts(
     return charts
 
 
-def rolling_window(per_year: int) -> int:
+def rolling_window_days(days_per_year: int) -> int:
     """Return the days of a rolling window: a quarter of a year."""
-    return round(per_year / 4)
+    return round(days_per_year / 4)
 
 
-def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequence[str]) -> Chart:
+def yearly_return_chart(
+    names: Sequence[str], yearly_returns: Sequence[pd.Series], colours: Sequence[str]
+) -> Chart:
     """Return the chart of yearly returns: bars of the main run, dots of the benchmark.
 
-    names, years, colours: of the main run, then of its benchmark; years from `returns_by_period`.
+    names, yearly_returns, colours: of the main run, then of its benchmark; years from
+        `returns_by_period`.
     """
-    labels = tuple(str(year) for year in pd.DatetimeIndex(years[0].index).year)
+    labels = tuple(str(year) for year in pd.DatetimeIndex(yearly_returns[0].index).year)
     places = np.arange(float(len(labels)))
-    main, other = (each.to_numpy() for each in years)
+    main, other = (each.to_numpy() for each in yearly_returns)
     pairs = ", ".join(
-        f"{label} {percent(mine, sign=True)} and {percent(theirs, sign=True)}"
+        f"{label} {format_percent(mine, sign=True)} and {format_percent(theirs, sign=True)}"
         for label, mine, theirs in zip(labels, main, other, strict=True)
     )
     return Chart(
@@ -114,10 +119,10 @@ def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequen
     )
 
 
-def exposure_chart(marks: Instants, weights: Array) -> Chart | None:
+def exposure_chart(instants: Instants, weights: Array) -> Chart | None:
     """Return the chart of gross, net, long and short exposure; None without positions.
 
-    marks: instants [D].
+    instants: instants [D].
     weights: [S, D] signed weights at these instants.
     """
     if not weights.any():
@@ -129,11 +134,14 @@ def exposure_chart(marks: Instants, weights: Array) -> Chart | None:
         # Without short positions gross, net and long exposure are equal.
         parts = {"gross = net = long": (long, "first")}
     series = [
-        Series(name, colour, marks, values, "steps", digits=RATIO_DIGITS).downsample()
+        Series(
+            name, colour, instants, values, "steps", significant_digits=RATIO_DIGITS
+        ).downsample()
         for name, (values, colour) in parts.items()
     ]
     means = ", ".join(
-        f"{name} {number(values.mean())}× (from {number(values.min())}× to {number(values.max())}×)"
+        f"{name} {format_number(values.mean())}× (from {format_number(values.min())}× to"
+        f" {format_number(values.max())}×)"
         for name, (values, _) in parts.items()
     )
     return Chart(f"Mean exposure: {means}", tuple(series), "multiple", CHART_TIMEZONE)
@@ -151,7 +159,9 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
     leverage = np.zeros_like(gross)
     np.divide(gross, equity[:, None], out=leverage, where=equity[:, None] > 0)
     held = pd.DataFrame(leverage).groupby(new_york_date(at)).max()
-    allowed = pd.Series(run.decision_log.stock_ceilings).groupby(new_york_date(run.decision_log.at))
+    allowed = pd.Series(run.decision_log.stock_ceilings).groupby(
+        new_york_date(run.decision_log.instants)
+    )
     series: list[Series] = []
 
     def add_series(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
@@ -167,7 +177,7 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
         add_series("stock limit intraday", "limit", allowed.max(), "steps")
         add_series("stocks", "first", held[0], "area")
     highest = " and ".join(
-        f"{number(held[kind].max())}× equity in {name}"
+        f"{format_number(held[kind].max())}× equity in {name}"
         for kind, name in enumerate(("stocks", "crypto"))
         if held[kind].any()
     )
@@ -186,24 +196,24 @@ def pit_chart(pit: Array) -> Chart:
     return build_pit_density_chart(text, [pit], ["outcomes"], "calibrated")
 
 
-def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
+def fan_chart(outcomes: ForecastOutcomes, symbol_index: int) -> Chart | None:
     """Return the chart of a symbol's price with its last forecasts as cones (fan chart).
 
     Each cone ends at the next decision. None for fewer than two forecasts.
 
-    s: index of the symbol.
+    symbol_index: index of the symbol.
     """
     from scipy.special import ndtri
 
-    rows = np.flatnonzero(outcomes.symbol_index == s)[-MAX_CONES:]
+    rows = np.flatnonzero(outcomes.symbol_index == symbol_index)[-MAX_FORECAST_CONES:]
     if len(rows) < 2:
         return None
-    price = outcomes.price[rows]
+    price = outcomes.decision_close[rows]
     ends = price * (1 + outcomes.realised_return[rows])
     middle = price * (1 + outcomes.mu[rows])
     deviation = outcomes.sigma[rows] * price
     decisions = np.arange(len(rows) + 1.0)
-    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE_LENGTH_SHARE]).ravel()
+    places = np.column_stack([decisions[:-1], decisions[:-1] + FORECAST_CONE_LENGTH_SHARE]).ravel()
 
     def cone_series(name: str, mass: float) -> Series:
         half = ndtri(0.5 + mass / 2) * deviation
@@ -215,7 +225,8 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
         "UTC"
     )
     return Chart(
-        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and"
+        f"The last {len(rows)} forecasts of {outcomes.symbols[symbol_index]} up to the next"
+        " decision, and"
         f" the price: {inside} of {len(rows)} prices are inside the 80% interval",
         (
             cone_series("80% interval", 0.8),
@@ -230,7 +241,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
 def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     """Return the signed weights [S, D] of a run at these equity rows; 0 without equity."""
     at, equity = run.equity_curve()
-    held = run.quantities(bars.symbols)[:, rows]
+    held = run.position_quantities(bars.symbols)[:, rows]
     for s in np.flatnonzero(held.any(axis=1)).tolist():
         times, values = bars.bars_of_symbol(s)
         held[s] *= values[np.searchsorted(times, at[rows], side="right") - 1, CLOSE]
@@ -239,7 +250,7 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     return weights
 
 
-def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
+def weight_sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
     """Return a sparkline of one symbol's weights [D], drawn as filled steps.
 
     all_weights: [S, D] weights of all symbols; their maximum determines the scale.
@@ -258,24 +269,26 @@ def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
 
 
 def curves_chart(
-    text: str,
+    title: str,
     names: Sequence[str],
     curves: Sequence[Curve],
     unit: ValueUnit,
-    written: Callable[[float], str],
+    format_value: Callable[[float], str],
 ) -> Chart:
     """Return a chart of curves over time, with the first one on top.
 
-    text: name of the values.
-    written: format of the last value in the description.
+    title: name of the values.
+    format_value: format of the last value in the description.
     """
     series: list[Series] = []
     ends = []
-    for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
+    for name, colour, (at, values) in zip(names, RUN_COLOUR_NAMES, curves, strict=False):
         over = _identical_curve_note(names, curves[: len(series)], at, values)
         series.append(Series(name + over, colour, at, values).downsample())
-        ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
-    caption = f"{text}; at the end: {', '.join(ends)}"
+        ends.append(
+            f"{name} {format_value(values[-1]) if math.isfinite(values[-1]) else 'nothing'}"
+        )
+    caption = f"{title}; at the end: {', '.join(ends)}"
     return Chart(caption, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
 
 

@@ -17,22 +17,22 @@ from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_c
 from foundation.formatting import (
     NO_VALUE,
     NumberFormatter,
-    basis_points,
+    format_basis_points,
     format_count,
+    format_interval,
     format_minute,
-    interval,
-    number,
-    percent,
-    quantity,
-    rounded_price,
-    usd,
+    format_number,
+    format_percent,
+    format_quantity,
+    format_rounded_price,
+    format_usd,
 )
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
-from marketsimulator.results.metrics import TABLE_FIGURES, format_figure, worst_drawdowns
-from marketsimulator.results.order_reasons import short_reasons
-from marketsimulator.results.report_charts import sparkline
-from marketsimulator.results.round_trips import RoundTrip, trip_statistics
+from marketsimulator.results.metrics import FIGURE_FORMATS, format_figure, worst_drawdowns
+from marketsimulator.results.order_reasons import short_reasons_by_order
+from marketsimulator.results.report_charts import weight_sparkline
+from marketsimulator.results.round_trips import RoundTrip, round_trip_statistics
 from marketsimulator.results.verdict import RANDOM_WALK, benchmark_label
 from trainingdata.instants import NEW_YORK, new_york_date
 
@@ -41,8 +41,8 @@ MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
 QUANTITY_DIGITS = 6  # significant digits of quantities
 MAX_DRAWDOWNS_SHOWN = 5
 MIN_PROFIT_WITHOUT_CENTS = 1000.0  # USD of a round trip from which statistics omit cents
-HEAT_LEVELS = 4  # colours of a heat map on each side of zero
-MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
+HEAT_MAP_LEVELS = 4  # colours of a heat map on each side of zero
+MONTH_NAMES = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
@@ -53,7 +53,7 @@ COST_LABELS = {
 }
 
 
-def report_heading(summary: dict[str, Any]) -> str:
+def format_run_period(summary: dict[str, Any]) -> str:
     """Return the period of the run as text: its first and last New York date."""
     first, last = (
         pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
@@ -61,37 +61,44 @@ def report_heading(summary: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
-def run_name(summary: dict[str, Any]) -> str:
+def format_run_name(summary: dict[str, Any]) -> str:
     """Return the name of the main run: its strategy and forecaster."""
     return f"{summary['strategy']} on {summary['forecaster']}"
 
 
-def column_names(summary: dict[str, Any]) -> list[str]:
+def run_headings(summary: dict[str, Any]) -> list[str]:
     """Return the column headings of all runs: the main run's name, then its benchmarks' labels."""
-    return [run_name(summary), *(benchmark_label(summary, name) for name in summary["comparisons"])]
+    return [
+        format_run_name(summary),
+        *(benchmark_label(summary, name) for name in summary["comparisons"]),
+    ]
 
 
-def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
-    """Return the table of the figures in `TABLE_FIGURES`, with one column per run.
+def figure_table(
+    summary: dict[str, Any], title: str = "Figures", *, with_intervals: bool = False
+) -> Table:
+    """Return the table of the figures in `FIGURE_FORMATS`, with one column per run.
 
     Narrow pages and terminals omit the no-forecast baseline if the run has a third benchmark.
     Short runs have no annualised figures.
 
-    ranges: true to add the main run's 90 % intervals.
+    with_intervals: true to add the main run's 90 % intervals.
     """
     columns = [summary, *summary["comparisons"].values()]
     annual = summary["annual_figures"]
     rows: list[Row] = []
-    for key, figure in TABLE_FIGURES.items():
+    for key, figure in FIGURE_FORMATS.items():
         if not figure.label or key not in summary:
             continue
         main, *others = (format_figure(column, key, annual=annual) for column in columns)
-        shown = ranges and (annual or not figure.is_annual)
+        shown = with_intervals and (annual or not figure.is_annual)
         ends = summary["intervals"].get(key) if shown else None
-        rows.append((figure.label, Cell(main, "strong", interval(ends, figure.formatter)), *others))
+        rows.append(
+            (figure.label, Cell(main, "strong", format_interval(ends, figure.formatter)), *others)
+        )
     names = list(summary["comparisons"])
     optional = [2 + names.index(RANDOM_WALK)] if len(names) > 2 and RANDOM_WALK in names else []
-    return Table(title, ("", *column_names(summary)), rows, optional_columns=optional)
+    return Table(title, ("", *run_headings(summary)), rows, optional_columns=optional)
 
 
 def benchmark_sentence(summary: dict[str, Any]) -> str:
@@ -108,19 +115,20 @@ def describe_significance(summary: dict[str, Any]) -> str:
     text = f"Sharpe {format_figure(summary, 'sharpe', annual=summary['annual_figures'])}"
     if "sharpe" in summary["intervals"]:
         text += (
-            f", 90% interval {interval(summary['intervals']['sharpe'], number)} (stationary"
+            f", 90% interval {format_interval(summary['intervals']['sharpe'], format_number)}"
+            " (stationary"
             f" bootstrap, {format_count(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
-        chance = percent(summary["probabilistic_sharpe"], 0)
+        chance = format_percent(summary["probabilistic_sharpe"], 0)
         text += f"; probabilistic Sharpe (above zero) {chance}"
     if summary["deflated_sharpe"] is not None:
         others = format_count(summary["trials"], "variant")
-        text += f"; deflated Sharpe {percent(summary['deflated_sharpe'], 0)} after {others}"
+        text += f"; deflated Sharpe {format_percent(summary['deflated_sharpe'], 0)} after {others}"
     return text + "."
 
 
-def fill_table(summary: dict[str, Any]) -> Table | None:
+def fill_timeframe_table(summary: dict[str, Any]) -> Table | None:
     """Return the table that compares fills on finer bars with fills on the decision bars.
 
     None if the run had no finer bars.
@@ -128,10 +136,10 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
     rows: list[Row] = [
         (
             bars,
-            Cell(usd(figures["equity"]), "strong"),
-            percent(figures["total_return"], sign=True),
-            usd(figures["fees"]),
-            usd(figures["costs"]),
+            Cell(format_usd(figures["equity"]), "strong"),
+            format_percent(figures["total_return"], sign=True),
+            format_usd(figures["fees"]),
+            format_usd(figures["costs"]),
             f"{figures['trades']:,}",
         )
         for bars, figures in summary.get("fills", {}).items()
@@ -159,11 +167,11 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
         ahead = Cell(
             _format_signed_percent(outperformance["lead"]),
             "strong",
-            interval(ends, _format_signed_percent),
+            format_interval(ends, _format_signed_percent),
         )
         rows.append((label, ahead, relation))
     heads = ("vs", "outperformance (90% interval)", "significance")
-    return Table("Outperformance", heads, rows, text_columns=(2,))
+    return Table("Outperformance", heads, rows, left_aligned_columns=(2,))
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:
@@ -176,7 +184,7 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     total = to_cents(sum(costs.values()))
 
     def cost_row(name: str, paid: Decimal, exact: float) -> Row:
-        return name, usd(paid), basis_points(exact / notional) if notional else ""
+        return name, format_usd(paid), format_basis_points(exact / notional) if notional else ""
 
     cents = round_parts_to_cents(costs, total).items()
     rows = [cost_row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
@@ -198,7 +206,9 @@ def round_profits_to_cents(
     return round_parts_to_cents(earned, to_cents(sum(earned.values())))
 
 
-def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
+def symbol_profit_table(
+    symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]
+) -> Table:
     """Return the table of weights and profit by symbol, largest profit first.
 
     The last rows are interest, other cash flows and the total.
@@ -209,39 +219,45 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
     rows: list[Row] = []
     for s in sorted(range(len(symbols)), key=lambda s: profits[symbols[s]], reverse=True):
         size = np.abs(weights[s])
-        highest = percent(float(size.max(initial=0.0)), 1)
-        mean = percent(float(size.mean()) if len(size) else 0.0, 1)
+        highest = format_percent(float(size.max(initial=0.0)), 1)
+        mean = format_percent(float(size.mean()) if len(size) else 0.0, 1)
         drawn = Cell(
             f"Weight of {symbols[s]}, at most {highest}",
-            drawn_shapes=sparkline(weights[s], weights),
+            drawn_shapes=weight_sparkline(weights[s], weights),
         )
-        rows.append((symbols[s], drawn, mean, highest, usd(profits[symbols[s]], sign=True)))
+        rows.append((symbols[s], drawn, mean, highest, format_usd(profits[symbols[s]], sign=True)))
     rest = {name: usd for name, usd in profits.items() if name not in symbols}
     for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
-        rows.append((name, "", "", "", usd(earned, sign=True)))
+        rows.append((name, "", "", "", format_usd(earned, sign=True)))
     heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
     return Table(
-        "By symbol", heads, rows, text_columns=(1,), optional_columns=(2,), has_total_row=True
+        "By symbol",
+        heads,
+        rows,
+        left_aligned_columns=(1,),
+        optional_columns=(2,),
+        has_total_row=True,
     )
 
 
-def month_table(months: pd.Series, years: pd.Series) -> Table:
+def monthly_return_table(monthly_returns: pd.Series, yearly_returns: pd.Series) -> Table:
     """Return the heat map of monthly returns: a row per month and the year, a column per year.
 
     Cells outside the run are empty.
 
-    months, years: returns by the first day of their period, from `returns_by_period`.
+    monthly_returns, yearly_returns: returns by the first day of their period, from
+        `returns_by_period`.
     """
-    at = pd.DatetimeIndex(months.index)
-    largest = float(months.abs().max())
-    cells = [_heat_cell(value, largest) for value in months]
+    at = pd.DatetimeIndex(monthly_returns.index)
+    largest = float(monthly_returns.abs().max())
+    cells = [_heat_cell(value, largest) for value in monthly_returns]
     known = dict(zip(zip(at.month, at.year, strict=True), cells, strict=True))
-    every = pd.DatetimeIndex(years.index).year
+    every = pd.DatetimeIndex(yearly_returns.index).year
     rows: list[Row] = [
-        (MONTHS[month - 1], *(known.get((month, year), "") for year in every))
+        (MONTH_NAMES[month - 1], *(known.get((month, year), "") for year in every))
         for month in sorted({month for month, _ in known})
     ]
-    rows.append(("year", *map(_toned_cell, years)))
+    rows.append(("year", *map(_toned_cell, yearly_returns)))
     return Table("Monthly returns", ("", *map(str, every)), rows, has_total_row=True)
 
 
@@ -254,22 +270,22 @@ def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     }
     # With cents of large profits the table would be wider than a phone.
     places = 0 if any(abs(trip.profit) >= MIN_PROFIT_WITHOUT_CENTS for trip in trips) else 2
-    amount = partial(usd, places=places)
-    count = partial(number, places=0)
+    amount = partial(format_usd, places=places)
+    count = partial(format_number, places=0)
     lines: Mapping[str, tuple[str, NumberFormatter]] = {  # label and format by name
         "closed_count": ("Closed", count),
-        "win_rate": ("Win rate", partial(percent, places=0)),
+        "win_rate": ("Win rate", partial(format_percent, places=0)),
         "mean_profit": ("Expectancy (mean profit)", partial(amount, sign=True)),
         "mean_win": ("Avg. win", amount),
         "mean_loss": ("Avg. loss", amount),
-        "payoff_ratio": ("Payoff ratio", number),
-        "profit_factor": ("Profit factor", number),
+        "payoff_ratio": ("Payoff ratio", format_number),
+        "profit_factor": ("Profit factor", format_number),
         "largest_win": ("Best trade", amount),
         "largest_loss": ("Worst trade", amount),
         "consecutive_losses": ("Max consecutive losses", count),
-        "median_days": ("Median duration, days", partial(number, places=1)),
+        "median_days": ("Median duration, days", partial(format_number, places=1)),
     }
-    columns = [asdict(trip_statistics(each)) for each in sides.values()]
+    columns = [asdict(round_trip_statistics(each)) for each in sides.values()]
     rows: list[Row] = [
         (label, *(formatter(column[name]) for column in columns))
         for name, (label, formatter) in lines.items()
@@ -280,22 +296,22 @@ def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     return Table("Statistics of round trips", ("", *sides), rows)
 
 
-def drawdown_table(marks: Instants, daily: Array) -> Table:
+def drawdown_table(instants: Instants, daily_equity: Array) -> Table:
     """Return the table of the five worst drawdowns.
 
-    marks: the start and each 16:00 New York [1 + D].
-    daily: equity at these instants.
+    instants: the start and each 16:00 New York [1 + D].
+    daily_equity: equity at these instants.
     """
-    dates = new_york_date(marks)
+    dates = new_york_date(instants)
     rows: list[Row] = [
         (
             str(dates[each.peak_index]),
             str(dates[each.trough_index]),
             "not yet" if each.recovery_index is None else str(dates[each.recovery_index]),
-            percent(each.depth),
-            number(each.days, 0),
+            format_percent(each.depth),
+            format_number(each.days_below_peak, 0),
         )
-        for each in worst_drawdowns(daily, MAX_DRAWDOWNS_SHOWN)
+        for each in worst_drawdowns(daily_equity, MAX_DRAWDOWNS_SHOWN)
     ]
     heads = ("started", "trough", "recovered", "drawdown", "days")
     return Table("Worst drawdowns", heads, rows, optional_columns=(1,))
@@ -309,7 +325,7 @@ def binding_limit_table(decisions: pd.DataFrame) -> Table:
     names = decisions["binding"].str.split("+").explode()
     counts = names[names.fillna("") != ""].value_counts()
     rows: list[Row] = [
-        (str(name), number(count, 0), percent(count / len(decisions), 1))
+        (str(name), format_number(count, 0), format_percent(count / len(decisions), 1))
         for name, count in counts.items()
     ]
     return Table("Binding limits", ("limit", "decisions", "share"), rows)
@@ -322,9 +338,11 @@ def round_trip_table(trips: Sequence[RoundTrip]) -> Table:
             trip.symbol,
             format_minute(trip.opened_at),
             "open" if trip.closed_at is None else format_minute(trip.closed_at),
-            quantity(float(trip.max_quantity), QUANTITY_DIGITS, sign=True),
-            usd(to_cents(trip.fees)),
-            Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
+            format_quantity(float(trip.max_quantity), QUANTITY_DIGITS, sign=True),
+            format_usd(to_cents(trip.fees)),
+            Cell(
+                format_usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"
+            ),
         )
         for trip in trips
     ]
@@ -345,23 +363,27 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
     size, fee = (
         traded.groupby("client_order_id")[column].sum().to_dict() for column in ("qty", "fee")
     )
-    reasons = short_reasons(orders, decisions)
+    reasons = short_reasons_by_order(orders, decisions)
     rows: list[tuple[str, ...]] = []
     for order in orders.to_dict("records"):
         name = order["client_order_id"]
         filled = ("none", "", "")
         if size.get(name):
-            price = rounded_price(value[name] / size[name], prefix="$")
-            filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
+            price = format_rounded_price(value[name] / size[name], prefix="$")
+            filled = (
+                format_quantity(size[name], QUANTITY_DIGITS, sign=True),
+                price,
+                format_usd(fee[name], 4),
+            )
         at = format_minute(order["at"].to_datetime64())
-        asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
+        asked = f"{order['side']} {format_quantity(order['qty'], QUANTITY_DIGITS)}"
         rows.append((at, order["symbol"], asked, *filled, reasons[name]))
     heads = ("time", "symbol", "order", "filled", "mean price", "fee", "reason")
-    return Table("Orders", heads, rows, text_columns=(6,), optional_columns=(3, 4, 5))
+    return Table("Orders", heads, rows, left_aligned_columns=(6,), optional_columns=(3, 4, 5))
 
 
 def _format_signed_percent(fraction: Any) -> str:
-    return percent(fraction, sign=True)
+    return format_percent(fraction, sign=True)
 
 
 def _toned_cell(value: float | None) -> Cell:
@@ -377,13 +399,13 @@ def _heat_cell(value: float, largest: float) -> Cell:
     text = _format_signed_percent(value)
     if text[0] not in "+-" or not largest > 0:
         return Cell(text)
-    level = math.ceil(HEAT_LEVELS * abs(value) / largest)
+    level = math.ceil(HEAT_MAP_LEVELS * abs(value) / largest)
     return Cell(text, f"{'up' if value > 0 else 'down'}{level}")
 
 
-ProfitParts = Mapping[ProfitPart, float]
-RoundedProfitParts = Mapping[ProfitPart, Decimal]
-PART_MEANINGS: Mapping[ProfitPart, str] = {
+ProfitByPart = Mapping[ProfitPart, float]
+RoundedProfitByPart = Mapping[ProfitPart, Decimal]
+PROFIT_PART_MEANINGS: Mapping[ProfitPart, str] = {
     "premium": "position that the risk premium alone would give, before limits",
     "forecast": "position that the forecast alone would give, before limits",
     "sizing": (
@@ -395,11 +417,14 @@ PART_MEANINGS: Mapping[ProfitPart, str] = {
     "financing": "interest, borrow fees, dividends; in a live account other cash flows",
     "timing": "positions that were not ordered; price moves from decision to fill",
 }
-CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received beside price moves
+CASH_PROFIT_PARTS: tuple[ProfitPart, ...] = (
+    "costs",
+    "financing",
+)  # paid or received beside price moves
 
 
 def attribution_tables(
-    symbols: Mapping[str, ProfitParts], hours: Mapping[str, ProfitParts], profit: Decimal
+    symbols: Mapping[str, ProfitByPart], hours: Mapping[str, ProfitByPart], profit: Decimal
 ) -> dict[str, Table]:
     """Return the tables of attributed profit by name: realised, and by part.
 
@@ -414,46 +439,49 @@ def attribution_tables(
     totals = round_parts_to_cents(exact, profit)
     by_symbol, by_hour = (_round_rows_to_cents(each, totals) for each in (symbols, hours))
     rows: list[Row] = [
-        (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
+        (part, format_usd(cents, sign=True), PROFIT_PART_MEANINGS[part])
+        for part, cents in totals.items()
     ]
-    rows.append(("profit", usd(profit, sign=True), ""))
+    rows.append(("profit", format_usd(profit, sign=True), ""))
     heads = ("part", "USD", "price moves of, or cash flows from")
     return {
         "realised_symbols": _realised_table("Realised profit by symbol", by_symbol),
         "realised_hours": _realised_table("Realised profit by hour of day", by_hour),
-        "parts": Table("Counterfactual parts", heads, rows, text_columns=(2,), has_total_row=True),
+        "parts": Table(
+            "Counterfactual parts", heads, rows, left_aligned_columns=(2,), has_total_row=True
+        ),
         "symbols": _parts_table("Parts by symbol", by_symbol),
         "hours": _parts_table("Parts by hour of day", by_hour),
     }
 
 
 def _round_rows_to_cents(
-    exact: Mapping[str, ProfitParts], totals: RoundedProfitParts
-) -> dict[str, RoundedProfitParts]:
+    exact: Mapping[str, ProfitByPart], totals: RoundedProfitByPart
+) -> dict[str, RoundedProfitByPart]:
     """Round the parts of each row to cents so that rows and columns add up; append the total."""
     profit = sum(totals.values(), Decimal(0))
     sums = round_parts_to_cents({name: sum(row.values()) for name, row in exact.items()}, profit)
     return {**round_table_to_cents(exact, sums, totals), "total": totals}
 
 
-def _realised_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table:
+def _realised_table(title: str, rounded: Mapping[str, RoundedProfitByPart]) -> Table:
     """Return a table of profit, split into price moves of positions and cash flows."""
     rows: list[Row] = []
     for name, parts in rounded.items():
         profit = sum(parts.values(), Decimal(0))
-        cash = [parts[part] for part in CASH_PARTS]
+        cash = [parts[part] for part in CASH_PROFIT_PARTS]
         amounts = (profit - sum(cash, Decimal(0)), *cash, profit)
-        rows.append((name, *(usd(amount, sign=True) for amount in amounts)))
-    heads = ("", "price moves", *CASH_PARTS, "profit")
+        rows.append((name, *(format_usd(amount, sign=True) for amount in amounts)))
+    heads = ("", "price moves", *CASH_PROFIT_PARTS, "profit")
     return Table(title, heads, rows, optional_columns=(2, 3), has_total_row=True)
 
 
-def _parts_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table:
+def _parts_table(title: str, rounded: Mapping[str, RoundedProfitByPart]) -> Table:
     """Return a table of the attributed parts and the profit of each row."""
     rows: list[Row] = []
     for name, parts in rounded.items():
-        cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
-        rows.append((name, *cells, usd(sum(parts.values(), Decimal(0)), sign=True)))
+        cells = [format_usd(parts[part], sign=True) for part in PROFIT_PARTS]
+        rows.append((name, *cells, format_usd(sum(parts.values(), Decimal(0)), sign=True)))
     optional = [k for k, part in enumerate(PROFIT_PARTS, 1) if part != "forecast"]
     heads = ("", *PROFIT_PARTS, "profit")
     return Table(title, heads, rows, optional_columns=optional, has_total_row=True)

@@ -9,28 +9,46 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, first_true
+from foundation.arrays import Array, first_true_index
 from foundation.errors import DataError, InputError, format_choices
-from foundation.formatting import percent
+from foundation.formatting import format_percent
 from trainingdata.instants import Dates
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.text_rows import read_text_frame
 
 ReturnUnit = Literal["fraction", "percent"]
 
-DATE_NAMES = ("date", "timestamp", "datetime", "time", "at", "day", "index", "unnamed: 0", "")
-RETURN_NAMES = ("return", "returns", "ret", "rets", "daily_return", "daily_returns", "strategy")
-EQUITY_NAMES = (
+DATE_COLUMN_NAMES = (
+    "date",
+    "timestamp",
+    "datetime",
+    "time",
+    "at",
+    "day",
+    "index",
+    "unnamed: 0",
+    "",
+)
+RETURN_COLUMN_NAMES = (
+    "return",
+    "returns",
+    "ret",
+    "rets",
+    "daily_return",
+    "daily_returns",
+    "strategy",
+)
+EQUITY_COLUMN_NAMES = (
     *("equity", "nav", "value", "balance", "portfolio_value", "account_value"),
     *("adj_close", "close", "price"),
 )
 _DATE_PATTERN = re.compile(r"(\d{4})[-/](\d{2})[-/](\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})")
 # Median absolute return. Above the first, fractions would be a volatility of 190 % a year; below
 # the second, percents would be one of 0.7 %.
-MIN_PERCENT_MEDIAN_MOVE = 0.08
-MAX_FRACTION_MEDIAN_MOVE = 0.03
-MIN_RETURNS = 2  # returns that have a standard deviation
-MAX_MEDIAN_GAP = 3  # calendar days between daily rows; weekly rows have 7
+MIN_PERCENT_MEDIAN_RETURN = 0.08
+MAX_FRACTION_MEDIAN_RETURN = 0.03
+MIN_RETURN_COUNT = 2  # returns that have a standard deviation
+MAX_MEDIAN_GAP_DAYS = 3  # calendar days between daily rows; weekly rows have 7
 
 
 def read_returns(
@@ -49,7 +67,7 @@ def read_returns(
     frame = read_text_frame(path, "daily returns")
     # pandas writes an unnamed Series as an unnamed column of dates and a column 0.
     names = [str(name) for name in frame.columns]
-    date = next((name for name in DATE_NAMES if name in names), None)
+    date = next((name for name in DATE_COLUMN_NAMES if name in names), None)
     if date is None:
         raise DataError(
             f"{path}: no column of dates among {format_choices(names)}; name one of them date"
@@ -65,7 +83,7 @@ def read_returns(
         index, values = index[::-1], values[::-1]
     if is_equity:
         if (values <= 0).any():
-            row = first_true(values <= 0)
+            row = first_true_index(values <= 0)
             raise DataError(
                 f"{path}: {index[row].date()}: {chosen} {values[row]:g} must be above 0: equity"
                 " and prices are positive"
@@ -97,27 +115,29 @@ def check_daily_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
         values = returns.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-    if len(dates) < MIN_RETURNS:
-        raise InputError(f"{name}: at least {MIN_RETURNS} daily returns required, got {len(dates)}")
+    if len(dates) < MIN_RETURN_COUNT:
+        raise InputError(
+            f"{name}: at least {MIN_RETURN_COUNT} daily returns required, got {len(dates)}"
+        )
     steps = np.diff(dates).astype(np.int64)
     if (steps <= 0).any():
-        row = first_true(steps <= 0) + 1
+        row = first_true_index(steps <= 0) + 1
         order = "appears twice" if steps[row - 1] == 0 else f"follows {dates[row - 1]}"
         raise InputError(f"{name}: {dates[row]} {order}; give one row per day, oldest first")
-    first, last = calendar().dates[[0, -1]]
+    first, last = exchange_calendar().dates[[0, -1]]
     for date in dates[[0, -1]]:
         if not first <= date <= last:
             raise InputError(
                 f"{name}: {date} is outside the exchange calendar ({first} to {last}); remove it"
             )
-    if np.median(steps) > MAX_MEDIAN_GAP:
+    if np.median(steps) > MAX_MEDIAN_GAP_DAYS:
         raise InputError(
             f"{name}: rows are {np.median(steps):g} days apart (median), at most"
-            f" {MAX_MEDIAN_GAP} allowed; give daily returns"
+            f" {MAX_MEDIAN_GAP_DAYS} allowed; give daily returns"
         )
     wrong = ~np.isfinite(values) | (values < -1)
     if wrong.any():
-        row = first_true(wrong)
+        row = first_true_index(wrong)
         raise InputError(
             f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
         )
@@ -141,7 +161,9 @@ def _value_column(path: Path, names: list[str], column: str | None) -> tuple[str
     if returns:
         return returns[0], False
     if known:  # adjusted closes come before closes in the list of names
-        return min(known, key=lambda name: EQUITY_NAMES.index(_normalise_heading(name))), True
+        return min(
+            known, key=lambda name: EQUITY_COLUMN_NAMES.index(_normalise_heading(name))
+        ), True
     if len(names) == 1:
         return names[0], None
     raise DataError(
@@ -157,7 +179,9 @@ def _normalise_heading(name: str) -> str:
 
 def _is_equity(name: str) -> bool | None:
     key = _normalise_heading(name)
-    return key in EQUITY_NAMES if key in (*RETURN_NAMES, *EQUITY_NAMES) else None
+    return (
+        key in EQUITY_COLUMN_NAMES if key in (*RETURN_COLUMN_NAMES, *EQUITY_COLUMN_NAMES) else None
+    )
 
 
 def _parse_dates(path: Path, cells: pd.Series, name: str) -> Array:
@@ -186,10 +210,10 @@ def _parse_numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool
         values[0], wrong[0] = 0.0, False
         has_signs[0] = has_signs[1:].all()
     if wrong.any():
-        row = first_true(wrong)
+        row = first_true_index(wrong)
         raise DataError(f"{path}: row {row + 1}: {name} {cells.iloc[row]!r} is not a number")
     if has_signs.any() and not has_signs.all():
-        row = first_true(has_signs != has_signs[0])
+        row = first_true_index(has_signs != has_signs[0])
         raise DataError(
             f"{path}: row {row + 1}: some cells of {name} have a percent sign, others have none;"
             " write all the same way"
@@ -203,11 +227,12 @@ def _detect_unit(path: Path, values: Array, name: str, *, has_signs: bool) -> Re
         return "percent"
     moves = np.abs(values[values != 0])
     size = float(np.median(moves)) if len(moves) else 0.0
-    if size >= MIN_PERCENT_MEDIAN_MOVE or (values < -1).any():
+    if size >= MIN_PERCENT_MEDIAN_RETURN or (values < -1).any():
         return "percent"
-    if size <= MAX_FRACTION_MEDIAN_MOVE:
+    if size <= MAX_FRACTION_MEDIAN_RETURN:
         return "fraction"
     raise DataError(
-        f"{path}: {name}: the median return {size:.3g} may be {percent(size, 1)} or {size:.3g}%;"
+        f"{path}: {name}: the median return {size:.3g} may be {format_percent(size, 1)} or"
+        f" {size:.3g}%;"
         f" set unit=fraction or unit=percent, or head the column '{name} (%)'"
     )

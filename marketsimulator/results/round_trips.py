@@ -23,7 +23,7 @@ class RoundTrip:
     symbol: symbol of the instrument.
     opened_at: instant of the first fill.
     closed_at: instant of the last fill; None while the position is open.
-    open_quantity: signed present position, shares or coins.
+    current_quantity: signed present position, shares or coins.
     max_quantity: signed maximum position, shares or coins.
     fees: fees of all fills, USD.
     profit: profit after fees, USD.
@@ -32,22 +32,22 @@ class RoundTrip:
     symbol: str
     opened_at: np.datetime64
     closed_at: np.datetime64 | None = None
-    open_quantity: Decimal = Decimal(0)
+    current_quantity: Decimal = Decimal(0)
     max_quantity: Decimal = Decimal(0)
     fees: float = 0.0
     profit: float = 0.0
 
     def add_fill(self, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
         """Add a fill; crypto fees and splits, at price 0, change only the quantity."""
-        self.open_quantity += qty
-        self.max_quantity = max(self.max_quantity, self.open_quantity, key=abs)
+        self.current_quantity += qty
+        self.max_quantity = max(self.max_quantity, self.current_quantity, key=abs)
         self.fees += fee
         self.profit -= float(qty) * price + fee
-        self.closed_at = None if self.open_quantity else at
+        self.closed_at = None if self.current_quantity else at
 
 
 @dataclass(frozen=True, slots=True)
-class TripStatistics:
+class RoundTripStatistics:
     """Statistics of closed round trips; None if undefined.
 
     closed_count: number of closed round trips.
@@ -74,11 +74,11 @@ class TripStatistics:
     median_days: float | None = None
 
 
-def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
+def round_trip_statistics(trips: Sequence[RoundTrip]) -> RoundTripStatistics:
     """Return the statistics of the closed round trips among these."""
     ended = [(trip.closed_at, trip) for trip in trips if trip.closed_at is not None]
     if not ended:
-        return TripStatistics(0)
+        return RoundTripStatistics(0)
     closed = [trip for _, trip in sorted(ended, key=lambda each: each[0])]
     profits = np.array([trip.profit for trip in closed])
     wins, losses = profits[profits > 0], profits[profits < 0]
@@ -86,7 +86,7 @@ def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
     is_loss = np.concatenate([[False], profits < 0, [False]])
     streaks = np.diff(np.flatnonzero(~is_loss)) - 1
     durations = [(at - trip.opened_at) / DAY for at, trip in ended]
-    return TripStatistics(
+    return RoundTripStatistics(
         closed_count=len(closed),
         win_rate=len(wins) / len(profits),
         mean_profit=float(profits.mean()),
@@ -103,7 +103,7 @@ def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
     )
 
 
-def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
+def build_round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
     """Return the round trips of a run in the order of their first fills.
 
     marks: last close of each symbol with a position at the end, USD.
@@ -121,13 +121,13 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
         record_fill(symbol, met.quantity, met.price, 0.0, run.equity_rows[0].at)
     for fill in run.fills:
         symbol, qty, fee = fill.symbol, fill.qty, fill.fee
-        held = latest[symbol].open_quantity if symbol in latest else Decimal(0)
+        held = latest[symbol].current_quantity if symbol in latest else Decimal(0)
         if held * (held + qty) < 0:  # reversal: its first part closes
             share = float(-held / qty)
             record_fill(symbol, -held, fill.price, fee * share, fill.at)
             qty, fee = qty + held, fee * (1.0 - share)
         record_fill(symbol, qty, fill.price, fee, fill.at)
     for symbol, trip in latest.items():
-        if trip.open_quantity:
-            trip.profit += float(trip.open_quantity) * marks[symbol]
+        if trip.current_quantity:
+            trip.profit += float(trip.current_quantity) * marks[symbol]
     return trips

@@ -15,7 +15,7 @@ import yaml
 
 from execution.orders.lending import short_proceeds_after_trade
 from foundation.errors import DataError, InputError
-from foundation.files import SUMMARY_FILES, check_same_run
+from foundation.files import SUMMARY_FILES, check_file_digests
 from foundation.settings import read_plain_yaml
 from marketsimulator.run_result import (
     BOOKING_COLUMNS,
@@ -34,10 +34,10 @@ _RUN_FOLDER_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class RunBook:
+class RunSnapshot:
     """Positions, cash and equity of a run at an instant.
 
-    at: instant of the equity row.
+    instant: instant of the equity row.
     cash, equity: cash and equity at that instant, USD.
     positions: signed quantities by symbol, without zeros.
     short_proceeds: USD from the sale of open shorts, by symbol.
@@ -45,7 +45,7 @@ class RunBook:
         value is part of cash.
     """
 
-    at: np.datetime64
+    instant: np.datetime64
     cash: float
     equity: float
     positions: Mapping[str, Decimal]
@@ -66,7 +66,7 @@ class RunFolder:
         if not self.path.is_dir():
             what = "a file" if self.path.exists() else "not found"
             raise InputError(f"RUN: {self.path} is {what}; give the results folder of a backtest")
-        check_same_run(self.path, "RUN")
+        check_file_digests(self.path, "RUN")
         if not any((self.path / mark).is_file() for mark in SUMMARY_FILES):
             raise InputError(
                 f"RUN: {self.path} contains no {SUMMARY_FILE}; give the results folder"
@@ -119,7 +119,7 @@ class RunFolder:
             raise DataError(f"RUN: {path}: cannot be read: {reason}; {_RUN_FOLDER_HINT}") from None
         return frame
 
-    def book_at(self, at: str) -> RunBook:
+    def snapshot_at(self, at: str) -> RunSnapshot:
         """Return positions, cash and equity at an instant.
 
         at: `end`, `worst` for the highest leverage, a New York date or a timestamp with a time
@@ -149,7 +149,7 @@ class RunFolder:
         paid_in = self._net_deposits(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
         other_holdings = tuple(map(str, told.get("other_holdings", ())))
-        return RunBook(now, cash, equity, positions, short_proceeds, other_holdings)
+        return RunSnapshot(now, cash, equity, positions, short_proceeds, other_holdings)
 
     def _net_deposits(self, now: np.datetime64) -> float:
         """Return deposits less withdrawals of a live account up to an instant, USD."""

@@ -15,11 +15,11 @@ import pandas as pd
 from forecasting.forecast import has_look_ahead
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from marketsimulator.results.metrics import daily_marks
+from marketsimulator.results.metrics import daily_equity_curve
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
 
-EQUITY_TABLE = "equity"
-COMPARED_KEYS: Mapping[str, Any] = {  # type by key of the summary
+EQUITY_TABLE_NAME = "equity"
+SUMMARY_KEY_TYPES: Mapping[str, Any] = {  # type by key of the summary
     **dict.fromkeys(
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
@@ -27,7 +27,7 @@ COMPARED_KEYS: Mapping[str, Any] = {  # type by key of the summary
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
-LIVE_TITLE = "Live account"  # title of a live account's summary
+LIVE_RUN_TITLE = "Live account"  # title of a live account's summary
 # Settings that do not distinguish variants: output, and the period, which the days show.
 NON_VARIANT_SETTINGS = ("output", "trials", "benchmark", "start", "end", "days")
 
@@ -38,7 +38,7 @@ class RunRecord:
 
     summary: content of `summary.json`, or the part of it that is compared.
     settings: settings of the run by dotted key; empty if the folder has no settings.
-    at: [N] instants.
+    instants: [N] instants.
     equity: [N] equity at each instant, USD.
     path: folder of the run; None for a run in memory.
     name: name of a run in memory.
@@ -46,7 +46,7 @@ class RunRecord:
 
     summary: Mapping[str, Any]
     settings: Mapping[str, Any]
-    at: Instants
+    instants: Instants
     equity: Array
     path: Path | None = None
     name: str = ""
@@ -62,14 +62,16 @@ class RunRecord:
 
         Live accounts do not count, nor do runs whose forecaster reads the future.
         """
-        is_live = self.summary.get("title") == LIVE_TITLE
+        is_live = self.summary.get("title") == LIVE_RUN_TITLE
         return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
 
-    def marks(self) -> tuple[Instants, Array]:
+    def daily_equity_curve(self) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the equity at them, USD."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
-        return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
+        return daily_equity_curve(
+            self.instants, self.equity, capital=capital, has_crypto=self.has_crypto
+        )
 
 
 def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
@@ -104,7 +106,7 @@ def _multirun_sort_key(path: Path) -> tuple[int, str]:
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run_record(folder: Path) -> RunRecord:
     """Read a run from its results folder. Raises `DataError` for unreadable files."""
     run = RunFolder(folder)
     summary = run.read_summary()
@@ -114,7 +116,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
-    for name, kind in COMPARED_KEYS.items():
+    for name, kind in SUMMARY_KEY_TYPES.items():
         value = content.get(name)
         number = value if isinstance(value, float) else 0.0
         if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(number):
@@ -122,14 +124,14 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
-    frame = run.read_table(EQUITY_TABLE, ("at", "equity"))
+    frame = run.read_table(EQUITY_TABLE_NAME, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
     # A missing instant (NaT) does not increase either.
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(
-            f"{run.path / EQUITY_TABLE}.parquet: no usable equity curve: expected strictly"
+            f"{run.path / EQUITY_TABLE_NAME}.parquet: no usable equity curve: expected strictly"
             " increasing timestamps, each with a finite equity"
         )
     return instants, equity
@@ -164,7 +166,7 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+def unique_run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return a unique name for each run.
 
     It is the run's own name, or for a folder its path below the common parent of all folders.

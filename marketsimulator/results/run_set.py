@@ -16,7 +16,7 @@ from foundation.formatting import (
     MIN_DAYS_FOR_ANNUAL_FIGURES,
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     format_count,
-    percent,
+    format_percent,
 )
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import RunRecord
@@ -30,12 +30,12 @@ from marketsimulator.results.verdict import Verdict, qualify_claim
 
 MAX_COMPARED_RUNS = 40  # next best runs that the best one is compared with
 MAX_RUNS_NAMED = 6  # runs that a sentence names
-MIN_SHARED_MARKS = 2  # marks that all runs need in common
+MIN_COMMON_MARKS = 2  # marks that all runs need in common
 
-Relation = Literal[
+RelationToBest = Literal[
     "best", "ahead", "behind", "not_significant", "same", "insufficient_data", "ruined", "left out"
 ]
-BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # claim by relation of another run to the best
+BEST_RUN_CLAIMS: Mapping[RelationToBest, str] = {  # claim by relation of another run to the best
     "behind": "is significantly ahead of",
     "ahead": "is significantly behind",
     "not_significant": "has no significant difference from",
@@ -48,20 +48,20 @@ BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # claim by relation of another run 
 class SharedDays:
     """Equity of V runs over their D common days.
 
-    at: [1 + D] start, then 16:00 New York of each day.
+    instants: [1 + D] start, then 16:00 New York of each day.
     daily_equity: [V, 1 + D] equity at these instants, USD.
-    end: last common instant; it may be later than the last instant of `at`.
-    final_equity: [V] equity at `end`, USD.
+    end_instant: last common instant; it may be later than the last instant of `instants`.
+    final_equity: [V] equity at `end_instant`, USD.
     days_per_year: number of such days per year.
-    is_uncut: true if all runs cover the same period, so that none was cut.
+    covers_whole_runs: true if all runs cover the same period, so that none was cut.
     """
 
-    at: Instants
+    instants: Instants
     daily_equity: Array
-    end: np.datetime64
+    end_instant: np.datetime64
     final_equity: Array
     days_per_year: int
-    is_uncut: bool = True
+    covers_whole_runs: bool = True
 
     @classmethod
     def from_records(cls, runs: Sequence[RunRecord]) -> SharedDays:
@@ -69,28 +69,28 @@ class SharedDays:
 
         Raises `InputError` if the runs have fewer than two daily marks in common.
         """
-        marks = [run.marks() for run in runs]
+        marks = [run.daily_equity_curve() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)
-        begin, end = marks[0][0], runs[0].at[-1]
-        if all(run.at[-1] == end for run in runs) and all(
+        begin, end = marks[0][0], runs[0].instants[-1]
+        if all(run.instants[-1] == end for run in runs) and all(
             np.array_equal(at, begin) for at, _ in marks
         ):
             daily = np.stack([equity for _, equity in marks])
             final = np.array([run.equity[-1] for run in runs])
             return cls(begin, daily, end, final, per_year)
         common = reduce(np.intersect1d, [at for at, _ in marks])
-        if len(common) < MIN_SHARED_MARKS:
+        if len(common) < MIN_COMMON_MARKS:
             raise InputError(
                 f"RUN: the runs share only {len(common)} daily closes (16:00 New York); a"
-                f" comparison needs at least {MIN_SHARED_MARKS}. Choose runs over the same"
+                f" comparison needs at least {MIN_COMMON_MARKS}. Choose runs over the same"
                 " period"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
-        return cls(common, daily, common[-1], daily[:, -1], per_year, is_uncut=False)
+        return cls(common, daily, common[-1], daily[:, -1], per_year, covers_whole_runs=False)
 
     @property
     def days(self) -> int:
-        return len(self.at) - 1
+        return len(self.instants) - 1
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ class RunSet(SharedDays):
         return np.asarray(self.final_equity / self.daily_equity[:, 0] - 1)
 
     @property
-    def have_all_lost(self) -> bool:
+    def has_only_losses(self) -> bool:
         return bool((self.total_returns < 0).all())
 
     def ranking(self) -> list[int]:
@@ -130,15 +130,17 @@ class RunSet(SharedDays):
         ranked by total return: between two equal losses the Sharpe ratio prefers the riskier run.
         """
         figures = (
-            self.total_returns if self.have_all_lost else self.table["sharpe"].to_numpy(dtype=float)
+            self.total_returns
+            if self.has_only_losses
+            else self.table["sharpe"].to_numpy(dtype=float)
         )
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def cumulative_returns(self) -> tuple[Instants, Array]:
         """Return the instants [N] from start to end, and the cumulative returns at them [V, N]."""
-        at, equity = self.at, self.daily_equity
-        if self.end > at[-1]:
-            at = np.append(at, self.end)
+        at, equity = self.instants, self.daily_equity
+        if self.end_instant > at[-1]:
+            at = np.append(at, self.end_instant)
             equity = np.concatenate([equity, self.final_equity[:, None]], axis=1)
         return at, np.asarray(equity / equity[:, :1] - 1)
 
@@ -155,7 +157,7 @@ class BestRunComparison:
     """
 
     best_run_index: int
-    relations: tuple[Relation, ...]
+    relations: tuple[RelationToBest, ...]
     outperformances: tuple[Outperformance | None, ...]
 
 
@@ -170,7 +172,7 @@ def compare_best_run(runs: RunSet) -> BestRunComparison:
     solvent = (np.minimum(runs.daily_equity.min(axis=1), runs.final_equity) > 0).tolist()
     best = next((k for k in ranking if solvent[k]), ranking[0])
     others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:MAX_COMPARED_RUNS]
-    relations: list[Relation] = [
+    relations: list[RelationToBest] = [
         "left out" if alive and solvent[best] else "ruined" for alive in solvent
     ]
     outperformances: list[Outperformance | None] = [None] * len(ranking)
@@ -186,7 +188,7 @@ def compare_best_run(runs: RunSet) -> BestRunComparison:
     return BestRunComparison(best, tuple(relations), tuple(outperformances))
 
 
-def _relation(found: Outperformance) -> Relation:
+def _relation(found: Outperformance) -> RelationToBest:
     if found.is_identical:
         return "same"
     if found.interval is None:
@@ -232,7 +234,7 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
     """
     order = (
         "All runs lost all equity: ranked by total return"
-        if runs.have_all_lost
+        if runs.has_only_losses
         else "Ranked by Sharpe"
     )
     sentences = [
@@ -245,7 +247,7 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
         luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
         sentences.append(
             f"Deflated Sharpe of the best after {format_count(best['trials'], 'trial')}:"
-            f" {percent(deflated, 0)}{luck}"
+            f" {format_percent(deflated, 0)}{luck}"
         )
     sentences.append(describe_overfitting(runs))
     if any(
@@ -253,7 +255,7 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
         for outperformance in found.outperformances
     ):
         sentences.append(
-            f"{percent(CONFIDENCE_LEVEL, 0)} intervals of differences hold for all"
+            f"{format_percent(CONFIDENCE_LEVEL, 0)} intervals of differences hold for all"
             " pairs simultaneously"
         )
     if left_out := found.relations.count("left out"):
@@ -275,10 +277,11 @@ def describe_overfitting(runs: RunSet) -> str:
             f" {MIN_DAYS_FOR_ANNUAL_FIGURES} days and two runs"
         )
     return (
-        f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. This is"
+        f"PBO (probability of backtest overfitting): {format_percent(found.probability, 1)}. This"
+        " is"
         f" the share of {found.splits:,} splits in which the best run of one half is below the"
         " median in the other (chance: 50%); it loses money there in"
-        f" {percent(found.loss_probability, 1)}"
+        f" {format_percent(found.loss_probability, 1)}"
     )
 
 

@@ -23,9 +23,9 @@ EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
 BOOTSTRAP_DRAWS = 1000  # bootstrap draws
 ZERO_RETURN_TOL = 1e-12  # differences of daily log returns below which two runs are the same
-INTERVAL_FIGURES = ("annual_return", "sharpe", "max_drawdown")  # in comparisons
+FIGURES_WITH_INTERVALS = ("annual_return", "sharpe", "max_drawdown")  # in comparisons
 CROSS_VALIDATION_BLOCKS = 16  # 12,870 splits
-MAX_BATCH_RATIOS = 1 << 16  # Sharpe ratios in one array
+MAX_SHARPES_PER_BATCH = 1 << 16  # Sharpe ratios in one array
 SHARPE_TIE_TOL = 1e-9  # Sharpe ratios per day that are no further apart are the same
 
 
@@ -111,7 +111,7 @@ def deflated_sharpe(
 
 
 def bootstrap_intervals(
-    returns: Array, per_year: int, *, seed: int
+    returns: Array, days_per_year: int, *, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return 90 % intervals of annual figures from daily returns [D], by the stationary bootstrap.
 
@@ -119,11 +119,11 @@ def bootstrap_intervals(
     these returns (Politis and White 2004). A figure that is undefined in a draw has no interval.
     There are no intervals for fewer than 20 days or constant returns.
 
-    per_year: days per year.
+    days_per_year: days per year.
     """
     if len(returns) < MIN_DAYS_FOR_INTERVALS or returns.std() == 0:
         return {}
-    figures = bootstrap_figures(_draw_bootstrap_returns(returns, seed), per_year)
+    figures = bootstrap_figures(_draw_bootstrap_returns(returns, seed), days_per_year)
     # Quantiles of the defined draws alone would leave out the worst: those that lost all.
     return {
         name: central_interval(values)
@@ -133,14 +133,14 @@ def bootstrap_intervals(
 
 
 def alpha_beta_intervals(
-    returns: Array, benchmark: Array, per_year: int, *, seed: int
+    returns: Array, benchmark: Array, days_per_year: int, *, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return 90 % intervals of alpha and beta of daily returns [D] relative to a benchmark's [D].
 
     The stationary bootstrap draws days of both together, with the mean block length of their
     difference. Fewer than 20 days, or returns that differ by a constant, have no intervals.
 
-    per_year: days per year.
+    days_per_year: days per year.
     """
     if len(returns) != len(benchmark) or len(returns) < MIN_DAYS_FOR_INTERVALS:
         return {}
@@ -149,7 +149,7 @@ def alpha_beta_intervals(
     length = max(1, round(mean_block_length(returns - benchmark)))
     days = draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)
     alphas, betas = alpha_and_beta(returns[days], benchmark[days])
-    draws = {"alpha": alphas * per_year, "beta": betas}
+    draws = {"alpha": alphas * days_per_year, "beta": betas}
     return {
         name: central_interval(values)
         for name, values in draws.items()
@@ -179,28 +179,30 @@ class Outperformance:
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
-    def extend_to_end(self, growth: float, other: float) -> Outperformance:
+    def extend_to_end(self, growth: float, other_growth: float) -> Outperformance:
         """Return the outperformance with the lead at the end of the runs.
 
         The end may be later than the last whole day. The interval does not change.
 
-        growth, other: final equity over capital of each run, above 0.
+        growth, other_growth: final equity over capital of each run, above 0.
         """
-        ahead = growth / other - 1
+        ahead = growth / other_growth - 1
         return replace(
             self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL
         )
 
 
-def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
+def measure_outperformance(
+    returns: Array, other_returns: Array, *, seed: int
+) -> Outperformance | None:
     """Measure the outperformance of daily returns [D] over other returns on the same days [D].
 
     Moves that both runs share cancel, so the interval is narrower than the difference of two
     separate intervals. None without common days.
     """
-    if len(returns) != len(other) or not len(returns):
+    if len(returns) != len(other_returns) or not len(returns):
         return None
-    difference = np.log1p(returns) - np.log1p(other)
+    difference = np.log1p(returns) - np.log1p(other_returns)
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < MIN_DAYS_FOR_INTERVALS or np.ptp(difference) < ZERO_RETURN_TOL:
         return Outperformance(
@@ -276,23 +278,28 @@ def central_interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def draw_bootstrap_days(count: int, length: float, draws: int, *, seed: int) -> Index:
+def draw_bootstrap_days(
+    day_count: int, block_length: float, draw_count: int, *, seed: int
+) -> Index:
     """Draw day numbers for the stationary bootstrap, [draws, count].
 
     Days are drawn in blocks that start at a random day and wrap around at the end.
 
-    count: number of days.
-    length: mean block length; each day ends its block with probability 1 / length.
-    draws: number of draws.
+    day_count: number of days.
+    block_length: mean block length; each day ends its block with probability 1 / length.
+    draw_count: number of draws.
     """
     random = np.random.default_rng(seed)
-    drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(draws)]
+    drawn = [
+        (random.integers(day_count, size=day_count), random.random(day_count))
+        for _ in range(draw_count)
+    ]
     days = np.array([first for first, _ in drawn])
-    begins = np.array([chance for _, chance in drawn]) <= 1.0 / length
+    begins = np.array([chance for _, chance in drawn]) <= 1.0 / block_length
     begins[:, 0] = True
-    place = np.arange(count)
+    place = np.arange(day_count)
     began = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
-    return np.asarray((np.take_along_axis(days, began, axis=1) + place - began) % count)
+    return np.asarray((np.take_along_axis(days, began, axis=1) + place - began) % day_count)
 
 
 def mean_block_length(values: Array) -> float:
@@ -347,7 +354,7 @@ class Overfitting:
 
 
 def estimate_overfitting(
-    returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS
+    returns: Array, block_count: int = CROSS_VALIDATION_BLOCKS
 ) -> Overfitting | None:
     """Estimate the probability of backtest overfitting by cross-validation over halves of the days.
 
@@ -363,7 +370,7 @@ def estimate_overfitting(
     identical variants have a probability of 0.5.
 
     returns: daily returns [V, D] of all variants over the same days.
-    blocks: number of blocks of days, even; the first may be a day longer than the last.
+    block_count: number of blocks of days, even; the first may be a day longer than the last.
     """
     if not np.isfinite(returns).all():
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
@@ -372,13 +379,13 @@ def estimate_overfitting(
             " be finite"
         )
     days = returns.shape[1]
-    if days < max(MIN_DAYS_FOR_ANNUAL_FIGURES, 2 * blocks):
+    if days < max(MIN_DAYS_FOR_ANNUAL_FIGURES, 2 * block_count):
         return None
-    moments = _block_moments(returns, blocks)
+    moments = _block_moments(returns, block_count)
     if moments.variants < 2:
         return None
     judged = np.concatenate(
-        [_score_splits(moments, halves) for halves in _split_batches(blocks, moments)]
+        [_score_splits(moments, halves) for halves in _split_batches(block_count, moments)]
     )
     worse, in_sample, out_of_sample, loss_probability = judged.T
     return Overfitting(
@@ -440,7 +447,7 @@ def _block_moments(returns: Array, blocks: int) -> _BlockMoments:
 
 def _split_batches(blocks: int, moments: _BlockMoments) -> Iterator[Array]:
     """Yield batches of splits [P, B] as 0 and 1; the half with 1 contains the first block."""
-    portion = max(1, MAX_BATCH_RATIOS // moments.variants)
+    portion = max(1, MAX_SHARPES_PER_BATCH // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
     while chosen := list(itertools.islice(others, portion)):
         halves = np.zeros((len(chosen), blocks))

@@ -20,7 +20,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
-from marketsimulator.results.attribution import attribute_run
+from marketsimulator.results.attribution import attribute_run_profit
 from marketsimulator.results.benchmark import Benchmark
 from marketsimulator.results.figures import account_figures, fill_figures, return_contributions
 from marketsimulator.results.forecast_outcomes import coverage_remarks
@@ -28,7 +28,7 @@ from marketsimulator.results.metrics import (
     Performance,
     RelativePerformance,
     count_periods_per_year,
-    daily_marks,
+    daily_equity_curve,
     daily_returns,
     largest_drawdown,
     measure_performance,
@@ -36,8 +36,7 @@ from marketsimulator.results.metrics import (
     wipeout_date,
 )
 from marketsimulator.results.remarks import (
-    account_remarks,
-    broker_remarks,
+    broker_event_remarks,
     buy_and_hold_remarks,
     cost_remarks,
     daily_bar_remarks,
@@ -46,16 +45,17 @@ from marketsimulator.results.remarks import (
     delisting_remarks,
     describe_price_adjustment,
     drawdown_remarks,
-    failure_remarks,
     fee_remarks,
+    live_account_remarks,
     no_evidence_remarks,
     no_trade_remarks,
-    position_remarks,
+    position_limit_remarks,
     same_trades_remarks,
     sample_size_remarks,
+    sizing_failure_remarks,
     small_order_remarks,
     uncalibrated_remarks,
-    undecided_remarks,
+    undecided_symbol_remarks,
     universe_remarks,
     unused_sizing_remarks,
 )
@@ -135,7 +135,7 @@ class BacktestResults:
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
-    def trial(self) -> Trial:
+    def to_trial(self) -> Trial:
         """Return the main run as an entry of the trial ledger."""
         found = self.performance(self.main_run)
         return make_trial(
@@ -151,7 +151,7 @@ class BacktestResults:
         comparisons = {run.name: self.run_figures(run) for run in self.benchmark_runs}
         if self.benchmark is not None:
             comparisons[self.benchmark.name] = self._benchmark_figures()
-        significance = self.significance()
+        significance = self.significance_figures()
         sizing = self.settings.sizing
         bars = self.market.bars
         growth = self.settings.universe.ranks_by_growth
@@ -163,7 +163,7 @@ class BacktestResults:
         listed = self.market.delisting_rules.explicit_delistings
         doubts = self.market.data_warnings
         warnings = [
-            *account_remarks(self.main_run, self.other_holdings),
+            *live_account_remarks(self.main_run, self.other_holdings),
             *data_warning_remarks(doubts),
             *delisting_remarks(
                 self.main_run,
@@ -172,7 +172,7 @@ class BacktestResults:
                 is_universe_chosen=not self.settings.universe.is_unrestricted,
             ),
             *unused_sizing_remarks(sizing),
-            *self.settings.unused_row_warnings(bars.symbols, (*self.market.actions, *listed)),
+            *self.settings.unused_symbol_warnings(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
@@ -187,10 +187,10 @@ class BacktestResults:
             *same_trades_remarks(self.main_run, self._random_walk_run),
             *deflated_sharpe_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
-        fills = self.figures_by_fill_bars()
+        fills = self.figures_by_fill_timeframe()
         return {
             "title": self.title,
-            "strategy": sizing.label,
+            "strategy": sizing.strategy_label,
             "forecaster": self.forecaster_label,
             **figures,
             **significance,
@@ -230,16 +230,16 @@ class BacktestResults:
                 *buy_and_hold_remarks(
                     self._buy_and_hold_run, self.market.run_bars, self.settings.capital
                 ),
-                *undecided_remarks(self.main_run, ever_held),
-                *broker_remarks(self.main_run),
+                *undecided_symbol_remarks(self.main_run, ever_held),
+                *broker_event_remarks(self.main_run),
                 *fee_remarks(self.main_run, self.settings.fees),
                 *small_order_remarks(self.main_run, self.settings.orders),
-                *failure_remarks(self.main_run),
-                *position_remarks(self.main_run, self.settings.limits.max_positions),
+                *sizing_failure_remarks(self.main_run),
+                *position_limit_remarks(self.main_run, self.settings.limits.max_positions),
             ],
         }
 
-    def figures_by_fill_bars(self) -> dict[str, dict[str, float]]:
+    def figures_by_fill_timeframe(self) -> dict[str, dict[str, float]]:
         """Return the figures with fills on finer bars and on decision bars, by timeframe.
 
         Empty without finer bars.
@@ -248,14 +248,14 @@ class BacktestResults:
         if finer is None or self.decision_bar_run is None:
             return {}
         met = {
-            finer.timeframe.bars_text: self.main_run,
-            self.market.bars.timeframe.bars_text: self.decision_bar_run,
+            finer.timeframe.plural_bar_text: self.main_run,
+            self.market.bars.timeframe.plural_bar_text: self.decision_bar_run,
         }
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
     def wipeout_date(self) -> str | None:
         """Return the New York date of the first day that ends without equity; None if none does."""
-        marks, daily = self.daily_curve(self.main_run)
+        marks, daily = self.daily_equity_curve(self.main_run)
         return wipeout_date(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
@@ -263,12 +263,12 @@ class BacktestResults:
 
         None if the two runs share no days, or if one of them ends without equity.
         """
-        mine = self.daily_curve(self.main_run)[1]
+        mine = self.daily_equity_curve(self.main_run)[1]
         growth = 1 + self.performance(self.main_run).total_return
-        others = {run.name: self.daily_curve(run)[1] for run in self.benchmark_runs}
+        others = {run.name: self.daily_equity_curve(run)[1] for run in self.benchmark_runs}
         ends = {run.name: run.equity_curve()[1][-1] for run in self.benchmark_runs}
         if self.benchmark is not None:
-            others[self.benchmark.name] = self.daily_benchmark()[1]
+            others[self.benchmark.name] = self.daily_benchmark_curve()[1]
             ends[self.benchmark.name] = self.benchmark_curve()[1][-1]
         found: dict[str, dict[str, Any] | None] = {}
         for name, other in others.items():
@@ -284,7 +284,7 @@ class BacktestResults:
 
     def attribution(self) -> dict[str, Any]:
         """Return the main run's profit by part, for each symbol and each hour of day, USD."""
-        return attribute_run(self.main_run, self.market).as_dict()
+        return attribute_run_profit(self.main_run, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
         at, equity = run.equity_curve()
@@ -300,20 +300,20 @@ class BacktestResults:
             **account_figures(
                 at, outcome, capital=self.settings.capital, has_crypto=self.has_crypto
             ),
-            **self._relative_performance(self.daily_curve(run)[1]),
+            **self._relative_performance(self.daily_equity_curve(run)[1]),
             "premium_share": premium_share(run),
             "contributions": return_contributions(self.market.bars, run, self.settings.capital),
             "orders": len(run.decision_log.orders),
             "incomplete_orders": run.count_incomplete_orders(),
-            "margin": run.margin_events,
+            "margin": run.margin_event_counts,
         }
 
-    def significance(self) -> dict[str, Any]:
+    def significance_figures(self) -> dict[str, Any]:
         """Return the main run's probabilistic and deflated Sharpe ratio and intervals of figures.
 
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
-        daily, per_year = self.daily_curve(self.main_run)[1], self.periods_per_year
+        daily, per_year = self.daily_equity_curve(self.main_run)[1], self.periods_per_year
         figures = self.performance(self.main_run)
         trials = self.trial_statistics
         ratio = figures.daily_sharpe()
@@ -328,19 +328,19 @@ class BacktestResults:
                 deflated = deflated_sharpe(
                     ratio,
                     figures.days,
-                    trials=trials.count,
+                    trials=trials.trial_count,
                     variance=trials.sharpe_variance,
                     **moments,
                 )
         return {
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
-            "trials": None if trials is None else trials.count,
+            "trials": None if trials is None else trials.trial_count,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(
                     daily_returns(daily),
-                    daily_returns(self.daily_benchmark()[1]),
+                    daily_returns(self.daily_benchmark_curve()[1]),
                     per_year,
                     seed=self.settings.seed,
                 ),
@@ -376,7 +376,7 @@ class BacktestResults:
             return "buy and hold: equal weights of all symbols, bought once, after costs"
         return self.benchmark.returns_description
 
-    def daily_curve(self, run: Run) -> tuple[Instants, Array]:
+    def daily_equity_curve(self, run: Run) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and a run's equity at them."""
         return self._to_daily_curve(*run.equity_curve())
 
@@ -388,23 +388,25 @@ class BacktestResults:
         if self.benchmark is None:
             return self._buy_and_hold_run.equity_curve()
         at, _ = self.main_run.equity_curve()
-        return at, self.settings.capital * self.benchmark.value_at(at)
+        return at, self.settings.capital * self.benchmark.relative_values_at(at)
 
-    def daily_benchmark(self) -> tuple[Instants, Array]:
+    def daily_benchmark_curve(self) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the equity of the benchmark."""
         return self._to_daily_curve(*self.benchmark_curve())
 
-    def curves(self) -> list[tuple[Instants, Array]]:
+    def equity_curves(self) -> list[tuple[Instants, Array]]:
         """Return instants and equity [N] of each run, then of the chosen benchmark."""
         curves = [run.equity_curve() for run in self.runs]
         return curves if self.benchmark is None else [*curves, self.benchmark_curve()]
 
-    def daily_curves(self) -> list[tuple[Instants, Array]]:
-        """Return `curves` at the start and at each 16:00 New York, [1 + D]."""
-        return [self._to_daily_curve(at, equity) for at, equity in self.curves()]
+    def daily_equity_curves(self) -> list[tuple[Instants, Array]]:
+        """Return `equity_curves` at the start and at each 16:00 New York, [1 + D]."""
+        return [self._to_daily_curve(at, equity) for at, equity in self.equity_curves()]
 
     def _to_daily_curve(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
-        return daily_marks(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
+        return daily_equity_curve(
+            at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
+        )
 
     def _benchmark_figures(self) -> dict[str, Any]:
         """Return the figures of the chosen benchmark; those of an account are None."""
@@ -420,7 +422,7 @@ class BacktestResults:
 
     def _relative_performance(self, daily: Array) -> dict[str, float | None]:
         """Return the performance of daily equity [1 + D] relative to the benchmark."""
-        other = daily_returns(self.daily_benchmark()[1])
+        other = daily_returns(self.daily_benchmark_curve()[1])
         return relative_performance(daily_returns(daily), other, self.periods_per_year).as_dict()
 
 
@@ -469,7 +471,9 @@ class BuyAndHold:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
             quantity = truncate_to_increment(weight * equity / price, item.qty_increment)
-            too_small = float(quantity) * price < self.size_limits.min_sized_values(bars.crypto)[s]
+            too_small = (
+                float(quantity) * price < self.size_limits.min_values_when_sized(bars.crypto)[s]
+            )
             if not quantity or too_small:
                 continue
             choices.append(

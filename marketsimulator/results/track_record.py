@@ -21,13 +21,13 @@ from foundation.formatting import (
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
     format_count,
-    interval,
-    percent,
+    format_interval,
+    format_percent,
 )
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.metrics import (
-    TABLE_FIGURES,
+    FIGURE_FORMATS,
     Performance,
     count_periods_per_year,
     daily_returns,
@@ -43,7 +43,11 @@ from marketsimulator.results.remarks import (
     deflated_sharpe_remarks,
 )
 from marketsimulator.results.report_charts import curves_chart, drawdown_chart
-from marketsimulator.results.report_tables import describe_significance, drawdown_table, month_table
+from marketsimulator.results.report_tables import (
+    describe_significance,
+    drawdown_table,
+    monthly_return_table,
+)
 from marketsimulator.results.returns_file import check_daily_returns
 from marketsimulator.results.significance import (
     Outperformance,
@@ -57,7 +61,7 @@ from marketsimulator.results.significance import (
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import Dates, new_york_four_pm
 
-MAX_GAP_DAYS = 10  # calendar days between rows; a note reports longer gaps
+MAX_RECORD_GAP_DAYS = 10  # calendar days between rows; a note reports longer gaps
 MIN_WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
 
 
@@ -76,7 +80,7 @@ class TrackRecord:
     benchmark: record of the benchmark on the same dates, or None.
     source: description of the returns, for the page.
     notes: remarks on the returns.
-    account_figures: further figures by name, as in `TABLE_FIGURES`: exposure, turnover, costs,
+    account_figures: further figures by name, as in `FIGURE_FORMATS`: exposure, turnover, costs,
         fills.
     seed: seed of the bootstrap.
     """
@@ -135,7 +139,7 @@ class TrackRecord:
                     notes.append("Exposure, costs and fills are those of the whole run.")
             reference = cls(other, dates, _growth(aligned), _days_per_year(dates), seed=seed)
         gaps = np.diff(dates).astype(np.int64)
-        if gaps.max(initial=0) > MAX_GAP_DAYS:
+        if gaps.max(initial=0) > MAX_RECORD_GAP_DAYS:
             at = int(gaps.argmax())
             notes.append(f"No returns between {dates[at]} and {dates[at + 1]} ({gaps[at]} days).")
         return cls(
@@ -188,7 +192,7 @@ class TrackRecord:
         """Return the figures under their standard names; fractions and USD, NaN if undefined."""
         stats = {
             figure.label: self.figures[key]
-            for key, figure in TABLE_FIGURES.items()
+            for key, figure in FIGURE_FORMATS.items()
             if figure.label and key in self.figures
         }
         stats["Probabilistic Sharpe"] = self.figures["probabilistic_sharpe"]
@@ -273,7 +277,10 @@ class TrackRecord:
     def verdict(self) -> Verdict:
         """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
         figures = self.figures
-        total = f"{percent(figures['total_return'], sign=True)} in {format_count(self.days, 'day')}"
+        total = (
+            f"{format_percent(figures['total_return'], sign=True)} in"
+            f" {format_count(self.days, 'day')}"
+        )
         lost = wipeout_date(new_york_four_pm(self.dates), self.daily_equity)
         if lost:
             return Verdict("bad", f"Account lost: no equity was left on {lost}.", "")
@@ -285,11 +292,11 @@ class TrackRecord:
         sure = deflated is not None and deflated >= MIN_DEFLATED_SHARPE
         rest = "Undefined Sharpe ratio: the returns do not vary."
         if figures["probabilistic_sharpe"] is not None:
-            rest = f"Probability of skill: {percent(figures['probabilistic_sharpe'], 0)}"
+            rest = f"Probability of skill: {format_percent(figures['probabilistic_sharpe'], 0)}"
             rest += (
                 " if this was the only trial."
                 if deflated is None
-                else f" for one trial, {percent(deflated, 0)} after"
+                else f" for one trial, {format_percent(deflated, 0)} after"
                 f" {format_count(int(self.trials or 1), 'trial')} (deflated Sharpe)."
             )
         level = {1: "good" if sure else "open", 0: "open", -1: "bad"}[sign]
@@ -337,7 +344,7 @@ class TrackRecord:
 
 def _lead_claim(lead: Outperformance, benchmark: TrackRecord) -> tuple[str, int]:
     """Return the claim about the lead over a benchmark, and its significant sign."""
-    size = f"outperformance over {benchmark.name} {percent(lead.lead, sign=True)}"
+    size = f"outperformance over {benchmark.name} {format_percent(lead.lead, sign=True)}"
     if lead.interval is None:
         return f"{size}: {'identical' if lead.is_identical else 'too few days to compare'}", 0
     words = {1: "significantly ahead", 0: "no significant difference", -1: "significantly behind"}
@@ -364,7 +371,7 @@ def _common_days(
     growth = _growth(values)  # [1 + B]
     reached = np.searchsorted(known, dates, side="right")
     before = np.append(np.searchsorted(known, dates[:1], side="left"), reached[:-1])
-    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_GAP_DAYS, "D"))
+    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_RECORD_GAP_DAYS, "D"))
     if covered.sum() < MIN_DAYS_FOR_INTERVALS:
         raise InputError(
             f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
@@ -377,11 +384,11 @@ def _common_days(
     return dates[covered], returns[covered], aligned[covered]
 
 
-def record_parts(record: TrackRecord) -> tuple[list[str | Table], list[str]]:
+def track_record_terminal_parts(record: TrackRecord) -> tuple[list[str | Table], list[str]]:
     """Return the terminal output of a track record: verdict and table, then sentences."""
     verdict = record.verdict()
     sentences = (verdict.evidence, _describe_significance(record), *record.warnings())
-    title = f"{record_heading(record)}\n{record.source}".strip()
+    title = f"{track_record_heading(record)}\n{record.source}".strip()
     table = replace(figure_table(record), title=title)
     return [verdict.claim, table], list(filter(None, sentences))
 
@@ -398,19 +405,21 @@ def render_track_record(record: TrackRecord) -> str:
     return render_page(
         "marketsimulator/tearsheet.html.j2",
         record=record,
-        heading=record_heading(record),
+        heading=track_record_heading(record),
         verdict=record.verdict(),
         warnings=record.warnings(),
         significance=_describe_significance(record),
         figures=figure_table(record),
-        growth=curves_chart("Cumulative returns", names, returns, "percent", percent),
+        growth=curves_chart("Cumulative returns", names, returns, "percent", format_percent),
         drawdown=drawdown_chart(names, curves),
         drawdowns=drawdown_table(at, record.daily_equity),
-        months=month_table(*(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")),
+        months=monthly_return_table(
+            *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
+        ),
     )
 
 
-def record_heading(record: TrackRecord) -> str:
+def track_record_heading(record: TrackRecord) -> str:
     """Return the name of a record with its first and last date."""
     return f"{record.name}: {record.dates[0]} to {record.dates[-1]}"
 
@@ -420,7 +429,7 @@ def figure_table(record: TrackRecord) -> Table:
     annual = record.is_long_enough
     other = record.benchmark
     rows: list[Row] = []
-    for key, figure in TABLE_FIGURES.items():
+    for key, figure in FIGURE_FORMATS.items():
         if not figure.label or key not in record.figures:
             continue
         shown = annual or not figure.is_annual
@@ -428,15 +437,15 @@ def figure_table(record: TrackRecord) -> Table:
         text = format_figure(record.figures, key, annual=annual)
         row: list[str | Cell] = [
             figure.label,
-            Cell(text, "strong", interval(ends, figure.formatter)),
+            Cell(text, "strong", format_interval(ends, figure.formatter)),
         ]
         if other is not None:
             known = key in other.figures
             row.append(format_figure(other.figures, key, annual=annual) if known else "")
         rows.append(row)
     if other is not None and (lead := record.outperformance) is not None:
-        signed = partial(percent, sign=True)
-        cell = Cell(signed(lead.lead), "strong", interval(lead.interval, signed))
+        signed = partial(format_percent, sign=True)
+        cell = Cell(signed(lead.lead), "strong", format_interval(lead.interval, signed))
         rows.append(("Outperformance", cell, ""))
     heads = ("", record.name) if other is None else ("", record.name, other.name)
     return Table("Figures", heads, rows)

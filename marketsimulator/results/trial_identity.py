@@ -21,7 +21,7 @@ from foundation.plugin import is_plugin, plugin_digest
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
-from sizing.strategies import Kelly, LegacyStrategy, WeightRuleStrategy
+from sizing.strategies import KellyStrategy, LegacyStrategy, WeightRuleStrategy
 from trainingdata.bars import Bars
 from trainingdata.instants import format_utc
 from trainingdata.market import Market
@@ -94,7 +94,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         "sizing": {
             **_omit_keys(parts["sizing"], STRATEGY_SETTINGS),
             "holding": sizing.holding_interval(),
-            "strategies": [_strategy_identity(each) for each in sizing.strategies()],
+            "strategies": [_strategy_identity(each) for each in sizing.build_strategies()],
         },
         "limits": {**parts["limits"], "groups_file": _file_identity(settings.limits.groups_file)},
         "forecaster": {
@@ -130,7 +130,7 @@ def _omit_keys(values: Mapping[str, Any], names: Collection[str]) -> dict[str, A
 
 def _strategy_identity(strategy: Strategy) -> list[Any]:
     """Return values that identify a strategy; those of `kelly_50` are Kelly and 0.5."""
-    if isinstance(strategy, (Kelly, LegacyStrategy)):
+    if isinstance(strategy, (KellyStrategy, LegacyStrategy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightRuleStrategy)
     return [_code_identity(strategy.name), strategy.rebalance_band]

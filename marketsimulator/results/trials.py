@@ -19,7 +19,7 @@ from forecasting.forecast import has_look_ahead
 from foundation.errors import InputError
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
-SCHEMA = """
+LEDGER_SCHEMA_SQL = """
 CREATE TABLE IF NOT EXISTS trials (
     recorded_at TEXT NOT NULL,
     config_hash TEXT NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS trials (
     PRIMARY KEY (config_hash, data_hash)
 )
 """
-LOCK_TIMEOUT_SECONDS = 30.0  # seconds that a run waits for another one to write
+LEDGER_LOCK_TIMEOUT_SECONDS = 30.0  # seconds that a run waits for another one to write
 NO_LEDGER_NOTE = "No trial ledger ({}): other variants tried on these data are not counted."
 TRIALS_OFF_NOTE = NO_LEDGER_NOTE.format("trials=null")
 
@@ -72,11 +72,11 @@ class Trial:
 class TrialStatistics:
     """Number of trials on the same data, and the variance of their Sharpe ratios.
 
-    count: number of trials.
+    trial_count: number of trials.
     sharpe_variance: sample variance of the trials' daily Sharpe ratios; 0 for fewer than two.
     """
 
-    count: int
+    trial_count: int
     sharpe_variance: float
 
     @classmethod
@@ -160,8 +160,8 @@ def _open_ledger(ledger: str | Path, key: str = "trials") -> Iterator[sqlite3.Co
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as file, file:
-            file.execute(SCHEMA)
+        with closing(sqlite3.connect(path, timeout=LEDGER_LOCK_TIMEOUT_SECONDS)) as file, file:
+            file.execute(LEDGER_SCHEMA_SQL)
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(

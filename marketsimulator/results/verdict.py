@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import has_look_ahead
-from foundation.formatting import enumeration, format_count, percent
+from foundation.formatting import format_count, format_enumeration, format_percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
-RUN_CLAIMS = {  # claim by relation of the run to a benchmark
+OUTPERFORMANCE_CLAIMS = {  # claim by relation of the run to a benchmark
     "ahead": "significantly ahead of {}",
     "behind": "significantly behind {}",
     "not_significant": "no significant difference from {}",
     "same": "identical to {}",
     "too little": "too few days to compare with {}",
 }
-COMPARISON_LABELS = {RANDOM_WALK: "no-forecast baseline", BUY_AND_HOLD: "buy and hold"}
+BENCHMARK_LABELS = {RANDOM_WALK: "no-forecast baseline", BUY_AND_HOLD: "buy and hold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def benchmark_label(summary: dict[str, Any], name: str) -> str:
 
     name: name of the benchmark in the summary.
     """
-    label = COMPARISON_LABELS.get(name, name)
+    label = BENCHMARK_LABELS.get(name, name)
     figures = summary["comparisons"][name]
     if figures["time_invested"] == 0:
         return f"{label} (no positions)"
@@ -57,11 +57,13 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         if outperformance is not None:
             names.setdefault(_relation(outperformance), []).append(name)
     claims = [
-        text.format(enumeration([_sentence_label(summary, name) for name in names[relation]]))
-        for relation, text in RUN_CLAIMS.items()
+        text.format(
+            format_enumeration([_sentence_label(summary, name) for name in names[relation]])
+        )
+        for relation, text in OUTPERFORMANCE_CLAIMS.items()
         if relation in names
     ]
-    earned = percent(summary["total_return"], sign=True)
+    earned = format_percent(summary["total_return"], sign=True)
     earned += f" after costs in {format_count(summary['days'], 'day')}"
     claim = f"{earned}, {'; '.join(claims) or 'nothing to compare with'}."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
@@ -74,15 +76,15 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
     return Verdict(level, qualify_claim(reason, claim), _position_sources(summary))
 
 
-def no_evidence_reason(forecaster: str, data: str) -> str:
+def no_evidence_reason(forecaster: str, data_source: str) -> str:
     """Return why a run is not valid evidence, or an empty string if it is.
 
     forecaster: name of the forecaster.
-    data: description of the source of the bars.
+    data_source: description of the source of the bars.
     """
     if has_look_ahead(forecaster):
         return "the forecaster reads the future"
-    if data.startswith("synthetic"):
+    if data_source.startswith("synthetic"):
         return "the market is synthetic"
     return ""
 
@@ -96,7 +98,7 @@ def qualify_claim(reason: str, claim: str) -> str:
 
 
 def _relation(outperformance: dict[str, Any]) -> str:
-    """Return the key of `RUN_CLAIMS` for how the run compares with a benchmark.
+    """Return the key of `OUTPERFORMANCE_CLAIMS` for how the run compares with a benchmark.
 
     outperformance: lead of the run over the benchmark, with its significance.
     """
@@ -120,6 +122,6 @@ def _position_sources(summary: dict[str, Any]) -> str:
     if share is None:
         return "Neither a premium nor a forecast explains the positions."
     return (
-        f"{percent(share, 0)} of the mean position comes from the assumed risk premium,"
-        f" {percent(1 - share, 0)} from the forecast."
+        f"{format_percent(share, 0)} of the mean position comes from the assumed risk premium,"
+        f" {format_percent(1 - share, 0)} from the forecast."
     )

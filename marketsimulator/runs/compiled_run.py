@@ -16,32 +16,32 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.problem import SizingTerms
-from foundation.arrays import Index, Records
+from foundation.arrays import Index, StructuredArray
 from foundation.threads import single_threaded_blas
-from marketsimulator.account.book import Book, create_account_log, max_flow_entries
+from marketsimulator.account.book import Book, create_account_log, max_logged_cash_flows
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
 from marketsimulator.runs.compiled_instants import (
-    EQUITY_ROW,
+    EQUITY_ROW_DTYPE,
     CompiledInputs,
     RecordedDecisions,
-    step_instants,
+    run_instants,
 )
 from marketsimulator.runs.strategy_calls import (
-    RAISED,
+    STRATEGY_RAISED,
     DecisionFunction,
-    SharedProblem,
+    SharedProblemArrays,
     StrategyCall,
     write_explanation,
 )
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Allocation, Strategy
-from sizing.explanation import Explanation
+from sizing.explanation import TargetExplanation
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from sizing.strategies import Kelly, WeightRuleStrategy
+from sizing.strategies import KellyStrategy, WeightRuleStrategy
 from trainingdata.bars import Bars
 from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 from trainingdata.market import Market
@@ -53,92 +53,96 @@ class CompiledRun(NamedTuple):
     """Result of a compiled run over T instants.
 
     inputs: inputs of the decisions.
-    equity_rows: [T] EQUITY_ROW.
+    equity_rows: [T] EQUITY_ROW_DTYPE.
     account_log: fills and cash flows; empty unless decisions are recorded.
     account_log_lengths: [T] number of log entries after each instant; empty unless decisions are
         recorded.
     decisions: recorded decisions.
     explanations: [T', S] explanations of a Python strategy; no rows if they are not recorded.
-    failures: why a Python strategy has no weights, by row of the decision.
+    failure_reasons_by_row: why a Python strategy has no weights, by row of the decision.
     book: account state at the end.
     """
 
     inputs: CompiledInputs
-    equity_rows: Records
-    account_log: Records
+    equity_rows: StructuredArray
+    account_log: StructuredArray
     account_log_lengths: Index
     decisions: RecordedDecisions
-    explanations: Explanation
-    failures: dict[int, str]
+    explanations: TargetExplanation
+    failure_reasons_by_row: dict[int, str]
     book: Book
 
 
 def build_compiled_inputs(
-    settings: BacktestSettings, bars: Bars, table: BeliefTable
+    settings: BacktestSettings, bars: Bars, belief_table: BeliefTable
 ) -> CompiledInputs:
     """Build the inputs of a compiled run from settings, bars and forecasts."""
     limits = settings.limits
     rule = settings.sizing.build_strategy()
-    class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
+    class_sharpe = settings.prior.class_sharpe_ratios(belief_table.crypto_correlation)
     return CompiledInputs(
-        beliefs=table,
-        class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
-        financing=settings.margin.nightly_rate(table.instants)[:, None] * table.interest_nights,
+        beliefs=belief_table,
+        asset_class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
+        financing_cost=settings.margin.nightly_rate(belief_table.instants)[:, None]
+        * belief_table.interest_night_count,
         sizing_terms=SizingTerms(
             crypto=bars.crypto,
             long_only=bars.long_only,
             unit_cost=settings.costs.expected_cost(bars.crypto, settings.fees),
             uses_forecast=rule.uses_forecast,
-            compiled_limits=limits.compiled_limits,
-            leverage_limits=(limits.intraday_leverage, limits.overnight_ceiling),
+            compiled_limits=limits.book_limit_values,
+            intraday_and_overnight_leverage=(
+                limits.intraday_leverage,
+                limits.overnight_stock_ceiling,
+            ),
             order_price_buffer=settings.margin.order_price_buffer,
             group_constraints=limits.group_limits().build_constraints(bars.symbols),
         ),
         leverage_and_margin_equity=(settings.margin.leverage, settings.margin.margin_equity),
         kelly_fraction=rule.fraction if uses_solver_only(rule) else np.nan,
-        max_crypto_value=settings.orders.max_sized_crypto_value,
-        min_order_value=settings.orders.min_sized_values(bars.crypto),
-        dust=settings.orders.dust_values(bars.crypto),
-        increment=np.array([float(item.qty_increment) for item in bars.instruments]),
+        max_crypto_value=settings.orders.max_crypto_value_when_sized,
+        min_order_value=settings.orders.min_values_when_sized(bars.crypto),
+        min_closable_value=settings.orders.dust_values(bars.crypto),
+        quantity_increment=np.array([float(item.qty_increment) for item in bars.instruments]),
         tradable=bars.tradable,
     )
 
 
-def uses_solver_only(strategy: Strategy) -> TypeGuard[Kelly]:
+def uses_solver_only(strategy: Strategy) -> TypeGuard[KellyStrategy]:
     """Return whether the compiled solver alone determines a strategy's weights."""
-    return isinstance(strategy, Kelly) and strategy.multiplier == 1.0
+    return isinstance(strategy, KellyStrategy) and strategy.stock_multiplier == 1.0
 
 
 def run_compiled(
     settings: BacktestSettings,
     market: Market,
-    table: BeliefTable,
-    line: Timeline,
+    belief_table: BeliefTable,
+    timeline: Timeline,
     *,
     keep_decisions: bool,
     progress: Callable[[int], object] | None = None,
 ) -> CompiledRun:
     """Run an account over a market in compiled code.
 
-    table: beliefs at each decision instant.
-    line: timeline of the market.
+    belief_table: beliefs at each decision instant.
+    timeline: timeline of the market.
     keep_decisions: true to record decisions, fills and cash flows.
     progress: called with the number of finished instants.
     """
     bars, first = market.bars, market.start_row
-    inputs = build_compiled_inputs(settings, bars, table)
+    inputs = build_compiled_inputs(settings, bars, belief_table)
     book = settings.build_book(bars)
-    mark_positions(book.account[0], book.holding, market.history.last_closes())
+    mark_positions(book.account[0], book.holdings, market.initial_history.last_closes())
     count = len(bars.times)
     rows = np.full(count, -1, dtype=np.int64)
-    places = np.searchsorted(bars.times, table.instants)
-    rows[places] = np.arange(len(table.instants))
-    size, actions = len(book.holding), len(line.actions)
-    tape = create_account_log(4 * size + actions + max_flow_entries(size, actions))
-    account = np.zeros(count - first, EQUITY_ROW)
+    places = np.searchsorted(bars.times, belief_table.instants)
+    rows[places] = np.arange(len(belief_table.instants))
+    size, actions = len(book.holdings), len(timeline.corporate_actions)
+    tape = create_account_log(4 * size + actions + max_logged_cash_flows(size, actions))
+    account = np.zeros(count - first, EQUITY_ROW_DTYPE)
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
-    recorded = RecordedDecisions.empty(
-        table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
+    recorded = RecordedDecisions.allocate(
+        belief_table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
     )
     strategy = settings.sizing.build_strategy()
     caller = _StrategyCaller(strategy, market, inputs, recorded, places, settings.limits)
@@ -149,8 +153,8 @@ def run_compiled(
         span = first, begin, end
         # Set the threads of linear algebra once: setting them takes longer than a decision.
         with single_threaded_blas():
-            book, tape = step_instants(
-                book, line, span, rows, inputs, tape, account, written, recorded, call
+            book, tape = run_instants(
+                book, timeline, span, rows, inputs, tape, account, written, recorded, call
             )
         if caller.error is not None:
             raise caller.error
@@ -197,10 +201,12 @@ class _StrategyCaller:
                 (begin, BarsBySymbol(view)) for begin, _, view in market.visible_bars_by_segment()
             ]
         _, periods, size = inputs.beliefs.mu.shape
-        self._problem = SharedProblem.empty(periods, size, inputs.sizing_terms.group_constraints)
+        self._problem = SharedProblemArrays.allocate(
+            periods, size, inputs.sizing_terms.group_constraints
+        )
         self._weights = np.empty(size)
         self._gap = np.zeros(1)
-        self._explanations = Explanation.empty(len(recorded_decisions.solve_status), size)
+        self._explanations = TargetExplanation.empty(len(recorded_decisions.solve_status), size)
 
     def call(self) -> StrategyCall:
         """Return the strategy as compiled code calls it."""
@@ -231,16 +237,16 @@ class _StrategyCaller:
         # Compiled code cannot raise it: `run_compiled` does so after the loop has returned.
         except BaseException as error:  # noqa: BLE001
             self.error = error
-            return RAISED
+            return STRATEGY_RAISED
         return SOLVED
 
     def _sizing_inputs(self, row: int, size: int) -> SizingInputs:
         beliefs = self._inputs.beliefs
         groups = self._inputs.sizing_terms.group_constraints
-        problem = self._problem.read(size, beliefs.mu.shape[1], groups)
+        problem = self._problem.read_problem(size, beliefs.mu.shape[1], groups)
         symbols = self._symbols
         if size < len(symbols):
-            symbols = tuple([symbols[s] for s in self._problem.chosen[:size].tolist()])
+            symbols = tuple([symbols[s] for s in self._problem.symbol_indices[:size].tolist()])
         history = self._history(symbols, int(self._places[row]))
         return SizingInputs(
             problem, symbols, beliefs.instants[row], self._group_limit_names, history
@@ -260,12 +266,12 @@ class _StrategyCaller:
         if len(self._kept.solve_status):
             limits = allocation.binding_limits
             self._kept.shadow_prices[row] = limits.shadow_prices
-            why = Explanation(
+            why = TargetExplanation(
                 allocation.unconstrained_weight,
                 limits.binding_bits,
-                limits.bound_shadow_price,
+                limits.symbol_bound_shadow_price,
                 allocation.horizon_periods,
                 allocation.premium_weight,
                 allocation.forecast_weight,
             )
-            write_explanation(self._explanations, row, self._problem.chosen[:size], why)
+            write_explanation(self._explanations, row, self._problem.symbol_indices[:size], why)

@@ -16,13 +16,13 @@ from execution.decision.decision import (
     Decision,
     DecisionArrays,
     DecisionColumns,
+    annualise_optimality_gap,
     build_class_sizing_rules,
+    build_decision_columns,
     concatenate_columns,
-    decision_columns,
     find_decided_cells,
-    yearly_optimality_gap,
 )
-from execution.decision.rebalancing import decision_orders, lots_to_order_quantity
+from execution.decision.rebalancing import build_decision_orders, lots_to_order_quantity
 from execution.orders.orders import Order, to_shortest_decimal
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_true, compiled, scatter_values
@@ -36,7 +36,7 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import explain_by_horizon, explain_targets, kelly_by_horizon
+from sizing.explanation import explain_targets, explain_targets_by_horizon, kelly_weights_by_horizon
 from sizing.inputs import format_no_equity_error
 from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
@@ -102,7 +102,7 @@ class CompiledDecisions(DecisionLog):
         self._inputs = walk.inputs
         self._kept = walk.decisions
         self._explanations = walk.explanations
-        self._failures = walk.failures
+        self._failures = walk.failure_reasons_by_row
         self.group_limit_names = settings.limits.group_limits().limit_names
 
     @cached_property
@@ -131,11 +131,11 @@ class CompiledDecisions(DecisionLog):
         arrays = DecisionArrays(*selected)
         believed = self._table.select_rows(begin + walked)
         place = find_decided_cells(believed, arrays)
-        columns = decision_columns(
+        columns = build_decision_columns(
             believed,
             arrays,
             place,
-            self._inputs.class_sharpe[begin + walked],
+            self._inputs.asset_class_sharpe[begin + walked],
             uses_forecast=self._inputs.sizing_terms.uses_forecast,
             group_limit_names=self.group_limit_names,
         )
@@ -162,10 +162,11 @@ class CompiledDecisions(DecisionLog):
         """
         columns: Any = [column[part] for column in self._kept]
         recorded = RecordedDecisions(*columns)
-        rows, size = recorded.quantity.shape
+        rows, size = recorded.position_quantities.shape
         arrays = DecisionArrays.empty(rows, size, recorded.shadow_prices.shape[1])._replace(
-            is_sized=self._table.adjustable[part].any(axis=1) & (recorded.solve_status == SOLVED),
-            price=recorded.price,
+            is_sized=self._table.is_adjustable[part].any(axis=1)
+            & (recorded.solve_status == SOLVED),
+            price=recorded.marks,
             unit_cost=np.broadcast_to(self._inputs.sizing_terms.unit_cost, (rows, size)),
             allocated_weight=recorded.weights[:, 0],
             shadow_prices=recorded.shadow_prices,
@@ -203,7 +204,7 @@ class CompiledDecisions(DecisionLog):
     def _missing_result_mask(self) -> Mask:
         """Return whether a decision was due but the strategy returned no target weights, [D]."""
         return (
-            self._table.adjustable[self._belief_rows].any(axis=1)
+            self._table.is_adjustable[self._belief_rows].any(axis=1)
             & ~self._decision_table.has_weights
         )
 
@@ -211,7 +212,9 @@ class CompiledDecisions(DecisionLog):
     def _ordered_quantities(self) -> Array:
         """Return the signed ordered quantity of each pair of decision and symbol, [N]."""
         every = self._decision_table
-        before = self._kept.quantity[every.belief_rows[every.decision_number], every.symbol_index]
+        before = self._kept.position_quantities[
+            every.belief_rows[every.decision_number], every.symbol_index
+        ]
         increment = np.array([float(item.qty_increment) for item in self._instruments])
         # Quantities are whole billionths.
         ordered = np.rint((increment[every.symbol_index] * every.lots - before) * 1e9) / 1e9
@@ -221,7 +224,7 @@ class CompiledDecisions(DecisionLog):
         return len(self._belief_rows)
 
     @property
-    def at(self) -> Instants:
+    def instants(self) -> Instants:
         return np.asarray(self._table.instants[self._belief_rows])
 
     @cached_property
@@ -235,7 +238,7 @@ class CompiledDecisions(DecisionLog):
         rows = self._belief_rows
         ends, at = self._table.period_ends[rows], self._table.instants[rows]
         gaps = [
-            yearly_optimality_gap(*each)
+            annualise_optimality_gap(*each)
             for each in zip(self._decision_table.optimality_gap, at, ends, strict=True)
         ]
         return np.array(gaps, dtype=np.float64)
@@ -276,7 +279,7 @@ class CompiledDecisions(DecisionLog):
             equity=self._kept.equity[rows],
         )
 
-    def decision(self, number: int) -> Decision:
+    def decision_at(self, number: int) -> Decision:
         """Return the decision with this number, counted from 0."""
         row = int(self._belief_rows[number])
         chosen = np.arange(*self._column_offsets[number : number + 2])
@@ -288,14 +291,14 @@ class CompiledDecisions(DecisionLog):
             stock_ceiling=float(self.stock_ceilings[number]),
             symbols=tuple([item.symbol for item in items]),
             quantities=tuple(quantities),
-            columns=self._decision_table.columns.select(chosen),
+            columns=self._decision_table.columns.select_rows(chosen),
             orders=self.orders_of(number),
-            sizing_rules=self.class_rules_of(number),
-            sizing_failure=self.failure_reason_of(number),
+            sizing_rules=self.sizing_rules_of(number),
+            sizing_failure=self.failure_reason(number),
             optimality_gap=float(self.optimality_gaps[number]),
         )
 
-    def failure_reason_of(self, number: int) -> str:
+    def failure_reason(self, number: int) -> str:
         """Return why a decision has no target weights.
 
         The text is empty if it has target weights or if no symbol was due.
@@ -311,11 +314,11 @@ class CompiledDecisions(DecisionLog):
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
         return format_solver_failure(int(self._kept.solve_status[row]), len(chosen))
 
-    def class_rules_of(self, number: int) -> tuple[ClassSizingRule, ...]:
+    def sizing_rules_of(self, number: int) -> tuple[ClassSizingRule, ...]:
         """Return the sizing rules that determined a decision's weights, each with its symbols."""
         if not self._decision_table.has_weights[number]:
             return ()
-        adjustable = self._table.adjustable[self._belief_rows[number]]
+        adjustable = self._table.is_adjustable[self._belief_rows[number]]
         granted_gross = float(self._decision_table.broker_exposure_limit[number])
         key = adjustable.tobytes(), granted_gross
         rules = self._class_rules_cache.get(key)
@@ -339,17 +342,17 @@ class CompiledDecisions(DecisionLog):
         chosen = chosen[self._ordered_quantities[chosen] != 0.0]
         row = int(self._belief_rows[number])
         items, held, quantities = self._instruments_and_quantities(row, chosen)
-        return decision_orders(
+        return build_decision_orders(
             self._order_name,
             self._table.instants[row],
             self._table.period_ends[row, 0],
-            self._decision_table.columns.select(chosen),
+            self._decision_table.columns.select_rows(chosen),
             items,
             held,
             quantities,
             self._settings.orders,
             self._timeframe,
-            failure=self.failure_reason_of(number),
+            failure=self.failure_reason(number),
             legacy=isinstance(self._strategy, LegacyStrategy)
             and bool(self._decision_table.has_weights[number]),
         )
@@ -375,7 +378,7 @@ class CompiledDecisions(DecisionLog):
 
     def _position_before(self, row: int, s: int) -> Decimal:
         """Return the position in symbol number `s` before the decision of this row."""
-        held = float(self._kept.quantity[row, s])
+        held = float(self._kept.position_quantities[row, s])
         return to_shortest_decimal(held) if held else _ZERO_QUANTITY
 
 
@@ -406,14 +409,14 @@ def _explain_decisions(
         scatter_values(arrays.is_trimmed[row], chosen, rounded.is_trimmed)
         scatter_values(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
-        granted_gross[row] = problem.limits.granted_gross
+        granted_gross[row] = problem.limits.granted_gross_exposure
         by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED
         if by_solver and any_true(problem.account.adjustable):
-            by_horizon, without_factor = kelly_by_horizon(problem, inputs.kelly_fraction)
+            by_horizon, without_factor = kelly_weights_by_horizon(problem, inputs.kelly_fraction)
             if any_true(without_factor):
                 singular[row] = True
                 continue
-            why = explain_by_horizon(
+            why = explain_targets_by_horizon(
                 problem, weights, recorded.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
             write_explanation(arrays, row, chosen, why)

@@ -28,10 +28,10 @@ from forecasting.baseline import RandomWalk
 from forecasting.chronos2.ray_predictor import MAX_TASK_ATTEMPTS, RaySettings, connect_ray
 from forecasting.forecast import Progress, no_progress
 from foundation import VERSION
-from foundation.arrays import Array, Records
+from foundation.arrays import Array, StructuredArray
 from foundation.errors import InputError, to_one_line
 from foundation.plugin import is_plugin
-from marketsimulator.account.terms import day_table
+from marketsimulator.account.terms import day_terms_table
 from marketsimulator.run_result import Run, is_trade
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
@@ -115,8 +115,8 @@ class VariantOutcome:
     totals: RunTotals
 
     @classmethod
-    def from_compiled(cls, account: Records) -> VariantOutcome:
-        """Build the outcome from the equity rows of a compiled run, [T] records (EQUITY_ROW)."""
+    def from_compiled(cls, account: StructuredArray) -> VariantOutcome:
+        """Build the outcome from a compiled run's equity rows, [T] records (EQUITY_ROW_DTYPE)."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOW_NAMES)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
         gross = account["stock"] + account["crypto"]
@@ -160,7 +160,7 @@ def simulate_variants(
         # Laying out the panel takes longer than many runs, and depends on one setting only.
         if variant.fills.feed_volume_share == variants[0].fills.feed_volume_share:
             dates = base.day_terms["date"].astype("datetime64[D]")
-            days = day_table(dates, variant.fees, variant.margin, variant.fills)
+            days = day_terms_table(dates, variant.fees, variant.margin, variant.fills)
             line = base._replace(day_terms=days)
         else:
             line = variant.build_timeline(market, impact=True)

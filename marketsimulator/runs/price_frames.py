@@ -21,14 +21,14 @@ class AlignedFrames:
     """Weights and prices on the same T rows and S columns.
 
     index: [T] index of the rows, in the time zone of the weights.
-    at: [T] UTC instant of each row; 16:00 New York for daily rows.
+    instants: [T] UTC instant of each row; 16:00 New York for daily rows.
     dates: [T] New York date of each row; the date of the index for daily rows.
     weights: [T, S] weights; NaN on rows without weights.
     opens, closes: [T, S] prices, USD; NaN without a bar.
     """
 
     index: pd.DatetimeIndex
-    at: Instants
+    instants: Instants
     dates: Dates
     weights: Array
     opens: Array

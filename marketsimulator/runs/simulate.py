@@ -16,8 +16,8 @@ from execution.orders.broker import place_orders
 from execution.orders.orders import Fill, Order, format_order_id
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Index
-from marketsimulator.account.broker import SimulatedBroker, margin_events
-from marketsimulator.account.tape import AccountLogEntry, read_account_log
+from marketsimulator.account.broker import SimulatedBroker, count_margin_events
+from marketsimulator.account.tape import AccountLogEntry, append_fills_and_bookings
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
@@ -123,26 +123,26 @@ def _simulate_compiled(
         return format_compact_utc(np.datetime64(at, "ns"))
 
     def order_id_of(entry: AccountLogEntry) -> str:
-        symbol = bars.symbols[entry.symbol]
-        sent, leg = entry.at, entry.order_number
-        if line.waits_for_auction and not bars.crypto[entry.symbol]:
-            sent, leg = int(line.instants[entry.order_number]), 0
+        symbol = bars.symbols[entry.symbol_index]
+        sent, leg = entry.instant, entry.order_number
+        if line.waits_for_auction and not bars.crypto[entry.symbol_index]:
+            sent, leg = int(line.instants_ns[entry.order_number]), 0
         return format_order_id(trader.order_prefix, format_at(sent), symbol, leg)
 
     begin = 0
     ends: Index = np.unique(walk.account_log_lengths, return_index=True)[1]
     for t in ends.tolist():
         written = walk.account_log[begin : walk.account_log_lengths[t]]
-        read_account_log(written, at[t], bars.symbols, order_id_of, fills, bookings)
+        append_fills_and_bookings(written, at[t], bars.symbols, order_id_of, fills, bookings)
         begin = walk.account_log_lengths[t]
-    run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
+    run = Run(name, decisions, fills, rows, count_margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
-        row_at = np.searchsorted(at, decisions.at)
-        stamps = format_utc_each(decisions.at)
+        row_at = np.searchsorted(at, decisions.instants)
+        stamps = format_utc_each(decisions.instants)
         for k, (t, stamp) in enumerate(zip(row_at.tolist(), stamps, strict=True)):
             what = (
-                decisions.failure_reason_of(k),
-                decisions.class_rules_of(k),
+                decisions.failure_reason(k),
+                decisions.sizing_rules_of(k),
                 decisions.orders_of(k),
             )
             ceiling = float(decisions.stock_ceilings[k])
@@ -188,7 +188,7 @@ def simulate_stepwise(
                     )
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
-    return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
+    return Run(name, decisions, broker.fills, rows, broker.margin_event_counts(), broker.bookings)
 
 
 def _progress_label(name: str) -> str:

@@ -90,23 +90,23 @@ class DailyEntryPrices:
             self.last_day[symbol] *= ratio
 
     def profit_fields(
-        self, symbol: str, units: float, price: float, entry: float | None = None
+        self, symbol: str, quantity: float, price: float, entry_price: float | None = None
     ) -> dict[str, str]:
         """Return entry price, value and profit fields of a position, in Alpaca's format.
 
-        units: signed quantity: shares, coins, or shares that options deliver.
+        quantity: signed quantity: shares, coins, or shares that options deliver.
         price: present price, USD.
-        entry: mean entry price, USD; None: the recorded entry price since opening.
+        entry_price: mean entry price, USD; None: the recorded entry price since opening.
         """
-        if entry is None:
-            entry = self.since_opened.entry_price(symbol)
+        if entry_price is None:
+            entry_price = self.since_opened.entry_price(symbol)
         # A symbol without a price on the last trading day is compared with its entry price.
-        last_day = self.last_day.get(symbol, entry)
-        cost = units * entry
-        day_cost = units * self.since_close.entry_price(symbol)
-        value = units * price
+        last_day = self.last_day.get(symbol, entry_price)
+        cost = quantity * entry_price
+        day_cost = quantity * self.since_close.entry_price(symbol)
+        value = quantity * price
         return {
-            "avg_entry_price": repr(entry),
+            "avg_entry_price": repr(entry_price),
             "cost_basis": repr(cost),
             "market_value": repr(value),
             "unrealized_pl": repr(value - cost),

@@ -9,8 +9,8 @@ from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
 
-FaultBeforeRequest = Literal["delay", "drop_before", "late", "status"]  # before execution
-FaultAfterRequest = Literal["drop_after", "status_after", "malformed", "other"]
+FaultBeforeExecution = Literal["delay", "drop_before", "late", "status"]  # before execution
+FaultAfterExecution = Literal["drop_after", "status_after", "malformed", "other"]
 OrderFault = Literal[
     "reject",
     "reject_later",
@@ -21,14 +21,14 @@ OrderFault = Literal[
     "trading_is_paused",
     "exchange_is_paused",
 ]
-FaultKind = Literal[FaultBeforeRequest, FaultAfterRequest, OrderFault]
+FaultKind = Literal[FaultBeforeExecution, FaultAfterExecution, OrderFault]
 HttpMethod = Literal[
     "", "GET", "POST", "DELETE"
 ]  # methods of the requests that practice servers take
-FAULTS_BEFORE: tuple[FaultKind, ...] = get_args(FaultBeforeRequest)
-FAULTS_AFTER: tuple[FaultKind, ...] = get_args(FaultAfterRequest)
+FAULTS_BEFORE_EXECUTION: tuple[FaultKind, ...] = get_args(FaultBeforeExecution)
+FAULTS_AFTER_EXECUTION: tuple[FaultKind, ...] = get_args(FaultAfterExecution)
 
-OpenStatus = Literal[
+OpenOrderStatus = Literal[
     "new",
     "partially_filled",
     "accepted",
@@ -37,17 +37,17 @@ OpenStatus = Literal[
     "pending_cancel",
     "pending_replace",
 ]
-TerminalStatus = Literal["filled", "canceled", "expired", "replaced", "rejected"]
+TerminalOrderStatus = Literal["filled", "canceled", "expired", "replaced", "rejected"]
 OrderStatus = Literal[
-    OpenStatus,
-    TerminalStatus,
+    OpenOrderStatus,
+    TerminalOrderStatus,
     "done_for_day",
     "stopped",
     "suspended",
     "calculated",
     "accepted_for_bidding",
 ]
-OPEN_STATUSES: tuple[OrderStatus, ...] = get_args(OpenStatus)
+OPEN_ORDER_STATUSES: tuple[OrderStatus, ...] = get_args(OpenOrderStatus)
 ORDER_STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
 
 
@@ -95,13 +95,13 @@ class InjectedFault:
             raise InputError(f"faults.path: {self.path!r} is not a path; it must begin with /")
 
 
-class FaultPlan:
+class FaultQueue:
     """Queue of the faults that are still to be injected."""
 
     def __init__(self) -> None:
         self._remaining: list[InjectedFault] = []
 
-    def add(self, request: Request) -> None:
+    def add_faults(self, request: Request) -> None:
         """Add the faults in a request's JSON body: one object, or a list of objects.
 
         Raises `InputError` for any other JSON.

@@ -24,20 +24,20 @@ from marketsimulator.venue.entry_prices import DailyEntryPrices
 from marketsimulator.venue.record import VenueRecord
 from marketsimulator.venue.request import (
     RequestRefused,
-    Response,
-    query_choice,
-    query_integer,
+    ResponseBody,
+    parse_query_choice,
+    parse_query_integer,
     refuse_unknown_keys,
 )
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
     closing_price,
-    leg_order_id,
+    derive_leg_order_id,
     option_position_response,
     parse_spread_order,
     quote_response,
 )
-from marketsimulator.venue.tickets import derive_id, format_quantity, format_timestamp
+from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
@@ -177,7 +177,7 @@ class VenueOptions:
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
-    ) -> Response:
+    ) -> ResponseBody:
         """Accept a multi-leg order and return it in Alpaca's format.
 
         partial: true to fill half of the order and cancel the rest.
@@ -195,7 +195,7 @@ class VenueOptions:
                 f"the practice venue only trades options on {symbols}, and all legs of an"
                 " order must have the same underlying",
             )
-        self._record.refuse_used_id(order.client_order_id)
+        self._record.refuse_duplicate_order_id(order.client_order_id)
         try:
             ticket = desk.submit_order(order, partial=partial, rejected=reject)
         except OrderRejected as error:
@@ -207,7 +207,7 @@ class VenueOptions:
         root = ticket.order.legs[0].contract.root
         self.desks[root].cancel(ticket.client_order_id)
 
-    def positions(self) -> list[Response]:
+    def positions(self) -> list[ResponseBody]:
         """Return the option positions in the format of `GET /v2/positions`."""
         positions = []
         for desk in self.desks.values():
@@ -218,7 +218,7 @@ class VenueOptions:
                 positions.append(option_position_response(contract, count, price, self._entries))
         return positions
 
-    def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
+    def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, ResponseBody]:
         """Return the latest quotes by OCC symbol; options without a quote are left out.
 
         now: time on the clock, which may be between two instants of the panel.
@@ -233,7 +233,10 @@ class VenueOptions:
     def _record_fill(self, ticket: SpreadTicket) -> None:
         """Record the fill of an order as one activity for each leg, in Alpaca's format."""
         contracts = format_quantity(Decimal(ticket.filled_contracts))
-        at = max(format_timestamp(ticket.closed_at or ticket.submitted_at), self._record.timestamp)
+        at = max(
+            format_timestamp(ticket.closed_at or ticket.submitted_at),
+            self._record.current_timestamp,
+        )
         for leg, price in zip(ticket.order.legs, ticket.leg_prices, strict=True):
             signed = Decimal(leg.direction * ticket.filled_contracts)
             self._entries.add_fill(leg.contract.symbol, signed, float(price))
@@ -248,7 +251,7 @@ class VenueOptions:
                     "side": leg.side,
                     "leaves_qty": "0",
                     "cum_qty": contracts,
-                    "order_id": leg_order_id(ticket.order.client_order_id, leg),
+                    "order_id": derive_leg_order_id(ticket.order.client_order_id, leg),
                     "order_status": ticket.status,
                 }
             )
@@ -277,7 +280,7 @@ ASSET_STATES = ("active", "inactive")  # states of an asset or an option
 
 def contracts_response(
     listed: Iterable[OptionContract], now: np.datetime64, query: Mapping[str, str]
-) -> Response:
+) -> ResponseBody:
     """Return a page of the listed options that match a query, sorted by symbol.
 
     As at Alpaca, a query without an expiration date returns options that expire by next Sunday.
@@ -292,15 +295,17 @@ def contracts_response(
         *("strike_price_gte", "strike_price_lte"),
     )
     tests = [*_name_filters(query), *_range_filters(query, now)]
-    status = query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
+    status = parse_query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
     active = (
         status == "active"
-        and query_choice(query, "style", EXERCISE_STYLES, EXERCISE_STYLE) == EXERCISE_STYLE
+        and parse_query_choice(query, "style", EXERCISE_STYLES, EXERCISE_STYLE) == EXERCISE_STYLE
     )
     chosen = [each for each in listed if active and all(test(each) for test in tests)]
     chosen.sort(key=lambda contract: contract.symbol)
-    limit = query_integer(query, "limit", DEFAULT_CONTRACTS_PER_PAGE, 1, MAX_CONTRACTS_PER_PAGE)
-    begin = query_integer(query, "page_token", 0)
+    limit = parse_query_integer(
+        query, "limit", DEFAULT_CONTRACTS_PER_PAGE, 1, MAX_CONTRACTS_PER_PAGE
+    )
+    begin = parse_query_integer(query, "page_token", 0)
     left = begin + limit < len(chosen)
     return {
         "option_contracts": [_contract_response(each) for each in chosen[begin : begin + limit]],
@@ -315,7 +320,7 @@ def _name_filters(query: Mapping[str, str]) -> Iterable[Callable[[OptionContract
     if "root_symbol" in query:
         yield lambda contract: contract.root == query["root_symbol"]
     if "type" in query:
-        call = query_choice(query, "type", ("call", "put")) == "call"
+        call = parse_query_choice(query, "type", ("call", "put")) == "call"
         yield lambda contract: contract.is_call == call
 
 
@@ -362,10 +367,10 @@ def _query_decimal(query: Mapping[str, str], name: str) -> Decimal | None:
         raise InputError(f"{name}: {query[name][:40]!r} is not a number") from None
 
 
-def _contract_response(contract: OptionContract) -> Response:
+def _contract_response(contract: OptionContract) -> ResponseBody:
     kind = "call" if contract.is_call else "put"
     return {
-        "id": derive_id(contract.symbol),
+        "id": derive_venue_id(contract.symbol),
         "symbol": contract.symbol,
         "name": f"{contract.root} {contract.expiry:%b %d %Y} {contract.strike:f} {kind.title()}",
         "status": "active",
@@ -373,7 +378,7 @@ def _contract_response(contract: OptionContract) -> Response:
         "expiration_date": str(contract.expiry),
         "root_symbol": contract.root,
         "underlying_symbol": contract.root,
-        "underlying_asset_id": derive_id(contract.root),
+        "underlying_asset_id": derive_venue_id(contract.root),
         "type": kind,
         "style": EXERCISE_STYLE,
         "strike_price": f"{contract.strike:f}",

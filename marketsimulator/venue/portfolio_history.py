@@ -9,8 +9,8 @@ import numpy as np
 
 from foundation.errors import InputError
 from marketsimulator.venue.entry_prices import trading_day
-from marketsimulator.venue.request import Response, query_choice, refuse_unknown_keys
-from trainingdata.instants import DAY, at_new_york_time, midnight, parse_instant
+from marketsimulator.venue.request import ResponseBody, parse_query_choice, refuse_unknown_keys
+from trainingdata.instants import DAY, at_new_york_time, new_york_midnight, parse_instant
 from trainingdata.sessions import Session, session_on
 
 EquityPoint = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
@@ -25,15 +25,15 @@ _WINDOW_BY_TIMEFRAME = {
 _DAYS_BY_PERIOD_UNIT = {"D": 1, "W": 7, "M": 30, "A": 365}  # a month is counted as 30 days
 _PERIOD_PATTERN = re.compile(r"(\d{1,4})([DWMA])", re.ASCII)
 MAX_INTRADAY_PERIOD = 30 * DAY
-EXTENDED_OPEN = np.timedelta64(4, "h")  # extended hours, on New York's clock
-EXTENDED_CLOSE = np.timedelta64(20, "h")
-REPORTED_HOURS = ("market_hours", "extended_hours", "continuous")
-PROFIT_RESETS = ("per_day", "no_reset")
+EXTENDED_HOURS_OPEN = np.timedelta64(4, "h")  # extended hours, on New York's clock
+EXTENDED_HOURS_CLOSE = np.timedelta64(20, "h")
+INTRADAY_REPORTING_CHOICES = ("market_hours", "extended_hours", "continuous")
+PROFIT_RESET_CHOICES = ("per_day", "no_reset")
 
 
-def portfolio_history(
+def portfolio_history_response(
     equities: Sequence[EquityPoint], capital: float, query: Mapping[str, str]
-) -> Response:
+) -> ResponseBody:
     """Return an account's equity and profit in each time window that a query requests.
 
     A window without an instant of the venue is left out. Profit is measured from the close before
@@ -47,14 +47,19 @@ def portfolio_history(
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_unknown_keys(query, *served)
     start, end = _query_span(query, equities[-1][0])
-    timeframe = query_choice(
+    timeframe = parse_query_choice(
         query, "timeframe", tuple(_WINDOW_BY_TIMEFRAME), _default_timeframe(end - start)
     )
     daily = timeframe == "1D"
     if not daily and end - start > MAX_INTRADAY_PERIOD:
         raise InputError(f"timeframe: {timeframe} is limited to 30 days; use 1D for longer periods")
-    hours = query_choice(query, "intraday_reporting", REPORTED_HOURS, "market_hours")
-    resets = query_choice(query, "pnl_reset", PROFIT_RESETS, "per_day") == "per_day" and not daily
+    hours = parse_query_choice(
+        query, "intraday_reporting", INTRADAY_REPORTING_CHOICES, "market_hours"
+    )
+    resets = (
+        parse_query_choice(query, "pnl_reset", PROFIT_RESET_CHOICES, "per_day") == "per_day"
+        and not daily
+    )
     windows = (
         _daily_equities(equities)
         if daily
@@ -65,7 +70,7 @@ def portfolio_history(
     base, base_day = _base_equity_and_date(closes, capital, listed[0][0] if listed else end)
     bases = [_base_equity_and_date(closes, capital, at)[0] if resets else base for at, _ in listed]
     profits = [equity - each for (_, equity), each in zip(listed, bases, strict=True)]
-    answer: Response = {
+    answer: ResponseBody = {
         "timestamp": [int(at.astype("datetime64[s]").astype(np.int64)) for at, _ in listed],
         "equity": [equity for _, equity in listed],
         "profit_loss": profits,
@@ -85,7 +90,7 @@ def _daily_equities(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
         day = trading_day(at)
         if session_on(day) is not None:
             by_day[day] = equity
-    labels = midnight(np.array(list(by_day), dtype="datetime64[D]"))
+    labels = new_york_midnight(np.array(list(by_day), dtype="datetime64[D]"))
     return list(zip(labels, by_day.values(), strict=True))
 
 
@@ -123,9 +128,9 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
 
     They last from 4:00 to 20:00 New York time, after an early close to 17:00.
     """
-    last = EXTENDED_CLOSE if session.is_full else np.timedelta64(17, "h")
+    last = EXTENDED_HOURS_CLOSE if session.is_full else np.timedelta64(17, "h")
     dates = np.array([session.date])
-    first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
+    first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_HOURS_OPEN, last))
     return np.datetime64(first), np.datetime64(end)
 
 
@@ -136,7 +141,7 @@ def _base_equity_and_date(
 
     Without an earlier close the result is the capital and None.
     """
-    day = midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
+    day = new_york_midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
     before = [label for label in closes if label < day]
     if not before:
         return capital, None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.request import RequestRefused, Response
+from marketsimulator.venue.request import RequestRefused, ResponseBody
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import OrderTicket, format_timestamp
 from trainingdata.instants import DAY
@@ -32,18 +32,18 @@ class VenueRecord:
         self.running = now
         # Each start of the venue creates another account, without the orders of the previous one.
         self.account_id = str(uuid.uuid4())
-        self.activities: list[Response] = []
+        self.activities: list[ResponseBody] = []
         self.orders: dict[str, VenueOrder] = {}
         self._by_number: dict[str, VenueOrder] = {}
         self._late_kinds: frozenset[str] = frozenset()
         self._listed_from: dict[str, np.datetime64] = {}
 
     @property
-    def timestamp(self) -> str:
+    def current_timestamp(self) -> str:
         """Return the time on the clock as text in the API's format."""
         return format_timestamp(max(self.now(), self.running()))
 
-    def refuse_used_id(self, client_order_id: str) -> None:
+    def refuse_duplicate_order_id(self, client_order_id: str) -> None:
         """Raise `RequestRefused` for a client_order_id that any earlier order had."""
         if client_order_id in self.orders:
             raise RequestRefused(422, 40010001, "client_order_id must be unique")
@@ -64,7 +64,7 @@ class VenueRecord:
             raise RequestRefused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
 
-    def record_activity(self, activity: Response) -> None:
+    def record_activity(self, activity: ResponseBody) -> None:
         """Record an activity of the account.
 
         activity: activity in Alpaca's format; a trade has a `transaction_time`, any other activity
@@ -77,7 +77,7 @@ class VenueRecord:
         if kind in self._late_kinds:
             self._listed_from[number] = _next_opening(self.now())
 
-    def delay_listing(self, kinds: Iterable[str]) -> None:
+    def delay_activity_listing(self, kinds: Iterable[str]) -> None:
         """List later activities of these kinds only from the next session open on.
 
         Alpaca's paper accounts list some activities late in this way, while positions change at
@@ -85,7 +85,7 @@ class VenueRecord:
         """
         self._late_kinds = frozenset(kinds)
 
-    def listed_activities(self) -> list[Response]:
+    def listed_activities(self) -> list[ResponseBody]:
         """Return the activities that are listed at present, in order of arrival."""
         now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]

@@ -12,9 +12,9 @@ from typing import Any
 
 from foundation.errors import InputError, invalid_choice_error
 
-Response = dict[str, Any]
-Query = Mapping[str, str]
-MAX_WORD_SHOWN = 40  # characters of a refused word in a message
+ResponseBody = dict[str, Any]
+QueryParameters = Mapping[str, str]
+MAX_SHOWN_CHARACTERS = 40  # characters of a refused word in a message
 
 
 class RequestRefused(Exception):
@@ -74,16 +74,16 @@ class Route:
 
     handler: function that returns the JSON of the response. It raises `RequestRefused`, or
         `ValueError` for an invalid request.
-    status: HTTP status of a successful response; 204 has no content.
+    success_status: HTTP status of a successful response; 204 has no content.
     """
 
     method: str
     path: str
     handler: Callable[[Request], Any]
-    status: int = 200
+    success_status: int = 200
 
 
-def query_integer(
+def parse_query_integer(
     query: Mapping[str, str], name: str, default: int, minimum: int = 0, maximum: int = 2**62
 ) -> int:
     """Parse an integer parameter of a query.
@@ -99,7 +99,7 @@ def query_integer(
     return int(text)
 
 
-def query_choice(
+def parse_query_choice(
     query: Mapping[str, str], name: str, choices: Sequence[str], default: str = ""
 ) -> str:
     """Return the value of a query parameter, which must be one of `choices`.
@@ -109,7 +109,7 @@ def query_choice(
     """
     word = query.get(name, default)
     if name in query and word not in choices:
-        raise invalid_choice_error(name, word[:MAX_WORD_SHOWN], choices)
+        raise invalid_choice_error(name, word[:MAX_SHOWN_CHARACTERS], choices)
     return word
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from aiohttp import web
 
 from marketsimulator.venue.faults import (
-    FAULTS_AFTER,
-    FAULTS_BEFORE,
-    FaultPlan,
+    FAULTS_AFTER_EXECUTION,
+    FAULTS_BEFORE_EXECUTION,
+    FaultQueue,
     InjectedFault,
     OrderStatus,
 )
-from marketsimulator.venue.request import Request, RequestRefused, Response, Route
+from marketsimulator.venue.request import Request, RequestRefused, ResponseBody, Route
 from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # maximum seconds between polls of a running clock
@@ -33,7 +33,7 @@ CROSS_SITE_CONTENT_TYPES = (
     "multipart/form-data",
 )  # types that a web page may post without a preflight request
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PracticeServer(ABC):
@@ -44,19 +44,19 @@ class PracticeServer(ABC):
     host: host name accepted by control routes, in addition to IP addresses and localhost.
     """
 
-    order_id = "id"  # the API's key of the venue's order id
-    status_words: ClassVar[
+    order_id_key = "id"  # the API's key of the venue's order id
+    venue_status_names: ClassVar[
         Mapping[OrderStatus, str]
     ] = {}  # the API's words for Alpaca's order states
     invalid_request_status = 422  # status of an invalid request
-    rejection_code: tuple[int, int | str | None] = (
+    rejection_status_and_code: tuple[int, int | str | None] = (
         403,
         None,
     )  # status and code of a rejected order
 
     def __init__(self, speed: float | None = None) -> None:
         self.speed = speed
-        self.faults = FaultPlan()
+        self.faults = FaultQueue()
         self.host = ""
         self._started: tuple[float, np.datetime64] | None = None
         self._on_their_way: list[tuple[Route, Request]] = []
@@ -77,7 +77,7 @@ class PracticeServer(ABC):
         """Return why a request is not authenticated, or None if it is."""
 
     @abstractmethod
-    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
+    def error_response(self, status: int, code: int | str | None, message: str) -> ResponseBody:
         """Return an error response in the API's format.
 
         status: HTTP status.
@@ -86,7 +86,7 @@ class PracticeServer(ABC):
         """
 
     @abstractmethod
-    def clock_state(self) -> Response:
+    def clock_state(self) -> ResponseBody:
         """Return the time on the clock, as the response to a request that moves the clock."""
 
     @property
@@ -118,7 +118,7 @@ class PracticeServer(ABC):
         seconds = (time.monotonic() - self._started[0]) * (self.speed or 0.0)
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
-    def app(self) -> web.Application:
+    def build_app(self) -> web.Application:
         """Build the aiohttp application with all routes.
 
         If the clock runs by itself, the application moves it while it serves.
@@ -134,21 +134,21 @@ class PracticeServer(ABC):
             app.cleanup_ctx.append(self._run_clock_context)
         return app
 
-    def apply_state_fault(self, response: Response, request: Request) -> Response:
+    def apply_state_fault(self, response: ResponseBody, request: Request) -> ResponseBody:
         """Return an order's response, with another status if a `state` fault is planned for it."""
         fault = self.faults.consume_fault(request, "state")
         if fault is None:
             return response
-        return {**response, "status": self.status_words.get(fault.state, fault.state)}
+        return {**response, "status": self.venue_status_names.get(fault.state, fault.state)}
 
-    def order_faults(self, request: Request) -> dict[str, bool]:
+    def consume_order_faults(self, request: Request) -> dict[str, bool]:
         """Take the faults that are planned for a new order from the queue.
 
         Returns the flags `partial` (fill half of the order) and `reject` (reject the order after it
         was accepted). Raises `RequestRefused` for the fault `reject`.
         """
         if self.faults.consume_fault(request, "reject"):
-            raise RequestRefused(*self.rejection_code, "rejected by a planned fault")
+            raise RequestRefused(*self.rejection_status_and_code, "rejected by a planned fault")
         return {
             "partial": self.faults.consume_fault(request, "partial") is not None,
             "reject": self.faults.consume_fault(request, "reject_later") is not None,
@@ -157,12 +157,12 @@ class PracticeServer(ABC):
     def _shared_control_routes(self) -> list[Route]:
         return [
             Route("POST", "advance", self._advance_clock),
-            Route("POST", "faults", self.faults.add),
+            Route("POST", "faults", self.faults.add_faults),
             Route("DELETE", "faults", lambda _: self.faults.clear()),
             Route("POST", "land", lambda _: self._execute_delayed_requests()),
         ]
 
-    def _advance_clock(self, asked: Request) -> Response:
+    def _advance_clock(self, asked: Request) -> ResponseBody:
         """Move a waiting clock by {"steps": N} instants, or up to the time given as {"to": …}.
 
         The response has the number of instants moved, the number passed since the start, and
@@ -208,7 +208,7 @@ class PracticeServer(ABC):
 
     @web.middleware
     async def _format_http_errors(
-        self, request: web.Request, handler: Handler
+        self, request: web.Request, handler: RequestHandler
     ) -> web.StreamResponse:
         """Convert aiohttp's errors (unknown path, body too long) to the API's error format."""
         try:
@@ -216,7 +216,7 @@ class PracticeServer(ABC):
         except web.HTTPException as error:
             return self._json_error(error.status, None, error.reason)
 
-    def _control_handler(self, route: Route) -> Handler:
+    def _control_handler(self, route: Route) -> RequestHandler:
         """Return the handler of a control route.
 
         Faults do not affect control routes, so that a client can always clear the faults.
@@ -231,7 +231,7 @@ class PracticeServer(ABC):
 
         return handle_control_request
 
-    def _api_handler(self, route: Route) -> Handler:
+    def _api_handler(self, route: Route) -> RequestHandler:
         """Return the handler of an API route, to which planned faults apply."""
 
         async def handle_api_request(request: web.Request) -> web.StreamResponse:
@@ -240,14 +240,14 @@ class PracticeServer(ABC):
             why = self.authentication_failure(asked)
             if why is not None:
                 return self._json_error(401, None, why)
-            before = self.faults.consume_fault(asked, *FAULTS_BEFORE)
+            before = self.faults.consume_fault(asked, *FAULTS_BEFORE_EXECUTION)
             if before is not None and before.kind != "delay":
                 return self._fault_response(before, request, route, asked)
             if before is not None:
                 await asyncio.sleep(before.seconds)
             status, content = self._execute_request(route, asked, self.invalid_request_status)
             # These come after the handler: the request is executed although its response is lost.
-            after = self.faults.consume_fault(asked, *FAULTS_AFTER)
+            after = self.faults.consume_fault(asked, *FAULTS_AFTER_EXECUTION)
             if after is not None:
                 return self._alter_response(after, request, status, content)
             return _json_response(status, content)
@@ -262,7 +262,7 @@ class PracticeServer(ABC):
         invalid_request_status: HTTP status if the handler raises `ValueError`.
         """
         try:
-            return route.status, route.handler(asked)
+            return route.success_status, route.handler(asked)
         except RequestRefused as refused:
             status, code = refused.status, refused.code
             return status, self.error_response(status, code, str(refused))
@@ -323,7 +323,7 @@ class PracticeServer(ABC):
                 "orders": [self._replace_order_ids(each) for each in content["orders"]],
             }
         if "client_order_id" in content:
-            return {**content, self.order_id: OTHER_ORDER_ID, "client_order_id": "another"}
+            return {**content, self.order_id_key: OTHER_ORDER_ID, "client_order_id": "another"}
         return content
 
     def _json_error(self, status: int, code: int | str | None, message: str) -> web.Response:

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from foundation.cli import FlagParser, find_command, refuse_flag_and_word
+from foundation.cli import FlagParser, find_command, refuse_flag_conflicts
 from foundation.errors import InputError
 from marketsimulator.venue.server import PracticeServer
 
-MAX_SPEED = 1_000_000  # simulated seconds per second
-SHUTDOWN_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them
+MAX_CLOCK_SPEED = 1_000_000  # simulated seconds per second
+SHUTDOWN_TIMEOUT_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them
 MAX_CONNECTIONS = 512
 HEADER_TIMEOUT_SECONDS = 10.0  # seconds until the head of a connection's first request
 
@@ -33,13 +33,13 @@ class ServerOptions:
 
     host: host name or IP address of the network interface.
     port: port, 1 … 65,535; 0 for any free port.
-    speed: simulated seconds per real second, above 0, at most 1,000,000; None: the clock waits for
-        a client to move it.
+    clock_speed: simulated seconds per real second, above 0, at most 1,000,000; None: the clock
+        waits for a client to move it.
     """
 
     host: str
     port: int
-    speed: float | None = None
+    clock_speed: float | None = None
 
     def __post_init__(self) -> None:
         if not self.host.strip():
@@ -49,15 +49,15 @@ class ServerOptions:
             )
         if not 0 <= self.port < 65_536:
             raise InputError(f"--port: {self.port} is outside 1 … 65535; use 0 for any free port")
-        if self.speed is not None and not 0 < self.speed <= MAX_SPEED:
-            raise _speed_error(f"{self.speed:g}")
+        if self.clock_speed is not None and not 0 < self.clock_speed <= MAX_CLOCK_SPEED:
+            raise _speed_error(f"{self.clock_speed:g}")
 
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
-    def url_of(self, listener: socket.socket) -> str:
+    def url_for_listener(self, listener: socket.socket) -> str:
         """Return the URL for clients; its port is that of a listening socket."""
         return replace(self, port=listener.getsockname()[1]).url
 
@@ -74,7 +74,7 @@ class ServerOptions:
             ) from error
 
 
-class ServingParser(FlagParser):
+class ServerArgumentParser(FlagParser):
     """Command-line parser of practice servers: flags, address, and key=value overrides.
 
     module: Python module of the command.
@@ -95,27 +95,27 @@ class ServingParser(FlagParser):
         """
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_non_overrides(arguments.overrides)
-        refuse_flag_and_word(find_command(self._module).flags, words)
+        refuse_flag_conflicts(find_command(self._module).flag_by_setting, words)
         speed = _parse_speed(arguments.speed)
         return arguments, ServerOptions(arguments.host, arguments.port, speed)
 
 
-def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
+def serve(options: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
     """Build a practice server and serve it until SIGINT or SIGTERM.
 
-    serving: address and clock speed.
+    options: address and clock speed.
     build_server: returns the server and a description of its market; it may take a minute.
 
     Raises `InputError` before the build if the address cannot be bound.
     """
-    serving.open_listener().close()
+    options.open_listener().close()
     server, about = build_server()
-    listener = serving.open_listener()
-    sys.stdout.write(f"{serving.url_of(listener)}: {about}\n")
+    listener = options.open_listener()
+    sys.stdout.write(f"{options.url_for_listener(listener)}: {about}\n")
     # A process that starts the server waits for this line.
     sys.stdout.flush()
-    server.host = serving.host
-    asyncio.run(_serve(server.app(), listener))
+    server.host = options.host
+    asyncio.run(_serve(server.build_app(), listener))
 
 
 async def _serve(app: web.Application, listener: socket.socket) -> None:
@@ -124,8 +124,8 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told_to_end.set)
     limit = ConnectionLimiter()
-    app.middlewares.append(limit.keep_connection)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    app.middlewares.append(limit.handle_active_request)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS)
     await runner.setup()
     assert runner.server is not None
     server = runner.server
@@ -154,7 +154,9 @@ class ConnectionLimiter:
         self._was_full = False
 
     @web.middleware
-    async def keep_connection(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def handle_active_request(
+        self, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
         """Mark the connection of a request as not silent, and handle the request."""
         self._silent.discard(request.protocol)
         return await handler(request)
@@ -198,5 +200,6 @@ def _parse_speed(word: str) -> float | None:
 
 def _speed_error(word: str) -> InputError:
     return InputError(
-        f"--speed: {word!r} is invalid; use wait, or a number above 0 and at most {MAX_SPEED:,}"
+        f"--speed: {word!r} is invalid; use wait, or a number above 0 and at most"
+        f" {MAX_CLOCK_SPEED:,}"
     )

@@ -24,9 +24,9 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from marketsimulator.venue.entry_prices import DailyEntryPrices
-from marketsimulator.venue.request import Response
+from marketsimulator.venue.request import ResponseBody
 from marketsimulator.venue.tickets import (
-    derive_id,
+    derive_venue_id,
     format_timestamp,
     parse_client_order_id,
     parse_decimal,
@@ -62,7 +62,7 @@ class SpreadTicket:
 
     @property
     def venue_order_id(self) -> str:
-        return spread_order_id(self.client_order_id)
+        return derive_spread_order_id(self.client_order_id)
 
     @property
     def is_open(self) -> bool:
@@ -74,7 +74,7 @@ class SpreadTicket:
         credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
         return SpreadFill(self.filled_contracts, credit)
 
-    def to_response(self, *, nested: bool = False) -> Response:
+    def to_response(self, *, nested: bool = False) -> ResponseBody:
         """Return the order in Alpaca's format.
 
         nested: true to include its legs.
@@ -99,11 +99,11 @@ class SpreadTicket:
         prices: Sequence[Decimal | None] = self.leg_prices or (None,) * len(order.legs)
         legs = []
         for leg, price in zip(order.legs, prices, strict=True):
-            number = leg_order_id(name, leg)
+            number = derive_leg_order_id(name, leg)
             answer = {
                 "id": number,
-                "client_order_id": spread_order_id(f"{name}/{leg.contract.symbol}/own"),
-                "asset_id": derive_id(leg.contract.symbol),
+                "client_order_id": derive_spread_order_id(f"{name}/{leg.contract.symbol}/own"),
+                "asset_id": derive_venue_id(leg.contract.symbol),
                 "symbol": leg.contract.symbol,
                 "side": leg.side,
                 "ratio_qty": "1",
@@ -124,20 +124,21 @@ class SpreadTicket:
         }
 
 
-def spread_order_id(name: str) -> str:
+def derive_spread_order_id(name: str) -> str:
     """Derive the venue's id of a multi-leg order from a name, such as its client_order_id."""
-    return derive_id(f"spread {name}")
+    return derive_venue_id(f"spread {name}")
 
 
-def leg_order_id(name: str, leg: OptionLeg) -> str:
+def derive_leg_order_id(name: str, leg: OptionLeg) -> str:
     """Derive the venue's id of one leg of an order from the order's client_order_id."""
-    return spread_order_id(f"{name}/{leg.contract.symbol}")
+    return derive_spread_order_id(f"{name}/{leg.contract.symbol}")
 
 
-def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
+def parse_spread_order(request: Mapping[str, Any], earlier_order_count: int) -> SpreadOrder:
     """Parse a request for a multi-leg order. Raises `RequestRefused` that names the invalid field.
 
-    number: number of earlier orders; an id is derived from it if the client gives none.
+    earlier_order_count: number of earlier orders; an id is derived from it if the client gives
+        none.
     """
     with refuse_invalid_fields():
         kind = str(request["type"])
@@ -162,7 +163,10 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
             )
         min_credit = -parse_decimal(request, "limit_price") if limited else None
         return SpreadOrder(
-            parse_client_order_id(request, f"spread {number}"), legs, int(contracts), min_credit
+            parse_client_order_id(request, f"spread {earlier_order_count}"),
+            legs,
+            int(contracts),
+            min_credit,
         )
 
 
@@ -176,42 +180,44 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     return OptionLeg(parse_occ_symbol(str(request["symbol"])), "buy" if side == "buy" else "sell")
 
 
-def closing_price(count: int, quote: Quote | None) -> Decimal:
+def closing_price(contracts: int, quote: Quote | None) -> Decimal:
     """Return the price at which a position can be closed: the bid if it is long, else the ask.
 
     The price is in points; it is 0 without a quote.
 
-    count: position in contracts, negative if short.
+    contracts: position in contracts, negative if short.
     """
-    return Decimal(0) if quote is None else quote.price("sell" if count > 0 else "buy")
+    return Decimal(0) if quote is None else quote.price_for_side("sell" if contracts > 0 else "buy")
 
 
 def option_position_response(
-    contract: OptionContract, count: int, price: Decimal, entries: DailyEntryPrices
-) -> Response:
+    contract: OptionContract, contracts: int, price: Decimal, entries: DailyEntryPrices
+) -> ResponseBody:
     """Return an option position in the format of `GET /v2/positions`.
 
-    count: position in contracts, negative if short.
+    contracts: position in contracts, negative if short.
     price: price at which the position can be closed, points.
     entries: entry prices of all option positions.
     """
-    results = entries.profit_fields(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
+    results = entries.profit_fields(
+        contract.symbol, float(contracts * SHARES_PER_OPTION), float(price)
+    )
     return {
         **results,
-        "asset_id": derive_id(contract.symbol),
+        "asset_id": derive_venue_id(contract.symbol),
         "symbol": contract.symbol,
         "exchange": "",
         "asset_class": "us_option",
         "asset_marginable": False,
-        "qty": str(count),
-        "qty_available": str(count),
-        "side": "long" if count > 0 else "short",
-        "market_value": str(price * count * SHARES_PER_OPTION),
+        "qty": str(contracts),
+        "qty_available": str(contracts),
+        "side": "long" if contracts > 0 else "short",
+        "market_value": str(price * contracts * SHARES_PER_OPTION),
         "current_price": str(price),
     }
 
 
-def quote_response(quote: Quote, at: np.datetime64) -> Response:
+def quote_response(quote: Quote, at: np.datetime64) -> ResponseBody:
     """Return a quote in the format of `GET /v1beta1/options/quotes/latest`."""
     return {
         "t": format_timestamp(at),

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import NEXT_AUCTION_OPEN_TIME
+from execution.orders.auctions import NEXT_AUCTION_ACCEPTANCE_TIME
 from execution.orders.broker import Asset
 from execution.orders.orders import Fill, Order, Side, parse_order_prefix
-from execution.orders.venue_rules import tick_size_refusal, venue_refusal
+from execution.orders.venue_rules import tick_size_refusal_reason, venue_refusal_reason
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
@@ -30,7 +30,7 @@ from marketsimulator.venue.faults import OrderStatus
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
-from marketsimulator.venue.request import RequestRefused, Response
+from marketsimulator.venue.request import RequestRefused, ResponseBody
 from marketsimulator.venue.tickets import (
     OrderTicket,
     format_quantity,
@@ -39,7 +39,7 @@ from marketsimulator.venue.tickets import (
 )
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
-from trainingdata.instants import at_new_york_time, midnight, new_york_date
+from trainingdata.instants import at_new_york_time, new_york_date, new_york_midnight
 from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import is_in_session
@@ -56,8 +56,8 @@ _ACTIVITY_TYPE_BY_BOOKING_KIND: Mapping[BookingKind, str] = {
     "borrow": "PTC",
 }
 _SYMBOL_ACTIVITY_TYPES = ("DIV", "SPLIT", "PTC")
-SUB_PENNY_CODE = 42210000  # Alpaca's code for a price between two increments
-ASSET_FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
+SUB_PENNY_ERROR_CODE = 42210000  # Alpaca's code for a price between two increments
+ASSET_PERMISSIONS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
 class Venue:
@@ -85,9 +85,9 @@ class Venue:
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.market = market
-        self.client_bars = market.bars.with_unconfirmed()
+        self.client_bars = market.bars.with_unconfirmed_bars()
         self.index = market.start_row
-        self.stops = clock_stops(market)
+        self.stops = clock_stop_instants(market)
         self.stop = 0
         self.broker: SimulatedBroker = settings.build_broker(market)
         self.tickets: dict[str, OrderTicket] = {}
@@ -111,12 +111,12 @@ class Venue:
         """Return whether the clock is at its last stop."""
         return self.stop + 1 >= len(self.stops)
 
-    def advance(self, index: int) -> None:
+    def advance(self, row: int) -> None:
         """Advance to a later row of the panel, through all instants in between.
 
         Waiting orders are matched with the bars on the way.
         """
-        while self.index < min(index, len(self.market.bars.times) - 1):
+        while self.index < min(row, len(self.market.bars.times) - 1):
             self.step()
 
     def step(self) -> None:
@@ -145,7 +145,7 @@ class Venue:
 
     def _closes_before(self, day: np.datetime64) -> dict[str, float]:
         """Return the last close of each symbol before a New York date."""
-        until = midnight(np.array([day]))[0]
+        until = new_york_midnight(np.array([day]))[0]
         closes = {}
         for s, symbol in enumerate(self.market.bars.symbols):
             times, values = self.market.bars.bars_of_symbol(s)
@@ -156,7 +156,7 @@ class Venue:
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
-    ) -> Response:
+    ) -> ResponseBody:
         """Accept an order and return it in Alpaca's format.
 
         request: body of `POST /v2/orders`.
@@ -169,7 +169,7 @@ class Venue:
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
         self._check_order(order, self.broker.account())
-        ticket = OrderTicket(order, self.record.timestamp)
+        ticket = OrderTicket(order, self.record.current_timestamp)
         self._send_order(ticket, partial=partial, reject=reject)
         return ticket.to_response()
 
@@ -185,20 +185,20 @@ class Venue:
 
     def _check_order(self, order: Order, account: AccountSnapshot) -> None:
         """Raise `RequestRefused` for an order that Alpaca would refuse."""
-        self.record.refuse_used_id(order.client_order_id)
+        self.record.refuse_duplicate_order_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise RequestRefused(
                 422, None, f"asset {order.symbol} is not tradable at the practice venue"
             )
-        if reason := tick_size_refusal(order):
-            raise RequestRefused(422, SUB_PENNY_CODE, reason)
+        if reason := tick_size_refusal_reason(order):
+            raise RequestRefused(422, SUB_PENNY_ERROR_CODE, reason)
         # A request does not state whether it opens or closes: the venue derives that from the
         # position. Only an order marked as opening is subject to the asset's limits on shorts.
         held = account.positions.get(order.symbol, Decimal(0))
         opens_short = not order.reduces and order.side == "sell" and held <= 0
         marked = order if opens_short else replace(order, reduces=True)
         asset, at = self.asset(order.symbol), self.record.running()
-        if reason := venue_refusal(marked, asset, account, self.settings.orders, at):
+        if reason := venue_refusal_reason(marked, asset, account, self.settings.orders, at):
             raise RequestRefused(403, None, reason)
         if opens_short and order.instrument.kind is AssetClass.CRYPTO:
             name = venue_spelling(order.symbol)
@@ -217,7 +217,7 @@ class Venue:
         self.record.record_order(ticket)
         if reject:
             ticket.status = "rejected"
-            ticket.closed_at = self.record.timestamp
+            ticket.closed_at = self.record.current_timestamp
             return
         self._working[order.client_order_id] = ticket
         if partial:
@@ -314,7 +314,7 @@ class Venue:
             if state == "working":
                 ticket.status = self._open_status(ticket)
                 continue
-            ticket.closed_at = self.record.timestamp
+            ticket.closed_at = self.record.current_timestamp
             del self._working[client_id]
             if ticket.filled_quantity == ticket.order.qty:
                 ticket.status = "filled"
@@ -335,7 +335,7 @@ class Venue:
         A liquidation first gets an order of the venue.
         """
         ticket = self.tickets.get(fill.client_order_id)
-        traded_at = max(format_timestamp(fill.at), self.record.timestamp)
+        traded_at = max(format_timestamp(fill.at), self.record.current_timestamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, even if the clock has moved over several instants since.
@@ -353,7 +353,7 @@ class Venue:
         self.entries.add_fill(fill.symbol, fill.qty, fill.price)
         done = ticket.filled_quantity == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
-        ticket.closed_at = self.record.timestamp if done else None
+        ticket.closed_at = self.record.current_timestamp if done else None
         activity = {
             "activity_type": "FILL",
             "type": "fill" if done else "partial_fill",
@@ -392,20 +392,20 @@ class Venue:
         return ticket
 
 
-def clock_stops(market: Market) -> Instants:
+def clock_stop_instants(market: Market) -> Instants:
     """Return the instants at which the clock stops: new bars, and openings of order entry.
 
     With daily bars that fill at the open, the auction accepts orders from the evening before on.
     """
     bars = market.bars
     times = bars.times[market.start_row :]
-    if bars.timeframe.auction != "opg" or bars.crypto.all():
+    if bars.timeframe.auction_time_in_force != "opg" or bars.crypto.all():
         return times
-    evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_OPEN_TIME)
+    evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_ACCEPTANCE_TIME)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 
-def _trade_fields(fill: Fill) -> Response:
+def _trade_fields(fill: Fill) -> ResponseBody:
     return {
         "symbol": venue_spelling(fill.symbol),
         "qty": format_quantity(abs(fill.qty)),

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
-from marketsimulator.venue.request import RequestRefused, Response
+from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, OrderStatus
+from marketsimulator.venue.request import RequestRefused, ResponseBody
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
 # Every id of the venue is derived from a name in this namespace, so that the same run has the same
 # ids.
-ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
+VENUE_ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 ORDER_CLASSES = ("", "simple")  # classes of orders in a single symbol
-MAX_VALUE_SHOWN = 40  # characters of a refused value in a message
-END_TIME_KEYS = {  # key of the time at which an order ended, by its final status
+MAX_SHOWN_VALUE_CHARACTERS = 40  # characters of a refused value in a message
+END_TIMESTAMP_KEYS = {  # key of the time at which an order ended, by its final status
     "filled": "filled_at",
     "canceled": "canceled_at",
     "expired": "expired_at",
@@ -53,7 +53,7 @@ class OrderTicket:
 
     @property
     def venue_order_id(self) -> str:
-        return derive_id(self.client_order_id)
+        return derive_venue_id(self.client_order_id)
 
     @property
     def filled_quantity(self) -> Decimal:
@@ -62,9 +62,9 @@ class OrderTicket:
 
     @property
     def is_open(self) -> bool:
-        return self.status in OPEN_STATUSES
+        return self.status in OPEN_ORDER_STATUSES
 
-    def to_response(self, *, nested: bool = False) -> Response:
+    def to_response(self, *, nested: bool = False) -> ResponseBody:
         """Return the order in Alpaca's format.
 
         nested: ignored, because the order has no legs.
@@ -78,7 +78,7 @@ class OrderTicket:
             **status_fields(self.status, self.submitted_at, self.closed_at),
             "replaced_by": None,
             "replaces": None,
-            "asset_id": derive_id(order.symbol),
+            "asset_id": derive_venue_id(order.symbol),
             "symbol": venue_spelling(order.symbol),
             "asset_class": "crypto" if coin else "us_equity",
             "notional": None,
@@ -105,10 +105,11 @@ class OrderTicket:
         return str(value / self.filled_quantity)
 
 
-def parse_order(request: Mapping[str, Any], number: int) -> Order:
+def parse_order(request: Mapping[str, Any], earlier_order_count: int) -> Order:
     """Parse the body of `POST /v2/orders`. Raises `RequestRefused` that names the invalid field.
 
-    number: number of earlier orders; an id is derived from it if the client gives none.
+    earlier_order_count: number of earlier orders; an id is derived from it if the client gives
+        none.
     """
     with refuse_invalid_fields():
         _refuse_exits(request)
@@ -120,7 +121,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             if request.get(name) is not None
         }
         return Order(
-            client_order_id=parse_client_order_id(request, f"order {number}"),
+            client_order_id=parse_client_order_id(request, f"order {earlier_order_count}"),
             symbol=instrument(str(request["symbol"])).symbol,
             side=_request_choice(request, "side", ("buy", "sell")),
             qty=parse_decimal(request, "qty"),
@@ -154,17 +155,21 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
     try:
         return Decimal(str(value))
     except InvalidOperation:
-        raise ValueError(f"{key} {str(value)[:MAX_VALUE_SHOWN]!r} is not a number") from None
+        raise ValueError(
+            f"{key} {str(value)[:MAX_SHOWN_VALUE_CHARACTERS]!r} is not a number"
+        ) from None
 
 
 def parse_client_order_id(request: Mapping[str, Any], name: str) -> str:
     """Return the client_order_id of a request; if it has none, an id derived from `name`."""
-    return str(request.get("client_order_id") or derive_id(name))
+    return str(request.get("client_order_id") or derive_venue_id(name))
 
 
-def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
+def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> ResponseBody:
     """Return the status of an order and its timestamps, in Alpaca's format."""
-    ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
+    ends = {
+        key: closed_at if status == ended else None for ended, key in END_TIMESTAMP_KEYS.items()
+    }
     return {
         "status": status,
         "created_at": submitted_at,
@@ -200,9 +205,9 @@ def _format_price(value: float | None) -> str | None:
     return None if value is None else repr(value)
 
 
-def derive_id(name: str) -> str:
+def derive_venue_id(name: str) -> str:
     """Derive a stable venue id (UUID) from a client_order_id or a symbol."""
-    return str(uuid.uuid5(ID_NAMESPACE, name))
+    return str(uuid.uuid5(VENUE_ID_NAMESPACE, name))
 
 
 def format_quantity(quantity: Decimal) -> str:

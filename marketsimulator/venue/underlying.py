@@ -12,7 +12,7 @@ from marketsimulator.venue.record import VenueRecord
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import is_in_session, session_on
-from trainingdata.volatility_index import intraday_volatility_index
+from trainingdata.volatility_index import estimate_intraday_volatility_index
 
 PriceSource = Callable[[str], float | None]
 
@@ -40,7 +40,7 @@ class Underlying:
         symbol: symbol of the stock.
         vix: closes of the volatility index by date, points.
         vix_response: elasticity of the volatility index to the stock's move since the last close,
-            see `intraday_volatility_index`.
+            see `estimate_intraday_volatility_index`.
         """
         self._record = record
         self._price = price
@@ -74,7 +74,9 @@ class Underlying:
         close_before = self.index_close(session.previous_date.astype(object))
         if vix_before is None or close_before is None:
             return None
-        return float(intraday_volatility_index(vix_before, index, close_before, self._response))
+        return float(
+            estimate_intraday_volatility_index(vix_before, index, close_before, self._response)
+        )
 
     def index_close(self, day: date) -> float | None:
         """Return the stock's close on a day, USD.

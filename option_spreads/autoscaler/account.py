@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from foundation.errors import InputError
-from foundation.files import flush_to_disk, make_private, write_atomically
+from foundation.files import flush_to_disk, restrict_to_owner, write_atomically
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
     TRADE_COLUMNS,
@@ -41,7 +41,7 @@ from option_spreads.autoscaler.trades import (
 
 BALANCE_FILE = "account_balance.json"
 TRADES_FILE = "trades.csv"
-UPDATE_FILE = ".update.json"
+PENDING_UPDATE_FILE = ".update.json"
 LOCK_FILE = ".lock"
 MAX_RECENT_TRADES = 50  # number of trades in the balance file
 LOCK_TIMEOUT_SECONDS = 10.0  # seconds to wait for another process
@@ -137,7 +137,7 @@ class AccountFiles:
         self._starting = Decimal(str(starting_balance))
         self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS)
 
-    def format_command(self, task: str) -> str:
+    def format_task_command(self, task: str) -> str:
         """Return the shell command that runs a task of `option_spreads.contracts` on the account.
 
         task: `init`, `recover` or `review`.
@@ -147,13 +147,15 @@ class AccountFiles:
     @property
     def is_empty(self) -> bool:
         """Return whether none of the account's files exists."""
-        files = (self.balance_file, self.folder / TRADES_FILE, self.folder / UPDATE_FILE)
+        files = (self.balance_file, self.folder / TRADES_FILE, self.folder / PENDING_UPDATE_FILE)
         return not any(path.exists() for path in files)
 
     @property
     def missing_account_message(self) -> str:
         """Return the error message for an account without files, with the command to create it."""
-        return f"{self.folder}: account not found; create it with `{self.format_command('init')}`"
+        return (
+            f"{self.folder}: account not found; create it with `{self.format_task_command('init')}`"
+        )
 
     def initialise(self) -> None:
         """Create the files of a new account without trades.
@@ -162,7 +164,7 @@ class AccountFiles:
         """
         self._refuse_other_account()
         try:
-            make_private(self.folder)
+            restrict_to_owner(self.folder)
             self.balance_file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 if not self.is_empty:
@@ -170,7 +172,7 @@ class AccountFiles:
                     self._read_rows()
                     raise InputError(
                         f"{self.folder}: the account already exists; rebuild its balance with"
-                        f" `{self.format_command('recover')}`"
+                        f" `{self.format_task_command('recover')}`"
                     )
                 self._write_files(list(TRADE_COLUMNS), [])
         except Timeout:
@@ -197,7 +199,7 @@ class AccountFiles:
         with self._lock_account():
             return self._read_state()
 
-    def read_with_balance(self, balance: Fraction) -> AccountState:
+    def read_account_with_balance(self, balance: Fraction) -> AccountState:
         """Read the trades of the account, and combine them with a balance that the caller gives.
 
         An account without files has no trades. Existing files must be readable.
@@ -248,7 +250,7 @@ class AccountFiles:
         except (Timeout, OSError) as error:
             raise UnknownAccountState(f"{self.folder}: cannot lock the account: {error}") from None
         try:
-            make_private(self.folder)
+            restrict_to_owner(self.folder)
             self._finish_update()
             yield
         except OSError as error:
@@ -271,7 +273,7 @@ class AccountFiles:
 
         Raises UnknownAccountState if the journal is unreadable.
         """
-        journal = self.folder / UPDATE_FILE
+        journal = self.folder / PENDING_UPDATE_FILE
         if not journal.exists():
             return
         try:
@@ -296,7 +298,7 @@ class AccountFiles:
         if not path.exists():
             raise UnknownAccountState(
                 f"{path} does not exist; rebuild it from the trades with"
-                f" `{self.format_command('recover')}`"
+                f" `{self.format_task_command('recover')}`"
             )
         closed = [row for row in rows if is_closed_trade(row)]
         try:
@@ -319,7 +321,7 @@ class AccountFiles:
             raise UnknownAccountState(
                 f"{path}: total_trades is {total}, but {TRADES_FILE} has {len(closed)}"
                 " closed trades; check which row was added or lost by hand, then run"
-                f" `{self.format_command('recover')}`"
+                f" `{self.format_task_command('recover')}`"
             )
         results = tuple(
             Fraction(parse_total_profit(row)) / parse_position_size(row) for row in closed
@@ -374,7 +376,7 @@ class AccountFiles:
             TRADES_FILE: format_csv(columns, rows),
             BALANCE_FILE: format_balance_file(amount, rows, self._owner),
         }
-        write_atomically(self.folder / UPDATE_FILE, json.dumps(contents).encode())
+        write_atomically(self.folder / PENDING_UPDATE_FILE, json.dumps(contents).encode())
         self._replace_files(contents)
 
     def _replace_files(self, contents: Mapping[str, str]) -> None:
@@ -386,7 +388,7 @@ class AccountFiles:
         write_atomically(self.balance_file, contents[BALANCE_FILE].encode())
         flush_to_disk(self.balance_file.parent)
         # The journal is deleted last: while it exists, both files are rewritten from it.
-        (self.folder / UPDATE_FILE).unlink()
+        (self.folder / PENDING_UPDATE_FILE).unlink()
         flush_to_disk(self.folder)
 
     def _quarantine_balance_file(self) -> Path:
@@ -409,12 +411,14 @@ def find_quarantine_path(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def format_balance_file(balance: Decimal, rows: Sequence[CsvRow], owner: str | None = None) -> str:
+def format_balance_file(
+    balance: Decimal, rows: Sequence[CsvRow], account_mode: str | None = None
+) -> str:
     """Format the JSON text of a balance file.
 
     balance: USD.
     rows: rows of trades.csv.
-    owner: `PAPER` or `LIVE` for a file outside the account's folder.
+    account_mode: `PAPER` or `LIVE` for a file outside the account's folder.
     """
     closed = [row for row in rows if is_closed_trade(row)]
     latest = closed[-MAX_RECENT_TRADES:]
@@ -426,16 +430,16 @@ def format_balance_file(balance: Decimal, rows: Sequence[CsvRow], owner: str | N
         "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
         "trades": recent,
         "total_trades": len(closed),
-        **({} if owner is None else {"account": owner}),
+        **({} if account_mode is None else {"account": account_mode}),
     }
     return json.dumps(content, indent=1)
 
 
-def parse_balance_file(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
+def parse_balance_file(content: bytes, account_mode: str | None = None) -> tuple[Decimal, int]:
     """Parse a balance file; return the balance in USD and the number of closed trades.
 
-    owner: `PAPER` or `LIVE`, the account that the file must belong to; None skips this check. A
-        file that does not state its account passes.
+    account_mode: `PAPER` or `LIVE`, the account that the file must belong to; None skips this
+        check. A file that does not state its account passes.
 
     Raises ValueError for unreadable content, and WrongAccountFile for the file of another account.
     """
@@ -448,10 +452,10 @@ def parse_balance_file(content: bytes, owner: str | None = None) -> tuple[Decima
         is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
         if not is_number:
             raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
-        found = summary.get("account", owner)
-        if owner is not None and found != owner:
+        found = summary.get("account", account_mode)
+        if account_mode is not None and found != account_mode:
             raise WrongAccountFile(
-                f"it belongs to the {str(found)[:20]} account, not to {owner}; set"
+                f"it belongs to the {str(found)[:20]} account, not to {account_mode}; set"
                 " ACCOUNT_BALANCE_FILE to another file"
             )
         amount = parse_dollars(str(balance), "balance")

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from foundation.decimals import check_amount
 from foundation.errors import InputError
-from foundation.formatting import format_count, short_usd
+from foundation.formatting import format_count, format_short_usd
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownAccountState
 from option_spreads.autoscaler.rules import (
@@ -29,44 +29,47 @@ LOG_TAG = "[AUTOSCALING]"
 class ContractSizing:
     """Contract count of the next spread, with the figures that explain it.
 
-    state: balance and closed trades of the account.
+    account_state: balance and closed trades of the account.
     max_loss_per_contract: maximum loss of one contract, USD.
     kelly_multiple: multiple of full Kelly that is used for sizing, such as 0.5.
-    statistics: statistics of the trades in the rolling window.
+    trade_statistics: statistics of the trades in the rolling window.
     contract_count: number of contracts, sized from the lower of balance and booked balance.
     """
 
-    state: AccountState
+    account_state: AccountState
     max_loss_per_contract: float
     kelly_multiple: float
-    statistics: TradeStatistics
+    trade_statistics: TradeStatistics
     contract_count: ContractCount
 
     @classmethod
-    def from_state(
-        cls, state: AccountState, max_loss: float, settings: AutoscalingSettings
+    def from_account_state(
+        cls, state: AccountState, max_loss_per_contract: float, settings: AutoscalingSettings
     ) -> ContractSizing:
         """Size the next spread from an account's state.
 
-        max_loss: maximum loss of one contract, USD.
+        max_loss_per_contract: maximum loss of one contract, USD.
         """
         window = state.trade_profits[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.from_profits(window, settings.FEE_PER_CONTRACT)
         balance = state.conservative_balance
         closed = len(state.trade_profits)
-        count = count_contracts(balance, statistics, closed, Fraction(str(max_loss)), settings)
+        count = count_contracts(
+            balance, statistics, closed, Fraction(str(max_loss_per_contract)), settings
+        )
         count = replace(count, balance=balance)
-        return cls(state, max_loss, settings.KELLY_FRACTION, statistics, count)
+        return cls(state, max_loss_per_contract, settings.KELLY_FRACTION, statistics, count)
 
     @property
     def log_lines(self) -> list[str]:
         """Return five log lines with the tag `[AUTOSCALING]`, which operators search for."""
-        s, kelly = self.statistics, self.contract_count.kelly_fraction
+        s, kelly = self.trade_statistics, self.contract_count.kelly_fraction
         share = None if kelly is None else kelly * Fraction(str(self.kelly_multiple))
-        balance = f"${float(self.state.balance):,.0f}"
-        if self.state.balance_discrepancy > 0:
+        balance = f"${float(self.account_state.balance):,.0f}"
+        if self.account_state.balance_discrepancy > 0:
             balance += (
-                f", sized from ${float(self.state.conservative_balance):,.0f} (STARTING_CAPITAL"
+                f", sized from ${float(self.account_state.conservative_balance):,.0f}"
+                " (STARTING_CAPITAL"
                 " plus trades)"
             )
         name = format_kelly_multiple(self.kelly_multiple).capitalize().replace("kelly", "Kelly")
@@ -88,7 +91,7 @@ class ContractSizing:
         """Return a one-line summary for the log; it begins with `Position sizing`."""
         return (
             f"Position sizing: {self.contract_count.contracts} contract(s) at a balance of"
-            f" {short_usd(self.state.conservative_balance)} and a risk of"
+            f" {format_short_usd(self.account_state.conservative_balance)} and a risk of"
             f" ${float(self.max_loss_per_contract):,.0f}: {self.contract_count.reason}"
         )
 
@@ -123,7 +126,9 @@ def size_contracts(
     balance = None if account_balance is None else check_amount(account_balance, "account_balance")
     account = f"{LOG_TAG} {files.mode}"
     try:
-        state = files.read_account() if balance is None else files.read_with_balance(balance)
+        state = (
+            files.read_account() if balance is None else files.read_account_with_balance(balance)
+        )
     except UnknownAccountState as error:
         log.error("%s Unknown state, 0 contracts: %s", LOG_TAG, error)
         notices.alert(
@@ -131,8 +136,8 @@ def size_contracts(
         )
         return ContractCount(0, f"unknown account state: {error}")
     notices.reset_alert("unknown_state")
-    notices.set_alert("balance", _format_balance_discrepancy(state, files))
-    sizing = ContractSizing.from_state(state, max_risk_per_contract, settings)
+    notices.update_alert("balance", _format_balance_discrepancy(state, files))
+    sizing = ContractSizing.from_account_state(state, max_risk_per_contract, settings)
     count = sizing.contract_count
     if count.contracts == 0:
         log.error("%s No order: %s", LOG_TAG, count.reason)
@@ -142,7 +147,7 @@ def size_contracts(
             f" according to the trades, ${float(state.balance):,.2f} according to the balance file"
         )
     halt = f"{account}: no orders are sent: {count.reason}, {held}"
-    notices.set_alert("halt", halt if count.is_halted else "")
+    notices.update_alert("halt", halt if count.is_halted else "")
     if verbose:
         for line in [*sizing.log_lines, sizing.summary]:
             _log_or_print(line)
@@ -164,5 +169,5 @@ def _format_balance_discrepancy(state: AccountState, files: AccountFiles) -> str
     return (
         f"{LOG_TAG} {files.mode}: the balance file has ${float(state.balance):,.2f}, but"
         f" STARTING_CAPITAL plus trades is ${float(state.booked_balance):,.2f}; sizing uses the"
-        f" lower one. To adopt the trades' balance, run `{files.format_command('recover')}`"
+        f" lower one. To adopt the trades' balance, run `{files.format_task_command('recover')}`"
     )

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import check_amount
 from foundation.errors import InputError, invalid_choice_error
-from foundation.formatting import short_usd
+from foundation.formatting import format_short_usd
 from foundation.notifier import check_url
 from foundation.settings import setting, settings_class, settings_from_config
 
@@ -219,7 +219,7 @@ def count_contracts(
     """
     if balance < settings.halt_balance:
         # Balances are whole cents: one is below the floor if it is below the next cent.
-        floor = short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
+        floor = format_short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", is_halted=True)
     if not settings.AUTOSCALING_ENABLED:
         return ContractCount(1, "autoscaling is disabled")

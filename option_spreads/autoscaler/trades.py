@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from foundation.decimals import is_bounded, parse_number
+from foundation.decimals import has_supported_magnitude, parse_number
 from foundation.errors import InputError
 
 CsvRow = dict[str, str]
@@ -76,7 +76,9 @@ class ClosedTrade:
                 f"{self.trade_id}: position_size {str(size)[:50]} must be a whole number from 1"
                 f" to {MAX_TRADE_CONTRACTS:,}"
             )
-        if not (isinstance(self.total_profit, Decimal) and is_bounded(self.total_profit)):
+        if not (
+            isinstance(self.total_profit, Decimal) and has_supported_magnitude(self.total_profit)
+        ):
             raise InputError(
                 f"{self.trade_id}: P/L {str(self.total_profit)[:50]} is not a valid amount in USD"
             )
@@ -96,7 +98,7 @@ class ClosedTrade:
         return {**(self.extra_columns or {}), **columns}
 
 
-def entry_columns(entry_time: str, strikes: str, credit: Decimal) -> dict[str, str]:
+def build_entry_columns(entry_time: str, strikes: str, credit: Decimal) -> dict[str, str]:
     """Return the columns of trades.csv that describe the entry into a spread.
 
     entry_time: New York time of the entry.
@@ -181,7 +183,7 @@ def parse_dollars(text: str, name: str) -> Decimal:
         amount = parse_number(text)
     except ValueError:
         raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
-    if not is_bounded(amount):
+    if not has_supported_magnitude(amount):
         raise ValueError(f"{name} is {text[:50]!r}, outside the supported range of amounts in USD")
     return amount
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreadAccount
 from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
-from execution.live.account import IdentityMismatch, LiveAccount
+from execution.live.account import AccountIdMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import print_line
@@ -39,7 +39,7 @@ from trainingdata.feed.endpoint import ApiKeys
 
 log = logging.getLogger(__name__)
 
-MARK_INTERVAL = np.timedelta64(1, "m")
+MARK_TO_MARKET_INTERVAL = np.timedelta64(1, "m")
 MAX_CLOSING_POLLS = 3  # until open spreads that were to be bought back are reported
 SPREADS_FOLDER_EVENT = "spreads folder"  # journal event with the folder of the open spreads
 
@@ -48,20 +48,26 @@ class ReconciledAccount:
     """Account of the spread seller, which is reconciled with the journal and read before each sale.
 
     live: account of the live loop.
-    desk: broker that reads and reconciles the account.
+    broker: broker that reads and reconciles the account.
     files: account files on which contract counts are based.
     root: root of the options' symbols, such as SPXW.
-    marks: true if `reconcile` also marks the account to market.
+    marks_to_market: true if `reconcile` also marks the account to market.
     """
 
     def __init__(
-        self, live: LiveAccount, desk: GuardedBroker, files: AccountFiles, root: str, *, marks: bool
+        self,
+        live: LiveAccount,
+        broker: GuardedBroker,
+        files: AccountFiles,
+        root: str,
+        *,
+        marks_to_market: bool,
     ) -> None:
         self._live = live
-        self._desk = desk
+        self._desk = broker
         self._files = files
         self._root = root
-        self._marks = marks
+        self._marks = marks_to_market
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
@@ -72,7 +78,7 @@ class ReconciledAccount:
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
-        marked = self._marked_at is not None and now < self._marked_at + MARK_INTERVAL
+        marked = self._marked_at is not None and now < self._marked_at + MARK_TO_MARKET_INTERVAL
         if self._marks and not marked:
             self._desk.read_and_record_mark()
             self._marked_at = now
@@ -85,35 +91,41 @@ class ReconciledAccount:
         Spreads in stage `opening` are left out: the order that the gate checks opens them.
         """
         held = [each for each in spreads if each.stage != "opening"]
-        return SpreadGate(self._live, self._desk, self._files, max_loss_by_root(held, self._root))
+        return SpreadGate(
+            self._live, self._desk, self._files, compute_max_loss_by_root(held, self._root)
+        )
 
 
 class SpreadGate:
     """Gate of spread orders: it reads the account before a sale, and alerts if it denies the sale.
 
-    at_risk: maximum loss of the open spreads, USD, by the root of their options.
+    max_loss_by_root: maximum loss of the open spreads, USD, by the root of their options.
     """
 
     def __init__(
-        self, live: LiveAccount, desk: Broker, files: AccountFiles, at_risk: Mapping[str, float]
+        self,
+        live: LiveAccount,
+        broker: Broker,
+        files: AccountFiles,
+        max_loss_by_root: Mapping[str, float],
     ) -> None:
         self._live = live
-        self._desk = desk
+        self._desk = broker
         self._files = files
-        self._at_risk = at_risk
+        self._at_risk = max_loss_by_root
 
     @property
     def prices(self) -> Mapping[str, float]:
         return {}
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an order is denied, or an empty string if it may be sent.
 
         Orders that only reduce a position are checked without reading the account. Raises
         `BrokerError` if the venue does not respond; the order is then not sent.
         """
         if role == "reduction":
-            return self._live.guards.build_gate(None).refusal(order, role, now)
+            return self._live.guards.build_gate(None).refusal_reason(order, role, now)
         try:
             balance = float(self._files.read_account().conservative_balance)
         except UnknownAccountState as error:
@@ -122,14 +134,14 @@ class SpreadGate:
             snapshot = self._live.with_guard_data(
                 self._desk.account(), (), max_loss_by_root=self._at_risk
             )
-            gate = self._live.guards.build_gate(replace(snapshot, spread_balance=balance))
-            why = gate.refusal(order, role, now)
+            gate = self._live.guards.build_gate(replace(snapshot, spread_capital_usd=balance))
+            why = gate.refusal_reason(order, role, now)
         name = order.client_order_id
-        self._live.notices.set_alert("denied", f"{name} is not sent: {why}" if why else "")
+        self._live.notices.update_alert("denied", f"{name} is not sent: {why}" if why else "")
         return why
 
 
-def max_loss_by_root(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
+def compute_max_loss_by_root(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
     """Return {root: maximum loss of all spreads together, USD}.
 
     Without spreads the mapping is empty.
@@ -149,7 +161,7 @@ class OpenSpreadsSection(PageSection):
 
     def body(self) -> str:
         rows = [(str(each),) for each in self._seller.spreads] or [("no open spreads",)]
-        return render_table(Table("Open spreads", ("spread",), rows, text_columns=(0,)))
+        return render_table(Table("Open spreads", ("spread",), rows, left_aligned_columns=(0,)))
 
 
 class SpreadJob:
@@ -158,13 +170,13 @@ class SpreadJob:
     A failed poll does not stop the job, because open spreads need monitoring.
 
     live: account of the live loop; the job shares its journal, guards and alerts with other jobs.
-    marks: true if this job marks the account to market, because no other job does.
+    marks_to_market: true if this job marks the account to market, because no other job does.
     """
 
     name = SPREADS_JOB
 
     def __init__(
-        self, settings: SellingSettings, keys: ApiKeys, live: LiveAccount, *, marks: bool
+        self, settings: SellingSettings, keys: ApiKeys, live: LiveAccount, *, marks_to_market: bool
     ) -> None:
         self._settings = settings
         self._live = live
@@ -180,7 +192,9 @@ class SpreadJob:
             book=live.book,
             job=SPREADS_JOB,
         )
-        line = ReconciledAccount(live, desk, settings.account_files, settings.root, marks=marks)
+        line = ReconciledAccount(
+            live, desk, settings.account_files, settings.root, marks_to_market=marks_to_market
+        )
         self._seller = SpreadSeller(venue, settings, settings.read_vix_closes, live.notices, line)
         self._interval = np.timedelta64(round(settings.poll_interval * 1000), "ms")
         self._next: np.datetime64 | None = None
@@ -192,7 +206,7 @@ class SpreadJob:
     def section(self) -> PageSection:
         return OpenSpreadsSection(self._seller)
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_step_time(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the instant of the next poll; None after the last one."""
         if self._live.all_cycles_done or self._looks == self._settings.polls:
             return None
@@ -204,7 +218,7 @@ class SpreadJob:
 
         Raises
         ------
-        IdentityMismatch
+        AccountIdMismatch
             for a practice server that was restarted.
         DatabaseFailed
             for an unusable journal.
@@ -233,7 +247,7 @@ class SpreadJob:
                 if self._settings.broker.is_loopback:
                     self._live.check_account_id()
             self._seller.step()
-        except (IdentityMismatch, DatabaseFailed):
+        except (AccountIdMismatch, DatabaseFailed):
             raise
         except RETRYABLE_ERRORS as error:
             log.exception("the poll failed")
@@ -252,7 +266,9 @@ class SpreadJob:
         The maximum loss of the spreads is passed to the account's guards.
         """
         spreads = self._seller.spreads
-        self._live.spread_risk_by_job[SPREADS_JOB] = max_loss_by_root(spreads, self._settings.root)
+        self._live.spread_risk_by_job[SPREADS_JOB] = compute_max_loss_by_root(
+            spreads, self._settings.root
+        )
         lines = [str(spread) for spread in spreads]
         # Before the first poll it is unknown what is open.
         if self._seller.has_read and lines != self._noted:
@@ -288,7 +304,7 @@ class SpreadJob:
         return [each.trade_id for each in self._seller.spreads]
 
 
-def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
+def check_open_spreads_exist(folder: Path, events: EventLog) -> None:
     """Raise InputError if a folder lacks a spread that the account's journal records as open.
 
     The stops of such a spread would not be monitored. If the folder is the one that the journal
@@ -314,7 +330,9 @@ def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
 
 
 @contextmanager
-def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
+def open_spread_job(
+    live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount
+) -> Iterator[SpreadJob]:
     """Open the job with the loop's broker and folder, and lock its account files; yield the job.
 
     When the context exits without an error, working orders are cancelled.
@@ -329,7 +347,7 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
     )
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
     files = settings.account_files
-    refuse_missing_open_spreads(files.folder, live.account.events)
+    check_open_spreads_exist(files.folder, live.account.events)
     if files.is_empty:
         raise InputError(files.missing_account_message)
     # An unreadable file is refused now instead of at the first entry. Each entry reads it again,
@@ -344,7 +362,7 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
             f"{files.folder}: another seller uses this account; stop it and retry"
         ) from None
     try:
-        job = SpreadJob(settings, keys, live, marks=TRADE_JOB not in live_settings.jobs)
+        job = SpreadJob(settings, keys, live, marks_to_market=TRADE_JOB not in live_settings.jobs)
         yield job
         job.finish(flatten=False)
     finally:

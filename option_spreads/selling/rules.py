@@ -46,7 +46,7 @@ DEFAULT_STRIKE_DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SI
 
 # Distance of a strike from the closing price within which assignment is uncertain, as a fraction
 # of the price.
-UNCERTAIN_ASSIGNMENT_SHARE = 0.002
+ASSIGNMENT_UNCERTAINTY_BAND = 0.002
 
 # Minutes before the close from which on a broker takes no orders for options that then expire.
 # Alpaca, "How To Trade 0DTE Options on Alpaca", read on 2026-11-23: until 15:15 New York time, for
@@ -54,8 +54,8 @@ UNCERTAIN_ASSIGNMENT_SHARE = 0.002
 # options. This applies to openings and closings alike. The page does not mention half-days, for
 # which the same distance is assumed, nor other ETFs, nor index options: they settle in cash, and
 # are assumed to trade until the close.
-STOCK_CUTOFF_MINUTES = 45.0
-BROAD_ETF_CUTOFF_MINUTES = 30.0
+STOCK_ORDER_CUTOFF_MINUTES = 45.0
+BROAD_ETF_ORDER_CUTOFF_MINUTES = 30.0
 _BROAD_ETFS = frozenset({"SPY", "QQQ"})
 _CASH_SETTLED_ROOTS = frozenset(
     {
@@ -101,7 +101,7 @@ class Spread:
                 f"{self.strategy}: each side of a spread needs one sold option and one"
                 " bought option further out"
             )
-        for short, long in self.sides:
+        for short, long in self.vertical_legs:
             # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
             # the width would understate the risk that contracts are sized from.
             beyond = (long.strike > short.strike) if short.is_call else (long.strike < short.strike)
@@ -114,7 +114,7 @@ class Spread:
                 )
 
     @property
-    def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
+    def vertical_legs(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
         """Return a (short leg, long leg) pair for the call side, the put side or both."""
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
@@ -126,7 +126,7 @@ class Spread:
     @property
     def width(self) -> float:
         """Return the points between a side's strikes; for an iron condor, of its wider side."""
-        return max(abs(long.strike - short.strike) for short, long in self.sides)
+        return max(abs(long.strike - short.strike) for short, long in self.vertical_legs)
 
     @property
     def collateral(self) -> Decimal:
@@ -157,8 +157,8 @@ class Spread:
         both do, the shares offset. Near a strike delivery is uncertain: holders may exercise after
         the close, and the last bar of a feed is not the official price.
         """
-        near = UNCERTAIN_ASSIGNMENT_SHARE * stock_price
-        for short, long in self.sides:
+        near = ASSIGNMENT_UNCERTAINTY_BAND * stock_price
+        for short, long in self.vertical_legs:
             beyond = stock_price if short.is_call else -stock_price
             sold, bought = (leg.strike if leg.is_call else -leg.strike for leg in (short, long))
             if beyond > sold - near and not beyond > bought + near:
@@ -196,16 +196,16 @@ def build_spread(
     return Spread(name, legs[name])
 
 
-def remaining_variance_share(minutes: Number) -> Number:
+def remaining_variance_share(minutes_to_close: Number) -> Number:
     """Return the share of a session's variance that occurs in its last minutes.
 
     It is interpolated from HOURLY_VARIANCE_SHARES.
 
-    minutes: minutes to the close, 0 to 390.
+    minutes_to_close: minutes to the close, 0 to 390.
     """
     ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION_MINUTES)
     passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
-    left: Number = 1.0 - np.interp(SESSION_MINUTES - minutes, ends, passed)
+    left: Number = 1.0 - np.interp(SESSION_MINUTES - minutes_to_close, ends, passed)
     return left
 
 
@@ -226,18 +226,18 @@ class ImpliedVolatility:
         le=1,
     )
 
-    def variance_days(self, minutes: Number) -> Number:
-        """Return the variance of a session's last `minutes`, as a share of a day's variance."""
-        return remaining_variance_share(minutes) * self.session_variance_share
+    def remaining_variance_days(self, minutes_to_close: Number) -> Number:
+        """Return the share of a day's variance that falls in the last `minutes_to_close`."""
+        return remaining_variance_share(minutes_to_close) * self.session_variance_share
 
-    def variance_years(self, minutes: Number) -> Number:
-        """Return the variance of a session's last `minutes`, as a share of a year's variance.
+    def remaining_variance_years(self, minutes_to_close: Number) -> Number:
+        """Return the share of a year's variance that falls in the last `minutes_to_close`.
 
         Option prices use it as the time to expiry in years.
         """
-        return self.variance_days(minutes) / TRADING_DAYS
+        return self.remaining_variance_days(minutes_to_close) / TRADING_DAYS
 
-    def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
+    def annual_standard_deviation(self, vix: Number, index: float = 1.0) -> Number:
         """Return the implied standard deviation of the index at the money, points per year.
 
         With an index of 1 the result is the annualised implied volatility.
@@ -247,14 +247,14 @@ class ImpliedVolatility:
         """
         return index * self.vix_multiple * vix / 100
 
-    def deviation_to_close(self, index: float, vix: float, minute: float) -> float:
+    def standard_deviation_to_close(self, index: float, vix: float, minute: float) -> float:
         """Return the implied standard deviation of the index from a minute to the close, points.
 
         index, vix: index and volatility index, points.
         minute: minutes after 09:30.
         """
-        return self.yearly_deviation(vix, index) * math.sqrt(
-            self.variance_years(SESSION_MINUTES - minute)
+        return self.annual_standard_deviation(vix, index) * math.sqrt(
+            self.remaining_variance_years(SESSION_MINUTES - minute)
         )
 
 
@@ -349,11 +349,11 @@ class SpreadRules:
         """Return the minute after 09:30 from which no spread is sold."""
         return SESSION_MINUTES if self.exit_minute is None else self.exit_minute
 
-    def propose_spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
+    def propose_spread(self, spot: float, vix: float, deviation_to_close: float) -> Spread | None:
         """Return the spread to sell; None if the volatility index is outside the rules' bounds.
 
         spot, vix: index and volatility index, points.
-        deviation: standard deviation of the index to the close, points.
+        deviation_to_close: standard deviation of the index to the close, points.
         """
         if not self.min_vix <= vix <= self.max_vix:
             return None
@@ -361,7 +361,7 @@ class SpreadRules:
         return build_spread(
             self.strategy,
             spot,
-            distance=distance * deviation,
+            distance=distance * deviation_to_close,
             width=width,
             strike_step=self.strike_step,
         )
@@ -374,12 +374,12 @@ class SpreadRules:
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
-    def refuse_late_entries(self, last_orders: float = SESSION_MINUTES) -> None:
+    def check_entry_times(self, last_order_minute: float = SESSION_MINUTES) -> None:
         """Raise InputError for entry times at which no spread can be sold.
 
-        last_orders: minute after 09:30 from which the broker accepts no orders.
+        last_order_minute: minute after 09:30 from which the broker accepts no orders.
         """
-        latest = min(self.last_entry_minute, last_orders)
+        latest = min(self.last_entry_minute, last_order_minute)
         if late := [minute for minute in self.entry_minutes if minute >= latest]:
             raise InputError(
                 f"rules.entry_minutes: no spread would be sold at {late}, which is not before"
@@ -446,10 +446,10 @@ class SpreadCosts:
         0.65, "exchange and OCC fees, USD per contract, leg and order", ge=0, le=1e3
     )
 
-    def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Return commission and exchange fees of `orders` orders in a spread, USD per contract."""
+    def compute_fees(self, spread: Spread, order_count: int) -> Decimal:
+        """Return commission and fees of `order_count` orders in a spread, USD per contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
-        return a_leg * len(spread.legs) * orders
+        return a_leg * len(spread.legs) * order_count
 
 
 def build_option_legs(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
@@ -465,19 +465,19 @@ def minutes_since_open(session: Session, at: np.datetime64) -> float:
     return float((at - session.opens) / np.timedelta64(1, "m"))
 
 
-def default_cutoff_minutes(root: str) -> float:
+def default_order_cutoff_minutes(root: str) -> float:
     """Return how many minutes before the close expiring options stop taking orders at Alpaca.
 
     root: root of the options' symbols, such as SPY or SPXW.
     """
     if root in _CASH_SETTLED_ROOTS:
         return 0.0
-    return BROAD_ETF_CUTOFF_MINUTES if root in _BROAD_ETFS else STOCK_CUTOFF_MINUTES
+    return BROAD_ETF_ORDER_CUTOFF_MINUTES if root in _BROAD_ETFS else STOCK_ORDER_CUTOFF_MINUTES
 
 
-def order_cutoff_time(session: Session, cutoff: float) -> np.datetime64:
+def order_cutoff_time(session: Session, cutoff_minutes: float) -> np.datetime64:
     """Return the instant from which a broker refuses orders for options that expire in a session.
 
-    cutoff: minutes before the session's close.
+    cutoff_minutes: minutes before the session's close.
     """
-    return session.closes - np.timedelta64(round(cutoff * 60_000), "ms")
+    return session.closes - np.timedelta64(round(cutoff_minutes * 60_000), "ms")

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from execution.alpaca.options import AlpacaSpreadAccount
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.option_orders import (
     OptionContract,
     OptionLeg,
@@ -31,7 +31,7 @@ from execution.orders.option_orders import (
 )
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
-from foundation.formatting import short_usd
+from foundation.formatting import format_short_usd
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import ConflictingBooking, UnknownAccountState
 from option_spreads.autoscaler.contract_sizing import size_contracts
@@ -50,7 +50,7 @@ from option_spreads.selling.state import (
 )
 from trainingdata.instants import NEW_YORK, new_york_date
 from trainingdata.sessions import Session, session_on
-from trainingdata.volatility_index import intraday_volatility_index
+from trainingdata.volatility_index import estimate_intraday_volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class UnreconciledAccount:
 
     def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         del spreads
-        return UNGUARDED
+        return ALLOW_ALL_ORDERS
 
 
 UNRECONCILED_ACCOUNT = UnreconciledAccount()
@@ -115,9 +115,9 @@ class SpreadSeller:
     """Seller of option spreads in one account.
 
     venue: quotes, positions and orders of options.
-    vix: function that reads the daily closes of the volatility index, by date.
+    read_vix_closes: function that reads the daily closes of the volatility index, by date.
     notices: receiver of alerts for operators.
-    line: account that is reconciled before a sale and supplies the gates of orders.
+    account: account that is reconciled before a sale and supplies the gates of orders.
     exiting: true to buy back all open spreads, and to sell none.
     """
 
@@ -125,15 +125,15 @@ class SpreadSeller:
         self,
         venue: AlpacaSpreadAccount,
         settings: SellingSettings,
-        vix: Callable[[], pd.Series],
+        read_vix_closes: Callable[[], pd.Series],
         notices: Notifier,
-        line: SellerAccount = UNRECONCILED_ACCOUNT,
+        account: SellerAccount = UNRECONCILED_ACCOUNT,
     ) -> None:
         self._venue = venue
         self._settings = settings
-        self._vix = vix
+        self._vix = read_vix_closes
         self._notices = notices
-        self._line = line
+        self._line = account
         self._account = settings.account_files
         self._state = SellerState()
         self.has_read = False  # true once the open spreads were read from the account's file
@@ -314,7 +314,7 @@ class SpreadSeller:
             log.info("%s", error)
             if not opening:
                 return self._save_spread(spread.revert_unsent_close())
-            self._save_state(self._state.without_entry(spread.trade_id))
+            self._save_state(self._state.without_processed_entry(spread.trade_id))
             return None
         except OrderRejected as error:
             log.warning("%s", error)
@@ -396,7 +396,7 @@ class SpreadSeller:
                 raise
             why = str(error)
         blind = f"{spread.trade_id}: {why}; stops cannot be checked"
-        self._notices.set_alert(f"blind {spread.trade_id}", blind if price is None else "")
+        self._notices.update_alert(f"blind {spread.trade_id}", blind if price is None else "")
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
@@ -549,7 +549,7 @@ class SpreadSeller:
                 continue
             # An entry is processed once, whatever its outcome: its name is the id of its order, and
             # no id is sent twice.
-            state = self._state.with_entry(name, day)
+            state = self._state.with_processed_entry(name, day)
             offer = self._propose_entry(rules, session, name, now)
             if offer is None:
                 self._save_state(state)
@@ -571,8 +571,8 @@ class SpreadSeller:
             return None
         index = self._venue.index_level()
         previous_vix, previous_index = closes
-        vix = float(intraday_volatility_index(previous_vix, index, previous_index))
-        deviation = settings.implied.deviation_to_close(
+        vix = float(estimate_intraday_volatility_index(previous_vix, index, previous_index))
+        deviation = settings.implied.standard_deviation_to_close(
             index, vix, minutes_since_open(session, now)
         )
         spread = rules.propose_spread(index, vix, deviation)
@@ -635,7 +635,7 @@ class SpreadSeller:
                 "%s: no entry: the balance less the collateral of open spreads, %s, does"
                 " not cover one contract"
             )
-            log.warning(text, name, short_usd(rest))
+            log.warning(text, name, format_short_usd(rest))
             return 0
         power = self._venue.buying_power()
         if power is None:
@@ -694,5 +694,5 @@ def format_new_york_time(at: np.datetime64) -> str:
 
 def _format_size(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly_fraction is None else f" at Kelly {float(size.kelly_fraction):.2%}"
-    held = "" if size.balance is None else f"balance {short_usd(size.balance)}, "
+    held = "" if size.balance is None else f"balance {format_short_usd(size.balance)}, "
     return f"{held}${risk:,.0f} at risk per contract; {size.contracts} by {size.reason}{kelly}"

@@ -17,7 +17,7 @@ from option_spreads.selling.rules import (
     ImpliedVolatility,
     SpreadCosts,
     SpreadRules,
-    default_cutoff_minutes,
+    default_order_cutoff_minutes,
     order_cutoff_time,
 )
 from trainingdata.feed.endpoint import BrokerSettings
@@ -105,7 +105,7 @@ class SellingSettings(AutoscalingSettings):
                 " before the close"
             )
         self._refuse_late_exit()
-        self.rules.refuse_late_entries(SESSION_MINUTES - self.cutoff_minutes)
+        self.rules.check_entry_times(SESSION_MINUTES - self.cutoff_minutes)
         if not self.broker.paper:
             raise InputError(
                 "broker.paper: must be true; spreads are only sold on paper accounts"
@@ -132,7 +132,7 @@ class SellingSettings(AutoscalingSettings):
     @property
     def cutoff_minutes(self) -> float:
         """Return how many minutes before the close expiring options stop taking orders."""
-        return default_cutoff_minutes(self.root) if self.cutoff is None else self.cutoff
+        return default_order_cutoff_minutes(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:

@@ -27,11 +27,11 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from foundation.decimals import is_bounded, parse_number
+from foundation.decimals import has_supported_magnitude, parse_number
 from foundation.errors import InputError
 from foundation.files import write_atomically
 from option_spreads.autoscaler.account import UnknownAccountState, find_quarantine_path
-from option_spreads.autoscaler.trades import ClosedTrade, entry_columns
+from option_spreads.autoscaler.trades import ClosedTrade, build_entry_columns
 from option_spreads.selling.rules import ExitReason, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_on
 
@@ -101,7 +101,7 @@ class OpenSpread:
                 f" for {self.contracts} contracts"
             )
         prices = (self.credit, self.last_cost, self.buyback_cost, self.balance or Decimal(0))
-        if not (all(map(is_bounded, prices)) and math.isfinite(self.best_profit)):
+        if not (all(map(has_supported_magnitude, prices)) and math.isfinite(self.best_profit)):
             raise InputError(f"{self.trade_id}: a price, balance or profit is not a finite number")
         _ = self.spread
 
@@ -200,20 +200,20 @@ class OpenSpread:
         )
 
     def to_closed_trade(
-        self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
+        self, costs: SpreadCosts, exit_time: str, settlement_value: Decimal | None = None
     ) -> ClosedTrade:
         """Return the closed trade to book, with its P/L after all costs.
 
         costs: commission and fees of an order.
         exit_time: New York time of the exit.
-        settled_at: settlement value of the contracts held to expiry, points per spread; None if all
-            were bought back.
+        settlement_value: settlement value of the contracts held to expiry, points per spread; None
+            if all were bought back.
         """
-        settlement = (settled_at or Decimal(0)) * self.remaining_contracts
+        settlement = (settlement_value or Decimal(0)) * self.remaining_contracts
         points = self.credit * self.contracts - self.buyback_cost - settlement
         # Cash settlement is not an order and costs no fees.
-        fees = costs.fees(self.spread, 1) * (self.contracts + self.closed_contracts)
-        columns = entry_columns(self.entry_time, self.spread.strikes_label, self.credit)
+        fees = costs.compute_fees(self.spread, 1) * (self.contracts + self.closed_contracts)
+        columns = build_entry_columns(self.entry_time, self.spread.strikes_label, self.credit)
         columns["Entry_Reason"] = self.entry_reason
         if self.balance is not None:
             columns["Account_Balance"] = f"{self.balance:.2f}"
@@ -224,7 +224,11 @@ class OpenSpread:
             round(points * SHARES_PER_OPTION - fees, 2),
             exit_time,
             # A planned buyback that did not fill is not the exit reason.
-            self.exit_reason if settled_at is None else "settled" if settled_at else "expired",
+            self.exit_reason
+            if settlement_value is None
+            else "settled"
+            if settlement_value
+            else "expired",
             columns,
         )
 
@@ -258,7 +262,7 @@ class SellerState:
         others = tuple(each for each in self.spreads if each.trade_id != trade_id)
         return replace(self, spreads=others)
 
-    def without_entry(self, entry: str) -> SellerState:
+    def without_processed_entry(self, entry: str) -> SellerState:
         """Return the state without an entry and its spread, so that the entry can be retried.
 
         The order of that spread was never sent.
@@ -266,7 +270,7 @@ class SellerState:
         tried = tuple(each for each in self.processed_entries if each != entry)
         return replace(self.without_spread(entry), processed_entries=tried)
 
-    def with_entry(self, entry: str, day: str) -> SellerState:
+    def with_processed_entry(self, entry: str, day: str) -> SellerState:
         """Return the state with this entry marked as processed; drop entries of other days.
 
         entry: name of the entry, which contains the day.
@@ -287,14 +291,14 @@ def total_collateral(spreads: Iterable[OpenSpread]) -> Decimal:
 def find_option_discrepancies(
     spreads: Iterable[OpenSpread],
     positions: Mapping[OptionContract, int],
-    is_concerned: Callable[[OptionContract], bool],
+    is_compared: Callable[[OptionContract], bool],
 ) -> list[OptionContract]:
     """Return the options whose position at the venue differs from the open spreads.
 
     While an order is in flight, any position between unfilled and filled is accepted.
 
     positions: positions at the venue, in contracts, negative if short.
-    is_concerned: predicate that selects the options to compare.
+    is_compared: predicate that selects the options to compare.
     """
     least = Counter[OptionContract]()
     most = Counter[OptionContract]()
@@ -307,7 +311,7 @@ def find_option_discrepancies(
     return [
         option
         for option in {*least, *positions}
-        if is_concerned(option) and not least[option] <= positions.get(option, 0) <= most[option]
+        if is_compared(option) and not least[option] <= positions.get(option, 0) <= most[option]
     ]
 
 

@@ -25,12 +25,16 @@ from execution.orders.option_orders import (
 from foundation.errors import OrderRejected
 from marketsimulator.venue.spread_tickets import SpreadStatus, SpreadTicket
 from marketsimulator.venue.underlying import Underlying
-from option_spreads.selling.rules import TRADING_DAYS, default_cutoff_minutes, order_cutoff_time
-from option_spreads.simulation.pricing import bid_and_ask, option_value
+from option_spreads.selling.rules import (
+    TRADING_DAYS,
+    default_order_cutoff_minutes,
+    order_cutoff_time,
+)
+from option_spreads.simulation.pricing import compute_bid_and_ask, option_value
 from option_spreads.simulation.settings import QuotedOptionTerms
 from trainingdata.sessions import session_on, sessions_between
 
-LISTED_SESSIONS = 10  # number of coming sessions with listed options
+LISTED_EXPIRY_SESSIONS = 10  # number of coming sessions with listed options
 # Listed strikes are within this share of the underlying's last price; others are quoted too.
 LISTED_STRIKE_RANGE = 0.1
 MINUTE = np.timedelta64(1, "m")
@@ -91,7 +95,7 @@ class OptionDesk:
             return []
         now = self.now()
         today = now.astype("datetime64[D]")
-        days = sessions_between(today, today + 3 * LISTED_SESSIONS)[:LISTED_SESSIONS]
+        days = sessions_between(today, today + 3 * LISTED_EXPIRY_SESSIONS)[:LISTED_EXPIRY_SESSIONS]
         strikes = range(
             round(price * (1 - LISTED_STRIKE_RANGE)), round(price * (1 + LISTED_STRIKE_RANGE)) + 1
         )
@@ -126,7 +130,7 @@ class OptionDesk:
             value = option_value(
                 strike, index, years, vix, self._terms.smile, call=contract.is_call
             )
-            prices = bid_and_ask(value, self._terms.slippage)
+            prices = compute_bid_and_ask(value, self._terms.slippage)
             bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
             quotes[contract] = Quote(bid, ask)
         return quotes
@@ -201,7 +205,9 @@ class OptionDesk:
             return
         self.positions.update(_position_changes(order.legs, contracts))
         ticket.filled_contracts = contracts
-        ticket.leg_prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
+        ticket.leg_prices = tuple(
+            quotes[leg.contract].price_for_side(leg.side) for leg in order.legs
+        )
         self._end_order(ticket, "filled" if contracts == order.contracts else "canceled")
         self._filled(ticket)
         self._book_cash(credit * contracts * SHARES_PER_OPTION)
@@ -248,7 +254,7 @@ class OptionDesk:
         """Return whether an option's order cutoff, which is on its expiry day, has passed."""
         session = session_on(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
-            self.now() >= order_cutoff_time(session, default_cutoff_minutes(contract.root))
+            self.now() >= order_cutoff_time(session, default_order_cutoff_minutes(contract.root))
         )
 
     def _variance_years(self, expiry: date, now: np.datetime64) -> float | None:
@@ -263,9 +269,15 @@ class OptionDesk:
             return None
         days = sessions_between(today, last.date)
         first = session_on(days[0])
-        if first is None or len(days) > LISTED_SESSIONS or not first.opens <= now < first.closes:
+        if (
+            first is None
+            or len(days) > LISTED_EXPIRY_SESSIONS
+            or not first.opens <= now < first.closes
+        ):
             return None
-        rest_of_today = self._terms.smile.variance_days(float((first.closes - now) / MINUTE))
+        rest_of_today = self._terms.smile.remaining_variance_days(
+            float((first.closes - now) / MINUTE)
+        )
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 

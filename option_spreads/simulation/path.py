@@ -16,7 +16,10 @@ from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_on
-from trainingdata.volatility_index import VOLATILITY_RESPONSE, intraday_volatility_index
+from trainingdata.volatility_index import (
+    VOLATILITY_INDEX_ELASTICITY,
+    estimate_intraday_volatility_index,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,32 +31,32 @@ PATH_STEP_MINUTES = 5  # minutes between the points of real bars
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class IndexDays:
+class IndexPaths:
     """Paths of an index and its volatility index over D full sessions, at K times of day.
 
     dates: [D], dates of the sessions.
-    minutes: [K], minutes after 09:30, from 0 to 390.
+    minutes_since_open: [K], minutes after 09:30, from 0 to 390.
     spot: [D, K], level of the index, points.
     vix: [D, K], volatility index as known at that time, points.
     source: description of the data's origin.
     """
 
     dates: Dates
-    minutes: Array
+    minutes_since_open: Array
     spot: Array
     vix: Array
     source: str
 
     def __post_init__(self) -> None:
-        if not self.spot.shape == self.vix.shape == (len(self.dates), len(self.minutes)):
+        if not self.spot.shape == self.vix.shape == (len(self.dates), len(self.minutes_since_open)):
             raise ValueError(
                 f"spot {self.spot.shape} and vix {self.vix.shape} must have shape"
-                f" ({len(self.dates)}, {len(self.minutes)}): days, minutes"
+                f" ({len(self.dates)}, {len(self.minutes_since_open)}): days, minutes"
             )
         if (
-            self.minutes[0] != 0
-            or self.minutes[-1] != SESSION_MINUTES
-            or not (np.diff(self.minutes) > 0).all()
+            self.minutes_since_open[0] != 0
+            or self.minutes_since_open[-1] != SESSION_MINUTES
+            or not (np.diff(self.minutes_since_open) > 0).all()
         ):
             raise ValueError("minutes must increase from 0 to 390")
         if not (np.isfinite(self.spot).all() and (self.spot > 0).all() and (self.vix > 0).all()):
@@ -112,7 +115,7 @@ class IndexModel:
                 f" {SESSION_MINUTES} minutes"
             )
 
-    def simulate_days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
+    def simulate_paths(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexPaths:
         """Simulate the index and its volatility index in sessions on these dates, [D].
 
         The path of a date does not depend on how many dates follow.
@@ -172,7 +175,7 @@ class IndexModel:
             pull = self.reversion_rate / TRADING_DAYS * (np.log(self.vix) - log_vol)
             log_vol = np.log(vix[d, 0]) + pull
             log_vol += daily_vol * (self.correlation * shared + unshared)
-        return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
+        return IndexPaths(dates, minutes, spot, vix, f"simulated index, seed {seed}")
 
 
 def simulate_log_returns(
@@ -196,13 +199,13 @@ def simulate_log_returns(
     return np.asarray(deviation * walked - deviation**2 * (1 - remaining_variance) / 2)
 
 
-def build_index_days(
+def build_index_paths(
     bars: Bars,
     symbol: str,
     vix: pd.Series,
     scale: float = 1.0,
-    volatility_response: float = VOLATILITY_RESPONSE,
-) -> IndexDays:
+    volatility_response: float = VOLATILITY_INDEX_ELASTICITY,
+) -> IndexPaths:
     """Build intraday paths of an index from the full sessions of a symbol's hourly bars.
 
     A session needs the previous close of the symbol and of the volatility index. Within a session
@@ -215,7 +218,7 @@ def build_index_days(
     vix: daily closes of the volatility index by date, points.
     scale: factor of prices, such as 10 to scale SPY to the S&P 500.
     volatility_response: response of the volatility index to the index's move, see
-        `intraday_volatility_index`.
+        `estimate_intraday_volatility_index`.
 
     Raises DataError if no session qualifies.
     """
@@ -234,7 +237,7 @@ def build_index_days(
         if (
             session is None
             or before is None
-            or end - begin != bars.timeframe.stock_clock.bars_a_day
+            or end - begin != bars.timeframe.stock_clock.bars_per_day
         ):
             continue
         close_before = closes.get(before.closes.astype("datetime64[ns]").item())
@@ -245,7 +248,9 @@ def build_index_days(
         kept.append(date)
         spots.append(path * scale)
         levels.append(
-            intraday_volatility_index(float(vix_before), path, close_before, volatility_response)
+            estimate_intraday_volatility_index(
+                float(vix_before), path, close_before, volatility_response
+            )
         )
     if not kept:
         raise DataError(
@@ -254,7 +259,7 @@ def build_index_days(
         )
     minutes = np.arange(0.0, SESSION_MINUTES + 1, PATH_STEP_MINUTES)
     source = f"{symbol} hourly bars x {scale:g}, VIX"
-    return IndexDays(np.array(kept), minutes, np.array(spots), np.array(levels), source)
+    return IndexPaths(np.array(kept), minutes, np.array(spots), np.array(levels), source)
 
 
 def _interpolate_path(bars: Array) -> Array:

@@ -19,7 +19,7 @@ Numbers = npt.ArrayLike
 
 # Fraction of a cent. A value that is a whole cent on paper may miss it by the last bits of a float;
 # it would then be rounded by a cent against the trader.
-CENT_TOL = 1e-7
+CENT_ROUNDING_TOL = 1e-7
 
 
 @settings_class("smile")
@@ -69,7 +69,7 @@ class Smile(ImpliedVolatility):
         spot, strike: points.
         years: years to expiry.
         """
-        base = self.yearly_deviation(np.asarray(vix, dtype=float))
+        base = self.annual_standard_deviation(np.asarray(vix, dtype=float))
         deviation = base * np.sqrt(np.asarray(years, dtype=float))
         logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
         # At expiry the distance in deviations is undefined; the option has its intrinsic value at
@@ -128,16 +128,16 @@ def option_value(
     return black_scholes(spot, strike, years, volatility, call=call)
 
 
-def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
+def compute_bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
     """Return (bid, ask) of an option, points: its value less and plus `slippage`.
 
     Both are rounded to the cent, the bid down and the ask up; a bid is at least 0.
     """
-    bid = np.floor((value - slippage) * 100 + CENT_TOL) / 100
-    return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - CENT_TOL) / 100
+    bid = np.floor((value - slippage) * 100 + CENT_ROUNDING_TOL) / 100
+    return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - CENT_ROUNDING_TOL) / 100
 
 
-def spread_prices(
+def compute_spread_prices(
     spread: Spread, spot: Numbers, years: Numbers, vix: Numbers, smile: Smile, slippage: float = 0.0
 ) -> tuple[Array, Array, Array]:
     """Return (value, credit of a sale, cost of buying back) of a spread, points.
@@ -154,7 +154,7 @@ def spread_prices(
     )
     for leg in spread.legs:
         value = option_value(leg.strike, spot, years, vix, smile, call=leg.is_call)
-        bid, ask = bid_and_ask(value, slippage)
+        bid, ask = compute_bid_and_ask(value, slippage)
         if leg.is_short:
             worth, credit, cost = worth + value, credit + bid, cost + ask
         else:

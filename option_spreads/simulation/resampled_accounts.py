@@ -18,15 +18,15 @@ from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
-    ResamplingRules,
-    add_max_losses,
+    ScaledSizingRules,
     draw_trades,
+    insert_random_max_losses,
     simulate_account_paths,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample
 
-PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+REPORTED_PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
@@ -40,15 +40,17 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     n = len(sample.profit_units)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
-    rules = ResamplingRules.from_settings(settings)
+    rules = ScaledSizingRules.from_settings(settings)
     # Trade n + k is trade k with its maximum loss, for the stress runs.
     results = np.concatenate([sample.profit_units, -sample.max_loss_units])
     risks = np.concatenate([sample.max_loss_units, sample.max_loss_units])
-    overlaps = np.concatenate([sample.overlap_counts, sample.overlap_counts])
+    overlaps = np.concatenate([sample.overlapping_trade_counts, sample.overlapping_trade_counts])
     shape = n, settings.runs, settings.days, a_day, settings.seed
     single = draw_trades(*shape)
     iid = simulate_account_paths(results, risks, single, rules, overlaps)
-    worse = add_max_losses(single, n, stress_loss_probability(sample, settings), settings.seed)
+    worse = insert_random_max_losses(
+        single, n, stress_loss_probability(sample, settings), settings.seed
+    )
     del single
     stress = simulate_account_paths(results, risks, worse, rules, overlaps)
     del worse
@@ -109,7 +111,7 @@ def summarize_paths(
     final = paths.balances[:, -1]
     start = paths.starting_balance
     course = paths.balances_from_start
-    ratios = sortino(np.diff(course, axis=1), course[:, :-1])
+    ratios = sortino_ratios(np.diff(course, axis=1), course[:, :-1])
     defined = ratios[np.isfinite(ratios)]
     trades = int(paths.trade_counts.sum())
     return {
@@ -124,7 +126,7 @@ def summarize_paths(
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
         "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in balance_thresholds},
-        "p_halt": float(paths.halted_runs.mean()),
+        "p_halt": float(paths.has_halted.mean()),
         "max_drawdown": _summarize_values(paths.max_drawdown_share),
         "max_drawdown_usd": _summarize_values(paths.max_drawdown_usd),
         "sortino": _percentiles(defined) if len(defined) else None,
@@ -141,11 +143,11 @@ def _summarize_values(values: Array) -> dict[str, float]:
 
 
 def _percentiles(values: Array) -> dict[str, float]:
-    quantiles = np.percentile(values, PERCENTILES)
-    return {f"p{q}": float(value) for q, value in zip(PERCENTILES, quantiles, strict=True)}
+    quantiles = np.percentile(values, REPORTED_PERCENTILES)
+    return {f"p{q}": float(value) for q, value in zip(REPORTED_PERCENTILES, quantiles, strict=True)}
 
 
-def sortino(daily_profits: Array, opening_balances: Array) -> Array:
+def sortino_ratios(daily_profits: Array, opening_balances: Array) -> Array:
     """Return the annualised Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
 
     daily_profits: profit of each day, USD.

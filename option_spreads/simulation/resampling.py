@@ -26,9 +26,9 @@ from option_spreads.autoscaler.rules import (
 )
 
 UNITS_PER_DOLLAR = 10_000  # units per dollar
-CONTRACT_TOL = 1e-9  # of a contract: rounding of the division that must not lose a whole one
+CONTRACT_COUNT_TOL = 1e-9  # of a contract: rounding of the division that must not lose a whole one
 
-RUNS_PER_STREAM = 500  # runs that draw from one stream of random numbers
+RUNS_PER_RANDOM_STREAM = 500  # runs that draw from one stream of random numbers
 NO_TRADE = -1
 LOSS_STREAM, DAY_STREAM = 1, 2  # further purposes of streams
 
@@ -67,7 +67,7 @@ def draw_trades(
         for part, (rng, count) in zip(
             parts, _iterate_generators(seed, runs, DAY_STREAM), strict=True
         ):
-            has_all = rng.random((RUNS_PER_STREAM, days))[:count] < chance
+            has_all = rng.random((RUNS_PER_RANDOM_STREAM, days))[:count] < chance
             part[:] = _distribute_over_days(part, has_all)
     return np.concatenate(parts)
 
@@ -95,10 +95,10 @@ def _iterate_generators(
 
     purpose: key that separates the generators of different uses; left out for the resampling draws.
     """
-    for k in range(0, runs, RUNS_PER_STREAM):
+    for k in range(0, runs, RUNS_PER_RANDOM_STREAM):
         yield (
-            np.random.default_rng([seed, k // RUNS_PER_STREAM, *purpose]),
-            min(RUNS_PER_STREAM, runs - k),
+            np.random.default_rng([seed, k // RUNS_PER_RANDOM_STREAM, *purpose]),
+            min(RUNS_PER_RANDOM_STREAM, runs - k),
         )
 
 
@@ -110,12 +110,16 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
     """
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on the number of
     # runs.
-    starts = rng.integers(n, size=(RUNS_PER_STREAM, -(-length // block)), dtype=np.int32)[:runs]
+    starts = rng.integers(n, size=(RUNS_PER_RANDOM_STREAM, -(-length // block)), dtype=np.int32)[
+        :runs
+    ]
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
     return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
 
-def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed: int) -> DrawArray:
+def insert_random_max_losses(
+    draws: DrawArray, trade_count: int, probability: float, seed: int
+) -> DrawArray:
     """Return a copy of the draws in which trades become maximum losses at random.
 
     If index k is trade k, index k + trade_count is the same trade with its maximum loss.
@@ -127,13 +131,13 @@ def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed:
     first = 0
     for rng, count in _iterate_generators(seed, len(draws), LOSS_STREAM):
         part = worse[first : first + count]
-        uniform = rng.random((RUNS_PER_STREAM, *draws.shape[1:]), dtype=np.float32)[:count]
+        uniform = rng.random((RUNS_PER_RANDOM_STREAM, *draws.shape[1:]), dtype=np.float32)[:count]
         part += ((uniform < probability) & (part != NO_TRADE)) * np.int32(trade_count)
         first += count
     return worse
 
 
-class ResamplingRules(NamedTuple):
+class ScaledSizingRules(NamedTuple):
     """Sizing settings as numbers, for compiled code. A unit is a ten-thousandth of a dollar.
 
     starting_balance_units: starting balance of a run, units.
@@ -145,7 +149,7 @@ class ResamplingRules(NamedTuple):
     kelly_multiple: multiple of full Kelly that is used, such as 0.5.
     max_contracts: maximum number of contracts of a trade.
     negative_kelly_contracts: number of contracts if the Kelly fraction is negative.
-    is_enabled: true to size by Kelly; false for one contract per trade.
+    is_autoscaling_enabled: true to size by Kelly; false for one contract per trade.
     """
 
     starting_balance_units: int
@@ -157,10 +161,10 @@ class ResamplingRules(NamedTuple):
     kelly_multiple: float
     max_contracts: int
     negative_kelly_contracts: int
-    is_enabled: bool
+    is_autoscaling_enabled: bool
 
     @classmethod
-    def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
+    def from_settings(cls, settings: AutoscalingSettings) -> ScaledSizingRules:
         """Convert the settings of the autoscaler to numbers."""
         prior = float(
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS_USD / PRIOR_AVERAGE_WIN_USD
@@ -176,7 +180,7 @@ class ResamplingRules(NamedTuple):
             kelly_multiple=settings.KELLY_FRACTION,
             max_contracts=settings.MAX_CONTRACTS,
             negative_kelly_contracts=settings.NEGATIVE_KELLY_CONTRACTS,
-            is_enabled=settings.AUTOSCALING_ENABLED,
+            is_autoscaling_enabled=settings.AUTOSCALING_ENABLED,
         )
 
 
@@ -193,7 +197,7 @@ class AccountPaths(NamedTuple):
     max_drawdown_share: [R], maximum drawdown as a share of the peak, trade by trade.
     max_drawdown_usd: [R], maximum drawdown in USD, which may have occurred at another time.
     longest_days_under_water: [R], longest number of days below the previous peak.
-    halted_runs: [R], true if the safety halt applied at any time.
+    has_halted: [R], true if the safety halt applied at any time.
     contract_counts: [R], total number of contracts.
     trade_counts: [R], total number of trades.
     win_counts: [R], number of winning trades.
@@ -205,7 +209,7 @@ class AccountPaths(NamedTuple):
     max_drawdown_share: Array
     max_drawdown_usd: Array
     longest_days_under_water: IntArray
-    halted_runs: npt.NDArray[np.bool_]
+    has_halted: npt.NDArray[np.bool_]
     contract_counts: IntArray
     trade_counts: IntArray
     win_counts: IntArray
@@ -229,8 +233,8 @@ def simulate_account_paths(
     profits: IntArray,
     max_losses: IntArray,
     draws: DrawArray,
-    rules: ResamplingRules,
-    overlap_counts: IntArray | None = None,
+    rules: ScaledSizingRules,
+    overlapping_trade_counts: IntArray | None = None,
 ) -> AccountPaths:
     """Simulate an account for each run of draws [R, D, P] from a sample of N trades.
 
@@ -238,12 +242,12 @@ def simulate_account_paths(
     max_losses: maximum loss per contract [N], units.
     draws: indices of trades; a negative index is not a trade, and ends the day.
     rules: sizing rules.
-    overlap_counts: [N], number of preceding trades that were still open at each trade's entry. A
-        trade is sized without their P/L. At the end of a day all trades are closed. None: no
-        overlaps.
+    overlapping_trade_counts: [N], number of preceding trades that were still open at each trade's
+        entry. A trade is sized without their P/L. At the end of a day all trades are closed. None:
+        no overlaps.
     """
-    if overlap_counts is None:
-        overlap_counts = np.zeros(len(profits), dtype=np.int64)
+    if overlapping_trade_counts is None:
+        overlapping_trade_counts = np.zeros(len(profits), dtype=np.int64)
     net = profits - rules.fee_units_per_contract
     runs, days, _ = draws.shape
     paths = AccountPaths(
@@ -252,7 +256,7 @@ def simulate_account_paths(
         max_drawdown_share=np.empty(runs),
         max_drawdown_usd=np.empty(runs),
         longest_days_under_water=np.empty(runs, dtype=np.int64),
-        halted_runs=np.empty(runs, dtype=np.bool_),
+        has_halted=np.empty(runs, dtype=np.bool_),
         contract_counts=np.empty(runs, dtype=np.int64),
         trade_counts=np.empty(runs, dtype=np.int64),
         win_counts=np.empty(runs, dtype=np.int64),
@@ -260,7 +264,9 @@ def simulate_account_paths(
     )
 
     def simulate_runs(rows: slice) -> None:
-        _simulate_runs(net, max_losses, overlap_counts, draws[rows], rules, paths.select_runs(rows))
+        _simulate_runs(
+            net, max_losses, overlapping_trade_counts, draws[rows], rules, paths.select_runs(rows)
+        )
 
     # Compiled code releases the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
@@ -279,7 +285,7 @@ def _next_contracts(
     lost: int,
     closed: int,
     risk: int,
-    rules: ResamplingRules,
+    rules: ScaledSizingRules,
 ) -> int:
     """Return the number of contracts as `count_contracts` does, without the safety halt.
 
@@ -288,7 +294,7 @@ def _next_contracts(
     closed: number of closed trades so far.
     risk: maximum loss of one contract, units.
     """
-    if not rules.is_enabled:
+    if not rules.is_autoscaling_enabled:
         return 1
     if closed < rules.bootstrap_trades:
         if np.isnan(rules.prior_kelly_fraction):
@@ -300,7 +306,7 @@ def _next_contracts(
         kelly = wins * float(won - lost) / (n * float(won))
     # The balance comes last: the other factors are known before the previous trade has ended, so
     # the processor divides meanwhile. All are at least 0, so that truncation is the floor.
-    contracts = int(balance * (kelly * rules.kelly_multiple / risk) + CONTRACT_TOL)
+    contracts = int(balance * (kelly * rules.kelly_multiple / risk) + CONTRACT_COUNT_TOL)
     return min(max(contracts, 1), rules.max_contracts)
 
 
@@ -310,7 +316,7 @@ def _simulate_runs(
     risks: IntArray,
     overlaps: IntArray,
     draws: DrawArray,
-    rules: ResamplingRules,
+    rules: ScaledSizingRules,
     paths: AccountPaths,
 ) -> None:
     """Simulate every run trade by trade, and write the results into the arrays of `paths`."""
@@ -382,7 +388,7 @@ def _simulate_runs(
         paths.max_drawdown_usd[r] = fall / UNITS_PER_DOLLAR
         paths.longest_days_under_water[r] = longest
         # Includes a halt caused by the last trade.
-        paths.halted_runs[r] = halted or balance < rules.halt_balance_units
+        paths.has_halted[r] = halted or balance < rules.halt_balance_units
         paths.contract_counts[r] = total
         paths.trade_counts[r] = trades
         paths.win_counts[r] = winners

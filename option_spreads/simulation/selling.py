@@ -37,8 +37,8 @@ from option_spreads.selling.rules import (
     SpreadCosts,
     SpreadRules,
 )
-from option_spreads.simulation.path import IndexDays
-from option_spreads.simulation.pricing import Smile, spread_prices
+from option_spreads.simulation.path import IndexPaths
+from option_spreads.simulation.pricing import Smile, compute_spread_prices
 
 # Limit of open spreads as a share of the balance; `guards.max_position` of a live account.
 MAX_COLLATERAL_SHARE = 0.75
@@ -53,8 +53,9 @@ class SpreadTrade:
     """A simulated trade: a spread from its sale to its exit.
 
     day_index: index of the day in the path.
-    entry_row: index of the point of the day at which the spread was sold.
-    exit_row: index of the point of the day at which it was bought back; the last one at expiry.
+    entry_time_index: index of the point of the day at which the spread was sold.
+    exit_time_index: index of the point of the day at which it was bought back; the last one at
+        expiry.
     spread: strikes and sides of the legs.
     credit: credit of the sale after slippage, points.
     profit_per_contract: P/L after all costs, USD per contract.
@@ -65,8 +66,8 @@ class SpreadTrade:
     """
 
     day_index: int
-    entry_row: int
-    exit_row: int
+    entry_time_index: int
+    exit_time_index: int
     spread: Spread
     credit: float
     profit_per_contract: Fraction
@@ -109,7 +110,7 @@ class SpreadAccountResult:
     starting_balance: balance before the first trade, USD.
     trades: trades in the order of their closing, as in the account files.
     refused_trades: candidate trades that were not sold, in the order of their entries.
-    reduced_trade_count: number of trades with fewer contracts than sized, because the balance
+    downsized_trade_count: number of trades with fewer contracts than sized, because the balance
         covered no more.
     max_collateral: highest collateral of the open spreads at any time, USD.
     """
@@ -117,30 +118,37 @@ class SpreadAccountResult:
     starting_balance: float
     trades: tuple[SpreadTrade, ...]
     refused_trades: tuple[RefusedTrade, ...]
-    reduced_trade_count: int
+    downsized_trade_count: int
     max_collateral: float
 
 
-def sell_spread(
-    days: IndexDays, day: int, entry_row: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
+def simulate_spread_trade(
+    days: IndexPaths,
+    day_index: int,
+    entry_time_index: int,
+    rules: SpreadRules,
+    costs: SpreadCosts,
+    smile: Smile,
 ) -> SpreadTrade | None:
     """Simulate one spread from its sale at a point of a day's path to its exit.
 
     Return the trade, unsized; None if the rules reject the sale.
 
-    day, entry_row: indices of the day and of the point of sale in the path.
+    day_index, entry_time_index: indices of the day and of the point of sale in the path.
     """
-    path = days.spot[day, entry_row:]
-    vix = days.vix[day, entry_row:]
-    minutes = days.minutes[entry_row:]
-    years = smile.variance_years(SESSION_MINUTES - minutes)
+    path = days.spot[day_index, entry_time_index:]
+    vix = days.vix[day_index, entry_time_index:]
+    minutes = days.minutes_since_open[entry_time_index:]
+    years = smile.remaining_variance_years(SESSION_MINUTES - minutes)
     spot = float(path[0])
     vix_at_entry = float(vix[0])
-    deviation = smile.deviation_to_close(spot, vix_at_entry, float(minutes[0]))
+    deviation = smile.standard_deviation_to_close(spot, vix_at_entry, float(minutes[0]))
     spread = rules.propose_spread(spot, vix_at_entry, deviation)
     if spread is None:
         return None
-    values, credits, closing_costs = spread_prices(spread, path, years, vix, smile, costs.slippage)
+    values, credits, closing_costs = compute_spread_prices(
+        spread, path, years, vix, smile, costs.slippage
+    )
     credit = float(credits[0])
     if not rules.accepts_credit(credit, spread):
         return None
@@ -158,14 +166,21 @@ def sell_spread(
         slippage = float(values[0]) - credit
     # Results are exact fractions: a whole number of contracts must not depend on rounding.
     gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES_PER_OPTION
-    fees = Fraction(costs.fees(spread, orders))
+    fees = Fraction(costs.compute_fees(spread, orders))
     return SpreadTrade(
-        day, entry_row, entry_row + step, spread, credit, gain - fees, reason, slippage=slippage
+        day_index,
+        entry_time_index,
+        entry_time_index + step,
+        spread,
+        credit,
+        gain - fees,
+        reason,
+        slippage=slippage,
     )
 
 
 def list_candidate_trades(
-    days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
+    days: IndexPaths, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
     """Return the unsized candidate trades of all strategies, in the live seller's order.
 
@@ -175,7 +190,7 @@ def list_candidate_trades(
     offers = []
     for day in range(len(days.dates)):
         for entry_row, rule in entries:
-            offer = sell_spread(days, day, entry_row, rule, costs, smile)
+            offer = simulate_spread_trade(days, day, entry_row, rule, costs, smile)
             if offer is not None:
                 offers.append(offer)
     return offers
@@ -183,22 +198,22 @@ def list_candidate_trades(
 
 def simulate_spread_account(
     candidates: Iterable[SpreadTrade],
-    sizing: AutoscalingSettings,
-    max_position: float = MAX_COLLATERAL_SHARE,
+    sizing_settings: AutoscalingSettings,
+    max_collateral_share: float = MAX_COLLATERAL_SHARE,
 ) -> SpreadAccountResult:
     """Simulate the account over these candidate trades, in order of entry.
 
-    max_position: limit on the collateral of all open spreads, as a share of the balance.
+    max_collateral_share: limit on the collateral of all open spreads, as a share of the balance.
     """
-    book = _SimulatedAccount(sizing, Fraction(str(max_position)))
+    book = _SimulatedAccount(sizing_settings, Fraction(str(max_collateral_share)))
     refusals = []
     for offer in candidates:
-        book.close_until(offer.day_index, offer.entry_row)
+        book.close_until(offer.day_index, offer.entry_time_index)
         if reason := book.enter_trade(offer):
             refusals.append(RefusedTrade(offer.day_index, reason))
     book.close_all()
     return SpreadAccountResult(
-        sizing.STARTING_CAPITAL,
+        sizing_settings.STARTING_CAPITAL,
         tuple(book.closed),
         tuple(refusals),
         book.cut,
@@ -254,16 +269,20 @@ class _SimulatedAccount:
     def close_until(self, day: int, row: int) -> None:
         """Book the trades that exited up to a point of the path, in the order of their exits."""
         ended = [
-            trade for trade in self._open_trades if (trade.day_index, trade.exit_row) <= (day, row)
+            trade
+            for trade in self._open_trades
+            if (trade.day_index, trade.exit_time_index) <= (day, row)
         ]
         if not ended:
             return
         self._open_trades = [
-            trade for trade in self._open_trades if (trade.day_index, trade.exit_row) > (day, row)
+            trade
+            for trade in self._open_trades
+            if (trade.day_index, trade.exit_time_index) > (day, row)
         ]
         # Exits at the same point are booked in the order of their entries, as the seller follows
         # them.
-        for trade in sorted(ended, key=lambda trade: (trade.day_index, trade.exit_row)):
+        for trade in sorted(ended, key=lambda trade: (trade.day_index, trade.exit_time_index)):
             self._balance += trade.total_profit
             self._results.append(trade.total_profit / trade.contracts)
             self.closed.append(trade)
@@ -303,7 +322,7 @@ def _find_exit(
     return len(closing_costs) - 1, None
 
 
-def _list_entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
+def _list_entries(days: IndexPaths, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
     """Return (row of the path, rules) for every entry of a day, in the order of time.
 
     An entry between two points of the path takes place at the later point. Entries from
@@ -312,7 +331,7 @@ def _list_entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[i
     entries = []
     for rule in rules:
         for minute in rule.entry_minutes:
-            row = int(np.searchsorted(days.minutes, minute))
-            if days.minutes[row] < rule.last_entry_minute:
+            row = int(np.searchsorted(days.minutes_since_open, minute))
+            if days.minutes_since_open[row] < rule.last_entry_minute:
                 entries.append((row, rule))
     return sorted(entries, key=lambda entry: entry[0])

@@ -13,12 +13,12 @@ from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
-from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
+from option_spreads.simulation.path import IndexModel, IndexPaths, build_index_paths
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import MAX_COLLATERAL_SHARE
 from trainingdata.bars import Bars
-from trainingdata.instants import check_zone, parse_instant
-from trainingdata.sessions import calendar
+from trainingdata.instants import check_time_zone, parse_instant
+from trainingdata.sessions import exchange_calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
 from trainingdata.volatility_index import read_volatility_index
@@ -43,7 +43,7 @@ class IndexBarsSettings:
     vix: str | None = setting(None, "daily file of the volatility index")
 
     def __post_init__(self) -> None:
-        check_zone(self.zone, "bars.zone")
+        check_time_zone(self.zone, "bars.zone")
         if self.vix is not None and not self.dir:
             raise InputError("bars.vix: requires bars, but bars.dir is empty; set bars.dir=[DIR]")
         if self.dir and self.vix is None:
@@ -56,7 +56,7 @@ class IndexBarsSettings:
         """Read the symbol's confirmed hourly bars; log data warnings."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
-            bars = data.bars([self.symbol], None, None, HOURLY)
+            bars = data.load_panel([self.symbol], None, None, HOURLY)
         except DataError as error:
             message = str(error).replace("data.dir:", "bars.dir:", 1)
             raise DataError(message.replace("data.zone", "bars.zone")) from error
@@ -101,7 +101,7 @@ class SpreadSettings(AutoscalingSettings):
         super().__post_init__()
         parse_strategies(self.strategies)
         parse_instant(self.start, name="start")
-        self.rules.refuse_late_entries()
+        self.rules.check_entry_times()
 
     @property
     def pricing_smile(self) -> Smile:
@@ -112,7 +112,7 @@ class SpreadSettings(AutoscalingSettings):
         """
         return self.smile if self.bars.dir else self.smile.flat_smile
 
-    def load_days(self) -> IndexDays:
+    def load_index_paths(self) -> IndexPaths:
         """Return the index paths of the backtest, from bars or simulated.
 
         Raises InputError if the calendar ends before the last session.
@@ -120,8 +120,8 @@ class SpreadSettings(AutoscalingSettings):
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read_bars()
             vix = read_volatility_index(self.bars.vix)
-            return build_index_days(bars, bars.symbols[0], vix, self.bars.scale)
-        sessions = calendar().dates
+            return build_index_paths(bars, bars.symbols[0], vix, self.bars.scale)
+        sessions = exchange_calendar().dates
         count = self.years * TRADING_DAYS
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
@@ -130,7 +130,7 @@ class SpreadSettings(AutoscalingSettings):
                 f" {format_count(self.years, 'year')} after"
                 f" {self.start}; choose an earlier start or fewer years"
             )
-        return self.index.simulate_days(dates, self.seed, self.smile)
+        return self.index.simulate_paths(dates, self.seed, self.smile)
 
 
 @settings_class()

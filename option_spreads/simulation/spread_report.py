@@ -17,15 +17,20 @@ from rich.text import Text
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
-from foundation.formatting import NO_VALUE, format_count, number, percent, usd
+from foundation.formatting import NO_VALUE, format_count, format_number, format_percent, format_usd
 from foundation.tables import Table
-from option_spreads.autoscaler.trades import TRADE_COLUMNS, ClosedTrade, entry_columns, format_csv
+from option_spreads.autoscaler.trades import (
+    TRADE_COLUMNS,
+    ClosedTrade,
+    build_entry_columns,
+    format_csv,
+)
 from option_spreads.selling.rules import SpreadCosts
-from option_spreads.simulation.path import IndexDays
-from option_spreads.simulation.resampled_accounts import sortino
+from option_spreads.simulation.path import IndexPaths
+from option_spreads.simulation.resampled_accounts import sortino_ratios
 from option_spreads.simulation.selling import RefusalReason, SpreadAccountResult, SpreadTrade
 
-OPENING_MINUTE = 570  # minute of the day, 09:30 New York
+OPEN_MINUTE_OF_DAY = 570  # minute of the day, 09:30 New York
 REFUSAL_TEXTS = {
     "halt": "because of a halt",
     "negative_kelly": "because of a negative Kelly fraction",
@@ -38,22 +43,22 @@ TRADING_STOP_TEXTS = {  # refusals after which no offer can be sold
 }
 
 
-def compute_account_figures(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any]:
+def compute_account_figures(account: SpreadAccountResult, days: IndexPaths) -> dict[str, Any]:
     """Return performance figures of an account, and counts of unsold candidates by reason."""
     reasons = [refusal.reason for refusal in account.refused_trades]
     halts = [refusal.day_index for refusal in account.refused_trades if refusal.reason == "halt"]
     return {
-        **compute_figures(account.trades, days, account.starting_balance),
+        **compute_performance_figures(account.trades, days, account.starting_balance),
         "offers": len(account.trades) + len(reasons),
         "unsold": {reason: reasons.count(reason) for reason in get_args(RefusalReason)},
-        "cut_to_balance": account.reduced_trade_count,
+        "cut_to_balance": account.downsized_trade_count,
         "most_collateral": account.max_collateral,
         "first_halt": str(days.dates[halts[0]]) if halts else None,
         "stopped": _find_trading_stop(account, days),
     }
 
 
-def _find_trading_stop(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any] | None:
+def _find_trading_stop(account: SpreadAccountResult, days: IndexPaths) -> dict[str, Any] | None:
     """Return when and why an account stopped trading for good; None if it sold to the end.
 
     The account stopped if every candidate trade after the last sale was refused by a halt or
@@ -76,8 +81,8 @@ def _find_trading_stop(account: SpreadAccountResult, days: IndexDays) -> dict[st
     }
 
 
-def compute_figures(
-    trades: Sequence[SpreadTrade], days: IndexDays, starting_balance: float
+def compute_performance_figures(
+    trades: Sequence[SpreadTrade], days: IndexPaths, starting_balance: float
 ) -> dict[str, Any]:
     """Return performance figures of an account's trades.
 
@@ -91,7 +96,7 @@ def compute_figures(
     daily = _daily_profits(trades, days)
     # Balances before the first day, then at each end.
     balance = starting_balance + np.concatenate([[0.0], np.cumsum(daily)])
-    ratio = float(sortino(daily, balance[:-1]))
+    ratio = float(sortino_ratios(daily, balance[:-1]))
     return {
         **compute_trade_figures(trades),
         "days_with_trades": len({trade.day_index for trade in trades}),
@@ -132,7 +137,7 @@ def compute_trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
     }
 
 
-def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:
+def _daily_profits(trades: Sequence[SpreadTrade], days: IndexPaths) -> Array:
     """Return the total profit of each day's trades, USD [D], rounded to cents."""
     daily = np.zeros(len(days.dates))
     np.add.at(
@@ -177,9 +182,11 @@ def compute_cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> d
     """
     broker = replace(costs, fee=0.0)
     commission = sum(
-        (broker.fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0)
+        (broker.compute_fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0)
     )
-    fees = sum((costs.fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0))
+    fees = sum(
+        (costs.compute_fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0)
+    )
     cents = sum(round(t.slippage * SHARES_PER_OPTION * t.contracts * 100) for t in trades)
     slippage = Decimal(cents) / 100
     return {
@@ -208,7 +215,7 @@ def render_report(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     columns |= {
         name: {**_format_trade_figures(part), **dict.fromkeys(balance, "")} for name, part in parts
     }
-    yield build_figure_table(title, columns)
+    yield build_metrics_table(title, columns)
     yield Text(_format_unsold_counts(account))
     yield Text(
         "Amounts are USD per contract; costs, profit, worst day and collateral are USD of the"
@@ -219,7 +226,7 @@ def render_report(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(summary["note"])
 
 
-def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
+def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexPaths) -> str:
     """Format trades as the text of a trades.csv that the autoscaler can read.
 
     A trade's id has the live seller's format: strategy, day, minutes after the open. Further
@@ -229,7 +236,7 @@ def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     same: Counter[str] = Counter()
     for trade in trades:
         date = days.dates[trade.day_index]
-        minute = days.minutes[trade.entry_row]
+        minute = days.minutes_since_open[trade.entry_time_index]
         name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
         same[name] += 1
         closed = ClosedTrade(
@@ -237,9 +244,9 @@ def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
             trade.spread.strategy,
             trade.contracts,
             Decimal(f"{float(trade.total_profit):.2f}"),
-            f"{date} {_format_clock_time(days.minutes[trade.exit_row])}",
+            f"{date} {_format_clock_time(days.minutes_since_open[trade.exit_time_index])}",
             trade.exit_reason,
-            entry_columns(
+            build_entry_columns(
                 f"{date} {_format_clock_time(minute)}",
                 trade.spread.strikes_label,
                 Decimal(str(trade.credit)),
@@ -249,7 +256,7 @@ def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     return format_csv(list(TRADE_COLUMNS), rows)
 
 
-def build_figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+def build_metrics_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
     """Return a table with one row per performance figure.
 
     columns: for each column heading, the formatted figures by label.
@@ -261,7 +268,7 @@ def build_figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> 
 
 def _format_clock_time(minutes: float) -> str:
     """Return the New York time of day at a number of minutes after the open, as HH:MM."""
-    hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
+    hours, rest = divmod(int(OPEN_MINUTE_OF_DAY + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
 
 
@@ -270,7 +277,7 @@ def _format_trading_stop(summary: Mapping[str, Any]) -> str:
     stopped = summary["account"]["stopped"]
     if stopped is None:
         return ""
-    balance = usd(summary["account"]["final_balance"], 0)
+    balance = format_usd(summary["account"]["final_balance"], 0)
     return (
         f"Stopped on {stopped['date']} at a balance of {balance}:"
         f" {TRADING_STOP_TEXTS[stopped['reason']]}. The last"
@@ -292,20 +299,21 @@ def _format_unsold_counts(account: Mapping[str, Any]) -> str:
     if account["cut_to_balance"]:
         text += f"; {account['cut_to_balance']:,} reduced to what the balance covered"
     return (
-        f"{text}. Collateral of open spreads reached at most {usd(account['most_collateral'], 0)}."
+        f"{text}. Collateral of open spreads reached at most"
+        f" {format_usd(account['most_collateral'], 0)}."
     )
 
 
 def _format_balance_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the main figures of an account as text, by label."""
-    returned = percent(figures["total_return"], 1, sign=True)
+    returned = format_percent(figures["total_return"], 1, sign=True)
     return {
         "losing days": f"{figures['losing_days']:,} of {figures['days_with_trades']:,}",
-        "worst day": number(figures["worst_day"], 0, sign=True),
-        "maximum collateral": usd(figures["most_collateral"], 0),
-        "final balance": usd(figures["final_balance"], 0),
-        "return, drawdown": f"{returned}, {percent(figures['max_drawdown'], 1)}",
-        "Sortino": number(figures["sortino"]),
+        "worst day": format_number(figures["worst_day"], 0, sign=True),
+        "maximum collateral": format_usd(figures["most_collateral"], 0),
+        "final balance": format_usd(figures["final_balance"], 0),
+        "return, drawdown": f"{returned}, {format_percent(figures['max_drawdown'], 1)}",
+        "Sortino": format_number(figures["sortino"]),
     }
 
 
@@ -314,26 +322,26 @@ def _format_trade_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     exits = figures["exits"]
     costs = figures["costs"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)
-    stopped = f"{percent(exits.get('stop', 0), 1)}, {percent(exits.get('gap', 0), 1)}"
-    worst = number(figures["worst"], 0)
-    possible = number(figures["largest_possible_loss"], 0)
-    won = number(figures["average_win"], 0)
-    lost = number(figures["average_loss"], 0)
-    mean = number(figures["mean"], 1, sign=True)
+    stopped = f"{format_percent(exits.get('stop', 0), 1)}, {format_percent(exits.get('gap', 0), 1)}"
+    worst = format_number(figures["worst"], 0)
+    possible = format_number(figures["largest_possible_loss"], 0)
+    won = format_number(figures["average_win"], 0)
+    lost = format_number(figures["average_loss"], 0)
+    mean = format_number(figures["mean"], 1, sign=True)
     return {
         "trades": f"{figures['trades']:,}",
-        "win rate": percent(figures["win_rate"], 1),
+        "win rate": format_percent(figures["win_rate"], 1),
         "profit factor": _format_profit_factor(figures),
         "average win, loss": f"{won}, {lost}",
-        "mean, standard error": f"{mean}, {number(figures['mean_error'], 1)}",
+        "mean, standard error": f"{mean}, {format_number(figures['mean_error'], 1)}",
         "worst, possible": f"{worst}, {possible}",
         "stopped, gapped": stopped if exits else NO_VALUE,
-        "held to the close": percent(expired, 1) if exits else NO_VALUE,
-        "mean contracts": number(figures["mean_contracts"]),
-        "cost of slippage": number(costs["slippage"], 0),
-        "commission": number(costs["commission"], 0),
-        "exchange, OCC": number(costs["fee"], 0),
-        "profit": number(figures["profit"], 0, sign=True),
+        "held to the close": format_percent(expired, 1) if exits else NO_VALUE,
+        "mean contracts": format_number(figures["mean_contracts"]),
+        "cost of slippage": format_number(costs["slippage"], 0),
+        "commission": format_number(costs["commission"], 0),
+        "exchange, OCC": format_number(costs["fee"], 0),
+        "profit": format_number(figures["profit"], 0, sign=True),
     }
 
 
@@ -343,4 +351,4 @@ def _format_profit_factor(figures: Mapping[str, Any]) -> str:
         return f"{NO_VALUE}, no trade"
     if figures["profit_factor"] is None:
         return f"{NO_VALUE}, no loss"
-    return number(figures["profit_factor"])
+    return format_number(figures["profit_factor"])

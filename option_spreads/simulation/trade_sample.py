@@ -28,8 +28,8 @@ from option_spreads.simulation.resampling import IntArray, round_to_units
 from trainingdata.instants import NEW_YORK, format_utc, new_york_date, parse_instant
 from trainingdata.sessions import sessions_between
 
-ENTRY_COLUMN = "Timestamp_ET"
-EXIT_COLUMN = "Exit_Time"
+ENTRY_TIME_COLUMN = "Timestamp_ET"
+EXIT_TIME_COLUMN = "Exit_Time"
 MAX_ABS_PROFIT_USD = 10**9  # USD of a contract; sums of draws stay within 64-bit integers
 _DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME_PATTERN = re.compile(r"\d{2}:\d{2}(:\d{2})?")
@@ -45,14 +45,15 @@ class TradeSample:
     max_gain_units: maximum gain per contract of each trade, its credit [N].
     trades_per_day: mean number of trades per session, from the first session with a trade to the
         last.
-    overlap_counts: number of preceding trades that were still open at each trade's entry [N].
+    overlapping_trade_counts: number of preceding trades that were still open at each trade's entry
+        [N].
     """
 
     profit_units: IntArray
     max_loss_units: IntArray
     max_gain_units: IntArray
     trades_per_day: float
-    overlap_counts: IntArray
+    overlapping_trade_counts: IntArray
 
     @property
     def max_loss_count(self) -> int:
@@ -83,10 +84,10 @@ def read_sample(path: Path, now: np.datetime64) -> TradeSample:
 
     Raises DataError for an unreadable or invalid file, and without a closed trade.
     """
-    return build_sample(read_trades(path, now))
+    return build_sample(read_closed_trades(path, now))
 
 
-def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
+def read_closed_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     """Read the closed trades of a file, sorted by exit time if every row states one.
 
     P/L per contract is a row's total divided by its position size. The maximum loss follows from
@@ -124,7 +125,7 @@ def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
         profit_units=_to_units([trade.profit for trade in trades]),
         max_loss_units=_to_units([trade.max_loss for trade in trades]),
         max_gain_units=_to_units([trade.max_gain for trade in trades]),
-        overlap_counts=np.array(
+        overlapping_trade_counts=np.array(
             [_count_still_open(trades, k) for k in range(len(trades))], dtype=np.int64
         ),
         trades_per_day=_trades_per_session(trades),
@@ -201,7 +202,7 @@ def _parse_trade_times(
     that is not an instant counts as not stated. Raises ValueError for an unreadable entry, an
     instant in the future, and an exit before the entry.
     """
-    entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))
+    entered, left = (row.get(name, "").strip() for name in (ENTRY_TIME_COLUMN, EXIT_TIME_COLUMN))
     entry = _parse_instant(entered) if entered else None
     if (
         entry is not None
@@ -211,8 +212,8 @@ def _parse_trade_times(
         left = f"{_new_york_day(entry)} {left}"
     exit_at = None
     with suppress(ValueError):
-        exit_at = _parse_instant(left, EXIT_COLUMN)
-    for name, word, at in ((ENTRY_COLUMN, entered, entry), (EXIT_COLUMN, left, exit_at)):
+        exit_at = _parse_instant(left, EXIT_TIME_COLUMN)
+    for name, word, at in ((ENTRY_TIME_COLUMN, entered, entry), (EXIT_TIME_COLUMN, left, exit_at)):
         if at is not None and at > now:
             raise ValueError(
                 f"{name} {word!r} is in the future (now {format_utc(now)}); correct it, or start"
@@ -223,7 +224,9 @@ def _parse_trade_times(
         whole_days = _DATE_PATTERN.fullmatch(left) or _DATE_PATTERN.fullmatch(entered)
         is_before = _new_york_day(exit_at) < _new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
-            raise ValueError(f"{EXIT_COLUMN} {left!r} is before {ENTRY_COLUMN} {entered!r}")
+            raise ValueError(
+                f"{EXIT_TIME_COLUMN} {left!r} is before {ENTRY_TIME_COLUMN} {entered!r}"
+            )
     return entry, exit_at
 
 
@@ -231,7 +234,7 @@ def _new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])
 
 
-def _parse_instant(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
+def _parse_instant(word: str, name: str = ENTRY_TIME_COLUMN) -> np.datetime64:
     """Parse a date, a New York date and time, or an instant with a time zone; return the instant.
 
     name: column of the text, for the message.

@@ -26,7 +26,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from sizing.solver.cholesky import RIDGE, solve_by_elimination, solve_in_place
+from sizing.solver.cholesky import RELATIVE_RIDGE, solve_by_elimination, solve_in_place
 from sizing.solver.coordinate_ascent import (
     MIN_WEIGHTS_FOR_ASCENT,
     ascend_coordinates,
@@ -40,12 +40,12 @@ from sizing.solver.segments import (
     LAST_FREED_INDEX,
     QuadraticProgram,
     SolverState,
-    exceeds_gross,
-    exceeds_net,
+    exceeds_gross_limit,
+    exceeds_net_limit,
     fix_weight,
     gradient_at,
-    group_slope,
     group_usage,
+    group_usage_slope,
     has_knot_at_zero,
     is_hard_net_limit,
     next_knot,
@@ -137,7 +137,7 @@ def _snap_to_knots(state: SolverState) -> None:
     """Set free weights that differ from a knot only by rounding to the knot itself."""
     # A held weight keeps the held quantity to its last decimal; one close to it would go through a
     # division and lose a step of the increment.
-    for a in range(state.counts[FREE_COUNT_INDEX]):
+    for a in range(state.counters[FREE_COUNT_INDEX]):
         i = state.free_indices[a]
         for knot in (state.segment_low[i], state.segment_high[i]):
             if abs(state.weight[i] - knot) <= STEP_TOL:
@@ -157,7 +157,7 @@ def _add_ridge(program: QuadraticProgram) -> float:
         largest = max(largest, abs(program.linear_term[i]), program.variance[i])
         dearest = max(dearest, program.cost[i])
     for i in range(len(program.linear_term)):
-        program.variance[i] += RIDGE * largest
+        program.variance[i] += RELATIVE_RIDGE * largest
     return float(dearest + largest)
 
 
@@ -174,17 +174,17 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     for i in range(n):
         weight[i] = min(max(program.held_weight[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
-    feasible = not exceeds_gross(program, least)
+    feasible = not exceeds_gross_limit(program, least)
     if feasible and n >= MIN_WEIGHTS_FOR_ASCENT:
         ascend_coordinates(program, weight, least)
     # A primal method needs a feasible start. Every later step stays feasible.
-    passes_net = exceeds_net(program, weight)
+    passes_net = exceeds_net_limit(program, weight)
     if passes_net:
         shrink_to_limits(program, weight, least)
-    if exceeds_gross(program, weight):
+    if exceeds_gross_limit(program, weight):
         for i in range(n):
             weight[i] = least[i]
-        passes_net = exceeds_net(program, weight)
+        passes_net = exceeds_net_limit(program, weight)
     if passes_net and feasible:
         _move_within_net_limits(program, weight)
     return feasible
@@ -243,10 +243,12 @@ def _build_state(program: QuadraticProgram, weight: Array) -> SolverState:
     m = len(program.headroom)
     state = SolverState(
         weight=weight,
-        gradient=gradient_at(program.linear_term, program.risk, program.variance, weight),
+        gradient=gradient_at(
+            program.linear_term, program.scaled_covariance, program.variance, weight
+        ),
         segment_low=np.empty(n),
         segment_high=np.empty(n),
-        sign=np.empty(n),
+        weight_sign=np.empty(n),
         trade_sign=np.empty(n),
         free_indices=np.empty(n, dtype=np.int64),
         free_position=np.full(n, -1),
@@ -254,7 +256,7 @@ def _build_state(program: QuadraticProgram, weight: Array) -> SolverState:
         group_shadow_prices=np.zeros(m),
         cholesky_factor=np.empty((n, n)),
         barred_flags=np.zeros(n, dtype=np.int64),
-        counts=np.zeros(3, dtype=np.int64),
+        counters=np.zeros(3, dtype=np.int64),
     )
     for k in range(m):
         if (
@@ -283,16 +285,16 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
     to_ceiling, k = _nearest_ceiling(program, state, step)
     length = min(to_knot, to_ceiling, 1.0)
     if length > 0.0:
-        for a in range(state.counts[FREE_COUNT_INDEX]):
+        for a in range(state.counters[FREE_COUNT_INDEX]):
             moved = length * step[a]
             at = state.free_indices[a]
             state.weight[at] += moved
-            update_gradient(program.risk, program.variance, state.gradient, at, moved)
+            update_gradient(program.scaled_covariance, program.variance, state.gradient, at, moved)
             if abs(moved) > STEP_TOL:
                 # At another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
                 _clear_barred(state.barred_flags)
-                state.counts[LAST_FREED_INDEX] = -1
+                state.counters[LAST_FREED_INDEX] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.group_states[k] = AT_LIMIT
         _clear_barred(state.barred_flags)
@@ -301,7 +303,7 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
         # A weight that was freed and is back at its knot without a move would be freed for the same
         # gradient for ever. It waits until another weight has moved. Only the weight freed last is
         # barred: another one that meets its knot at length 0 may have to cross it.
-        if length == 0.0 and i == state.counts[LAST_FREED_INDEX]:
+        if length == 0.0 and i == state.counters[LAST_FREED_INDEX]:
             state.barred_flags[i] = 1
         upwards = step[state.free_position[i]] > 0.0
         fix_weight(program, state, i, state.segment_high[i] if upwards else state.segment_low[i])
@@ -326,7 +328,7 @@ def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
     """
     nearest = np.inf
     which = -1
-    for a in range(state.counts[FREE_COUNT_INDEX]):
+    for a in range(state.counters[FREE_COUNT_INDEX]):
         i = state.free_indices[a]
         if abs(step[a]) > STEP_TOL:
             end = state.segment_high[i] if step[a] > 0.0 else state.segment_low[i]
@@ -355,10 +357,12 @@ def _nearest_ceiling(
             continue
         rise = 0.0
         size = 0.0
-        for a in range(state.counts[FREE_COUNT_INDEX]):
+        for a in range(state.counters[FREE_COUNT_INDEX]):
             i = state.free_indices[a]
             rise += (
-                group_slope(program.group_coefficients, program.is_net_group, state.sign, k, i)
+                group_usage_slope(
+                    program.group_coefficients, program.is_net_group, state.weight_sign, k, i
+                )
                 * step[a]
             )
             size += abs(program.group_coefficients[k, i]) * abs(step[a])
@@ -445,10 +449,10 @@ def _release_best_weight(program: QuadraticProgram, state: SolverState, toleranc
                 direction = -1.0
     if chosen < 0:
         return False
-    state.counts[LAST_FREED_INDEX] = chosen
+    state.counters[LAST_FREED_INDEX] = chosen
     # Reading the value back from the array gives it one integer type. If it could be the literal
     # -1, numba would compile the functions below twice.
-    freed = state.counts[LAST_FREED_INDEX]
+    freed = state.counters[LAST_FREED_INDEX]
     w = state.weight[freed]
     beyond = next_knot(program, freed, w, direction)
     release_weight(program, state, freed, min(w, beyond), max(w, beyond))
@@ -496,7 +500,7 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
 
         R d + A'p = g,   A d = 0
     """
-    count = state.counts[FREE_COUNT_INDEX]
+    count = state.counters[FREE_COUNT_INDEX]
     full = _groups_at_limit(program, state)
     rows = len(full)
     rest = np.empty(count)
@@ -508,8 +512,8 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
         step[a] = 0.0
         rest[a] = _net_gradient(program, state, i)
         for r in range(rows):
-            lines[r, a] = group_slope(
-                program.group_coefficients, program.is_net_group, state.sign, full[r], i
+            lines[r, a] = group_usage_slope(
+                program.group_coefficients, program.is_net_group, state.weight_sign, full[r], i
             )
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
     # back: a difference of large numbers. The residual gradient gives the digits that it loses.
@@ -528,7 +532,9 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
             for b in range(count):
                 j = state.free_indices[b]
                 shared = (
-                    program.variance[i] if i == j else scaled_covariance_element(program.risk, i, j)
+                    program.variance[i]
+                    if i == j
+                    else scaled_covariance_element(program.scaled_covariance, i, j)
                 )
                 rest[a] -= shared * part[b]
 
@@ -555,7 +561,7 @@ def _groups_at_limit(program: QuadraticProgram, state: SolverState) -> Index:
 def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
     """Return the largest net gradient of the free weights, which is 0 at their optimum."""
     largest = 0.0
-    for a in range(state.counts[FREE_COUNT_INDEX]):
+    for a in range(state.counters[FREE_COUNT_INDEX]):
         largest = max(largest, abs(_net_gradient(program, state, state.free_indices[a])))
     return largest
 
@@ -566,8 +572,8 @@ def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> floa
     net = state.gradient[i] - program.cost[i] * state.trade_sign[i]
     for k in range(len(program.headroom)):
         if state.group_shadow_prices[k] != 0.0:
-            net -= state.group_shadow_prices[k] * group_slope(
-                program.group_coefficients, program.is_net_group, state.sign, k, i
+            net -= state.group_shadow_prices[k] * group_usage_slope(
+                program.group_coefficients, program.is_net_group, state.weight_sign, k, i
             )
     return float(net)
 

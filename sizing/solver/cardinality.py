@@ -22,12 +22,12 @@ from sizing.solver.multi_period import (
 
 MAX_EXCHANGES = 12  # maximum number of exchanges tried
 MIN_EXCHANGE_GAIN = 1e-12  # minimum gain of an exchange, as a return
-VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
-VIOLATION_TOL = 1e-9  # excess over a net limit, in multiples of equity, that is rounding
+NET_VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
+NET_VIOLATION_TOL = 1e-9  # excess over a net limit, in multiples of equity, that is rounding
 
 
 @compiled
-def sparse_weights(
+def solve_with_max_positions(
     problem: SizingProblem, max_positions: float
 ) -> tuple[int, Matrix, Array, float]:
     """Solve a multi-period plan with at most `max_positions` nonzero weights in its first period.
@@ -64,7 +64,7 @@ def sparse_weights(
             return status, weights, prices, np.nan
         standing = _count_nonzero(weights[0] * unfixed)
     tried = stands | ~unfixed
-    worth = _objective(problem, weights) - VIOLATION_PENALTY * _net_violation(problem, weights)
+    worth = _objective(problem, weights) - NET_VIOLATION_PENALTY * _net_violation(problem, weights)
     for _ in range(MAX_EXCHANGES if places > 0 else 0):
         come = _best_unchosen_weight(problem, weights, prices, tried)
         if come < 0:
@@ -75,10 +75,12 @@ def sparse_weights(
         if len(true_indices(changed)) > places:
             changed[_weakest_chosen_weight(_contributions(problem, weights), stands)] = False
         found, others, other_prices = optimal_weights(_restrict_weights(problem, changed))
-        value = _objective(problem, others) - VIOLATION_PENALTY * _net_violation(problem, others)
+        value = _objective(problem, others) - NET_VIOLATION_PENALTY * _net_violation(
+            problem, others
+        )
         if found == SOLVED and value > worth + MIN_EXCHANGE_GAIN:
             weights, prices, stands, worth = others, other_prices, changed, value
-    if _net_violation(problem, weights) > missed + VIOLATION_TOL:
+    if _net_violation(problem, weights) > missed + NET_VIOLATION_TOL:
         return status, weights, prices, np.nan
     return status, weights, prices, max(bound - _objective(problem, weights), 0.0)
 
@@ -109,13 +111,13 @@ def _restrict_weights(problem: SizingProblem, stands: Mask) -> SizingProblem:
         problem.mu,
         problem.covariance,
         problem.cost,
-        problem.financing,
+        problem.financing_cost,
         problem.held_weight,
         lower,
         upper,
         problem.ceiling_coefficients,
         problem.ceilings,
-        problem.fraction,
+        problem.kelly_fraction,
         problem.net_coefficients,
         problem.net_limits,
     )
@@ -135,14 +137,14 @@ def _objective(problem: SizingProblem, weights: Array) -> float:
             risk = 0.0
             for j in chosen:
                 risk += problem.covariance[k, i, j] * weights[k, j]
-            total += w * (problem.mu[k, i] - 0.5 * risk / problem.fraction)
+            total += w * (problem.mu[k, i] - 0.5 * risk / problem.kelly_fraction)
             if problem.upper[i] > problem.lower[i]:
                 borrowed += abs(w) if k == 0 else w
         for i in range(len(problem.held_weight)):
             before = problem.held_weight[i] if k == 0 else weights[k - 1, i]
             total -= problem.cost[k, i] * abs(weights[k, i] - before)
         if not free_of_financing:
-            total -= problem.financing[k] * max(borrowed, 0.0)
+            total -= problem.financing_cost[k] * max(borrowed, 0.0)
     return total
 
 
@@ -175,7 +177,7 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
             direction = np.sign(weights[0, i] - held)
             parts[i] = problem.cost[0, i] * (abs(held) + direction * held)
             for k in range(len(weights)):
-                variance = problem.covariance[k, i, i] / problem.fraction
+                variance = problem.covariance[k, i, i] / problem.kelly_fraction
                 parts[i] += 0.5 * variance * weights[k, i] ** 2
             parts[i] = max(parts[i], 1e-300)
     return parts
@@ -244,10 +246,10 @@ def _max_gain_of_weight(problem: SizingProblem, weights: Array, prices: Array, i
     variance = 0.0
     for k in range(len(weights)):
         slope += problem.mu[k, i]
-        variance += problem.covariance[k, i, i] / problem.fraction
+        variance += problem.covariance[k, i, i] / problem.kelly_fraction
         for j in range(weights.shape[1]):
             if weights[k, j] != 0.0:
-                slope -= problem.covariance[k, i, j] * weights[k, j] / problem.fraction
+                slope -= problem.covariance[k, i, j] * weights[k, j] / problem.kelly_fraction
     size = prices[len(problem.ceilings) + len(problem.net_limits)]
     for g in range(len(problem.ceilings)):
         size += prices[g] * problem.ceiling_coefficients[g, i]

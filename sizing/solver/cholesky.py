@@ -13,7 +13,7 @@ from foundation.compiled import compiled, jit_fastmath, jit_inline
 
 # Ridge that is added to each variance, relative to the largest variance or linear term: a singular
 # matrix then has a factor, and the objective changes by a negligible amount.
-RIDGE = 1e-10
+RELATIVE_RIDGE = 1e-10
 
 # Share of a variance that other symbols do not explain, at or below which the symbol counts as a
 # combination of them and its weight is not determined.
@@ -34,7 +34,7 @@ def append_row(factor: Array, last: int) -> None:
     rest = factor[last, last]
     # The ridge keeps `rest` above zero in exact arithmetic. Rounding can still take it below, and
     # the root of that would make every later step NaN.
-    least = 0.5 * RIDGE * rest
+    least = 0.5 * RELATIVE_RIDGE * rest
     for a in range(last):
         value = factor[last, a]
         for b in range(a):
@@ -89,12 +89,12 @@ def solve_in_place(factor: Array, x: Array) -> None:
 
 
 @compiled
-def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
+def solve_by_elimination(system: Array, solution: Array, min_pivot: float) -> int:
     """Solve a small symmetric system by Gaussian elimination with pivoting; return its rank.
 
     system: [r, r] matrix, overwritten.
     solution: [r] right-hand side, overwritten by the solution; 0 for rows without a pivot.
-    least: minimum pivot, as a share of the largest diagonal element. A row without such a pivot
+    min_pivot: minimum pivot, as a share of the largest diagonal element. A row without such a pivot
         counts as a combination of the others.
     """
     size = len(solution)
@@ -102,7 +102,7 @@ def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
     largest = 0.0
     for c in range(size):
         largest = max(largest, abs(system[c, c]))
-    smallest = least * largest
+    smallest = min_pivot * largest
     for c in range(size):
         best = _find_pivot_row(system, c)
         for q in range(size):

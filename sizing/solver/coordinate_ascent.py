@@ -20,28 +20,28 @@ from sizing.solver.segments import QuadraticProgram, gradient_at, group_usage, u
 # steps that it saves.
 MIN_WEIGHTS_FOR_ASCENT = 100
 
-MAX_ROUNDS = 40  # maximum number of rounds
+MAX_ASCENT_ROUNDS = 40  # maximum number of rounds
 ROUND_WEIGHT_TOL = 1e-4  # largest move of a weight in a round at which the ascent ends
 
 
 @compiled
-def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
+def ascend_coordinates(program: QuadraticProgram, weight: Array, min_size_weight: Array) -> None:
     """Move weights [n] within their bounds to values near the optimum, in place.
 
     weight: [n] start, overwritten.
-    least: [n] smallest weights within bounds. If they satisfy the hard gross limits, so does the
-        result.
+    min_size_weight: [n] smallest weights within bounds. If they satisfy the hard gross limits, so
+        does the result.
     """
     m = len(program.headroom)
     members = _groups_by_weight(program)
-    gradient = gradient_at(program.linear_term, program.risk, program.variance, weight)
+    gradient = gradient_at(program.linear_term, program.scaled_covariance, program.variance, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
     use = np.empty(m)
     for k in range(m):
         use[k] = group_usage(program.group_coefficients, program.is_net_group, k, weight)
-    for _ in range(MAX_ROUNDS):
+    for _ in range(MAX_ASCENT_ROUNDS):
         _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
             settled[k] = price[k]
@@ -59,10 +59,10 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
                 use[k] += program.group_coefficients[k, i] * grown
                 price[k] = _group_shadow_price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
-            update_gradient(program.risk, program.variance, gradient, i, change)
+            update_gradient(program.scaled_covariance, program.variance, gradient, i, change)
         if furthest <= ROUND_WEIGHT_TOL:
             break
-    shrink_to_limits(program, weight, least)
+    shrink_to_limits(program, weight, min_size_weight)
 
 
 @jit_inline_ir
@@ -166,14 +166,14 @@ def _best_weight_value(
 
 
 @compiled
-def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> None:
+def shrink_to_limits(program: QuadraticProgram, weight: Array, min_size_weight: Array) -> None:
     """Shrink weights that violate a hard gross limit: first weights not at a knot, then all.
 
     A knot is zero, the held weight or a bound. Net limits are not enforced here, because smaller
     weights need not satisfy them.
 
     weight: [n] weights, overwritten.
-    least: [n] smallest weights within bounds.
+    min_size_weight: [n] smallest weights within bounds.
     """
     for k in range(len(program.headroom)):
         over = 0.0
@@ -186,6 +186,6 @@ def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> 
             for i in range(len(weight)):
                 part = program.group_coefficients[k, i]
                 if over > 0.0 and part > 0.0 and _is_between_knots(program, i, weight[i]) != knots:
-                    cut = min(over / part, abs(weight[i] - least[i]))
-                    weight[i] += cut if weight[i] < least[i] else -cut
+                    cut = min(over / part, abs(weight[i] - min_size_weight[i]))
+                    weight[i] += cut if weight[i] < min_size_weight[i] else -cut
                     over -= cut * part

@@ -6,8 +6,8 @@
 
 Each change of a weight is paid once, whatever the length of the periods. So a position's return
 until the horizon is set against one cost. The last change may count for less
-(`compute_change_costs`). The later periods are never traded. No bound or ceiling limits their
-weights; they only inform the choice of the first period.
+(`compute_weight_change_costs`). The later periods are never traded. No bound or ceiling limits
+their weights; they only inform the choice of the first period.
 
 In terms of w₁ and the changes from period to period, the plan is a program of `active_set.py`, in
 which each change has a kink at 0.
@@ -39,14 +39,14 @@ class SizingProblem(NamedTuple):
     mu: [K, S] expected simple return in each period.
     covariance: [K, S, S] covariance of simple returns in each period.
     cost: [K, S] trading cost per unit of weight change at the start of each period.
-    financing: [K] interest in each period, as a fraction of the loan.
+    financing_cost: [K] interest in each period, as a fraction of the loan.
     held_weight: [S] current weight.
     lower: [S] minimum weight in the first period. A fixed weight (lower = upper) affects the others
         through its covariance in every period, and uses its part of every ceiling.
     upper: [S] maximum weight in the first period.
     ceiling_coefficients: [G, S] coefficients cᵢ of the ceilings: Σ cᵢ·|w₁ᵢ| ≤ limit.
     ceilings: [G] ceilings. A ceiling below its use by fixed weights is raised to that use.
-    fraction: fraction of full Kelly.
+    kelly_fraction: fraction of full Kelly.
     net_coefficients: [N, S] coefficients nᵢ of the net limits: Σ nᵢ·w₁ᵢ ≤ limit.
     net_limits: [N] net limits. A net limit that no weights within bounds and ceilings satisfy is
         widened to the use by the closest weights.
@@ -55,13 +55,13 @@ class SizingProblem(NamedTuple):
     mu: Array
     covariance: Array
     cost: Array
-    financing: Array
+    financing_cost: Array
     held_weight: Array
     lower: Array
     upper: Array
     ceiling_coefficients: Array
     ceilings: Array
-    fraction: float
+    kelly_fraction: float
     net_coefficients: Array = NO_NET_COEFFICIENTS
     net_limits: Array = NO_NET_LIMITS
 
@@ -89,11 +89,11 @@ class SizingProblem(NamedTuple):
                 problem = cls._make(arrays[name] for name in cls._fields)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path}: not a valid sizing problem: {error}") from error
-        return problem._replace(fraction=float(problem.fraction))
+        return problem._replace(kelly_fraction=float(problem.kelly_fraction))
 
 
 @compiled
-def compute_change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
+def compute_weight_change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
     """Return the expected trading cost per unit of weight change into each period, [K, S].
 
     Every change has its full cost, except the last change of a plan, which has the share
@@ -139,7 +139,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     # Loops write the arrays. An assignment to a slice, or an array as an index, takes longer to
     # compile than the whole function, because of the error messages that it may raise.
     free = _select_symbols(problem, True)
-    periods = len(problem.financing)
+    periods = len(problem.financing_cost)
     n = len(free)
     # The variables are the n free weights of the first period, then n changes for each later one. A
     # change has its knot at 0 and its cost, so that the program needs no notion of time.
@@ -223,7 +223,7 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
     solved: [n·K] weights in the first period, then changes into each later period.
     """
     n = len(free)
-    periods = len(problem.financing)
+    periods = len(problem.financing_cost)
     weights = np.empty((periods, len(problem.lower)))
     for k in range(periods):
         for s in range(len(problem.lower)):
@@ -237,10 +237,10 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
 def _penalties(problem: SizingProblem) -> Array:
     """Return the penalty per unit of excess of each limit: infinite, except for borrowing."""
     groups = len(problem.ceilings) + len(problem.net_limits)
-    penalties = np.full(groups + len(problem.financing), np.inf)
+    penalties = np.full(groups + len(problem.financing_cost), np.inf)
     free_of_penalty = cannot_borrow(problem)
-    for k in range(len(problem.financing)):
-        penalties[groups + k] = 0.0 if free_of_penalty else problem.financing[k]
+    for k in range(len(problem.financing_cost)):
+        penalties[groups + k] = 0.0 if free_of_penalty else problem.financing_cost[k]
     return penalties
 
 
@@ -275,7 +275,7 @@ def _linear_terms(problem: SizingProblem, free: Index) -> Array:
     free: [n] indices of the symbols with free weights.
     """
     n = len(free)
-    periods = len(problem.financing)
+    periods = len(problem.financing_cost)
     fixed = _select_symbols(problem, False)
     linear_term = np.zeros(n * periods)
     for k in range(periods):
@@ -283,7 +283,7 @@ def _linear_terms(problem: SizingProblem, free: Index) -> Array:
             i = free[a]
             gain = problem.mu[k, i]
             for j in fixed:
-                gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.fraction
+                gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.kelly_fraction
             for c in range(k + 1):
                 linear_term[c * n + a] += gain
     return linear_term
@@ -299,14 +299,14 @@ def _scaled_covariances(problem: SizingProblem, free: Index) -> tuple[Array, Arr
     free: [n] indices of the symbols with free weights.
     """
     n = len(free)
-    periods = len(problem.financing)
+    periods = len(problem.financing_cost)
     risk = np.zeros((periods, n, n))
     variance = np.empty(n * periods)
     own = np.empty(n)
     for a in range(n):
         for k in range(periods):
             for b in range(n):
-                own[b] = problem.covariance[k, free[a], free[b]] / problem.fraction
+                own[b] = problem.covariance[k, free[a], free[b]] / problem.kelly_fraction
             for q in range(k + 1):
                 row = risk[q, a]
                 for b in range(n):

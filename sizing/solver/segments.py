@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import copy_row, jit_inline, jit_inline_ir
+from foundation.compiled import copy_values, jit_inline, jit_inline_ir
 from sizing.solver.cholesky import append_row, delete_row
 
 # State of a group: use below its headroom, at it, or beyond it at the financing cost.
@@ -20,9 +20,9 @@ BELOW_LIMIT, AT_LIMIT, BEYOND_LIMIT = range(3)
 
 # Number of changes of the free set after which its factor and the gradient are recomputed, because
 # the rounding errors of rotations and updates add up.
-REFRESH_INTERVAL = 40
+FACTOR_REFRESH_INTERVAL = 40
 
-NET_TOL = 1e-12  # absolute tolerance of a net group: longs and shorts cancel in its sum
+NET_LIMIT_TOL = 1e-12  # absolute tolerance of a net group: longs and shorts cancel in its sum
 
 # Positions in SolverState.counts.
 FREE_COUNT_INDEX = 0
@@ -51,7 +51,7 @@ class QuadraticProgram(NamedTuple):
 
     linear_term: Array
     variance: Array
-    risk: Array
+    scaled_covariance: Array
     lower: Array
     upper: Array
     held_weight: Array
@@ -69,7 +69,7 @@ class SolverState(NamedTuple):
     gradient: [n] gradient before costs and prices, linear term - R·weight.
     segment_low: [n] lower end of a free weight's segment.
     segment_high: [n] upper end of a free weight's segment.
-    sign: [n] sign of the weight within its segment.
+    weight_sign: [n] sign of the weight within its segment.
     trade_sign: [n] sign of weight - held within the segment.
     free_indices: [n] indices of the free weights; only the first counts[FREE_COUNT_INDEX] are
         valid.
@@ -87,7 +87,7 @@ class SolverState(NamedTuple):
     gradient: Array
     segment_low: Array
     segment_high: Array
-    sign: Array
+    weight_sign: Array
     trade_sign: Array
     free_indices: Index
     free_position: Index
@@ -95,24 +95,26 @@ class SolverState(NamedTuple):
     group_shadow_prices: Array
     cholesky_factor: Array
     barred_flags: Index
-    counts: Index
+    counters: Index
 
 
 @jit_inline
-def scaled_covariance_element(risk: Array, i: int, j: int) -> float:
+def scaled_covariance_element(scaled_covariance: Array, i: int, j: int) -> float:
     """Return element (i, j) of the risk matrix R for two different weights."""
-    size = risk.shape[1]
-    return float(risk[max(i // size, j // size), i % size, j % size])
+    size = scaled_covariance.shape[1]
+    return float(scaled_covariance[max(i // size, j // size), i % size, j % size])
 
 
 @jit_inline
-def update_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
+def update_gradient(
+    scaled_covariance: Array, variance: Array, gradient: Array, i: int, change: float
+) -> None:
     """Update the gradient [n] of the objective for a change of weight i, in place."""
-    size = risk.shape[1]
+    size = scaled_covariance.shape[1]
     period = i // size
     own = gradient[i] - variance[i] * change
-    for k in range(len(risk)):
-        row = risk[max(k, period), i - period * size]
+    for k in range(len(scaled_covariance)):
+        row = scaled_covariance[max(k, period), i - period * size]
         part = gradient[k * size : (k + 1) * size]
         for j in range(size):
             part[j] -= row[j] * change
@@ -120,17 +122,19 @@ def update_gradient(risk: Array, variance: Array, gradient: Array, i: int, chang
 
 
 @jit_inline
-def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array) -> Array:
+def gradient_at(
+    linear_term: Array, scaled_covariance: Array, variance: Array, weight: Array
+) -> Array:
     """Return the gradient of the objective before trading costs and shadow prices, [n]."""
     gradient = linear_term.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
-            update_gradient(risk, variance, gradient, i, weight[i])
+            update_gradient(scaled_covariance, variance, gradient, i, weight[i])
     return gradient
 
 
 @jit_inline
-def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
+def group_usage_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
     """Return the derivative of the use of group k with respect to the free weight i.
 
     groups, net: coefficients of the groups, and whether they count signed weights.
@@ -149,7 +153,7 @@ def is_hard_net_limit(net: Mask, penalty: Array, k: int) -> bool:
 
 
 @jit_inline
-def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
+def exceeds_gross_limit(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed any hard gross limit by more than rounding."""
     passed = False
     for k in range(len(program.headroom)):
@@ -163,14 +167,14 @@ def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
 
 
 @jit_inline
-def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
+def exceeds_net_limit(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed any hard net limit by more than rounding."""
     passed = False
     for k in range(len(program.headroom)):
         if is_hard_net_limit(program.is_net_group, program.penalty, k):
             passed |= (
                 group_usage(program.group_coefficients, program.is_net_group, k, weight)
-                > program.headroom[k] + NET_TOL
+                > program.headroom[k] + NET_LIMIT_TOL
             )
     return passed
 
@@ -230,17 +234,17 @@ def release_weight(
     middle = 0.5 * (low + high)
     state.segment_low[i] = low
     state.segment_high[i] = high
-    state.sign[i] = 1.0 if middle > 0.0 else -1.0
+    state.weight_sign[i] = 1.0 if middle > 0.0 else -1.0
     state.trade_sign[i] = 1.0 if middle > program.held_weight[i] else -1.0
-    state.free_indices[state.counts[FREE_COUNT_INDEX]] = i
-    state.free_position[i] = state.counts[FREE_COUNT_INDEX]
-    state.counts[FREE_COUNT_INDEX] += 1
+    state.free_indices[state.counters[FREE_COUNT_INDEX]] = i
+    state.free_position[i] = state.counters[FREE_COUNT_INDEX]
+    state.counters[FREE_COUNT_INDEX] += 1
     _extend_factor(
-        program.risk,
+        program.scaled_covariance,
         program.variance,
         state.free_indices,
         state.cholesky_factor,
-        state.counts[FREE_COUNT_INDEX] - 1,
+        state.counters[FREE_COUNT_INDEX] - 1,
     )
 
 
@@ -261,7 +265,7 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
 def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) -> None:
     """Fix weight i at the knot w, and remove its row from the Cholesky factor.
 
-    After REFRESH_INTERVAL changes the factor and the gradient are recomputed.
+    After FACTOR_REFRESH_INTERVAL changes the factor and the gradient are recomputed.
     """
     removed = state.free_position[i]
     # The step ended at the knot up to rounding. The weight is set to the knot itself, so that
@@ -269,22 +273,28 @@ def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) 
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
-        update_gradient(program.risk, program.variance, state.gradient, i, change)
+        update_gradient(program.scaled_covariance, program.variance, state.gradient, i, change)
     state.free_position[i] = -1
-    state.counts[FREE_COUNT_INDEX] -= 1
-    state.counts[CHANGE_COUNT_INDEX] += 1
-    count = state.counts[FREE_COUNT_INDEX]
+    state.counters[FREE_COUNT_INDEX] -= 1
+    state.counters[CHANGE_COUNT_INDEX] += 1
+    count = state.counters[FREE_COUNT_INDEX]
     for a in range(removed, count):
         state.free_indices[a] = state.free_indices[a + 1]
         state.free_position[state.free_indices[a]] = a
     delete_row(state.cholesky_factor, removed, count)
-    if state.counts[CHANGE_COUNT_INDEX] >= REFRESH_INTERVAL:
+    if state.counters[CHANGE_COUNT_INDEX] >= FACTOR_REFRESH_INTERVAL:
         for a in range(count):
             _extend_factor(
-                program.risk, program.variance, state.free_indices, state.cholesky_factor, a
+                program.scaled_covariance,
+                program.variance,
+                state.free_indices,
+                state.cholesky_factor,
+                a,
             )
-        copy_row(
+        copy_values(
             state.gradient,
-            gradient_at(program.linear_term, program.risk, program.variance, state.weight),
+            gradient_at(
+                program.linear_term, program.scaled_covariance, program.variance, state.weight
+            ),
         )
-        state.counts[CHANGE_COUNT_INDEX] = 0
+        state.counters[CHANGE_COUNT_INDEX] = 0

@@ -27,7 +27,7 @@ import torch
 
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
 from studies.benchmarks import gates
@@ -142,7 +142,7 @@ def beside_the_pipeline(
 
     gpu = torch.cuda.is_available()
     compiled = gpu and count > 1000
-    profile = Profile(model=model, dtype=dtype, compile=compiled)  # type: ignore[arg-type]
+    profile = InferenceProfile(model=model, dtype=dtype, compile=compiled)  # type: ignore[arg-type]
     forecaster = Chronos2Forecaster(profile)
     windows = walks(min(count, 500), -(-count // min(count, 500)))
     rows = np.arange(count)
@@ -198,7 +198,7 @@ def beside_the_pipeline(
 
 def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
     """Return fp32 forecasts computed on the CPU, without compilation."""
-    profile = Profile(model=model, device="cpu", compile=False)
+    profile = InferenceProfile(model=model, device="cpu", compile=False)
     return Chronos2Forecaster(profile).predict(windows, rows, profile)
 
 
@@ -219,7 +219,9 @@ def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
         from forecasting.chronos2 import compilation
 
         compilation.MAX_CUDA_GRAPH_WINDOWS = 0
-        forecaster = Chronos2Forecaster(Profile(model=model), batch_size=513)  # a new engine
+        forecaster = Chronos2Forecaster(
+            InferenceProfile(model=model), batch_size=513
+        )  # a new engine
         windows = walks(count, 1)
         with alone():
             plain = seconds(

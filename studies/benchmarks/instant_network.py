@@ -57,7 +57,7 @@ class InstantEngine:
 
     def _of(self, windows: Windows, rows: Index) -> Array32:
         began = time.perf_counter()
-        symbol, last = windows.symbol_index[rows], windows.last_bar[rows]
+        symbol, last = windows.symbol_index[rows], windows.last_bar_index[rows]
         price = np.empty(len(rows), dtype=np.float32)
         for s in np.unique(symbol):
             chosen = symbol == s
@@ -71,7 +71,9 @@ def main() -> None:
     """Run the command and print its time and memory."""
     engines: list[InstantEngine] = []
 
-    def engine(self: chronos2.Chronos2Forecaster, profile: chronos2.Profile) -> InstantEngine:
+    def engine(
+        self: chronos2.Chronos2Forecaster, profile: chronos2.InferenceProfile
+    ) -> InstantEngine:
         engines.append(InstantEngine(chronos2._checkpoint(profile).digest))
         return engines[-1]
 

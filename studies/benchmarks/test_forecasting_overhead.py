@@ -16,7 +16,7 @@ from chronos import Chronos2Pipeline
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::Deprecation
 
 
 def test_speed_of_batched_versus_single_window_calls(seconds: Seconds) -> None:
-    bars = SyntheticMarket().bars()
+    bars = SyntheticMarket().generate_bars()
     forecaster = Chronos2Forecaster()
     every = forecaster.build_windows(bars, bars.times[0])
     rows = np.arange(20_000) % len(every)
@@ -36,14 +36,14 @@ def test_speed_of_batched_versus_single_window_calls(seconds: Seconds) -> None:
     each = seconds(
         lambda: [pipeline.predict([c], prediction_length=HORIZON) for c in contexts]
     ) / len(contexts)
-    ours = seconds(lambda: forecaster.predict(every, rows, Profile())) / len(rows)
+    ours = seconds(lambda: forecaster.predict(every, rows, InferenceProfile())) / len(rows)
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 
 def test_time_to_read_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> None:
     bars = SyntheticMarket(
         start="2023-01-03", end="2024-06-28", symbols=("SYA", "SYB", "SYC", "SYD", "SYE")
-    ).bars()
+    ).generate_bars()
     names = tuple(sorted(f"S{a}{b}" for a in "ABCDE" for b in "QRST"))
     scale = np.linspace(0.5, 2.0, 20)[:, None, None]
     many = Bars(

@@ -37,7 +37,9 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
 
 def test_time_of_live_cycle_without_network_requests(tmp_path: Path) -> None:
     """Measure a week's cycles on synthetic bars of 20 symbols, with calibrated Chronos-2."""
-    bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
+    bars = SyntheticMarket(
+        symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20"
+    ).generate_bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
     settings = LiveSettings.from_config(compose_config("live", ["forecaster=chronos2", *words]))
     trader = settings.build_trader(settings.forecaster.build(bars.symbols))
@@ -48,7 +50,7 @@ def test_time_of_live_cycle_without_network_requests(tmp_path: Path) -> None:
             100_000.0, {}, last_closes_by_symbol(known), now, max_leverage=4.0
         )
         began = time.perf_counter()
-        trader.decide(settings.data.market(known).visible_bars(), account)
+        trader.decide(settings.data.build_market(known).visible_bars(), account)
         taken.append(time.perf_counter() - began)
     first, *others = taken
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

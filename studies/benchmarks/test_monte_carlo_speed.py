@@ -14,7 +14,7 @@ from option_spreads.simulation.resampled_accounts import simulate_accounts, summ
 from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
     IntArray,
-    ResamplingRules,
+    ScaledSizingRules,
     draw_trades,
     simulate_account_paths,
 )
@@ -92,7 +92,7 @@ def test_time_of_ten_thousand_simulated_trading_years() -> None:
     computed = time.process_time() - computing
     draws = draw_trades(200, RUNS, DAYS, A_DAY, 0)
     began = time.perf_counter()
-    fast = simulate_account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
+    fast = simulate_account_paths(results, risks, draws, ScaledSizingRules.from_settings(rules))
     ours = time.perf_counter() - began
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)

@@ -12,7 +12,7 @@ from foundation.compose import compose_config
 from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results import report
-from marketsimulator.results.report import render_report, result_files
+from marketsimulator.results.report import render_report, result_file_writers
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import VOLUME, Bars, build_panel
 from trainingdata.instruments import AssetClass, instrument
@@ -60,7 +60,7 @@ def test_yearly_report_meets_its_time_and_size_limits(
         return page
 
     monkeypatch.setattr(report, "render_report", timed)
-    write_files_atomically(result_files(results, results.summary()), tmp_path)
+    write_files_atomically(result_file_writers(results, results.summary()), tmp_path)
     size = (tmp_path / "report.html").stat().st_size
     print(f"\n{len(results.main_run.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")
     assert len(results.market.bars.symbols) == 18

@@ -29,7 +29,7 @@ def test_decisions_per_second_in_a_backtest(seconds: Seconds) -> None:
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
         )
     )
-    market = settings.market()
+    market = settings.load_market()
     bars = market.run_bars
     trader = settings.build_trader(settings.forecaster.build(bars.symbols)).with_beliefs(market)
     taken = seconds(lambda: simulate_trading(settings, market, "oracle", trader))
@@ -70,7 +70,9 @@ def residual(book: dict[str, Any], weights: Array) -> float:
     ceiling_values = np.array([ceiling for _, ceiling in book["groups"]])
     blocks = (np.asarray(book[name])[None] for name in ("mu", "covariance", "cost"))
     bounds = (book[name] for name in ("held", "lower", "upper"))
-    problem = SizingProblem(*blocks, np.zeros(1), *bounds, parts, ceiling_values, fraction=0.5)
+    problem = SizingProblem(
+        *blocks, np.zeros(1), *bounds, parts, ceiling_values, kelly_fraction=0.5
+    )
     _, (w,), (*prices, _) = problem.solve()
     np.testing.assert_array_equal(w, weights)
     used = parts @ np.abs(w)
@@ -109,7 +111,7 @@ def test_sizing_time_for_up_to_1000_symbols(symbols: int, groups: int, seconds: 
 
 
 def test_random_walk_forecast_speed_over_long_history(seconds: Seconds) -> None:
-    bars = SyntheticMarket(start="2019-01-02").bars()
+    bars = SyntheticMarket(start="2019-01-02").generate_bars()
     taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).all_quantiles)
     print(f"\n{bars.mask.sum():,} windows of a random walk: {bars.mask.sum() / taken:,.0f}/s")
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from studies.benchmarks.forecast_speed import walks
 
 LIBRARIES = ("chronos", "torch._inductor.compile_fx", "forecasting.chronos2.engine")
@@ -27,7 +27,7 @@ def main() -> None:
     model, dtype = sys.argv[1:]
     for name in LIBRARIES:
         import_module(name)
-    profile = Profile(model=model, dtype=dtype, compile=True)  # type: ignore[arg-type]
+    profile = InferenceProfile(model=model, dtype=dtype, compile=True)  # type: ignore[arg-type]
     forecaster = Chronos2Forecaster(profile)
     windows = walks(8, 60)
     if torch.cuda.is_available():

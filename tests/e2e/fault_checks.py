@@ -121,7 +121,7 @@ def book_of_orders(path: Path) -> dict[str, OrderIntent]:
         return {}
     # A run that was killed at once has left a file without its table.
     with closing(Database(path)) as database:
-        intents = OrderStore(database).in_states(ORDER_STATES)
+        intents = OrderStore(database).intents_in_states(ORDER_STATES)
     return {each.client_order_id: each for each in intents}
 
 
@@ -293,7 +293,11 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
 def _reductions(world: World, written: OrderIntent) -> list[Order]:
     """What the decision of an order was to reduce."""
     key = (written.decision_id, "reduction")
-    return [e.single_order for e in world.books.written.values() if (e.decision_id, e.role) == key]
+    return [
+        e.stock_or_crypto_order
+        for e in world.books.written.values()
+        if (e.decision_id, e.role) == key
+    ]
 
 
 def sent_under_halts(books: Books) -> int:

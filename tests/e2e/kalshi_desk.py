@@ -27,7 +27,7 @@ from event_contracts.trading.orders import ContractAction, EventContractOrder
 from event_contracts.trading.policies import ActionCodes, Observations
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from execution.journal.order_store import OrderStore
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from foundation.arrays import Array, Mask
 from foundation.clock import TimeSource, utc_now
 from foundation.database import Database
@@ -70,7 +70,7 @@ class KalshiStand:
         self,
         admission: PreTradeCheck = UNLIMITED,
         fee_rules_of: FeeRulesLookup = lambda *_: FeeRules(),
-        gate: OrderGate = UNGUARDED,
+        gate: OrderGate = ALLOW_ALL_ORDERS,
         job: str = "",
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:

@@ -27,7 +27,7 @@ from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
-from event_contracts.trading.venue_orders import contract_order
+from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
@@ -91,7 +91,7 @@ def breach(order: EventContractOrder, view: MarketView) -> str | None:
     closes = view.held_count(opposite_side(order.side)) - view.resting_count("BUY", order.side)
     if order.action == "SELL" or order.count <= closes:
         return None
-    return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
+    return ADMISSION.refusal_reason(order.action, order.side, order.price, order.count, view)
 
 
 @contextmanager
@@ -229,7 +229,7 @@ class KalshiTrading(FaultRuns):
             before = held[fill.market]
             held[fill.market] = after = before + int(bought)
             intent = book.get(names[fill.order_id])
-            sells = intent is not None and contract_order(intent).action == "SELL"
+            sells = intent is not None and to_contract_order(intent).action == "SELL"
             turned += sells and fill.market not in foreign and before * after < 0
         return turned
 

@@ -27,13 +27,13 @@ from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE_JOB
-from execution.live.batch import finish_cycle, record_batch, record_sending
-from execution.live.cycle import AccountProtocol, Cycle, decide_cycle
+from execution.live.batch import build_finished_cycle, record_batch_outcome, record_decision_batch
+from execution.live.cycle import AccountProtocol, Cycle, run_decision_cycle
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_orders
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
 from foundation.database import Database
@@ -42,7 +42,7 @@ from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.settings import PracticeSettings
 from tests.support.passing import HURRIED
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.market_data import MarketData
@@ -116,11 +116,11 @@ def practising() -> Iterator[Start]:
         settings = PracticeSettings.from_config(
             compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
-        market = settings.market()
+        market = settings.load_market()
         _rehearse_once(settings, market)
         server = AlpacaServer(Venue(settings, market.with_bars(bars(market.bars))), speed)
         posts = []
-        app = server.app()
+        app = server.build_app()
 
         async def note(request: web.Request, _: web.StreamResponse) -> None:
             if request.method == "POST" and request.path == "/v2/orders":
@@ -154,7 +154,7 @@ def write_bars(bars: Bars, folder: Path, symbols: Sequence[str]) -> Path:
         if item.symbol in symbols:
             times, values = bars.bars_of_symbol(s)
             starts = pd.DatetimeIndex(bars.clock(item.kind).starts_by_end(times)).tz_localize("UTC")
-            frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
+            frame = pd.DataFrame(values, columns=list(OHLCV_FIELDS)).assign(timestamp=starts)
             frame.to_csv(folder / f"{item.symbol}.csv", index=False)
     return folder
 
@@ -195,7 +195,7 @@ class Ungated:
 
     def build_gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
         del account, symbols
-        return UNGUARDED
+        return ALLOW_ALL_ORDERS
 
 
 UNGATED = Ungated()
@@ -206,7 +206,7 @@ def resume(
 ) -> None:
     """Send what is left of earlier decisions."""
     for batch in resume_batches(mine, journal, book, tradable, UNGATED):
-        with record_sending(batch, journal):
+        with record_batch_outcome(batch, journal):
             place_orders(mine, batch.orders, batch.cancelled_quantities, batch.gate)
 
 
@@ -268,7 +268,7 @@ class Live:
 
     def decide(self, mine: AlpacaBroker, **more: Any) -> Cycle:
         """One cycle that sends nothing."""
-        return decide_cycle(mine, self.feed, self.trader, self.settings, **more)
+        return run_decision_cycle(mine, self.feed, self.trader, self.settings, **more)
 
     def cycle(
         self,
@@ -282,11 +282,11 @@ class Live:
         seconds = self.settings.decision_valid_seconds
         for is_last in (False, True):
             decided = self.decide(mine, journal=kept, **more)
-            batch = record_batch(decided, kept, live, seconds, is_last_attempt=is_last)
-            with record_sending(batch, kept):
+            batch = record_decision_batch(decided, kept, live, seconds, is_last_attempt=is_last)
+            with record_batch_outcome(batch, kept):
                 batch.fills = place_orders(
                     mine, batch.orders, batch.cancelled_quantities, batch.gate
                 )
             if not batch.is_withdrawn:
                 break
-        return finish_cycle(batch)
+        return build_finished_cycle(batch)

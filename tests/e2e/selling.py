@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.option_orders import (
     OptionContract,
     OrderNeverSent,
@@ -31,7 +31,7 @@ from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, write_state
 from option_spreads.simulation.desk import OptionDesk
-from option_spreads.simulation.path import IndexDays, build_index_days
+from option_spreads.simulation.path import IndexPaths, build_index_paths
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.settings import QuotedOptionTerms
 from tests.support.alerts import Alerts
@@ -79,14 +79,14 @@ def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.
 class PathMarket:
     """An index that walks along days; `at` is where it stands."""
 
-    days: IndexDays
+    days: IndexPaths
     closes: dict[date, float]
     at: tuple[int, int] = (0, 0)
 
     def now(self) -> np.datetime64:
         session = session_on(self.days.dates[self.at[0]])
         assert session is not None
-        return session.opens + np.timedelta64(int(self.days.minutes[self.at[1]]), "m")
+        return session.opens + np.timedelta64(int(self.days.minutes_since_open[self.at[1]]), "m")
 
     def index_level(self) -> float | None:
         return float(self.days.spot[self.at])
@@ -131,7 +131,7 @@ class DeskVenue:
     def buying_power(self) -> Decimal | None:
         return None
 
-    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         self.desk.submit_order(order)
         self.desk.cancel(order.client_order_id)
         return self.desk.tickets[order.client_order_id].fill
@@ -159,7 +159,7 @@ class Practising:
     def has_ended(self, kind: str) -> bool:
         """Whether no alert of a kind is raised: if so, its next one is announced."""
         alerts = Alerts()
-        self.notices.add_record(alerts)
+        self.notices.add_recorder(alerts)
         self.notices.alert(kind, "asked by a test")
         self.notices.reset_alert(kind)
         return alerts.told != []
@@ -177,7 +177,7 @@ class Practising:
 
     def to(self, day: int, minute: int) -> None:
         """Go on to a minute after the open of a day."""
-        self.market.at = day, int(np.searchsorted(self.market.days.minutes, minute))
+        self.market.at = day, int(np.searchsorted(self.market.days.minutes_since_open, minute))
         self.desk.advance()
 
     def booked(self) -> list[CsvRow]:
@@ -197,7 +197,7 @@ def practising_seller(
     folder: Path, days: int, seed: int, *strategies: str, **more: Any
 ) -> Practising:
     bars, vix = synthetic(days, seed, more.pop("deviation", 0.002))
-    path = build_index_days(bars, "SPY", vix, 10.0)
+    path = build_index_paths(bars, "SPY", vix, 10.0)
     ends, values = bars.bars_of_symbol(0)
     closes = {
         d.astype(object): float(c) * 10

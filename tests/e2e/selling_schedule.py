@@ -34,7 +34,7 @@ from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill, watched
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 UNDER = "SYC"
 LAST = "2024-03-08"
@@ -114,7 +114,7 @@ class Selling(FaultRuns):
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
         self._look_while_calm()
         # A day after its expiry, here a session's close, it is certain that an order never came.
-        closes = calendar().closes
+        closes = exchange_calendar().closes
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
         self.here.advance(f"{later}Z")
         for _ in range(2):

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from execution.live.status_page import PageSection
 class Job:
     name, looks = "dividends", 0
-    def due(self, now): return None if self.looks else now
+    def next_step_time(self, now): return None if self.looks else now
     def step(self): self.looks += 1
     def finish(self, *, flatten): return []
     section = property(lambda self: Looks(self))

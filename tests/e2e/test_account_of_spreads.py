@@ -17,7 +17,7 @@ from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import UNGUARDED, OrderGate, OrderRole
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate, OrderRole
 from execution.orders.option_orders import SpreadFill, SpreadOrder
 from foundation.database import Database
 from foundation.errors import OrderRejected
@@ -92,12 +92,12 @@ class Funded(DeskVenue):
     def buying_power(self) -> Decimal:
         return Decimal(str(self.account().equity)) - self.held_against()
 
-    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         at_risk = {"SPXW": float(self.held_against())}
         live = Watched(self.guards, self.here.notices)
         gate = SpreadGate(live, self, self.files, at_risk)  # type: ignore[arg-type]
         part: OrderRole = "reduction" if order.reduces else "opening"
-        if why := gate.refusal(order, part, self.now()):
+        if why := gate.refusal_reason(order, part, self.now()):
             raise OrderRejected(why)
         return super().submit(order)
 
@@ -164,7 +164,7 @@ def test_live_account_sells_the_same_spreads_as_backtest(
     assert {row["Strategy"] for row in ours} == set(strategies)
     assert len({row["Position_Size"] for row in ours}) > 1
     refused = {refusal.reason for refusal in account.refused_trades}
-    assert bound in (refused | {"cut"} if account.reduced_trade_count else refused)
+    assert bound in (refused | {"cut"} if account.downsized_trade_count else refused)
     assert days < 3 or len({row["Account_Balance"] for row in ours}) > 1, "what it was sized from"
     reasons = {row["Exit_Reason"] for row in ours}
     assert days < 6 or reasons >= {"stop", "trailing"}, reasons

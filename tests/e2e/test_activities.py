@@ -24,7 +24,7 @@ from execution.alpaca.placed_order import AlpacaOrder
 from execution.brokers import VenuePosition
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
-from execution.journal.halts import CLEARED_BY_ITSELF
+from execution.journal.halts import CLEARED_AUTOMATICALLY
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP, Discrepancy, ExpectedPositions
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
@@ -83,7 +83,7 @@ class Desk:
     def found(self) -> dict[str, Discrepancy]:
         """What is held otherwise than it should be."""
         self.broker.refresh_open_orders()
-        return self.book.compare(self.held(), self.connection.now())
+        return self.book.compare_positions(self.held(), self.connection.now())
 
     def listed(self) -> list[Activity]:
         return activities_since(self.connection, self.book.activity_query_start())
@@ -158,12 +158,12 @@ def test_listed_activities_always_explain_cash_and_positions(
         here.advance()
     assert kinds == {"trade", "coin fee", "interest", "fee", "dividend", "split", "option"}
     filled: defaultdict[str, Decimal] = defaultdict(Decimal)
-    rows = desk.database.rows("SELECT client_order_id, symbol, qty FROM fills")
+    rows = desk.database.query("SELECT client_order_id, symbol, qty FROM fills")
     for name, symbol, quantity in rows:
         # The legs of an order have ids of their own at the venue.
         assert bool(name) == (symbol not in [leg["symbol"] for leg in LEGS])
         filled[name] += abs(Decimal(quantity))
-    intents = desk.database.rows(
+    intents = desk.database.query(
         "SELECT client_order_id, state, filled FROM intents WHERE symbol IS NOT NULL"
     )
     assert {name: Decimal(each) for name, _, each in intents if Decimal(each)} == {
@@ -243,7 +243,7 @@ def test_split_missing_from_activities_halts_symbol_until_listed(
         assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
     assert halt.reason.startswith("SYA: the venue holds ")
-    assert halt.cleared_by == CLEARED_BY_ITSELF
+    assert halt.cleared_by == CLEARED_AUTOMATICALLY
     assert desk.cycles[-1].decision is not None
 
 

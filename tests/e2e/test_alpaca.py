@@ -68,4 +68,6 @@ def test_clients_of_one_address_share_the_rate_limit(practice: Start) -> None:
     mine.now()  # three requests
     data.prices(["SYA", "SYX/USD"], here.venue.now)  # two
     mine.now()
-    assert shared_rate_limiter(here.url, 6).delay() > 0, "the next one waits for the minute to end"
+    assert shared_rate_limiter(here.url, 6).seconds_until_allowed() > 0, (
+        "the next one waits for the minute to end"
+    )

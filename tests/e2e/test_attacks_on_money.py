@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.live.loop import Loop, StopSignal
+from execution.live.loop import JobLoop, StopSignal
 from execution.live.runner import VenueLoopClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
@@ -64,7 +64,9 @@ def test_single_wrong_cash_response_neither_trades_nor_halts(
         undisturbed.job.step()
         assert held(desk) == held(undisturbed)
         assert desk.live.halts.history() == ()
-        equities = [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
+        equities = [
+            mark.equity for mark in desk.live.account.marks.marks_since(np.datetime64(0, "ns"))
+        ]
         assert max(equities) < 1.01 * min(equities), "no mark of what was not believed"
 
 
@@ -104,7 +106,8 @@ def test_deposit_listed_late_clears_the_cash_halt(here: Practice, tmp_path: Path
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
         assert [
-            mark.net_deposits for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))
+            mark.net_deposits
+            for mark in desk.live.account.marks.marks_since(np.datetime64(0, "ns"))
         ][1] == 20_000
 
 
@@ -233,7 +236,7 @@ def test_invalid_venue_clock_timestamp_raises_error_naming_it(
         connection.now()
         told.answers = ALWAYS
         clock = VenueLoopClock(desk.live)
-        loop = Loop([desk.job], clock, StopSignal(), desk.live.notices, Unobserved(), 3)
+        loop = JobLoop([desk.job], clock, StopSignal(), desk.live.notices, Unobserved(), 3)
         with refused(BrokerError, "clock", "timestamp"):
             loop.run()
         assert "timestamp is " in alerts(desk)

@@ -12,8 +12,8 @@ import pytest
 
 from foundation.errors import InputError
 from foundation.files import (
+    check_file_digests,
     check_output_folder,
-    check_same_run,
     unlock_output_folders,
     write_files_atomically,
 )
@@ -98,10 +98,10 @@ def test_interrupted_output_is_refused_until_written_again(
             with pytest.raises(Killed):
                 written(one, "{ }")
         with refused(InputError):
-            check_same_run(one, "runs")
+            check_file_digests(one, "runs")
         check_output_folder(one, "summary.json")
     for reader in READERS:
         check_message(refusal_of(*reader))
     written(one)
-    check_same_run(one, "runs")
+    check_file_digests(one, "runs")
     assert sorted(path.name for path in one.iterdir()) == sorted(names), "nothing is left"

@@ -308,7 +308,7 @@ def test_connection_sending_endless_request_header_is_dropped(
 ) -> None:
     monkeypatch.setattr(serving, "HEADER_TIMEOUT_SECONDS", 0.01)
     limit = serving.ConnectionLimiter()
-    app = web.Application(middlewares=[limit.keep_connection])
+    app = web.Application(middlewares=[limit.handle_active_request])
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(text="here")

@@ -31,7 +31,7 @@ class TestSimulator(BrokerContract):
     @pytest.fixture
     def bench(self) -> BrokerBench:
         settings = backtest()
-        market = settings.market()
+        market = settings.load_market()
         simulated = settings.build_broker(market)
         here = BrokerBench(simulated, market.bars, simulated.advance)
         here.advance(BENCH_START)
@@ -43,7 +43,7 @@ class TestAlpaca(BrokerContract):
 
     @pytest.fixture
     def bench(self) -> Iterator[BrokerBench]:
-        market = backtest().market()
+        market = backtest().load_market()
         with practising() as start:
             practice = start()
             broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)

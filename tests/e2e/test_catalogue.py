@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.compose import group_choices
-from marketsimulator.catalogue import STRATEGIES, catalogue
+from foundation.compose import list_group_choices
+from marketsimulator.catalogue import STRATEGY_DESCRIPTIONS, topic_entries
 from sizing.strategies import STRATEGY_NAMES
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message
@@ -14,11 +14,11 @@ LIST = "marketsimulator.catalogue"
 
 
 def test_list_command_shows_every_option_with_description() -> None:
-    assert tuple(STRATEGIES) == STRATEGY_NAMES
-    assert [*catalogue("forecasters")] == group_choices("forecaster", "backtest")
-    assert {"alpaca", "kalshi"} <= catalogue("fees").keys()
+    assert tuple(STRATEGY_DESCRIPTIONS) == STRATEGY_NAMES
+    assert [*topic_entries("forecasters")] == list_group_choices("forecaster", "backtest")
+    assert {"alpaca", "kalshi"} <= topic_entries("fees").keys()
     for topic in ("strategies", "forecasters", "fees"):
-        assert all(catalogue(topic).values())
+        assert all(topic_entries(topic).values())
 
 
 def test_list_search_ranks_name_matches_before_description_matches() -> None:

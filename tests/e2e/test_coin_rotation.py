@@ -48,13 +48,13 @@ def half_in_each_and_half_in_one(inputs: SizingInputs) -> Array:
 def walked(*words: str) -> tuple[BacktestSettings, Market, Trader, Run]:
     """A run by itself, in which coins are rotated and nothing is refused."""
     settings = alone(*REFUSES, *words)
-    market = settings.market()
+    market = settings.load_market()
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
         market
     )
     run = simulate_trading(settings, market, "alone", trader)
     assert rotations(run) > 10
-    assert run.margin_events["refusals"] == 0
+    assert run.margin_event_counts["refusals"] == 0
     return settings, market, trader, run
 
 
@@ -111,7 +111,7 @@ def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     decisions = Live.at(here, *WORDS).through(here)
     assert rotations(expected) > 10
     assert sent(decisions) == sent(expected.decisions)
-    assert here.venue.broker.margin_events()["refusals"] == 0
+    assert here.venue.broker.margin_event_counts()["refusals"] == 0
     filled = [name for name, ticket in here.venue.tickets.items() if ticket.status == "filled"]
     assert filled == [o.client_order_id for d in decisions[:-1] for o in d.orders]
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.completion import SCRIPTS, candidates, completion_script
+from foundation.completion import COMPLETION_SCRIPTS, completion_script, list_candidates
 from foundation.plugin import merge_product_tables
 from kelly_chronos import main
 from tests.support.messages import check_message
@@ -56,7 +56,7 @@ CASES = [
 def test_completion_candidates_are_commands_setting_keys_and_values(
     words: list[str], expected: set[str]
 ) -> None:
-    assert set(candidates(words, COMMANDS)) == expected
+    assert set(list_candidates(words, COMMANDS)) == expected
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_bash_completion_handles_readline_word_breaks(
     assert replies == expected
 
 
-@pytest.mark.parametrize("shell", SCRIPTS)
+@pytest.mark.parametrize("shell", COMPLETION_SCRIPTS)
 def test_completion_script_has_valid_shell_syntax(shell: str) -> None:
     found = shutil.which(shell)
     if found is None:

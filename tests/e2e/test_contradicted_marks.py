@@ -53,7 +53,7 @@ class Marked:
 
 
 def equities(desk: Desk) -> list[float]:
-    return [mark.equity for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))]
+    return [mark.equity for mark in desk.live.account.marks.marks_since(np.datetime64(0, "ns"))]
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])

@@ -237,7 +237,7 @@ def test_docker_healthcheck_fails_while_a_cycle_is_overdue(
         longest = 1_000
         due = utc_now() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
         with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL_FILE)) as database:
-            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).record_next(
+            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).record_next_cycle(
                 "trade", due, due
             )
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code

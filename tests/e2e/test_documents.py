@@ -21,7 +21,7 @@ import yaml
 
 from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
-from foundation.settings import settings_class_in
+from foundation.settings import settings_class_in_annotation
 from kelly_chronos import COMMANDS
 from sizing.settings import Limits
 from tests.support.commands import Started, run_command
@@ -134,7 +134,7 @@ def test_every_documentation_code_block_is_tested() -> None:
 def test_bar_file_example_in_documentation_is_readable(tmp_path: Path) -> None:
     (shown,) = blocks("docs/BACKTEST", "csv")
     (tmp_path / "ACME.csv").write_text(shown)
-    bars = DataSettings(dir=(str(tmp_path),)).bars((), None, None)
+    bars = DataSettings(dir=(str(tmp_path),)).load_panel((), None, None)
     assert bars.symbols == ("ACME",)
     assert bars.values[0, -1].tolist() == [100, 101.5, 99, 100.25, 1000]
 
@@ -170,7 +170,7 @@ def keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
     """Every dotted key of a settings class, groups too."""
     for field in fields(kind):
         yield f"{group}{field.name}"
-        if (inner := settings_class_in(field.type)) is not None:
+        if (inner := settings_class_in_annotation(field.type)) is not None:
             yield from keys_of(inner, f"{group}{field.name}.")
 
 

@@ -53,7 +53,7 @@ def spoil(
     real = market_data.bars_response
 
     def spoilt(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
-        found = real(venue, *rest, latest=latest)
+        found = real(venue, *rest, latest_count=latest)
         if latest or "SYA" not in found:
             return found
         rows = []
@@ -165,7 +165,7 @@ def test_bad_last_bar_affects_no_other_symbol(
 def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None) -> Path:
     """Files of three symbols; SYA's with prices of some rows times a factor, or without a row."""
     folder.parent.mkdir(exist_ok=True)
-    market = SyntheticMarket(symbols=SYMBOLS, start="2024-01-02", end="2024-02-23").bars()
+    market = SyntheticMarket(symbols=SYMBOLS, start="2024-01-02", end="2024-02-23").generate_bars()
     path = write_bars(market, folder, SYMBOLS) / "SYA.csv"
     frame = pd.read_csv(path)
     for row, price, factor in odd:
@@ -177,7 +177,7 @@ def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None
 
 
 def backtested(settings: BacktestSettings) -> Run:
-    market = settings.market()
+    market = settings.load_market()
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     return simulate_trading(settings, market, "alone", trader)
 
@@ -243,7 +243,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     real = market_data.bars_response
 
     def stump(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
-        found = real(venue, *rest, latest=latest)
+        found = real(venue, *rest, latest_count=latest)
         if latest or "SYA" not in found:
             return found
         rows = found["SYA"][len(found["SYA"]) - left :]
@@ -268,7 +268,7 @@ def test_truncated_history_affects_no_other_symbol(
     decided = Passed(decisions, tmp_path, here).decided()
     assert decided[:2] == without("2024-02-20T15:30").decided()[:2]
     assert of_symbols(decisions[2], "SYA"), "it goes on"
-    ((said,),) = desk.database.rows("SELECT text FROM notices WHERE kind = 'bars'")
+    ((said,),) = desk.database.query("SELECT text FROM notices WHERE kind = 'bars'")
     assert "SYA: the venue returned only" in said
 
 

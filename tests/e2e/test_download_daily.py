@@ -69,4 +69,4 @@ def test_backtest_reads_downloaded_daily_bars(
     assert int(bars.mask[coin].sum()) == 22
     # Yahoo's 1,000 USD at a close of 121 are 8.26 coins.
     assert bars.values[coin, -1, VOLUME] == pytest.approx(1000 / 121)
-    assert bars.origins[coin].is_volume_unit_known
+    assert bars.provenances[coin].is_volume_unit_known

@@ -18,12 +18,12 @@ from foundation.compose import compose_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
-from marketsimulator.drift import DriftSettings, LiveSimulation, live_results
+from marketsimulator.drift import DriftSettings, LiveSimulation, build_live_results
 from marketsimulator.results.attribution import PROFIT_PARTS
 from marketsimulator.results.drift.report import Drift
-from marketsimulator.results.drift.terms import to_whole_cents
+from marketsimulator.results.drift.terms import round_terms_to_cents
 from marketsimulator.results.figures import return_contributions
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
@@ -73,27 +73,31 @@ def measure_drift(journal: Path, *words: str) -> Drift:
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
     """The terms that are a cent or more; all of them add up to the difference to the cent."""
-    terms = to_whole_cents(drift.profit_components)
-    assert sum(terms.values()) == CENT * round(drift.difference * 100)
-    assert drift.residual == 0
+    terms = round_terms_to_cents(drift.profit_components)
+    assert sum(terms.values()) == CENT * round(drift.profit_difference * 100)
+    assert drift.unexplained_difference == 0
     return {name: value for name, value in terms.items() if value}
 
 
 def outcomes(drift: Drift) -> set[str]:
-    return {order.outcome for order in drift.orders}
+    return {order.outcome for order in drift.order_comparisons}
 
 
 def does_not_drift(drift: Drift, decided: int) -> None:
     """Every decision, every fill and the profit to the cent; to the last reading of the account."""
-    assert drift.decisions.differences == ()
-    assert drift.decisions.equal_instants == drift.decisions.compared_instants >= decided
+    assert drift.decision_comparison.differences == ()
+    assert (
+        drift.decision_comparison.equal_instant_count
+        == drift.decision_comparison.compared_instant_count
+        >= decided
+    )
     assert named_terms(drift) == {}
     assert outcomes(drift) == {"same"}
-    assert len(drift.orders) > decided // 2
-    assert drift.live.profit != 0
+    assert len(drift.order_comparisons) > decided // 2
+    assert drift.live_account.profit != 0
     assert drift.is_equal
-    assert set(drift.slippage.values()) == {0.0}
-    assert any(order.ordered_quantity < 0 for o in drift.orders if (order := o.live)), (
+    assert set(drift.excess_slippage_bps.values()) == {0.0}
+    assert any(order.ordered_quantity < 0 for o in drift.order_comparisons if (order := o.live)), (
         "it sells short"
     )
 
@@ -124,20 +128,20 @@ def test_simulation_of_a_live_journal_shows_no_drift(
     here, words = begun(practice), (STOCKS, *BOTH_WAYS)
     drift = measure_drift(cycles(here, tmp_path, *words, count=7), *words)
     assert drift.end == np.datetime64("2024-02-20T21:00")
-    assert float(drift.live.unexplained_profit()) == pytest.approx(
-        float(drift.simulated.unexplained_profit())
+    assert float(drift.live_account.unexplained_profit()) == pytest.approx(
+        float(drift.simulated_account.unexplained_profit())
     )
-    assert float(drift.simulated.unexplained_profit()) < -1e-3
+    assert float(drift.simulated_account.unexplained_profit()) < -1e-3
     assert named_terms(drift) == {}
     here.advance()
     drift = measure_drift(cycles(here, tmp_path, *words, count=3), *words)
-    assert float(drift.simulated.unexplained_profit()) > -1e-3
+    assert float(drift.simulated_account.unexplained_profit()) > -1e-3
     does_not_drift(drift, 6)
 
 
 def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-02-26")
-    bars = data.bars(["SYA", "SYB"], None, None)
+    bars = data.load_panel(["SYA", "SYB"], None, None)
     mask = bars.mask.copy()
     mask[bars.symbols.index("SYB"), bars.times >= np.datetime64("2024-02-21")] = False
     folder = write_bars(replace(bars, mask=mask), tmp_path / "bars", bars.symbols)
@@ -147,7 +151,7 @@ def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path
     drift = measure_drift(
         cycles(here, tmp_path, STOCKS, *STEADY, count=19), STOCKS, *STEADY, *words
     )
-    [end] = [flow for flow in drift.live.cash_flows if flow.quantity]
+    [end] = [flow for flow in drift.live_account.cash_flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity
     assert named_terms(drift) == {}
@@ -194,7 +198,7 @@ def test_each_venue_event_is_attributed_to_drift_term(
     drift = measure_drift(journal, *WORDS)
     terms = named_terms(drift)
     assert set(terms) - ({"fees", "decided"} - {term}) == {term}
-    causes = {each.cause for each in drift.decisions.differences}
+    causes = {each.cause for each in drift.decision_comparison.differences}
     assert {term} & {"undecided"} <= causes <= {"undecided"}
     assert term in outcomes(drift)
 
@@ -210,8 +214,8 @@ def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Pat
     here.clear_faults()
     drift = measure_drift(journal, *WORDS)
     assert drift.end == np.datetime64("2024-02-20T15:31")
-    assert len(drift.orders) == len(here.venue.tickets) == 2
-    assert len(drift.live.trades) == 2
+    assert len(drift.order_comparisons) == len(here.venue.tickets) == 2
+    assert len(drift.live_account.trades) == 2
     assert drift.is_equal
 
 
@@ -230,7 +234,7 @@ def test_live_account_report_matches_backtest_of_same_hours(
     with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
-    results = live_results(with_coin)
+    results = build_live_results(with_coin)
     live, simulated = results.main_run, results.benchmark_runs[0]
     assert [row.at for row in live.equity_rows] == [row.at for row in simulated.equity_rows]
     # What the venue charges for a day is listed as the next instant comes. The first and the last
@@ -264,7 +268,7 @@ def test_live_account_report_matches_backtest_of_same_hours(
 def render_files(results: BacktestResults, summary: dict[str, Any], folder: Path) -> str:
     """The page of a report, whose files are all written."""
     folder.mkdir(exist_ok=True)
-    for name, write in result_files(results, summary).items():
+    for name, write in result_file_writers(results, summary).items():
         write(folder / name)
     return (folder / "report.html").read_text()
 
@@ -289,27 +293,32 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     }
     journal = cycles(here, tmp_path, *WORDS, count=8, before=events)
     hours = hours_of(journal, *WORDS)
-    results, drift = live_results(hours), comparison.measure_drift(hours)
+    results, drift = build_live_results(hours), comparison.measure_drift(hours)
     live = results.main_run
     terms = named_terms(drift)
     # A night's debt for what was bought by hand is 7 cents more.
     booked = {"interest": -3.07, "dividends": 20.0, "other": -2.1}
     assert {n: float(terms[n]) for n in booked} == booked
     assert float(terms["fees"]) == pytest.approx(-12.34, abs=0.05)
-    differing = {each.symbol for each in drift.decisions.differences}
+    differing = {each.symbol for each in drift.decision_comparison.differences}
     assert differing == {"SYB"}, "a person's shares are set aside, and what is booked changes none"
-    assert drift.live.transfers == 5_000, "a deposit is no profit"
+    assert drift.live_account.transfers == 5_000, "a deposit is no profit"
     assert live.initial_positions["SYA"].quantity == 300
-    assert drift.simulated.start_positions == {"SYA": 300}
-    first, last = (float(marks["SYC"]) for marks in (drift.live.start_marks, drift.live.end_marks))
+    assert drift.simulated_account.start_positions == {"SYA": 300}
+    first, last = (
+        float(marks["SYC"])
+        for marks in (drift.live_account.start_marks, drift.live_account.end_marks)
+    )
     (later,) = (f.price for f in here.venue.broker.fills if (f.symbol, f.qty) == ("SYC", 1))
     assert float(drift.profit_components["not_simulated"]) == pytest.approx(
         5 * (last - first) + last - later
     )
-    assert live.equity_rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
+    assert live.equity_rows[0].equity == pytest.approx(
+        float(drift.live_account.start_equity), abs=1e-6
+    )
     earned = live.equity_rows[-1].equity - live.equity_rows[0].equity
-    assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
-    fewer = live_results(hours_of(journal, "symbols=[SYA]", *STEADY)).main_run
+    assert earned == pytest.approx(float(drift.live_account.profit), abs=0.01)
+    fewer = build_live_results(hours_of(journal, "symbols=[SYA]", *STEADY)).main_run
     assert [row.equity for row in fewer.equity_rows] == pytest.approx(
         [r.equity for r in live.equity_rows]
     )
@@ -323,10 +332,10 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     render_files(results, summary, tmp_path / "report")
     assert any("5,000.00 USD are excluded" in warning for warning in summary["warnings"])
     assert any("also holds SYC" in warning for warning in summary["warnings"])
-    book = RunFolder(tmp_path / "report").book_at("end")
+    book = RunFolder(tmp_path / "report").snapshot_at("end")
     assert book.equity == pytest.approx(live.equity_rows[-1].equity + 5_000), "what it can lose"
     assert book.other_holdings == ("SYC",)
-    held = live.quantities(results.market.bars.symbols)[:, -1]
+    held = live.position_quantities(results.market.bars.symbols)[:, -1]
     assert {s: float(q) for s, q in book.positions.items()} == dict(
         zip(results.market.bars.symbols, held.tolist(), strict=True)
     )

@@ -12,7 +12,7 @@ import pytest
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
-from event_contracts.trading.event_risk import Strike
+from event_contracts.trading.event_risk import StrikeRange
 from event_contracts.trading.orders import EventContractOrder
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand
@@ -94,7 +94,7 @@ def test_event_without_mutually_exclusive_field_sums_market_losses(
 def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
     """Above 51 is above 50: YES of the lower and NO of the higher cannot both lose."""
     exchange = stand.practice.exchange
-    state(exchange, strike=Strike(low=D(50)))
+    state(exchange, strike=StrikeRange(low=D(50)))
     manager = stand.manager(LIMITED)
     price = exchange.quote("SIM-1").ask("YES")
     manager.submit(EventContractOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
@@ -109,7 +109,7 @@ def test_market_without_strike_field_adds_its_full_loss(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     exchange = stand.practice.exchange
-    state(exchange, strike=Strike(low=D(50)))
+    state(exchange, strike=StrikeRange(low=D(50)))
     stated = catalog.get_market
 
     def silent(exchange: Exchange, ticker: str) -> Any:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from foundation import PACKAGES
-from foundation.cli import Command, module_docstring
+from foundation.cli import Command, read_module_docstring
 from foundation.plugin import merge_product_tables
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import Started
@@ -138,7 +138,7 @@ def test_wrong_value_is_refused_before_heavy_imports(
 def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_path: Path) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
-    assert shown.startswith(module_docstring(command.module).splitlines()[0])
+    assert shown.startswith(read_module_docstring(command.module).splitlines()[0])
     name = re.escape(command.module)
     script = re.escape(str(source_of(command.module).relative_to(ROOT)))
     assert re.search(rf"python (-m {name}|{script})\b", shown)

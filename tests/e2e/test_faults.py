@@ -105,7 +105,7 @@ def filled_name(world: World) -> str:
 def known_as(world: World, name: str, like: str, **changes: Any) -> None:
     """Have the book know an order of this id, like another one."""
     written = world.books.written[like]
-    order = replace(written.single_order, client_order_id=name)
+    order = replace(written.stock_or_crypto_order, client_order_id=name)
     world.books.written[name] = replace(written, order=order, **changes)
 
 

@@ -17,7 +17,13 @@ import numpy as np
 import pytest
 
 from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
-from event_contracts.trade import JOB_NAME, KalshiAccount, KalshiGate, open_kalshi_account, trade
+from event_contracts.trade import (
+    JOB_NAME,
+    KalshiAccount,
+    KalshiGate,
+    open_kalshi_account,
+    trade_markets,
+)
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
@@ -28,8 +34,8 @@ from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSc
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltBook
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.__main__ import clear_halt, kill
-from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
+from execution.live.__main__ import clear_halt, write_kill_file
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
 from execution.live.loop import StopSignal
 from execution.orders.gate import OrderRole
 from foundation.clock import TimeSource, utc_now
@@ -73,35 +79,37 @@ class Process:
 
     @property
     def standing(self) -> list[str]:
-        return [halt.kind for halt in self.ours.account.halts.active()]
+        return [halt.kind for halt in self.ours.locked_account.halts.active()]
 
     @property
     def notices(self) -> list[str]:
-        return [kind for (kind,) in self.ours.account.database.rows("SELECT kind FROM notices")]
+        return [
+            kind for (kind,) in self.ours.locked_account.database.query("SELECT kind FROM notices")
+        ]
 
     def marks(self) -> list[tuple[float, float]]:
         """Equity and flows of every mark; USD."""
         query = "SELECT equity, flows FROM marks ORDER BY at"
-        return [(equity, flows) for equity, flows in self.ours.account.database.rows(query)]
+        return [(equity, flows) for equity, flows in self.ours.locked_account.database.query(query)]
 
     def mark(self) -> KalshiSnapshot:
-        return self.ours.mark(self.manager)
+        return self.ours.mark_to_market(self.manager)
 
     def advance(self, steps: int) -> list[str]:
         """Let ticks pass and mark the account; what stands then."""
         self.here.advance(steps)
-        self.ours.mark(self.manager)
+        self.ours.mark_to_market(self.manager)
         return self.standing
 
     def decide(self, action: int) -> str:
         """What becomes of an action on the quote that the venue shows."""
         service = ActorService(
-            self.ours.account.name,
+            self.ours.locked_account.name,
             self.manager,
-            self.settings.action_space_with_fees(FeeRules()),
+            self.settings.build_action_space(FeeRules()),
             Always(action),
             self.ours.action_log,
-            self.ours.account.notices,
+            self.ours.locked_account.notices,
             clock=utc_now,
         )
         service.follow_market(RAIN, SamplingSchedule(utc_now(), SECOND, 100_000))
@@ -123,13 +131,13 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     with open_kalshi_account(
         settings, settings.venue_settings(), KEYS, TimeSource(now=clock)
     ) as ours:
-        admission = settings.action_space_with_fees(FeeRules()).pre_trade_check
+        admission = settings.build_action_space(FeeRules()).pre_trade_check
         manager = KalshiMultiMarketOrderManager(
             settings.venue_settings(),
             KEYS,
             admission,
             lambda *_: FeeRules(),
-            order_store=ours.account.book,
+            order_store=ours.locked_account.book,
             gate=ours.gate,
             job=JOB_NAME,
             time=TimeSource(now=clock, wait=lambda seconds: None),
@@ -235,10 +243,10 @@ def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> N
     pages = []
 
     def look(entry: ActionEntry) -> None:
-        pages.append(journal().with_name(PAGE_FILE).read_text())
+        pages.append(journal().with_name(STATUS_PAGE_FILE).read_text())
 
     settings = trading_settings(here, steps=2, **UNBOUND)
-    trade(settings, KEYS, StopSignal(), look)
+    trade_markets(settings, KEYS, StopSignal(), look)
     cycles = query_rows(journal(), "SELECT job, decision, failure FROM cycles")
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert query_rows(journal(), "SELECT count(*) FROM marks") == [(3,)]
@@ -246,7 +254,7 @@ def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> N
     assert json.loads(why) == {"why": "no more cycles are scheduled"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
-    last = text_of(journal().with_name(PAGE_FILE).read_text())
+    last = text_of(journal().with_name(STATUS_PAGE_FILE).read_text())
     assert last.startswith("Finished: no more cycles are scheduled ·")
 
 
@@ -256,17 +264,17 @@ def test_kill_stops_loop_and_says_nothing_was_closed(here: KalshiPractice) -> No
     def stopped(entry: ActionEntry) -> None:
         folder = journal().parent
         with refused(InputError):
-            kill(folder, flatten=True)
-        said.extend(kill(folder, flatten=False).sentences)
+            write_kill_file(folder, flatten=True)
+        said.extend(write_kill_file(folder, flatten=False).closing_lines)
 
     settings = trading_settings(here, **UNBOUND)
-    trade(settings, KEYS, StopSignal(), stopped)
+    trade_markets(settings, KEYS, StopSignal(), stopped)
     assert "the loop stops. Remove the file to trade again." in said[0]
     [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "the kill file exists", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with refused(InputError):
-        trade(settings, KEYS, StopSignal(), stopped)
+        trade_markets(settings, KEYS, StopSignal(), stopped)
 
 
 NOW = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -279,7 +287,7 @@ def intent(name: str, role: OrderRole = "opening", count: int = 10) -> OrderInte
 
 
 def refusal(gate: KalshiGate, one: OrderIntent, now: np.datetime64) -> str:
-    return gate.refusal(one.order, one.role, now)
+    return gate.refusal_reason(one.order, one.role, now)
 
 
 @pytest.fixture

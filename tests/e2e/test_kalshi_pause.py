@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.practice_server import is_maintenance, maintenance_end
+from event_contracts.practice_server import is_maintenance_time, maintenance_end
 from event_contracts.trading.endpoint import PAUSE_CODES, HttpStatusError
 from foundation.errors import OrderRejected, TradingPaused
 from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
@@ -65,7 +65,7 @@ def test_cancellation_during_pause_leaves_the_order_resting(stand: KalshiStand, 
 def test_pause_reports_when_the_venue_expects_to_resume() -> None:
     with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
-        while not is_maintenance(exchange.now):
+        while not is_maintenance_time(exchange.now):
             stand.practice.advance()
         end = np.datetime_as_string(maintenance_end(exchange.now), unit="m")
         wanted = replace(order("o-1", "0.40"), market="SIM-1")
@@ -110,7 +110,7 @@ def test_stale_order_is_cancelled_after_exchange_pause_ends(stand: KalshiStand) 
     stand.practice.pause()
     stand.clock.ahead = STEP
     assert trading.tick(1) is None
-    assert trading.service.skip_counts == {"paused": 1}
+    assert trading.service.skipped_tick_counts == {"paused": 1}
     assert resting(stand) == ["o-1"]
     stand.practice.resume()
     stand.clock.ahead = 2 * STEP
@@ -178,13 +178,13 @@ def test_maintenance_ends_at_five_in_new_york(at: str, end: str) -> None:
     ],
 )
 def test_maintenance_is_on_thursdays_in_new_york(at: str, paused: bool) -> None:
-    assert is_maintenance(np.datetime64(at, "ns")) is paused
+    assert is_maintenance_time(np.datetime64(at, "ns")) is paused
 
 
 def test_weekly_maintenance_refuses_orders() -> None:
     with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
-        while not is_maintenance(exchange.now):
+        while not is_maintenance_time(exchange.now):
             stand.practice.advance()
         wanted = replace(order("o-1", "0.40"), market="SIM-1")
         with refused(OrderRejected, "exchange_is_paused"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from event_contracts.trade import trade
+from event_contracts.trade import trade_markets
 from event_contracts.trading.action_log import ActionEntry
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
@@ -38,7 +38,7 @@ def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
         shown.append(entry)
         practice.advance()
 
-    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, StopSignal(), show)
+    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, StopSignal(), show)
     return shown
 
 

@@ -17,7 +17,7 @@ from event_contracts.trading.actions import ACTION_COUNT, INTENTS, LimitOrderAct
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MAX_RESTING_ORDERS, MarketUpdate, SamplingSchedule
-from event_contracts.trading.venue_orders import contract_order
+from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.order_store import ORDER_STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
@@ -182,8 +182,8 @@ def turned_sales(stand: KalshiStand) -> list[str]:
     names = {number: each.client_order_id for number, each in exchange.orders.items()}
     sales = {
         each.client_order_id
-        for each in OrderStore(stand.database).in_states(ORDER_STATES)
-        if contract_order(each).action == "SELL"
+        for each in OrderStore(stand.database).intents_in_states(ORDER_STATES)
+        if to_contract_order(each).action == "SELL"
     }
     held: Counter[str] = Counter()
     turned = []
@@ -241,7 +241,7 @@ def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None
         assert sales > 0
         refused = [
             each.state_reason
-            for each in OrderStore(stand.database).in_states(("rejected",))
+            for each in OrderStore(stand.database).intents_in_states(("rejected",))
             if "planned fault" not in each.state_reason
         ]
         assert refused == []

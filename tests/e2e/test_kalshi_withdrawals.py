@@ -13,7 +13,7 @@ import pytest
 from event_contracts.trading.actions import PreTradeCheck
 from event_contracts.trading.actor import UNKNOWN_OUTCOME_REASON
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.policies import BinaryKelly
+from event_contracts.trading.policies import BinaryKellyPolicy
 from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import (
@@ -158,7 +158,7 @@ def test_skipped_tick_is_logged_and_still_withdraws_orders(
     if why == "killed":
         trading.kill_file.touch()
     assert (trading.tick(row) is None) is (why != "killed")
-    assert trading.service.skip_counts == ({} if why == "killed" else {why: 1})
+    assert trading.service.skipped_tick_counts == ({} if why == "killed" else {why: 1})
     assert len(trading.log.read_ticks(RAIN)) == 1
     assert resting(stand) == []
 
@@ -193,7 +193,7 @@ def test_no_position_opens_by_resting_purchases_under_halt() -> None:
 
 def test_order_is_limited_to_the_decision_price() -> None:
     with kalshi_stand(sessions={RAIN: quotes([(0.93, 0.95, 40)])}) as stand:
-        trading = Trading(stand, policy=BinaryKelly())
+        trading = Trading(stand, policy=BinaryKellyPolicy())
         entry = trading.tick(0, bid=40, ask=42, estimate=0.60)
         assert entry is not None
         assert (entry.intent, entry.price) == ("BUY_YES", D("0.42"))

@@ -108,7 +108,7 @@ def test_live_run_reproduces_backtest_fills_and_equity(
     words = ("symbols=[SYA,SYB,SYC,SYXUSD]", *shared, *span)
     here = practice(*words, "increments=original")
     settings = here.venue.settings
-    market = settings.market()
+    market = settings.load_market()
     oracle = settings.forecaster.build(market.bars.symbols)
     alone = BacktestSettings.from_config(
         compose_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
@@ -164,7 +164,7 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
     live = Live.at(here, *words)
     live = replace(live, trader=replace(live.trader, belief_table=believed))
     live.through(here)
-    assert (expected.margin_events["margin_calls"] > 0) == (capital >= 100_000.0)
+    assert (expected.margin_event_counts["margin_calls"] > 0) == (capital >= 100_000.0)
     parted = any(
         "-SYXUSD-1-" in order.client_order_id
         for decision in expected.decisions
@@ -172,7 +172,8 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
     )
     assert parted == (capital == 2_000_000.0)
     assert (
-        here.venue.broker.margin_events()["margin_calls"] == expected.margin_events["margin_calls"]
+        here.venue.broker.margin_event_counts()["margin_calls"]
+        == expected.margin_event_counts["margin_calls"]
     )
     assert here.venue.broker.fills == expected.fills
     assert here.venue.broker.equity_row().equity == pytest.approx(

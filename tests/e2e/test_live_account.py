@@ -14,8 +14,8 @@ import pytest
 
 import trade_stock_e2e
 from execution.journal.cycles import read_next_cycle
-from execution.live.__main__ import status
-from execution.live.account_lock import JOURNAL_FILE, PAGE_FILE
+from execution.live.__main__ import report_status
+from execution.live.account_lock import JOURNAL_FILE, STATUS_PAGE_FILE
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from foundation.files import write_atomically
@@ -41,7 +41,7 @@ def test_daily_decision_waits_for_late_bars_before_auction(
     simple = ("forecaster=ewma", "sizing.strategy=equal_weight")
     desk = Desk.at(here, tmp_path, *words, *simple)
     desk.job.step()
-    assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
+    assert desk.job.next_step_time(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
     desk.job.run_cycle()
     found = query_rows(tmp_path / JOURNAL_FILE, "SELECT DISTINCT state FROM intents")
@@ -75,7 +75,7 @@ def test_unexplained_position_halts_until_a_person_clears_it(
     (halt,) = desk.live.halts.active()
     assert halt.kind == "positions"
     assert "SYA: the venue holds " in halt.reason
-    ((kind, text),) = desk.database.rows("SELECT kind, text FROM notices")
+    ((kind, text),) = desk.database.query("SELECT kind, text FROM notices")
     assert kind == "halt positions"
     assert "Compare the venue's positions" in text
     desk.live.halts.clear("positions", "a person", here.venue.now)
@@ -115,10 +115,10 @@ def test_daily_loss_halts_openings_until_the_next_day(
         assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent_reasons} == opening
     trade_stock_e2e.print_cycle(desk.cycles[-1])
-    asked = status(tmp_path / JOURNAL_FILE, utc_now())
+    asked = report_status(tmp_path / JOURNAL_FILE, utc_now())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err
-    said = " ".join([*told.out.split(), *asked.sentences])
+    said = " ".join([*told.out.split(), *asked.closing_lines])
     assert "ALERT halt daily_loss: halted: " in said, "status says the last alerts"
     for order in decision.orders:
         line = f"NOT sent: {order.side} {order.qty} {order.symbol}: halted: daily_loss"
@@ -133,7 +133,7 @@ def test_daily_loss_halts_openings_until_the_next_day(
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
 def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path, how: str) -> None:
     account = tmp_path / "data" / "live" / here.venue.record.account_id
-    page = account / PAGE_FILE
+    page = account / STATUS_PAGE_FILE
     if how == "flatten":
         page.mkdir(parents=True)  # a page that cannot be written keeps nothing from being done
     command = [str(ROOT / "trade_stock_e2e.py"), *paper_words(here), "cycles=null"]
@@ -201,7 +201,7 @@ def test_no_artefact_of_failing_run_contains_a_secret(here: Practice, tmp_path: 
         done = paper(here, tmp_path, *words)
         texts.append(done.stdout + done.stderr)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.name for path in written} >= {JOURNAL_FILE, PAGE_FILE}
+    assert {path.name for path in written} >= {JOURNAL_FILE, STATUS_PAGE_FILE}
     for content in [text.encode() for text in texts] + [path.read_bytes() for path in written]:
         for secret in (KEYS.key, KEYS.secret, "hushhush"):
             assert secret.encode() not in content

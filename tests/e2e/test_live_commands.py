@@ -14,7 +14,7 @@ import pytest
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltBook
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
-from execution.live.accounts import account_folder
+from execution.live.accounts import select_account_folder
 from execution.live.settings import LiveSettings
 from foundation.compose import compose_config
 from foundation.database import query_rows
@@ -93,7 +93,7 @@ def test_invalid_account_name_is_refused_by_every_command(
         assert (code, text.count("\n")) == (2, 1), text
         assert f"--account: {name!r} is not a valid account name" in text
     assert not list(tmp_path.rglob("KILL"))
-    assert account_folder(folder.parent, folder.name) == folder
+    assert select_account_folder(folder.parent, folder.name) == folder
 
 
 def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_cleared_halt_returns_only_on_larger_loss(here: Practice, tmp_path: Path
     assert cleared == [(str(first.as_of + np.timedelta64(1, "m")),)]
     assert worth(0.97, 2) == set(), "a person has seen that"
     assert worth(0.96, 3) == losses
-    told = desk.database.rows("SELECT kind FROM notices ORDER BY kind")
+    told = desk.database.query("SELECT kind FROM notices ORDER BY kind")
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from alpaca.trading.models import Position
 
-from execution.live.account_lock import PAGE_FILE
+from execution.live.account_lock import STATUS_PAGE_FILE
 from foundation.decimals import to_cents
-from foundation.formatting import quantity, usd
+from foundation.formatting import format_quantity, format_usd
 from tests.e2e.practice import OPENING, Practice, Start, buy, environment, trading
 from tests.e2e.refused import answer_of
 from tests.support.commands import overridden
@@ -23,14 +23,14 @@ MOVING = "sizing.band=0.0001"
 
 
 def page_of(folder: Path) -> str:
-    [file] = folder.glob(f"data/live/*/{PAGE_FILE}")
+    [file] = folder.glob(f"data/live/*/{STATUS_PAGE_FILE}")
     return file.read_text()
 
 
 def test_loop_prints_status_page_path_and_summary(here: Practice, tmp_path: Path) -> None:
     run = paper(here, tmp_path)
     lines = run.stdout.splitlines()
-    [file] = tmp_path.glob(f"data/live/*/{PAGE_FILE}")
+    [file] = tmp_path.glob(f"data/live/*/{STATUS_PAGE_FILE}")
     assert lines[0] == f"Status page: {file}"
     assert re.fullmatch(
         r"Ended \(no more cycles are scheduled\): 1 cycle, 2 orders sent, 2 orders filled,"
@@ -87,15 +87,15 @@ def test_status_page_lists_position_quantity_prices_and_profits(
         symbol, held = position.symbol, Decimal(position.qty)
         price = Fraction(str(position.current_price))
         bought = [(q, price) for q, price in fills[symbol] if q > 0]
-        assert f"{symbol} {quantity(held, sign=True)} " in table, table
-        last = usd(to_cents(price))
+        assert f"{symbol} {format_quantity(held, sign=True)} " in table, table
+        last = format_usd(to_cents(price))
         row = table.partition(f"{symbol} ")[2]
         assert last in row
         if symbol == "SYB" and all(q > 0 for q, _ in fills[symbol]):
             cost = sum(Fraction(q) * price for q, price in bought)
-            assert usd(to_cents(cost / Fraction(held))) in row
+            assert format_usd(to_cents(cost / Fraction(held))) in row
             profit = Fraction(held) * price - cost
-            assert usd(to_cents(profit), sign=True) in row
+            assert format_usd(to_cents(profit), sign=True) in row
     realised = re.search(r" all (?:[-+]?\$[\d,.]+) ([-+]?\$[\d,]+\.\d\d)", table)
     assert realised is not None, table
 

@@ -29,7 +29,7 @@ class Killed(BaseException):
 
 
 def cuts_of(desk: Desk) -> list[OrderIntent]:
-    return [each for each in desk.live.book.in_states(ORDER_STATES) if each.role == "night"]
+    return [each for each in desk.live.book.intents_in_states(ORDER_STATES) if each.role == "night"]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_late_overnight_cut_is_not_repeated(here: Practice, tmp_path: Path) -> N
         with refused(BrokerError):
             desk.job.step()
         # Of the other symbol nothing is unknown.
-        states = {each.single_order.symbol: each.state for each in cuts_of(desk)}
+        states = {each.stock_or_crypto_order.symbol: each.state for each in cuts_of(desk)}
         assert states == {"SYA": "unknown", "SYB": "filled"}
         here.land()
         show(desk, 2)
@@ -71,7 +71,7 @@ def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path
         show(desk, 10)
         with refused(BrokerError):
             desk.job.step()
-        cut = next(each for each in cuts_of(desk) if each.single_order.symbol == "SYA")
+        cut = next(each for each in cuts_of(desk) if each.stock_or_crypto_order.symbol == "SYA")
         assert cut.state == "unknown"
         posts = len(here.posts)
         show(desk, 2)
@@ -177,7 +177,7 @@ def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_
         assert halted_by(desk) == ["positions"], "a cycle has seen what the person bought"
         desk.live.halts.clear("positions", "the person", here.venue.now)
         now = show(desk, 5)
-        due = desk.job.due(now)
+        due = desk.job.next_step_time(now)
         assert due is not None
         assert due <= now, "the look that was not finished is made up for"
         desk.job.step()
@@ -197,8 +197,8 @@ def test_failed_overnight_check_is_retried_and_alerted(
         here.fail(kind="status", status=503, path="/v2/account", count=4)
         with pytest.raises(BrokerError):
             desk.job.step()
-        assert desk.database.rows("SELECT kind FROM notices") == [("overnight",)]
-        due = desk.job.due(now)
+        assert desk.database.query("SELECT kind FROM notices") == [("overnight",)]
+        due = desk.job.next_step_time(now)
         assert due is not None
         assert now < due <= now + np.timedelta64(15, "s")
         here.clear_faults()
@@ -299,6 +299,6 @@ def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_
             desk.job.step()
     desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
-        whys = {each.state_reason for each in desk.live.book.in_states(("denied",))}
+        whys = {each.state_reason for each in desk.live.book.intents_in_states(("denied",))}
         assert whys == {"SYA is no longer one of the symbols to trade"}
         assert not {"SYA", "SYB"} & set(here.venue.broker.account().positions)

@@ -26,7 +26,7 @@ def prior_of(seed: int) -> float | None:
         "forecaster.cache=null",
     ]
     settings = BacktestSettings.from_config(compose_config("backtest", words))
-    market = settings.market()
+    market = settings.load_market()
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
         market
     )

@@ -35,7 +35,7 @@ from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.last_trades import EmptyTradeSource
 from execution.orders.option_orders import (
     OptionContract,
@@ -52,7 +52,7 @@ from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnk
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import parse_trade_rows
-from option_spreads.sell import sell
+from option_spreads.sell import sell_spreads
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
@@ -259,7 +259,7 @@ def test_refused_spread_orders_alert_once_per_cause(practice: Start, vix: Path) 
     database = Database()
     events = EventLog(database)
     alerts, notices = Alerts(), Notifier(None, None)
-    notices.add_record(alerts)
+    notices.add_recorder(alerts)
     refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
@@ -290,7 +290,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
         or quotes[parse_occ_symbol("SYC240220P00001000")].bid == 0
     )
     with pytest.raises(OrderNeverSent):
-        mine.resume("none", retry_gate=UNGUARDED)
+        mine.resume("none", retry_gate=ALLOW_ALL_ORDERS)
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
     assert mine.submit(put("half", 2)).contracts == 1
@@ -300,7 +300,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
     assert mine.option_positions() == {parse_occ_symbol(SHORT): -1, parse_occ_symbol(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
-    assert mine.resume("back", retry_gate=UNGUARDED) == bought
+    assert mine.resume("back", retry_gate=ALLOW_ALL_ORDERS) == bought
     assert mine.index_close(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.market.bars
@@ -371,7 +371,7 @@ def test_seller_with_poll_limit_resolves_unknown_orders_first(
     monkeypatch.setattr(AlpacaSpreadAccount, "submit", unheard)
     words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entry_minutes=[60]"]
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"]
-    sell([*words, *folders, "polls=1"], KEYS)
+    sell_spreads([*words, *folders, "polls=1"], KEYS)
     assert len(here.posts) == 1
     assert [each.stage for each in read_state(tmp_path / "paper").spreads] == ["open"]
     # Nobody else marks the account, and what it loses is to halt it.
@@ -409,7 +409,7 @@ def test_kill_command_ends_a_standalone_seller(
     account = here.venue.record.account_id
     folder = tmp_path / "data" / "live" / account
     for name in ("earlier", "another"):
-        Database(folder.parent / name / JOURNAL_FILE).create("CREATE TABLE x (y)")
+        Database(folder.parent / name / JOURNAL_FILE).execute_all("CREATE TABLE x (y)")
     words = [f"vix={vix}", *SOLD, "rules.entry_minutes=[60]", f"broker.url_override={here.url}"]
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
@@ -422,7 +422,7 @@ def test_kill_command_ends_a_standalone_seller(
         parse_arguments(["kill", "--account", account, *(["--flatten"] if flatten else [])])[0]
     )
     assert killed is not None
-    assert "the loop stops. Remove the file" in killed.sentences[0]
+    assert "the loop stops. Remove the file" in killed.closing_lines[0]
     ended = seller.wait()
     assert (ended.returncode, ended.stderr) == (0, "")
     done = "all our positions were closed" if flatten else "positions are unchanged"
@@ -434,11 +434,11 @@ def test_kill_command_ends_a_standalone_seller(
     assert [kind for kind in found if kind != HELD_POSITIONS_EVENT] == ["stopped"]
     shown = operate(parse_arguments(["status", "--account", account])[0])
     assert shown is not None
-    lines = map(str, (*shown.tables, *shown.sentences))
+    lines = map(str, (*shown.tables, *shown.closing_lines))
     held = [line for line in lines if line.startswith("open position: ")]
     assert held == [f"open position: {line}" for line in log.last_reported_positions("spreads")]
     assert bool(held) is not flatten
     AccountFiles(tmp_path / "again" / "paper", 20_000.0).initialise()
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path / 'again'}", f"folder={folder.parent}"]
     with refused(InputError, "KILL"):
-        sell([*words, *folders], KEYS)
+        sell_spreads([*words, *folders], KEYS)

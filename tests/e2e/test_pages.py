@@ -12,17 +12,23 @@ import pandas as pd
 import pytest
 from markupsafe import Markup
 
-from forecasting.evaluate import evaluate, evaluation_files
+from forecasting.evaluate import evaluate, evaluation_file_writers
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.arrays import Instants
 from foundation.charts import Chart, Series, SeriesForm
 from foundation.compose import compose_config
 from foundation.files import write_files_atomically
-from foundation.page import CHART_SCRIPTS, CHART_STYLES, build_content_policy_tag, script, style
+from foundation.page import (
+    CHART_SCRIPTS,
+    CHART_STYLES,
+    build_content_policy_tag,
+    build_script_tags,
+    read_styles,
+)
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.comparison import compare_records
-from marketsimulator.results.report import result_files
-from marketsimulator.results.run_record import read_run
+from marketsimulator.results.report import result_file_writers
+from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.track_record import TrackRecord
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import INKED, Page, look_at_all_widths, look_at_charts
@@ -77,12 +83,14 @@ CHARTS = {
 def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: Path) -> None:
     figure = Markup('<figure class="chart" data-chart="{}"></figure>')
     figures = Markup("").join(figure.format(chart.json) for chart in CHARTS.values())
-    sheets = style("foundation/colours.css", *CHART_STYLES)
+    sheets = read_styles("foundation/colours.css", *CHART_STYLES)
     head = (
         build_content_policy_tag(*CHART_SCRIPTS) + Markup("<style>") + sheets + Markup("</style>")
     )
     file = tmp_path / "charts.html"
-    file.write_text(f"<!doctype html>{head}{figures}{script(*CHART_SCRIPTS)}", encoding="utf-8")
+    file.write_text(
+        f"<!doctype html>{head}{figures}{build_script_tags(*CHART_SCRIPTS)}", encoding="utf-8"
+    )
     browser.open(file.as_uri(), 1280)
     browser.settle()
     for _ in ("linear", "logarithmic"):
@@ -123,7 +131,7 @@ WORDS = [
 def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = run_backtest(BacktestSettings.from_config(compose_config("backtest", WORDS)))
-    write_files_atomically(result_files(results, results.summary()), folder)
+    write_files_atomically(result_file_writers(results, results.summary()), folder)
     return folder / "report.html"
 
 
@@ -216,7 +224,8 @@ def test_comparison_fits_any_width_and_sorts_by_click(browser: Page, tmp_path: P
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(tmp_path / name, returns=returns, settings=settings))
     write_files_atomically(
-        compare_records([read_run(path) for path in folders]).file_writers(), tmp_path / "out"
+        compare_records([read_run_record(path) for path in folders]).file_writers(),
+        tmp_path / "out",
     )
     assert_tables_fit_a_phone(browser, tmp_path / "out" / "comparison.html")
     look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
@@ -266,7 +275,9 @@ def test_evaluation_page_fits_any_width(browser: Page, tmp_path: Path) -> None:
         forecaster=ForecasterSettings(kind="mix", calibrated=False),
     )
     evaluation = evaluate(settings)
-    write_files_atomically(evaluation_files(evaluation, evaluation.build_figures()), tmp_path)
+    write_files_atomically(
+        evaluation_file_writers(evaluation, evaluation.build_figures()), tmp_path
+    )
     titles = ("No result", "Legend", "Gain by step, coins")
     look_at_all_widths(browser, tmp_path / "evaluation.html", titles)
     legends = "document.querySelectorAll('.legend').length"

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from foundation.compose import compose_config
 from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import Page
 
@@ -44,7 +44,7 @@ def test_readme_picture_shows_todays_demonstration_page(browser: Page, tmp_path:
         compose_config("backtest", ["start=2024-01-02", "trials=null", "forecaster.device=cpu"])
     )
     results = run_backtest(settings)
-    write_files_atomically(result_files(results, results.summary()), tmp_path / "run")
+    write_files_atomically(result_file_writers(results, results.summary()), tmp_path / "run")
     browser.open((tmp_path / "run" / "report.html").as_uri(), WIDTH)
     browser.settle()
     words = words_of(browser.value("document.body.innerText"))

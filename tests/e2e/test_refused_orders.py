@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution.live.account_lock import PAGE_FILE
+from execution.live.account_lock import STATUS_PAGE_FILE
 from foundation.database import query_rows
 from marketsimulator import alpaca_server
 from marketsimulator.venue.request import RequestRefused
@@ -41,7 +41,7 @@ def status(folder: Path) -> tuple[int, str]:
 
 
 def page(folder: Path) -> str:
-    [file] = folder.glob(f"data/live/*/{PAGE_FILE}")
+    [file] = folder.glob(f"data/live/*/{STATUS_PAGE_FILE}")
     return text_of(file.read_text())
 
 

@@ -20,9 +20,9 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.cycle import Cycle
 from foundation.database import Database, query_table
 from foundation.errors import InputError
-from foundation.files import DIGESTS_KEY, check_same_run
-from foundation.signals import Terminated
-from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
+from foundation.files import DIGESTS_KEY, check_file_digests
+from foundation.signals import TerminatedBySignal
+from marketsimulator.live_replay import REPLAY_FILE, ServerClockClient, run_replay
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
 from tests.support.commands import Started, run_command
 from tests.support.messages import refused
@@ -91,7 +91,7 @@ class Desk:
         settings, feed, trader = parts.settings, parts.feed, parts.trader
         reports = Reports(show)
         summary = run_replay(
-            settings, KEYS, feed, trader, self.output, overwrite=False, reports=reports
+            settings, KEYS, feed, trader, self.output, overwrite=False, reporter=reports
         )
         said: dict[str, Any] = json.loads(summary)
         assert self.summary == said
@@ -100,7 +100,7 @@ class Desk:
     @property
     def summary(self) -> dict[str, Any]:
         said: dict[str, Any] = json.loads((self.output / "replay.json").read_text())
-        check_same_run(self.output, "output")
+        check_file_digests(self.output, "output")
         assert {path.name for path in self.output.iterdir()} >= set(said.pop(DIGESTS_KEY))
         return said
 
@@ -129,7 +129,7 @@ def mortal(at: int) -> Iterator[list[None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "execute", dying(Database.execute))
         patch.setattr(TradingClient, "post", dying(TradingClient.post))
-        patch.setattr(WaitingClock, "advance", dying(WaitingClock.advance))
+        patch.setattr(ServerClockClient, "advance", dying(ServerClockClient.advance))
         yield seen
 
 
@@ -239,7 +239,7 @@ def test_killed_replay_resumes_to_the_same_result(
 
 def test_replay_resumes_only_with_unchanged_strategy_settings(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
-    with pytest.raises(Terminated):
+    with pytest.raises(TerminatedBySignal):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
     assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, facts in (("sizing.band=0.1", ("sizing",)), ("symbols=[SYA,SIB]", ("SIB", "SYB"))):

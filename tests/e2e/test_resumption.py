@@ -12,7 +12,7 @@ import pytest
 from alpaca.trading.client import TradingClient
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.order_venue import order_request
+from execution.alpaca.order_venue import build_order_request
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
@@ -71,14 +71,15 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
 
 def test_expired_decision_orders_are_denied_after_restart(here: Practice, tmp_path: Path) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
-    planned = [each.client_order_id for each in process.book.in_states(("planned",))]
+    planned = [each.client_order_id for each in process.book.intents_in_states(("planned",))]
     assert planned
     here.advance(INSTANTS[1])
     process.resume()
     decided = Live.at(here, f"symbols=[{','.join(SYMBOLS)}]").cycle(process.broker, process.journal)
     assert decided.decision is not None
     denied = {
-        each.client_order_id: each.state_reason for each in process.book.in_states(("denied",))
+        each.client_order_id: each.state_reason
+        for each in process.book.intents_in_states(("denied",))
     }
     assert all(denied[name].startswith("expired") for name in planned)
     assert not set(here.venue.tickets) & {*planned}
@@ -86,11 +87,11 @@ def test_expired_decision_orders_are_denied_after_restart(here: Practice, tmp_pa
 
 def test_interrupted_order_is_not_sent_after_manual_trade(here: Practice, tmp_path: Path) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
-    (sending,) = process.book.in_states(("submitting",))
-    by_hand = {**order_request(sending.order), "client_order_id": "by-hand"}
+    (sending,) = process.book.intents_in_states(("submitting",))
+    by_hand = {**build_order_request(sending.order), "client_order_id": "by-hand"}
     trading(here).post("/orders", by_hand)
     process.resume()
     assert set(here.venue.tickets) == {"by-hand"}
-    others = process.book.in_states(("denied",))
+    others = process.book.intents_in_states(("denied",))
     assert all("positions have changed" in each.state_reason for each in others)
-    assert sending.single_order.qty == here.venue.tickets["by-hand"].filled_quantity
+    assert sending.stock_or_crypto_order.qty == here.venue.tickets["by-hand"].filled_quantity

@@ -11,10 +11,12 @@ from jsonschema import Draft202012Validator
 from omegaconf import OmegaConf
 
 from docs.schema import FOLDER, documents
-from foundation.compose import CONFIGS
-from foundation.schemas import all_settings, read_settings
+from foundation.compose import CONFIG_FOLDER
+from foundation.schemas import read_all_schemas, read_settings_schema
 
-FILES = sorted((*CONFIGS.rglob("*.yaml"), *(CONFIGS.parent / "examples").rglob("*.yaml")))
+FILES = sorted(
+    (*CONFIG_FOLDER.rglob("*.yaml"), *(CONFIG_FOLDER.parent / "examples").rglob("*.yaml"))
+)
 LINE = "# yaml-language-server: $schema="
 
 
@@ -72,10 +74,10 @@ def test_schema_accepts_valid_settings(content: dict[str, Any]) -> None:
 
 
 def test_settings_are_read_from_schemas() -> None:
-    settings = read_settings("backtest")
+    settings = read_settings_schema("backtest")
     assert settings["timeframe"].choices == ("1d", "1h", "30m", "15m", "5m")
     assert settings["sizing.fraction"].default == "null"
     assert settings["limits"].is_group
     assert "ewma" in settings["forecaster"].choices
-    assert {"guards.drawdown", "sizing.fraction"} <= all_settings().keys()
-    assert read_settings("nothing") == {}
+    assert {"guards.drawdown", "sizing.fraction"} <= read_all_schemas().keys()
+    assert read_settings_schema("nothing") == {}

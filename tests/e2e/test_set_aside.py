@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from execution.brokers import UnmodelledOrder
-from execution.journal.halts import CLEARED_BY_ITSELF
-from execution.live.__main__ import clear_halt, status
+from execution.journal.halts import CLEARED_AUTOMATICALLY
+from execution.live.__main__ import clear_halt, report_status
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.expected_positions import DiscrepancyValue
 from execution.orders.orders import Order
@@ -69,7 +69,7 @@ def ordered(desk: Desk) -> set[str]:
 
 
 def told(desk: Desk) -> list[str]:
-    return [text for (text,) in desk.database.rows("SELECT text FROM notices")]
+    return [text for (text,) in desk.database.query("SELECT text FROM notices")]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
     assert halted_by(desk) == ["symbols"]
     (text,) = told(desk)
     assert named in text, "once"
-    assert named in " ".join(status(tmp_path / JOURNAL_FILE, utc_now()).sentences)
+    assert named in " ".join(report_status(tmp_path / JOURNAL_FILE, utc_now()).closing_lines)
     clear_halt(tmp_path / JOURNAL_FILE, "symbols", "a person")
     desk.job.step()
     assert halted_by(desk) == []
@@ -143,7 +143,7 @@ def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practi
     desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
     (halt,) = desk.live.halts.history()
-    assert halt.cleared_by == CLEARED_BY_ITSELF
+    assert halt.cleared_by == CLEARED_AUTOMATICALLY
 
 
 def test_activity_list_without_known_fills_is_refused(here: Practice, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from docs.settings_page import CLASSES, PAGE, render_page
-from foundation.compose import CONFIGS, compose_config, validate_config
+from foundation.compose import CONFIG_FOLDER, compose_config, validate_config
 from foundation.errors import InputError
 from tests.support.messages import refused
 
@@ -20,7 +20,7 @@ def test_settings_page_is_up_to_date() -> None:
 
 
 def test_every_config_file_has_a_settings_table() -> None:
-    assert set(CLASSES) == {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert set(CLASSES) == {path.stem for path in CONFIG_FOLDER.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))

@@ -13,7 +13,7 @@ import pytest
 
 from execution.orders.option_orders import OptionContract
 from foundation.errors import BrokerError
-from option_spreads.selling.rules import UNCERTAIN_ASSIGNMENT_SHARE
+from option_spreads.selling.rules import ASSIGNMENT_UNCERTAINTY_BAND
 from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_seller, refusing
 
 Log = pytest.LogCaptureFixture
@@ -81,7 +81,7 @@ def test_possible_share_delivery_blocks_cash_settlement_and_alerts(
     assert caplog.text.count(f"ALERT settling {spread.trade_id}") == 1
     assert "shares may be delivered" in caplog.text
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
-    near = UNCERTAIN_ASSIGNMENT_SHARE * short.strike + 0.1
+    near = ASSIGNMENT_UNCERTAINTY_BAND * short.strike + 0.1
     for outside in (short.strike + near, long.strike - near):
         assert not spread.spread.may_deliver_shares(outside)
     for index, points in ((short.strike + near, 0.0), (short.strike - 1.63, 1.63)):

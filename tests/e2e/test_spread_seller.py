@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.option_orders import OptionContract, OrderNeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
@@ -22,7 +22,7 @@ from option_spreads.autoscaler.account import UnknownAccountState
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import SpreadRules
 from option_spreads.selling.state import STATE_FILE, SellerState, read_state, write_state
-from option_spreads.simulation.path import build_index_days
+from option_spreads.simulation.path import build_index_paths
 from tests.e2e.selling import (
     COSTS,
     HELD,
@@ -62,7 +62,7 @@ def test_later_bars_change_no_earlier_trade() -> None:
     trades = []
     later = []
     for panel in (bars, scrambled):
-        days = build_index_days(panel, "SPY", vix, 10.0)
+        days = build_index_paths(panel, "SPY", vix, 10.0)
         rules = [SpreadRules(strategy="IRON_CONDOR")]
         done = sold(days, rules, COSTS, SMILE, AutoscalingSettings())
         trades.append([trade for trade in done if days.dates[trade.day_index] < day])
@@ -262,7 +262,7 @@ def test_unknown_closing_order_blocks_a_second_closing_order(tmp_path: Path, cap
     sent: list[str] = []
     silent = True
 
-    def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def submit(order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         sent.append(order.client_order_id)
         if silent:
             raise OutcomeUnknown("silence")
@@ -323,7 +323,7 @@ def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_dow
     """Begun and refused, it was dealt with."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(33,))
 
-    def dying(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def dying(order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         if turned_down:
             here.desk.submit_order(order, rejected=True)
         raise Killed
@@ -364,7 +364,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     asked: list[bool] = []
 
-    def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def submit(order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         here.desk.submit_order(replace(order, min_credit=Decimal("4.99")))
         raise BrokerError("no answer")
 
@@ -403,7 +403,7 @@ def test_close_is_resent_only_while_options_are_held(
     meant: list[SpreadOrder] = []
     posts = 0
 
-    def swallowed(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
+    def swallowed(order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
         meant.append(order)
         raise OutcomeUnknown("502")
 

@@ -20,25 +20,25 @@ import pytest
 
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import EventLog, NoticeBook
+from execution.journal.events import AlertBook, EventLog
 from execution.journal.halts import HALT_RULES, HaltBook
-from execution.journal.marks import EquityMark, IndexPoint, MarkBook
+from execution.journal.marks import EquityMark, EquityMarkBook, ReturnIndexPoint
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
-from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.live.status_page import PageLimits, PageSection, StatusPage
+from execution.live.status_page import PageSection, StatusPage, StatusPageLimits
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.compose import compose_config
 from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
-from foundation.formatting import multiple, usd
+from foundation.formatting import format_multiple, format_usd
 from foundation.notifier import Notifier
-from foundation.redaction import NO_SECRETS
-from foundation.signals import Terminated
+from foundation.redaction import NULL_REDACTOR
+from foundation.signals import TerminatedBySignal
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.support.pages import text_of, without_scripts
 from trade_stock_e2e import run_dry_cycle
@@ -49,7 +49,9 @@ NOW = np.datetime64("2024-02-21T19:42", "ns")
 MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
 SETTINGS = LiveSettings.from_config(compose_config("live", []))
-BOUNDS = PageLimits(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
+BOUNDS = StatusPageLimits(
+    SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage
+)
 
 
 class Written:
@@ -58,20 +60,20 @@ class Written:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.file = folder / PAGE_FILE
+        self.file = folder / STATUS_PAGE_FILE
         self.database = Database(folder / JOURNAL_FILE)
         self.events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
         self.halts = HaltBook(self.database, self.events)
         self.journal = DecisionJournal(self.database, self.events, self.book, TRADE_JOB)
-        self.marks = MarkBook(self.database)
+        self.marks = EquityMarkBook(self.database)
         self.next_cycle = NextCycleBook(self.database, 0.0, TimeSource(now=lambda: NOW))
         self.seconds = 0.0
         self.status = self.status_page()
 
     def status_page(self, *sections: PageSection) -> StatusPage:
         time = TimeSource(now=lambda: NOW, monotonic=lambda: self.seconds)
-        told = Notifier(None, None), NO_SECRETS, TimeSource(now=lambda: NOW)
+        told = Notifier(None, None), NULL_REDACTOR, TimeSource(now=lambda: NOW)
         account = OpenAccount(self.folder.name, self.database, self.folder, *told)
         return StatusPage(account, BOUNDS, sections, time)
 
@@ -80,9 +82,11 @@ class Written:
         mark = EquityMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
         before = self.marks.index_point_before(at)
         point = (
-            before.next_point(at, equity, flows) if before else IndexPoint.first_point(at, equity)
+            before.next_point(at, equity, flows)
+            if before
+            else ReturnIndexPoint.first_point(at, equity)
         )
-        self.marks.record(mark, point)
+        self.marks.record_mark(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
@@ -96,7 +100,7 @@ class Written:
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
         self.journal.cycles.end_cycle(self.journal.cycles.begin_cycle(NOW), NOW, **came_to)
-        self.next_cycle.record_next(TRADE_JOB, END, NOW)
+        self.next_cycle.record_next_cycle(TRADE_JOB, END, NOW)
 
     def page(self) -> str:
         self.status.refresh()
@@ -114,10 +118,10 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = LiveSettings.from_config(compose_config("live", [*words, "end=2024-02-21T19:30Z"]))
     cycle = run_dry_cycle(settings, {})
     assert cycle.decision is not None
-    first, second, *_ = day.book.for_decision(
+    first, second, *_ = day.book.intents_for_decision(
         day.journal.write_decision(cycle.decision, cycle.account)
     )
-    filled = OrderProgress("filled", "v-1", first.single_order.qty, Decimal(50))
+    filled = OrderProgress("filled", "v-1", first.stock_or_crypto_order.qty, Decimal(50))
     day.book.set_state(first.client_order_id, "submitting")
     day.book.record_progress(first.client_order_id, filled)
     day.book.set_state(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
@@ -130,10 +134,12 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         day.mark(NOW - np.timedelta64(hours, "h"), equity, flows, SYA=20_000.0)
     day.halts.raise_halt("daily_loss", f"lost 11 %: {ATTACK}", NOW)
-    NoticeBook(day.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(
+    AlertBook(day.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(
         "halt daily_loss", "halted: lost 11 %"
     )
-    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).record_next(TRADE_JOB, END, NOW)
+    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).record_next_cycle(
+        TRADE_JOB, END, NOW
+    )
     day.status.refresh()
     day.database.close()
     return day.folder
@@ -147,7 +153,7 @@ def written(tmp_path: Path) -> Iterator[Written]:
 
 
 def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> None:
-    text = text_of((practised / PAGE_FILE).read_text())
+    text = text_of((practised / STATUS_PAGE_FILE).read_text())
     assert "Running, but no positions are opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
     assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
@@ -157,7 +163,7 @@ def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> No
     path = practised / JOURNAL_FILE
     equities = query_rows(path, "SELECT equity FROM marks ORDER BY at")
     earned = equities[-1][0] - equities[0][0] - 5_000
-    assert f"total profit {usd(earned, sign=True)}" in text
+    assert f"total profit {format_usd(earned, sign=True)}" in text
     latest = query_rows(path, "SELECT client_order_id, reason, why, state FROM intents")
     assert {state for *_, state in latest} >= {"filled", "denied", "accepted"}
     for name, reason, why, _ in latest:
@@ -170,12 +176,12 @@ def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> No
     (last,) = query_rows(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
     assert f"{last[0]} Enhanced Kelly sizing" in text
     for choice in json.loads(last[1]):
-        target = multiple(choice["target_weight"], 3, sign=True)
+        target = format_multiple(choice["target_weight"], 3, sign=True)
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
 def test_external_text_is_escaped_on_the_page(practised: Path, written: Written) -> None:
-    NoticeBook(written.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
+    AlertBook(written.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
     written.book.set_state("two", "denied", ATTACK)
@@ -184,7 +190,7 @@ def test_external_text_is_escaped_on_the_page(practised: Path, written: Written)
     written.mark(NOW, 100.0, **{ATTACK: 50.0})
     written.status = written.status_page(Refused())
     assert written.text().count(ATTACK) == 8
-    for page in (written.page(), (practised / PAGE_FILE).read_text()):
+    for page in (written.page(), (practised / STATUS_PAGE_FILE).read_text()):
         rest = without_scripts(page, "execution/status.js")
         assert "<script" not in rest
         assert not re.search(r"""\b(src|href|style|on\w+)=["']|url\(|@import""", rest)
@@ -261,7 +267,10 @@ def test_page_is_private_and_written_atomically(written: Written) -> None:
         written.status.refresh()
         assert reader.read().endswith("</html>")
     assert "one" in written.file.read_text()
-    assert sorted(path.name for path in written.folder.iterdir()) == [JOURNAL_FILE, PAGE_FILE]
+    assert sorted(path.name for path in written.folder.iterdir()) == [
+        JOURNAL_FILE,
+        STATUS_PAGE_FILE,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +309,7 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
     assert "No cycle is scheduled" in text_of(written.file.read_text())
     for error, why in (
         (BrokerError("the venue is gone"), "the venue is gone"),
-        (Terminated(signal.SIGINT), "SIGINT"),
+        (TerminatedBySignal(signal.SIGINT), "SIGINT"),
         (KeyError(), "KeyError"),
     ):
         with pytest.raises(type(error)), written.status.keep_updated(StopSignal()):
@@ -340,7 +349,7 @@ def test_halt_colour_remains_after_normal_loop_end(written: Written, kind: Any, 
 
 
 def test_status_page_fits_phone_and_desktop(browser: Page, practised: Path) -> None:
-    file = practised / PAGE_FILE
+    file = practised / STATUS_PAGE_FILE
     titles = ("Running, but no positions are opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
@@ -357,7 +366,7 @@ def test_status_page_shows_warning_when_out_of_date(browser: Page, written: Writ
         if until is None:
             written.next_cycle.clear()
         else:
-            written.next_cycle.record_next(TRADE_JOB, until, until)
+            written.next_cycle.record_next_cycle(TRADE_JOB, until, until)
         written.status.refresh()
         browser.open(written.file.as_uri(), 390)
         shown = browser.value("getComputedStyle(document.querySelector('.late')).display")

@@ -15,7 +15,7 @@ from foundation.errors import InputError
 from marketsimulator.results.stress.book import compute_max_option_loss, load_account_book
 from marketsimulator.results.stress.outcomes import StressResult
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.stress import parse_request
+from marketsimulator.stress import parse_stress_command
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from tests.e2e.refused import answer_of
 from tests.support.messages import refused
@@ -47,7 +47,7 @@ def here(practice: Start) -> Practice:
 
 def found_at(here: Practice, *words: str) -> StressResult:
     told = ["account=venue", f"broker.url_override={here.url}", *words]
-    return parse_request(compose_config("stress", told), told)()
+    return parse_stress_command(compose_config("stress", told), told)()
 
 
 def test_stress_test_uses_venue_positions_and_sends_nothing(here: Practice) -> None:

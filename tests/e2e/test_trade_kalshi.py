@@ -16,7 +16,7 @@ from event_contracts.settings import KalshiGuardSettings
 from event_contracts.simulation.sessions import session_outcome
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trade import trade
+from event_contracts.trade import trade_markets
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from execution.live.account_lock import JOURNAL_FILE
@@ -37,7 +37,8 @@ MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, mispricing=0.1)
 def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
     monkeypatch.chdir(tmp_path)
     sessions = {
-        name: synthetic_session(5, MARKET, market=k) for k, name in enumerate(("RAIN", "SNOW"))
+        name: synthetic_session(5, MARKET, market_index=k)
+        for k, name in enumerate(("RAIN", "SNOW"))
     }
     with kalshi_practice(sessions=sessions) as venue:
         yield venue
@@ -56,7 +57,7 @@ def traded(
         if len(shown) == most:
             stop.request_stop("that is enough")
 
-    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
+    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
     return shown
 
 
@@ -140,7 +141,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
         if len(shown) == 12:
             practice.clear_faults()
 
-    trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, StopSignal(), show)
+    trade_markets(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, StopSignal(), show)
     [path] = journals()
     refused = query_rows(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
     assert len(refused) >= 3
@@ -161,7 +162,7 @@ def test_exchange_maintenance_sends_one_non_urgent_notice(
         if len(shown) == 10:
             practice.resume()
 
-    trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, StopSignal(), show)
+    trade_markets(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, StopSignal(), show)
     [path] = journals()
     denied = query_rows(path, "SELECT decision FROM intents WHERE state = 'denied'")
     ticks = [str(decision).split()[1] for (decision,) in denied]
@@ -204,7 +205,7 @@ def test_a_market_that_settles_ends_the_trading(
     records = ActionRecords(Database(path))
     last = records.read_ticks("RAIN")[-1]
     assert (
-        records.read_schedules()["RAIN"].row_at(last.at)
+        records.read_schedules()["RAIN"].row_index_at(last.at)
         == records.read_schedules()["RAIN"].row_count - 1
     )
     assert (last.tick["bid"] > 5000) == bool(session_outcome(session))

@@ -13,16 +13,16 @@ import pytest
 from execution.journal.cycles import read_next_cycle
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltBook
-from execution.journal.marks import EquityMark, MarkBook
+from execution.journal.marks import EquityMark, EquityMarkBook
 from execution.journal.order_store import PENDING_STATES
 from execution.live.__main__ import clear_halt
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.guards import GuardSettings
-from execution.live.losses import write_mark
+from execution.live.losses import record_mark_and_halts
 from foundation.database import Database, query_rows
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.sell import sell
+from option_spreads.sell import sell_spreads
 from option_spreads.selling.job import SPREADS_FOLDER_EVENT
 from option_spreads.selling.state import OpenSpread, read_state, total_collateral
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
@@ -147,7 +147,7 @@ def test_manual_option_order_halts_trading_by_maximum_loss(
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     spread = read_state(tmp_path / "files" / "paper").spreads[0]
     legs = [
         {"symbol": each.contract.symbol, "side": each.side, "ratio_qty": "1"}
@@ -156,11 +156,11 @@ def test_manual_option_order_halts_trading_by_maximum_loss(
     order = {"order_class": "mleg", "qty": contracts, "type": "limit", "limit_price": "-4.9"}
     order |= {"time_in_force": "day", "client_order_id": "by-hand"}
     trading(here).post("/orders", {**order, "legs": legs})
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     whys = query_rows(path, "SELECT kind, why FROM halts")
     assert whys == [(halt, f"unknown order by-hand (options on {UNDER}): not in our journal")]
     clear_halt(path, halt, "a person")
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     assert query_rows(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
 
 
@@ -168,11 +168,11 @@ def test_failed_reconciliation_does_not_block_spread_buyback(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     here.advance("2024-02-20T19:30Z")
     here.fail(kind="status", status=503, path="/v2/account/activities", count=20)
     with refused(InputError, "503"):
-        sell([*words, "broker.attempts=1"], KEYS)
+        sell_spreads([*words, "broker.attempts=1"], KEYS)
     assert read_state(tmp_path / "files" / "paper").spreads == ()
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
     assert query_rows(path, "SELECT kind FROM notices") == [("step reconciling",)]
@@ -204,7 +204,7 @@ def test_account_halts_also_stop_the_spread_seller(
         database = Database(folder / JOURNAL_FILE)
         HaltBook(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     assert bool(here.posts) == (not stopped)
     states = query_rows(folder / JOURNAL_FILE, "SELECT state, why FROM intents")
     if stopped:
@@ -226,9 +226,9 @@ def test_account_losses_halt_a_standalone_seller(
     before = NOW - np.timedelta64(3, "D")
     mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
     halts = HaltBook(database, EventLog(database))
-    write_mark(MarkBook(database), halts, mark, GuardSettings())
+    record_mark_and_halts(EquityMarkBook(database), halts, mark, GuardSettings())
     database.close()
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     assert not here.posts
     standing = query_rows(folder / JOURNAL_FILE, "SELECT kind FROM halts WHERE cleared_at IS NULL")
     assert ("drawdown",) in standing
@@ -244,6 +244,6 @@ def test_manual_stock_orders_do_not_block_spreads(
     ):
         order = {"symbol": symbol, "qty": "3", "time_in_force": "gtc"}
         trading(here).post("/orders", {**order, "client_order_id": f"by-hand-{symbol}", **terms})
-    sell(words, KEYS)
+    sell_spreads(words, KEYS)
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
     assert query_rows(path, "SELECT state, why FROM intents") == [("filled", "")]

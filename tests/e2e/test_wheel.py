@@ -17,7 +17,7 @@ from zipfile import ZipFile
 import pytest
 
 from foundation import PACKAGES
-from foundation.cli import module_docstring
+from foundation.cli import read_module_docstring
 from kelly_chronos import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -35,7 +35,7 @@ def test_main_lists_commands_and_suggests_for_unknown_ones(
     monkeypatch.setattr(sys, "argv", ["kelly-chronos"])
     main()
     assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
-        [n, module_docstring(m).splitlines()[0]] for n, m in COMMANDS.items()
+        [n, read_module_docstring(m).splitlines()[0]] for n, m in COMMANDS.items()
     ]
     monkeypatch.setattr(sys, "argv", ["kelly-chronos", "bakctest", "symbols=[SYA]"])
     with pytest.raises(SystemExit) as ended:

@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 
 from event_contracts.trading.fees import ZERO, FeeRules
-from event_contracts.trading.orders import PAYOUT_USD, ContractFill, Outcome
+from event_contracts.trading.orders import CONTRACT_PAYOUT_USD, ContractFill, Outcome
 
 
 class Charge(NamedTuple):
@@ -33,7 +33,7 @@ def charge(fill: ContractFill, rules: FeeRules, carried: Decimal = ZERO) -> Char
     amount = fill.price * fill.count
     revenue = amount if fill.action == "SELL" else -amount
     rate = rules.maker if fill.is_maker else rules.taker
-    exact = rate * fill.count * fill.price * (PAYOUT_USD - fill.price)
+    exact = rate * fill.count * fill.price * (CONTRACT_PAYOUT_USD - fill.price)
     fee = _rounded(exact, rules.fee_step, ROUND_CEILING)
     change = _rounded(revenue - fee, rules.balance_step, ROUND_FLOOR)
     carried += revenue - fee - change
@@ -74,14 +74,14 @@ class Account:
         cost = charge(fill, rules, self.carried.get(fill.order_id, ZERO))
         account = replace(
             self._with(fill.market, held if fill.side == "YES" else -held),
-            cash=self.cash + cost.cash + pairs * PAYOUT_USD,
+            cash=self.cash + cost.cash + pairs * CONTRACT_PAYOUT_USD,
             carried={**self.carried, fill.order_id: cost.carried},
         )
         return account, cost
 
     def settled(self, market: str, outcome: Outcome) -> Account:
         """The account after a market settled: $1 for a contract of the outcome, no fee."""
-        payout = max(self.held(market, outcome), ZERO) * PAYOUT_USD
+        payout = max(self.held(market, outcome), ZERO) * CONTRACT_PAYOUT_USD
         return replace(self._with(market, ZERO), cash=self.cash + payout)
 
     def with_flow(self, amount: Decimal) -> Account:

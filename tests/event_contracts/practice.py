@@ -209,7 +209,7 @@ def kalshi_practice(
         maintenance=chosen.weekly_pause,
     )
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
-    app = server.app()
+    app = server.build_app()
 
     async def note(request: web.Request, _: web.StreamResponse) -> None:
         body = await request.text() if request.method != "GET" else ""

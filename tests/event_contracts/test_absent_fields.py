@@ -14,7 +14,7 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_market_listings
 from event_contracts.trading.manager import KalshiSnapshot
-from event_contracts.trading.sampler import Sampler
+from event_contracts.trading.sampler import MarketSampler
 from foundation.errors import InputError
 from tests.e2e.kalshi_desk import KalshiStand, flat, kalshi_stand, order
 from tests.event_contracts.changed_rows import REMOVED, changed_rows, with_fields
@@ -247,7 +247,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
     with changed_rows("/markets", with_fields(close_time=None), market=RAIN):
         listings = read_market_listings(traded.manager().venue, [RAIN, SNOW])
     last = D("0.48"), D("0.50")
-    assert listings[RAIN].value_of(D(-10), last) == 5
+    assert listings[RAIN].position_value(D(-10), last) == 5
     assert not listings[RAIN].is_trading
     assert listings[SNOW].is_trading
 
@@ -265,31 +265,31 @@ def test_market_with_scalar_result_stops_being_sampled(
 ) -> None:
     """It is no longer followed, and no session contains it."""
     connection = KalshiConnection(traded.settings(), KEYS)
-    sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
+    sampler = MarketSampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read_listings().items():
         schedule = sampler.build_schedule(listing, now)
         assert schedule is not None
         sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(status="finalized", **said), market=RAIN):
-        updates = sampler.sample(sampler.next_tick_after(now))
+        updates = sampler.sample_markets(sampler.next_tick_after(now))
         listing = sampler.read_listings()[RAIN]
     assert [update.market for update in updates] == [SNOW]
     assert set(sampler.schedules) == {SNOW}
     sales = D("0.48"), D("0.50")
-    assert (listing.value_of(D(10), sales), listing.value_of(D(-10), sales)) == worth
+    assert (listing.position_value(D(10), sales), listing.position_value(D(-10), sales)) == worth
 
 
 def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
     connection = KalshiConnection(traded.settings(), KEYS)
-    sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
+    sampler = MarketSampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read_listings().items():
         schedule = sampler.build_schedule(listing, now)
         assert schedule is not None
         sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
-        updates = sampler.sample(sampler.next_tick_after(now))
+        updates = sampler.sample_markets(sampler.next_tick_after(now))
     assert [update.market for update in updates] == [SNOW]
     assert "RAIN" in sampler.unreadable_reasons
     assert set(sampler.schedules) == {RAIN, SNOW}

@@ -30,7 +30,7 @@ from event_contracts.trading.manager import (
     apply_updates,
 )
 from event_contracts.trading.orders import ContractFill, EventContractOrder
-from event_contracts.trading.venue_orders import VenueFill, to_action_and_side, yes_price
+from event_contracts.trading.venue_orders import VenueFill, convert_side_price, to_action_and_side
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
@@ -90,7 +90,7 @@ def booked(
         fill = filled(number, side, price, count, taker=taker, order=order)
         held = account.held("RAIN", to_action_and_side(fill.side, True)[1])
         action, own = to_action_and_side(fill.side, sold and fill.count <= held)
-        price = yes_price(own, fill.price)
+        price = convert_side_price(own, fill.price)
         ours = ContractFill(
             fill.order_id, "RAIN", action, own, price, fill.count, not fill.is_taker
         )
@@ -175,7 +175,7 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
 
 
 def test_fill_listed_after_settlement_is_paid_out() -> None:
-    end = MarketSettlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
+    end = MarketSettlement("RAIN", D(1), BOUGHT.filled_at + np.timedelta64(1, "m"))
     late = filled(1, "bid", 5000, 600, taker=True, order=2)
     at_once = come_to(START, BOUGHT, late, ends=(end,))
     paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).books.cash), BOUGHT, ends=(end,))

@@ -138,7 +138,7 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
     assert masks[0]
     assert not masks[21:].any()
     for action in range(25):
-        reason = space.refusal(action, before)
+        reason = space.refusal_reason(action, before)
         assert bool(masks[action]) == (reason is None)
         assert reason is None or len(reason) > 10
         name, size = process_action(action)
@@ -220,7 +220,7 @@ def test_fixed_size_masks_all_other_sizes() -> None:
     assert not masks[others].any()
     same = [a for a in range(25) if a not in others]
     assert masks[same].tolist() == free.action_masks(before)[same].tolist()
-    assert fixed.refusal(1, before) == "size 5 is masked: fixed_size is 10"
+    assert fixed.refusal_reason(1, before) == "size 5 is masked: fixed_size is 10"
     assert fixed.get_gym_space() == free.get_gym_space() == Discrete(25)
 
 

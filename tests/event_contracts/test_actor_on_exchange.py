@@ -17,8 +17,8 @@ from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import ActionCodes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import MAX_RESTING_ORDERS
-from event_contracts.trading.venue_orders import contract_order
-from execution.orders.gate import AnyOrder, OrderRole, Unguarded
+from event_contracts.trading.venue_orders import to_contract_order
+from execution.orders.gate import AllowAllGate, AnyOrder, OrderRole
 from foundation.arrays import Mask
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
@@ -90,7 +90,7 @@ def test_live_service_matches_environment_observations_and_fills(
     assert exchange.is_over
     assert exchange.cash == D(repr(info["cash"]))
     assert len(log.read_entries(RAIN)) == len(session) - 1
-    assert not service.skip_counts
+    assert not service.skipped_tick_counts
     fates = {placed.order.client_order_id: placed for placed in exchange.orders.values()}
     for entry in log.read_entries(RAIN):
         intent = book.get(entry.client_order_id)
@@ -106,7 +106,7 @@ def exchange_of() -> Exchange:
     return Exchange([SimulatedListing(RAIN, session_to_tick_records(synthetic_session(3, SHORT)))])
 
 
-class Killed(Unguarded):
+class Killed(AllowAllGate):
     """A gate that denies everything."""
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
@@ -123,8 +123,8 @@ def test_denied_order_is_recorded_without_failure() -> None:
     assert entry.response.endswith("not sent: KILL is there")
     assert entry.sent_count == 0
     assert not exchange.orders
-    assert {intent.state for intent in book.select("1 = 1")} == {"denied"}
-    assert not service.skip_counts
+    assert {intent.state for intent in book.select_intents("1 = 1")} == {"denied"}
+    assert not service.skipped_tick_counts
 
 
 def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None:
@@ -146,5 +146,5 @@ def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None
     intent = book.get(entry.client_order_id)
     assert intent is not None
     assert (intent.job, intent.state, intent.role) == ("kalshi", "filled", "opening")
-    assert contract_order(intent).count == 5
+    assert to_contract_order(intent).count == 5
     assert list(log.read_schedules()) == [RAIN]

@@ -14,19 +14,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import build_result, compare, load_held_out_sessions, pairs_to_compare
+from event_contracts.compare import (
+    build_result,
+    list_policy_pairs,
+    load_held_out_sessions,
+    run_comparison,
+)
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     Comparison,
-    PlayedSessions,
     PolicyResult,
     ResampledReturns,
-    play_sessions,
+    SessionResults,
+    simulate_sessions,
 )
 from event_contracts.simulation.settings import EpisodeSettings, SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.actions import POSITION_SIZES
-from event_contracts.trading.policies import BinaryKelly, Policy, RandomPolicy
+from event_contracts.trading.policies import BinaryKellyPolicy, Policy, RandomPolicy
 from foundation.arrays import Array
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of, started
@@ -44,7 +49,7 @@ def sessions_of(count: int, market: SyntheticSessionModel = QUIET, seed: int = 5
     return list(synthetic_sessions(seed, count, market))
 
 
-def standard_error(played: PlayedSessions) -> float:
+def standard_error(played: SessionResults) -> float:
     return float(played.profits_usd.std(ddof=1) / np.sqrt(len(played.profits_usd)))
 
 
@@ -54,12 +59,17 @@ NOISY = replace(QUIET, estimate_noise=0.1)
 @pytest.mark.first_example
 @pytest.mark.parametrize(
     ("policy", "fixed"),
-    [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],
+    [
+        (RandomPolicy(0), None),
+        (RandomPolicy(0), 10),
+        (BinaryKellyPolicy(), None),
+        (BinaryKellyPolicy(), 10),
+    ],
 )
 def test_trading_without_an_edge_loses_on_average(policy: Policy, fixed: int | None) -> None:
     """Not in every session, and not by accident: by more than three standard errors."""
     settings = replace(SETTINGS, fixed_size=fixed)
-    played = play_sessions(policy, sessions_of(200, NOISY), settings)
+    played = simulate_sessions(policy, sessions_of(200, NOISY), settings)
     assert sum(len(episode.fills) for episode in played.episodes) > 200
     assert (played.profits_usd > 0).any()
     assert played.profits_usd.mean() < -3 * standard_error(played)
@@ -69,7 +79,7 @@ def test_trading_without_an_edge_loses_on_average(policy: Policy, fixed: int | N
 
 def test_kelly_earns_with_an_edge_and_fair_price() -> None:
     market = replace(QUIET, mispricing=0.2, mispricing_persistence=0.99)
-    played = play_sessions(BinaryKelly(), sessions_of(150, market), SETTINGS)
+    played = simulate_sessions(BinaryKellyPolicy(), sessions_of(150, market), SETTINGS)
     assert played.profits_usd.mean() > 3 * standard_error(played)
 
 
@@ -187,7 +197,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("checkpoints")
     free = tuple(checkpoint(folder / f"free{k}", k) for k in range(2))
     fixed = tuple(checkpoint(folder / f"fixed{k}", k, fixed_size=10) for k in range(2))
-    return compare(replace(SMALL, variable_checkpoints=free, fixed_checkpoints=fixed))
+    return run_comparison(replace(SMALL, variable_checkpoints=free, fixed_checkpoints=fixed))
 
 
 def test_comparison_runs_every_policy_and_compares_pairs(comparison: Comparison) -> None:
@@ -209,7 +219,7 @@ def test_comparison_writes_all_figures_to_json_and_page(
     comparison: Comparison, tmp_path: Path
 ) -> None:
     result = build_result(comparison)
-    for name, write in result.files.items():
+    for name, write in result.file_writers.items():
         write(tmp_path / name)
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert [answer["verdict"] in ("yes", "no", "no power") for answer in content["answers"]]
@@ -222,7 +232,7 @@ def test_comparison_writes_all_figures_to_json_and_page(
     assert all(f"<h2>Sizes: {each.name}</h2>" in page for each in comparison.policy_results)
     assert page.count("Size against profit") == 5
     assert page.count("No order was sent.") == 1
-    for sentence in result.sentences[:2]:
+    for sentence in result.closing_lines[:2]:
         assert re.search(r"\? (Yes|No|No power): profit above", sentence)
         assert html.escape(sentence).replace("&#x27;", "&#39;") in page
     assert not re.search(r"<script|https?://(?!www\.w3\.org)", without_scripts(page, RUNS))
@@ -251,7 +261,7 @@ def test_last_events_are_held_out_grouped_by_event(tmp_path: Path) -> None:
     held_out = load_held_out_sessions(settings)
     assert held_out.group_indices.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
-    assert compare(settings).policy_results[-1].mean_total_profit_usd == 0
+    assert run_comparison(settings).policy_results[-1].mean_total_profit_usd == 0
     with refused(InputError, "holdout_events", "6"):
         load_held_out_sessions(replace(settings, holdout_events=6))
 
@@ -264,16 +274,16 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
         for k in (2, 3)
     ]
     assert (
-        compare(replace(settings, variable_checkpoints=(taught[0],))).policy_results[0].name
+        run_comparison(replace(settings, variable_checkpoints=(taught[0],))).policy_results[0].name
         == "variable"
     )
     with refused(InputError, "after3", "3"):
-        compare(replace(settings, variable_checkpoints=(taught[1],)))
+        run_comparison(replace(settings, variable_checkpoints=(taught[1],)))
     vague = checkpoint(tmp_path / "vague", settings={"folder": ".", "train_events": "many"})
     with refused(InputError, "vague"):
-        compare(replace(settings, variable_checkpoints=(vague,)))
+        run_comparison(replace(settings, variable_checkpoints=(vague,)))
     synthetic = replace(SMALL, sessions=2, variable_checkpoints=(taught[1],))
-    assert compare(synthetic).policy_results[0].name == "variable"
+    assert run_comparison(synthetic).policy_results[0].name == "variable"
 
 
 @pytest.mark.parametrize(
@@ -320,7 +330,7 @@ def test_first_comparison_concerns_the_given_checkpoint(
     passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
     """A checkpoint of one kind once left the verdict to Kelly."""
-    questions = pairs_to_compare(ComparisonSettings(**passed))
+    questions = list_policy_pairs(ComparisonSettings(**passed))
     assert questions[0] == first
     assert questions[-1] == ("kelly", "kelly fixed 10")
     assert len(set(questions)) == len(questions)

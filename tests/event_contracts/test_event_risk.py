@@ -21,13 +21,13 @@ from event_contracts.trading.actions import ACTION_COUNT, LimitOrderActionSpace,
 from event_contracts.trading.event_risk import (
     MarketEvent,
     MarketLoss,
-    Strike,
     StrikeFields,
+    StrikeRange,
     compute_exposure,
+    compute_market_loss,
     compute_max_event_loss,
+    compute_other_markets_loss,
     format_strike_fields,
-    market_loss,
-    max_loss_of_other_markets,
 )
 from event_contracts.trading.orders import (
     ContractQuote,
@@ -54,13 +54,13 @@ from tests.support.messages import refused
 D = Decimal
 STRIKES = st.sampled_from(
     [
-        Strike(low=D(50)),
-        Strike(low=D(60), includes_low=True),
-        Strike(low=D(60)),
-        Strike(high=D(50)),
-        Strike(high=D(60), includes_high=True),
-        Strike(D(50), D(60), includes_low=True, includes_high=True),
-        Strike(D(60), D(70), includes_low=True, includes_high=True),
+        StrikeRange(low=D(50)),
+        StrikeRange(low=D(60), includes_low=True),
+        StrikeRange(low=D(60)),
+        StrikeRange(high=D(50)),
+        StrikeRange(high=D(60), includes_high=True),
+        StrikeRange(D(50), D(60), includes_low=True, includes_high=True),
+        StrikeRange(D(60), D(70), includes_low=True, includes_high=True),
     ]
 )
 LOSSES = st.builds(MarketLoss, st.integers(-100, 100), st.integers(-100, 100))
@@ -103,7 +103,7 @@ def test_greatest_loss_is_maximum_over_possible_outcomes(
     outcomes = possible(events)
     assert compute_max_event_loss(legs) == max(loss_of(losses, paying) for paying in outcomes)
     own = losses.pop("M0")
-    found = max_loss_of_other_markets(events["M0"], legs[1:])
+    found = compute_other_markets_loss(events["M0"], legs[1:])
     assert found.if_yes == max(loss_of(losses, p) for p in outcomes if "M0" in p)
     assert found.if_no == max(loss_of(losses, p) for p in outcomes if "M0" not in p)
     assert compute_max_event_loss(legs) == max(own.if_yes + found.if_yes, own.if_no + found.if_no)
@@ -117,7 +117,7 @@ def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: li
     costs: dict[Outcome, list[int]] = {"YES": [], "NO": []}
     for k, kind in enumerate(kinds):
         costs["YES" if kind % 2 else "NO"].append(MICROS_PER_DOLLAR * (k + 1) * cents // 100)
-    found = market_loss(held, value, sum(costs["YES"]), sum(costs["NO"]))
+    found = compute_market_loss(held, value, sum(costs["YES"]), sum(costs["NO"]))
     orders = [(side, cost, cost * 100 // cents) for side in costs for cost in costs[side]]
     for outcome, loss in (("YES", found.if_yes), ("NO", found.if_no)):
         paid = max(held if outcome == "YES" else -held, 0) * MICROS_PER_DOLLAR
@@ -136,10 +136,10 @@ def test_four_strikes_of_one_event_share_a_quarter() -> None:
     assert exposure == (167_500_000, 167_500_000, 0)
     space = LimitOrderActionSpace()
     account = view(exposure=exposure)
-    assert space.refusal(4, account) is None, "50 at 0.43 are 21.50: 189 of 1,000"
-    assert "limits.event" not in str(space.refusal(5, account))
+    assert space.refusal_reason(4, account) is None, "50 at 0.43 are 21.50: 189 of 1,000"
+    assert "limits.event" not in str(space.refusal_reason(5, account))
     more = view(exposure=Exposure(230_000_000, 230_000_000, 0))
-    assert space.refusal(4, more) == (
+    assert space.refusal_reason(4, more) == (
         "maximum loss of the event would be $251.5, above limits.event_share 25% of a portfolio"
         " of $1000"
     )
@@ -151,8 +151,8 @@ def test_exclusive_and_nested_markets_offset_each_other() -> None:
     exclusive = {name: MarketEvent("E", is_mutually_exclusive=True) for name in "AB"}
     # Where A pays YES, B pays NO: it gains 40.
     assert compute_exposure("A", held, [], quotes, exclusive) == (-40_000_000, 60_000_000, 0)
-    nested = {"A": MarketEvent("E", strike=Strike(low=D(50))),
-              "B": MarketEvent("E", strike=Strike(low=D(60)))}  # fmt: skip
+    nested = {"A": MarketEvent("E", strike=StrikeRange(low=D(50))),
+              "B": MarketEvent("E", strike=StrikeRange(low=D(60)))}  # fmt: skip
     # Above 60 is above 50: where A pays NO, B does.
     assert compute_exposure("A", held, [], quotes, nested) == (60_000_000, -40_000_000, 0)
     apart = {"A": MarketEvent("E"), "B": MarketEvent("F", is_mutually_exclusive=True)}
@@ -191,12 +191,14 @@ def test_each_loss_limit_is_a_setting(
     limits: dict[str, Decimal], exposure: Exposure, says: str
 ) -> None:
     before = view(exposure=exposure)
-    assert LimitOrderActionSpace().refusal(1, before) is None
+    assert LimitOrderActionSpace().refusal_reason(1, before) is None
     space = LimitOrderActionSpace(limits=PositionLimits(**limits))
     # 5 YES at 0.43 lose 2.15 where NO comes true.
-    assert says in str(space.refusal(1, before))
-    assert space.refusal(6, view(yes=5, exposure=exposure)) is None, "a sale is always allowed"
-    assert space.refusal(1, view(no=9, exposure=exposure)) is None, "so is whatever reduces"
+    assert says in str(space.refusal_reason(1, before))
+    assert space.refusal_reason(6, view(yes=5, exposure=exposure)) is None, (
+        "a sale is always allowed"
+    )
+    assert space.refusal_reason(1, view(no=9, exposure=exposure)) is None, "so is whatever reduces"
     for name in limits:
         with refused(InputError, f"limits.{name}"):
             PositionLimits(**{name: D(0)})
@@ -231,11 +233,11 @@ def test_size_limit_restricts_orders_of_that_size() -> None:
     allowed = np.flatnonzero(space.action_masks(view(yes=21, cash="5000"))).tolist()
     assert allowed == [0, 1, 2, 3, 6, 7, 8, 11, 12, 13, 15]
     assert "size_limits allows 120 by orders of 100" in str(
-        space.refusal(5, view(yes=21, cash="5000"))
+        space.refusal_reason(5, view(yes=21, cash="5000"))
     )
-    assert space.refusal(5, view(yes=20, cash="5000")) is None
-    assert space.refusal(9, view(yes=50)) is None, "sales of the size pass"
-    assert space.refusal(4, view(no=50)) is None, "so do purchases that only reduce"
+    assert space.refusal_reason(5, view(yes=20, cash="5000")) is None
+    assert space.refusal_reason(9, view(yes=50)) is None, "sales of the size pass"
+    assert space.refusal_reason(4, view(no=50)) is None, "so do purchases that only reduce"
     assert LimitOrderActionSpace().size_limits is None
 
 
@@ -304,7 +306,7 @@ def test_action_masks_match_the_order_validators(
         slot["price"], slot["remaining"] = 3000, count
     tick["bid"], tick["ask"] = int(bid * PRICE_UNITS_PER_DOLLAR), int(ask * PRICE_UNITS_PER_DOLLAR)
     allowed = np.zeros(ACTION_COUNT, dtype=bool)
-    write_action_masks(market[0], orders, tick[0], space.build_order_rule_terms(CENT), allowed)
+    write_action_masks(market[0], orders, tick[0], space.build_scaled_order_rules(CENT), allowed)
     assert allowed.tolist() == space.action_masks(account).tolist()
 
 
@@ -314,7 +316,7 @@ def test_action_masks_match_the_order_validators(
 EAGER = SyntheticSessionModel(steps=12, depth=200, noise_order_rate=1.0)
 KINDS: dict[str, list[tuple[str, MarketEvent]]] = {
     "exclusive": [(f"M{k}", MarketEvent("E", is_mutually_exclusive=True)) for k in range(3)],
-    "nested": [(f"M{k}", MarketEvent("E", strike=Strike(low=D(50 + k)))) for k in range(3)],
+    "nested": [(f"M{k}", MarketEvent("E", strike=StrikeRange(low=D(50 + k)))) for k in range(3)],
     "unrelated": [("M0", MarketEvent("E")), ("M1", MarketEvent("E")), ("M2", MarketEvent("F"))],
 }
 
@@ -359,7 +361,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
     limits = PositionLimits(event_loss=D(120), account_loss=D(150))
     listings = [
         SimulatedListing(
-            name, session_to_tick_records(synthetic_session(seed, EAGER, market=k)),
+            name, session_to_tick_records(synthetic_session(seed, EAGER, market_index=k)),
             event_ticker=event.event_ticker, is_mutually_exclusive=event.is_mutually_exclusive,
             strike=event.strike,
         )
@@ -397,7 +399,7 @@ def test_second_strike_beyond_event_limit_is_refused() -> None:
     listings = [
         SimulatedListing(
             f"T{k}",
-            session_to_tick_records(synthetic_session(3, EAGER, market=k)),
+            session_to_tick_records(synthetic_session(3, EAGER, market_index=k)),
             event_ticker="E",
         )
         for k in range(2)
@@ -443,14 +445,20 @@ def test_resting_order_is_cancelled_if_filling_exceeds_limit(limit: int, filled:
 @pytest.mark.parametrize(
     ("fields", "strike"),
     [
-        ({"strike_type": "greater", "floor_strike": 60}, Strike(low=D(60))),
-        ({"strike_type": "less", "cap_strike": 50.5}, Strike(high=D("50.5"))),
+        ({"strike_type": "greater", "floor_strike": 60}, StrikeRange(low=D(60))),
+        ({"strike_type": "less", "cap_strike": 50.5}, StrikeRange(high=D("50.5"))),
         (
             {"strike_type": "between", "floor_strike": 50, "cap_strike": 51},
-            Strike(D(50), D(51), includes_low=True, includes_high=True),
+            StrikeRange(D(50), D(51), includes_low=True, includes_high=True),
         ),
-        ({"strike_type": "greater_or_equal", "floor_strike": 1}, Strike(D(1), includes_low=True)),
-        ({"strike_type": "less_or_equal", "cap_strike": 1}, Strike(high=D(1), includes_high=True)),
+        (
+            {"strike_type": "greater_or_equal", "floor_strike": 1},
+            StrikeRange(D(1), includes_low=True),
+        ),
+        (
+            {"strike_type": "less_or_equal", "cap_strike": 1},
+            StrikeRange(high=D(1), includes_high=True),
+        ),
         ({"strike_type": "greater"}, None),
         ({"strike_type": "greater", "floor_strike": None}, None),
         ({"strike_type": "greater", "floor_strike": "high"}, None),
@@ -463,7 +471,7 @@ def test_resting_order_is_cancelled_if_filling_exceeds_limit(limit: int, filled:
     ],
 )
 def test_strike_fields_are_parsed_in_kalshi_format(
-    fields: dict[str, Any], strike: Strike | None
+    fields: dict[str, Any], strike: StrikeRange | None
 ) -> None:
     assert StrikeFields().read(fields) == strike
     if strike is not None:

@@ -47,7 +47,7 @@ def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> E
     listings = [
         SimulatedListing(
             name,
-            session_to_tick_records(synthetic_session(seed, EAGER, market=k)),
+            session_to_tick_records(synthetic_session(seed, EAGER, market_index=k)),
             first_tick=2 * k,
         )
         for k, name in enumerate(markets)
@@ -108,7 +108,7 @@ def test_exchange_cash_over_many_markets_equals_exact_account(
             shown |= {market: after[market] for market in stepped}
             account, cost = account.booked(each, exchange.space.fees)
             assert each.fee == cost.net_fee
-            assert each.tick == exchange.tick - (not each.is_maker)
+            assert each.exchange_tick == exchange.tick - (not each.is_maker)
             if limited:
                 assert_within_limits(account, each, shown)
         booked = len(exchange.fills)
@@ -332,7 +332,7 @@ def test_share_limit_counts_positions_in_other_markets() -> None:
     """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
     once another market has taken as much."""
     deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
-    tapes = [session_to_tick_records(synthetic_session(1, deep, market=k)) for k in range(2)]
+    tapes = [session_to_tick_records(synthetic_session(1, deep, market_index=k)) for k in range(2)]
     exchange = Exchange([SimulatedListing("RAIN", tapes[0]), SimulatedListing("SNOW", tapes[1])])
     for market in ("RAIN", "SNOW"):
         exchange.submit(EventContractOrder(market, market, "BUY", "YES", D("0.60"), D(400)))

@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.compare import REPLAYED_ACCOUNT_NAME, compare, read_journaled_decisions
+from event_contracts.compare import (
+    REPLAYED_ACCOUNT_POLICY_NAME,
+    read_journaled_decisions,
+    run_comparison,
+)
 from event_contracts.settings import ComparisonSettings
-from event_contracts.simulation.comparison import play_sessions
+from event_contracts.simulation.comparison import simulate_sessions
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
 from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import EpisodeSettings
@@ -67,7 +71,7 @@ def test_replayed_decisions_reproduce_the_accounts_result(
     exchange, log = traded(path, seed, episode, range(late))
     account = read_journaled_decisions(path, episode.default_action_space())
     assert account.starting_cash == 1000
-    again = play_sessions(
+    again = simulate_sessions(
         account.build_replay_policy(), account.held_out_sessions.sessions, episode
     )
     assert again.profits_usd.tolist() == [float(exchange.cash - 1000)]
@@ -106,16 +110,16 @@ def damage(path: Path, *statements: str) -> None:
 
 
 def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
-    comparison = compare(ComparisonSettings(journal=str(path), random_runs=1))
+    comparison = run_comparison(ComparisonSettings(journal=str(path), random_runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}
         for each in comparison.policy_results
     }
-    assert len(sizes[REPLAYED_ACCOUNT_NAME]) > 1
-    assert sizes[f"{REPLAYED_ACCOUNT_NAME} fixed 10"] == {10}
+    assert len(sizes[REPLAYED_ACCOUNT_POLICY_NAME]) > 1
+    assert sizes[f"{REPLAYED_ACCOUNT_POLICY_NAME} fixed 10"] == {10}
     assert next(iter(comparison.pair_comparisons)) == (
-        REPLAYED_ACCOUNT_NAME,
-        f"{REPLAYED_ACCOUNT_NAME} fixed 10",
+        REPLAYED_ACCOUNT_POLICY_NAME,
+        f"{REPLAYED_ACCOUNT_POLICY_NAME} fixed 10",
     )
 
 
@@ -176,7 +180,7 @@ def test_account_books_round_trip_through_the_journal() -> None:
     sales = {"RAIN": (D("0.4"), D(0))}
     log.record_books(books, sales)
     assert log.read_books() == (books, sales)
-    [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
+    [(content,)] = log.database.query("SELECT content FROM kalshi_books")
     assert json.loads(content) == {
         "books": {
             "at": "2026-11-22T10:00:00.123456789",
@@ -219,7 +223,7 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
         k not in gap and k < STEPS for k in range(STEPS + 1)
     ]
     policy = Noted()
-    play_sessions(policy, held_out.sessions, EpisodeSettings(), held_out.tradable_rows)
+    simulate_sessions(policy, held_out.sessions, EpisodeSettings(), held_out.tradable_rows)
     assert len(policy.rows) == STEPS
     assert not any(policy.rows[5:25])
     assert any(policy.rows[:5])
@@ -230,7 +234,7 @@ def test_compared_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
     """A random policy once traded through a night without the account's process."""
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
-    comparison = compare(ComparisonSettings(journal=str(path), random_runs=5))
+    comparison = run_comparison(ComparisonSettings(journal=str(path), random_runs=5))
     for each in comparison.policy_results:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
 
@@ -240,9 +244,11 @@ def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")
     traded(path, 4, episode, range(1, STEPS, 2))
-    comparison = compare(ComparisonSettings(journal=str(path), random_runs=1, episode=episode))
+    comparison = run_comparison(
+        ComparisonSettings(journal=str(path), random_runs=1, episode=episode)
+    )
     account = comparison.policy_results[0]
-    assert account.name == REPLAYED_ACCOUNT_NAME
+    assert account.name == REPLAYED_ACCOUNT_POLICY_NAME
     assert account.orders_per_episode > account.fills_per_episode > 0
 
 

@@ -25,7 +25,7 @@ from event_contracts.simulation.learner import (
     TrainingBatch,
     build_learner,
     estimate_advantages,
-    surrogate_and_entropy,
+    surrogate_loss_and_entropy,
 )
 from event_contracts.simulation.settings import LearnerSettings, SyntheticSessionModel
 from event_contracts.simulation.vector import VectorKalshiEnv
@@ -34,11 +34,11 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.policies import (
     ACTION_LAYER_PREFIX,
     CheckpointInfo,
-    load_network,
+    load_network_policy,
     read_checkpoint,
 )
 from event_contracts.trading.rules import ORDER_RULES_VERSION
-from event_contracts.train import CHECKPOINT_FILE, UPDATES_FILE
+from event_contracts.train import CHECKPOINT_FILE, UPDATE_STATISTICS_FILE
 from foundation.arrays import Mask
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of, started
@@ -62,7 +62,7 @@ def begun_anew(seed: int = 3, **more: Any) -> Learner:
 def test_highest_allowed_action_is_chosen_independent_of_batch(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
-    policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
+    policy = load_network_policy(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
     assert policy.name == "one"
     rng = np.random.default_rng(seed)
     observations = rng.normal(size=(count, len(policy.checkpoint_info.features))).astype(np.float32)
@@ -108,7 +108,7 @@ def test_invalid_checkpoint_is_refused_in_one_line(
         change(tensors, about)
         written(path, tensors, about)
     with refused(InputError, path, *facts, varies=NOT_READ) as caught:
-        load_network(path)
+        load_network_policy(path)
     assert "\n" not in str(caught.value)
 
 
@@ -187,7 +187,7 @@ def test_policy_requires_the_settings_it_was_trained_with(
     with refused(InputError, policy, name):
         build_policy(KalshiTradingSettings(policy=policy))
     same = KalshiTradingSettings(policy=policy, **{name: value})
-    assert build_policy(same)(same.action_space_with_fees(FeeRules()), 500.0).name == "one"
+    assert build_policy(same)(same.build_action_space(FeeRules()), 500.0).name == "one"
 
 
 WIDTH = 22
@@ -205,7 +205,7 @@ def test_surrogate_is_clipped_outside_the_likelihood_ratio_range() -> None:
         advantages=torch.tensor([1.0, 10.0, -10.0]),
         returns=torch.zeros(3),
     )
-    surrogate, entropy = surrogate_and_entropy(torch.zeros(3, 2), lessons, 0.2)
+    surrogate, entropy = surrogate_loss_and_entropy(torch.zeros(3, 2), lessons, 0.2)
     assert surrogate.item() == pytest.approx(-(1 + 12 - 15) / 3)
     assert entropy.item() == pytest.approx(np.log(2))
 
@@ -249,7 +249,7 @@ def test_rollout_and_training_action_likelihoods_are_equal(learner: Learner) -> 
         played: Rollout = learner.rollout_collector.collect_rollout(learner._choose_actions)
         lessons = learner._build_training_batch(played)
         logits = learner.networks.logits(lessons.observations, lessons.masked_actions)
-        surrogate, _ = surrogate_and_entropy(logits, lessons, 0.2)
+        surrogate, _ = surrogate_loss_and_entropy(logits, lessons, 0.2)
     torch.testing.assert_close(surrogate, -lessons.advantages.mean(), atol=1e-6, rtol=1e-5)
 
 
@@ -287,24 +287,26 @@ def test_training_writes_a_loadable_and_resumable_checkpoint(
     assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0
     assert "512 steps, in rounds of 128; " in capsys.readouterr().out
     path = Path("one") / CHECKPOINT_FILE
-    policy = load_network(path)
+    policy = load_network_policy(path)
     assert policy.checkpoint_info.steps == 512
     env = VectorKalshiEnv(3, market=SyntheticSessionModel(steps=10))
     observations, _ = env.reset(seed=0)
     for _ in range(9):
         observations, *_ = env.step(policy.choose_actions(observations, env.action_masks()))
-    updates = [json.loads(line) for line in Path("one", UPDATES_FILE).read_text().splitlines()]
+    updates = [
+        json.loads(line) for line in Path("one", UPDATE_STATISTICS_FILE).read_text().splitlines()
+    ]
     assert [each["steps"] for each in updates] == [128, 256, 384, 512]
     assert {"earned", "orders", "size", "share_5", "entropy"} <= set().union(*updates)
     check_message(refusal("output=two", f"resume={path}"), "steps", path, "512")
     on = overridden(QUICK, ["output=two", f"resume={path}", "steps=640"])
     assert started(COMMAND, *on) == 0
-    about = load_network(Path("two", CHECKPOINT_FILE)).checkpoint_info
+    about = load_network_policy(Path("two", CHECKPOINT_FILE)).checkpoint_info
     assert (about.steps, [run["output"] for run in about.training_run_settings]) == (
         640,
         ["two", "one"],
     )
-    assert json.loads(Path("two", UPDATES_FILE).read_text())["steps"] == 640
+    assert json.loads(Path("two", UPDATE_STATISTICS_FILE).read_text())["steps"] == 640
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_invalid_training_is_refused_and_nothing_written(
 ) -> None:
     for name in ("there", "mine"):  # an earlier run's
         Path(name).mkdir()
-        Path(name, UPDATES_FILE).touch()
+        Path(name, UPDATE_STATISTICS_FILE).touch()
     Path("there", CHECKPOINT_FILE).mkdir()
     Path("mine", CHECKPOINT_FILE).write_text("of another run")
     before = sorted(Path().rglob("*"))

@@ -21,7 +21,7 @@ from event_contracts.trading.listings import (
     PriceTicks,
     update_sale_prices,
 )
-from event_contracts.trading.orders import PAYOUT_USD
+from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -65,8 +65,8 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Mark
 def test_position_is_valued_by_the_documented_rules(now: MarketListing, yes: str, no: str) -> None:
     before = update_sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
     sale = update_sale_prices({"RAIN": now}, before)["RAIN"]
-    assert now.value_of(D(10), sale) == D(yes)
-    assert now.value_of(D(-10), sale) == D(no)
+    assert now.position_value(D(10), sale) == D(yes)
+    assert now.position_value(D(-10), sale) == D(no)
 
 
 PRICES = st.integers(1, 9999).map(lambda n: D(n) / 10_000)
@@ -94,7 +94,7 @@ def test_price_tick_tables_match_published_tick_sizes(price: D) -> None:
     step = D("0.001") if tail else D("0.01")
     assert TABLES["tapered_deci_cent"].is_valid_price(price) == (price % step == 0)
     for ticks in TABLES.values():
-        assert ticks.is_valid_price(price) == ticks.is_valid_price(PAYOUT_USD - price)
+        assert ticks.is_valid_price(price) == ticks.is_valid_price(CONTRACT_PAYOUT_USD - price)
         assert not ticks.is_valid_price(D(0))
 
 
@@ -155,7 +155,7 @@ def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     fees = learned(cheap, "SIM-1", "SIM-2")
     rules = fees("SIM-1", AT)
     assert (rules.taker, rules.maker) == (D("0.035"), 0)
-    assert fees.highest_rates(AT) == rules
+    assert fees.highest_fee_rules(AT) == rules
     manager = cheap.manager(fee_rules_of=fees)
     manager.submit(order("o-1", str(manager.view("SIM-1").quote.yes_ask), 100))
     cheap.practice.advance()
@@ -177,7 +177,7 @@ def test_highest_rates_cover_fees_of_every_series(
     fees = learned(cheap, "SIM-1", "SIM-2")
     assert (fees("SIM-1", AT).taker, fees("SIM-1", AT).maker) == (D("0.14"), 0)
     assert fees("SIM-2", AT) == FeeRules()
-    assert fees.highest_rates(AT) == replace(FeeRules(), taker=D("0.14"))
+    assert fees.highest_fee_rules(AT) == replace(FeeRules(), taker=D("0.14"))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_published_fee_examples_are_exact() -> None:
     """Whole cents of an order's rounding come back in the fill that completes them."""
     cost = charge(bought("0.055", 1), NEWEST)
     assert cost == (D("-0.06"), D("0.005"), D("0.001361"))
-    assert NEWEST.fee(D("0.055"), D(1), maker=False) == D("0.003639")
+    assert NEWEST.compute_fee(D("0.055"), D(1), maker=False) == D("0.003639")
     first = charge(bought("0.37", 10), RULES)
     assert first == (D("-3.87"), D("0.17"), D("0.0068"))
     assert charge(bought("0.37", 10), RULES, first.carried) == (D("-3.86"), D("0.16"), D("0.0036"))
@@ -48,7 +48,7 @@ def test_published_fee_examples_are_exact() -> None:
 def test_fee_is_rate_times_variance_rounded_up(
     price: str, count: int, maker: bool, fee: str
 ) -> None:
-    assert RULES.fee(D(price), D(count), maker=maker) == D(fee)
+    assert RULES.compute_fee(D(price), D(count), maker=maker) == D(fee)
 
 
 @given(
@@ -69,7 +69,7 @@ def test_no_split_into_fills_exceeds_the_reserve(
         carried = cost.carried
         cash += cost.cash
     total = D(sum(count for count, _, _ in parts))
-    assert -cash <= rules.max_cost(D(limit) / 10_000, total)
+    assert -cash <= rules.max_purchase_cost(D(limit) / 10_000, total)
 
 
 def shipped() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from event_contracts.trading.actions import (
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.policies import BinaryKelly, Observations, RandomPolicy
+from event_contracts.trading.policies import BinaryKellyPolicy, Observations, RandomPolicy
 from foundation.arrays import Mask
 
 D = Decimal
@@ -96,7 +96,7 @@ def test_kelly_position_maximises_growth_after_costs(
     if mirrored:
         side = dict(bid=1 - high, ask=1 - low, estimate=1 - chance, position=-float(held))
     code = int(
-        BinaryKelly(LOOSE, kelly_fraction=1.0).choose_actions(seen_of(**side), EVERYTHING)[0]
+        BinaryKellyPolicy(LOOSE, kelly_fraction=1.0).choose_actions(seen_of(**side), EVERYTHING)[0]
     )
     intent, index = decode_action(code)
     buys, sells = (3, 4) if mirrored else (1, 2)
@@ -116,7 +116,7 @@ def test_kelly_respects_limits_including_resting_orders(
     chance: float, held: int, cash: float, fraction: float
 ) -> None:
     space = LimitOrderActionSpace()
-    policy = BinaryKelly(space, kelly_fraction=fraction)
+    policy = BinaryKellyPolicy(space, kelly_fraction=fraction)
     row = dict(estimate=chance, position=float(held), cash=cash)
     code = int(policy.choose_actions(seen_of(space, **row), EVERYTHING)[0])
     intent, index = decode_action(code)
@@ -143,12 +143,12 @@ def test_kelly_sends_nothing_that_is_not_allowed(
     seen = np.repeat(seen_of(estimate=chance, position=float(held), **quote), len(rows), axis=0)
     for style in ("aggressive", "mid", "passive"):
         space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
-        codes = BinaryKelly(space).choose_actions(seen, allowed)
+        codes = BinaryKellyPolicy(space).choose_actions(seen, allowed)
         assert allowed[np.arange(len(rows)), codes].all()
 
 
-def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
-    seen = seen_of(policy.space, **row)
+def chosen(policy: BinaryKellyPolicy, allowed: Mask | None = None, **row: float) -> int:
+    seen = seen_of(policy.action_space, **row)
     return int(policy.choose_actions(seen, EVERYTHING if allowed is None else allowed)[0])
 
 
@@ -166,7 +166,7 @@ def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> in
 def test_kelly_uses_price_and_fee_of_price_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
-    policy = BinaryKelly(replace(LOOSE, price_style=style))
+    policy = BinaryKellyPolicy(replace(LOOSE, price_style=style))
     assert decode_action(chosen(policy, estimate=estimate))[0] in intents
 
 
@@ -175,7 +175,7 @@ def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> N
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
     intent, index = decode_action(
-        chosen(BinaryKelly(LOOSE, kelly_fraction=fraction), estimate=chance)
+        chosen(BinaryKellyPolicy(LOOSE, kelly_fraction=fraction), estimate=chance)
     )
     sizes = (0, *FINE, np.inf)
     place = index + 1 if intent else 0
@@ -191,5 +191,5 @@ def test_kelly_does_not_trade_an_empty_side() -> None:
         (0.99, 1.0, 0.5),
     ):
         row = dict(estimate=estimate, position=30.0, bid=bid, ask=ask)
-        intent, _ = decode_action(chosen(BinaryKelly(LOOSE), **row))
+        intent, _ = decode_action(chosen(BinaryKellyPolicy(LOOSE), **row))
         assert intent not in ((2, 3) if bid == 0.0 else (1, 4))

@@ -18,9 +18,9 @@ from event_contracts.trading.position_sizes import (
     Episode,
     PositionSizeMetrics,
     SentOrder,
-    build_size_view,
+    build_order_size_report,
 )
-from event_contracts.trading.status_sections import build_sections
+from event_contracts.trading.status_sections import build_status_sections
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from foundation.database import Database
@@ -147,14 +147,14 @@ def test_size_view_matches_a_hand_computed_example() -> None:
         fill(order.order_id, "BUY", "YES", price, order.size, "0.01")
         for order, price in zip(orders, ("0.40", "0.60", "0.50"), strict=True)
     )
-    view = build_size_view([Episode(orders, fills, "YES")])
+    view = build_order_size_report([Episode(orders, fills, "YES")])
     assert view is not None
-    assert [row[:4] for row in view.sizes.rows] == [
+    assert [row[:4] for row in view.size_histogram.rows] == [
         ("10", "2", "66.7%", "+$4.99"),
         ("50", "1", "33.3%", "+$24.99"),
     ]
-    assert view.plot is not None
-    dots, means = view.plot.series
+    assert view.profit_chart is not None
+    dots, means = view.profit_chart.series
     assert dots.x.tolist() == [10, 10, 50]
     assert dots.values == pytest.approx([5.99, 3.99, 24.99])
     assert dict(zip(means.x, means.values, strict=True)) == pytest.approx({10: 4.99, 50: 24.99})
@@ -163,7 +163,7 @@ def test_size_view_matches_a_hand_computed_example() -> None:
 def test_status_page_shows_sizes_of_sent_orders() -> None:
     database = Database()
     book = OrderStore(database)
-    settled, sizes = build_sections(book, ActionLog(database, EventLog(database), book))
+    settled, sizes = build_status_sections(book, ActionLog(database, EventLog(database), book))
     assert (settled.html(), sizes.html()) == ("", "")
     rows: list[tuple[ContractAction, Outcome, str, int, int, OrderState]] = [
         ("BUY", "YES", "0.40", 20, 20, "filled"),

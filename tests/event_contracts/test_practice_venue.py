@@ -27,7 +27,7 @@ from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.sessions import session_to_tick_records, validate_session
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, RequestRefused, accept_order
-from event_contracts.trading.event_risk import Strike, StrikeFields
+from event_contracts.trading.event_risk import StrikeFields, StrikeRange
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.sampler import read_estimates
 from foundation.arrays import Array
@@ -347,7 +347,7 @@ def test_server_speed_shortens_the_tick_interval(speed: float) -> None:
 
 def test_a_listing_states_its_event_and_strike() -> None:
     tape = session_to_tick_records(synthetic_session(1, SyntheticSessionModel(steps=5)))
-    strike = Strike(low=D(60))
+    strike = StrikeRange(low=D(60))
     listings = [
         SimulatedListing("A", tape, event_ticker="E", is_mutually_exclusive=True, strike=strike),
         SimulatedListing("B", tape, event_ticker="F"),

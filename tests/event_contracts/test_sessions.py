@@ -125,7 +125,7 @@ def test_recorded_row_has_latest_quote_last_row_settlement(tmp_path: Path) -> No
     clock = ["12:05", "12:10", "12:15", "12:20", "12:25", "12:30"]
     instants = np.array([f"2025-12-04T{time}" for time in clock], dtype="datetime64[ns]")
     for market in (cold, warm):
-        np.testing.assert_array_equal(market.times, instants)
+        np.testing.assert_array_equal(market.row_times, instants)
         np.testing.assert_array_equal(validate_session(market.session), market.session)
     # The quote of 12:05:00 stands at 12:05; the one of 12:09, 27 bid and 26 asked, never.
     bids, asks = warm.session[:, [YES_BID, YES_ASK]].T
@@ -185,7 +185,7 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
     turned = {name: 1 - paid for name, paid in SETTLED.items()}
     after = recorded_markets(write_files(tmp_path / "two", [*QUOTES[:-2], *later], turned))
     for old, new in zip(before, after, strict=True):
-        same = int((old.times < np.datetime64("2025-12-04T12:12")).sum())
+        same = int((old.row_times < np.datetime64("2025-12-04T12:12")).sum())
         np.testing.assert_array_equal(new.session[:same], old.session[:same])
         assert session_outcome(new.session) == 1 - session_outcome(old.session)
 
@@ -394,4 +394,4 @@ def test_invalid_seed_is_refused(seed: Any) -> None:
     with refused(InputError, "seed"):
         synthetic_session(seed)
     with refused(InputError, "market", "-1"):
-        synthetic_session(0, market=-1)
+        synthetic_session(0, market_index=-1)

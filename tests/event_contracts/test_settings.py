@@ -22,7 +22,7 @@ from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.policies import BinaryKelly
+from event_contracts.trading.policies import BinaryKellyPolicy
 from execution.orders.fees import DatedRate
 from foundation.errors import InputError
 from tests.support.messages import refused
@@ -62,8 +62,8 @@ RAIN = {"markets": ("RAIN",)}
         (KalshiFees, {"taker": RISING}),
         (KalshiFees, {"fee_step": ()}),
         (KalshiFees, {"as_of": "soon"}),
-        (BinaryKelly, {"kelly_fraction": 0.0}),
-        (BinaryKelly, {"starting_cash": float("nan")}),
+        (BinaryKellyPolicy, {"kelly_fraction": 0.0}),
+        (BinaryKellyPolicy, {"starting_cash": float("nan")}),
     ],
 )
 def test_invalid_setting_is_refused_naming_its_key(kind: Any, given: dict[str, Any]) -> None:

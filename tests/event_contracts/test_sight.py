@@ -24,7 +24,7 @@ from event_contracts.trading.records import (
     SamplingSchedule,
 )
 from event_contracts.trading.sampler import (
-    ESTIMATES_ALERT,
+    ESTIMATES_ALERT_KIND,
     EstimateFile,
     read_estimates,
     tick_from_listing,
@@ -83,16 +83,16 @@ def test_missed_tick_repeats_last_quote_with_zero_trades(rows: set[int], seed: i
     # Before the first one there is no quote: its own stands for them.
     if 0 in rows:
         assert shown(gaps, view()) == shown(none, view())
-    assert not gaps.is_newer(T0 + max(rows) * MINUTE)
-    assert not gaps.is_newer(T0 + 31 * MINUTE)
-    assert gaps.is_newer(T0 + 30 * MINUTE)
+    assert not gaps.is_newer_tick(T0 + max(rows) * MINUTE)
+    assert not gaps.is_newer_tick(T0 + 31 * MINUTE)
+    assert gaps.is_newer_tick(T0 + 30 * MINUTE)
     assert not gaps.add_tick(T0 + 30 * MINUTE, tick(9900, 10_000))
 
 
 def test_size_feature_is_order_size_of_previous_tick() -> None:
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
-    seen.record_order(0, 20)
+    seen.record_order_size(0, 20)
     for row, size in ((1, 0.2), (2, 0.0)):
         seen.add_tick(T0 + row * MINUTE, tick(4000, 4200))
         features = shown(seen, view())
@@ -215,7 +215,7 @@ def test_invalid_estimate_file_is_refused_by_line(
 
 def test_unreadable_estimate_file_keeps_last_estimates_and_alerts(tmp_path: Path) -> None:
     alerts, notices = Alerts(), Notifier(None, None)
-    notices.add_record(alerts)
+    notices.add_recorder(alerts)
     path = written(tmp_path / "own.csv", ROW)
     own = EstimateFile(path, notices)
     path.write_text("market,proba")
@@ -224,7 +224,7 @@ def test_unreadable_estimate_file_keeps_last_estimates_and_alerts(tmp_path: Path
     assert own.estimates_at(NOON) == {}
     written(path, "RAIN,0.4,2026-11-24T13:00:00Z")
     assert own.estimates_at(NOON) == {"RAIN": 0.4}
-    assert alerts.kinds == [ESTIMATES_ALERT]
+    assert alerts.kinds == [ESTIMATES_ALERT_KIND]
     path.unlink()
     own.estimates_at(NOON)
-    assert alerts.kinds == [ESTIMATES_ALERT, ESTIMATES_ALERT]
+    assert alerts.kinds == [ESTIMATES_ALERT_KIND, ESTIMATES_ALERT_KIND]

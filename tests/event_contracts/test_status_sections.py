@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.trade import trade
+from event_contracts.trade import trade_markets
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import EventContractOrder
-from event_contracts.trading.status_sections import build_sections
+from event_contracts.trading.status_sections import build_status_sections
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
-from execution.live.account_lock import PAGE_FILE
+from execution.live.account_lock import STATUS_PAGE_FILE
 from execution.live.loop import StopSignal
 from foundation.database import Database
 from tests.e2e.kalshi_desk import flat, trading_settings
@@ -55,7 +55,7 @@ class Journal:
         )
 
     def html(self) -> list[str]:
-        return [section.html() for section in build_sections(self.book, self.log)]
+        return [section.html() for section in build_status_sections(self.book, self.log)]
 
 
 def test_settled_markets_are_listed_newest_first() -> None:
@@ -108,12 +108,12 @@ def test_the_live_page_shows_settled_markets(
     monkeypatch.chdir(tmp_path)
     with kalshi_practice(sessions={"RAIN": flat(8, depth=500.0)}, interval=1) as practice:
         settings = trading_settings(practice, policy="random", seed=3, steps=12)
-        trade(settings, KEYS, StopSignal(), lambda entry: practice.advance() and None)
+        trade_markets(settings, KEYS, StopSignal(), lambda entry: practice.advance() and None)
         practice.advance(8)
-        trade(settings, KEYS, StopSignal(), lambda entry: None)
+        trade_markets(settings, KEYS, StopSignal(), lambda entry: None)
         assert practice.exchange.is_over
         earned = practice.exchange.cash - 1000
-    [page] = Path("journals").glob(f"*/{PAGE_FILE}")
+    [page] = Path("journals").glob(f"*/{STATUS_PAGE_FILE}")
     text = text_of(page.read_text())
     assert practice.exchange.fills
     sign = "+" if earned > 0 else "-"

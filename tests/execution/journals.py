@@ -12,8 +12,8 @@ def change_rows(
     """Change every row of a table and write the digest of its new content; changes: as in SET."""
     database.execute(f"UPDATE {table} SET {changes}", values)
     query = "SELECT name FROM pragma_table_info(?) WHERE name <> ?"
-    columns = [name for (name,) in database.rows(query, (table, DIGEST_COLUMN))]
-    for row_id, *row in database.rows(f"SELECT rowid, {', '.join(columns)} FROM {table}"):
+    columns = [name for (name,) in database.query(query, (table, DIGEST_COLUMN))]
+    for row_id, *row in database.query(f"SELECT rowid, {', '.join(columns)} FROM {table}"):
         digest = compute_digest(dict(zip(columns, row, strict=True)))
         database.execute(
             f"UPDATE {table} SET {DIGEST_COLUMN} = ? WHERE rowid = ?", (digest, row_id)

@@ -13,16 +13,16 @@ from execution.live.account_lock import (
     JOURNAL_FILE,
     account_lock,
     account_state_folder,
-    is_traded,
+    is_account_traded,
     may_exist,
     open_journal,
 )
 from execution.live.open_account import open_account
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
-from foundation.database import rollback_journal
+from foundation.database import rollback_journal_path
 from foundation.errors import InputError
-from foundation.redaction import NO_SECRETS
+from foundation.redaction import NULL_REDACTOR
 from tests.execution.journals import change_rows
 from tests.support.messages import check_message, refused
 
@@ -43,7 +43,7 @@ def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
         check_message(refusal("one", tmp_path), "one")
     with account_lock("one") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700, "nobody else looks into it"
-    assert not is_traded("unheard", tmp_path / "unheard")
+    assert not is_account_traded("unheard", tmp_path / "unheard")
     assert not (tmp_path / "unheard").exists(), "to ask leaves nothing behind"
     assert not account_state_folder("unheard").exists()
 
@@ -74,7 +74,7 @@ def test_account_trades_only_from_the_registered_journal_folder(tmp_path: Path) 
         check_message(refusal("moved", tmp_path / root))
     (account_state_folder("moved") / "journal").unlink()
     with open_journal("moved", tmp_path / "second") as book:
-        (intent,) = OrderStore(book.database).unknown_outcomes()
+        (intent,) = OrderStore(book.database).intents_with_unknown_outcome()
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
 
@@ -96,13 +96,13 @@ def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes
     check_message(refusal("damaged", tmp_path), "damaged")
     assert path.read_bytes() == content
     if not content:  # of what is no database SQLite takes it away
-        rollback_journal(path).write_bytes(b"begun")
+        rollback_journal_path(path).write_bytes(b"begun")
     with open_journal("damaged", tmp_path, replace_damaged=True) as book:
-        assert not rollback_journal(path).exists()
-        assert OrderStore(book.database).unknown_outcomes() == ()
+        assert not rollback_journal_path(path).exists()
+        assert OrderStore(book.database).intents_with_unknown_outcome() == ()
     assert book.damaged_copy is not None
     assert book.damaged_copy.read_bytes() == content
-    assert rollback_journal(book.damaged_copy).exists() is (content == b"")
+    assert rollback_journal_path(book.damaged_copy).exists() is (content == b"")
 
 
 def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
@@ -114,13 +114,13 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
     earlier.touch()
     for _ in range(2):  # the second one is as a kill before the first table leaves it
         with open_journal("killed", tmp_path, replace_damaged=True) as book:
-            assert not book.database.rows("SELECT name FROM sqlite_master")
+            assert not book.database.query("SELECT name FROM sqlite_master")
         assert book.damaged_copy not in (None, earlier)
     with open_account(
-        "killed", tmp_path, NO_SECRETS, TimeSource(now=lambda: NOW), replace_damaged=True
+        "killed", tmp_path, NULL_REDACTOR, TimeSource(now=lambda: NOW), replace_damaged=True
     ) as account:
         [halt] = account.halts.active()
-        [(alert,)] = account.database.rows("SELECT text FROM notices")
+        [(alert,)] = account.database.query("SELECT text FROM notices")
     assert halt.kind == "journal"
     assert "moved to journal-damaged-" in alert
     with open_journal("killed", tmp_path, replace_damaged=True) as book:
@@ -151,7 +151,7 @@ def test_journal_is_used_by_one_process_across_users(
     with open_journal("shared", tmp_path / "live"):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
         check_message(refusal("shared", tmp_path / "live"), "shared")
-        assert is_traded("shared", tmp_path / "live" / "shared")
-    assert not is_traded("shared", tmp_path / "live" / "shared")
+        assert is_account_traded("shared", tmp_path / "live" / "shared")
+    assert not is_account_traded("shared", tmp_path / "live" / "shared")
     with open_journal("shared", tmp_path / "live"):
-        assert is_traded("shared", tmp_path / "nowhere")
+        assert is_account_traded("shared", tmp_path / "nowhere")

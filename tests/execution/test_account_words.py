@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from execution.alpaca.account import AccountResponses, parse_account_reading
 from execution.alpaca.holdings import read_positions
-from execution.alpaca.order_venue import order_request
+from execution.alpaca.order_venue import build_order_request
 from execution.alpaca.placed_order import AlpacaOrder
 from execution.brokers import AccountReading, VenuePosition
 from execution.journal.order_store import OrderIntent
@@ -129,7 +129,7 @@ def test_long_options_offset_short_ones_without_adding_cash() -> None:
     bought = worth("SPY250620P00495000", "30", "24000")
     account = read({"cash": "20000"}, [sold, bought])
     assert account.equity == 17_000
-    assert account.unborrowed_cash == account.with_collateral(15_000).unborrowed_cash == 0
+    assert account.unborrowed_cash == account.with_reserved_collateral(15_000).unborrowed_cash == 0
     settled = {"cash": "20000", "non_marginable_buying_power": "2000"}
     assert read(settled, [sold, bought]).unborrowed_cash == 0
     alone = read({"cash": "20000"}, [bought])
@@ -161,7 +161,7 @@ def test_unknown_instruments_count_at_their_last_mark(
     assert account.positions == {name: Decimal(-2), "NVDA": Decimal(1)}
     assert account.equity == 1000.0 - 10.0 + 50.0
     assert account.short_proceeds == 16.0
-    assert instrument(name).tradable is not name.startswith("?")
+    assert instrument(name).is_tradable is not name.startswith("?")
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_open_order_is_read_back_as_sent(
     words: dict[str, Any], side: Side, qty: Decimal, symbol: str
 ) -> None:
     sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)
-    entry = {**order_request(sent), "id": "v-1", "status": "new", "filled_qty": "0"}
+    entry = {**build_order_request(sent), "id": "v-1", "status": "new", "filled_qty": "0"}
     account = read(None, [held("SPY", "1")], [entry])
     found_at = account.as_of
     assert account.open_orders == (replace(sent, reason="open order at the venue"),)

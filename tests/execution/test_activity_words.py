@@ -10,7 +10,7 @@ import pytest
 
 from execution.alpaca.activities import parse_activity
 from execution.alpaca.fields import ActivityEntry
-from foundation.decimals import format_plain
+from foundation.decimals import format_without_exponent
 from foundation.errors import InvalidResponse
 from tests.support.changed_fields import VALUES
 from tests.support.messages import refused
@@ -64,7 +64,11 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
 def test_every_activity_kind_books_its_change_unless_cancelled(name: str) -> None:
     said, changes = ENTRIES[name]
     read = parse_activity(said)
-    assert (read.symbol, format_plain(read.quantity), format_plain(read.amount)) == changes
+    assert (
+        read.symbol,
+        format_without_exponent(read.quantity),
+        format_without_exponent(read.amount),
+    ) == changes
     trade = read.is_trade
     assert read.at == (np.datetime64("2024-03-05T17:30:01.5", "ns") if trade else MIDNIGHT)
     assert read.venue_order_id == ("904837e3" if trade else "")

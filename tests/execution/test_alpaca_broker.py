@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution.alpaca.order_venue import order_request
+from execution.alpaca.order_venue import build_order_request
 from execution.journal.order_store import OrderIntent, OrderState
 from execution.orders.broker import Asset
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
@@ -183,7 +183,7 @@ def test_known_asset_restrictions_apply_to_orders() -> None:
 def test_order_request_uses_the_venues_fields(terms: dict[str, Any], says: dict[str, Any]) -> None:
     as_they_are = {name: terms[name] for name in ("side", "type") if name in terms}
     expected = {**WORDS, "client_order_id": "o-1", **as_they_are, **says}
-    assert order_request(order(**terms)) == expected
+    assert build_order_request(order(**terms)) == expected
 
 
 SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
@@ -211,7 +211,7 @@ def test_spread_request_uses_the_venues_fields(
         2,
         None if min_credit is None else Decimal(min_credit),
     )
-    assert order_request(spread) == {
+    assert build_order_request(spread) == {
         "order_class": "mleg",
         "qty": "2",
         "time_in_force": "day",

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
 from execution.orders.auctions import (
-    auction_refusal,
+    auction_refusal_reason,
     auction_send_deadline,
     first_accepted_time,
     next_send_time,
 )
 from execution.orders.orders import Order, TimeInForce
-from execution.orders.venue_rules import venue_refusal
+from execution.orders.venue_rules import venue_refusal_reason
 from foundation.errors import InputError
 from tests.support.messages import refused
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import DAILY, Timeframe
 
 MINUTES = st.integers(0, 366 * 24 * 60).map(
@@ -55,12 +55,16 @@ def test_auction_orders_are_refused_from_cutoff_until_evening(
     shut, evening = at(first), at(again)
     moment = np.timedelta64(1, "s")
     for sound in (shut - moment, evening):
-        assert auction_refusal(order(tif), sound) == "" == venue_refusal(order(tif), at=sound)
+        assert (
+            auction_refusal_reason(order(tif), sound)
+            == ""
+            == venue_refusal_reason(order(tif), at=sound)
+        )
     for unsound in (shut, evening - moment):
-        said = venue_refusal(order(tif), at=unsound)
-        assert said == auction_refusal(order(tif), unsound) != ""
+        said = venue_refusal_reason(order(tif), at=unsound)
+        assert said == auction_refusal_reason(order(tif), unsound) != ""
         assert said.endswith(f"next at {again}Z")
-    assert venue_refusal(order(tif)) == ""
+    assert venue_refusal_reason(order(tif)) == ""
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
@@ -69,19 +73,19 @@ def test_auction_order_is_accepted_from_its_stated_time(
 ) -> None:
     begins = first_accepted_time(order(tif), now)
     assert now <= begins <= now + np.timedelta64(10, "h")
-    assert auction_refusal(order(tif), begins) == ""
-    assert (auction_refusal(order(tif), now) == "") == (begins == now)
+    assert auction_refusal_reason(order(tif), begins) == ""
+    assert (auction_refusal_reason(order(tif), now) == "") == (begins == now)
     assert first_accepted_time(order("day"), now) == now
 
 
 def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
     clock = Timeframe("1d", "close").stock_clock
-    assert clock.bars_a_day == clock.slot_count == 1
+    assert clock.bars_per_day == clock.slot_count == 1
     for decided in clock.ends[-500:]:
         ends = auction_send_deadline("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")
         for at_once in (decided, ends):
-            assert auction_refusal(order("cls"), at_once) == ""
+            assert auction_refusal_reason(order("cls"), at_once) == ""
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
@@ -93,7 +97,7 @@ def test_auction_plan_is_retried_until_it_expires(now: np.datetime64, tif: TimeI
     instants = [now]
     while (following := next_send_time([planned], instants[-1], retry)) is not None:
         assert following > instants[-1]
-        assert following == ends or auction_refusal(planned, following) == ""
+        assert following == ends or auction_refusal_reason(planned, following) == ""
         instants.append(following)
     assert now >= ends or instants[-1] == ends
     assert next_send_time([], now, retry) is None
@@ -105,9 +109,9 @@ def test_auction_plan_is_retried_until_it_expires(now: np.datetime64, tif: TimeI
 
 
 def test_decision_at_an_auction_targets_the_next_one() -> None:
-    opens = calendar().opens[-9:]
+    opens = exchange_calendar().opens[-9:]
     assert auction_send_deadline("opg", opens[-2]) == opens[-1] - np.timedelta64(5, "m")
-    for last in (opens[-1], calendar().closes[-1]):
+    for last in (opens[-1], exchange_calendar().closes[-1]):
         with refused(InputError):
             auction_send_deadline("opg", last)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import execution.decision.belief_building as module
 from execution.decision.belief_building import NoForecast, build_beliefs, build_symbol_belief
-from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
+from execution.decision.beliefs import BeliefTable, DecisionPeriods, concatenate_beliefs
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, no_progress
 from forecasting.moments import cumulative_variance, expected_return_between
@@ -24,7 +24,7 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
-from trainingdata.sessions import news_overlap
+from trainingdata.sessions import stock_crypto_news_overlap
 from trainingdata.timeframe import HOURLY
 
 HOUR = np.timedelta64(1, "h")
@@ -49,8 +49,8 @@ def believed(
         correlations or CorrelationEstimator(),
         bars,
         at(since),
-        rule="quantile",
-        periods=PlanPeriods(holding),
+        volatility_rule="quantile",
+        periods=DecisionPeriods(holding),
         progress=no_progress,
     )
 
@@ -69,8 +69,8 @@ def seen(
         bars,
         symbol,
         at(now),
-        rule="quantile",
-        periods=PlanPeriods(holding),
+        volatility_rule="quantile",
+        periods=DecisionPeriods(holding),
     )
 
 
@@ -95,7 +95,7 @@ def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars
         single = seen(
             alone.slice_until(table.instants[-1]), STOCK, last, "next", RandomWalk(), known
         )
-        assert table.unit_premium[-1, 0] == single.unit_premium[0, 0]
+        assert table.premium_per_unit_sharpe[-1, 0] == single.unit_premium[0, 0]
         found.append(single.unit_premium[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
@@ -168,7 +168,7 @@ def test_belief_mean_and_deviation_come_from_latest_forecast(
     mask[1, : int(rng.integers(0, len(market.times)))] = False
     gappy = np.where(mask[:, :, None], market.values, np.nan)
     bars = Bars(market.instruments, market.times, gappy, mask, market.source)
-    decides = mask[0] & np.isin(bars.times, HOURLY.stock_clock.decisions)
+    decides = mask[0] & np.isin(bars.times, HOURLY.stock_clock.decision_instants)
     since = bars.times[np.flatnonzero(decides)[-int(rng.integers(30, 80))]]
     found = believed(bars, str(since), holding)
     table = TILTED.forecast(bars, since)
@@ -183,7 +183,7 @@ def test_belief_mean_and_deviation_come_from_latest_forecast(
             if not len(own):
                 assert np.isnan(found.mu[t, 0, s])
                 assert np.isnan(found.sigma[t, 0, s])
-                assert not found.adjustable[t, s]
+                assert not found.is_adjustable[t, s]
                 continue
             last = own[np.argmax(windows.issued_at[own])]
             issued = windows.issued_at[last]
@@ -203,9 +203,15 @@ def test_belief_mean_and_deviation_come_from_latest_forecast(
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
-            trades = hour if item.kind is AssetClass.CRYPTO else now in HOURLY.stock_clock.decisions
+            trades = (
+                hour
+                if item.kind is AssetClass.CRYPTO
+                else now in HOURLY.stock_clock.decision_instants
+            )
             known = bool(mask[s, np.searchsorted(bars.times, now)])
-            assert found.adjustable[t, s] == (known and trades and issued == now and sigma[0] > 0)
+            assert found.is_adjustable[t, s] == (
+                known and trades and issued == now and sigma[0] > 0
+            )
 
 
 def test_batched_forecasts_give_the_same_beliefs(
@@ -252,7 +258,7 @@ def test_first_available_forecast_already_decides(market: Bars) -> None:
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.instants, first.issued_at[0]))
     assert found.instants[here] == first.issued_at[0]
-    assert found.adjustable[here, first.symbol_index[0]]
+    assert found.is_adjustable[here, first.symbol_index[0]]
     lone = alone_in(market.slice_until(at("2024-03-05T17:30")))
     lone = lone.slice_rows(len(lone.times) - 100, len(lone.times))
     assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
@@ -275,7 +281,7 @@ def test_cross_class_correlation_scales_with_shared_news_time(market: Bars) -> N
         np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
         highest.append(correlation[across].max())
         share = correlation[across] / plain[across]
-        (news,) = news_overlap(np.array([when]), np.array([one.first_period_end]))
+        (news,) = stock_crypto_news_overlap(np.array([when]), np.array([one.first_period_end]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
         assert np.diag(correlation) == pytest.approx(np.ones(len(market.symbols)))
     assert highest[1] < 0.5 * highest[0], "half an hour before the open"
@@ -289,7 +295,7 @@ def test_instants_without_a_decision_have_no_belief(market: Bars) -> None:
     assert found.at_instant(found.instants[0] - HOUR) is None
     close = found.at_instant(at("2024-03-05T21:00"))
     assert close is not None
-    assert [s for s, d in zip(market.symbols, close.adjustable[0], strict=True) if d] == [
+    assert [s for s, d in zip(market.symbols, close.is_adjustable[0], strict=True) if d] == [
         "SYXUSD",
         "SYYUSD",
     ]

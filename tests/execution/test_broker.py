@@ -11,7 +11,7 @@ import pytest
 from execution.decision.rebalancing import rebalance
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset, is_fully_filled, place_orders, place_reductions
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
@@ -45,7 +45,7 @@ class Halting:
     def cancel(self, names: Iterable[str]) -> dict[str, Decimal]:
         return self.left
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         self.sent += orders
         for order in orders:
             if self.trouble and order.symbol in self.halted:
@@ -106,7 +106,7 @@ def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
         allowed = rules.apply(market, AT, increments)
         before = {item.symbol: item for item in market.instruments}
         now = {item.symbol: item for item in allowed.instruments}
-        traded = {symbol for symbol, item in now.items() if item.tradable}
+        traded = {symbol for symbol, item in now.items() if item.is_tradable}
         assert traded == {"SYA", "SYB"}, "what the venue does not know is not traded"
         assert now["SYA"].is_borrowable
         assert not now["SYB"].is_borrowable, "nobody lends it easily"

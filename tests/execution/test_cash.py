@@ -58,4 +58,4 @@ def test_cash_difference_counts_bookings_apart_from_trades() -> None:
     book.accept_cash_difference(CashDifference(Decimal("0.254"), Decimal(-2)))
     again = ExpectedPositions(database, EventLog(database))
     assert again.last_accepted_difference() == CashDifference(Decimal("0.25"), Decimal(-2))
-    assert database.rows("SELECT number FROM opening_balance") == [(1,)]
+    assert database.query("SELECT number FROM opening_balance") == [(1,)]

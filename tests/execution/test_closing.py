@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from execution.live.overnight import (
     OvernightTrimmer,
-    after_closing_auction,
+    assume_auction_orders_filled,
+    assume_reductions_filled,
+    build_flattening_orders,
+    build_overnight_trims,
     exceeds_overnight_ceiling,
-    flattening_orders,
-    overnight_trims,
     session_close,
-    with_reductions,
 )
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order, OrderSizeLimits
@@ -55,8 +55,8 @@ def load(account: AccountSnapshot, cut: dict[str, Decimal]) -> float:
 
 
 def cuts(account: AccountSnapshot, *uncertain: Order, number: int = 0) -> tuple[Order, ...]:
-    certain = with_reductions(account, uncertain).positions
-    return overnight_trims(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
+    certain = assume_reductions_filled(account, uncertain).positions
+    return build_overnight_trims(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
 
 
 def orders_of(changes: dict[str, Decimal]) -> list[Order]:
@@ -89,7 +89,7 @@ def test_overnight_cut_sells_no_more_than_ceiling_requires(account: AccountSnaps
         return
     after = load(account, cut)
     assert after <= 1 + 1e-9
-    buffer = LIMITS.overnight_leverage / LIMITS.overnight_ceiling
+    buffer = LIMITS.overnight_leverage / LIMITS.overnight_stock_ceiling
     share = sum(account.prices[s] for s in STOCKS) / account.equity / LIMITS.overnight_leverage
     assert after >= 1 / buffer - share - 1e-9 - load(account, everything) * (1 - 1 / buffer)
 
@@ -122,7 +122,7 @@ def test_overnight_cut_matches_hand_computed_quantities(
 def test_applying_open_reductions_keeps_equity_and_position_sign(
     account: AccountSnapshot, changes: dict[str, Decimal]
 ) -> None:
-    after = with_reductions(account, orders_of(changes))
+    after = assume_reductions_filled(account, orders_of(changes))
     assert after.equity == pytest.approx(account.equity, abs=1e-6 * (1 + abs(account.cash)))
     for symbol, held in account.positions.items():
         change = changes.get(symbol, Decimal(0))
@@ -132,8 +132,11 @@ def test_applying_open_reductions_keeps_equity_and_position_sign(
     auction, day = (
         tuple(replace(each, tif=tif) for each in orders_of(changes)) for tif in ("cls", "day")
     )
-    assert after_closing_auction(replace(account, open_orders=auction)).positions == after.positions
-    left_alone = after_closing_auction(replace(account, open_orders=day))
+    assert (
+        assume_auction_orders_filled(replace(account, open_orders=auction)).positions
+        == after.positions
+    )
+    left_alone = assume_auction_orders_filled(replace(account, open_orders=day))
     assert left_alone.positions == account.positions, "what works otherwise is cancelled before"
 
 
@@ -141,7 +144,7 @@ def test_applying_open_reductions_keeps_equity_and_position_sign(
 def test_open_orders_in_unheld_symbols_leave_account_unchanged(
     account: AccountSnapshot, change: Decimal
 ) -> None:
-    assert with_reductions(account, orders_of({"TSLA": change})) == account
+    assert assume_reductions_filled(account, orders_of({"TSLA": change})) == account
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
@@ -150,7 +153,7 @@ def test_unknown_sales_count_as_held_without_overselling(
 ) -> None:
     sales = orders_of(uncertain)
     cut = {order.symbol: order.signed_qty for order in cuts(account, *sales)}
-    certain = with_reductions(account, sales).positions
+    certain = assume_reductions_filled(account, sales).positions
     for symbol, quantity in cut.items():
         assert quantity * certain[symbol] < 0
         assert abs(quantity) <= abs(certain[symbol]), "both together turn no position"
@@ -230,7 +233,7 @@ def test_overnight_check_is_due_before_close_for_stocks(
     settings: Any = SimpleNamespace(symbols=symbols)
     nothing: Any = None
     watch = OvernightTrimmer(nothing, nothing, nothing, settings)
-    found = watch.due(CLOSE - np.timedelta64(minutes, "m"))
+    found = watch.next_check_time(CLOSE - np.timedelta64(minutes, "m"))
     assert found == (None if due is None else CLOSE - np.timedelta64(due, "m"))
 
 
@@ -245,7 +248,7 @@ def test_flattening_closes_only_our_positions_in_open_markets(
     at = NOW if open_now else CLOSE
     positions = {symbol: Decimal(held) for symbol, held in HELD.items()}
     account = AccountSnapshot(0.0, positions, dict.fromkeys(HELD, 100.0), at)
-    orders = flattening_orders(account, "k", OURS, OrderSizeLimits())
+    orders = build_flattening_orders(account, "k", OURS, OrderSizeLimits())
     stocks = [("NVDA", "sell", Decimal(10), "day"), ("SPY", "buy", Decimal(4), "day")]
     assert [(each.symbol, each.side, each.qty, each.tif) for each in orders] == [
         ("BTCUSD", "sell", Decimal("1.5"), "gtc"),
@@ -260,7 +263,7 @@ def test_flattening_closes_only_our_positions_in_open_markets(
 
 def test_crypto_above_the_order_limit_closes_in_parts() -> None:
     account = AccountSnapshot(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
-    orders = flattening_orders(account, "k", OURS, OrderSizeLimits())
+    orders = build_flattening_orders(account, "k", OURS, OrderSizeLimits())
     assert sum(each.qty for each in orders) == 5
     assert [each.client_order_id[-4:] for each in orders] == ["-9-0", "-9-1", "-9-2"]
     assert all(float(each.qty) * 90_000.0 <= 200_000.0 for each in orders)

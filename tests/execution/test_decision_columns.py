@@ -76,14 +76,14 @@ def test_choices_round_trip_through_decision_columns(kinds: list[set[int]]) -> N
         assert list(again.choice_at(i, row.symbol, row.qty).binding_shadow_prices) == list(
             row.binding_shadow_prices
         )
-        assert again.binding_texts()[i] == row.bound_by
+        assert again.join_binding_names()[i] == row.bound_by
     for name, prices in columns.binding_shadow_prices().items():
         np.testing.assert_array_equal(again.binding_shadow_prices()[name], prices)
 
 
 def test_joined_decision_columns_equal_the_whole() -> None:
     whole = columns_of([0] * 6)
-    joined = concatenate_columns([whole.select(slice(k, k + 2)) for k in (0, 2, 4)])
+    joined = concatenate_columns([whole.select_rows(slice(k, k + 2)) for k in (0, 2, 4)])
     for name in DecisionColumns._fields[:-1]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     assert joined.group_limit_names == GROUPS
@@ -96,7 +96,7 @@ def test_reason_states_trading_cost_when_known() -> None:
         assert ("cost $1.50 (100 bp)" in format_reason(changed, 1.0)) is says
         assert ("cost $" in format_reason(changed, 1.0)) is says
         worth = abs(qty) * 50.0 * cost if qty else 0.0
-        assert changed.change_cost == pytest.approx(worth, nan_ok=True)
+        assert changed.change_cost_usd == pytest.approx(worth, nan_ok=True)
 
 
 def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:

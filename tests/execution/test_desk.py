@@ -14,7 +14,7 @@ from execution.brokers import AccountReading, AccountReadingRejected, RereadRequ
 from execution.live.guarded_broker import GuardedBroker
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.gate import UNGUARDED, OrderGate, Unguarded
+from execution.orders.gate import ALLOW_ALL_ORDERS, AllowAllGate, OrderGate
 from execution.orders.orders import Fill, Order
 from tests.support.messages import refused
 from tests.support.passing import Passing
@@ -23,7 +23,7 @@ NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 HELD = AccountSnapshot(1_000.0, {"NVDA": Decimal(5)}, {"NVDA": 10.0}, NOW)
 OPENING = Order("o-1", "NVDA", "buy", Decimal(1), "test")
 REDUCTION = Order("o-2", "NVDA", "sell", Decimal(1), "test", reduces=True)
-CLOSED = Unguarded()  # the gate of guards that were shown no snapshot
+CLOSED = AllowAllGate()  # the gate of guards that were shown no snapshot
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Gateway:
         self.accepted.append(account)
         self.has_recent_account = True
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
         self.sent += [(order, gate) for order in orders]
         return []
 
@@ -103,10 +103,10 @@ def test_rejected_account_snapshot_is_read_again_after_pause(
 def test_two_rejected_account_snapshots_allow_only_reductions() -> None:
     desk, gateway, _ = desk_of(2)
     with refused(AccountReadingRejected, "cash"):
-        desk.submit([OPENING, REDUCTION], UNGUARDED)
+        desk.submit([OPENING, REDUCTION], ALLOW_ALL_ORDERS)
     assert (gateway.sent, gateway.accepted) == ([], [])
-    desk.submit([REDUCTION], UNGUARDED)
-    assert gateway.sent == [(REDUCTION, UNGUARDED)]
+    desk.submit([REDUCTION], ALLOW_ALL_ORDERS)
+    assert gateway.sent == [(REDUCTION, ALLOW_ALL_ORDERS)]
     assert gateway.accepted == [HELD]
 
 
@@ -120,5 +120,5 @@ def test_orders_without_a_gate_use_the_default_guards() -> None:
 
 def test_spread_collateral_reduces_the_account_for_orders() -> None:
     desk, gateway, _ = desk_of(0, secured=True)
-    assert desk.account() == HELD.with_collateral(300.0) != HELD
-    assert gateway.accepted == [HELD.with_collateral(300.0)]
+    assert desk.account() == HELD.with_reserved_collateral(300.0) != HELD
+    assert gateway.accepted == [HELD.with_reserved_collateral(300.0)]

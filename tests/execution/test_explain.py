@@ -17,7 +17,7 @@ from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
 from marketsimulator.results.order_reasons import MAX_REASON_WORDS, short_reason
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message, refused
@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week of an oracle, which trades a lot."""
     folder = tmp_path_factory.mktemp("run")
     results = run_backtest(BacktestSettings.from_config(compose_config("backtest", SPAN)))
-    write_files_atomically(result_files(results, results.summary()), folder)
+    write_files_atomically(result_file_writers(results, results.summary()), folder)
     return folder
 
 

@@ -26,7 +26,7 @@ from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import OrderRole
-from execution.orders.last_trades import last_prices
+from execution.orders.last_trades import fetch_last_prices
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
@@ -130,7 +130,7 @@ class Desk:
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
         if self.gate.snapshot is not self.snapshot:
             self.gate = self.guards.build_gate(self.snapshot)
-        return self.gate.refusal(one.order, one.role, now)
+        return self.gate.refusal_reason(one.order, one.role, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
         """As an outbox does it: judged, and recorded or denied."""
@@ -266,7 +266,7 @@ def test_opening_is_accepted_exactly_within_every_limit(
     beyond a limit may still become less, and an open order may fill or not.
     """
     waits = replace(
-        intent("w", qty=abs(open_already) or 1).single_order, side=side_of(open_already)
+        intent("w", qty=abs(open_already) or 1).stock_or_crypto_order, side=side_of(open_already)
     )
     positions = {"NVDA": str(held), "MSFT": str(other)}
     snapshot = seen(positions=positions, open_orders=(waits,) if open_already else ())
@@ -644,15 +644,17 @@ class Silent:
 def test_open_orders_are_priced_by_limit_or_trade() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
-    limited = intent(symbol="AAA", limit_price=7).single_order
-    stopped = replace(intent(symbol="BBB").single_order, type="stop", stop_price=8.0)
-    at_market = [intent(symbol=name).single_order for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
+    limited = intent(symbol="AAA", limit_price=7).stock_or_crypto_order
+    stopped = replace(intent(symbol="BBB").stock_or_crypto_order, type="stop", stop_price=8.0)
+    at_market = [
+        intent(symbol=name).stock_or_crypto_order for name in ("CCC", "GONE", "NVDA", "?BRK_B")
+    ]
     account = seen(open_orders=(limited, stopped, *at_market))
     assert open_order_prices(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
     assert asked == [["CCC", "GONE"]]
     assert open_order_prices(seen(open_orders=(limited,)), trades) == {"AAA": 7.0}
-    assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
-    assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
+    assert fetch_last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
+    assert fetch_last_prices(trades, {"?BRK_B"}) == fetch_last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
 
 

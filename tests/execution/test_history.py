@@ -29,7 +29,7 @@ def test_live_history_covers_forecast_context_and_calibration_window(
     kinds = {instrument(symbol).kind for symbol in settings.symbols}
     years = settings.effective_history_days / 366
     assert all(
-        settings.timeframe_or_hourly.clock(kind).bars_a_year * years >= own for kind in kinds
+        settings.timeframe_or_hourly.clock(kind).bars_per_year * years >= own for kind in kinds
     )
     assert timeframe == "1d" or settings.effective_history_days == 730
     assert replace(settings, history_days=90).effective_history_days == 90

@@ -39,7 +39,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order, Side
 from foundation.database import Database
-from foundation.decimals import EXACT_CONTEXT, format_plain
+from foundation.decimals import EXACT_CONTEXT, format_without_exponent
 from tests.support.activities import BEGUN, MIDNIGHT, booking, fill, usd
 
 HOUR = np.timedelta64(1, "h")
@@ -90,7 +90,7 @@ class Books:
             )
 
     def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Discrepancy]:
-        return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
+        return self.holdings.compare_positions({s: Decimal(q) for s, q in held.items()}, at)
 
 
 # As many digits as an answer may have, before the point and behind it.
@@ -148,7 +148,7 @@ def test_activity_sequence_and_duplicates_keep_expected_positions_unchanged(
     written = sum(books.holdings.record_activities(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
     held = sums_of(opening, activities)
-    assert not books.holdings.compare(held, BEGUN + HOUR)
+    assert not books.holdings.compare_positions(held, BEGUN + HOUR)
     owned = books.holdings.positions_by_symbol()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
@@ -192,7 +192,7 @@ def test_position_discrepancy_equals_unlisted_and_manual_changes(
         else:
             entry = booking(f"b{number}", kind, quantity=str(quantity), symbol=symbol)
             books.holdings.record_activities([entry], BEGUN)
-        found = books.holdings.compare(held, BEGUN)
+        found = books.holdings.compare_positions(held, BEGUN)
         assert {s: int(each.surplus) for s, each in found.items()} == {
             s: surplus for s, surplus in odd.items() if surplus
         }
@@ -207,7 +207,7 @@ def test_open_orders_explain_at_most_their_remaining_quantity() -> None:
     books.order("a", "NVDA", "5", "4", "canceled")
     books.order("b", "NVDA", "-3", "3", "filled")
     assert books.found(NVDA="12") == {
-        "NVDA": Discrepancy.of_position("NVDA", Decimal(11), Decimal(12))
+        "NVDA": Discrepancy.from_position("NVDA", Decimal(11), Decimal(12))
     }
     assert not books.found(NVDA="11")
 
@@ -254,7 +254,7 @@ def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) 
     books = Books.begun({"NVDA": "100"})
     books.holdings.record_activities([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
-    assert (format_plain(found["NVDA"].surplus) if found else None) == odd
+    assert (format_without_exponent(found["NVDA"].surplus) if found else None) == odd
 
 
 def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
@@ -368,9 +368,9 @@ def test_acknowledged_discrepancy_changes_expected_positions_once() -> None:
     found = books.found(NVDA="30")
     books.order("a", "NVDA", "2", "2", "filled")
     stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
-    assert books.holdings.unknown_orders([stranger]) == [stranger]
-    books.holdings.acknowledge({"NVDA": found["NVDA"].surplus}, ["by-hand"])
-    assert books.holdings.unknown_orders([stranger]) == []
+    assert books.holdings.find_unknown_orders([stranger]) == [stranger]
+    books.holdings.record_acknowledgement({"NVDA": found["NVDA"].surplus}, ["by-hand"])
+    assert books.holdings.find_unknown_orders([stranger]) == []
     assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["acknowledged"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
     books.holdings.record_activities(
@@ -380,7 +380,7 @@ def test_acknowledged_discrepancy_changes_expected_positions_once() -> None:
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"acknowledged"}
     books = Books.begun({"NVDA": "10"})
     books.holdings.record_activities([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
-    books.holdings.acknowledge({"NVDA": Decimal(5)}, [])
+    books.holdings.record_acknowledgement({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
     assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
 
@@ -474,13 +474,13 @@ def test_fill_is_matched_when_order_id_arrives_later() -> None:
     books.holdings.record_activities([fill("a", "1"), fill("b", "1"), foreign], BEGUN)
 
     def links() -> dict[str, str]:
-        return dict(books.database.rows("SELECT id, client_order_id FROM fills"))
+        return dict(books.database.query("SELECT id, client_order_id FROM fills"))
 
     assert links() == {"a": "first", "b": "", "c": ""}
     books.intents.record_progress("second", OrderProgress("filled", "o-b", Decimal(1), Decimal(10)))
     books.holdings.record_activities([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
-    assert books.database.rows("SELECT DISTINCT since_opening FROM fills") == [(1,)]
+    assert books.database.query("SELECT DISTINCT since_opening FROM fills") == [(1,)]
 
 
 def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCaptureFixture) -> None:

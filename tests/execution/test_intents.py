@@ -76,7 +76,8 @@ def test_sent_order_id_is_never_used_again() -> None:
     for name in ("d", "c"):
         book.deny(replace(INTENT, order=replace(ORDER, client_order_id=name)), "halted")
     states = [
-        (each.client_order_id, each.state, each.state_reason) for each in book.select("1 = 1")[1:]
+        (each.client_order_id, each.state, each.state_reason)
+        for each in book.select_intents("1 = 1")[1:]
     ]
     assert states == [(name, "denied", "halted") for name in ("d", "c")], "as they were planned"
 
@@ -96,9 +97,9 @@ def test_order_intent_round_trips_every_field() -> None:
     assert OrderStore(database).get("a") == whole
     for role, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
         change_rows(database, "intents", "role = ?", (role,))
-        assert OrderStore(database).get("a").single_order.reduces is reduces  # type: ignore[union-attr]
+        assert OrderStore(database).get("a").stock_or_crypto_order.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
-    assert database.rows(f"{query} FROM intents") == [
+    assert database.query(f"{query} FROM intents") == [
         ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "accepted")
     ], "the columns that readers look at"
 

@@ -14,21 +14,21 @@ import pytest
 from execution.decision.decision import decision_from_choices
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import EventLog, NoticeBook
+from execution.journal.events import AlertBook, EventLog
 from execution.journal.halts import HaltBook
-from execution.journal.marks import EquityMark, MarkBook
+from execution.journal.marks import EquityMark, EquityMarkBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_journal_for_reading
 from execution.live.account_lock import refuse_unusable_journal
 from execution.live.expected_positions import ExpectedPositions
 from execution.live.guards import GuardSettings
-from execution.live.losses import write_mark
+from execution.live.losses import record_mark_and_halts
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.database import Database, DatabaseDamaged
 from foundation.errors import InputError
-from foundation.redaction import NO_SECRETS
+from foundation.redaction import NULL_REDACTOR
 from marketsimulator.results.journal_record import JournalRecord
 from tests.e2e.refused import refusal_of
 from tests.support.messages import check_message, refused
@@ -43,10 +43,10 @@ def opened(database: Database) -> OrderStore:
     book = OrderStore(database, events)
     DecisionJournal(database, events, book, "trade")
     HaltBook(database, events)
-    MarkBook(database)
+    EquityMarkBook(database)
     ExpectedPositions(database, events)
     NextCycleBook(database, 1.0)
-    NoticeBook(database, NO_SECRETS, TimeSource(now=lambda: NOW))
+    AlertBook(database, NULL_REDACTOR, TimeSource(now=lambda: NOW))
     return book
 
 
@@ -87,13 +87,13 @@ def test_a_journal_without_tables_reads_as_empty(tmp_path: Path) -> None:
     before = path.read_bytes()
     refuse_unusable_journal(path)
     with open_journal_for_reading(path) as database:
-        assert opened(database).unknown_outcomes() == ()
+        assert opened(database).intents_with_unknown_outcome() == ()
     assert path.read_bytes() == before
     with closing(Database(path)) as database:
         opened(database)
     with open_journal_for_reading(path) as database:
         assert database.path == path
-        assert database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
+        assert database.query("PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
 
 def content(path: Path) -> object:
@@ -123,7 +123,7 @@ def test_corrupted_journal_bytes_are_detected_or_change_nothing(tmp_path: Path) 
             decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
         mark = EquityMark(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
-        write_mark(MarkBook(database), halts, mark, GuardSettings())
+        record_mark_and_halts(EquityMarkBook(database), halts, mark, GuardSettings())
     before, bytes_before = content(path), path.read_bytes()
     written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
     draw = random.Random(51)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.problem import label_account, round_to_lots
+from execution.decision.problem import build_labelled_account_arrays, round_to_lots
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order
 from sizing.problem import AccountArrays
 from tests.execution.traders import Tilted, account_in, known, trader_of
@@ -33,7 +33,7 @@ def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) ->
         free_equity_share=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    labelled = label_account(bars, held, DEFAULT_SIZE_LIMITS)
+    labelled = build_labelled_account_arrays(bars, held, DEFAULT_SIZE_LIMITS)
     assert labelled.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
     assert labelled.arrays.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.live.loop import Loop, StopSignal, stop_on_signals
+from execution.live.loop import JobLoop, StopSignal, stop_on_signals
 from foundation.errors import BrokerError, InputError
 from foundation.notifier import Notifier
-from foundation.signals import Terminated
+from foundation.signals import TerminatedBySignal
 
 
 def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
@@ -110,7 +110,7 @@ class Every:
     begin: np.datetime64 = START
     stepped: list[np.datetime64] = field(default_factory=list)
 
-    def due(self, now: np.datetime64) -> np.datetime64 | None:
+    def next_step_time(self, now: np.datetime64) -> np.datetime64 | None:
         count = len(self.stepped)
         return self.begin + count * self.minutes * MINUTE if count < self.times else None
 
@@ -157,7 +157,7 @@ def run(
 ) -> None:
     clock = jobs[0].clock
     clock.has_answered = is_answering
-    Loop(jobs, clock, stop, Notifier(None, None), Seen(**seen), 3).run()
+    JobLoop(jobs, clock, stop, Notifier(None, None), Seen(**seen), 3).run()
 
 
 def test_jobs_step_when_due_and_loop_stays_alive(clock: Clock, stop: StopSignal) -> None:
@@ -251,7 +251,7 @@ def test_first_signal_stops_second_one_terminates(stop: StopSignal) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1.0)
         assert stop.why == "SIGTERM"
-        with pytest.raises(Terminated, match="SIGINT"):
+        with pytest.raises(TerminatedBySignal, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltBook, HaltChanges, HaltKind
-from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day
+from execution.journal.marks import EquityMark, EquityMarkBook, ReturnIndexPoint, new_york_day
 from execution.live.guards import GuardSettings
 from execution.live.losses import (
-    REHALT_GROWTH_FRACTION,
+    REHALT_LOSS_GROWTH_FRACTION,
     loss_halt_changes,
     next_index_point,
-    write_mark,
+    record_mark_and_halts,
 )
 from foundation.clock import TimeSource
 from foundation.database import Database
@@ -51,7 +51,7 @@ class Account:
         database = Database()
         self.halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
         self.settings = settings
-        self.points: list[IndexPoint] = []
+        self.points: list[ReturnIndexPoint] = []
 
     def marked(self, *marks: Mark) -> HaltChanges:
         """What the last of these marks changes."""
@@ -127,7 +127,7 @@ class Reference:
                     seen = losses[until - 1]
                 if kind == "daily_loss" and new_york_day(cleared) == new_york_day(mark.at):
                     seen = losses[until - 1]
-            limit = max(limit, min(Decimal(1), seen + REHALT_GROWTH_FRACTION * limit))
+            limit = max(limit, min(Decimal(1), seen + REHALT_LOSS_GROWTH_FRACTION * limit))
             if kind not in self.raised_at and losses[-1] > seen and losses[-1] >= limit:
                 self.raised_at[kind] = mark.at
                 self.cleared_at.pop(kind, None)
@@ -312,10 +312,10 @@ def test_acknowledged_losses_survive_a_restart() -> None:
     halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
-        _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
+        _, changes = record_mark_and_halts(EquityMarkBook(database), halts, mark, SETTINGS)
         assert ("drawdown" in changes.reasons_to_raise) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)
-    point = MarkBook(database).index_point_before()
+    point = EquityMarkBook(database).index_point_before()
     assert point is not None
     assert (point.return_index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 

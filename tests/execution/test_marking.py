@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.marks import IndexPoint, build_mark, exposure_line
+from execution.journal.marks import ReturnIndexPoint, build_mark, format_exposure_line
 from execution.orders.account_snapshot import AccountSnapshot
 from sizing.settings import Limits
 
@@ -25,7 +25,7 @@ def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     account = AccountSnapshot(29_500.0, positions, prices, NOON, max_leverage=4.0)
     found = build_mark(account, Limits(), 0.0)
     assert (found.equity, found.gross_stock, found.gross_crypto) == (30_000.0, 10_500.0, 10_000.0)
-    assert exposure_line(found) == (
+    assert format_exposure_line(found) == (
         "exposure: stocks 0.350x of 4x, coins 0.333x; BTCUSD +0.333, NVDA -0.333, ~XYZ +0.017"
     )
 
@@ -44,7 +44,7 @@ def test_a_deposit_is_no_profit_of_the_day(
     days: list[tuple[float, float]], yesterday: float
 ) -> None:
     """What each dollar has become is the same, whatever was paid in or out."""
-    plain = moved = IndexPoint.first_point(NOON - DAY, yesterday)
+    plain = moved = ReturnIndexPoint.first_point(NOON - DAY, yesterday)
     for k, (equity, share) in enumerate(days):
         at = NOON + k * HOUR
         worth = float(moved.equity) * equity / float(plain.equity)

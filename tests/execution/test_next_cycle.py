@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
-from execution.live.__main__ import TROUBLE_EXIT_CODE, status
+from execution.live.__main__ import TROUBLE_EXIT_CODE, report_status
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import TimeSource
 from foundation.database import Database
@@ -47,29 +47,29 @@ def loop(path: Path) -> Iterator[Loop]:
 def test_repeated_waiting_does_not_extend_a_cycles_deadline(waits: list[int]) -> None:
     """A venue that answers nothing keeps a loop waiting for a cycle that was due long ago."""
     loop = Loop(None)
-    loop.book.record_next("trade", THERE, THERE)
+    loop.book.record_next_cycle("trade", THERE, THERE)
     for seconds in waits:
         loop.now += seconds * SECOND
-        loop.book.record_next("trade", THERE, THERE + seconds * SECOND)
-    ((overdue_at,),) = loop.database.rows("SELECT overdue_at FROM next_cycle")
+        loop.book.record_next_cycle("trade", THERE, THERE + seconds * SECOND)
+    ((overdue_at,),) = loop.database.query("SELECT overdue_at FROM next_cycle")
     assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 
 def test_status_reports_a_cycle_past_its_deadline(loop: Loop, path: Path) -> None:
-    asked = status(path, HERE)
+    asked = report_status(path, HERE)
     assert asked.exit_code == 0
-    assert "no cycle is scheduled" in asked.sentences
-    loop.book.record_next("trade", THERE + 1_800 * SECOND, THERE)
+    assert "no cycle is scheduled" in asked.closing_lines
+    loop.book.record_next_cycle("trade", THERE + 1_800 * SECOND, THERE)
     overdue_at = HERE + (1_800 + 320 + 300) * SECOND
-    asked = status(path, overdue_at)
+    asked = report_status(path, overdue_at)
     assert asked.exit_code == 0
     until = "trade at 2024-02-20T15:30Z, overdue after 2026-03-05T12:40Z by this machine's clock"
-    assert f"next: {until}" in asked.sentences
-    asked = status(path, overdue_at + SECOND)
+    assert f"next: {until}" in asked.closing_lines
+    asked = report_status(path, overdue_at + SECOND)
     assert asked.exit_code == TROUBLE_EXIT_CODE == 1
-    said = " ".join(asked.sentences)
+    said = " ".join(asked.closing_lines)
     assert f"late: {until}; now " in said
-    loop.book.record_next("trade", THERE + 3_600 * SECOND, THERE)
-    assert status(path, overdue_at + SECOND).exit_code == 0, "the next one is awaited"
+    loop.book.record_next_cycle("trade", THERE + 3_600 * SECOND, THERE)
+    assert report_status(path, overdue_at + SECOND).exit_code == 0, "the next one is awaited"
     loop.book.clear()
-    assert status(path, HERE + 999_999 * SECOND).exit_code == 0, "all cycles were made"
+    assert report_status(path, HERE + 999_999 * SECOND).exit_code == 0, "all cycles were made"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import Decision
-from execution.decision.rebalancing import orders_to_replace, reductions_to_resize
+from execution.decision.rebalancing import find_orders_to_replace, find_reductions_to_cancel
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
@@ -80,8 +80,8 @@ def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> No
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
     adjustable = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    assert reductions_to_resize("test", held, adjustable) == mine
-    assert reductions_to_resize("test", held, ()) == ()
+    assert find_reductions_to_cancel("test", held, adjustable) == mine
+    assert find_reductions_to_cancel("test", held, ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_fractional_order_is_replaced_by_opposites_or_reductions(
     bars = known(market, MIDDAY)
     order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
     before = replace(account_of(bars, order), positions={"SYA": Decimal(held)})
-    found = orders_to_replace("test", before, {"SYA": Decimal(change)})
+    found = find_orders_to_replace("test", before, {"SYA": Decimal(change)})
     assert found == ((order,) if replaced else ())
-    assert orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
+    assert find_orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
 
 
 def test_open_reduction_does_not_free_leverage_before_filling(market: Bars) -> None:
@@ -133,7 +133,7 @@ def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
         " capital=20000000 symbols=[SYA,SYB,SYC,SYXUSD]"
     )
     settings = BacktestSettings.from_config(compose_config("backtest", words.split()))
-    market = settings.market()
+    market = settings.load_market()
     thin = market.bars.values.copy()
     thin[:, :, VOLUME] *= 0.02
     market = market.with_bars(replace(market.bars, values=thin))
@@ -143,7 +143,7 @@ def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
     run = simulate_trading(settings, market, "carried", trader)
     assert sum(len(d.orders_to_cancel) for d in run.decisions) > 5
     assert run.count_incomplete_orders() > 10
-    assert run.margin_events["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
+    assert run.margin_event_counts["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
     rows = {row.at: row for row in run.equity_rows}
     for decision in run.decisions:
         row = rows[decision.at]

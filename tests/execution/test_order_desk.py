@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.order_venue import OrderVenue, order_request
+from execution.alpaca.order_venue import OrderVenue, build_order_request
 from execution.alpaca.placed_order import AlpacaOrder, compute_spread_fill
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderState, OrderStore
 from execution.journal.outbox import OrderDenied, OrderExpired, Outbox
-from execution.orders.gate import UNGUARDED
+from execution.orders.gate import ALLOW_ALL_ORDERS
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.database import Database
@@ -67,7 +67,10 @@ def posted(
 
 
 def unknown(desk: Outbox[AlpacaOrder]) -> list[str]:
-    return [each.client_order_id for each in desk.refresh_intents(desk.book.unknown_outcomes())]
+    return [
+        each.client_order_id
+        for each in desk.refresh_intents(desk.book.intents_with_unknown_outcome())
+    ]
 
 
 def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
@@ -140,7 +143,9 @@ def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: S
     answer, venue, waited = posted(lost(), again, get=looks)
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), venue.times("get"), waited) == (2, 10, LOOKS * 2)
-    assert [told for what, _, told in venue.asked if what == "post"] == [order_request(ORDER)] * 2
+    assert [told for what, _, told in venue.asked if what == "post"] == [
+        build_order_request(ORDER)
+    ] * 2
 
 
 def test_resent_order_is_accepted_once() -> None:
@@ -177,7 +182,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
     with pytest.raises(OutcomeUnknown):
         desk.post(expected)
-    (intent,) = desk.refresh_intents(desk.book.unknown_outcomes())
+    (intent,) = desk.refresh_intents(desk.book.intents_with_unknown_outcome())
     assert (intent.order, intent.sent_at, intent.role) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
@@ -199,9 +204,9 @@ def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
     assert unknown(desk) == ["o-1"]
-    assert desk.resolve("o-1") == "unknown"
+    assert desk.resolve_order("o-1") == "unknown"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
-    assert desk.resolve("o-1", retry_gate=UNGUARDED) == placed(filled)
+    assert desk.resolve_order("o-1", retry_gate=ALLOW_ALL_ORDERS) == placed(filled)
     assert venue.times("post") == 1
     assert unknown(desk) == []
 
@@ -210,7 +215,7 @@ def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
 def test_resolving_sends_no_expired_order_and_never_waits(until: np.datetime64, posts: int) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
-    assert desk.resolve("o-1", retry_gate=UNGUARDED) == "unknown"
+    assert desk.resolve_order("o-1", retry_gate=ALLOW_ALL_ORDERS) == "unknown"
     assert (venue.times("post"), waited) == (posts, [])
 
 
@@ -299,7 +304,7 @@ def test_order_outcome_is_the_venues_answer_or_unknown(
     before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)
-    assert desk.resolve("o-1") == (placed(resolve) if isinstance(resolve, dict) else resolve)
+    assert desk.resolve_order("o-1") == (placed(resolve) if isinstance(resolve, dict) else resolve)
 
 
 def test_open_order_is_followed_to_its_final_state() -> None:
@@ -307,12 +312,14 @@ def test_open_order_is_followed_to_its_final_state() -> None:
     book = book_of(sent("accepted"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])
-    desk.refresh_intents(i for i in book.in_states(("accepted",)) if isinstance(i.order, Order))
-    states = {each.client_order_id: each.state for each in book.select("1 = 1")}
+    desk.refresh_intents(
+        i for i in book.intents_in_states(("accepted",)) if isinstance(i.order, Order)
+    )
+    states = {each.client_order_id: each.state for each in book.select_intents("1 = 1")}
     assert states == {"o-1": "filled", "s-1": "accepted", "o-2": "submitting"}
     assert venue.times("get") == 1
     desk, *_ = outbox_at(book, get=[status(404)])
-    desk.refresh_intents(desk.book.in_states(("accepted",)))
+    desk.refresh_intents(desk.book.intents_in_states(("accepted",)))
     assert state_in(book, "s-1") == "accepted"
 
 
@@ -330,7 +337,7 @@ def test_accepted_order_is_never_resent_or_given_up(look: Said) -> None:
     book = book_of(sent("accepted", None))
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
-    for ask in (lambda: desk.resolve("o-1"), lambda: desk.post(ORDER)):
+    for ask in (lambda: desk.resolve_order("o-1"), lambda: desk.post(ORDER)):
         with refused(BrokerError):
             ask()
     assert (state_in(book), venue.times("post")) == ("accepted", 0)
@@ -471,8 +478,8 @@ def test_manually_replaced_order_is_tracked_through_its_replacement() -> None:
 def test_missing_legs_are_fetched_by_a_second_query() -> None:
     desk, venue, _ = venue_at(get=[taken(legs=[{"n": 1}])])
     has_legs = placed(taken(legs=[{"n": 2}]))
-    assert desk.with_legs(has_legs) is has_legs
-    assert desk.with_legs(placed(taken())) == placed(taken(legs=[{"n": 1}]))
+    assert desk.load_legs(has_legs) is has_legs
+    assert desk.load_legs(placed(taken())) == placed(taken(legs=[{"n": 1}]))
     assert venue.times("get") == 1
 
 

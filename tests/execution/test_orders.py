@@ -158,7 +158,9 @@ def test_crypto_order_size_is_limited_less_price_margin() -> None:
 
 
 def test_order_limit_below_one_crypto_increment_is_refused() -> None:
-    bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
+    bars = SyntheticMarket(
+        start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")
+    ).generate_bars()
     worth = 0.001 * bars.bars_of_symbol(1)[1][:, HIGH].max()
     OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check_increments(bars)
     for share, price_margin in ((0.99, 0.0), (1.01, 0.05)):
@@ -338,13 +340,13 @@ def test_spread_collateral_backs_no_stock_and_no_crypto(
     account = AccountSnapshot(
         cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
-    secured = account.with_collateral(collateral)
+    secured = account.with_reserved_collateral(collateral)
     assert (secured.free_equity_share, secured.unborrowed_cash) == (
         pytest.approx(free, rel=1e-12),
         coins,
     )
     assert (secured.equity, secured.cash) == (account.equity, account.cash)
-    assert secured.with_collateral(0.0) == secured, "nothing more is set aside"
+    assert secured.with_reserved_collateral(0.0) == secured, "nothing more is set aside"
 
 
 @example(0.5)
@@ -354,7 +356,7 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
     account = AccountSnapshot(
         80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
-    secured = account.with_collateral(collateral)
+    secured = account.with_reserved_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
     assert secured.unborrowed_cash == pytest.approx(70_000.0 - collateral, abs=1e-9)
 
@@ -365,7 +367,7 @@ def test_collateral_reduces_free_share_also_below_one_dollar(
 ) -> None:
     """An account of 0.80 USD that owes what it bought today."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled_proceeds=unsettled)
-    secured = account.with_collateral(collateral)
+    secured = account.with_reserved_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 0.8)
     assert secured.unsettled_proceeds == collateral
 

@@ -12,7 +12,7 @@ from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order, make_order_id
-from sizing.strategies import Kelly
+from sizing.strategies import KellyStrategy
 from tests.execution.traders import (
     STOCKS,
     Tilted,
@@ -67,7 +67,7 @@ def test_symbols_without_a_forecast_are_cut_overnight(
 def test_failed_solver_still_cuts_the_overnight_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    monkeypatch.setattr(KellyStrategy, "allocate", without_an_answer)
     account = account_in(known(market, LAST), **OVER)
     decision = decided(market, LAST, mute(), account)
     assert decision.sizing_failure == "no convergence"

@@ -69,7 +69,7 @@ def test_only_symbols_with_new_bar_and_forecast_decide(market: Bars) -> None:
 
     def adjustable(at: str, who: Trader) -> set[str]:
         belief = believed(market, at, who)
-        return {s for s, each in zip(market.symbols, belief.adjustable[0], strict=True) if each}
+        return {s for s, each in zip(market.symbols, belief.is_adjustable[0], strict=True) if each}
 
     coins = {s for s, coin in zip(market.symbols, market.crypto, strict=True) if coin}
     assert adjustable(MIDDAY, trader()) == set(STOCKS)
@@ -92,11 +92,11 @@ def test_plan_covers_next_decision_signal_life_and_horizon(
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
     assert [str(end)[:16] for end in belief.period_ends[0]] == ends
-    assert belief.interest_nights[0].tolist() == nights
+    assert belief.interest_night_count[0].tolist() == nights
     for s, kind in enumerate([AssetClass.STOCK] * 3 + [AssetClass.CRYPTO] * 2):
         whole = {AssetClass.STOCK: 19 * 7, AssetClass.CRYPTO: 28 * 24}[kind] / HOURLY.clock(
             kind
-        ).bars_a_year
+        ).bars_per_year
         assert belief.symbol_trading_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).first_period_end == belief.first_period_end
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
@@ -117,7 +117,7 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
             table.quantiles[last], table.price[last], places, "quantile", none
         )
 
-    year = HOURLY.clock(AssetClass.STOCK).bars_a_year
+    year = HOURLY.clock(AssetClass.STOCK).bars_per_year
     for s in range(3):
         bars = belief.symbol_trading_years[0, :, s] * year
         day = until(24.0)[s]
@@ -134,7 +134,9 @@ def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, l
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")
     ends = np.cumsum(
-        np.round(belief.symbol_trading_years[0, :, s] * HOURLY.clock(AssetClass.STOCK).bars_a_year)
+        np.round(
+            belief.symbol_trading_years[0, :, s] * HOURLY.clock(AssetClass.STOCK).bars_per_year
+        )
     )
     assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
@@ -146,8 +148,8 @@ def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_trading_years[0, :2, s]
-    hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(AssetClass.STOCK).bars_a_year))
-    assert belief.signal_size[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
+    hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(AssetClass.STOCK).bars_per_year))
+    assert belief.signal_rms[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 
 
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])

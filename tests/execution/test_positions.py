@@ -22,7 +22,7 @@ from execution.journal.positions import (
     PositionProfit,
     PositionRow,
     build_ledgers,
-    position_profit,
+    compute_position_profit,
 )
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
@@ -42,7 +42,7 @@ def trade(quantity: int | str, price: int | str, kind: BookingKind = "trade") ->
 def ledger(*trades: PositionChange) -> PositionLedger:
     found = PositionLedger()
     for each in trades:
-        found.apply(each)
+        found.apply_change(each)
     return found
 
 
@@ -72,7 +72,7 @@ def test_shares_moved_without_a_price_have_no_entry() -> None:
     moved = PositionChange(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
     held = PositionRow("SYA", D(15), D(60))
-    assert position_profit("SYA", held, found) == PositionProfit(
+    assert compute_position_profit("SYA", held, found) == PositionProfit(
         "SYA", D(15), None, Fraction(60), None, Fraction(0)
     )
     found = ledger(trade(10, 50), moved, trade(-15, 60), trade(1, 70))
@@ -119,7 +119,9 @@ def test_realised_plus_unrealised_profit_equals_cash_plus_value(
 ) -> None:
     made = [PositionChange(AT, "SYA", q, -q * price) for q, price in trades]
     found = ledger(*made)
-    cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
+    cash = sum(
+        (each.cash_change_usd for each in made if each.cash_change_usd is not None), Fraction(0)
+    )
     unrealised = found.quantity * last - found.cost
     assert found.realised_profit + unrealised == cash + found.quantity * last
     assert found.quantity == sum(q for q, _ in trades)
@@ -175,10 +177,10 @@ class Journal:
         fill = Activity(
             name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
         )
-        self.activities.record_activities([fill], AT + HOUR, is_after_opening=1)
+        self.activities.record_activities([fill], AT + HOUR, is_after_opening_balance=1)
 
     def only(self) -> PositionProfit:
-        [found] = self.positions.profits()
+        [found] = self.positions.position_profits()
         return found
 
 
@@ -212,18 +214,18 @@ def test_split_keeps_cost_basis_share_transfer_removes_it() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
-    journal.activities.record_activities([split], AT + HOUR, is_after_opening=1)
+    journal.activities.record_activities([split], AT + HOUR, is_after_opening_balance=1)
     journal.positions.record_positions(account(SYA="20"))
     assert journal.only().entry_price == 25
     moved = Activity("m", "share transfer", AT, "SYA", D(5), None, D(0))
-    journal.activities.record_activities([moved], AT + HOUR, is_after_opening=1)
+    journal.activities.record_activities([moved], AT + HOUR, is_after_opening_balance=1)
     journal.positions.record_positions(account(SYA="25"))
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
 def test_opening_balance_entry_is_price_at_journal_start() -> None:
     journal = Journal()
-    journal.positions.record_opening([PositionRow("SYA", D(10), D(40))])
+    journal.positions.record_opening_positions([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
     journal.positions.record_positions(account(SYA="6"))
     found = journal.only()
@@ -256,7 +258,7 @@ def test_unexplained_position_quantity_has_no_entry_price() -> None:
 def test_missing_crypto_quantity_is_explained_only_by_fee(
     symbol: str, bought: str, held: str, explained: bool
 ) -> None:
-    found = position_profit(
+    found = compute_position_profit(
         symbol,
         PositionRow(symbol, D(held), D(110)),
         PositionLedger(Fraction(bought), Fraction(100)),
@@ -269,6 +271,6 @@ def test_missing_crypto_quantity_is_explained_only_by_fee(
 def test_unlisted_crypto_fee_is_a_loss() -> None:
     coins = PositionLedger(Fraction(2), Fraction(100))
     held = PositionRow("BTCUSD", D("1.995"), D(110))
-    found = position_profit("BTCUSD", held, coins)
+    found = compute_position_profit("BTCUSD", held, coins)
     assert (found.entry_price, found.realised_profit) == (Fraction(100), Fraction("-0.5"))
     assert found.unrealised_profit == Fraction("19.95")

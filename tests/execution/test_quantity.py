@@ -22,11 +22,11 @@ from execution.quantity import SizedQuantity, size_quantity
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
-from sizing.strategies import Kelly
+from sizing.strategies import KellyStrategy
 from tests.e2e.refused import refusal_of
 from tests.execution.traders import Tilted, correlations_of, without_an_answer
 from tests.support.messages import check_message, refused
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.timeframe import HOURLY
@@ -59,7 +59,7 @@ def real_like(market: Bars, tmp_path: Path) -> Path:
     folder.mkdir()
     times, values = market.bars_of_symbol(market.symbols.index("SYA"))
     starts = HOURLY.stock_clock.starts[np.searchsorted(HOURLY.stock_clock.ends, times)]
-    frame = pd.DataFrame(values, columns=list(FIELDS))
+    frame = pd.DataFrame(values, columns=list(OHLCV_FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     frame.to_parquet(folder / "SYA.parquet")
     return folder
@@ -102,8 +102,8 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
     belief = settings.build_trader(rising(20.0)).build_symbol_belief(bars, "SYA", account.as_of)
     assert belief.mu.shape == (1, 3, 2)
     (nightly,) = settings.margin.nightly_rate(belief.instants)
-    (class_sharpe,) = settings.prior.class_sharpe(belief.crypto_correlation)
-    premium = belief.unit_premium[0] * class_sharpe[belief.crypto.astype(int)]
+    (class_sharpe,) = settings.prior.class_sharpe_ratios(belief.crypto_correlation)
+    premium = belief.premium_per_unit_sharpe[0] * class_sharpe[belief.crypto.astype(int)]
     quantity = get_qty(
         *("SYA", price),
         account=account,
@@ -113,8 +113,8 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
         correlation=correlations_of(belief),
         cost=float(settings.costs.expected_cost(bars.crypto, settings.fees)[0]),
         overnight=bool(belief.is_overnight[0]),
-        signal=float(belief.signal_size[0, 0]),
-        borrow_costs=(nightly * belief.interest_nights[0]).tolist(),
+        signal=float(belief.signal_rms[0, 0]),
+        borrow_costs=(nightly * belief.interest_night_count[0]).tolist(),
     )
     assert quantity > 0
     assert sized(price=price).qty == quantity
@@ -201,7 +201,7 @@ def test_unconfirmed_last_bar_is_stated_as_the_reason(venue: Any, sized: Sized) 
 def test_a_solver_that_fails_takes_no_new_risk(
     sized: Sized, tilted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    monkeypatch.setattr(KellyStrategy, "allocate", without_an_answer)
     answer = sized()
     assert answer.qty == 0
     assert answer.reason.startswith("Enhanced sizing failed: no convergence")

@@ -21,12 +21,12 @@ from foundation.arrays import Array
 from marketsimulator.runs.compiled_instants import (
     CompiledInputs,
     RecordedDecisions,
-    target_quantities,
+    decide_target_quantities,
 )
 from marketsimulator.runs.compiled_run import build_compiled_inputs
-from marketsimulator.runs.strategy_calls import DecisionFunction, SharedProblem, StrategyCall
+from marketsimulator.runs.strategy_calls import DecisionFunction, SharedProblemArrays, StrategyCall
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import Explanation
+from sizing.explanation import TargetExplanation
 from sizing.settings import Limits, PriorSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.execution import reference_decision as reference
@@ -141,17 +141,17 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         is_overnight=rng.random(1) < 0.5,
         can_trim_overnight=rng.random(1) < 0.5,
         class_trading_years=YEARS[None, :periods],
-        interest_nights=np.array([[0, 1, 28]])[:, :periods],
-        news_overlap=rng.uniform(0.2, 1.0, (1, periods)),
+        interest_night_count=np.array([[0, 1, 28]])[:, :periods],
+        shared_news_fraction=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
-        adjustable=(known & (rng.random(size) < 0.85))[None],
+        is_adjustable=(known & (rng.random(size) < 0.85))[None],
         exclusion_rule=np.zeros((1, size), dtype=np.int8),
-        exiting=np.zeros((1, size), dtype=bool),
+        is_exiting=np.zeros((1, size), dtype=bool),
         mu=np.where(known, signal * faded, np.nan)[None],
         sigma=sigma[None],
         shrinkage=np.full((1, size), np.nan),
-        signal_size=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
-        unit_premium=rng.uniform(0.0, 0.2, (1, size)),
+        signal_rms=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
+        premium_per_unit_sharpe=rng.uniform(0.0, 0.2, (1, size)),
         crypto_correlation=rng.uniform(-1.0, 1.0, 1),
         correlation_index=np.zeros(1, dtype=np.int64),
         correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
@@ -208,7 +208,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
         ),
         night_rate=settings.margin.interest_rate / 360,
         smallest=(
-            settings.orders.min_sized_values(np.array([True]))[0],
+            settings.orders.min_values_when_sized(np.array([True]))[0],
             settings.orders.crypto_dust,
         ),
         cap=limits.symbol_cap,
@@ -239,11 +239,11 @@ def compiled(case: Case) -> Array:
     book.account["cash"] = case.account.cash
     book.account["short_proceeds"] = case.account.short_proceeds
     book.account["unsettled"] = case.account.unsettled_proceeds
-    book.holding["quantity"] = case.held.quantity
-    book.holding["mark"] = case.held.price
+    book.holdings["quantity"] = case.held.quantity
+    book.holdings["mark"] = case.held.price
     inputs = build_compiled_inputs(case.settings, case.bars, case.table)
-    nothing = RecordedDecisions.empty(case.table, without_rows=True)
-    return target_quantities(book, inputs, 0, nothing, without_strategy(inputs))[0]
+    nothing = RecordedDecisions.allocate(case.table, without_rows=True)
+    return decide_target_quantities(book, inputs, 0, nothing, without_strategy(inputs))[0]
 
 
 def without_strategy(inputs: CompiledInputs) -> StrategyCall:
@@ -251,14 +251,14 @@ def without_strategy(inputs: CompiledInputs) -> StrategyCall:
     _, periods, size = inputs.beliefs.mu.shape
     return StrategyCall(
         DecisionFunction(lambda row, count: UNFINISHED),
-        is_called=False,
-        is_rule=False,
-        band=0.0,
-        forecast_directed=False,
-        problem=SharedProblem.empty(periods, size, inputs.sizing_terms.group_constraints),
+        replaces_solver=False,
+        is_weight_rule=False,
+        no_trade_band=0.0,
+        is_forecast_directed=False,
+        problem=SharedProblemArrays.allocate(periods, size, inputs.sizing_terms.group_constraints),
         weights=np.empty(size),
-        gap=np.zeros(1),
-        explanations=Explanation.empty(0, size),
+        optimality_gap=np.zeros(1),
+        explanations=TargetExplanation.empty(0, size),
     )
 
 

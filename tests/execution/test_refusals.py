@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.orders import Order, OrderSizeLimits
-from execution.orders.venue_rules import venue_refusal
+from execution.orders.venue_rules import venue_refusal_reason
 from tests.support.messages import check_message
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -182,18 +182,18 @@ def test_invalid_order_is_refused_naming_the_broken_rule(
     given_order: Order, facts: dict[str, Any] | None, state: AccountSnapshot | None, says: str
 ) -> None:
     of = None if facts is None else asset(given_order.symbol, **facts)
-    found = venue_refusal(given_order, of, state)
+    found = venue_refusal_reason(given_order, of, state)
     assert says in found
     assert bool(found) is bool(says)
 
 
 def test_order_value_limits_are_settings() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
-    small = venue_refusal(order(qty="0.01"), None, account(), terms)
+    small = venue_refusal_reason(order(qty="0.01"), None, account(), terms)
     check_message(small, "$1.00", "$5", "orders.min_fractional_value")
-    large = venue_refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
+    large = venue_refusal_reason(order("BTCUSD", qty="0.01"), None, account(), terms)
     check_message(large, "$500", "$100", "orders.max_crypto_value")
-    assert venue_refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
+    assert venue_refusal_reason(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
 
 
 @given(
@@ -209,13 +209,13 @@ def test_accepted_order_neither_flips_position_nor_self_trades(
     side, other = sides
     mine = order(name="m-1", tif="gtc", side=other, type="limit", limit_price=float(own))
     sent = order(side=side, qty=str(qty), type="limit", limit_price=float(price))
-    found = venue_refusal(sent, None, account(mine, NVDA=str(held)))
+    found = venue_refusal_reason(sent, None, account(mine, NVDA=str(held)))
     meets = price >= own if side == "buy" else price <= own
     through = held * int(sent.signed_qty) < 0 and qty > abs(held)
     assert bool(found) is (meets or through)
 
 
 def test_a_quantity_has_nine_decimals_at_most() -> None:
-    assert venue_refusal(order("BTCUSD", qty="0.123456789")) == ""
-    assert "nine decimals" in venue_refusal(order("BTCUSD", qty="0.1234567891"))
-    assert "nine decimals" in venue_refusal(order(qty="0.0000000001"))
+    assert venue_refusal_reason(order("BTCUSD", qty="0.123456789")) == ""
+    assert "nine decimals" in venue_refusal_reason(order("BTCUSD", qty="0.1234567891"))
+    assert "nine decimals" in venue_refusal_reason(order(qty="0.0000000001"))

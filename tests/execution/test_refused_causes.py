@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.refusals import (
+    ORDER_REFUSED_ALERT,
     REDUCTION_REFUSED_ALERT,
-    REFUSED_ALERT,
     RefusalBook,
     generalise_reason,
 )
@@ -40,7 +40,7 @@ class Told:
         self.database = database or Database()
         self.alerts = Alerts()
         notices = Notifier(None, None)
-        notices.add_record(self.alerts)
+        notices.add_recorder(self.alerts)
         self.book = RefusalBook(self.database, EventLog(self.database), notices)
 
     @property
@@ -93,9 +93,9 @@ def test_accepted_sales_do_not_end_refused_purchases() -> None:
     for _ in range(3):
         told.step((order(), LIQUIDATION), accepted=(sale,))
         told.step(accepted=(sale, order("SYA", reduces=True, side="sell")))
-    assert told.kinds == [REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT]
     told.step(accepted=(order("SYB"),))
-    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
+    assert told.kinds == [ORDER_REFUSED_ALERT, ALL_CLEAR]
     assert told.book.active() == []
 
 
@@ -116,9 +116,9 @@ def test_other_symbols_do_not_clear_symbol_specific_refusal() -> None:
     for _ in range(3):
         told.step((order(), answer), accepted=(order("SYB"),))
         told.step(accepted=(order("SYB"),))
-    assert told.kinds == [REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT]
     told.step(accepted=(order(),))
-    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
+    assert told.kinds == [ORDER_REFUSED_ALERT, ALL_CLEAR]
 
 
 def test_repeated_refusal_alerts_once_despite_accepted_orders() -> None:
@@ -126,14 +126,14 @@ def test_repeated_refusal_alerts_once_despite_accepted_orders() -> None:
     for number in range(6):
         answer = FUNDS.format(number, 1000 * number)
         told.step((order(), answer), accepted=(order("SYB"), order("SYC")))
-    assert told.kinds == [REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT]
 
 
 def test_accepted_crypto_order_does_not_clear_stock_refusal() -> None:
     told = Told()
     told.step((order(), LIQUIDATION))
     told.step(accepted=(order("BTCUSD"),))
-    assert told.kinds == [REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT]
 
 
 def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
@@ -141,7 +141,7 @@ def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told.step((order(), LIQUIDATION))
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
-    assert told.kinds == [REFUSED_ALERT, REDUCTION_REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT, REDUCTION_REFUSED_ALERT]
     assert told.alerts.told[1][1].startswith("URGENT: ")
     [row] = told.book.active()
     assert row.is_urgent
@@ -164,15 +164,15 @@ def test_a_restart_repeats_no_alert() -> None:
 def test_a_blocked_account_alerts_until_it_is_released() -> None:
     told = Told()
     for why in ("blocked", "blocked", "", "", "blocked"):
-        told.book.report_block(why, NOW)
+        told.book.record_account_block(why, NOW)
         told.book.clear_contradicted_causes()
-    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR, REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT, ALL_CLEAR, ORDER_REFUSED_ALERT]
 
 
 def test_trading_pause_sends_one_notice_until_trading_resumes() -> None:
     told = Told()
     for _ in range(3):
-        told.book.report_pause("trading is paused at the venue (exchange_is_paused)", NOW)
+        told.book.record_venue_pause("trading is paused at the venue (exchange_is_paused)", NOW)
         told.book.clear_contradicted_causes()
     told.step()
     [row] = told.book.active()
@@ -185,17 +185,17 @@ def test_trading_pause_sends_one_notice_until_trading_resumes() -> None:
 
 def test_refusal_for_another_reason_ends_trading_pause() -> None:
     told = Told()
-    told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
+    told.book.record_venue_pause("trading is paused at the venue (trading_is_paused)", NOW)
     told.book.clear_contradicted_causes()
     told.step((order(), LIQUIDATION))
-    assert told.kinds == [TRADING_PAUSED, REFUSED_ALERT, ALL_CLEAR]
+    assert told.kinds == [TRADING_PAUSED, ORDER_REFUSED_ALERT, ALL_CLEAR]
     assert [row.is_venue_pause for row in told.book.active()] == [False]
 
 
 def test_a_person_can_clear_refused_orders() -> None:
     told = Told()
     told.step((order(), LIQUIDATION), (order(), "rejected (422): no such asset"))
-    assert told.book.clear("Ada") == 2
+    assert told.book.clear_all_causes("Ada") == 2
     assert told.book.active() == []
     assert told.kinds[2:] == [ALL_CLEAR, ALL_CLEAR]
 
@@ -205,9 +205,9 @@ def test_accepted_stock_order_does_not_clear_contract_refusal() -> None:
     bought = EventContractOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
     told.step((bought, "rejected (400): insufficient balance"))
     told.step(accepted=(order(),))
-    assert told.kinds == [REFUSED_ALERT]
+    assert told.kinds == [ORDER_REFUSED_ALERT]
     told.step(accepted=(bought,))
-    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
+    assert told.kinds == [ORDER_REFUSED_ALERT, ALL_CLEAR]
 
 
 ORDERS = st.sampled_from(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import Json
 
 from execution.journal.rows import (
-    Amount,
+    BoundedAmount,
     ExactDecimal,
     Float,
     Instant,
@@ -38,7 +38,7 @@ class Sample:
     at: Instant
     until: Instant | None
     number: ExactDecimal
-    amount: Amount | None
+    amount: BoundedAmount | None
     share: Float
     held: Json[Mapping[str, ExactDecimal]]
 
@@ -93,7 +93,7 @@ def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
     SAMPLES.insert(database, ONE)
     with refused(DatabaseFailed, "UNIQUE"):
         SAMPLES.insert(database, ONE)
-    SAMPLES.insert(database, ONE, then="ON CONFLICT DO NOTHING")
+    SAMPLES.insert(database, ONE, conflict_clause="ON CONFLICT DO NOTHING")
     assert SAMPLES.select_rows(database) == [ONE]
     assert SAMPLES.first_row(database, "WHERE part = 2") is None
 

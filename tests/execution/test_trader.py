@@ -13,7 +13,7 @@ from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from sizing.settings import Limits, PriorSettings
-from sizing.strategies import Kelly
+from sizing.strategies import KellyStrategy
 from tests.execution.traders import (
     LAST,
     MIDDAY,
@@ -128,7 +128,7 @@ def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     if tilt == -0.01:
         assert all(choice.target_weight > 0 for choice in decided(market, MIDDAY, failing).choices)
     asked = replace(failing, sizing=SizingSettings(fallback="legacy"))
-    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    monkeypatch.setattr(KellyStrategy, "allocate", without_an_answer)
     assert decided(market, MIDDAY, failing).orders == ()
     decision = decided(market, MIDDAY, asked)
     assert decision.sizing_failure == "no convergence"

@@ -15,7 +15,7 @@ from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.errors import InputError
-from sizing.strategies import Kelly
+from sizing.strategies import KellyStrategy
 from tests.execution.traders import (
     MIDDAY,
     NIGHT,
@@ -86,7 +86,7 @@ def test_failed_solver_keeps_weights_or_closes_without_equity(
     prices = prices_of(panel)
     who = trader_of(Tilted(SYA=90.0))
     assert decided(market, MIDDAY, who).orders != ()
-    monkeypatch.setattr(Kelly, "allocate", without_an_answer)
+    monkeypatch.setattr(KellyStrategy, "allocate", without_an_answer)
     for cash in (50_000.0, 0.5 - 100 * prices["SYA"]):
         account = AccountSnapshot(cash, {"SYA": Decimal(100)}, prices, panel.last_instant)
         decision = decided(market, MIDDAY, who, account)

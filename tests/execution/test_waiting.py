@@ -111,7 +111,7 @@ def test_loop_reports_waiting_for_an_unreachable_venue(capsys: pytest.CaptureFix
     venue.away = True
     stop: Any = Waits(5)
     supervisor = Supervisor.from_environment({})
-    assert runner.await_venue(venue.account_id, stop, supervisor, retry=True) is None
+    assert runner.request_until_response(venue.account_id, stop, supervisor, retry=True) is None
     told, ended = capsys.readouterr().out.splitlines()
     assert told == "Waiting for the venue, retrying every 15 s: the account: no answer."
     assert ended == "Stopped while waiting for the venue; no orders were sent."

@@ -22,7 +22,7 @@ def test_forecast_context_is_the_symbols_latest_real_bars(market: Bars) -> None:
     rows = np.flatnonzero(windows.symbol_index == stock)
     batch = windows.contexts(np.arange(len(windows)))
     for k in (0, 57, len(rows) - 1):
-        last = windows.last_bar[rows[k]]
+        last = windows.last_bar_index[rows[k]]
         np.testing.assert_array_equal(batch[rows[k]], own[last - 99 : last + 1])
     assert len(rows) == len(own) - 99
 

@@ -22,7 +22,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.batch import Batch, write_batch
+from forecasting.batch import ForecastBatch, write_batch
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached_forecaster import (
     CachedForecaster,
@@ -33,10 +33,10 @@ from forecasting.chronos2.cached_forecaster import (
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
 from forecasting.forecast_cache import CachePartition
-from forecasting.moments import log_moments
+from forecasting.moments import log_return_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
@@ -108,8 +108,8 @@ def test_forecasts_written_monthly_equal_those_written_at_once(
     assert sum(asked) == len(windows), "and once"
     assert sum(len(each.windows) for each in months) == len(windows)
     span = (market, cached.name, since, market.last_instant)
-    write_batch(Batch(*span, windows, months), tmp_path / "by_month.parquet")
-    write_batch(Batch(*span, whole.windows, [whole]), tmp_path / "at_once.parquet")
+    write_batch(ForecastBatch(*span, windows, months), tmp_path / "by_month.parquet")
+    write_batch(ForecastBatch(*span, whole.windows, [whole]), tmp_path / "at_once.parquet")
     files = [tmp_path / "by_month.parquet", tmp_path / "at_once.parquet"]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -137,7 +137,7 @@ def test_every_forecast_setting_selects_a_separate_cache_partition(tmp_path: Pat
     (other / "config.json").write_text(text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1'))
 
     def specification(**changes: Any) -> str:
-        profile = Profile(**changes)
+        profile = InferenceProfile(**changes)
         return json.dumps(Chronos2Forecaster(profile).build_specification(profile))
 
     given_each = ({}, {"model": str(other)}, {"dtype": "bf16"}, {"context_length": 64})
@@ -192,8 +192,8 @@ def test_forecasts_do_not_depend_on_previously_computed_portions(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
-    forecaster = Chronos2Forecaster(Profile(device="cpu"))
-    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 100)
+    forecaster = Chronos2Forecaster(InferenceProfile(device="cpu"))
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_FORECASTS", 100)
     windows = forecaster.build_windows(market, market.times[-80])
     portions = list(_portions(windows, np.arange(len(windows))))
     assert len(portions) == 2
@@ -291,7 +291,9 @@ def test_cache_damaged_during_a_run_is_recomputed(
 ) -> None:
     since = market.times[-240]
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
-    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(market, since, no_progress)
+    moments = CachedForecaster(Chronos2Forecaster(), kept).forecast_moments(
+        market, since, no_progress
+    )
     [path] = files(kept)
     before = content(kept)
     largest = "number = (SELECT number FROM portions ORDER BY length(issues) DESC LIMIT 1)"
@@ -306,7 +308,7 @@ def test_cache_damaged_during_a_run_is_recomputed(
         answered(path, change, bytes(spoilt), number)
     asked = counting(monkeypatch)
     again = CachedForecaster(Chronos2Forecaster(), kept)
-    found = again.log_moments(market, since, no_progress)
+    found = again.forecast_moments(market, since, no_progress)
     np.testing.assert_allclose(found.median, moments.median, atol=3e-7)
     np.testing.assert_allclose(found.log_variance, moments.log_variance, atol=1e-4)
     np.testing.assert_allclose(
@@ -352,10 +354,10 @@ def test_unwritable_cache_keeps_forecasts_for_the_run(
     why = "database or disk is full" if number == errno.ENOSPC else "readonly database"
     assert caplog.text.count(f"{why}; forecasts are kept in memory") == 1
     assert content(kept) == before
-    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
+    moments = CachedForecaster(Chronos2Forecaster(), kept).forecast_moments(
         market, market.times[-264], no_progress
     )
-    expected = log_moments(direct.all_quantiles, table.windows.price)
+    expected = log_return_moments(direct.all_quantiles, table.windows.price)
     np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
     np.testing.assert_allclose(moments.log_variance, expected[1], atol=1e-4)
     _, months = CachedForecaster(Chronos2Forecaster(), kept).forecast_by_month(
@@ -380,7 +382,7 @@ def test_empty_unwritable_cache_is_refused_before_any_work(
 
 def put(partition: CachePartition, stamps: Instants, keys: WindowKeys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
-    partition.add(stamps, keys, moments, values)
+    partition.add_portion(stamps, keys, moments, values)
 
 
 def test_forecasts_of_other_weights_are_not_served(tmp_path: Path) -> None:
@@ -398,7 +400,7 @@ def test_forecasts_of_other_weights_are_not_served(tmp_path: Path) -> None:
     assert len(content(here.folder)) == 1
     assert here.locate(stamps, keys)[0].all()
     number = int(there.locate(stamps, keys)[0][0])
-    np.testing.assert_array_equal(there.read(stamps, number, "quantiles"), 2 * values)
+    np.testing.assert_array_equal(there.read_portion(stamps, number, "quantiles"), 2 * values)
 
 
 @pytest.mark.slow
@@ -425,7 +427,7 @@ def test_bf16_cache_partition_depends_on_batch_and_compilation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
-        profile = Profile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
+        profile = InferenceProfile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
         return Chronos2Forecaster(profile, batch_size).build_specification(profile)
 
     assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
@@ -462,7 +464,7 @@ def test_cache_lookup_requires_matching_key_and_instant(seed: int, count: int) -
         order = rng.permutation(total)
         portion, row = partition.locate(stamps[order], keys[order])
         read = [
-            partition.read(stamps, int(p), "quantiles")[r, 0, 0]
+            partition.read_portion(stamps, int(p), "quantiles")[r, 0, 0]
             for p, r in zip(portion, row, strict=True)
         ]
         np.testing.assert_array_equal(read, order)

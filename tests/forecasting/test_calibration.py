@@ -25,19 +25,19 @@ from forecasting.calibration.history import AssetClassHistory
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.calibration.variance import (
     LOOKBACKS_BARS,
-    bar_variance,
+    estimate_bar_variances,
     estimate_intraday_pattern,
     trailing_variance_averages,
 )
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
-from forecasting.moments import LogMoments, log_moments, volatility
+from forecasting.moments import LogReturnMoments, log_return_moments, volatility_from_quantiles
 from forecasting.scores import score_forecasts
 from foundation.errors import DataError
 from tests.support.latest import latest
 from tests.support.messages import refused
 from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import last_fridays
+from trainingdata.sessions import last_friday_four_pms
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
 
@@ -50,7 +50,7 @@ def year() -> Bars:
     symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
     return SyntheticMarket(
         seed=5, information_coefficient=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols
-    ).bars()
+    ).generate_bars()
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def guessing(share: float, noise: float) -> Changed:
         for s, closes in enumerate(windows.closes):
             rows = np.flatnonzero(windows.symbol_index == s)
             logs = np.log(closes)
-            following = np.minimum(windows.last_bar[rows] + 1, len(logs) - 1)
-            ahead[rows] = logs[following] - logs[windows.last_bar[rows]]
+            following = np.minimum(windows.last_bar_index[rows] + 1, len(logs) - 1)
+            ahead[rows] = logs[following] - logs[windows.last_bar_index[rows]]
         stamps = (
             windows.issued_at.astype(np.int64) // 3_600_000_000_000 + 10_007 * windows.symbol_index
         )
@@ -183,7 +183,7 @@ def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
     forecast = latest(table, first)
     assert np.isfinite(forecast.values[0]).all()
     np.testing.assert_allclose(forecast.values[0, :, MEDIAN_INDEX], forecast.price[0], rtol=1e-6)
-    sigma = volatility(forecast.values[0, 0], forecast.price[0], "quantile")
+    sigma = volatility_from_quantiles(forecast.values[0, 0], forecast.price[0], "quantile")
     recent = np.diff(np.log(year.slice_until(first).bars_of_symbol(0)[1][:, 3])).std()
     assert 0.3 < sigma / recent < 3
 
@@ -277,7 +277,9 @@ def test_bar_variance_by_hand() -> None:
     """Range of 2 %: 0.02² / (4 ln 2); a gap of 1 % adds 0.01²."""
     e = np.exp
     values = np.array([[1, 1, 1, 1, 0], [e(0.01), e(0.02), e(0.0), e(0.01), 0]], dtype=float)
-    np.testing.assert_allclose(bar_variance(values), [0.0, 0.02**2 / (4 * np.log(2)) + 0.01**2])
+    np.testing.assert_allclose(
+        estimate_bar_variances(values), [0.0, 0.02**2 / (4 * np.log(2)) + 0.01**2]
+    )
 
 
 def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
@@ -331,8 +333,8 @@ def test_dispersion_corrections_detect_wider_hours_and_symbols_only() -> None:
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
     wider = move * np.where(known.slot_of_day == 3, 2.0, 1.0)[:, None]
     found, _ = fit_dispersion(known, truth, wider, 7, 2)
-    assert found.hour_correction[3, 0] > 0.3
-    assert np.abs(plain.hour_correction).max() < 0.1
+    assert found.slot_correction[3, 0] > 0.3
+    assert np.abs(plain.slot_correction).max() < 0.1
     wider = move * np.where(known.symbol_index == 1, 2.0, 1.0)[:, None]
     by_symbol, _ = fit_dispersion(known, truth, wider, 7, 2)
     assert by_symbol.symbol_correction[1, 0] - by_symbol.symbol_correction[0, 0] > 0.4
@@ -343,9 +345,9 @@ def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
     both.
     """
     symbols = ("SYXUSD", "SYYUSD")
-    whole = SyntheticMarket(start="2023-01-02", end="2023-12-31", symbols=symbols).bars()
+    whole = SyntheticMarket(start="2023-01-02", end="2023-12-31", symbols=symbols).generate_bars()
     times = whole.times
-    weekend = HOURLY.clock(AssetClass.CRYPTO).slots(times, 0)[:, 0] >= 24
+    weekend = HOURLY.clock(AssetClass.CRYPTO).slot_indices(times, 0)[:, 0] >= 24
     rng = np.random.default_rng(0)
     size = np.where(weekend, 0.002, 0.004)
     steps = rng.normal(0, 1 / np.sqrt(60), (2, len(times), 60)) * size[:, None]
@@ -421,9 +423,9 @@ def test_shrinkage_by_step_accounts_for_overlapping_horizons(
         return 0.0
 
     monkeypatch.setattr(fits, "estimate_shrinkage", valued)
-    walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
+    walk = LogReturnMoments.from_table(RandomWalk().forecast(market, market.times[0]))
     history = AssetClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(walk)
-    fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
+    fits.fit_calibration(history, last_friday_four_pms(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
 
@@ -434,11 +436,11 @@ def humming(left: float, drift: float = 1.0) -> Changed:
 
     def hummed(table: ForecastTable) -> ForecastTable:
         values = table.all_quantiles
-        spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
+        spread = volatility_from_quantiles(values[:, 0], table.price.astype(np.float32), "quantile")
         for s, rows in enumerate(table.windows.slices_by_symbol()):
-            count = int(table.windows.last_bar[rows][-1]) + 1
+            count = int(table.windows.last_bar_index[rows][-1]) + 1
             noise = np.random.default_rng(s).normal(0, np.sqrt(1 - left**2), count)
-            hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last_bar[rows]]
+            hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last_bar_index[rows]]
             values[rows] *= (1 + 0.1 * hum * spread[rows])[:, None, None].astype(np.float32)
         values[table.windows.slices_by_symbol()[0]] *= drift
         return replace(table, quantiles=values)
@@ -448,25 +450,27 @@ def humming(left: float, drift: float = 1.0) -> Changed:
 
 def test_first_step_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
-    spread = volatility(raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile")
+    spread = volatility_from_quantiles(
+        raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile"
+    )
     median = np.log(raw.all_quantiles[:, 0, MEDIAN_INDEX] / raw.price.astype(np.float32))
     history = AssetClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(
-        LogMoments.from_table(raw)
+        LogReturnMoments.from_table(raw)
     )
     slices = raw.windows.slices_by_symbol()
     rows = np.concatenate(
-        [np.arange(len(spread))[slices[s]] for s in history.panel_indices.tolist()]
+        [np.arange(len(spread))[slices[s]] for s in history.panel_symbol_indices.tolist()]
     )
     known = history.first_step_ratio != 0
     assert known[rows].mean() > 0.9
     assert not np.delete(known, rows).any(), "of the class alone"
     assert np.abs(history.first_step_ratio).max(where=known, initial=0.0) > 0.1
     np.testing.assert_allclose(history.first_step_ratio[known], (median / spread)[known], rtol=1e-3)
-    week = last_fridays(market.times[-1:])[0]
+    week = last_friday_four_pms(market.times[-1:])[0]
     factor = fits.fit_calibration(history, week, 10_000, 3.0).intraday_pattern
     begun = history.times <= week
-    place = HOURLY.clock(AssetClass.STOCK).slots(history.times[begun], 0)[:, 0]
-    plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
+    place = HOURLY.clock(AssetClass.STOCK).slot_indices(history.times[begun], 0)[:, 0]
+    plain = [history.bar_variances[begun][place == k].mean() for k in range(len(factor))]
     assert factor.argmax() == np.argmax(plain) == 0, "the bar that holds the night"
 
 
@@ -498,9 +502,9 @@ def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.Mo
     """
     monkeypatch.setattr(fits, "estimate_shrinkage", lambda *_: 0.4)
     table = CalibratedForecaster(humming(left=0.6), LONG).forecast(year, year.times[-30])
-    assert (table.skill >= 0.07 * 0.4).all()
-    assert (table.skill <= 0.15 * 0.4).all()
-    assert not RandomWalk().forecast(year, year.times[-30]).skill.any()
+    assert (table.information_coefficient >= 0.07 * 0.4).all()
+    assert (table.information_coefficient <= 0.15 * 0.4).all()
+    assert not RandomWalk().forecast(year, year.times[-30]).information_coefficient.any()
 
 
 def test_persistence_is_between_0_and_0_99() -> None:
@@ -569,7 +573,7 @@ def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -
     of an earlier week, whose lesson the whole class learns.
     """
     silent_one = market.symbols.index("SYYUSD")
-    friday = last_fridays(market.times[-400:-399])[0]
+    friday = last_friday_four_pms(market.times[-400:-399])[0]
     hour = np.timedelta64(1, "h")
     halt = (market.times > friday - 7 * hour) & (market.times <= friday + 9 * hour)
     mask = market.mask.copy()
@@ -637,7 +641,7 @@ def test_fit_cache_key_depends_only_on_known_bars(
 
 def test_calibration_from_stored_log_moments_equals_full_quantiles(market: Bars) -> None:
     walk = RandomWalk().forecast(market, market.times[-200])
-    median, log_variance = log_moments(walk.all_quantiles, walk.price)
+    median, log_variance = log_return_moments(walk.all_quantiles, walk.price)
 
     class Kept:
         name = walk.name
@@ -645,8 +649,8 @@ def test_calibration_from_stored_log_moments_equals_full_quantiles(market: Bars)
         def forecast(self, *_: Any) -> ForecastTable:
             raise AssertionError("whole forecasts were read")
 
-        def log_moments(self, *_: Any) -> LogMoments:
-            return LogMoments(walk.name, walk.windows, median, log_variance, "")
+        def log_moments(self, *_: Any) -> LogReturnMoments:
+            return LogReturnMoments(walk.name, walk.windows, median, log_variance, "")
 
     settings = CalibrationSettings(window=150)
     ours, theirs = (

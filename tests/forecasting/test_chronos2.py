@@ -14,14 +14,14 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile, SymbolSettings
+from forecasting.chronos2.profile import InferenceProfile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
 from tests.support.latest import latest
 from tests.support.messages import refused
 from tools.synthetic_prior import sample_ohlc, sample_paths
 from tools.train_checkpoint import draw_batch, pinball, small_model, train
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_history_is_forecast_in_full_batches(market: Bars, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars) -> None:
-    table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(
+    table = Chronos2Forecaster(InferenceProfile(augmentation=augmentation)).forecast(
         market, market.times[-40]
     )
     assert (np.abs(table.all_quantiles[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
@@ -73,7 +73,7 @@ def test_per_symbol_settings_are_used_for_that_symbol(market: Bars) -> None:
     own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
     mixed = Chronos2Forecaster(symbol_settings=own).forecast(market, market.times[-50])
     plain = Chronos2Forecaster().forecast(market, market.times[-50])
-    alone = Chronos2Forecaster(Profile(context_length=64, augmentation="log")).forecast(
+    alone = Chronos2Forecaster(InferenceProfile(context_length=64, augmentation="log")).forecast(
         market, market.times[-50]
     )
     for s, symbol in enumerate(market.symbols):
@@ -85,7 +85,7 @@ def test_per_symbol_settings_are_used_for_that_symbol(market: Bars) -> None:
 
 def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
     return pd.DataFrame(
-        market.bars_of_symbol(market.symbols.index(symbol))[1], columns=list(FIELDS)
+        market.bars_of_symbol(market.symbols.index(symbol))[1], columns=list(OHLCV_FIELDS)
     )
 
 
@@ -113,7 +113,7 @@ def test_incoherent_model_output_is_available_on_request(
 ) -> None:
     frame = ohlc(market, "SYXUSD")
     ours, own = (
-        shipped.predict_ohlc(frame, "SYXUSD", 24, 100, coherent=coherent).values
+        shipped.predict_ohlc(frame, "SYXUSD", 24, 100, coherent=coherent).quantiles
         for coherent in (True, False)
     )
     np.testing.assert_array_equal(ours[:, [0, 3]], own[:, [0, 3]])
@@ -193,21 +193,21 @@ def test_invalid_forecaster_setting_is_named_in_the_error(
         pytest.skip("this machine has CUDA")
     with refused(InputError, *facts, varies=r"\(.*\)"):
         Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(
-            Profile(**arguments)
+            InferenceProfile(**arguments)
         )
 
 
 def test_invalid_checkpoint_is_named_and_pickles_are_refused(tmp_path: Path, market: Bars) -> None:
     """Weights come from safetensors or not at all."""
     with refused(InputError, "Chronos-2", varies="Error while .*"):
-        Chronos2Forecaster(Profile(model=str(tmp_path)))
+        Chronos2Forecaster(InferenceProfile(model=str(tmp_path)))
     (tmp_path / "config.json").write_text((BUNDLED_CHECKPOINT / "config.json").read_text())
     torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     with refused(InputError, "Chronos-2", varies="Error while .*"):
-        Chronos2Forecaster(Profile(model=str(tmp_path)))
+        Chronos2Forecaster(InferenceProfile(model=str(tmp_path)))
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     with refused(InputError, "Chronos-2", varies="Error while .*"):
-        Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
+        Chronos2Forecaster(InferenceProfile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
 def test_checkpoint_with_too_short_output_horizon_is_refused(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_checkpoint_with_too_short_output_horizon_is_refused(tmp_path: Path) -> 
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
     with refused(InputError, "forecaster.model", "24"):
-        Chronos2Forecaster(Profile(model=str(tmp_path)))
+        Chronos2Forecaster(InferenceProfile(model=str(tmp_path)))
 
 
 @pytest.mark.slow
@@ -223,7 +223,7 @@ def test_compiled_network_matches_the_eager_network(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     since = market.times[-100]
-    compiled = Chronos2Forecaster(Profile(compile=True)).forecast(market, since)
+    compiled = Chronos2Forecaster(InferenceProfile(compile=True)).forecast(market, since)
     eager = shipped.forecast(market, since)
     spread = eager.all_quantiles[..., -1] - eager.all_quantiles[..., 0]
     assert (np.abs(compiled.all_quantiles - eager.all_quantiles).max(axis=-1) / spread).max() < 1e-3
@@ -263,7 +263,9 @@ def test_pinball_loss_by_hand() -> None:
 def test_training_writes_a_checkpoint_that_loads(tmp_path: Path, market: Bars) -> None:
     train(tmp_path, steps=2, seed=1, batch=16)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
-    table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-2])
+    table = Chronos2Forecaster(InferenceProfile(model=str(tmp_path))).forecast(
+        market, market.times[-2]
+    )
     assert np.isfinite(table.all_quantiles).all()
     context, futures, unit, groups = draw_batch(np.random.default_rng(0), 16)
     assert context.shape[0] == futures.shape[0] == unit.shape[0] == groups.shape[0]

@@ -26,7 +26,7 @@ from forecasting.chronos2.compilation import CompiledNetwork, CudaGraphNetwork
 from forecasting.chronos2.engine import Engine, format_planned_computation, load_model
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
 from forecasting.windows import Windows
 from foundation.errors import InputError
@@ -169,7 +169,7 @@ def test_failed_required_compilation_gives_one_line_error(
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))
     engines._cached_engine.cache_clear()
-    forecaster = Chronos2Forecaster(Profile(compile=True, device="cpu"))
+    forecaster = Chronos2Forecaster(InferenceProfile(compile=True, device="cpu"))
     with refused(InputError, "torch.compile", "RuntimeError"):
         forecaster.forecast(market, market.times[-1])
     engines._cached_engine.cache_clear()
@@ -278,7 +278,7 @@ def test_bf16_cache_key_states_the_actual_batch_size(
     """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of
     the next run.
     """
-    profile = Profile(dtype="bf16", device="cpu")
+    profile = InferenceProfile(dtype="bf16", device="cpu")
     inner = engines.load_engine(find_checkpoint(str(BUNDLED_CHECKPOINT)), profile, 32)
     real: Any = inner.network
     first = len(market.times) - 60
@@ -293,7 +293,7 @@ def test_bf16_cache_key_states_the_actual_batch_size(
         )
 
     by = f", {inner.bf16_instruction_set}" if inner.bf16_instruction_set else ""
-    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_FORECASTS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
         monkeypatch.setattr(engines, "load_engine", cache(built))
@@ -342,7 +342,7 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_planned_computation_text_matches_the_loaded_engine(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    profile = Profile(device="cpu", compile=compile)
+    profile = InferenceProfile(device="cpu", compile=compile)
     assert engines.load_engine(
         model, profile, 12
     ).computation_description == format_planned_computation(model, profile, 12)
@@ -355,7 +355,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:
-        return format_planned_computation(model, Profile(**settings), batch_size)
+        return format_planned_computation(model, InferenceProfile(**settings), batch_size)
 
     assert planned() == "cuda, compiled by layer, 16384 windows a pass"
     assert planned(device="cuda:1") == planned(), "which GPU it is changes no bit"
@@ -366,7 +366,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
 def test_engine_is_reused_only_for_equivalent_options() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    eager = Profile(device="cpu", compile=False)
+    eager = InferenceProfile(device="cpu", compile=False)
     kept = engines.load_engine(model, eager, 12)
     assert engines.load_engine(model, eager, 12) is kept
     assert engines.load_engine(model, replace(eager, compile="auto"), 12) is kept, (

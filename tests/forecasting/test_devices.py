@@ -24,15 +24,15 @@ from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.devices import (
     MAX_CUDA_BATCH_SIZE,
     MIN_CUDA_BATCH_SIZE,
+    batch_size_for_memory,
     bf16_instruction_set,
     bytes_per_window,
     default_batch_size,
-    fitting_batch_size,
     resolve_device,
 )
 from forecasting.chronos2.engine import Engine, format_planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, Profile
+from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
@@ -70,7 +70,7 @@ def test_gpu_is_selected_by_device_number(two_gpus: None) -> None:
         assert resolve_device(word) == place
     assert resolve_device("cpu") == "cpu"
     with refused(InputError, "forecaster.device", "cuda:2", "2", "cuda:1"):
-        Chronos2Forecaster(Profile(device="cuda:2"))
+        Chronos2Forecaster(InferenceProfile(device="cuda:2"))
 
 
 OLD_DRIVER = (
@@ -96,14 +96,14 @@ def test_outdated_cuda_driver_error_states_its_version(monkeypatch: pytest.Monke
 
 def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
     """Not where it is planned: a cluster's driver may have no GPU."""
-    forecaster = Chronos2Forecaster(Profile(dtype="tf32"))
+    forecaster = Chronos2Forecaster(InferenceProfile(dtype="tf32"))
     with refused(InputError, "tf32", "CUDA"):
         forecaster.forecast(market, market.times[-2])
 
 
 def test_tf32_forecasts_use_a_separate_cache_partition(two_gpus: None) -> None:
     said = {
-        dtype: Chronos2Forecaster().build_specification(Profile(dtype=dtype))
+        dtype: Chronos2Forecaster().build_specification(InferenceProfile(dtype=dtype))
         for dtype in ("fp32", "tf32", "bf16")
     }
     assert "computed" not in said["fp32"]
@@ -117,10 +117,14 @@ def test_tf32_forecasts_use_a_separate_cache_partition(two_gpus: None) -> None:
 
 @given(window=st.integers(1, 2**32), free=st.integers(0, 2**40), more=st.integers(0, 2**38))
 def test_batch_size_is_power_of_two_fitting_memory(window: int, free: int, more: int) -> None:
-    size = fitting_batch_size(window, free)
+    size = batch_size_for_memory(window, free)
     assert MIN_CUDA_BATCH_SIZE <= size <= MAX_CUDA_BATCH_SIZE
     assert size & (size - 1) == 0
-    assert fitting_batch_size(window, free + more) >= size >= fitting_batch_size(2 * window, free)
+    assert (
+        batch_size_for_memory(window, free + more)
+        >= size
+        >= batch_size_for_memory(2 * window, free)
+    )
     if size > MIN_CUDA_BATCH_SIZE:
         assert size * window <= free / 4
     if size < MAX_CUDA_BATCH_SIZE:
@@ -140,24 +144,24 @@ def test_batch_size_by_hand(tmp_path: Path) -> None:
         attention_width=768,
     )
     assert bytes_per_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
-    assert fitting_batch_size(522_240, 8 * GIB) == 4096
-    assert fitting_batch_size(522_240, 6 * GIB) == 2048
+    assert batch_size_for_memory(522_240, 8 * GIB) == 4096
+    assert batch_size_for_memory(522_240, 6 * GIB) == 2048
     assert bytes_per_window(wide, 100, "bf16") == 10 * (15 * 768 * 2 + 2 * 768 * 4)
     # 8,192 bars are 512 patches: 515 tokens and 26.9 MB.
-    assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), 70 * GIB) == 512
+    assert batch_size_for_memory(bytes_per_window(wide, 8192, "fp32"), 70 * GIB) == 512
     shipped = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 4 * GIB) == 4096
-    assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, (
+    assert batch_size_for_memory(bytes_per_window(shipped, 100, "fp32"), 4 * GIB) == 4096
+    assert batch_size_for_memory(bytes_per_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, (
         "the most"
     )
-    assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
+    assert batch_size_for_memory(bytes_per_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
 
 
 def test_configured_batch_size_overrides_memory_based_default(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    profile = Profile(device="cuda", dtype="bf16")
+    profile = InferenceProfile(device="cuda", dtype="bf16")
     assert default_batch_size(model, "cuda", 100, "bf16") == 16_384
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
     # What this process has taken since does not change what its answers are kept by.
@@ -189,7 +193,7 @@ def test_bf16_multiplication_unit_follows_cpu_capabilities(
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(**settings: Any) -> str:
-        return format_planned_computation(model, Profile(device="cpu", **settings), 8)
+        return format_planned_computation(model, InferenceProfile(device="cpu", **settings), 8)
 
     by = f", {unit}" if unit else ""
     assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
@@ -208,7 +212,7 @@ def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyP
     ):
         found = {capability: True}
         monkeypatch.setattr(engines, "cpu_capabilities", lambda found=found: found)
-        profile = Profile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        profile = InferenceProfile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
         made.append(str(Chronos2Forecaster(profile).build_specification(profile)))
     assert len(set(made)) == 4
 
@@ -266,7 +270,7 @@ def test_reduced_precision_and_compilation_use_one_batch_size(how: dict[str, Any
 
 def test_batch_size_changes_forecasts_only_by_rounding() -> None:
     network: Any = engines.load_engine(
-        find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu"), 64
+        find_checkpoint(str(BUNDLED_CHECKPOINT)), InferenceProfile(device="cpu"), 64
     ).network
     windows = walks(1, 70)
 
@@ -284,10 +288,14 @@ def test_batch_size_changes_forecasts_only_by_rounding() -> None:
 
 def test_small_fp32_jobs_skip_optional_compilation() -> None:
     few, many = MIN_WINDOWS_TO_COMPILE - 1, MIN_WINDOWS_TO_COMPILE
-    assert Profile().for_job(few) == Profile(compile=False)
-    assert Profile().for_job(many) == Profile()
-    for profile in (Profile(compile=True), Profile(dtype="bf16"), Profile(dtype="tf32")):
-        assert profile.for_job(few) == profile
+    assert InferenceProfile().for_window_count(few) == InferenceProfile(compile=False)
+    assert InferenceProfile().for_window_count(many) == InferenceProfile()
+    for profile in (
+        InferenceProfile(compile=True),
+        InferenceProfile(dtype="bf16"),
+        InferenceProfile(dtype="tf32"),
+    ):
+        assert profile.for_window_count(few) == profile
 
 
 # ----- one stream of passes -----
@@ -428,7 +436,7 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
 
 
 def test_results_do_not_depend_on_thread_count() -> None:
-    model, profile = find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu")
+    model, profile = find_checkpoint(str(BUNDLED_CHECKPOINT)), InferenceProfile(device="cpu")
     windows = walks(1, 60)
 
     def answer(count: int) -> np.ndarray:
@@ -450,11 +458,13 @@ class TwoBuffers:
     """A way back, as from a device, where an answer is overwritten by the next but one."""
 
     def __init__(self, device: object, shape: tuple[int, ...]) -> None:
-        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFER_COUNT)]
+        self.buffers = [
+            np.full(shape, np.nan, np.float32) for _ in range(engines.RESULT_BUFFER_COUNT)
+        ]
         self.sent = 0
 
     def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> engines.PendingResult:
-        buffer = self.buffers[self.sent % engines.BUFFER_COUNT]
+        buffer = self.buffers[self.sent % engines.RESULT_BUFFER_COUNT]
         self.sent += 1
         np.copyto(buffer, result.numpy())
         return lambda: (buffer, bool(flag))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.evaluate import format_date_range, gains_chart, judge_scores
+from forecasting.evaluate import build_gains_chart, format_date_range, judge_scores
 from forecasting.scores import gain_over_baseline
 from foundation.arrays import Array
 
@@ -95,7 +95,7 @@ def test_gain_chart_plots_skill_by_forecast_step() -> None:
     def score(mean: float) -> dict[str, Any]:
         return {"skill": {"ewma": {"mean": mean, "reach": None, "beyond": 0.0}}}
 
-    chart = gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
+    chart = build_gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
     assert chart.description == "Gain by step, ewma 1.0%, -2.0%"
     zero, reach, gain_line = chart.series
     assert (zero.colour, gain_line.name, gain_line.colour) == ("quiet", "ewma", "second")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import Batch, is_batch_file, run_batch, write_batch
+from forecasting.batch import ForecastBatch, is_batch_file, run_batch, write_batch
 from forecasting.file_forecaster import FileForecaster
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, has_look_ahead
 from forecasting.scores import score_common_forecasts
@@ -29,7 +29,7 @@ WALK = ForecasterSettings(kind="ewma", calibrated=False)
 
 @pytest.fixture(scope="module")
 def bars() -> Bars:
-    return DATA.bars(SYMBOLS, SPAN["start"], SPAN["end"])
+    return DATA.load_panel(SYMBOLS, SPAN["start"], SPAN["end"])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_output_without_parquet_suffix_is_refused_at_once() -> None:
 
 def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
     """Without the last bar of a day, which the calendar has."""
-    bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
+    bars = DATA.load_panel(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
     mask = bars.mask & ~closing
     holed = build_panel(
@@ -81,7 +81,7 @@ def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
     )
     table = RandomWalk().forecast(holed, np.datetime64("2024-03-19T19:00"))
     since = table.windows.issued_at.min()
-    batch = Batch(holed, table.name, since, holed.last_instant, table.windows, [table])
+    batch = ForecastBatch(holed, table.name, since, holed.last_instant, table.windows, [table])
     write_batch(batch, tmp_path / "f.parquet")
     rows = pd.read_parquet(tmp_path / "f.parquet").drop_duplicates(["issued_at", "step"])
     at = rows[rows.issued_at == pd.Timestamp("2024-03-19T19:30Z")]
@@ -109,10 +109,10 @@ def table_without(bars: Bars, *symbols: str) -> ForecastTable:
     return ForecastTable.from_quantiles(table.name, bars, table.windows, values)
 
 
-def batch_of(bars: Bars, *without: str) -> Batch:
+def batch_of(bars: Bars, *without: str) -> ForecastBatch:
     table = table_without(bars, *without)
     since = np.datetime64("2024-03-18T12:00")
-    return Batch(bars, table.name, since, bars.last_instant, table.windows, [table])
+    return ForecastBatch(bars, table.name, since, bars.last_instant, table.windows, [table])
 
 
 def test_batch_reports_symbols_without_forecast_values(bars: Bars, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from forecasting.chronos2.compilation import MAX_CUDA_GRAPH_WINDOWS, CudaGraphNe
 from forecasting.chronos2.devices import bytes_per_window
 from forecasting.chronos2.engine import ResultTransfer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.network import apply_rotary, attend, attend_fused
-from forecasting.chronos2.profile import Dtype, Profile
+from forecasting.chronos2.network import apply_rotary, compute_attention, compute_fused_attention
+from forecasting.chronos2.profile import Dtype, InferenceProfile
 from forecasting.forecast import no_progress
 from forecasting.windows import Windows
 from studies.benchmarks.forecast_speed import walks
@@ -67,15 +67,15 @@ def beside_the_cpu(
     """[n, H, Q] differences in deviations; on CUDA as a large job is computed, but that a
     compilation must not fail.
     """
-    length = int(windows.lengths[0])
-    profile = Profile(context_length=length, device=PLACE, compile=CUDA, **settings)
+    length = int(windows.window_lengths[0])
+    profile = InferenceProfile(context_length=length, device=PLACE, compile=CUDA, **settings)
     forecaster = Chronos2Forecaster(profile, batch_size=1024)
     ours = answer(forecaster, windows)
     engine = forecaster.load_engine(profile)
     assert engine.execution_mode == ("compiled" if CUDA else "eager"), "it fell back"
     assert engine.batch_size == 1024
     assert warned(caplog) == []
-    plain = Chronos2Forecaster(Profile(context_length=length, device="cpu"))
+    plain = Chronos2Forecaster(InferenceProfile(context_length=length, device="cpu"))
     return differences(ours, answer(plain, windows), windows)
 
 
@@ -100,7 +100,7 @@ def test_gpu_group_attention_matches_the_cpu(group: int) -> None:
     rows = [np.arange(len(windows))]
     answers = []
     for place in (PLACE, "cpu"):
-        profile = Profile(device=place, compile=False)
+        profile = InferenceProfile(device=place, compile=False)
         by = Chronos2Forecaster(profile, 4096).load_engine(profile)
         (values,) = by.forecast_quantiles(windows, rows, "none", group=group, progress=no_progress)
         answers.append(values)
@@ -114,7 +114,7 @@ def test_gpu_results_keep_window_order_across_batches() -> None:
     """
     windows = walks(5, 200)
     every = np.tile(np.arange(len(windows)), 100 if CUDA else 2)
-    profile = Profile(device=PLACE, compile=CUDA)
+    profile = InferenceProfile(device=PLACE, compile=CUDA)
     forecaster = Chronos2Forecaster(profile, 384)
     engine = forecaster.load_engine(profile)
     portions = np.array_split(every, 7)
@@ -136,19 +136,19 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
     engines._cached_engine.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        profile = Profile(device="cuda", compile=True)
+        profile = InferenceProfile(device="cuda", compile=True)
         assert np.isfinite(answer(Chronos2Forecaster(profile, 512), walks(3, 4))).all()
 
 
 @needs_cuda
 def test_cuda_graph_replay_matches_cpu_forecasts(caplog: pytest.LogCaptureFixture) -> None:
     """Other contexts of the same shape: what is replayed reads what it is given now."""
-    profile = Profile(device="cuda", compile=False)
+    profile = InferenceProfile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, 2 * MAX_CUDA_GRAPH_WINDOWS)
     windows = walks(5, 60)
     graphed = forecaster.load_engine(profile).network
     assert isinstance(graphed, CudaGraphNetwork)
-    expected = answer(Chronos2Forecaster(Profile(device="cpu")), windows)
+    expected = answer(Chronos2Forecaster(InferenceProfile(device="cpu")), windows)
     for first in range(0, 300, 18):
         rows = np.arange(first, min(first + 18, 300))
         ours = forecaster.predict(windows, rows, profile)
@@ -163,7 +163,7 @@ def test_real_gpu_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixtur
     """A process that may have a quarter of a gibibyte more than it has, and wants 262,144
     windows a pass.
     """
-    profile = Profile(device="cuda", compile=False)
+    profile = InferenceProfile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, batch_size=2**18)
     windows = walks(5, 200)
     expected = answer(Chronos2Forecaster(profile, 1024), windows)
@@ -192,10 +192,10 @@ def test_fused_attention_kernel_matches_reference_attention(
     q = q[:, tokens - asked :]
     angle = torch.arange(tokens, device="cuda")[:, None] * torch.rand(width // 2, device="cuda")
     turn = torch.stack([angle.cos(), angle.sin()], dim=1).to(dtype)
-    ours = attend_fused(q, k, v, turn)
+    ours = compute_fused_attention(q, k, v, turn)
     exact = turn.double()
     turned = apply_rotary(q.double(), exact[tokens - asked :]), apply_rotary(k.double(), exact)
-    theirs = attend(*turned, v.double())
+    theirs = compute_attention(*turned, v.double())
     apart = (ours.double() - theirs).abs().max() / theirs.abs().max()
     assert apart < {torch.float32: 2e-6, torch.bfloat16: 2e-2}[dtype]
 
@@ -204,19 +204,19 @@ def test_fused_attention_kernel_matches_reference_attention(
 @pytest.mark.parametrize("dtype", ["tf32", "bf16"])
 def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
     """Their address names one way of computing."""
-    profile = Profile(device="cuda", dtype=dtype)
+    profile = InferenceProfile(device="cuda", dtype=dtype)
     forecaster = Chronos2Forecaster(profile, 512)
     windows = walks(5, 200)
     whole = answer(forecaster, windows)
     np.testing.assert_array_equal(answer(forecaster, windows, 3), whole[:3])
-    engine = forecaster.load_engine(profile.for_job(3))
+    engine = forecaster.load_engine(profile.for_window_count(3))
     assert engine.computation_description == "cuda, compiled by layer, 512 windows a pass"
 
 
 @needs_cuda
 def test_memory_based_batch_size_fits_gpu_memory(caplog: pytest.LogCaptureFixture) -> None:
     for length in (100, 512):
-        profile = Profile(context_length=length, device="cuda", compile=False)
+        profile = InferenceProfile(context_length=length, device="cuda", compile=False)
         forecaster = Chronos2Forecaster(profile)
         windows = walks(5, 2000, length)
         size = forecaster.load_engine(profile).batch_size
@@ -238,7 +238,7 @@ def test_every_gpu_matches_the_first_gpus_forecasts() -> None:
     windows = walks(5, 60)
     answers = []
     for number in range(torch.cuda.device_count()):
-        profile = Profile(device=f"cuda:{number}", compile=True)
+        profile = InferenceProfile(device=f"cuda:{number}", compile=True)
         answers.append(answer(Chronos2Forecaster(profile, 512), windows))
         assert torch.cuda.current_device() == 0
     for other in answers[1:]:

@@ -13,8 +13,8 @@ from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, VolatilityRule
 from forecasting.moments import (
     cumulative_variance,
     expected_return_between,
-    log_moments,
-    volatility,
+    log_return_moments,
+    volatility_from_quantiles,
 )
 from foundation.arrays import Array
 from tests.support.latest import Latest
@@ -56,15 +56,15 @@ def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:
 
 def test_volatility_rules_give_known_values_on_normal_quantiles() -> None:
     q = 100 * (1 + 0.01 * norm.ppf(LEVELS))
-    assert volatility(q, 100.0, "original") == pytest.approx(0.01 * 1.2816, rel=1e-3)
-    assert volatility(q, 100.0, "normal") == pytest.approx(0.01, rel=1e-3)
-    assert volatility(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.025)
+    assert volatility_from_quantiles(q, 100.0, "original") == pytest.approx(0.01 * 1.2816, rel=1e-3)
+    assert volatility_from_quantiles(q, 100.0, "normal") == pytest.approx(0.01, rel=1e-3)
+    assert volatility_from_quantiles(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.025)
 
 
 def test_quantile_volatility_rule_includes_heavy_tails() -> None:
     q = 100 * (1 + 0.01 * student.ppf(LEVELS, 5) * np.sqrt(3 / 5))
-    assert volatility(q, 100.0, "normal") == pytest.approx(0.0089, rel=0.01)
-    assert volatility(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.02)
+    assert volatility_from_quantiles(q, 100.0, "normal") == pytest.approx(0.0089, rel=0.01)
+    assert volatility_from_quantiles(q, 100.0, "quantile") == pytest.approx(0.01, rel=0.02)
 
 
 @given(
@@ -72,8 +72,8 @@ def test_quantile_volatility_rule_includes_heavy_tails() -> None:
 )
 def test_volatility_scales_with_spread_not_price(price: float, spread: float, rule: str) -> None:
     q = price * (1 + spread * student.ppf(LEVELS, 6))
-    assert volatility(q, price, rule) == pytest.approx(
-        volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3
+    assert volatility_from_quantiles(q, price, rule) == pytest.approx(
+        volatility_from_quantiles(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3
     )
 
 
@@ -137,7 +137,7 @@ def test_quantile_volatility_matches_numerical_integration(
         return float(inside + tails + (1 - levels[-1]) * np.trapezoid(high**power * np.exp(-t), t))
 
     expected = np.sqrt(integral(2) - integral(1) ** 2)
-    assert volatility(q, 1.0, "quantile") == pytest.approx(expected, rel=2e-3)
+    assert volatility_from_quantiles(q, 1.0, "quantile") == pytest.approx(expected, rel=2e-3)
 
 
 def test_median_equal_to_price_gives_zero_mean_return() -> None:
@@ -153,17 +153,17 @@ def test_log_moments_are_log_median_and_log_variance(
     drift: float, deviation: float, price: float
 ) -> None:
     of = forecast(drift, deviation, price)
-    median, log_variance = log_moments(of.values, of.price)
+    median, log_variance = log_return_moments(of.values, of.price)
     assert (median.dtype, log_variance.dtype) == (np.float32, np.float32)
     close = of.price.astype(np.float32)[:, None]
     np.testing.assert_allclose(np.exp(median), of.values[..., MEDIAN_INDEX] / close, rtol=1e-5)
-    whole = volatility(of.values, close, "quantile")
+    whole = volatility_from_quantiles(of.values, close, "quantile")
     np.testing.assert_allclose(np.exp(log_variance), whole**2, rtol=1e-4)
 
 
 def test_constant_price_has_the_minimum_variance() -> None:
     still = np.full((1, HORIZON, len(LEVELS)), 5.0, dtype=np.float32)
-    _, log_variance = log_moments(still, np.array([5.0]))
+    _, log_variance = log_return_moments(still, np.array([5.0]))
     np.testing.assert_allclose(log_variance, 2 * np.log(1e-9), rtol=1e-6)
 
 

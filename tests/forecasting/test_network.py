@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from forecasting.chronos2 import network as networks
-from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, undo_augmentation
+from forecasting.chronos2.augmentation import AUGMENTATIONS, apply_augmentation, undo_augmentation
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
@@ -195,7 +195,7 @@ def test_every_augmentation_is_undone_exactly(
     generator = torch.Generator().manual_seed(seed)
     steps = torch.randn(3, length, generator=generator, dtype=torch.float64)
     closes = 10.0**scale * torch.exp(noise * torch.cumsum(steps, dim=1).clamp(-20, 20))
-    values, trend = augment(closes, kind)
+    values, trend = apply_augmentation(closes, kind)
     back = undo_augmentation(values[..., None], kind, trend, 0)[..., 0]
     torch.testing.assert_close(back, closes, rtol=1e-9, atol=1e-12 * float(closes.max()))
 
@@ -206,14 +206,14 @@ def test_undoing_augmentation_preserves_quantile_order(seed: int, kind: Any) -> 
     closes = 100 * torch.exp(
         0.02 * torch.cumsum(torch.randn(2, 50, generator=generator, dtype=torch.float64), dim=1)
     )
-    _, trend = augment(closes, kind)
+    _, trend = apply_augmentation(closes, kind)
     values = torch.randn(2, 24, 21, generator=generator, dtype=torch.float64).sort(dim=-1).values
     assert (undo_augmentation(values, kind, trend, 50).diff(dim=-1) >= 0).all()
 
 
 def test_detrended_forecast_continues_the_trend() -> None:
     closes = (50 + 0.5 * torch.arange(40, dtype=torch.float64)).repeat(2, 1)
-    values, trend = augment(closes, "detrend")
+    values, trend = apply_augmentation(closes, "detrend")
     assert values.abs().max() < 1e-9
     ahead = undo_augmentation(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[
         ..., 0

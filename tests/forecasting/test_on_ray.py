@@ -18,7 +18,7 @@ from forecasting.chronos2 import ray_predictor
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.profile import InferenceProfile
 from forecasting.chronos2.ray_predictor import RayPredictor, RaySettings
 from forecasting.forecast import Progress, no_progress
 from forecasting.settings import BatchSettings, ForecasterSettings
@@ -55,7 +55,7 @@ class Mortal(Chronos2Forecaster):
         self,
         windows: Windows,
         rows: Index,
-        profile: Profile,
+        profile: InferenceProfile,
         progress: Progress = no_progress,
         engine: Engine | None = None,
     ) -> Array32:
@@ -73,7 +73,9 @@ class Mortal(Chronos2Forecaster):
 class Uneven(Chronos2Forecaster):
     """Computes otherwise than it has begun."""
 
-    def build_specification(self, profile: Profile, engine: Engine | None = None) -> dict[str, Any]:
+    def build_specification(
+        self, profile: InferenceProfile, engine: Engine | None = None
+    ) -> dict[str, Any]:
         said: dict[str, Any] = Chronos2Forecaster.build_specification(self, profile, engine)
         if engine is not None:
             ASKED.append(engine)
@@ -84,7 +86,7 @@ class Uneven(Chronos2Forecaster):
 class Homeless(Chronos2Forecaster):
     """Finds no model, wherever it is."""
 
-    def load_engine(self, profile: Profile) -> Engine:
+    def load_engine(self, profile: InferenceProfile) -> Engine:
         raise InputError("forecaster.model: there is no such folder")
 
 
@@ -94,7 +96,7 @@ def two_places() -> Iterator[RayPredictor]:
     with pytest.MonkeyPatch.context() as patch:
         for name in (
             *ray_predictor.LOCAL_RAY_ENVIRONMENT,
-            *ray_predictor.NO_USAGE_STATS,
+            *ray_predictor.NO_USAGE_STATS_ENVIRONMENT,
             "RAY_AUTH_TOKEN",
         ):
             patch.setenv(name, "0" * 64)
@@ -208,14 +210,17 @@ def test_task_uses_a_gpu_if_present_else_cores(
     nodes = [{"Alive": True, "Resources": machine} for machine in machines]
     nodes.append({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 1000.0}})
     options = {"num_cpus": each[0], "num_gpus": each[1]}
-    assert ray_predictor._task_slots(settings, nodes, Profile(device=device)) == (count, options)
+    assert ray_predictor._task_slots(settings, nodes, InferenceProfile(device=device)) == (
+        count,
+        options,
+    )
 
 
 @pytest.mark.parametrize("settings", [RaySettings(cores=4), RaySettings(gpus=2)])
 def test_cluster_too_small_for_a_task_is_refused(settings: RaySettings) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
     with refused(InputError, "ray.cores", "ray.gpus"):
-        ray_predictor._task_slots(settings, nodes, Profile())
+        ray_predictor._task_slots(settings, nodes, InferenceProfile())
 
 
 def test_missing_ray_error_names_the_extra_to_install(
@@ -224,7 +229,7 @@ def test_missing_ray_error_names_the_extra_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in (
         *ray_predictor.LOCAL_RAY_ENVIRONMENT,
-        *ray_predictor.NO_USAGE_STATS,
+        *ray_predictor.NO_USAGE_STATS_ENVIRONMENT,
         "RAY_AUTH_TOKEN",
     ):
         monkeypatch.setenv(name, "")

@@ -17,10 +17,10 @@ from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import (
     evaluate,
-    evaluation_files,
+    evaluation_file_writers,
+    render_terminal_parts,
     search_symbol_settings,
-    terminal_parts,
-    write_proved_settings,
+    write_significant_settings,
 )
 from forecasting.forecast import LEVELS, MEDIAN_INDEX, has_look_ahead
 from forecasting.scores import (
@@ -36,7 +36,7 @@ from forecasting.scores import (
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
-from foundation.console import open_terminal, print_parts
+from foundation.console import open_terminal, print_renderables
 from foundation.errors import DataError, InputError
 from foundation.files import write_files_atomically
 from tests.e2e.refused import answer_of, refusal_of
@@ -205,12 +205,12 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
         forecaster=ForecasterSettings(kind="historical"),
     )
     evaluation = evaluate(settings)
-    assert evaluation.evaluated_name == "historical, calibrated"
+    assert evaluation.forecaster_name == "historical, calibrated"
     assert [name for name in evaluation.score_frames][1] == "historical"
     counts = {len(frame) for frame in evaluation.score_frames.values()}
     assert len(counts) == 1
     figures = evaluation.build_figures()
-    write_files_atomically(evaluation_files(evaluation, figures), tmp_path / "made")
+    write_files_atomically(evaluation_file_writers(evaluation, figures), tmp_path / "made")
     assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
         "skill"
     ]
@@ -219,13 +219,13 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
-    print_parts(open_terminal(), terminal_parts(figures))
+    print_renderables(open_terminal(), render_terminal_parts(figures))
     assert "gain on ewma" in " ".join(capsys.readouterr().out.split())
     assert "<script" not in without_scripts(page)
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert (
         ours["forecasts"]
-        == (evaluation.score_frames[evaluation.evaluated_name]["kind"] == "stock").sum()
+        == (evaluation.score_frames[evaluation.forecaster_name]["kind"] == "stock").sum()
     )
 
 
@@ -308,14 +308,16 @@ def test_batch_file_matches_its_documented_format(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_only_significantly_better_symbol_settings_are_written(tmp_path: Path) -> None:
-    bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
+    bars = DataSettings(start="2024-01-02", end="2024-03-29").load_panel(
+        ("SYA", "SYXUSD"), None, None
+    )
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
     found = list(
         search_symbol_settings(bars, bars.times[0], bars.last_instant, usual, [12], folds=2)
     )
     assert [v.symbol for v in found] == ["SYA", "SYXUSD"]
     assert not any(v.is_significant for v in found), "twelve bars are too few"
-    said = write_proved_settings(found, tmp_path / "made")
+    said = write_significant_settings(found, tmp_path / "made")
     assert not (tmp_path / "made").exists()
     short = replace(usual, context_length=12)
     back = list(
@@ -325,7 +327,7 @@ def test_only_significantly_better_symbol_settings_are_written(tmp_path: Path) -
         v.best_settings.context_length == 100 and v.is_significant and v.walk_forward_gain > 0
         for v in back
     )
-    said += write_proved_settings(back, tmp_path / "made")
+    said += write_significant_settings(back, tmp_path / "made")
     assert read_symbol_settings(tmp_path / "made", bars.symbols) == {
         v.symbol: v.best_settings for v in back if v.is_significant
     }

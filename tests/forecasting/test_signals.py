@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from examples.breakout_signal import breakout
 from forecasting.forecast import HORIZON, MEDIAN_INDEX
-from forecasting.signals import SignalForecaster, Signals, claimed_mean
+from forecasting.signals import SignalForecaster, Signals, claimed_mean_return
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.history import PriceHistory
@@ -25,7 +25,7 @@ def test_claimed_mean_follows_from_hit_rate_and_payoff(hit_rate: float, payoff: 
     """A trade wins `payoff` with the hit rate, and else loses 1."""
     mean = hit_rate * payoff - (1.0 - hit_rate)
     variance = hit_rate * payoff**2 + (1.0 - hit_rate) - mean**2
-    claims = claimed_mean(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)
+    claims = claimed_mean_return(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)
     np.testing.assert_allclose(
         claims, np.array([1.0, 0.0, -1.0]) * mean / np.sqrt(variance), rtol=1e-9
     )
@@ -36,7 +36,7 @@ def long_always(history: PriceHistory) -> Signals:
 
 
 def test_signal_mean_grows_until_the_holding_period_ends(market: Bars) -> None:
-    table = SignalForecaster("long", long_always, holding=6).forecast(market, SINCE)
+    table = SignalForecaster("long", long_always, holding_bars=6).forecast(market, SINCE)
     medians = np.log(table.all_quantiles[..., MEDIAN_INDEX] / table.price[:, None])
     np.testing.assert_allclose(medians[:, 2] / medians[:, 5], 0.5, rtol=1e-3)
     np.testing.assert_allclose(medians[:, 5:], medians[:, 5:6] * np.ones(HORIZON - 5), rtol=1e-3)
@@ -69,7 +69,7 @@ def test_later_bars_change_no_signal(
 )
 def test_invalid_signal_claims_are_refused(signals: Signals, line: str) -> None:
     with pytest.raises(InputError, match=line):
-        claimed_mean(signals, 1)
+        claimed_mean_return(signals, 1)
 
 
 @pytest.mark.parametrize("words", [{"holding": 25}, {"lookback": 20}])

@@ -26,7 +26,7 @@ from forecasting.chronos2.checkpoint import (
     find_checkpoint,
 )
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import Dtype, Profile
+from forecasting.chronos2.profile import Dtype, InferenceProfile
 from tools.train_checkpoint import initialise, small_model
 from trainingdata.bars import Bars
 
@@ -85,7 +85,7 @@ def write_over(path: Path, content: bytes) -> None:
 
 def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.ndarray:
     return (
-        Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size)
+        Chronos2Forecaster(InferenceProfile(model=str(folder), device="cpu"), batch_size)
         .forecast(market, market.times[-20])
         .all_quantiles
     )
@@ -116,14 +116,15 @@ def test_overwritten_weights_never_serve_old_forecasts(
     truth: dict[int, np.ndarray],
 ) -> None:
     cached = CachedForecaster(
-        Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
+        Chronos2Forecaster(InferenceProfile(model=str(folder), device="cpu")), tmp_path / "cache"
     )
     for seed in (1, 2, 1):
         write_over(folder / WEIGHTS_FILE, others(seed))
         kept = cached.forecast(market, market.times[-20]).all_quantiles
         np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
         again = CachedForecaster(
-            Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
+            Chronos2Forecaster(InferenceProfile(model=str(folder), device="cpu")),
+            tmp_path / "cache",
         )
         np.testing.assert_array_equal(again.forecast(market, market.times[-20]).all_quantiles, kept)
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
@@ -150,7 +151,7 @@ def test_weights_digest_is_of_the_loaded_bytes(
         return read
 
     monkeypatch.setattr(Checkpoint, "read_contents", contents)
-    profile = Profile(model=str(folder), device="cpu")
+    profile = InferenceProfile(model=str(folder), device="cpu")
     forecaster = Chronos2Forecaster(profile, 48)
     engine = forecaster.load_engine(profile)
     assert engine.weights_digest == digests[2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from foundation.charts import (
-    MAX_POINTS,
+    MAX_CURVE_POINTS,
     Chart,
     Series,
     build_pit_density_chart,
@@ -54,7 +54,7 @@ def test_chart_values_keep_eight_digits_and_whole_seconds(
         np.testing.assert_array_equal(seconds, told.x.astype("datetime64[s]"))
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_POINTS))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_CURVE_POINTS))
 def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: int) -> None:
     curve = np.array(values)
     kept = select_downsample_indices(curve, most)

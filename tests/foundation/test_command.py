@@ -14,8 +14,13 @@ from typing import TextIO
 
 import pytest
 
-from foundation.console import LoopTerminal, _RunLogHandler, log_to_file, tolerate_print_errors
-from foundation.signals import Terminated, exit_on_errors, raise_on_signals
+from foundation.console import (
+    PipeTolerantTerminal,
+    _RunLogHandler,
+    log_to_file,
+    tolerate_print_errors,
+)
+from foundation.signals import TerminatedBySignal, exit_on_errors, raise_on_signals
 from tests.e2e.refused import restored_logging
 
 
@@ -57,7 +62,7 @@ def test_closed_pipe_does_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
         with tolerate_print_errors():
-            LoopTerminal(file=gone).print("nobody reads this " * 10_000)
+            PipeTolerantTerminal(file=gone).print("nobody reads this " * 10_000)
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
 
 
@@ -85,9 +90,9 @@ def test_terminating_signal_is_handled_as_an_interruption(number: signal.Signals
     # The tests themselves may have been started by nohup.
     before = signal.signal(number, signal.SIG_DFL)
     try:
-        with pytest.raises(Terminated, match=number.name), raise_on_signals():
+        with pytest.raises(TerminatedBySignal, match=number.name), raise_on_signals():
             _interrupted_by_whatever_is_raised(number)
-        with pytest.raises(Terminated, match=number.name), raise_on_signals():
+        with pytest.raises(TerminatedBySignal, match=number.name), raise_on_signals():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_DFL
         with pytest.raises(SystemExit) as end, exit_on_errors("all is well"), raise_on_signals():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation import compose
-from foundation.compose import quoted_value
+from foundation.compose import quote_value
 from foundation.errors import InputError, unknown_key_error
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of as refusal_of_command
@@ -57,7 +57,7 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
 
 @given(st.text("ab'\"\\é (,;[", min_size=1))
 def test_quoted_values_are_read_literally(value: str) -> None:
-    read = OverridesParser.create().parse_override(f"key={quoted_value(value)}").value()
+    read = OverridesParser.create().parse_override(f"key={quote_value(value)}").value()
     assert str(read) == value
 
 
@@ -164,7 +164,9 @@ def test_multirun_refuses_a_wrong_job_before_any_runs(
 
 def test_multirun_composes_every_combination() -> None:
     words = ["sizing.fraction=0.1,0.2", "seed=range(1,3)", "forecaster=ewma", "symbols=[SYA,SYB]"]
-    job_configs = list(compose.job_configs(compose.CommandLine("backtest", words, multirun=True)))
+    job_configs = list(
+        compose.iterate_job_configs(compose.CommandLine("backtest", words, multirun=True))
+    )
     found = [(job.sizing.fraction, job.seed, job.forecaster.kind) for job in job_configs]
     assert found == [(0.1, 1, "ewma"), (0.1, 2, "ewma"), (0.2, 1, "ewma"), (0.2, 2, "ewma")]
     assert {tuple(job.symbols) for job in job_configs} == {("SYA", "SYB")}

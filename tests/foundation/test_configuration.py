@@ -18,7 +18,7 @@ from foundation.settings import (
     setting,
     setting_fields,
     settings_class,
-    settings_class_in,
+    settings_class_in_annotation,
     settings_error,
     settings_from_config,
 )
@@ -83,7 +83,7 @@ NUMBERS = {int, float, int | None, float | None, type(None)}
 def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
     """(place, bounds) of every number among the keys of a class, its groups' included."""
     for key, about in setting_fields(kind).items():
-        if (inner := settings_class_in(about.annotation)) is not None:
+        if (inner := settings_class_in_annotation(about.annotation)) is not None:
             if dataclasses.is_dataclass(about.annotation):
                 yield from numbers_of(inner, (*place, key))
         elif {about.annotation, *get_args(about.annotation)} <= NUMBERS:

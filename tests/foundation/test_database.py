@@ -19,7 +19,7 @@ from foundation.database import (
     DatabaseFailed,
     check_integrity,
     query_rows,
-    rollback_journal,
+    rollback_journal_path,
 )
 from foundation.signals import raise_on_signals
 from tests.support.messages import refused
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def database(path: Path) -> Database:
     database = Database(path)
-    database.create(TABLE)
+    database.execute_all(TABLE)
     return database
 
 
@@ -45,8 +45,8 @@ def put(database: Database, a: int, b: int) -> None:
 
 
 def test_committed_data_is_synced_to_disk(database: Database) -> None:
-    assert database.rows("PRAGMA synchronous") == [(3,)], "EXTRA"
-    assert database.rows("PRAGMA journal_mode") == [("delete",)]
+    assert database.query("PRAGMA synchronous") == [(3,)], "EXTRA"
+    assert database.query("PRAGMA journal_mode") == [("delete",)]
 
 
 def test_transaction_is_written_whole_or_not_at_all(database: Database, path: Path) -> None:
@@ -59,7 +59,7 @@ def test_transaction_is_written_whole_or_not_at_all(database: Database, path: Pa
     for inner in (False, True):
         with pytest.raises(KeyError):
             put_and_fail(database, inner=inner)
-        assert database.rows("SELECT max(a) FROM pairs") == [(2,)]
+        assert database.query("SELECT max(a) FROM pairs") == [(2,)]
 
 
 def put_and_fail(database: Database, *, inner: bool) -> None:
@@ -104,7 +104,7 @@ def test_kill_9_loses_no_committed_transaction(
         first = writer.stdout.readline()
         writer.kill()
         told = [int(line) for line in (first + writer.communicate()[0]).split()]
-        rows = Database(path).rows("SELECT a, b FROM pairs ORDER BY a")
+        rows = Database(path).query("SELECT a, b FROM pairs ORDER BY a")
         assert [a for a, _ in rows[: len(told)]] == told
         assert len(rows) <= len(told) + 1
         assert all(a == b for a, b in rows)
@@ -119,19 +119,19 @@ def test_interrupted_transaction_is_rolled_back_not_damage(database: Database, p
         for k in range(5000):
             put(database, k, k)
         # the file and what SQLite keeps beside it, as a killed process leaves them
-        for file in (path, rollback_journal(path)):
+        for file in (path, rollback_journal_path(path)):
             shutil.copyfile(file, path.with_name(file.name.replace(path.name, killed.name)))
     content = killed.read_bytes()
     assert query_rows(killed, "SELECT * FROM pairs") == [(-1, -1)]
     assert killed.read_bytes() == content, "whoever reads changes nothing"
     check_integrity(killed)
-    assert Database(killed).rows("SELECT * FROM pairs") == [(-1, -1)]
+    assert Database(killed).query("SELECT * FROM pairs") == [(-1, -1)]
 
 
 def test_locked_database_is_not_reported_as_damaged(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foundation.database.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("foundation.database.BUSY_TIMEOUT_SECONDS", 0.05)
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     put(database, 1, 1)
     with pytest.raises(DatabaseFailed) as caught:
@@ -146,12 +146,12 @@ def put_many(database: Database) -> None:
 
 
 def test_write_on_full_disk_fails_and_changes_nothing(database: Database, path: Path) -> None:
-    pages = database.rows("PRAGMA page_count")[0][0]
+    pages = database.query("PRAGMA page_count")[0][0]
     database.execute(f"PRAGMA max_page_count = {pages}")
     with refused(DatabaseFailed, path):
         put_many(database)
     database.execute(f"PRAGMA max_page_count = {pages + 100}")
-    assert database.rows("SELECT count(*) FROM pairs") == [(0,)]
+    assert database.query("SELECT count(*) FROM pairs") == [(0,)]
     put(database, 1, 1)
     check_integrity(path)
 
@@ -159,7 +159,7 @@ def test_write_on_full_disk_fails_and_changes_nothing(database: Database, path: 
 def test_non_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     database = Database(torn)
-    database.create(TABLE)
+    database.execute_all(TABLE)
     put_many(database)
     database.close()
     content = bytearray(torn.read_bytes())
@@ -182,7 +182,7 @@ def test_signal_at_any_step_leaves_no_open_transaction(
     for step in count():
         path = tmp_path / f"{step}.sqlite"
         database = Database(path)
-        database.create(TABLE)
+        database.execute_all(TABLE)
         steps = count()
 
         def tell(_: object, event: str, __: object, steps: Iterator[int] = steps) -> None:

@@ -14,9 +14,9 @@ from foundation.errors import InputError
 from foundation.files import (
     add_summary_writer,
     atomic_file,
+    check_file_digests,
     check_output_file,
     check_output_folder,
-    check_same_run,
     remove_stale_temporary_files,
     resolve_output,
     unlock_output_folders,
@@ -153,7 +153,7 @@ def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     write_files_atomically(add_summary_writer(new, "summary.json", {}), tmp_path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"equity", "summary.json", "edited", "notes"}
-    check_same_run(tmp_path, "RUN")
+    check_file_digests(tmp_path, "RUN")
 
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
@@ -161,4 +161,4 @@ def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     with refused(InputError):
         write_files_atomically(add_summary_writer({"drift": fail}, "summary.json", {}), tmp_path)
     assert (tmp_path / "equity").read_text() == "new"
-    check_same_run(tmp_path, "RUN")
+    check_file_digests(tmp_path, "RUN")

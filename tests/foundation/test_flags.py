@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import FlagParser, name_flags_in_errors, refuse_flag_and_word, used_flags
+from foundation.cli import FlagParser, find_used_flags, name_flags_in_errors, refuse_flag_conflicts
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of
 from tests.support.messages import check_message, refused
@@ -25,7 +25,7 @@ FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
     ],
 )
 def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: list[str]) -> None:
-    assert list(used_flags(FLAGS, words)) == typed
+    assert list(find_used_flags(FLAGS, words)) == typed
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_setting_error_names_the_flag_as_typed(words: list[str], raised: str, sa
 
 
 def test_flag_and_override_for_one_setting_are_refused() -> None:
-    refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
+    refuse_flag_conflicts(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
     with refused(InputError, "--start", "start=1"):
-        refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "start=1"])
+        refuse_flag_conflicts(FLAGS, ["--start", "2024-01-02", "start=1"])
 
 
 SERVER = "marketsimulator.alpaca_server"

@@ -106,7 +106,7 @@ def test_unknown_symbol_error_lists_files_and_nearest_match(tmp_path: Path) -> N
 
 def test_unknown_synthetic_symbol_gets_nearest_suggestion() -> None:
     with refused(InputError, "SYXUSD"):
-        DataSettings().bars(("SYXXUSD",), None, None)
+        DataSettings().load_panel(("SYXXUSD",), None, None)
 
 
 def test_missing_extra_error_shows_its_install_command() -> None:

@@ -82,7 +82,7 @@ def unended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Notifier]
 def test_every_all_clear_notice_is_sent(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
     with Notifier(None, ear, tmp_path) as notices:
-        notices.add_record(alerts)
+        notices.add_recorder(alerts)
         for kind in ("refused", ALL_CLEAR, "refused"):
             notices.send_notice(kind, f"{kind}!")
     assert [body["kind"] for body in Ear.heard] == ["refused", "all clear", "refused"]

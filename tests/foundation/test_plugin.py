@@ -15,8 +15,8 @@ from foundation import plugin
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from foundation.plugin import (
-    format_call,
-    insert_plugins,
+    apply_plugin_targets,
+    format_plugin_call,
     is_plugin,
     load_plugin,
     translate_plugin_errors,
@@ -55,7 +55,7 @@ def test_plugin_error_names_code_arguments_and_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
-    said = format_call(f"{own}.divide", {"w": -1})
+    said = format_plugin_call(f"{own}.divide", {"w": -1})
     facts = ("sizing._target_", f"{own}.divide(w=-1)", f"{own}.py line 2", "ZeroDivisionError")
     with refused(InputError, *facts), translate_plugin_errors("sizing", said):
         load_plugin("sizing", f"{own}.divide")()
@@ -90,7 +90,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_plugin_not_named_on_command_line_is_refused(trap: Path, values: dict[str, Any]) -> None:
     with refused(InputError):
-        insert_plugins(values)
+        apply_plugin_targets(values)
     assert not (trap / "sprung").exists()
 
 
@@ -108,7 +108,7 @@ def test_plugin_not_named_on_command_line_is_refused(trap: Path, values: dict[st
 )
 def test_plugin_is_accepted_only_in_target_settings(trap: Path, words: list[str]) -> None:
     with refused(InputError, "_target_"):
-        BacktestSettings.from_config(compose_config("backtest", words)).check_files()
+        BacktestSettings.from_config(compose_config("backtest", words)).check_input_files()
     assert not (trap / "sprung").exists()
 
 

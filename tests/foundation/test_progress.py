@@ -26,7 +26,7 @@ def test_progress_is_printed_every_two_seconds_and_finally() -> None:
     assert written == [0, 2, 4]
     assert stream.getvalue().startswith("0 s: forecasts 1 of 4,000\n2 s: forecasts 3 of 4,000\n")
     lines.report("bars", 2, 2)
-    lines.end()
+    lines.write_final_counts()
     last = stream.getvalue().splitlines()[-1]
     assert last == "done, 4 s: forecasts 5 of 4,000; bars 2 of 2"
 
@@ -37,10 +37,10 @@ def test_progress_line_repeats_while_step_reports_nothing() -> None:
     lines = ProgressLines(Console(file=stream, width=200), lambda: seconds[0])
     for second in (1.0, 2.0, 3.0, 4.0):
         seconds[0] = second
-        lines.tick()
+        lines.write_if_due()
     lines.report("bars", 1, 2)
     seconds[0] = 6.0
-    lines.tick()
+    lines.write_if_due()
     assert stream.getvalue() == "2 s: starting\n4 s: starting\n4 s: bars 1 of 2\n6 s: bars 1 of 2\n"
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.redaction import MIN_EMBEDDED_LENGTH, MIN_SECRET_LENGTH, redact_secrets
+from foundation.redaction import MIN_EMBEDDED_SECRET_LENGTH, MIN_SECRET_LENGTH, redact_secrets
 
 LETTERS = st.characters(codec="ascii", categories=["L", "N"])
 
@@ -24,7 +24,7 @@ def test_short_secret_is_redacted_only_as_whole_word() -> None:
 
 
 @given(
-    secret=st.text(LETTERS, min_size=MIN_EMBEDDED_LENGTH, max_size=60),
+    secret=st.text(LETTERS, min_size=MIN_EMBEDDED_SECRET_LENGTH, max_size=60),
     before=st.text(max_size=20),
     after=st.text(max_size=20),
 )
@@ -33,7 +33,7 @@ def test_key_of_realistic_length_is_hidden_everywhere(secret: str, before: str, 
 
 
 @given(
-    secret=st.text(st.characters(codec="ascii"), min_size=MIN_EMBEDDED_LENGTH, max_size=40),
+    secret=st.text(st.characters(codec="ascii"), min_size=MIN_EMBEDDED_SECRET_LENGTH, max_size=40),
     control=st.characters(categories=["Cc"]),
 )
 def test_key_is_hidden_in_every_encoding(secret: str, control: str) -> None:
@@ -43,7 +43,7 @@ def test_key_is_hidden_in_every_encoding(secret: str, control: str) -> None:
         assert form not in redact_secrets(f"a {form} b", {"[]": secret})
 
 
-@given(secret=st.text(LETTERS, min_size=MIN_SECRET_LENGTH, max_size=MIN_EMBEDDED_LENGTH))
+@given(secret=st.text(LETTERS, min_size=MIN_SECRET_LENGTH, max_size=MIN_EMBEDDED_SECRET_LENGTH))
 def test_secret_next_to_punctuation_is_redacted(secret: str) -> None:
     for text in (secret, f'{{"key": "{secret}"}}', f"a={secret}&b", f"({secret})"):
         assert secret not in redact_secrets(text, {"[key]": secret})

@@ -25,8 +25,8 @@ from foundation.transport import (
     RateLimiter,
     Transport,
     format_connection_error,
+    limit_request_time,
     retry_after_seconds,
-    time_limit,
 )
 from tests.support.raw_server import Answer, answering
 
@@ -190,7 +190,7 @@ def slow(clock: Clock, seconds: float) -> Answer:
 
 
 def test_requests_share_one_common_time_limit(clock: Clock) -> None:
-    with answering(slow(clock, 5.0)) as (url, seen), time_limit(0.4):
+    with answering(slow(clock, 5.0)) as (url, seen), limit_request_time(0.4):
         for says in (r"no complete response within 0\.4 s", *["time limit ended"] * 2):
             with pytest.raises(requests.exceptions.ReadTimeout, match=says):
                 session(deadline=5).get(url)
@@ -242,7 +242,10 @@ def test_retry_after_is_waited_outside_the_deadline(clock: Clock) -> None:
 
 
 def test_retry_pause_beyond_the_time_limit_is_skipped(clock: Clock) -> None:
-    with answering(refusing(b"429", b"Retry-After: 50\r\n", 9)) as (url, seen), time_limit(40.0):
+    with (
+        answering(refusing(b"429", b"Retry-After: 50\r\n", 9)) as (url, seen),
+        limit_request_time(40.0),
+    ):
         assert session(60.0).get(url).status_code == 429
     assert clock.waits == []
     assert len(seen) == 1
@@ -251,7 +254,7 @@ def test_retry_pause_beyond_the_time_limit_is_skipped(clock: Clock) -> None:
 def test_rate_limit_wait_beyond_time_limit_is_refused(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
         mine = session(60.0, pace=RateLimiter(1, clock.passing))
-        with time_limit(50.0):
+        with limit_request_time(50.0):
             with pytest.raises(requests.RequestException, match="time limit ended"):
                 mine.get(url)
             with pytest.raises(requests.exceptions.ReadTimeout, match="time limit ended"):
@@ -296,18 +299,18 @@ def test_requests_per_minute_and_server_limits_are_kept() -> None:
     clock = Clock()
     pace = RateLimiter(3, clock.passing)
     for _ in range(3):
-        assert pace.delay() == 0
+        assert pace.seconds_until_allowed() == 0
         pace.wait()
         clock.now += 1
-    assert pace.delay() == pytest.approx(57)
+    assert pace.seconds_until_allowed() == pytest.approx(57)
     clock.now = 1060.5
-    assert pace.delay() == 0
+    assert pace.seconds_until_allowed() == 0
     pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
-    assert pace.delay() == pytest.approx(9.5)
+    assert pace.seconds_until_allowed() == pytest.approx(9.5)
     pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
-    assert pace.delay() == pytest.approx(60), "another clock's"
+    assert pace.seconds_until_allowed() == pytest.approx(60), "another clock's"
     pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
-    assert pace.delay() == pytest.approx(60), "no number"
+    assert pace.seconds_until_allowed() == pytest.approx(60), "no number"
 
 
 def test_wall_clock_changes_do_not_affect_rate_limiting() -> None:
@@ -315,9 +318,9 @@ def test_wall_clock_changes_do_not_affect_rate_limiting() -> None:
     pace = RateLimiter(1, clock.passing)
     pace.wait()
     for clock.wall in (0.0, 4e9):
-        assert pace.delay() == 60
+        assert pace.seconds_until_allowed() == 60
     clock.now += 60.0
-    assert pace.delay() == 0
+    assert pace.seconds_until_allowed() == 0
 
 
 def test_retry_pauses_count_toward_the_time_limit(clock: Clock) -> None:
@@ -328,7 +331,7 @@ def test_retry_pauses_count_toward_the_time_limit(clock: Clock) -> None:
     # Half a second is left of it after the pause; of the deadline it would be a minute.
     with (
         answering(answer) as (url, seen),
-        time_limit(50.5),
+        limit_request_time(50.5),
         pytest.raises(
             requests.exceptions.ReadTimeout, match=r"no complete response within 50\.5 s"
         ),

@@ -13,7 +13,7 @@ from execution.orders.lending import MarginTerms
 from execution.orders.orders import Fill, Order, OrderSizeLimits
 from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.terms import FillTerms, fee_tier_table, holding_table
+from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
 from marketsimulator.account.timeline import build_timeline
 from trainingdata.bars import Bars, build_panel
 from trainingdata.corporate_actions import CorporateAction
@@ -75,7 +75,7 @@ def account_on(
         where = Market(where, actions=actions, delisting_rules=endings or DelistingRules())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
-    holding = holding_table(where.bars.instruments, costs, terms, orders)
+    holding = create_holdings(where.bars.instruments, costs, terms, orders)
     book = create_book(capital, holding, fee_tier_table(fees))
     line = build_timeline(where, fees, terms, filling, impact=impact)
     cancel_remainders = filling.remainder == "cancel"

@@ -38,7 +38,7 @@ Sweep = tuple[list[BacktestSettings], Market, BeliefTable]
 def sweep_of(count: int) -> Sweep:
     """Variants, the market of all of them, and what is believed in it."""
     settings = settings_of(*WORDS)
-    market = settings.market()
+    market = settings.load_market()
     trader = trader_of(settings, market)
     beliefs = trader.build_beliefs(market)
     fractions = np.linspace(0.01, 1.0, count)

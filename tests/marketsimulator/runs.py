@@ -42,7 +42,7 @@ def eager_trader(
     settings: BacktestSettings, switch: str = "2024-02-17", seed: int = 1
 ) -> tuple[Market, Trader]:
     """The settings' market made rough, and their trader made eager to trade."""
-    market = settings.market()
+    market = settings.load_market()
     market = market.with_bars(wild(market.bars))
     trader = trader_of(settings, market)
     return market, replace(
@@ -83,12 +83,14 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
     evenings = np.flatnonzero(table.can_trim_overnight)[::2]
-    blind = np.zeros(table.adjustable.shape, dtype=bool)
+    blind = np.zeros(table.is_adjustable.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return table._replace(
-        adjustable=table.adjustable & ~blind,
+        adjustable=table.is_adjustable & ~blind,
         sigma=np.where(blind[:, None], np.nan, table.sigma),
-        mu=np.where(blind[:, None], np.nan, np.where(table.adjustable[:, None], sized, table.mu)),
+        mu=np.where(
+            blind[:, None], np.nan, np.where(table.is_adjustable[:, None], sized, table.mu)
+        ),
     )
 
 
@@ -102,14 +104,14 @@ def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader
     stepped = simulate_stepwise(settings, market, "x", own, settings.build_broker(market))
     assert walked.fills == stepped.fills
     assert walked.equity_rows == stepped.equity_rows
-    assert walked.margin_events == stepped.margin_events
+    assert walked.margin_event_counts == stepped.margin_event_counts
     assert walked.bookings == stepped.bookings
     (exact, near), (same, close) = map(told, (walked.decisions, stepped.decisions))
     assert exact == same
     np.testing.assert_allclose(near, close, **NEAR)
     pd.testing.assert_frame_equal(walked.decision_frame(), stepped.decision_frame(), **NEAR)
     pd.testing.assert_frame_equal(walked.order_frame(), stepped.order_frame())
-    assert walked.decision_log.at.tolist() == stepped.decision_log.at.tolist()
+    assert walked.decision_log.instants.tolist() == stepped.decision_log.instants.tolist()
     assert (
         walked.decision_log.stock_ceilings.tolist() == stepped.decision_log.stock_ceilings.tolist()
     )

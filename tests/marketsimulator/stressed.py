@@ -21,13 +21,13 @@ from marketsimulator.results.report import to_plain_value
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
 from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, run_stress
-from marketsimulator.run_result import Run, file_writers
+from marketsimulator.run_result import Run, run_file_writers
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
-from trainingdata.bars import FIELDS, NO_INSTANTS, build_panel
+from trainingdata.bars import NO_INSTANTS, OHLCV_FIELDS, build_panel
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import HOURLY
 
 CLOSE = np.datetime64("2024-10-04T20:00", "ns")  # a Friday, 16:00 New York
@@ -51,7 +51,7 @@ def book_of(
         symbol: to_shortest_decimal(float(quantity)) for symbol, (quantity, _) in held.items()
     }
     marks = {symbol: mark for symbol, (_, mark) in held.items()}
-    nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
+    nothing = (NO_INSTANTS, np.empty((0, len(OHLCV_FIELDS))))
     tables = [(instrument(symbol), *nothing) for symbol in held]
     bars = build_panel(tables, "by hand", extra_instants=np.array([at]))
     sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
@@ -100,8 +100,11 @@ def write_bars(
 ) -> Path:
     """Files of bars on a wave around 100 until the crash, at a factor of it from then on."""
     grid = HOURLY.stock_clock
-    crash = int(np.searchsorted(calendar().dates, np.datetime64(CRASH)))
-    first, last = calendar().opens[crash - sessions], calendar().closes[crash + sessions]
+    crash = int(np.searchsorted(exchange_calendar().dates, np.datetime64(CRASH)))
+    first, last = (
+        exchange_calendar().opens[crash - sessions],
+        exchange_calendar().closes[crash + sessions],
+    )
     folder.mkdir(parents=True)
     for number, (symbol, factor) in enumerate(factors.items()):
         if symbol.endswith("USD"):
@@ -111,7 +114,7 @@ def write_bars(
             starts = grid.starts[inside]
         wave = 100 + np.round(3 * np.sin(np.arange(len(starts)) * (0.7 + 0.1 * number)), 2)
         # The last close before the crash is 100, so that the factor is the whole move.
-        before = starts < (CLOSE if symbol.endswith("USD") else calendar().opens[crash])
+        before = starts < (CLOSE if symbol.endswith("USD") else exchange_calendar().opens[crash])
         price = np.where(before, wave, 100.0 * factor)
         price[np.flatnonzero(before)[-1]] = 100.0
         frame = pd.DataFrame(
@@ -138,7 +141,7 @@ def run_through(
     bars = settings.load_bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.
     first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
-    broker = settings.build_broker(settings.data.market(bars, first))
+    broker = settings.build_broker(settings.data.build_market(bars, first))
     rows = []
     for index in range(first, len(bars.times)):
         if index > first:
@@ -148,9 +151,9 @@ def run_through(
         broker.submit([market(f"by-hand-{s}{size}", s, float(size)) for s, size in now])
         broker.open_bars()
         rows.append(broker.equity_row())
-    run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
+    run = Run("by hand", [], broker.fills, rows, broker.margin_event_counts(), broker.bookings)
     folder.mkdir(parents=True)
-    for name, write in file_writers(run).items():
+    for name, write in run_file_writers(run).items():
         write(folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(to_plain_value(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))

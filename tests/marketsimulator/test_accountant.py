@@ -24,7 +24,7 @@ from tests.marketsimulator.accountant import MONEY, Records, audit
 from tests.marketsimulator.accounts import COINLESS, FLAT, FREE, HOURS, account_on, market, panel_of
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, decision_at, wild_run
 from trainingdata.delistings import Delisting, DelistingRules
-from trainingdata.sessions import first_open_from
+from trainingdata.sessions import first_open_on_or_after
 from trainingdata.timeframe import Timeframe, TimeframeName
 
 KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
@@ -78,7 +78,9 @@ def endings_of(ends: Sequence[End], after: int, loss: float) -> DelistingRules:
 @st.composite
 def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     """The end of a symbol, for nothing, cash, shares of another one, or both."""
-    opens = first_open_from(np.datetime64(draw(st.sampled_from(["2026-06-01", "2026-06-03"]))))
+    opens = first_open_on_or_after(
+        np.datetime64(draw(st.sampled_from(["2026-06-01", "2026-06-03"])))
+    )
     price = draw(st.sampled_from([0.0, 0.37, 90.123]))
     ratio = draw(st.sampled_from([0.0, 0.3, 1.0, 7.7]))
     worth = exact(price), Decimal(0), exact(ratio)
@@ -150,11 +152,11 @@ def test_cancelled_order_remainder_is_not_counted_as_refused(
         broker.open_bars()
         decisions.append(decision)
         rows.append(broker.equity_row())
-    run = Run("x", decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
+    run = Run("x", decisions, broker.fills, rows, broker.margin_event_counts(), broker.bookings)
     parts = {"costs": FREE, "fees": COINLESS, "margin": MarginTerms(), "fills": fills}
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": 100_000.0, "increments": "original"}
-    assert run.margin_events["refusals"] == refusals
+    assert run.margin_event_counts["refusals"] == refusals
     assert str(audit(Records.of(config, bars, run))) == "0 differences"
 
 

@@ -22,15 +22,15 @@ from marketsimulator.results.attribution import (
     PROFIT_PARTS,
     Attribution,
     SymbolHistory,
-    attribute_run,
-    attribute_symbol,
+    attribute_run_profit,
+    attribute_symbol_profit,
     split_ordered_quantity,
 )
 from marketsimulator.results.figures import return_contributions
 from marketsimulator.results.report_tables import attribution_tables, round_profits_to_cents
-from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.summary import BacktestResults
-from marketsimulator.run_result import DecisionLog, Run, file_writers
+from marketsimulator.run_result import DecisionLog, Run, run_file_writers
 from marketsimulator.runs.outcome import VariantOutcome
 from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
@@ -52,7 +52,7 @@ def test_profit_parts_add_up_by_symbol_and_account(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
     run, bars, _ = wild_run(seed, capital, wild, big)
-    found = attribute_run(run, Market(bars, 0, ACTIONS))
+    found = attribute_run_profit(run, Market(bars, 0, ACTIONS))
     profit = run.equity_rows[-1].equity - capital
     near = 1e-9 * (capital + np.abs(found.profit).sum())
     assert sum(found.profit_by_part().values()) == pytest.approx(profit, abs=near)
@@ -89,7 +89,9 @@ def shown_parts_add_up_to_the_cent(
     assert profit == to_cents(run.equity_rows[-1].equity - capital)
     for symbol in bars.symbols:
         own = sum(
-            t.profit for t in round_trips(run, last_closes_by_symbol(bars)) if t.symbol == symbol
+            t.profit
+            for t in build_round_trips(run, last_closes_by_symbol(bars))
+            if t.symbol == symbol
         )
         assert own == pytest.approx(earned[symbol] * capital, abs=1e-6)
         assert abs(float(profits[symbol]) - own) < 0.01 + 1e-6
@@ -172,7 +174,7 @@ def test_profit_attribution_is_reproducible_from_run_files(
     traded: BacktestResults, tmp_path: Path
 ) -> None:
     run = traded.main_run
-    for name, write in file_writers(run).items():
+    for name, write in run_file_writers(run).items():
         write(tmp_path / name)
     closes = []
     for s, symbol in enumerate(traded.market.bars.symbols):
@@ -180,7 +182,7 @@ def test_profit_attribution_is_reproducible_from_run_files(
         known = pd.DatetimeIndex(at).tz_localize("UTC")
         closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
     read = by_pandas(tmp_path, pd.concat(closes))
-    found = attribute_run(run, traded.market)
+    found = attribute_run_profit(run, traded.market)
     assert read[list(PROFIT_PARTS)].abs().sum().sum() > 0
     hours = read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
     for table, keys in (
@@ -247,7 +249,7 @@ def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
         split_ratios=np.array([1.0, 1.0, 2.0]),
         quantity_changes=np.array([40.0, 0.0, 50.0]),
         traded_value=np.array([40 * 101.1, 0.0, 0.0]),
-        price_costs=np.array([4.0, 0.0, 0.0]),
+        spread_and_slippage=np.array([4.0, 0.0, 0.0]),
         crypto_fees=np.zeros(3),
         other_costs=np.array([0.5, 0.0, 0.0]),
         financing=np.array([0.0, 0.0, 7.0]),
@@ -255,7 +257,7 @@ def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
     plans = np.zeros(1, dtype=np.int64), split_ordered_quantity(decided(CHOICE))
     parts = [
         dict(zip(PROFIT_PARTS, row, strict=True))
-        for row in attribute_symbol(history, *plans).tolist()
+        for row in attribute_symbol_profit(history, *plans).tolist()
     ]
     nothing = dict.fromkeys(PROFIT_PARTS, 0.0)
     assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})

@@ -12,11 +12,11 @@ from marketsimulator import audit
 from marketsimulator.audit import check_history_start, check_look_ahead
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
+    drop_later_bars,
     lag_beliefs,
     scale_costs,
-    scramble_bars,
+    scramble_later_bars,
     shuffle_beliefs,
-    truncate_bars,
 )
 from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -38,13 +38,13 @@ Setup = tuple[BacktestSettings, Market]
 @pytest.fixture(scope="module")
 def setup() -> Setup:
     settings = settings_of(*WORDS)
-    return settings, settings.market()
+    return settings, settings.load_market()
 
 
 @pytest.fixture(autouse=True)
 def few_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What two instants do not show, eight do not either."""
-    monkeypatch.setattr(audit, "AUDIT_INSTANTS", 2)
+    monkeypatch.setattr(audit, "AUDIT_CUTOFF_COUNT", 2)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def test_look_ahead_is_detected_and_dated(setup: Setup, monkeypatch: pytest.Monk
 
 def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
-    other = scramble_bars(market, cut, 1)
-    less = truncate_bars(market, cut)
+    other = scramble_later_bars(market, cut, 1)
+    less = drop_later_bars(market, cut)
     for s, item in enumerate(market.instruments):
         starts = HOURLY.clock(item.kind).starts_by_end(market.times)
         past = market.mask[s] & (market.times <= cut)
@@ -98,7 +98,9 @@ def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
         )
         own = less.bars_of_symbol(s)[0]
         assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
-    assert (scramble_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
+    assert (
+        scramble_later_bars(market, cut, 1).values[other.mask] == other.values[other.mask]
+    ).all()
 
 
 SCHEDULES = [("1d", "weekly"), ("1d", "bars"), ("30m", "monthly"), ("15m", "10:30,20:00")]
@@ -110,7 +112,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
     words = (*words, f"timeframe={name}", f"schedule=[{schedule}]", "forecaster=ewma")
     base = [word for word in WORDS if word.partition("=")[0] not in own]
     settings = settings_of(*base, *words)
-    return settings, settings.market()
+    return settings, settings.load_market()
 
 
 @pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
@@ -120,20 +122,20 @@ def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])
     probes = check_look_ahead(settings, market)
     assert [probe.first_difference for probe in probes] == [""] * len(probes)
-    assert sum(probe.compared_decisions for probe in probes) > 5
+    assert sum(probe.compared_decision_count for probe in probes) > 5
 
 
 def test_weekly_schedule_trades_midweek_only_for_overnight_limits() -> None:
     """And what a week is held for is sized under the ceiling of its nights."""
     setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
     believed, bars = beliefs_of(setup), setup[1].bars
-    stocks = believed.adjustable[:, ~bars.crypto].any(axis=1)
+    stocks = believed.is_adjustable[:, ~bars.crypto].any(axis=1)
     weeks = "2024-02-05 2024-02-12 2024-02-20 2024-02-26 2024-03-04"  # Washington's birthday
     opens = [f"{date}T15:30:00.000000000" for date in weeks.split()]
     assert believed.instants[stocks].astype(str).tolist() == opens
     assert believed.period_ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
     assert believed.is_overnight[stocks].all()
-    assert believed.can_trim_overnight[~believed.adjustable.any(axis=1)].all()
+    assert believed.can_trim_overnight[~believed.is_adjustable.any(axis=1)].all()
     clock = bars.timeframe.stock_clock
     every = clock.decisions_between(believed.instants[0], believed.instants[-1])
     late = every[~clock.intraday_ceiling_applies(every)]
@@ -173,16 +175,16 @@ def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
-        rows = np.flatnonzero(believed.adjustable[:, s])
+        rows = np.flatnonzero(believed.is_adjustable[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
-        assert not late.adjustable[rows[0], s]
+        assert not late.is_adjustable[rows[0], s]
 
 
 def test_shuffle_permutes_standardised_forecasts(setup: Setup) -> None:
     believed = beliefs_of(setup)
     dealt = shuffle_beliefs(believed, 3)
     ratio, other = (
-        b.mu[:, 0][b.adjustable] / b.sigma[:, 0][b.adjustable] for b in (believed, dealt)
+        b.mu[:, 0][b.is_adjustable] / b.sigma[:, 0][b.is_adjustable] for b in (believed, dealt)
     )
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5
@@ -225,10 +227,10 @@ def test_look_ahead_audit_exit_code_reports_findings() -> None:
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:
     """Of six weeks a half is less than the windows of correlations, of four years it is more."""
     short = check_history_start(*setup)
-    assert len(short) == audit.AUDIT_INSTANTS
+    assert len(short) == audit.AUDIT_CUTOFF_COUNT
     assert all("kelly" in probe.first_difference for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = settings_of(*words, "data.start=2020-06-01")
     assert [
-        probe.first_difference for probe in check_history_start(settings, settings.market())
-    ] == [""] * audit.AUDIT_INSTANTS
+        probe.first_difference for probe in check_history_start(settings, settings.load_market())
+    ] == [""] * audit.AUDIT_CUTOFF_COUNT

@@ -20,9 +20,9 @@ from foundation.files import write_files_atomically
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.run_record import read_run
+from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, check_ledger
 from marketsimulator.results.verdict import backtest_verdict
@@ -64,7 +64,7 @@ def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Backtest
 @pytest.fixture(scope="module")
 def written(results: BacktestResults, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "made" / "here"
-    write_files_atomically(result_files(results, results.summary()), folder)
+    write_files_atomically(result_file_writers(results, results.summary()), folder)
     return folder
 
 
@@ -205,7 +205,7 @@ def test_oracle_run_shorts_falling_market_and_is_labelled(
     summary = run.summary()
     assert summary["total_return"] > 0.1
     assert summary["comparisons"]["buy_and_hold"]["total_return"] < -0.1
-    write_files_atomically(result_files(run, summary), tmp_path)
+    write_files_atomically(result_file_writers(run, summary), tmp_path)
     assert "oracle" in summary["forecaster"]
     assert "reads the future" in " ".join(summary["remarks"])
     assert "oracle" in (tmp_path / "report.html").read_text()
@@ -246,14 +246,14 @@ def test_folder_mixing_two_runs_is_refused(
     results: BacktestResults, written: Path, tmp_path: Path
 ) -> None:
     other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
-    write_files_atomically(result_files(other, other.summary()), tmp_path / "other")
+    write_files_atomically(result_file_writers(other, other.summary()), tmp_path / "other")
     for folder in (written, tmp_path / "other"):
-        assert read_run(folder).summary["forecaster"]
+        assert read_run_record(folder).summary["forecaster"]
     for name in sorted(FILES):
         mixed = tmp_path / "mixed"
         shutil.copytree(written, mixed)
         shutil.copy(tmp_path / "other" / name, mixed / name)
-        for read in (read_run, lambda run: explain(run, symbol="SYA"), RunFolder):
+        for read in (read_run_record, lambda run: explain(run, symbol="SYA"), RunFolder):
             with refused(InputError, "RUN"):
                 read(mixed)
         shutil.rmtree(mixed)
@@ -261,7 +261,7 @@ def test_folder_mixing_two_runs_is_refused(
 
 def test_days_setting_counts_back_from_last_common_bar() -> None:
     run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
-    first, last = run.run_window(run.load_bars())
+    first, last = run.run_period(run.load_bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
 
@@ -344,13 +344,13 @@ def test_ledger_failing_during_a_run_is_reported(tmp_path: Path) -> None:
         ledger.write_text("my notes " * 100)
 
     words = ["start=2024-03-07", "forecaster=ewma", f"trials={ledger}"]
-    results = run_backtest(settings(*words), show=broken)
+    results = run_backtest(settings(*words), show_market=broken)
     summary = results.summary()
     assert summary["trials"] is summary["deflated_sharpe"] is None
     (said,) = [text for text in summary["remarks"] if "ledger" in text]
     assert said.startswith("No trial ledger (trials: ")
     assert str(ledger) in said
-    write_files_atomically(result_files(results, summary), tmp_path / "out")
+    write_files_atomically(result_file_writers(results, summary), tmp_path / "out")
     assert "No trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -411,7 +411,7 @@ def test_a_later_split_changes_no_earlier_decision(
     assert any(f.price == 0 for f in whole.main_run.fills), "the split has moved a position"
     live = whole.settings.build_trader(whole.settings.forecaster.build(raw.symbols))
     for decision in whole.main_run.decisions[-3:] + before[-3:]:
-        known = whole.settings.data.market(raw.slice_until(decision.at)).visible_bars()
+        known = whole.settings.data.build_market(raw.slice_until(decision.at)).visible_bars()
         now = Market(known, len(known.times) - 1)
         belief = live.build_beliefs(now).at_instant(decision.at)
         assert belief is not None

@@ -98,7 +98,7 @@ def test_worst_drawdowns_agree_with_maximum_depth_and_length(returns: list[float
     daily = np.append(1.0, np.cumprod(1 + np.array(returns)))
     found = worst_drawdowns(daily, len(daily))
     assert min([0.0, *(each.depth for each in found)]) == largest_drawdown(daily)
-    assert max([0, *(each.days for each in found)]) == longest_drawdown_days(daily)
+    assert max([0, *(each.days_below_peak for each in found)]) == longest_drawdown_days(daily)
     assert [each.depth for each in found] == sorted(each.depth for each in found)
     for each in found:
         assert daily[each.peak_index] == daily[: each.trough_index + 1].max()
@@ -143,8 +143,10 @@ def test_symbol_outside_the_run_serves_as_benchmark(beside: BacktestResults) -> 
     column = summary["comparisons"]["SYC"]
     assert column["total_return"] == pytest.approx(closes[-1] / closes[0] - 1)
     assert column["costs"] is column["beta"] is None
-    daily = beside.daily_benchmark()[1]
-    line = linregress(daily_returns(daily), daily_returns(beside.daily_curve(beside.main_run)[1]))
+    daily = beside.daily_benchmark_curve()[1]
+    line = linregress(
+        daily_returns(daily), daily_returns(beside.daily_equity_curve(beside.main_run)[1])
+    )
     assert summary["beta"] == pytest.approx(line.slope)
     assert summary["benchmark"] == "SYC"
     assert summary["outperformances"]["SYC"]["lead"] == pytest.approx(
@@ -171,12 +173,14 @@ def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_p
     summary = again.summary()
     assert (summary["beta"], summary["up_capture"]) == (pytest.approx(1), pytest.approx(1))
     assert summary["alpha"] == pytest.approx(0, abs=1e-9)
-    np.testing.assert_allclose(again.daily_benchmark()[1], again.daily_curve(again.main_run)[1])
+    np.testing.assert_allclose(
+        again.daily_benchmark_curve()[1], again.daily_equity_curve(again.main_run)[1]
+    )
 
 
 def test_benchmark_does_not_make_another_trial(beside: BacktestResults) -> None:
     plain = replace(beside, settings=replace(beside.settings, benchmark=None), benchmark=None)
-    assert beside.trial() == plain.trial()
+    assert beside.to_trial() == plain.to_trial()
 
 
 DAYS = pd.bdate_range("2024-02-12", "2024-03-15")
@@ -248,11 +252,13 @@ def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)
     assert found is not None
-    early = np.array([found.at[0] - np.timedelta64(1, "D"), found.at[0], found.at[9]])
-    np.testing.assert_allclose(found.value_at(early)[:2], 1.0)
-    assert found.value_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
+    early = np.array(
+        [found.instants[0] - np.timedelta64(1, "D"), found.instants[0], found.instants[9]]
+    )
+    np.testing.assert_allclose(found.relative_values_at(early)[:2], 1.0)
+    assert found.relative_values_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
     for cut, fact in ((slice(-20, None), "starts on"), (slice(0, 100), "ends on")):
-        part = replace(found, at=found.at[cut], values=found.values[cut])
+        part = replace(found, at=found.instants[cut], values=found.values[cut])
         with refused(InputError, "SYC", fact):
             _check_coverage(part, beside.market.run_bars.times)
 
@@ -275,7 +281,7 @@ def test_untraded_benchmark_may_have_hourly_or_daily_bars(tmp_path: Path, hourly
         daily.rename_axis("date").to_csv(other)
     words = (f"data.dir={data}", "symbols=[AAA]", "timeframe=1h", "data.accept_jumps=true")
     settings = settings_of(*words, "forecaster=ewma", "trials=null", "benchmark=BBB")
-    found = read_benchmark(settings, settings.market())
+    found = read_benchmark(settings, settings.load_market())
     assert found is not None
-    assert len(found.at) == (len(table) if hourly else table["timestamp"].dt.date.nunique())
+    assert len(found.instants) == (len(table) if hourly else table["timestamp"].dt.date.nunique())
     assert found.values[-1] == table["close"].iloc[-1]

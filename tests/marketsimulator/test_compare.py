@@ -13,13 +13,13 @@ import pytest
 
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
-from foundation.formatting import percent
+from foundation.formatting import format_percent
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison
-from marketsimulator.results.report import result_files
-from marketsimulator.results.run_record import LIVE_TITLE
+from marketsimulator.results.report import result_file_writers
+from marketsimulator.results.run_record import LIVE_RUN_TITLE
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import STRATEGY_NAMES, name_with_fraction
 from tests.marketsimulator.runs import BARS, settings_of
@@ -73,7 +73,7 @@ def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in STRATEGY_NAMES:
         row = page[page.index(f">{name}</th>") :]
-        assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
+        assert format_percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
 def test_varied_settings_give_one_run_each_per_strategy(settings: BacktestSettings) -> None:
@@ -90,7 +90,7 @@ def test_new_runs_are_compared_with_earlier_ones(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     before = run_backtest(with_changes(settings, {"sizing.strategy": "equal_weight"}))
-    write_files_atomically(result_files(before, before.summary()), tmp_path / "before")
+    write_files_atomically(result_file_writers(before, before.summary()), tmp_path / "before")
     now = {
         "sizing.strategy": ["kelly_50", "equal_weight"],
         "forecaster.kind": ["ewma", "historical"],
@@ -100,11 +100,11 @@ def test_new_runs_are_compared_with_earlier_ones(
     again = found.names.index("equal_weight forecaster.kind=ewma")
     assert found.records[again].equity.tolist() == found.records[0].equity.tolist()
     strategies = ["equal_weight", *2 * ["kelly_50"], *2 * ["equal_weight"]]
-    assert list(found.runs.varied_settings["sizing.strategy"]) == strategies
-    assert found.runs.final_equity[again] == found.runs.final_equity[0]
+    assert list(found.run_set.varied_settings["sizing.strategy"]) == strategies
+    assert found.run_set.final_equity[again] == found.run_set.final_equity[0]
     assert (found.table["trials"] == 5).all()
-    live = replace(before, title=LIVE_TITLE)
-    write_files_atomically(result_files(live, live.summary()), tmp_path / "live")
+    live = replace(before, title=LIVE_RUN_TITLE)
+    write_files_atomically(result_file_writers(live, live.summary()), tmp_path / "live")
     beside = compare(settings, [], now, [tmp_path / "live"])
     assert (beside.table["trials"] == 4).all(), "a live account is none"
 
@@ -116,14 +116,14 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_comparison_rows_have_distinct_names(settings: BacktestSettings, tmp_path: Path) -> None:
     before = run_backtest(settings)
-    write_files_atomically(result_files(before, before.summary()), tmp_path / "kelly_50")
+    write_files_atomically(result_file_writers(before, before.summary()), tmp_path / "kelly_50")
     near = {"capital": [100_000.01, 100_000.02]}
     found = compare(settings, ["kelly_50"], near, [tmp_path / "kelly_50"], ["lag"])
     assert found.names[0] == "kelly_50"
     assert found.names[1:3] == ("kelly_50 capital=100000.01", "kelly_50 capital=100000.02")
     beside = compare(settings, ["kelly_50"], {}, [tmp_path / "kelly_50"])
     assert beside.names == (f"{tmp_path.name}/kelly_50", "kelly_50")
-    assert beside.runs.final_equity[0] == beside.runs.final_equity[1]
+    assert beside.run_set.final_equity[0] == beside.run_set.final_equity[1]
 
 
 TWO_RULES = """

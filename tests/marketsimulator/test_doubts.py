@@ -30,7 +30,7 @@ START, END = "2024-01-02", "2024-04-12"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of two stocks: one falls by 45 % overnight, one has a row a thousandfold."""
     place = tmp_path_factory.mktemp("bars")
-    market = SyntheticMarket(symbols=("SYA", "SYB"), start=START, end=END).bars()
+    market = SyntheticMarket(symbols=("SYA", "SYB"), start=START, end=END).generate_bars()
     for s, item in enumerate(market.instruments):
         times, values = market.bars_of_symbol(s)
         frame = pd.DataFrame(values, columns=[*PRICES, "volume"])
@@ -78,7 +78,7 @@ def run_over(folder: Path, *words: str) -> Market:
     config = compose_config(
         "backtest", [f"data.dir=[{folder}]", "data.accept_jumps=true", "trials=null", *words]
     )
-    return BacktestSettings.from_config(config).market()
+    return BacktestSettings.from_config(config).load_market()
 
 
 def test_data_warnings_outside_the_run_are_not_reported(folder: Path) -> None:
@@ -111,7 +111,7 @@ def test_price_jump_warnings_merge_into_one_per_symbol() -> None:
 
 
 def test_prices_are_called_adjusted_only_if_checked(folder: Path, market: Bars) -> None:
-    sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
+    sound = DataSettings(dir=(str(folder / "SYB.csv"),)).load_panel([], None, None)
     unchecked = "configured as split-adjusted (not checked: data.actions lists no split)"
     assert describe_price_adjustment("split", sound, (), ()) == unchecked
     listed = [
@@ -124,7 +124,7 @@ def test_prices_are_called_adjusted_only_if_checked(folder: Path, market: Bars) 
     assert describe_price_adjustment("split", sound, (), small) == unchecked
     assert describe_price_adjustment("raw", sound, (), listed) == "raw"
     assert describe_price_adjustment("split", market, (), ()) == "synthetic, without splits"
-    jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
+    jumped = DataSettings(dir=(str(folder),), accept_jumps=True).load_panel([], None, None)
     assert "not adjusted" in describe_price_adjustment("all", jumped, jumped.data_warnings, ())
     assert "dividend-adjusted (not checked)" in describe_price_adjustment(
         "all", jumped, jumped.data_warnings, ()

@@ -38,19 +38,19 @@ from marketsimulator.results.drift.decisions import (
 )
 from marketsimulator.results.drift.orders import (
     compare_orders,
+    excess_slippage_by_symbol,
     missed_decision_reason,
     planned_orders,
-    slippage_by_symbol,
 )
 from marketsimulator.results.drift.terms import (
     CashFlow,
-    DriftSide,
+    ComparedAccount,
     ProfitComponent,
     Trade,
     compare_profits,
-    to_whole_cents,
+    round_terms_to_cents,
 )
-from marketsimulator.results.journal_record import JournalRecord, mark_at_closes, read_journal
+from marketsimulator.results.journal_record import JournalRecord, read_journal, revalue_at_closes
 from marketsimulator.run_result import Booking, EquityRow, InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
@@ -86,7 +86,7 @@ def ledger(
     *,
     cash: Fraction = Fraction(100_000),
     transfers: Fraction = Fraction(0),
-) -> DriftSide:
+) -> ComparedAccount:
     """An account whose worth is added up from its cash and what it holds, entry by entry."""
     held = dict(start)
     began = cash + sum(held[s] * start_marks[s] for s in held)
@@ -99,7 +99,7 @@ def ledger(
         if flow.symbol:
             held[flow.symbol] = held.get(flow.symbol, Fraction(0)) + flow.quantity
     ended = cash + sum(held[s] * end_marks[s] for s in held)
-    return DriftSide(
+    return ComparedAccount(
         start_positions=start,
         start_marks=start_marks,
         end_marks=end_marks,
@@ -112,7 +112,7 @@ def ledger(
 
 
 @st.composite
-def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> DriftSide:
+def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> ComparedAccount:
     marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
     symbol = st.sampled_from(symbols)
     trade = st.builds(Trade, symbol=symbol, quantity=quantities, traded_value=usd)
@@ -134,13 +134,16 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
 def test_profit_terms_add_up_and_remainder_is_unexplained(
-    live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitComponent], more: Fraction
+    live: ComparedAccount,
+    simulated: ComparedAccount,
+    causes: dict[str, ProfitComponent],
+    more: Fraction,
 ) -> None:
     """Exactly; and a deposit is no profit."""
     terms = compare_profits(live, simulated, causes)
     assert sum(terms.values()) == live.profit - simulated.profit
     assert terms["unexplained"] == 0, "a ledger is worth what it lists"
-    whole = to_whole_cents(terms)
+    whole = round_terms_to_cents(terms)
     assert sum(whole.values()) == to_cents(live.profit - simulated.profit)
     assert all(abs(to_fraction(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
     richer = replace(live, end_equity=live.end_equity + more)
@@ -156,7 +159,7 @@ FIRST = {"AAA": Fraction(100), "BBB": Fraction(20)}
 
 def bought(
     quantity: int, price: int | str, *flows: CashFlow, name: str = "a", **more: Fraction
-) -> DriftSide:
+) -> ComparedAccount:
     """Ten AAA held from the beginning, and one trade of it."""
     value = quantity * to_fraction(Decimal(price))
     trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
@@ -214,9 +217,12 @@ def bought(
     ],
 )
 def test_each_drift_cause_has_its_own_term(
-    live: DriftSide, simulated: DriftSide, cause: ProfitComponent, expected: dict[str, str]
+    live: ComparedAccount,
+    simulated: ComparedAccount,
+    cause: ProfitComponent,
+    expected: dict[str, str],
 ) -> None:
-    found = to_whole_cents(compare_profits(live, simulated, {"a": cause}))
+    found = round_terms_to_cents(compare_profits(live, simulated, {"a": cause}))
     assert {name: str(value) for name, value in found.items() if value} == expected
 
 
@@ -243,7 +249,7 @@ def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
     with refused(InputError, "journal", path):
         read_journal(path, "trade")
     with closing(Database(path)) as begun:
-        begun.create("CREATE TABLE decisions (at TEXT)")
+        begun.execute_all("CREATE TABLE decisions (at TEXT)")
     with refused(InputError, path, "0"):
         read_journal(path, "trade")
 
@@ -261,7 +267,7 @@ def test_live_account_is_valued_at_closing_prices() -> None:
     told = Run(
         "", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], initial_positions
     )
-    found = mark_at_closes(told, Market(bars))
+    found = revalue_at_closes(told, Market(bars))
     for row in found.equity_rows:
         closes = last_closes_by_symbol(bars.slice_until(row.at))
         assert row.gross_stock == pytest.approx(10 * closes["SYA"])
@@ -389,7 +395,7 @@ def test_slippage_is_excess_cost_of_live_fills() -> None:
     }
     here = {"a": filled(10), "b": filled(10), "c": replace(filled(-10), symbol="BBB")}
     orders = compare_orders(there, here, record(), {}, half_an_hour)
-    assert slippage_by_symbol(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
+    assert excess_slippage_by_symbol(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
 
 
 def test_fill_timestamped_before_its_order_counts_after_sending() -> None:
@@ -424,9 +430,9 @@ def test_final_account_reading_uses_the_last_completed_bars() -> None:
     cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(cycles=cycles, marks=marks)
-    assert journal.last_covered_account(lambda _: True).equity == 100_002
-    assert journal.last_covered_account(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
-    assert journal.last_covered_account(lambda _: False).at == AT
+    assert journal.last_covered_snapshot(lambda _: True).equity == 100_002
+    assert journal.last_covered_snapshot(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
+    assert journal.last_covered_snapshot(lambda _: False).observed_at == AT
 
 
 def test_account_takes_prices_from_mark_quantities_from_trades() -> None:
@@ -441,17 +447,17 @@ def test_account_takes_prices_from_mark_quantities_from_trades() -> None:
             CycleRow(0, "trade", end, None, idle_reason="halted"),
         ),
     )
-    reading = journal.last_covered_account(lambda _: True)
+    reading = journal.last_covered_snapshot(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}
     assert reading.prices == {"AAA": Fraction(105)}
-    assert journal.is_sent_before(AT, reading)
-    assert not journal.is_sent_before(end, reading)
+    assert journal.is_decision_sent_before(AT, reading)
+    assert not journal.is_decision_sent_before(end, reading)
 
 
 def test_position_without_any_price_is_refused() -> None:
     odd = replace(decision(), positions={"ODD": Decimal(3)})
     with refused(InputError, "d", "ODD"):
-        record(decisions=(odd,)).first_account()
+        record(decisions=(odd,)).first_account_snapshot()
 
 
 class Watched:
@@ -568,7 +574,7 @@ def test_mismatch_reason_names_the_first_differing_field(
     found = compare_decisions(record(), {AT: made(**changed)}, {AT: closes}, [], half_an_hour)
     (difference,) = found.differences
     assert (difference.field, difference.cause) == (field, cause)
-    assert (found.compared_instants, found.equal_instants, found.counts_by_cause) == (
+    assert (found.compared_instant_count, found.equal_instant_count, found.counts_by_cause) == (
         1,
         0,
         {cause: 1},

@@ -40,7 +40,7 @@ def test_buy_and_hold_fills_before_1970(year: int, tmp_path: Path) -> None:
     results = run_from(tmp_path, f"{year}-01-02", f"{year}-12-31", f"{year}-12-02")
     runs = [results.main_run, *results.benchmark_runs]
     assert all(len(run.fills) for run in runs)
-    assert all(run.margin_events["refusals"] == 0 for run in runs)
+    assert all(run.margin_event_counts["refusals"] == 0 for run in runs)
     for run in runs:
         records = Records.of(asdict(results.settings), results.market.bars, run)
         assert str(audit(records)) == "0 differences"

@@ -15,9 +15,9 @@ from execution.live.cycle import _log_missing_bars
 from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.counterfactuals import delist_after
+from marketsimulator.results.counterfactuals import delist_random_symbols
 from marketsimulator.results.remarks import delisting_remarks
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.verdict import backtest_verdict
 from marketsimulator.run_result import DELISTED
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
@@ -30,10 +30,10 @@ from tests.marketsimulator.accounts import account_on, ended, market, panel_of, 
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
 from tests.support.own_module import own_module
 from trainingdata.bars import Bars
-from trainingdata.confirmation import drop_unconfirmed
+from trainingdata.confirmation import drop_unconfirmed_bars
 from trainingdata.delistings import Delisting, DelistingRules
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, first_open_from
+from trainingdata.sessions import exchange_calendar, first_open_on_or_after
 
 WORDS = (
     *("start=2024-02-16", "data.start=2024-01-02", "data.end=2024-03-02", "trials=null"),
@@ -83,7 +83,7 @@ def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) 
         pytest.approx(-3.0 * quantity),
     )
     fill = broker.fills[-1]
-    assert fill.at == first_open_from(np.datetime64("2026-05-08"))
+    assert fill.at == first_open_on_or_after(np.datetime64("2026-05-08"))
     assert fill.price == pytest.approx(7.0)
 
 
@@ -95,7 +95,7 @@ def test_panel_end_or_disabled_delisting_closes_nothing() -> None:
 
 
 def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingRules:
-    opens = first_open_from(np.datetime64("2026-05-06"))
+    opens = first_open_on_or_after(np.datetime64("2026-05-06"))
     assert opens is not None
     return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
@@ -121,8 +121,8 @@ def test_delisting_cancels_the_symbols_open_orders() -> None:
 def test_every_engine_keeps_the_same_account_through_delistings() -> None:
     words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
     settings = settings_of(*words)
-    market = settings.market()
-    opens = first_open_from(np.datetime64("2024-02-22"))
+    market = settings.load_market()
+    opens = first_open_on_or_after(np.datetime64("2024-02-22"))
     assert opens is not None
     known = opens + np.timedelta64(7, "D")
     listed = (Delisting("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
@@ -148,7 +148,7 @@ def test_every_engine_keeps_the_same_account_through_delistings() -> None:
 def test_report_adds_up_when_a_share_becomes_worthless(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = BacktestSettings.market
+    whole = BacktestSettings.load_market
 
     def shorter(self: BacktestSettings) -> Market:
         market = whole(self)
@@ -169,14 +169,14 @@ def test_report_adds_up_when_a_share_becomes_worthless(
     )
     earned = summary["contributions"]["SYA"] * results.settings.capital
     assert lost == pytest.approx(earned + booked, abs=1e-6)
-    write_files_atomically(result_files(results, summary), tmp_path / "run")
+    write_files_atomically(result_file_writers(results, summary), tmp_path / "run")
     assert "delisted within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
 def test_future_delistings_change_nothing_before() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
-    other = delist_after(whole, at, 3)
+    other = delist_random_symbols(whole, at, 3)
     assert [each.booked_at > at for each in other.booked_delistings] == [True]
     before = whole.bars.times <= at
     np.testing.assert_array_equal(other.bars.mask[:, before], whole.bars.mask[:, before])
@@ -202,7 +202,7 @@ def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[s
 
     stays: whether its price stays at 3.4 times the one before instead.
     """
-    days = calendar().dates
+    days = exchange_calendar().dates
     first = int(np.searchsorted(days, np.datetime64("2022-01-03")))
     dates = days[first : first + 144].astype(str)
     calm = np.full(144, 40.0)
@@ -243,7 +243,7 @@ def test_verdict_states_that_all_equity_was_lost(
 
 
 def test_short_squeeze_does_not_delist_the_symbol(tmp_path: Path) -> None:
-    found = settings_of(*squeezed(tmp_path)).market()
+    found = settings_of(*squeezed(tmp_path)).load_market()
     assert found.booked_delistings == ()
     assert (~found.bars.mask[1]).sum() == 1, "one bar of the squeeze waits"
     broker = account_on(found.bars, 100_000.0, endings=found.delisting_rules)
@@ -255,20 +255,20 @@ def test_short_squeeze_does_not_delist_the_symbol(tmp_path: Path) -> None:
 
 
 def test_symbol_without_further_bars_is_delisted(tmp_path: Path) -> None:
-    found = settings_of(*squeezed(tmp_path, ends=True)).market()
+    found = settings_of(*squeezed(tmp_path, ends=True)).load_market()
     assert [each.symbol for each in found.booked_delistings] == ["WILD"]
 
 
 def test_last_bar_awaiting_confirmation_is_not_reported_missing(tmp_path: Path) -> None:
     words = [word for word in squeezed(tmp_path) if not word.startswith("end=")]
     settings = settings_of(*words, "end=2022-07-01")
-    found = settings.market()
+    found = settings.load_market()
     assert not found.bars.mask[1, -1]
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert not [note for note in delisting_remarks(run, found, {}) if "Without bars" in note]
     words = [word for word in squeezed(tmp_path, ends=True) if not word.startswith("end=")]
     settings = settings_of(*words, "end=2022-07-06")
-    found = settings.market()
+    found = settings.load_market()
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert [note for note in delisting_remarks(run, found, {}) if "Without bars" in note]
 
@@ -283,7 +283,7 @@ def test_crash_on_the_last_bar_sets_delisting_payout(
     prices = np.full((14, 4), 40.0)
     prices[-1] = last
     bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
-    bars = drop_unconfirmed(bars)
+    bars = drop_unconfirmed_bars(bars)
     assert not bars.mask[0, 13]
     stated = replace(ending().explicit_delistings[0], cash_per_share=np.nan)
     endings = (
@@ -308,7 +308,7 @@ def test_delisting_payout_at_unconfirmed_price_is_reported(tmp_path: Path) -> No
     frame.loc[len(frame) - 1, ["Low", "Close"]] = 10.0
     frame.to_csv(tmp_path / "WILD.csv", index=False)
     settings = settings_of(*words)
-    found = settings.market()
+    found = settings.load_market()
     (end,) = found.booked_delistings
     assert (end.cash_per_share, end.last_price_fraction) == (pytest.approx(7.0), 0.0)
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
@@ -327,7 +327,7 @@ def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) 
     calm = pd.read_csv(tmp_path / "CALM.csv")
     calm.drop(index=range(116, 126)).to_csv(tmp_path / "WILD.csv", index=False)
     settings = settings_of(*words, "sizing.strategy=equal_weight")
-    found = settings.market()
+    found = settings.load_market()
     assert found.booked_delistings == ()
     sign = 1.0 if rule == "long" else -1.0
     broker = account_on(found.bars, 100_000.0, endings=found.delisting_rules)
@@ -340,12 +340,12 @@ def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) 
     assert note.startswith("WILD traded again at 2022-07-")
     # One session more without it, and it has ended.
     calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
-    assert [each.symbol for each in settings_of(*words).market().booked_delistings] == ["WILD"]
+    assert [each.symbol for each in settings_of(*words).load_market().booked_delistings] == ["WILD"]
 
 
 def test_independent_audit_keeps_symbols_that_trade_again() -> None:
     settings = settings_of(*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
-    market = settings.market()
+    market = settings.load_market()
     bars = market.bars
     row = bars.symbols.index("SYA")
     days = bars.times.astype("datetime64[D]")

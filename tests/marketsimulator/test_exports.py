@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.exports import export_writers
-from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.exports import export_file_writers
+from marketsimulator.results.metrics import day_end_rows
 from marketsimulator.results.returns_file import read_returns
-from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import is_trade
 from tests.marketsimulator.runs import settings_of
@@ -48,7 +48,7 @@ def read(
     results: BacktestResults, folder: Path, zone: str | None = None
 ) -> dict[str, pd.DataFrame]:
     """Read the exported tables as a user does."""
-    for name, write in export_writers(results).items():
+    for name, write in export_file_writers(results).items():
         write(folder / name)
     frames = {
         path.stem: pd.read_csv(path, index_col="date", parse_dates=True)
@@ -63,7 +63,7 @@ def read(
 def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_path: Path) -> None:
     frames = read(traded, tmp_path)
     at, equity = traded.main_run.equity_curve()
-    rows, marks = daily_rows(at, has_crypto=True)
+    rows, marks = day_end_rows(at, has_crypto=True)
     returns = frames["returns"]["return"]
     np.testing.assert_allclose(100_000 * np.cumprod(1 + returns), equity[rows])
     assert (frames["positions"].index == returns.index).all()
@@ -97,7 +97,7 @@ def test_quantstats_computes_the_same_figures(stocks: BacktestResults, tmp_path:
         assert theirs.volatility(returns, periods=days) == pytest.approx(summary["volatility"])
         assert theirs.max_drawdown(returns) == pytest.approx(summary["max_drawdown"])
         assert theirs.profit_factor(returns) == pytest.approx(summary["profit_factor"])
-        hold = stocks.daily_benchmark()[1]
+        hold = stocks.daily_benchmark_curve()[1]
         benchmark = pd.Series(hold[1:] / hold[:-1] - 1, index=returns.index)
         greeks = theirs.greeks(returns, benchmark, periods=days)
         daily = theirs.information_ratio(returns, benchmark)
@@ -112,16 +112,16 @@ def test_pyfolio_reads_positions_and_transactions(stocks: BacktestResults, tmp_p
     positions, trades = frames["positions"], frames["transactions"]
     summary = stocks.summary()
     marks = last_closes_by_symbol(stocks.market.bars)
-    ours = round_trips(stocks.main_run, marks)
+    ours = build_round_trips(stocks.main_run, marks)
     closing = pd.DataFrame(
         [
-            (trip.symbol, -float(trip.open_quantity), marks[trip.symbol], 0.0)
+            (trip.symbol, -float(trip.current_quantity), marks[trip.symbol], 0.0)
             for trip in ours
-            if trip.open_quantity
+            if trip.current_quantity
         ],
         columns=trades.columns,
         index=[trades.index[-1] + pd.Timedelta(days=9)]
-        * sum(bool(trip.open_quantity) for trip in ours),
+        * sum(bool(trip.current_quantity) for trip in ours),
     )
     ended = trades if closing.empty else pd.concat([trades, closing])
     with warnings.catch_warnings():

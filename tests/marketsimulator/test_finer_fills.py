@@ -22,7 +22,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.audit import parse_arguments as read_audit
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import simulate_stepwise
@@ -31,7 +31,7 @@ from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.support.eager_runs import believing
 from tests.support.messages import refused
-from trainingdata.bars import FIELDS, Bars, Provenance, build_panel
+from trainingdata.bars import OHLCV_FIELDS, Bars, Provenance, build_panel
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
@@ -132,7 +132,7 @@ def test_single_finer_bar_per_bar_changes_no_fill(finer: Timeframe, words: str) 
     assert other.fills == one.fills
     assert other.bookings == one.bookings
     assert other.equity_rows == one.equity_rows
-    assert other.margin_events == one.margin_events
+    assert other.margin_event_counts == one.margin_event_counts
     assert len(one.fills) > 100
 
 
@@ -202,7 +202,7 @@ def write(folder: Path, timeframe: Timeframe) -> Path:
             clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
         )
         stamps = np.unique(whole)
-        frame = pd.DataFrame(aggregate_bars(whole, values)[1], columns=list(FIELDS))
+        frame = pd.DataFrame(aggregate_bars(whole, values)[1], columns=list(OHLCV_FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
         frame.to_csv(folder / f"{symbol}.csv", index=False)
     return folder
@@ -245,7 +245,7 @@ def test_report_with_finer_fills_also_shows_coarse_results(
     assert any(f.price > 0 and f.at != f.booked_at for f in results.main_run.fills), (
         "between decisions"
     )
-    writers = result_files(results, summary)
+    writers = result_file_writers(results, summary)
     writers["report.html"](tmp_path / "report.html")
     writers["config.yaml"](tmp_path / "config.yaml")
     assert "By fill bars" in (tmp_path / "report.html").read_text()
@@ -255,7 +255,7 @@ def test_report_with_finer_fills_also_shows_coarse_results(
 
 def test_later_finer_bars_change_no_earlier_decision(files: tuple[Path, Path]) -> None:
     settings = finer_settings(files, *CALM)
-    market = settings.market()
+    market = settings.load_market()
     trader = trader_of(settings, market).with_beliefs(market)
     cut = market.bars.times[market.start_row + 40]
     assert market.finer_bars is not None
@@ -308,16 +308,16 @@ def test_mismatched_finer_files_are_refused_in_one_line(
 ) -> None:
     spoil(finer := shutil.copytree(files[1], tmp_path / "finer"))
     with refused(DataError, *facts) as caught:
-        finer_settings((files[0], finer)).market()
+        finer_settings((files[0], finer)).load_market()
     assert str(caught.value).startswith("data.execution_bars: ")
     assert "\n" not in str(caught.value)
 
 
 def test_execution_bars_are_refused_where_unsupported(files: tuple[Path, Path]) -> None:
     with refused(InputError, "data.execution_bars"):
-        settings_of("data.execution_bars=x").market()
+        settings_of("data.execution_bars=x").load_market()
     with refused(DataError, "data.execution_bars"):
-        finer_settings((files[0], Path("nowhere"))).market()
+        finer_settings((files[0], Path("nowhere"))).load_market()
     with refused(InputError, "data.execution_bars"):
         read_audit(["look_ahead", "data.dir=x", "data.execution_bars=y"])
     for kind in (EvaluationSettings, BatchSettings):
@@ -330,7 +330,7 @@ def test_daily_order_fills_in_its_sessions_first_hour(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = finer_settings((write(tmp_path, Timeframe("1d")), files[0]), "symbols=AAA")
-    market = settings.market()
+    market = settings.load_market()
     broker = settings.build_broker(market)
     broker.submit([order("buy", 10, tif="opg")])
     broker.advance(market.start_row + 1)

@@ -34,7 +34,7 @@ def remarks(*words: str) -> list[str]:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forecasts of a random walk that end on Wednesday."""
-    bars = settings("forecaster=ewma").market().bars
+    bars = settings("forecaster=ewma").load_market().bars
     table = RandomWalk().forecast(bars, np.datetime64("2024-02-25", "ns"))
     windows = table.windows
     rows = np.flatnonzero(windows.issued_at < np.datetime64("2024-02-28T12:00"))
@@ -51,7 +51,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def future_file(folder: Path, noise: float) -> Path:
     """Write a file without a forecaster's name whose medians are future closes, times noise."""
-    bars = settings("forecaster=ewma").market().bars
+    bars = settings("forecaster=ewma").load_market().bars
     since = np.datetime64("2024-02-01", "ns")
     table = Oracle().forecast(bars, since)
     ahead = table.quantiles[np.arange(len(table.windows))][:, :, 10] / table.windows.price[:, None]
@@ -79,7 +79,7 @@ def test_look_ahead_forecasts_are_reported_as_no_result(tmp_path: Path, noise: f
     results = run_backtest(replace(mine, start="2024-02-20", trials=str(ledger)))
     assert has_look_ahead(results.main_run.name)
     assert results.trial_statistics is not None
-    assert results.trial_statistics.count == 0
+    assert results.trial_statistics.trial_count == 0
     assert "No result: the forecaster reads the future." in results.summary()["warnings"]
 
 

@@ -69,12 +69,12 @@ def broker_with(
     closes = bars.slice_rows(0, index + 1).last_closes()
     for s, item in enumerate(bars.instruments):
         step = float(item.qty_increment)
-        book.holding["quantity"][s] = round(
+        book.holdings["quantity"][s] = round(
             np.trunc(weights[s] * equity / closes[s] / step) * step, 9
         )
-        book.holding["short_proceeds"][s] = max(-book.holding["quantity"][s] * closes[s], 0.0)
-    book.account["short_proceeds"] = book.holding["short_proceeds"].sum()
-    book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
+        book.holdings["short_proceeds"][s] = max(-book.holdings["quantity"][s] * closes[s], 0.0)
+    book.account["short_proceeds"] = book.holdings["short_proceeds"].sum()
+    book.account["cash"] = equity - float(book.holdings["quantity"] @ closes)
     market = Market(bars, index)
     return SimulatedBroker(market, SETTINGS.build_timeline(market), book)
 

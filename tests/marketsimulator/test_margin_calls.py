@@ -63,7 +63,7 @@ def test_crypto_holdings_do_not_change_a_margin_call() -> None:
 
 def test_sufficient_deposit_ends_a_margin_call_without_sales() -> None:
     broker = called(coin=True, stock=falling(82.0))
-    while not broker.margin_events()["margin_calls"]:
+    while not broker.margin_event_counts()["margin_calls"]:
         step(broker)
     broker.deposit(150_000.0)
     assert to_the_end(broker) == []
@@ -137,7 +137,7 @@ def test_exit_orders_of_liquidated_position_open_no_position(kind: Any) -> None:
     price = {"limit_price": 125.0} if kind == "limit" else {"stop_price": 95.0}
     broker.submit([order("sell", 1, kind, "exit", reduces=True, **price)])
     to_the_end(broker)
-    assert broker.margin_events()["margin_calls"] == 1
+    assert broker.margin_event_counts()["margin_calls"] == 1
     assert [(f.client_order_id[:11], float(f.qty)) for f in broker.fills if f.symbol == "AAA"] == [
         ("small", 1.0),
         ("liquidation", -1.0),

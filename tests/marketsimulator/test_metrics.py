@@ -6,9 +6,9 @@ from scipy.stats import kurtosis, skew
 
 from marketsimulator.results.metrics import (
     annual_turnover,
-    daily_equity,
     measure_daily_performance,
     measure_performance,
+    sample_daily_equity,
 )
 from trainingdata.instants import HOUR, new_york_four_pm
 from trainingdata.sessions import sessions_between
@@ -25,8 +25,8 @@ def dates(first: str, last: str) -> np.ndarray:
 def test_daily_metrics_use_sessions_or_crypto_calendar_days() -> None:
     """The number of periods a year is read from the days, and it is never the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
-    stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
-    has_crypto, coin_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=True)
+    stocks, stock_days = sample_daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
+    has_crypto, coin_days = sample_daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=True)
     assert stock_days == 252
     assert coin_days == 366, "29 February is one of them"
     assert len(stocks) == 1 + len(dates("2024-01-02", "2024-03-01"))
@@ -39,7 +39,7 @@ def test_daily_metrics_use_sessions_or_crypto_calendar_days() -> None:
 )
 def test_session_count_is_complete_for_early_years(first: str, last: str, expected: int) -> None:
     at = hourly(f"{first}T10:00", f"{last}T22:00")
-    assert daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)[1] == expected
+    assert sample_daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)[1] == expected
 
 
 def test_performance_statistics_match_hand_calculation() -> None:

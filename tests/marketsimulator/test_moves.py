@@ -13,15 +13,15 @@ from execution.decision.rebalancing import rebalance
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import to_shortest_decimal
-from foundation.arrays import Records
-from marketsimulator.account.book import BarOpens, Book, create_account_log, create_book
+from foundation.arrays import StructuredArray
+from marketsimulator.account.book import Book, ReferencePrices, create_account_log, create_book
 from marketsimulator.account.rebalancing import (
     ensure_account_log_space,
-    max_fill_entries,
+    max_logged_fills,
     trade_to_targets,
 )
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, holding_table
+from marketsimulator.account.terms import FillTerms, create_holdings, day_terms_table
 from trainingdata.instruments import instrument
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
@@ -35,10 +35,10 @@ def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = 
     """An account that holds these at PRICES, with so much cash beside them."""
     items = [instrument(name) for name in held]
     book = create_book(
-        capital, holding_table(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]])
+        capital, create_holdings(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]])
     )
-    book.holding["quantity"] = list(held.values())
-    mark_positions(book.account[0], book.holding, np.array([PRICES[name] for name in held]))
+    book.holdings["quantity"] = list(held.values())
+    mark_positions(book.account[0], book.holdings, np.array([PRICES[name] for name in held]))
     return book
 
 
@@ -47,25 +47,25 @@ def sent(
     targets: list[float],
     max_crypto_order: float = ENDLESS,
     fillable: list[float] | None = None,
-) -> Records:
+) -> StructuredArray:
     """The fills of a move at the marks."""
     dates = np.array(["2026-09-01"], dtype="datetime64[D]")
-    (day,) = day_table(dates, FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
+    (day,) = day_terms_table(dates, FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
     size = len(targets)
     if fillable is not None:
-        book.holding["fillable"] = fillable
+        book.holdings["fillable"] = fillable
     tape = create_account_log(100_000)
-    before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
+    before, marks = (book.holdings[name].copy() for name in ("quantity", "mark"))
     endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
-    bars = BarOpens(marks, endless, calm)
-    account = book.account[0], book.holding
+    bars = ReferencePrices(marks, endless, calm)
+    account = book.account[0], book.holdings
     trade_to_targets(
         *account, day, tape, 0, before, np.array(targets), bars, max_crypto_order, queue
     )
     return tape[: int(book.account["tape_length"][0])]
 
 
-def told(fills: Records) -> list[tuple[int, float]]:
+def told(fills: StructuredArray) -> list[tuple[int, float]]:
     """Symbol and signed quantity of each fill."""
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
@@ -119,7 +119,7 @@ def test_fill_buffer_has_space_for_every_rebalancing_fill(
     book = book_of(dict(zip(names, held.tolist(), strict=True)), 1e9, TradingCosts())
     book.account["taker"] = 0.0025
     targets = np.round(np.array(after[: len(names)]) * steps, 9)
-    room = max_fill_entries(book.holding, targets, most)
+    room = max_logged_fills(book.holdings, targets, most)
     fills = sent(book, targets.tolist(), max_crypto_order=most)
     coins = np.array([instrument(name).symbol != "AAA" for name in names])
     parts = np.abs(targets - held) * coins / steps / most
@@ -151,7 +151,7 @@ def test_quantities_in_billionth_increments_are_sent_exactly(before: int, after:
     """
     book = book_of({"BTCUSD": before / 1e9})
     book.account["cash"] = 1e7
-    book.holding["increment"] = 1e-9
+    book.holdings["increment"] = 1e-9
     fills = sent(book, [after / 1e9])
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
 

@@ -16,9 +16,9 @@ from scipy.signal import lfilter
 
 from foundation.arrays import Array
 from marketsimulator.results.comparison import compare_records
-from marketsimulator.results.metrics import first_autocorrelation, returns_until_ruin
+from marketsimulator.results.metrics import lag_one_autocorrelation, returns_until_ruin
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
-from marketsimulator.results.run_record import read_run
+from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.significance import Overfitting, deflated_sharpe, estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
 
@@ -127,7 +127,7 @@ def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
         returns = lfilter([1.0], [1.0, -0.4], shocks, axis=1)[:, 100:]
         ratios = np.array([sharpe(row) for row in returns])
         best = returns[ratios.argmax()]
-        for memory in (first_autocorrelation(best), 0.0):
+        for memory in (lag_one_autocorrelation(best), 0.0):
             told = deflated_sharpe(
                 *(float(ratios.max()), 250),
                 trials=20,
@@ -164,7 +164,7 @@ def test_noise_has_overfitting_probability_near_one_half(shared: float) -> None:
 def comparison_of(folder: Path, returns: Array) -> Any:
     for k, row in enumerate(returns):
         write_run(folder / str(k), returns=row, settings={"sizing": {"fraction": k}})
-    return compare_records([read_run(folder / str(k)) for k in range(len(returns))])
+    return compare_records([read_run_record(folder / str(k)) for k in range(len(returns))])
 
 
 def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.support.own_module import own_module
 from trainingdata.bars import VOLUME
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, session_opens_on
+from trainingdata.sessions import exchange_calendar, session_opens_on
 
 Runs = dict[float, tuple[Run, VariantOutcome, Records]]
 CAPITALS = (1_500.0, 2_000_000.0)
@@ -93,7 +93,7 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     about them.
     """
     large = runs[2_000_000.0][0]
-    assert large.margin_events["margin_calls"] > 0
+    assert large.margin_event_counts["margin_calls"] > 0
     assert any(fill.client_order_id.startswith("liquidation") for fill in large.fills)
     sizes = [
         len({o.client_order_id for o in d.orders if o.symbol == "SYXUSD"}) for d in large.decisions
@@ -104,7 +104,7 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
 def test_run_of_one_decision_is_simulated() -> None:
     settings, market, trader = believing()
     assert trader.belief_table is not None
-    last = trader.belief_table.instants[trader.belief_table.adjustable.any(axis=1)][-1]
+    last = trader.belief_table.instants[trader.belief_table.is_adjustable.any(axis=1)][-1]
     first = int(np.searchsorted(market.bars.times, last))
     one = Market(market.bars.slice_rows(0, first + 1), first)
     table = trader.build_beliefs(one)
@@ -204,7 +204,7 @@ def test_compiled_run_explains_failed_and_singular_covariance_decisions() -> Non
     line = settings.build_timeline(market, impact=True)
     walk = run_compiled(settings, market, hard, line, keep_decisions=True)
     kept = walk.decisions
-    row = int(np.flatnonzero(hard.adjustable.any(axis=1))[40])
+    row = int(np.flatnonzero(hard.is_adjustable.any(axis=1))[40])
     kept.solve_status[row] = UNFINISHED
     said = CompiledDecisions(settings, "x", market.bars, hard, walk)
     (failed,) = (decision for decision in said if decision.sizing_failure)
@@ -259,7 +259,7 @@ def test_daily_orders_fill_in_auctions_in_every_engine(
         (order,) = [order for _, order in run.decisions.orders if order.client_order_id == name]
         (split,) = [each for each in run.fills if each.client_order_id == name]
         assert split.qty == 2 * order.signed_qty, "what waited for the open is doubled with it"
-    auctions = calendar().opens if fill == "open" else calendar().closes
+    auctions = exchange_calendar().opens if fill == "open" else exchange_calendar().closes
     bought = [each for each in run.fills if each.price and each.client_order_id[:3] != "liq"]
     assert len(bought) > 30
     assert all(each.at in auctions and each.booked_at > each.at for each in bought)

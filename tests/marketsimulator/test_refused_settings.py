@@ -61,10 +61,13 @@ def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("asked", "key"),
     [
-        (lambda: BacktestSettings(data=DataSettings(actions="/no/a.csv")).market(), "data.actions"),
-        (lambda: BacktestSettings(forecaster=FILE).market(), "forecaster.path"),
-        (lambda: BacktestSettings(forecaster=MODEL).market(), "forecaster.model"),
-        (lambda: BacktestSettings(correlation=NO_MATRIX).market(), "correlation.file"),
+        (
+            lambda: BacktestSettings(data=DataSettings(actions="/no/a.csv")).load_market(),
+            "data.actions",
+        ),
+        (lambda: BacktestSettings(forecaster=FILE).load_market(), "forecaster.path"),
+        (lambda: BacktestSettings(forecaster=MODEL).load_market(), "forecaster.model"),
+        (lambda: BacktestSettings(correlation=NO_MATRIX).load_market(), "correlation.file"),
         (lambda: run_batch(BatchSettings(forecaster=FILE)), "forecaster.path"),
         (lambda: evaluate.evaluate(EvaluationSettings(forecaster=FILE)), "forecaster.path"),
     ],

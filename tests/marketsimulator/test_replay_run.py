@@ -191,7 +191,7 @@ def test_replays_are_compared_over_common_days(
     other = replay(bars["close"].iloc[40:] * 0 + [0.1, 0.6], bars, name="other")
     found = run.compare(other)
     assert set(found.names) == {"fixed", "other"}
-    assert found.runs.days == 259  # marks of 260 days
+    assert found.run_set.days == 259  # marks of 260 days
     with refused(InputError, "compare", "'fixed'"):
         run.compare(run)
 

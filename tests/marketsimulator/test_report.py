@@ -19,16 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders.orders import Fill
-from foundation.charts import MAX_POINTS
+from foundation.charts import MAX_CURVE_POINTS
 from foundation.decimals import to_cents
 from foundation.files import write_files_atomically
-from foundation.formatting import NO_VALUE, percent
+from foundation.formatting import NO_VALUE, format_percent
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.forecast_outcomes import forecast_outcomes
+from marketsimulator.results.forecast_outcomes import measure_forecast_outcomes
 from marketsimulator.results.metrics import (
-    TABLE_FIGURES,
+    FIGURE_FORMATS,
     daily_returns,
-    daily_rows,
+    day_end_rows,
     format_figure,
     returns_by_period,
 )
@@ -39,14 +39,14 @@ from marketsimulator.results.remarks import (
     sample_size_remarks,
     uncalibrated_remarks,
 )
-from marketsimulator.results.report import render_report, result_files
+from marketsimulator.results.report import render_report, result_file_writers
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import (
     RoundTrip,
-    TripStatistics,
-    round_trips,
-    trip_statistics,
+    RoundTripStatistics,
+    build_round_trips,
+    round_trip_statistics,
 )
 from marketsimulator.results.significance import measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
@@ -64,7 +64,7 @@ SHARED_BARS = Path(__file__).parents[3] / "shared" / "data"
 
 def written(results: BacktestResults, folder: Path) -> tuple[str, dict[str, Any]]:
     """The page and the content of `summary.json`."""
-    write_files_atomically(result_files(results, results.summary()), folder)
+    write_files_atomically(result_file_writers(results, results.summary()), folder)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return (folder / "report.html").read_text(encoding="utf-8"), summary
 
@@ -101,7 +101,7 @@ def test_page_figures_equal_the_summary(both: tuple[str, dict[str, Any]]) -> Non
     rows = rows_of(section(page, "Figures").split("<h3>Benchmarks</h3>")[0])
     columns = [summary, *summary["comparisons"].values()]
     assert not summary["annual_figures"], "18 days are too few for yearly figures"
-    shown = {key: each for key, each in TABLE_FIGURES.items() if each.label and key in summary}
+    shown = {key: each for key, each in FIGURE_FORMATS.items() if each.label and key in summary}
     assert len(shown) == len(rows)
     for key, figure in shown.items():
         for cell, column in zip(rows[figure.label], columns, strict=True):
@@ -151,7 +151,7 @@ def test_report_charts_show_the_runs_equity_and_drawdown(
     rows = np.searchsorted(seconds, drawn["x"])
     assert drawn["x"] == seconds[rows].tolist()
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
-    assert len(drawn["y"]) <= MAX_POINTS
+    assert len(drawn["y"]) <= MAX_CURVE_POINTS
     (leverage,) = charts_of(section(page, "Limits"))
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
@@ -181,7 +181,7 @@ def test_drawdown_table_begins_with_the_maximum(both: tuple[str, dict[str, Any]]
     assert 1 < len(rows) <= 5
     depths = [float(cells[2].strip("%")) for _, cells in rows]
     assert depths == sorted(depths)
-    assert rows[0][1][2] == percent(summary["max_drawdown"])
+    assert rows[0][1][2] == format_percent(summary["max_drawdown"])
     assert max(int(cells[3]) for _, cells in rows) <= summary["drawdown_days"]
 
 
@@ -198,7 +198,9 @@ def test_exposure_chart_shows_four_pm_long_and_short(
 ) -> None:
     (chart,) = charts_of(section(both[0], "Exposure"))
     at, _ = traded.main_run.equity_curve()
-    weights = daily_weights(traded.market.bars, traded.main_run, daily_rows(at, has_crypto=True)[0])
+    weights = daily_weights(
+        traded.market.bars, traded.main_run, day_end_rows(at, has_crypto=True)[0]
+    )
     drawn = {each["name"]: each["y"] for each in chart["series"]}
     parts = {"long": np.maximum(weights, 0), "short": np.minimum(weights, 0), "net": weights}
     parts["gross"] = abs(weights)
@@ -219,7 +221,7 @@ def test_longer_run_has_rolling_charts(
     assert re.findall("<h3>(.*?)</h3>", page) == [
         *("Rolling Sharpe", "Rolling volatility (ann.)", "Rolling beta to buy and hold")
     ]
-    figures = daily_returns(traded.daily_curve(traded.main_run)[1])
+    figures = daily_returns(traded.daily_equity_curve(traded.main_run)[1])
     assert [len(chart["series"]) for chart in charts_of(page)] == [2, 2, 1]
     last = charts_of(page)[0]["series"][-1]["y"][-1]
     assert last == pytest.approx(
@@ -276,7 +278,7 @@ def test_trade_selection_prefers_entries_and_exits_per_bin() -> None:
 
 def test_daily_weights_equal_the_accounts_exposure(traded: BacktestResults) -> None:
     at, equity = traded.main_run.equity_curve()
-    rows, _ = daily_rows(at, has_crypto=True)
+    rows, _ = day_end_rows(at, has_crypto=True)
     weights = daily_weights(traded.market.bars, traded.main_run, rows)
     account = [traded.main_run.equity_rows[row] for row in rows]
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
@@ -300,7 +302,7 @@ def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 
 
 def trips_of(*fills: Fill, mark: float = 0.0) -> list[RoundTrip]:
     rows = [EquityRow(at, *[0.0] * (len(EquityRow._fields) - 1)) for at in (NOON, NOON + 99 * HOUR)]
-    return round_trips(Run("", [], list(fills), rows, {}), {"SYA": mark})
+    return build_round_trips(Run("", [], list(fills), rows, {}), {"SYA": mark})
 
 
 def test_round_trip_ends_flat_or_on_reversal() -> None:
@@ -310,8 +312,12 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
     )
     assert (closed.profit, closed.fees) == pytest.approx((297.0, 3.0))
     assert (closed.opened_at, closed.closed_at) == (NOON, NOON + 2 * HOUR)
-    assert (closed.max_quantity, closed.open_quantity) == (20, 0)
-    assert (held.open_quantity, held.closed_at, held.profit) == (-10, None, pytest.approx(-101.0))
+    assert (closed.max_quantity, closed.current_quantity) == (20, 0)
+    assert (held.current_quantity, held.closed_at, held.profit) == (
+        -10,
+        None,
+        pytest.approx(-101.0),
+    )
 
 
 def test_round_trip_statistics_match_hand_calculation() -> None:
@@ -323,8 +329,8 @@ def test_round_trip_statistics_match_hand_calculation() -> None:
             fill("1", 100.0, hour=48 * number),
             fill("-1", 100.0 + profit, hour=48 * number + 24),
         ]
-    found = trip_statistics(trips_of(*fills, fill("-1", 50.0, hour=300), mark=50.0))
-    assert found == TripStatistics(
+    found = round_trip_statistics(trips_of(*fills, fill("-1", 50.0, hour=300), mark=50.0))
+    assert found == RoundTripStatistics(
         closed_count=4,
         win_rate=0.5,
         mean_profit=5.0,
@@ -337,7 +343,7 @@ def test_round_trip_statistics_match_hand_calculation() -> None:
         consecutive_losses=2,
         median_days=1.0,
     )
-    assert trip_statistics(trips_of(fill("1", 100.0))) == TripStatistics(0)
+    assert round_trip_statistics(trips_of(fill("1", 100.0))) == RoundTripStatistics(0)
 
 
 @given(
@@ -364,11 +370,11 @@ def test_round_trip_profits_equal_cash_flows_plus_position(
     profit = sum(trip.profit for trip in trips)
     # A chain of splits makes amounts of which a ten-thousandth is no part any more.
     assert profit == pytest.approx(float(held) * mark - flows, rel=1e-12, abs=1e-4)
-    assert sum(trip.open_quantity for trip in trips) == held
+    assert sum(trip.current_quantity for trip in trips) == held
 
 
 def test_forecast_outcomes_are_measured_at_the_horizon_end(traded: BacktestResults) -> None:
-    outcomes = forecast_outcomes(traded.main_run, traded.market.bars)
+    outcomes = measure_forecast_outcomes(traded.main_run, traded.market.bars)
     assert len(outcomes) > 100
     assert (outcomes.horizon_end <= traded.market.bars.last_instant).all()
     for n in range(0, len(outcomes), 37):
@@ -408,10 +414,10 @@ def test_outperformance_agrees_with_the_pages_total_returns(
 ) -> None:
     page, summary = both
     at, equity = traded.main_run.equity_curve()
-    assert at[-1] > daily_rows(at, has_crypto=traded.has_crypto)[1][-1], (
+    assert at[-1] > day_end_rows(at, has_crypto=traded.has_crypto)[1][-1], (
         "the run ends after a 16:00"
     )
-    assert equity[-1] != equity[daily_rows(at, has_crypto=traded.has_crypto)[0][-1]]
+    assert equity[-1] != equity[day_end_rows(at, has_crypto=traded.has_crypto)[0][-1]]
     cells = rows_of(section(page, "Figures").split("<h3>Benchmarks</h3>")[1])
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
@@ -506,7 +512,9 @@ def ruined(folder: Path) -> BacktestResults:
     orders = [("AAA", "1400"), ("BBB", "1200")]
     main, settings, _ = run_through(folder / "run", data, orders, "margin.order_price_buffer=1")
     bars = settings.load_bars()
-    market = settings.data.market(bars, int(np.searchsorted(bars.times, main.equity_rows[0].at)))
+    market = settings.data.build_market(
+        bars, int(np.searchsorted(bars.times, main.equity_rows[0].at))
+    )
     beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))
     return BacktestResults(settings, market, main, beside, 1.0)
 

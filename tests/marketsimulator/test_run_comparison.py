@@ -21,7 +21,7 @@ from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.multirun import MultirunComparison
-from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
+from marketsimulator.results.run_record import LIVE_RUN_TITLE, find_run_folders, read_run_record
 from marketsimulator.results.run_set import RunSet, compare_best_run, comparison_verdict
 from marketsimulator.results.significance import estimate_overfitting
 from tests.e2e.refused import answer_of, refusal_of
@@ -34,7 +34,7 @@ NOISE = RNG.normal(0.0005, 0.01, (70, 80))
 
 
 def comparison_of(*folders: Path) -> Comparison:
-    return compare_records([read_run(path) for path in find_run_folders(folders)])
+    return compare_records([read_run_record(path) for path in find_run_folders(folders)])
 
 
 def set_of(returns: Array) -> RunSet:
@@ -45,9 +45,10 @@ def set_of(returns: Array) -> RunSet:
     return RunSet(
         names=tuple(f"run-{k}" for k in range(count)),
         varied_settings={},
-        at=np.datetime64("2024-01-02T21:00", "ns") + np.arange(days + 1) * np.timedelta64(1, "D"),
+        instants=np.datetime64("2024-01-02T21:00", "ns")
+        + np.arange(days + 1) * np.timedelta64(1, "D"),
         daily_equity=daily,
-        end=np.datetime64("2024-01-02T21:00", "ns") + days * np.timedelta64(1, "D"),
+        end_instant=np.datetime64("2024-01-02T21:00", "ns") + days * np.timedelta64(1, "D"),
         final_equity=daily[:, -1],
         days_per_year=252,
         table=pd.DataFrame(
@@ -66,12 +67,12 @@ def set_of(returns: Array) -> RunSet:
 def test_live_account_in_a_comparison_adds_no_trial(tmp_path: Path) -> None:
     """A bad one would widen the spread of what was tried, and any one would count."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
-    live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_TITLE, trials=None)
+    live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_RUN_TITLE, trials=None)
     alone = comparison_of(*tried)
     beside = comparison_of(*tried, live)
     assert (beside.table["trials"] == 3).all()
     assert beside.table["deflated_sharpe"][:3].tolist() == alone.table["deflated_sharpe"].tolist()
-    other = write_run(tmp_path / "other", returns=NOISE[4], title=LIVE_TITLE, trials=None)
+    other = write_run(tmp_path / "other", returns=NOISE[4], title=LIVE_RUN_TITLE, trials=None)
     pair = comparison_of(live, other).table
     assert (pair["trials"] == 0).all()
     assert pair["deflated_sharpe"].between(0, 1).all()
@@ -81,13 +82,13 @@ def test_runs_are_compared_over_their_common_days(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", start="2024-01-02", returns=NOISE[0])
     late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
     found = comparison_of(early, late)
-    overlap = read_run(early).marks()[1][-found.runs.days - 1 :]
-    alone = measure_daily_performance(overlap, found.runs.days_per_year)
+    overlap = read_run_record(early).daily_equity_curve()[1][-found.run_set.days - 1 :]
+    alone = measure_daily_performance(overlap, found.run_set.days_per_year)
     assert found.table["sharpe"][0] == pytest.approx(alone.sharpe)
     assert found.table["total_return"][0] == pytest.approx(overlap[-1] / overlap[0] - 1)
     assert "costs" not in found.table
     [warning] = found.warnings
-    assert f"{found.runs.days} common days from 2024-02-05" in warning
+    assert f"{found.run_set.days} common days from 2024-02-05" in warning
     later = write_run(tmp_path / "later", start="2024-08-09", returns=NOISE[1][:5])
     with refused(InputError, "16:00"):
         comparison_of(early, later)
@@ -249,9 +250,9 @@ def test_outperformance_and_curve_ends_equal_total_returns(tmp_path: Path) -> No
     found = comparison_of(
         *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))
     )
-    runs, totals = found.runs, found.table["total_return"].to_numpy()
+    runs, totals = found.run_set, found.table["total_return"].to_numpy()
     at, growth = runs.cumulative_returns()
-    assert (at[-1], len(at)) == (runs.at[-1] + np.timedelta64(3, "h"), runs.days + 2)
+    assert (at[-1], len(at)) == (runs.instants[-1] + np.timedelta64(3, "h"), runs.days + 2)
     np.testing.assert_allclose(growth[:, -1], totals, rtol=1e-12)
     chart = growth_chart(runs, colours_by_run(runs))
     assert all(f"{name} {total:.2%}" in chart.description
@@ -272,7 +273,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", returns=TAILED[0], tail=0.2)
     other = write_run(tmp_path / "other", returns=TAILED[1], tail=-0.2, hours=4)
     found = comparison_of(one, other)
-    assert found.runs.end == found.runs.at[-1]
+    assert found.run_set.end_instant == found.run_set.instants[-1]
     totals = np.prod(1 + TAILED[:2], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
     assert any("cover different periods" in warning for warning in found.warnings)
@@ -281,7 +282,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
 def test_runs_differing_after_last_close_are_not_equal() -> None:
     runs = set_of(TAILED[[0, 0]])
     assert compare_best_run(runs).relations == ("best", "same")
-    end = runs.end + np.timedelta64(3, "h")
+    end = runs.end_instant + np.timedelta64(3, "h")
     runs = replace(runs, end=end, final_equity=runs.final_equity * [1.0, 0.99])
     assert compare_best_run(runs).relations == ("best", "insufficient_data")
 

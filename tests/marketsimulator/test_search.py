@@ -23,7 +23,12 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.search.report import SearchReport
 from marketsimulator.results.search.trial_store import STORAGE_FILE, TrialStore
-from marketsimulator.results.search.walk import SearchResult, SpanChoice, growth_of, objective_of
+from marketsimulator.results.search.walk import (
+    SearchResult,
+    SpanChoice,
+    compute_objective,
+    cumulative_growth,
+)
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import Started
@@ -53,7 +58,7 @@ def test_same_seed_gives_same_result_with_two_workers(found: SearchResult, tmp_p
 def test_search_resumes_after_any_trial(
     found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    add: Callable[..., None] = TrialStore.add
+    add: Callable[..., None] = TrialStore.add_trial
     left = [kept]
 
     def add_some(*arguments: Any) -> None:
@@ -108,8 +113,8 @@ def test_later_bars_change_no_earlier_search_choice(
     found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed prices after the first test span leave earlier choices and returns as they were."""
-    end = found.choices[1].fold.train.market.bars.last_instant
-    whole: Callable[[BacktestSettings], Market] = BacktestSettings.market
+    end = found.choices[1].fold.training_span.market.bars.last_instant
+    whole: Callable[[BacktestSettings], Market] = BacktestSettings.load_market
 
     def altered(settings: BacktestSettings) -> Market:
         market = whole(settings)
@@ -128,12 +133,12 @@ def test_later_bars_change_no_earlier_search_choice(
 
 def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any) -> float:
     """Return the objective of the backtest of a choice over its training span."""
-    first, last = choice.fold.train.dates
+    first, last = choice.fold.training_span.date_range
     changes = {**choice.params, "start": first, "end": last}
-    settings = with_changes(search_of(*words).backtest, changes)
+    settings = with_changes(search_of(*words).backtest_settings, changes)
     _, equity = run_backtest(settings).main_run.equity_curve()
-    returns = choice.fold.train.daily_returns(equity, settings.capital)
-    return objective_of(returns, objective, 252)
+    returns = choice.fold.training_span.daily_returns(equity, settings.capital)
+    return compute_objective(returns, objective, 252)
 
 
 def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
@@ -142,20 +147,20 @@ def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
 
 
 def test_default_and_chosen_settings_trade_identical_test_days(found: SearchResult) -> None:
-    settings = search_of(*SMALL).backtest
+    settings = search_of(*SMALL).backtest_settings
     choice = found.choices[0]
-    assert choice.fold.test is not None
-    span = choice.fold.test
-    begin = choice.fold.train.market.bars.last_instant
+    assert choice.fold.test_span is not None
+    span = choice.fold.test_span
+    begin = choice.fold.training_span.market.bars.last_instant
     assert span.market.bars.times[span.market.start_row] == begin
     for params, returns in (
         ({}, choice.default_test_returns),
         (choice.params, choice.test_returns),
     ):
-        dates = {"start": str(begin) + "Z", "end": span.dates[1]}
+        dates = {"start": str(begin) + "Z", "end": span.date_range[1]}
         run = run_backtest(with_changes(settings, {**params, **dates}))
         assert returns is not None
-        total = growth_of(returns)[-1] - 1
+        total = cumulative_growth(returns)[-1] - 1
         assert run.run_figures(run.main_run)["total_return"] == pytest.approx(total, rel=1e-9)
 
 
@@ -165,10 +170,12 @@ def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     with closing(sqlite3.connect(ledger)) as file:
         rows = file.execute("SELECT last, count(*) FROM trials GROUP BY last ORDER BY 1").fetchall()
         configs = file.execute("SELECT count(DISTINCT config_hash) FROM trials").fetchone()[0]
-    ends = [str(choice.fold.train.market.bars.last_instant)[:10] for choice in found.choices]
+    ends = [
+        str(choice.fold.training_span.market.bars.last_instant)[:10] for choice in found.choices
+    ]
     assert [last[:10] for last, _ in rows] == ends
     assert [count for _, count in rows] == [14, 14, 14 + 1]
-    assert found.trial_statistics.count == configs == 3 * 14 + 1
+    assert found.trial_statistics.trial_count == configs == 3 * 14 + 1
     again = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
     assert again.trial_statistics == found.trial_statistics, "a repeated trial is the same one"
 
@@ -231,8 +238,8 @@ def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult, tmp_path:
 def test_window_limits_the_training_span(tmp_path: Path) -> None:
     found = searched(tmp_path, *SMALL, "window=1")
     for earlier, choice in zip(found.choices[:-1], found.choices[1:], strict=True):
-        assert earlier.fold.test is not None
-        assert choice.fold.train.dates == earlier.fold.test.dates
+        assert earlier.fold.test_span is not None
+        assert choice.fold.training_span.date_range == earlier.fold.test_span.date_range
 
 
 def test_search_over_holding_settings_matches_the_backtest(tmp_path: Path) -> None:
@@ -335,7 +342,11 @@ def test_damaged_search_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_search_covers_the_days_of_its_spans(found: SearchResult) -> None:
-    days = [len(each.fold.test.day_end_rows) for each in found.tested_choices if each.fold.test]
-    assert found.performance(found.returns).days == sum(days) == 82
-    whole = measure_daily_performance(growth_of(found.returns), found.days_per_year)
-    assert whole == found.performance(found.returns)
+    days = [
+        len(each.fold.test_span.day_end_rows)
+        for each in found.tested_choices
+        if each.fold.test_span
+    ]
+    assert found.performance(found.chosen_returns).days == sum(days) == 82
+    whole = measure_daily_performance(cumulative_growth(found.chosen_returns), found.days_per_year)
+    assert whole == found.performance(found.chosen_returns)

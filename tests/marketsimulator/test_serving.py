@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from marketsimulator.venue.serving import MAX_SPEED, ServerOptions, ServingParser, serve
+from marketsimulator.venue.serving import (
+    MAX_CLOCK_SPEED,
+    ServerArgumentParser,
+    ServerOptions,
+    serve,
+)
 from tests.support.messages import refused
 
 
 def serving_of(*words: str) -> ServerOptions:
-    return ServingParser("marketsimulator.alpaca_server", port=8000).parse(words)[1]
+    return ServerArgumentParser("marketsimulator.alpaca_server", port=8000).parse(words)[1]
 
 
 @given(st.text())
@@ -25,8 +30,8 @@ def test_practice_speed_is_wait_or_a_bounded_number(word: str) -> None:
         expected = float(word)
     except ValueError:
         expected = float("nan")
-    if word == "wait" or 0 < expected <= MAX_SPEED:
-        assert serving_of(f"--speed={word}").speed == (None if word == "wait" else expected)
+    if word == "wait" or 0 < expected <= MAX_CLOCK_SPEED:
+        assert serving_of(f"--speed={word}").clock_speed == (None if word == "wait" else expected)
     else:
         with pytest.raises(InputError, match="--speed: "):
             serving_of(f"--speed={word}")

@@ -7,7 +7,7 @@ import pytest
 
 from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from foundation.arrays import Records
+from foundation.arrays import StructuredArray
 from marketsimulator.account.book import (
     BY_CRYPTO_FEE,
     BY_ORDER,
@@ -25,7 +25,12 @@ from marketsimulator.account.calendar_events import (
 )
 from marketsimulator.account.margin import maintenance_requirement
 from marketsimulator.account.settlement import mark_positions, trade_at_market
-from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
+from marketsimulator.account.terms import (
+    FillTerms,
+    create_holdings,
+    day_terms_table,
+    fee_tier_table,
+)
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -51,19 +56,19 @@ class Bench:
         **margin: Any,
     ) -> None:
         terms = MarginTerms(**margin)
-        holding = holding_table(ITEMS, costs or TradingCosts(), terms)
+        holding = create_holdings(ITEMS, costs or TradingCosts(), terms)
         self.book: Book = create_book(cash, holding, fee_tier_table(fees))
         dates = np.array(["2026-09-01"], dtype="datetime64[D]")
-        (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
-        self.tape: Records = create_account_log(1000)
+        (self.day,) = day_terms_table(dates, fees, terms, FillTerms(volume_share=None))
+        self.tape: StructuredArray = create_account_log(1000)
         self.at(OPENS)
 
     def at(self, prices: Any) -> None:
-        mark_positions(self.account, self.book.holding, np.asarray(prices, dtype=float))
+        mark_positions(self.account, self.book.holdings, np.asarray(prices, dtype=float))
 
     def hold(self, s: int, quantity: float, short_proceeds: float = 0.0) -> None:
-        self.book.holding["quantity"][s] = quantity
-        self.book.holding["short_proceeds"][s] = short_proceeds
+        self.book.holdings["quantity"][s] = quantity
+        self.book.holdings["short_proceeds"][s] = short_proceeds
         self.account["short_proceeds"] += short_proceeds
         self.at(OPENS)
 
@@ -74,15 +79,15 @@ class Bench:
     def send(self, s: int, q: float, price: float | None = None) -> float:
         """What of an order fills, signed, in a bar without an end of volume."""
         reference = OPENS[s] if price is None else price
-        state = self.account, self.book.holding[s], self.day, self.tape
+        state = self.account, self.book.holdings[s], self.day, self.tape
         return trade_at_market(*state, 0, 7, BY_ORDER, s, q, reference, np.inf, 0.0)
 
-    def filled(self) -> Records:
+    def filled(self) -> StructuredArray:
         written = self.tape[: int(self.account["tape_length"])]
         return written[written["cause"] < DIVIDEND]
 
     def quantity(self, s: int) -> float:
-        return float(self.book.holding["quantity"][s])
+        return float(self.book.holdings["quantity"][s])
 
 
 def test_stock_sale_fees_match_hand_calculation() -> None:
@@ -260,9 +265,9 @@ def test_reverse_split_removing_a_short_clears_its_proceeds() -> None:
     apply_corporate_action(b.book, b.tape, 0, 1, 0.05, 0.0)
     assert b.quantity(1) == 0
     apply_corporate_action(b.book, b.tape, 0, 2, 2.0, 0.0)
-    assert not np.signbit(b.book.holding["quantity"][1:]).any(), "nothing held is no -0.0"
+    assert not np.signbit(b.book.holdings["quantity"][1:]).any(), "nothing held is no -0.0"
     assert (b.account["short_proceeds"], b.account["unsettled_short_proceeds"]) == (10_000.0, 0.0)
-    assert b.book.holding["short_proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
+    assert b.book.holdings["short_proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +291,7 @@ def test_maintenance_follows_price_and_side(
 
 def test_account_without_equity_liquidates_even_penny_stocks() -> None:
     b = Bench(-1_100.0)
-    b.book.holding["quantity"][0] = 100_000
+    b.book.holdings["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])
     close_session(b.book, b.tape, 0, b.day, 1)
-    assert b.book.holding["called"][0] == 100_000
+    assert b.book.holdings["called"][0] == 100_000

@@ -165,7 +165,7 @@ def entered(path: Path, trial: Trial) -> TrialStatistics:
 def test_look_ahead_runs_are_not_counted_as_trials(tmp_path: Path, forecaster: str) -> None:
     path = tmp_path / "trials.sqlite"
     ahead = replace(TRIAL, config_hash="c2", daily_sharpe=0.9, forecaster=forecaster)
-    assert entered(path, ahead).count == 0
+    assert entered(path, ahead).trial_count == 0
     assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
@@ -179,23 +179,23 @@ def test_ledger_rows_of_look_ahead_forecasters_are_skipped(tmp_path: Path) -> No
 
 def test_each_variant_on_same_data_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
-    assert entered(path, TRIAL).count == 1
-    assert entered(path, TRIAL).count == 1
+    assert entered(path, TRIAL).trial_count == 1
+    assert entered(path, TRIAL).trial_count == 1
     two = entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
-    assert (two.count, two.sharpe_variance) == (2, pytest.approx(0.005))
+    assert (two.trial_count, two.sharpe_variance) == (2, pytest.approx(0.005))
     later = replace(
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
-    assert entered(path, later).count == 3
+    assert entered(path, later).trial_count == 3
     elsewhere = replace(TRIAL, config_hash="c4", data_hash="d4", source="files: y")
     copy = tmp_path / "elsewhere.sqlite"
     copy.write_bytes(path.read_bytes())
-    assert entered(copy, elsewhere).count == 4
+    assert entered(copy, elsewhere).trial_count == 4
     other = replace(TRIAL, config_hash="c4", data_hash="d3")
     year = {"first": "2025-01-02T05:00Z", "last": "2025-06-28T20:00Z"}
     for apart in ({"source": "synthetic market (seed 1)"}, {"symbols": ("ZZZ",)}, year):
         copy.write_bytes(path.read_bytes())
-        assert entered(copy, replace(other, **apart)).count == 1
+        assert entered(copy, replace(other, **apart)).trial_count == 1
 
 
 def test_sharpe_without_days_or_variance_has_no_probability() -> None:

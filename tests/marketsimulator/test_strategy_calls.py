@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.runs.strategy_calls import SharedProblem, write_problem
+from marketsimulator.runs.strategy_calls import SharedProblemArrays, write_problem
 from sizing.problem import DecisionProblem, GroupConstraints
 from tests.sizing.books import changed, random_inputs
 from tests.support.eager_runs import believing
@@ -54,9 +54,9 @@ def test_shared_problem_is_read_as_written(seed: int, absent: int, gross: int, n
     )
     problem = changed(s, group_constraints=groups).problem
     chosen = np.sort(rng.choice(n + absent, n, replace=False))
-    shared = SharedProblem.empty(periods, n + absent, groups)
+    shared = SharedProblemArrays.allocate(periods, n + absent, groups)
     write_problem(shared, problem, chosen)
-    copy = shared.read(n, periods, groups)
+    copy = shared.read_problem(n, periods, groups)
     for array in shared:
         array[:] = 1
     assert type(copy) is DecisionProblem

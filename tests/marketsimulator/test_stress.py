@@ -18,7 +18,7 @@ from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.report import scenario_table, stress_json, stress_verdict
-from marketsimulator.results.stress.scenarios import scenario_moves
+from marketsimulator.results.stress.scenarios import scenario_price_moves
 from marketsimulator.settings import Scenario
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
@@ -35,7 +35,7 @@ from tests.marketsimulator.stressed import (
     write_bars,
 )
 from tests.support.messages import refused
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 SHIPPED = [Scenario(**each) for each in compose_config("stress", []).scenarios]
 STOCKS = ("AAA", "BBB", "CCC")
@@ -194,7 +194,7 @@ def test_options_count_as_lost_in_every_scenario() -> None:
 
 
 def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
-    return np.array([each.fraction for each in scenario_moves(scenario, book).values()])
+    return np.array([each.fraction for each in scenario_price_moves(scenario, book).values()])
 
 
 def test_historical_scenario_uses_worst_bar_of_tradable_stocks(tmp_path: Path) -> None:
@@ -250,12 +250,18 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
         (each.symbol, float(each.qty), each.at, each.price) for each in found.liquidations
     ]
     assert [fill.fee for fill in through] == [each.fee for each in found.liquidations]
-    assert bool(run.margin_events["margin_calls"]) == found.margin.has_margin_call == bool(through)
+    assert (
+        bool(run.margin_event_counts["margin_calls"])
+        == found.margin.has_margin_call
+        == bool(through)
+    )
     assert len(through) > 3 or crash != "thin"
     rows = {row.at: row for row in run.equity_rows}
     at_close = rows[found.margin.checked_at]
     assert to_cents(at_close.equity - at_close.gross_crypto) == found.margin.collateral
-    closes = [at for at in rows if at >= found.margin.checked_at and at in calendar().closes]
+    closes = [
+        at for at in rows if at >= found.margin.checked_at and at in exchange_calendar().closes
+    ]
     near = (at for at in closes if abs(to_cents(rows[at].equity) - found.final_equity) <= CENT)
     end = next((rows[at] for at in near), None)
     assert end is not None, "its parts are rounded one by one"
@@ -269,7 +275,7 @@ def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
     run, _, broker = run_through(tmp_path / "run", data, orders, *LENT)
-    assert run.margin_events["margin_calls"]
+    assert run.margin_event_counts["margin_calls"]
     book, _ = book_at(tmp_path / "run", "end")
     assert book.symbols == ("AAA", "BBB")
     assert book.short_proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)

@@ -17,7 +17,7 @@ from foundation.files import write_files_atomically
 from marketsimulator.audit import check_look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.run_result import Run
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.settings import BacktestSettings
@@ -100,7 +100,7 @@ def test_symbol_leaving_universe_without_forecast_is_sold() -> None:
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
 def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> None:
     settings = chosen(*ranked)
-    market = settings.market()
+    market = settings.load_market()
     trader = trader_of(settings, market)
     table = trader.build_beliefs(market)
     assert {0, KEEP} <= set(np.unique(table.exclusion_rule))
@@ -113,7 +113,7 @@ def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> N
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.
-        more = ("unit_premium",) if then.adjustable.any() else ()
+        more = ("unit_premium",) if then.is_adjustable.any() else ()
         for name in ("exclusion_rule", "exiting", "adjustable", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
@@ -124,7 +124,7 @@ def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None
     said = "\n".join(summary["remarks"])
     assert "Universe: the 3 best by momentum; renewed daily. " in said
     assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 10 renewals" in said
-    write_files_atomically(result_files(results, summary), tmp_path / "run")
+    write_files_atomically(result_file_writers(results, summary), tmp_path / "run")
     sold = results.main_run.order_frame()
     sold = sold[
         sold["reason"].str.contains("the symbol has left the universe (universe.keep)", regex=False)
@@ -154,8 +154,8 @@ def test_universe_needing_more_history_is_refused_live(
 def test_universe_membership_has_no_look_ahead(
     ranked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marketsimulator.audit, "AUDIT_INSTANTS", 3)
+    monkeypatch.setattr(marketsimulator.audit, "AUDIT_CUTOFF_COUNT", 3)
     settings = chosen(*ranked)
-    probes = check_look_ahead(settings, settings.market())
+    probes = check_look_ahead(settings, settings.load_market())
     assert [probe.first_difference for probe in probes] == [""] * len(probes)
-    assert sum(probe.compared_decisions for probe in probes) > 100
+    assert sum(probe.compared_decision_count for probe in probes) > 100

@@ -37,7 +37,7 @@ def settings() -> BacktestSettings:
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_sweep_matches_stepwise_run_for_uncompilable_variants(words: list[str]) -> None:
     settings = settings_of(*WORDS, *words, "start=2024-02-21")
-    market = settings.market()
+    market = settings.load_market()
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
     assert not isinstance(run.decisions, CompiledDecisions)
@@ -69,7 +69,7 @@ def prepared(settings: BacktestSettings, market: Market) -> Trader:
 def test_higher_margin_equity_threshold_applies(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
-    market = settings.market()
+    market = settings.load_market()
     poor = replace(
         settings,
         capital=2_500.0,
@@ -88,7 +88,7 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
     leave nothing held. A stock that decides no more is kept until the night.
     """
     crash = CRASH - np.timedelta64(hours, "h")
-    market = settings.market()
+    market = settings.load_market()
     bars = market.bars
     values = bars.values.copy()
     later = bars.times > crash
@@ -113,9 +113,11 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
     assert beliefs is not None
     silent = np.outer(beliefs.instants > crash, np.array(bars.symbols) == "SYA")
     keen = beliefs._replace(
-        adjustable=beliefs.adjustable & ~silent,
+        adjustable=beliefs.is_adjustable & ~silent,
         mu=np.where(
-            beliefs.adjustable[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
+            beliefs.is_adjustable[:, None],
+            np.where(bars.crypto, 0.0, 10 * beliefs.sigma),
+            beliefs.mu,
         ),
     )
     run, outcome = agreed(rash, market, replace(trader, belief_table=keen))
@@ -139,7 +141,7 @@ def test_splits_and_dividends_are_booked_in_sweeps(
     few = replace(
         settings, symbols=("SYA", "SYB"), data=replace(settings.data, actions=str(actions))
     )
-    market = few.market()
+    market = few.load_market()
     assert len(market.actions) > 4 * len(market.bars.symbols)
     run, outcome = agreed(few, market, prepared(few, market))
     assert sum(row.dividends != 0.0 for row in run.equity_rows) > 3

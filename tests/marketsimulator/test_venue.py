@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.orders.venue_rules import venue_refusal
+from execution.orders.venue_rules import venue_refusal_reason
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.faults import OPEN_STATUSES, InjectedFault
+from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, InjectedFault
 from marketsimulator.venue.request import RequestRefused
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import parse_order
@@ -36,7 +36,7 @@ def practised() -> tuple[BacktestSettings, Market]:
     settings_ = settings_of(
         *BARS, "start=2024-02-20", "end=2024-02-23", "symbols=[SYA,SYB,SYXUSD]", "capital=20000"
     )
-    return settings_, settings_.market()
+    return settings_, settings_.load_market()
 
 
 prices = st.integers(3000, 11000).map(lambda cents: str(cents / 100))
@@ -101,13 +101,15 @@ def test_order_tickets_agree_with_broker_after_any_requests(asked: list[Step]) -
         account = venue.broker.account()
         tickets = list(venue.tickets.values())
         working = {
-            t.order.client_order_id for t in venue.tickets.values() if t.status in OPEN_STATUSES
+            t.order.client_order_id
+            for t in venue.tickets.values()
+            if t.status in OPEN_ORDER_STATUSES
         }
         assert working == {order.client_order_id for order in account.open_orders}
         for ticket in tickets:
             assert ticket.filled_quantity <= ticket.order.qty
             assert (ticket.status == "filled") == (ticket.filled_quantity == ticket.order.qty)
-            assert (ticket.closed_at is None) == (ticket.status in OPEN_STATUSES)
+            assert (ticket.closed_at is None) == (ticket.status in OPEN_ORDER_STATUSES)
         for symbol in market.bars.symbols:
             traded = sum(
                 (fill.qty for fill in venue.broker.fills if fill.symbol == symbol), Decimal(0)
@@ -162,11 +164,11 @@ def test_stock_prices_between_increments_are_refused(
     venue = Venue(*practised())
     order = parse_order(request, 0)
     if not wrong:
-        assert venue_refusal(order) == ""
-        assert venue.submit(request)["status"] in OPEN_STATUSES
+        assert venue_refusal_reason(order) == ""
+        assert venue.submit(request)["status"] in OPEN_ORDER_STATUSES
         return
     says = f"invalid {wrong}. sub-penny increment does not fulfill minimum pricing criteria"
-    assert venue_refusal(order) == says
+    assert venue_refusal_reason(order) == says
     with refused(RequestRefused, wrong) as caught:
         venue.submit(request)
     assert (caught.value.status, caught.value.code) == (422, 42210000)

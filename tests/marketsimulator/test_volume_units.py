@@ -40,13 +40,13 @@ def test_unknown_crypto_volume_unit_is_refused_before_run(
     tmp_path: Path, words: list[str], fact: str
 ) -> None:
     with refused(InputError, "data.volume_unit", "AAA-USD.csv", fact):
-        settings(tmp_path, *words).market()
+        settings(tmp_path, *words).load_market()
 
 
 def test_run_without_volume_limit_needs_no_volume_unit(tmp_path: Path) -> None:
-    settings(tmp_path, "fills.volume_share=null").market()
+    settings(tmp_path, "fills.volume_share=null").load_market()
 
 
 def test_stated_volume_unit_converts_bar_volumes(tmp_path: Path) -> None:
-    market = settings(tmp_path, "data.volume_unit=usd").market()
+    market = settings(tmp_path, "data.volume_unit=usd").load_market()
     np.testing.assert_allclose(market.bars.values[0, :, VOLUME], COINS)

@@ -28,7 +28,7 @@ from tests.marketsimulator.accounts import (
     walk,
 )
 from trainingdata.corporate_actions import CorporateAction
-from trainingdata.sessions import first_open_from
+from trainingdata.sessions import first_open_on_or_after
 
 Bar = tuple[float, float, float, float]
 DATE = "2024-10-02"
@@ -164,7 +164,7 @@ def test_orders_of_one_submission_never_cross(
     for second, expected in ((opposite, refused), (same, False)):
         b = stock(*[(105.0, 106.0, 104.0, 105.0)] * 3)
         b.submit([order(side, qty, kind, limit_price=price), second])
-        assert (b.margin_events()["refusals"] == 1) is expected
+        assert (b.margin_event_counts()["refusals"] == 1) is expected
 
 
 def test_resting_order_needs_buying_power_or_held_crypto() -> None:
@@ -280,7 +280,7 @@ def test_waiting_order_prices_follow_dividends_and_splits() -> None:
 
     Bids and sell stops lie below the market, and are lowered by 2.
     """
-    opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    opens = first_open_on_or_after(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
     actions = (
         CorporateAction("AAA", opens, dividend=2.0),
@@ -322,10 +322,10 @@ def test_waiting_order_prices_follow_dividends_and_splits() -> None:
 
 @pytest.mark.parametrize("increment", [1.0, 0.5])
 def test_reverse_split_keeps_whole_increments_in_waiting_orders(increment: float) -> None:
-    opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    opens = first_open_on_or_after(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
     b = stock(*[FLAT] * 9, actions=(CorporateAction("AAA", opens, split_ratio=0.1),))
-    b._book.holding["increment"] = increment
+    b._book.holdings["increment"] = increment
     bid = order("buy", 27, "limit", "bid", limit_price=9.0)
     offer = order("sell", 27, "limit", "offer", limit_price=120.0)
     b.submit([bid, offer, order("buy", 4, "limit", "little", limit_price=8.0)])
@@ -357,7 +357,9 @@ def test_corporate_actions_without_bars_apply_in_date_order(
     day.
     """
     ends = stock_ends("2026-06-01", 28)
-    first, then = (first_open_from(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
+    first, then = (
+        first_open_on_or_after(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03")
+    )
     assert first is not None
     assert then is not None
     actions = (
@@ -375,7 +377,7 @@ def test_corporate_actions_without_bars_apply_in_date_order(
 
 def test_week_of_daily_splits_is_booked_completely() -> None:
     days = [
-        first_open_from(np.datetime64(f"2026-06-{day:02}", "D"))
+        first_open_on_or_after(np.datetime64(f"2026-06-{day:02}", "D"))
         for day in (2, 3, 4, 5, 8, 9, 10, 11)
     ]
     actions = tuple(

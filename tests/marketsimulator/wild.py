@@ -22,7 +22,7 @@ from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import DelistingRules
-from trainingdata.sessions import first_open_from
+from trainingdata.sessions import first_open_on_or_after
 from trainingdata.timeframe import HOURLY, Timeframe
 
 NAN = float("nan")
@@ -40,7 +40,7 @@ COSTS = TradingCosts(1.5, 1.0, 0.0, 2.0, 1.0, 0.0)
 BEGINS, ENDS = "2026-05-27", "2026-06-05"  # the pattern-day-trader rule ends on the last day
 PRICES = {"AAA": 100.0, "BBB": 5.4, "BTCUSD": 60_000.0, "XRPUSD": 0.9}
 ACTIONS = tuple(
-    CorporateAction(symbol, first_open_from(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
+    CorporateAction(symbol, first_open_on_or_after(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
     for symbol, date, ratio, dividend in (
         ("AAA", "2026-06-02", 1.0, 0.435),
         ("AAA", "2026-06-03", 1.5, 0.0),
@@ -171,7 +171,7 @@ def wild_run(
         place_orders(broker, decision.orders, decision.cancelled_quantities)
         broker.open_bars()
         rows.append(broker.equity_row())
-    events = broker.margin_events()
+    events = broker.margin_event_counts()
     return Run("wild", decisions, broker.fills, rows, events, broker.bookings), bars, costs
 
 

@@ -11,7 +11,7 @@ from foundation.console import Terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import TRADE_COLUMNS
 from option_spreads.selling.rules import SpreadCosts, SpreadRules
-from option_spreads.simulation.path import IndexDays
+from option_spreads.simulation.path import IndexPaths
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     SpreadTrade,
@@ -39,7 +39,7 @@ def printed(parts: Iterable[Any]) -> str:
 
 
 def sold(
-    days: IndexDays,
+    days: IndexPaths,
     rules: Sequence[SpreadRules],
     costs: SpreadCosts,
     smile: Smile,

@@ -60,7 +60,7 @@ def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str
 def shown(*words: str) -> str:
     """What the command prints."""
     result = run(parse_arguments(words)[0])
-    return printed((*result.tables, *result.sentences))
+    return printed((*result.tables, *result.closing_lines))
 
 
 TRADE = trade("a", "5")

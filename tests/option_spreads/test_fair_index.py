@@ -18,10 +18,10 @@ from option_spreads.selling.rules import (
     SpreadRules,
     remaining_variance_share,
 )
-from option_spreads.simulation.path import IndexDays, IndexModel, simulate_log_returns
+from option_spreads.simulation.path import IndexModel, IndexPaths, simulate_log_returns
 from option_spreads.simulation.pricing import Smile, black_scholes
-from option_spreads.simulation.selling import sell_spread
-from trainingdata.sessions import calendar
+from option_spreads.simulation.selling import simulate_spread_trade
+from trainingdata.sessions import exchange_calendar
 
 SMILE = Smile().flat_smile
 SPOT = 5000.0
@@ -31,16 +31,16 @@ DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.5)
 CALM = IndexModel(vol_of_vol=0.0, jumps_per_year=0.0)
 
 
-def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) -> IndexDays:
+def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) -> IndexPaths:
     """So many sessions, beyond what the calendar holds."""
-    return model.simulate_days(np.resize(calendar().dates[:252], count), seed, smile)
+    return model.simulate_paths(np.resize(exchange_calendar().dates[:252], count), seed, smile)
 
 
 def ends_over_starts(count: int, premium: float) -> Array:
     """Where `count` days end, over where they stand at each entry [D, entries]."""
     left = remaining_variance_share(SESSION_MINUTES - np.append(ENTRIES, SESSION_MINUTES))
-    years = float(SMILE.variance_years(float(SESSION_MINUTES)))
-    session = SMILE.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
+    years = float(SMILE.remaining_variance_years(float(SESSION_MINUTES)))
+    session = SMILE.annual_standard_deviation(VIX) * np.sqrt(years) / (1 + premium)
     logs = simulate_log_returns(left, session, count, np.random.default_rng(5))
     return np.asarray(np.exp(logs[:, -1:] - logs[:, :-1]))
 
@@ -51,8 +51,8 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
     Prices are those of the model, not rounded to cents and without costs.
     """
     ends = SPOT * ends_over_starts(100_000, premium)
-    years = SMILE.variance_years(SESSION_MINUTES - ENTRIES)
-    deviation = SPOT * SMILE.yearly_deviation(VIX) * np.sqrt(years)
+    years = SMILE.remaining_variance_years(SESSION_MINUTES - ENTRIES)
+    deviation = SPOT * SMILE.annual_standard_deviation(VIX) * np.sqrt(years)
     away = 1.0 if call else -1.0
     mean, error = np.empty((2, len(ENTRIES), len(DISTANCES)))
     for column, distance in enumerate(DISTANCES):
@@ -79,7 +79,7 @@ def test_spread_earns_only_its_volatility_premium(call: bool) -> None:
         assert (sign * mean / error > 4).all()
 
 
-def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
+def free_results(rules: SpreadRules, days: IndexPaths) -> tuple[float, float]:
     """Mean result of a trade without costs, USD, and its error by days.
 
     The half cent that each leg of each order gives up to rounding in the mean is added again.
@@ -88,8 +88,8 @@ def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
     count = 0
     for day in range(len(days.dates)):
         for minute in rules.entry_minutes:
-            row = int(np.searchsorted(days.minutes, minute))
-            trade = sell_spread(days, day, row, rules, SpreadCosts(0, 0, 0), SMILE)
+            row = int(np.searchsorted(days.minutes_since_open, minute))
+            trade = simulate_spread_trade(days, day, row, rules, SpreadCosts(0, 0, 0), SMILE)
             if trade is not None:
                 count += 1
                 rounding = 0.005 * SHARES_PER_OPTION * len(trade.spread.legs) * trade.order_count
@@ -116,11 +116,11 @@ def test_simulated_index_distribution_matches_option_prices(level: float) -> Non
     """A fair market stays one whatever its options cost."""
     smile = replace(SMILE, vix_multiple=level)
     days = simulated(replace(CALM, volatility_premium=0.0, step_minutes=30), 6_000, 9, smile)
-    deviation = smile.yearly_deviation(days.vix[:, 0])
+    deviation = smile.annual_standard_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):
-        row = int(np.searchsorted(days.minutes, minute))
+        row = int(np.searchsorted(days.minutes_since_open, minute))
         ahead = np.log(days.spot[:, -1] / days.spot[:, row]) / deviation
-        ahead /= np.sqrt(smile.variance_years(SESSION_MINUTES - minute))
+        ahead /= np.sqrt(smile.remaining_variance_years(SESSION_MINUTES - minute))
         moved = np.abs(np.log(days.spot[:, row] / days.spot[:, 0])) / deviation
         for some in (moved < np.quantile(moved, 0.7), moved > np.quantile(moved, 0.7)):
             for x in (-2.0, -1.0, 1.0, 2.0):
@@ -144,11 +144,11 @@ def test_index_and_option_prices_share_intraday_variance_profile() -> None:
     for hours, minutes in ((1, 30), (2, 90), (7, 390)):
         share = sum(HOURLY_VARIANCE_SHARES[-hours:])
         assert remaining_variance_share(float(minutes)) == pytest.approx(share)
-        assert SMILE.variance_days(float(minutes)) == pytest.approx(
+        assert SMILE.remaining_variance_days(float(minutes)) == pytest.approx(
             share * SMILE.session_variance_share
         )
     days = simulated(replace(CALM, step_minutes=30), 6_000, 1)
-    marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION_MINUTES])
+    marks = np.searchsorted(days.minutes_since_open, [*range(0, 361, 60), SESSION_MINUTES])
     squares = np.diff(np.log(days.spot[:, marks]), axis=1) ** 2
     np.testing.assert_allclose(
         squares.mean(0) / squares.mean(0).sum(), HOURLY_VARIANCE_SHARES, atol=0.015

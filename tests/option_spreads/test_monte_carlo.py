@@ -28,9 +28,9 @@ from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
     AccountPaths,
     IntArray,
-    ResamplingRules,
-    add_max_losses,
+    ScaledSizingRules,
     draw_trades,
+    insert_random_max_losses,
     simulate_account_paths,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
@@ -126,13 +126,13 @@ def test_simulated_account_paths_match_sequential_exact_calculation(
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
     found = simulate_account_paths(
-        results, risks, draws, ResamplingRules.from_settings(rules), overlaps
+        results, risks, draws, ScaledSizingRules.from_settings(rules), overlaps
     )
     for r in range(4):
         by_day = [[k for k in day if k >= 0] for day in draws[r]]
         days, halted, total = exactly(results, risks, overlaps, by_day, rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
-        assert (bool(found.halted_runs[r]), int(found.contract_counts[r])) == (halted, total)
+        assert (bool(found.has_halted[r]), int(found.contract_counts[r])) == (halted, total)
 
 
 def test_stress_includes_full_losses_absent_from_sample() -> None:
@@ -200,7 +200,12 @@ def test_trade_file_row_order_does_not_matter(tmp_path: Path) -> None:
     assert (whole.profit_units / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
-        for name in ("profit_units", "max_loss_units", "max_gain_units", "overlap_counts"):
+        for name in (
+            "profit_units",
+            "max_loss_units",
+            "max_gain_units",
+            "overlapping_trade_counts",
+        ):
             np.testing.assert_array_equal(getattr(shuffled, name), getattr(whole, name))
 
 
@@ -287,13 +292,15 @@ def test_fractional_trade_rate_draws_are_reproducible_by_seed(rate: float) -> No
 
 def test_day_without_trades_stays_empty_under_stress() -> None:
     draws = draw_trades(7, 600, 50, 0.3, seed=1)
-    worse = add_max_losses(draws, 7, 0.25, seed=1)
+    worse = insert_random_max_losses(draws, 7, 0.25, seed=1)
     np.testing.assert_array_equal(worse < 0, draws < 0)
     there = draws >= 0
     hit = worse[there] != draws[there]
     assert hit.mean() == pytest.approx(0.25, abs=0.03)
     assert (worse[there][hit] == draws[there][hit] + 7).all()
-    np.testing.assert_array_equal(worse[:200], add_max_losses(draws[:200], 7, 0.25, seed=1))
+    np.testing.assert_array_equal(
+        worse[:200], insert_random_max_losses(draws[:200], 7, 0.25, seed=1)
+    )
 
 
 def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
@@ -301,7 +308,7 @@ def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
-    return simulate_account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
+    return simulate_account_paths(results, risks, draws, ScaledSizingRules.from_settings(rules))
 
 
 def test_safety_halt_threshold_is_exact_to_the_dollar() -> None:
@@ -309,8 +316,8 @@ def test_safety_halt_threshold_is_exact_to_the_dollar() -> None:
     rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
     assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
     assert one_run([-441, 10], rules).balances[0].tolist() == [559, 559]
-    assert one_run([100, -541], rules).halted_runs.tolist() == [True]
-    assert one_run([100, -540], rules).halted_runs.tolist() == [False]
+    assert one_run([100, -541], rules).has_halted.tolist() == [True]
+    assert one_run([100, -540], rules).has_halted.tolist() == [False]
 
 
 def test_runs_beyond_memory_are_refused_before_drawing() -> None:

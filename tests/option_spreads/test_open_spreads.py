@@ -19,7 +19,7 @@ from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import UnknownAccountState
-from option_spreads.selling.job import SPREADS_FOLDER_EVENT, refuse_missing_open_spreads
+from option_spreads.selling.job import SPREADS_FOLDER_EVENT, check_open_spreads_exist
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.selling.state import (
     STATE_FILE,
@@ -136,18 +136,18 @@ def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
     other.mkdir()
     with closing(Database(tmp_path / "journal.sqlite")) as database:
         events = EventLog(database)
-        refuse_missing_open_spreads(other, events)
+        check_open_spreads_exist(other, events)
         events.append(
             HELD_POSITIONS_EVENT, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"]
         )
         for folder in (one, other):
             with refused(InputError):
-                refuse_missing_open_spreads(folder, events)
+                check_open_spreads_exist(folder, events)
             write_state(folder, SellerState())
-            refuse_missing_open_spreads(folder, events)
+            check_open_spreads_exist(folder, events)
         events.append(HELD_POSITIONS_EVENT, SPREADS_FOLDER_EVENT, [str(one)])
-        refuse_missing_open_spreads(one, events)
+        check_open_spreads_exist(one, events)
         with refused(InputError, "PUT-20240220-030", one):
-            refuse_missing_open_spreads(other, events)
+            check_open_spreads_exist(other, events)
         events.append(HELD_POSITIONS_EVENT, SPREADS_JOB, [])
-        refuse_missing_open_spreads(other, events)
+        check_open_spreads_exist(other, events)

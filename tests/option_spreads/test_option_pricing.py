@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from option_spreads.selling.rules import Spread, StrikeLeg, build_spread
-from option_spreads.simulation.pricing import Smile, black_scholes, spread_prices
+from option_spreads.simulation.pricing import Smile, black_scholes, compute_spread_prices
 
 spots = st.floats(100, 10_000)
 strikes = st.floats(100, 10_000)
@@ -53,8 +53,8 @@ def test_a_spread_costs_between_nothing_and_its_width(
     spread = build_spread(strategy, spot, distance=distance, width=width)
     assert spread.width == width
     flat = Smile(slope=0.0, wing=0.0)
-    worth, credit, asked = spread_prices(spread, spot, t, vix, flat)
-    _, worse, dearer = spread_prices(spread, spot, t, vix, flat, 0.05)
+    worth, credit, asked = compute_spread_prices(spread, spot, t, vix, flat)
+    _, worse, dearer = compute_spread_prices(spread, spot, t, vix, flat, 0.05)
     cents = 0.01 * len(spread.legs) + 1e-9
     prices = [-cents, credit, worth, asked, width + cents]
     assert all(one <= other + 1e-9 for one, other in pairwise(prices))
@@ -72,7 +72,7 @@ def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) ->
     below = min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
     assert spread.settlement_value(settled) == pytest.approx(owed, abs=1e-9)
-    assert float(spread_prices(spread, settled, 0.0, 20.0, Smile())[0]) == pytest.approx(
+    assert float(compute_spread_prices(spread, settled, 0.0, 20.0, Smile())[0]) == pytest.approx(
         owed, abs=1e-9
     )
 

@@ -20,18 +20,18 @@ from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.selling.rules import SpreadCosts, SpreadRules, build_spread
-from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
+from option_spreads.simulation.path import IndexModel, IndexPaths, build_index_paths
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import SpreadTrade, sell_spread
+from option_spreads.simulation.selling import SpreadTrade, simulate_spread_trade
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
-from option_spreads.simulation.spread_report import compute_figures, format_trades_csv
+from option_spreads.simulation.spread_report import compute_performance_figures, format_trades_csv
 from option_spreads.simulation.trade_sample import read_sample
 from tests.e2e.refused import answer_of, refusal_of
 from tests.option_spreads.sold import sold
 from tests.support.messages import refused
 from trainingdata.bars import build_panel
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import HOURLY
 from trainingdata.volatility_index import read_volatility_index
 
@@ -43,20 +43,20 @@ SIZING = AutoscalingSettings()
 STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 
 
-def path(*points: float, vix: float = 20.0) -> IndexDays:
+def path(*points: float, vix: float = 20.0) -> IndexPaths:
     minutes, spot = np.linspace(0, 390, len(points)), np.array([points], dtype=float)
-    return IndexDays(sessions(1), minutes, spot, np.full_like(spot, vix), "by hand")
+    return IndexPaths(sessions(1), minutes, spot, np.full_like(spot, vix), "by hand")
 
 
 def sessions(count: int) -> Any:
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     return dates[dates >= np.datetime64("2024-01-02")][:count]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_flat_market_without_costs_earns_the_full_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
-    days = IndexModel().simulate_days(sessions(40), 1)
+    days = IndexModel().simulate_paths(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
     trades = sold(days, [SpreadRules(strategy=strategy, **HELD)], FREE, Smile(), SIZING)
     assert len(trades) == 120
@@ -65,9 +65,9 @@ def test_flat_market_without_costs_earns_the_full_credit(strategy: str) -> None:
         assert float(trade.profit_per_contract) == round(trade.credit * SHARES_PER_OPTION, 2)
 
 
-def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> SpreadTrade:
+def once(days: IndexPaths, rules: SpreadRules, costs: SpreadCosts = FREE) -> SpreadTrade:
     """What is sold at the first point of a path."""
-    trade = sell_spread(days, 0, 0, rules, costs, FLAT)
+    trade = simulate_spread_trade(days, 0, 0, rules, costs, FLAT)
     assert trade is not None
     return trade
 
@@ -116,16 +116,19 @@ def test_exit_rules_take_trail_or_hold_profits() -> None:
 def test_entries_respect_time_volatility_and_credit_rules() -> None:
     for vix, bound in ((40, {"max_vix": 35}), (10, {"min_vix": 12}), (1, {"min_credit": 2.0})):
         flat = path(5000, 5000, vix=vix)
-        assert sell_spread(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
-    days = IndexModel().simulate_days(sessions(5), 1)
+        assert simulate_spread_trade(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
+    days = IndexModel().simulate_paths(sessions(5), 1)
     trades = sold(days, [SpreadRules(entry_minutes=(62, 300))], FREE, FLAT, SIZING)
-    assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
+    assert {float(days.minutes_since_open[trade.entry_time_index]) for trade in trades} == {
+        65.0,
+        300.0,
+    }
 
 
 @settings(max_examples=12)
 @given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
 def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
-    days = IndexModel(vix=35.0, jumps_per_year=60.0, jump_deviation=0.04).simulate_days(
+    days = IndexModel(vix=35.0, jumps_per_year=60.0, jump_deviation=0.04).simulate_paths(
         sessions(15), seed
     )
     costs = SpreadCosts()
@@ -141,29 +144,29 @@ def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
             <= trade.credit * SHARES_PER_OPTION
         )
         assert 1 <= trade.contracts <= 3
-    told = compute_figures(trades, days, 20_000.0)
+    told = compute_performance_figures(trades, days, 20_000.0)
     earned = sum(float(t.profit_per_contract) * t.contracts for t in trades)
     assert told["final_balance"] == pytest.approx(20_000 + earned)
 
 
 def test_standard_error_clusters_trades_by_day() -> None:
-    days = IndexModel().simulate_days(sessions(2), 0)
+    days = IndexModel().simulate_paths(sessions(2), 0)
     spread = build_spread("PUT", 5000.0, distance=20, width=5)
     trades = [
         SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1)
         for day, result in ((0, 1), (0, 1), (1, -1), (1, -1))
     ]
-    told = compute_figures(trades, days, 20_000.0)
+    told = compute_performance_figures(trades, days, 20_000.0)
     # Two days of +-2 over four trades; as four trades it would be 0.58.
     assert (told["mean"], told["mean_error"]) == (0.0, 1.0)
-    assert compute_figures(trades[:2], days, 20_000.0)["mean_error"] is None
+    assert compute_performance_figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
 def test_simulated_index_path_depends_on_seed_not_length() -> None:
     """The same seed, the same run."""
-    short, long = (IndexModel().simulate_days(sessions(n), 3) for n in (50, 120))
+    short, long = (IndexModel().simulate_paths(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
-    assert (IndexModel().simulate_days(sessions(50), 4).spot != short.spot).any()
+    assert (IndexModel().simulate_paths(sessions(50), 4).spot != short.spot).any()
 
 
 def spy(*sessions_of_bars: list[list[float]]) -> Any:
@@ -185,7 +188,7 @@ VIX = pd.Series(
 
 def test_full_sessions_use_the_previous_days_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
-    days = build_index_days(bars, "SPY", VIX, 10.0)
+    days = build_index_paths(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
         "2024-07-01",
         "2024-07-02",
@@ -197,9 +200,9 @@ def test_full_sessions_use_the_previous_days_vix() -> None:
 
 def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
-    days = build_index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
+    days = build_index_paths(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
-    other = build_index_days(
+    other = build_index_paths(
         spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, volatility_response=5.0
     )
     np.testing.assert_array_equal(other.spot[0, :36], days.spot[0, :36])
@@ -209,21 +212,21 @@ def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
 def test_stop_inside_an_hourly_bar_is_triggered() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
-    days = build_index_days(
+    days = build_index_paths(
         spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0
     )
     rules = SpreadRules(strategy="PUT", target=None, trail_start=None, hold_to_close=())
-    lost = sell_spread(days, 0, 6, rules, FREE, FLAT)
+    lost = simulate_spread_trade(days, 0, 6, rules, FREE, FLAT)
     assert lost is not None
     assert lost.exit_reason in ("stop", "gap")
-    assert 60 < days.minutes[lost.exit_row] < 120
+    assert 60 < days.minutes_since_open[lost.exit_time_index] < 120
 
 
 def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     """Entries at 61 and 62 minutes are both at the next point of the path, 65. The file is one that
     the Monte Carlo reads.
     """
-    days = IndexModel().simulate_days(sessions(6), 2)
+    days = IndexModel().simulate_paths(sessions(6), 2)
     rules = [
         SpreadRules(strategy="PUT", entry_minutes=(61, 62, 90)),
         SpreadRules(strategy="IRON_CONDOR"),
@@ -294,13 +297,13 @@ def test_invalid_vix_file_is_explained(
         read_volatility_index(str(tmp_path / name), "vix")
 
 
-def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
+def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexPaths:
     """The sessions of files of bars and of a volatility index."""
     folder.mkdir()
     bars.to_csv(folder / "SPY.csv", index=False)
     vix.to_parquet(folder / "vix.parquet")
     files = IndexBarsSettings(dir=(str(folder),), vix=str(folder / "vix.parquet"))
-    return SpreadSettings(bars=files).load_days()
+    return SpreadSettings(bars=files).load_index_paths()
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from foundation.formatting import usd
+from foundation.formatting import format_usd
 from option_spreads import COMMANDS
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import backtest_account, summarize_backtest
 from option_spreads.selling.rules import ExitReason, SpreadCosts, SpreadRules, build_spread
-from option_spreads.simulation.path import IndexDays, IndexModel
+from option_spreads.simulation.path import IndexModel, IndexPaths
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
     SpreadTrade,
@@ -31,22 +31,22 @@ from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     compute_account_figures,
     compute_cost_figures,
-    compute_figures,
+    compute_performance_figures,
     render_report,
 )
 from tests.option_spreads.sold import printed, sold
 from tests.support.messages import refused
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 PUT = build_spread("PUT", 5000.0, distance=20, width=5)
 SIZING = AutoscalingSettings()
 BOTH = ("PUT", "IRON_CONDOR")
 
 
-def path(days: int, seed: int = 0, **model: Any) -> IndexDays:
-    dates = calendar().dates
+def path(days: int, seed: int = 0, **model: Any) -> IndexPaths:
+    dates = exchange_calendar().dates
     dates = dates[dates >= np.datetime64("2024-01-02")][:days]
-    return IndexModel(**model).simulate_days(dates, seed)
+    return IndexModel(**model).simulate_paths(dates, seed)
 
 
 def offer(
@@ -120,7 +120,7 @@ def test_contracts_are_cut_to_the_covered_balance() -> None:
     assert [trade.contracts for trade in account.trades] == [3, 3, 3, 3]
     short = simulate_spread_account(at_once, replace(sizing, STARTING_CAPITAL=5_900.0), 10.0)
     assert [trade.contracts for trade in short.trades] == [3, 3, 3, 2]
-    assert (account.reduced_trade_count, short.reduced_trade_count) == (0, 1)
+    assert (account.downsized_trade_count, short.downsized_trade_count) == (0, 1)
 
 
 @settings(max_examples=10)
@@ -141,11 +141,15 @@ def test_account_collateral_stays_bounded_and_balance_adds_up(
     assert told["final_balance"] == pytest.approx(float(booked), abs=1e-6)
     bound = Fraction(str(min(max_position, 1.0)))
     for entered in account.trades:
-        at = entered.day_index, entered.entry_row
+        at = entered.day_index, entered.entry_time_index
         held = [
-            t for t in account.trades if t.day_index == at[0] and t.entry_row <= at[1] < t.exit_row
+            t
+            for t in account.trades
+            if t.day_index == at[0] and t.entry_time_index <= at[1] < t.exit_time_index
         ]
-        closed = sum(t.total_profit for t in account.trades if (t.day_index, t.exit_row) <= at)
+        closed = sum(
+            t.total_profit for t in account.trades if (t.day_index, t.exit_time_index) <= at
+        )
         collateral = sum(Fraction(t.spread.collateral) * t.contracts for t in held)
         assert collateral <= bound * (capital + closed)
 
@@ -194,13 +198,13 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
         offer(2, 1, 2, "10", contracts=1),
         offer(2, 3, 4, "-10", contracts=1),  # day 2: neither won nor lost
     ]
-    told = compute_figures(trades, days, 20_000.0)
+    told = compute_performance_figures(trades, days, 20_000.0)
     assert told["profit_factor"] == pytest.approx(70 / 100)
     assert (told["winning_days"], told["losing_days"], told["days_with_trades"]) == (1, 1, 3)
     assert (told["worst_day"], told["profit"]) == (-50.0, -30.0)
     (trade,) = simulate_spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
     assert trade.total_profit == Fraction("10.12")
-    assert compute_figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
+    assert compute_performance_figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
 
 
 def test_missing_profit_factor_is_explained_in_the_report() -> None:
@@ -215,7 +219,7 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
     for line in (r"profit factor +│ +—, no trade", r"stopped, gapped +│ +— │"):
         assert re.search(line, text)
     assert "the configured premium" in " ".join(text.split())
-    won = compute_figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
+    won = compute_performance_figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert (won["profit_factor"], won["losing_days"]) == (None, 0)
     told |= won | {"final_balance": -1234.4}
     text = printed(render_report(summary))
@@ -255,7 +259,7 @@ def test_simulated_index_prices_options_without_a_smile() -> None:
 def test_strategy_figures_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bool) -> None:
     index = IndexModel(step_minutes=30, volatility_premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
-    days = run.load_days()
+    days = run.load_index_paths()
     account = summarize_backtest(run, days, backtest_account(run, days))["account"]
     parts = account["by_strategy"].values()
     assert sum(part["trades"] for part in parts) == account["trades"] > 0
@@ -275,12 +279,12 @@ def test_report_first_line_states_when_account_stopped() -> None:
         NEGATIVE_KELLY_CONTRACTS=0,
         index=IndexModel(step_minutes=30, volatility_premium=-0.5),
     )
-    days = run.load_days()
+    days = run.load_index_paths()
     summary = summarize_backtest(run, days, backtest_account(run, days))
     stopped = summary["account"]["stopped"]
     assert stopped["reason"] == "negative_kelly"
     first = " ".join(printed(render_report(summary)).split())
-    balance = usd(summary["account"]["final_balance"], 0)
+    balance = format_usd(summary["account"]["final_balance"], 0)
     assert first.startswith(
         f"Stopped on {stopped['date']} at a balance of {balance}: a negative Kelly fraction"
     )
@@ -291,7 +295,7 @@ def test_account_trading_until_the_end_reports_no_stop() -> None:
     run = SpreadSettings(
         strategies=("PUT",), index=IndexModel(step_minutes=30, volatility_premium=0.3)
     )
-    days = run.load_days()
+    days = run.load_index_paths()
     summary = summarize_backtest(run, days, backtest_account(run, days))
     assert summary["account"]["stopped"] is None
     assert "Stopped on" not in printed(render_report(summary))

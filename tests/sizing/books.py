@@ -10,7 +10,7 @@ import numpy as np
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILING_NAMES, build_ceiling_constraints, weight_bounds
-from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, Returns
+from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, ExpectedReturns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
 
@@ -39,7 +39,7 @@ def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
         if name != "fraction"
     }
     copied = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
-    return SizingProblem(mu.copy(), covariance.copy(), fraction=given["fraction"], **copied)
+    return SizingProblem(mu.copy(), covariance.copy(), kelly_fraction=given["fraction"], **copied)
 
 
 class LaterBlocks(NamedTuple):
@@ -132,9 +132,9 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
     granted_gross = of["stock_ceiling"], of["stock_ceiling"]
     return SizingInputs(
         DecisionProblem(
-            Returns(mu, earned, risks, of["universe"], of["period_years"]),
+            ExpectedReturns(mu, earned, risks, of["universe"], of["period_years"]),
             Costs(costs, financing),
-            BookLimits(*Limits().compiled_limits, *granted_gross, crypto, of["long_only"]),
+            BookLimits(*Limits().book_limit_values, *granted_gross, crypto, of["long_only"]),
             CurrentWeights(*(of[name] for name in CurrentWeights._fields)),
         ),
         tuple(f"SY{chr(65 + k)}" for k in range(n)),
@@ -152,7 +152,7 @@ def changed(s: SizingInputs, **fields: Any) -> SizingInputs:
 
 def under(s: SizingInputs, limits: Limits) -> SizingInputs:
     """The same under the caps of other limits."""
-    own = BookLimits(*limits.compiled_limits, *s.problem.limits[4:])
+    own = BookLimits(*limits.book_limit_values, *s.problem.limits[4:])
     return replace(s, problem=s.problem._replace(limits=own))
 
 

@@ -18,14 +18,14 @@ from sizing.allocation import (
     WEIGHT_TOL,
     _distance_problem,
     allocate_kelly,
-    closest_weights,
+    closest_feasible_weights,
+    keep_weights_within_band,
     project_onto_limits,
-    solve_plan,
-    weights_beyond_band,
+    solve_multi_period_plan,
 )
-from sizing.inputs import SizingInputs, check_positions_priced
+from sizing.inputs import SizingInputs, check_positions_have_prices
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountArrays, GroupConstraints, current_weights
+from sizing.problem import AccountArrays, GroupConstraints, compute_current_weights
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -116,8 +116,8 @@ def test_skipped_program_would_give_the_same_target(seed: int, size: float, grou
         s = changed(s, group_constraints=groups)
     desired = np.where(rng.random(n) < 0.7, rng.normal(0.0, size, n), rng.choice([0.0, -0.0], n))
     desired = np.where(s.adjustable & (rng.random(n) < 0.2), s.held_weight, desired)
-    status, solved, _, _ = solve_plan(_distance_problem(s.problem, desired), 1.0)
-    found, target, gap = closest_weights(s.problem, desired, np.empty(0))
+    status, solved, _, _ = solve_multi_period_plan(_distance_problem(s.problem, desired), 1.0)
+    found, target, gap = closest_feasible_weights(s.problem, desired, np.empty(0))
     same = s.adjustable & (np.abs(solved[0] - desired) <= WEIGHT_TOL)
     assert (found, gap) == (status, 0.0)
     if status == SOLVED:
@@ -129,7 +129,7 @@ def test_current_weights_within_the_band_are_kept(seed: int, band: float) -> Non
     rng = np.random.default_rng(seed)
     held, desired = rng.normal(0.0, 0.5, (2, 8)) * (rng.random((2, 8)) < 0.7)
     desired = np.where(rng.random(8) < 0.5, held * rng.uniform(0.6, 1.4, 8), desired)
-    wanted, ranked = weights_beyond_band(held, desired, band)
+    wanted, ranked = keep_weights_within_band(held, desired, band)
     near = np.abs(desired - held) <= band * np.abs(desired)
     assert wanted.tobytes() == np.where(near, held, desired).tobytes()
     factor = np.where(held * desired > 0.0, 1.0 + band, 1.0)
@@ -231,7 +231,8 @@ def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.Mon
         "it is cut to the ceiling"
     )
     monkeypatch.setattr(
-        "sizing.allocation.solve_plan", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
+        "sizing.allocation.solve_multi_period_plan",
+        lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0),
     )
     with refused(SolverFailed, "1") as failed:
         allocate_kelly(s, 0.25)
@@ -255,28 +256,28 @@ def test_weights_are_signed_values_over_equity() -> None:
     row = AccountArrays(
         quantity=np.array([-40.0, 0.0, 0.5]),
         price=np.array([100.0, np.nan, 8_000.0]),
-        increment=np.array([1.0, 1.0, 0.001]),
+        quantity_increment=np.array([1.0, 1.0, 0.001]),
         min_order_value=np.zeros(3),
-        dust=np.zeros(3),
+        dust_threshold=np.zeros(3),
         tradable=np.ones(3, dtype=bool),
         position_count=3,
         equity=20_000.0,
         unborrowed_cash=5_000.0,
-        leverage=4.0,
+        granted_leverage=4.0,
         is_shorting_enabled=True,
         free_equity_share=1.0,
     )
-    s = current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
+    s = compute_current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
     assert s.held_weight.tolist() == [-0.2, 0.0, 0.2]
     assert s.weight_increment.tolist() == [0.005, 0.0, 0.0004]
     assert (s.equity, s.unborrowed_cash_share, s.order_price_buffer) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
-            current_weights(row._replace(equity=equity), s.adjustable, s.exiting, 1.25).held_weight[
-                0
-            ]
+            compute_current_weights(
+                row._replace(equity=equity), s.adjustable, s.exiting, 1.25
+            ).held_weight[0]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
-    check_positions_priced(("AAA", "BBB", "CCC"), row)
+    check_positions_have_prices(("AAA", "BBB", "CCC"), row)
     with refused(InputError, "account", "CCC"):
-        check_positions_priced(("AAA", "BBB", "CCC"), unpriced)
+        check_positions_have_prices(("AAA", "BBB", "CCC"), unpriced)

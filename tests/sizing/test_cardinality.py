@@ -18,7 +18,7 @@ from sizing.solver.cardinality import (
     _contributions,
     _max_gain_of_weight,
     _objective,
-    sparse_weights,
+    solve_with_max_positions,
 )
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from tests.sizing.books import plan_for
@@ -73,7 +73,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
     return p._replace(
         covariance=p.covariance + 1e-4 * np.eye(6),
         cost=cost,
-        financing=0 * p.financing,
+        financing=0 * p.financing_cost,
         lower=-far,
         upper=far,
         ceilings=1e3 * p.ceilings,
@@ -103,7 +103,7 @@ def test_value_of_adding_a_symbol_matches_numerical_maximum(
     p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
     p = p._replace(
-        financing=0 * p.financing,
+        financing=0 * p.financing_cost,
         ceiling_coefficients=rng.uniform(0.2, 2.0, (1, 5)),
         ceilings=np.array([2.0]),
         cost=np.where(np.arange(periods)[:, None] == 0, 3e-4, 0 * p.cost),
@@ -133,7 +133,7 @@ def test_value_of_adding_a_symbol_matches_numerical_maximum(
 def test_positions_within_the_count_limit_are_unchanged() -> None:
     p = book(3, 8, 3, rows=True)
     _, plan, prices = optimal_weights(p)
-    found = sparse_weights(p, 8.0)
+    found = solve_with_max_positions(p, 8.0)
     np.testing.assert_array_equal(found[1], plan)
     np.testing.assert_array_equal(found[2], prices)
     assert found[3] == 0.0
@@ -142,7 +142,7 @@ def test_positions_within_the_count_limit_are_unchanged() -> None:
 @pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
 def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> None:
     p = plan_for(np.full((1, n), 1e-3), np.eye(n)[None] * 1e-3, lower=0.0, upper=0.6)
-    _, plan, _, gap = sparse_weights(p, float(most))
+    _, plan, _, gap = solve_with_max_positions(p, float(most))
     assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))
     # Each weight of 0.5 that is left out is worth 1e-3/2 - 1e-3/4.
     assert gap == pytest.approx((n - most) * 2.5e-4)
@@ -153,7 +153,7 @@ def test_required_group_floor_outranks_more_profitable_symbols(floor: float) -> 
     """Whether what it needs stands at first, or is exchanged for what does."""
     net = {"net_coefficients": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
-    _, plan, _, gap = sparse_weights(p, 1.0)
+    _, plan, _, gap = solve_with_max_positions(p, 1.0)
     assert plan[0] == pytest.approx([floor, 0.0])
     assert gap == pytest.approx(2.5e-4)
 
@@ -163,8 +163,8 @@ def check(seed: int, n: int, most: int) -> float:
     rng = np.random.default_rng(seed)
     p = book(seed, n, int(rng.choice([1, 3])), rows=bool(rng.random() < 0.4))
     fixed = int(((p.upper == p.lower) & (p.lower != 0)).sum())
-    status, plan, _, gap = sparse_weights(p, float(most))
-    again = sparse_weights(p, float(most))[1]
+    status, plan, _, gap = solve_with_max_positions(p, float(most))
+    again = solve_with_max_positions(p, float(most))[1]
     np.testing.assert_array_equal(plan, again)
     assert status == SOLVED
     assert np.count_nonzero(plan[0]) <= max(most, fixed)

@@ -12,7 +12,7 @@ from foundation.errors import InputError
 from marketsimulator.results.remarks import drawdown_remarks
 from marketsimulator.settings import BacktestSettings
 from sizing.settings import DrawdownLimit
-from sizing.strategies import Kelly
+from sizing.strategies import KellyStrategy
 from tests.support.messages import refused
 
 shares = st.floats(0.01, 0.99)
@@ -33,13 +33,13 @@ def test_drawdown_limit_sets_fraction_label_and_remark() -> None:
     words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
     sizing = BacktestSettings.from_config(compose_config("backtest", words)).sizing
     assert sizing.drawdown == DrawdownLimit(**bound)
-    assert sizing.build_strategy() == Kelly(DrawdownLimit(**bound).kelly_fraction)
-    assert sizing.label == "kelly_17.6696"
+    assert sizing.build_strategy() == KellyStrategy(DrawdownLimit(**bound).kelly_fraction)
+    assert sizing.strategy_label == "kelly_17.6696"
     (said,) = drawdown_remarks(sizing.drawdown)
     assert said.startswith("Sized at 0.177 of Kelly:")
     assert drawdown_remarks(None) == []
     premium = SizingSettings(strategy="premium_25", drawdown=DrawdownLimit(0.2, 0.1))
-    assert premium.label == "premium_17.6696"
+    assert premium.strategy_label == "premium_17.6696"
 
 
 @pytest.mark.first_example

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from sizing.kelly import Covariance, kelly_weights, unconstrained_kelly
 from sizing.solver.cholesky import (
-    RIDGE,
+    RELATIVE_RIDGE,
     append_row,
     delete_row,
     solve_by_cholesky,
@@ -70,7 +70,7 @@ def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
     append_row(factor, 0)
     append_row(factor, 1)
     assert factor[:, 0].tolist() == [0.5, 2.0]
-    assert lower(factor)[1, 1] == pytest.approx(np.sqrt(0.5 * RIDGE * 4.0), rel=1e-12)
+    assert lower(factor)[1, 1] == pytest.approx(np.sqrt(0.5 * RELATIVE_RIDGE * 4.0), rel=1e-12)
 
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))

@@ -14,10 +14,10 @@ from scipy.optimize import linprog
 from execution.decision.problem import round_to_lots
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import allocate_kelly, solve_plan
+from sizing.allocation import allocate_kelly, solve_multi_period_plan
 from sizing.group_limits import GroupLimits, read_group_limits
 from sizing.inputs import SizingInputs
-from sizing.problem import AccountArrays, GroupConstraints, with_betas
+from sizing.problem import AccountArrays, GroupConstraints, with_market_betas
 from sizing.settings import Limits
 from sizing.solver.segments import QuadraticProgram
 from sizing.strategies import STRATEGY_NAMES, strategy_from_name
@@ -93,7 +93,7 @@ def grouped(seed: int) -> SizingInputs:
         np.array([high, -low, 0.3, 0.1]),
         0,
     )
-    rows = with_betas(rows, s.problem.returns.covariance)
+    rows = with_market_betas(rows, s.problem.returns.covariance)
     limits = s.problem.limits._replace(group_constraints=rows)
     names = ("a_gross", "b_most", "b_least", "beta_most", "beta_least")
     return replace(s, problem=s.problem._replace(limits=limits), group_limit_names=names)
@@ -111,7 +111,7 @@ def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
 @given(st.integers(0, 100_000))
 def test_every_strategy_meets_the_feasible_group_limits(seed: int) -> None:
     s = grouped(seed)
-    _, plan, _, _ = solve_plan(s.problem, 0.5)
+    _, plan, _, _ = solve_multi_period_plan(s.problem, 0.5)
     reached = plan[0]
     for name in STRATEGY_NAMES:
         assert not passes(s, strategy_from_name(name).allocate(s).target_weight, reached), name
@@ -129,14 +129,14 @@ def in_whole_shares(
     account = AccountArrays(
         quantity=s.held_weight * s.equity / price,
         price=price,
-        increment=np.ones(n),
+        quantity_increment=np.ones(n),
         min_order_value=np.zeros(n),
-        dust=np.zeros(n),
+        dust_threshold=np.zeros(n),
         tradable=np.ones(n, dtype=np.bool_),
         position_count=n,
         equity=s.equity,
         unborrowed_cash=1.0,
-        leverage=4.0,
+        granted_leverage=4.0,
         is_shorting_enabled=True,
         free_equity_share=1.0,
     )
@@ -144,7 +144,7 @@ def in_whole_shares(
         weight_increment=price / s.equity, unborrowed_cash_share=4.0
     )
     p = s.problem._replace(account=holdings)
-    solved = solve_plan(p, 0.5)[1][0] if weights is None else weights
+    solved = solve_multi_period_plan(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)
     rounded = np.where(np.isnan(after.lots), s.held_weight, after.lots * price / s.equity)
     rows = p.limits.group_constraints
@@ -197,11 +197,11 @@ def test_beta_is_covariance_over_market_variance() -> None:
     rows = GroupConstraints(
         np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0
     )
-    assert with_betas(rows, covariance).net_coefficients.tolist() == [
+    assert with_market_betas(rows, covariance).net_coefficients.tolist() == [
         [1.0, 0.5, 0.0],
         [-1.0, -0.5, 0.0],
     ]
-    assert not with_betas(rows, 0 * covariance).net_coefficients.any()
+    assert not with_market_betas(rows, 0 * covariance).net_coefficients.any()
 
 
 FILE = """

@@ -199,7 +199,7 @@ def test_solver_failure_error_keeps_a_reproducible_problem(tmp_path: Path) -> No
     assert str(failed.value) == format_solver_failure(INFEASIBLE, 2)
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
-    assert kept.fraction == 0.25
+    assert kept.kelly_fraction == 0.25
     assert kept.mu.tolist() == [[1e-3, 0.0]]
     assert kept.ceilings.tolist() == [0.2]
     assert kept.solve()[0] == failed.value.problem.solve()[0]

@@ -87,7 +87,7 @@ def test_lower_account_leverage_changes_only_the_ceilings() -> None:
         symbol_cap=0.3, overnight_buffer=0.0, intraday_leverage=1.5
     )
     assert limits.with_account_leverage(1.5).stock_ceiling(overnight=True, equity=1e5) == 1.5
-    assert Limits().overnight_ceiling == pytest.approx(1.96)
+    assert Limits().overnight_stock_ceiling == pytest.approx(1.96)
 
 
 # All of one coin for another: 0.99 and a cent less; and a sale that brings less than a cent costs.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sizing.kelly import SizingProblem
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import compute_change_costs
+from sizing.solver.multi_period import compute_weight_change_costs
 from tests.sizing.books import plan_for
 from tests.support.plans import interior, plan, worth
 
@@ -87,7 +87,9 @@ def test_borrowing_stops_where_it_costs_more_than_earns() -> None:
 
 def test_exit_cost_is_full_without_known_skill() -> None:
     """And the share of what a forecast of one cost's deviation keeps within that cost."""
-    paid, first, last = compute_change_costs(np.full(3, 2e-4), np.array([0.0, np.nan, 2e-4]), 3)
+    paid, first, last = compute_weight_change_costs(
+        np.full(3, 2e-4), np.array([0.0, np.nan, 2e-4]), 3
+    )
     assert paid.tolist() == first.tolist() == [2e-4] * 3
     assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 

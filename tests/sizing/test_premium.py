@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.kelly import unconstrained_kelly
-from sizing.premium import unit_premiums
+from sizing.premium import premiums_at_unit_sharpe
 from sizing.settings import PriorSettings
 from trainingdata.correlation import MeanCorrelations
 
@@ -26,7 +26,7 @@ def class_premiums(
     variance: np.ndarray, correlation: np.ndarray, crypto: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Premiums [S] of one instant, and the correlation of crypto with stocks."""
-    found, crypto_correlation = unit_premiums(
+    found, crypto_correlation = premiums_at_unit_sharpe(
         variance[None],
         np.zeros(1, dtype=np.int64),
         correlation[None].astype(np.float32),
@@ -135,9 +135,9 @@ def test_few_symbols_shrink_crypto_correlation_to_the_prior() -> None:
 
 def test_default_crypto_sharpe_is_implied_by_stock_correlation() -> None:
     correlation = np.array([0.5, -0.25])
-    implied = PriorSettings(stock_sharpe=0.4).class_sharpe(correlation)
+    implied = PriorSettings(stock_sharpe=0.4).class_sharpe_ratios(correlation)
     np.testing.assert_allclose(implied, [[0.4, 0.2], [0.4, -0.1]])
-    stated = PriorSettings(stock_sharpe=0.4, crypto_sharpe=0.1).class_sharpe(correlation)
+    stated = PriorSettings(stock_sharpe=0.4, crypto_sharpe=0.1).class_sharpe_ratios(correlation)
     np.testing.assert_allclose(stated, [[0.4, 0.1], [0.4, 0.1]])
 
 
@@ -148,7 +148,7 @@ def test_implied_crypto_premium_gives_zero_kelly_weight(seed: int) -> None:
     deviation = rng.uniform(0.1, 0.9, 2)
     rho = float(rng.uniform(-0.9, 0.9))
     covariance = np.array([[1.0, rho], [rho, 1.0]]) * np.outer(deviation, deviation)
-    (sharpe,) = PriorSettings().class_sharpe(np.array([rho]))
+    (sharpe,) = PriorSettings().class_sharpe_ratios(np.array([rho]))
     weights = unconstrained_kelly(sharpe * deviation, covariance, 0.5)
     assert weights[0] == pytest.approx(0.5 * 0.3 / deviation[0])
     assert weights[1] == pytest.approx(0.0, abs=1e-12)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.allocation import Allocation
-from sizing.explanation import TOTAL_PART, explain_targets, kelly_by_horizon
+from sizing.explanation import TOTAL_PART, explain_targets, kelly_weights_by_horizon
 from sizing.inputs import SizingInputs
-from sizing.strategies import Kelly, strategy_from_name
+from sizing.strategies import KellyStrategy, strategy_from_name
 from tests.sizing.books import LaterBlocks, changed, random_inputs, rich_book
 
 
@@ -31,7 +31,7 @@ def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -
 
 
 def answer(inputs: SizingInputs, fraction: float = 0.1) -> Allocation:
-    return Kelly(fraction).allocate(inputs)
+    return KellyStrategy(fraction).allocate(inputs)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_kelly_weight_splits_into_premium_forecast_and_hedge(
 ) -> None:
     """Together they are the weight; beside others at their targets the hedge of those is left."""
     inputs = random_inputs(np.random.default_rng(seed))
-    found = Kelly(fraction, multiplier).allocate(inputs)
+    found = KellyStrategy(fraction, multiplier).allocate(inputs)
     chosen = np.flatnonzero(inputs.adjustable)
     times = np.where(inputs.crypto, 1.0, multiplier)
     for k in chosen:
@@ -156,7 +156,7 @@ def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
     assert found.horizon_periods.tolist() == [1, 1]
     np.testing.assert_allclose(found.unconstrained_weight, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
     np.testing.assert_allclose(found.premium_weight, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
-    whole, singular = kelly_by_horizon(both.problem, 0.1)
+    whole, singular = kelly_weights_by_horizon(both.problem, 0.1)
     assert singular.all()
     filled = explain_targets(both.problem, np.full((2, 2), 0.01), np.zeros(6), 0.1)
     assert np.isnan(whole[-1]).all()
@@ -169,7 +169,7 @@ def test_unconstrained_weight_accounts_for_other_symbols_targets() -> None:
     for seed in range(60):
         inputs = random_inputs(np.random.default_rng(seed))
         found = answer(inputs, 0.5)
-        together, _ = kelly_by_horizon(inputs.problem, 0.5)
+        together, _ = kelly_weights_by_horizon(inputs.problem, 0.5)
         for k in np.flatnonzero(inputs.adjustable):
             seen += (
                 abs(

@@ -16,11 +16,11 @@ from sizing.inputs import SizingInputs
 from sizing.settings import Limits
 from sizing.strategies import (
     STRATEGY_NAMES,
-    Kelly,
+    KellyStrategy,
     WeightRuleStrategy,
-    comparable_symbols,
     equal_risk_weights,
     strategy_from_name,
+    symbols_with_comparable_risk,
     vol_target,
 )
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -43,10 +43,10 @@ def test_kelly_multiplier_scales_only_stock_weights() -> None:
     s = rich_book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
-    assert strategy_from_name("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+    assert strategy_from_name("kelly_50_x4", fraction=0.25) == KellyStrategy(0.25, 4.0)
     assert (strategy_from_name("kelly_12.5"), strategy_from_name("kelly_50", fraction=1.0)) == (
-        Kelly(0.125),
-        Kelly(1.0),
+        KellyStrategy(0.125),
+        KellyStrategy(1.0),
     )
 
 
@@ -66,7 +66,7 @@ def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     assert not np.isnan(
         strategy_from_name("kelly_50").allocate(s).binding_shadow_prices[0]["symbol_cap"]
     )
-    unstretched = Kelly(0.5, 1.0).allocate(s)
+    unstretched = KellyStrategy(0.5, 1.0).allocate(s)
     assert unstretched.target_weight.tolist() == allocate_kelly(s, 0.5).target_weight.tolist()
 
 
@@ -143,17 +143,17 @@ def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
         (day * [1, 0.999], False),
         (day * [3, 1], True),
     ):
-        found = comparable_symbols(rich_book(2, crypto=crypto, period_years=years))
+        found = symbols_with_comparable_risk(rich_book(2, crypto=crypto, period_years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
     short = rich_book(
         2, crypto=crypto, period_years=day * [0.5, 1], universe=np.array([False, True])
     )
-    assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
-    assert comparable_symbols(rich_book(2, universe=np.zeros(2, dtype=bool))) is None
-    assert comparable_symbols(rich_book(2, covariance=np.diag([1e-4, 0.0]))) is None
+    assert symbols_with_comparable_risk(short).tolist() == [1], "what has no forecast is not asked"
+    assert symbols_with_comparable_risk(rich_book(2, universe=np.zeros(2, dtype=bool))) is None
+    assert symbols_with_comparable_risk(rich_book(2, covariance=np.diag([1e-4, 0.0]))) is None
     still = rich_book(2, covariance=np.diag([1e-4, 0.0]), universe=np.array([True, False]))
-    assert comparable_symbols(still).tolist() == [0]
+    assert symbols_with_comparable_risk(still).tolist() == [0]
 
 
 def test_risk_parity_refuses_a_symbol_without_variance() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Alerts:
-    """Every alert and all-clear, by kind and text; `Notifier.add_record` takes it."""
+    """Every alert and all-clear, by kind and text; `Notifier.add_recorder` takes it."""
 
     told: list[tuple[str, str]] = field(default_factory=list)
 

@@ -116,4 +116,4 @@ def held(desk: Desk) -> dict[str, Decimal]:
 
 
 def alerts(desk: Desk) -> str:
-    return "\n".join(text for (text,) in desk.database.rows("SELECT text FROM notices"))
+    return "\n".join(text for (text,) in desk.database.query("SELECT text FROM notices"))

@@ -55,7 +55,7 @@ class Trading:
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notifier(None, None)
-        notices.add_record(self.alerts)
+        notices.add_recorder(self.alerts)
         self.service = ActorService(
             "account",
             self.manager,

@@ -21,7 +21,7 @@ class Latest:
 
 def latest(table: ForecastTable, now: np.datetime64) -> Latest:
     """The latest forecast of each symbol issued by `now`."""
-    column = int(np.searchsorted(table.clock, now, side="right")) - 1
+    column = int(np.searchsorted(table.panel_times, now, side="right")) - 1
     rows = table.latest_window_index[:, column] if column >= 0 else np.full(len(table.symbols), -1)
     issued = np.append(table.windows.issued_at, np.datetime64("NaT", "ns"))
     values = np.concatenate([table.all_quantiles, np.full((1, 24, 21), np.nan, dtype=np.float32)])

@@ -40,7 +40,7 @@ def plan(seed: int, periods: int = 3, n: int | None = None) -> SizingProblem:
     costs = np.vstack([cost, cost * rng.choice([0.0, 0.3, 1.0], (periods - 1, n))])
     limits = np.array([ceiling, 1.0, 1.0])
     return SizingProblem(
-        mu, covariance, costs, financings, held, lower, upper, groups, limits, fraction=0.5
+        mu, covariance, costs, financings, held, lower, upper, groups, limits, kelly_fraction=0.5
     )
 
 
@@ -54,7 +54,7 @@ def financings_of(p: SizingProblem) -> Array:
     for row, limit in zip(p.ceiling_coefficients, p.ceilings, strict=True):
         if (row > 0).all():
             most.append(max(limit, row @ fixed) / row.min())
-    return p.financing * (min(most) > 1 + 1e-9)
+    return p.financing_cost * (min(most) > 1 + 1e-9)
 
 
 def reference(p: SizingProblem) -> reference_decision.Program:
@@ -65,7 +65,14 @@ def reference(p: SizingProblem) -> reference_decision.Program:
     rooms = np.maximum(p.ceilings, p.ceiling_coefficients @ fixed)
     bounds, rows = (p.lower, p.upper), (p.ceiling_coefficients, rooms)
     return reference_decision.Program(
-        p.mu, p.covariance, p.held_weight, p.cost, financings_of(p), *bounds, *rows, p.fraction
+        p.mu,
+        p.covariance,
+        p.held_weight,
+        p.cost,
+        financings_of(p),
+        *bounds,
+        *rows,
+        p.kelly_fraction,
     )
 
 

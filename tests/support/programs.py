@@ -31,8 +31,8 @@ def program(
 def whole_risk(p: QuadraticProgram) -> Array:
     """R of all weights, [n, n]."""
     place = np.arange(len(p.linear_term))
-    period, at = np.divmod(place, p.risk.shape[1])
-    risk = p.risk[np.maximum.outer(period, period), at[:, None], at]
+    period, at = np.divmod(place, p.scaled_covariance.shape[1])
+    risk = p.scaled_covariance[np.maximum.outer(period, period), at[:, None], at]
     risk[place, place] = p.variance
     return np.asarray(risk)
 

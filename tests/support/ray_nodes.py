@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from forecasting.chronos2.ray_predictor import LOCAL_RAY_ENVIRONMENT, NO_USAGE_STATS
+from forecasting.chronos2.ray_predictor import LOCAL_RAY_ENVIRONMENT, NO_USAGE_STATS_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ with ray_head({cores}) as cluster:
 def _ray_environment() -> Iterator[None]:
     """Variables of a cluster with a token, which the processes beside this one share."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (LOCAL_RAY_ENVIRONMENT | NO_USAGE_STATS).items():
+        for name, value in (LOCAL_RAY_ENVIRONMENT | NO_USAGE_STATS_ENVIRONMENT).items():
             patch.setenv(name, value)
         patch.setenv("RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32))
         yield

@@ -24,7 +24,7 @@ def search_of(*words: str) -> SearchSettings:
 
 def searched(output: Path, *words: str) -> SearchResult:
     settings = search_of(*(words or SMALL))
-    return run_search(settings.backtest, settings.plan, output, no_progress)
+    return run_search(settings.backtest_settings, settings.plan, output, no_progress)
 
 
 def search_content(found: SearchResult) -> list[Any]:

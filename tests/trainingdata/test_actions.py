@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from foundation.errors import DataError
 from tests.support.messages import refused
 from trainingdata.bars import Bars
-from trainingdata.corporate_actions import adjust_for_splits, read_actions
+from trainingdata.corporate_actions import adjust_for_splits, read_corporate_events
 from trainingdata.source import DataSettings
 
 HEAD = "symbol,date,kind,value\n"
@@ -45,7 +45,7 @@ def file(folder: Path, *rows: str) -> Path:
 
 def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
     """A Saturday's takes hold on Monday; what comes first is first."""
-    actions = read_actions(
+    actions = read_corporate_events(
         file(tmp_path, "AAPL,2024-10-10,dividend,0.25", "nvda,2024-06-08,split,10")
     )
     assert [a.symbol for a in actions] == ["NVDA", "AAPL"]
@@ -61,7 +61,9 @@ def test_action_columns_and_kinds_are_case_insensitive(
 ) -> None:
     path = tmp_path / "actions.csv"
     path.write_text(f"{head}\nNVDA,2024-06-10,{kind},10\n")
-    assert read_actions(path) == read_actions(file(tmp_path, "NVDA,2024-06-10,split,10"))
+    assert read_corporate_events(path) == read_corporate_events(
+        file(tmp_path, "NVDA,2024-06-10,split,10")
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_unknown_action_headers_are_refused_by_cause(
     path = tmp_path / "actions.csv"
     path.write_text(content)
     with refused(DataError, *facts):
-        read_actions(path)
+        read_corporate_events(path)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_invalid_action_row_is_named_in_the_error(
     row: str, facts: tuple[str, ...], tmp_path: Path
 ) -> None:
     with refused(DataError, *facts):
-        read_actions(file(tmp_path, row))
+        read_corporate_events(file(tmp_path, row))
 
 
 @given(rows=sound_rows(), data=st.data())
@@ -115,20 +117,20 @@ def test_duplicate_action_row_is_refused_order_is_irrelevant(
     rows: list[Row], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("actions")
-    written = read_actions(file(folder, *map(",".join, rows)))
+    written = read_corporate_events(file(folder, *map(",".join, rows)))
     assert len(written) == len(rows)
     shuffled = data.draw(st.permutations(rows))
-    assert read_actions(file(folder, *map(",".join, shuffled))) == written
+    assert read_corporate_events(file(folder, *map(",".join, shuffled))) == written
     k = data.draw(st.integers(0, len(rows) - 1))
     place = data.draw(st.integers(k + 1, len(rows)))
     twice = [*rows[:place], rows[k], *rows[place:]]
     with pytest.raises(DataError, match=rf"rows {k + 1} and {place + 1}: "):
-        read_actions(file(folder, *map(",".join, twice)))
+        read_corporate_events(file(folder, *map(",".join, twice)))
 
 
 def test_dividend_applies_before_split_of_the_same_session(tmp_path: Path) -> None:
     """A dividend is USD an old share."""
-    actions = read_actions(
+    actions = read_corporate_events(
         file(
             tmp_path,
             "SYA,2024-02-01,split,0.1",
@@ -144,20 +146,24 @@ def test_action_dates_are_read_from_parquet(tmp_path: Path) -> None:
     for number, day in enumerate([pd.Timestamp("2024-06-10"), datetime.date(2024, 6, 10)]):
         path = tmp_path / f"{number}.parquet"
         frame.assign(date=[day]).to_parquet(path)
-        assert read_actions(path)[0].effective_open == np.datetime64("2024-06-10T13:30", "ns")
+        assert read_corporate_events(path)[0].effective_open == np.datetime64(
+            "2024-06-10T13:30", "ns"
+        )
 
 
 def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
     path = str(file(tmp_path, "NVDA,2024-06-10,split,10", "NVDA,2024-06-11,dividend,0.01"))
-    assert len(DataSettings(actions=path, adjustment="raw").corporate_actions()) == 2
+    assert len(DataSettings(actions=path, adjustment="raw").actions_to_book()) == 2
     assert [
-        a.dividend for a in DataSettings(actions=path, adjustment="split").corporate_actions()
+        a.dividend for a in DataSettings(actions=path, adjustment="split").actions_to_book()
     ] == [0.01]
-    assert DataSettings().corporate_actions() == ()
+    assert DataSettings().actions_to_book() == ()
 
 
 def test_prices_before_a_split_are_split_adjusted(market: Bars, tmp_path: Path) -> None:
-    actions = read_actions(file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2"))
+    actions = read_corporate_events(
+        file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2")
+    )
     s = market.symbols.index("SYA")
     before = market.times <= actions[0].effective_open
     adjusted = adjust_for_splits(market, actions)
@@ -167,5 +173,5 @@ def test_prices_before_a_split_are_split_adjusted(market: Bars, tmp_path: Path) 
     np.testing.assert_array_equal(adjusted.values[s + 1], market.values[s + 1])
     left_out = np.zeros(market.mask.shape, dtype=bool)
     left_out[s, 5::7] = market.mask[s, 5::7]
-    again = adjust_for_splits(market.drop_bars(left_out), actions).with_unconfirmed()
+    again = adjust_for_splits(market.drop_bars(left_out), actions).with_unconfirmed_bars()
     np.testing.assert_array_equal(again.values, adjusted.values)

@@ -18,15 +18,15 @@ from tests.trainingdata.vendor_files import coins
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import (
     CLOSE,
-    FIELDS,
     HIGH,
     LOW,
+    OHLCV_FIELDS,
     OPEN,
     VOLUME,
     Bars,
     build_panel,
     check_bars,
-    keep_regular_bars,
+    keep_regular_hours,
     last_closes_by_symbol,
 )
 from trainingdata.instruments import instrument
@@ -78,7 +78,7 @@ def test_open_or_close_outside_high_low_is_refused(
         check_bars(starts_of_a_day(), values, "AAA.csv")
     side = "above high" if edge == HIGH else "below low"
     said = (
-        f"AAA.csv: row {row + 1}: {FIELDS[field]} {values[row, field]:.10g} is {side}"
+        f"AAA.csv: row {row + 1}: {OHLCV_FIELDS[field]} {values[row, field]:.10g} is {side}"
         f" {values[row, edge]:.10g}"
     )
     assert str(error.value) == said
@@ -98,7 +98,7 @@ def test_rounding_from_price_adjustment_is_accepted(seed: int, field: int, side:
 @given(
     st.integers(0, 10_000),
     st.integers(0, ROWS - 1),
-    st.integers(0, len(FIELDS) - 1),
+    st.integers(0, len(OHLCV_FIELDS) - 1),
     st.sampled_from([np.nan, np.inf, -np.inf, -1e-9, -3.0, 0.0]),
 )
 def test_missing_infinite_and_negative_numbers_are_refused(
@@ -110,7 +110,7 @@ def test_missing_infinite_and_negative_numbers_are_refused(
     if field == VOLUME and value == 0:
         check_bars(starts_of_a_day(), values, "AAA.csv")
         return
-    with pytest.raises(DataError, match=rf"^AAA\.csv: row {row + 1}: {FIELDS[field]} is "):
+    with pytest.raises(DataError, match=rf"^AAA\.csv: row {row + 1}: {OHLCV_FIELDS[field]} is "):
         check_bars(starts_of_a_day(), values, "AAA.csv")
 
 
@@ -139,7 +139,7 @@ def test_real_vendor_bars_pass_all_checks(real_data: list[Path]) -> None:
     for path in sorted((real_data[0].parent / "daily").glob("*.parquet")):
         frame = pd.read_parquet(path).reset_index()
         starts = frame["timestamp"].dt.tz_convert(None).to_numpy("datetime64[ns]")
-        check_bars(starts, frame[list(FIELDS)].to_numpy(dtype=np.float64), path.name)
+        check_bars(starts, frame[list(OHLCV_FIELDS)].to_numpy(dtype=np.float64), path.name)
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=3), st.integers(701, 1_500))
@@ -178,13 +178,13 @@ def test_slice_until_an_instant_contains_no_later_bars(first: int, last: int, mi
 def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
     with refused(DataError, "AAA", "2024-10-01T23:30Z"):
-        keep_regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
+        keep_regular_hours(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
-    known, values = keep_regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
+    known, values = keep_regular_hours(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
     with refused(DataError, "AAAUSD", "row 1", "2024-10-01T23:30Z"):
-        keep_regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
+        keep_regular_hours(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
 
 
 def test_invalid_panel_arrays_are_refused() -> None:

@@ -15,7 +15,7 @@ from foundation.errors import InputError
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import run_command
 from tests.support.messages import check_message, refused
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
 from trainingdata.stored_correlation import (
     CorrelationSettings,
@@ -38,7 +38,7 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for s, item in enumerate(market.instruments):
         times, values = market.bars_of_symbol(s)
         starts = HOURLY.clock(item.kind).starts_by_end(times)
-        frame = pd.DataFrame(values, columns=list(FIELDS))
+        frame = pd.DataFrame(values, columns=list(OHLCV_FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
         frame.to_csv(where / f"{item.symbol}.csv", index=False)
     return where
@@ -59,7 +59,7 @@ def test_built_matrix_equals_the_estimate_and_is_readable(
     settings = CorrelationSettings(file=str(tmp_path / "made" / "matrix.parquet"))
     few = Bars(market.instruments[1:4], market.times, market.values[1:4], market.mask[1:4], "test")
     np.testing.assert_array_equal(
-        settings.source().matrix_at_end(few).values, expected.values[1:4, 1:4]
+        settings.build_source().matrix_at_end(few).values, expected.values[1:4, 1:4]
     )
 
 
@@ -98,7 +98,7 @@ def test_foreign_files_are_overwritten_only_with_overwrite_flag(
 def test_pickle_is_refused_and_never_read(tmp_path: Path) -> None:
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
     with chdir(tmp_path), refused(InputError, "matrix.pkl.parquet"):
-        CorrelationSettings(file="matrix.pkl").source()
+        CorrelationSettings(file="matrix.pkl").build_source()
     assert not (tmp_path / "hacked").exists()
 
 

@@ -17,13 +17,13 @@ from foundation.errors import InputError
 from tests.support.messages import check_message
 from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
-from trainingdata.bars import FIELDS, Bars, Provenance
+from trainingdata.bars import OHLCV_FIELDS, Bars, Provenance
 
 DATES = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"]
 VALUES = [
     [100.0 + row, 101.5 + row, 99.0 + row, 100.25 + row, 1000.0 + row] for row in range(len(DATES))
 ]
-DAYS = pd.DataFrame(VALUES, columns=list(FIELDS))
+DAYS = pd.DataFrame(VALUES, columns=list(OHLCV_FIELDS))
 HOURS = table("AAA")
 COIN_HOURS = table("AAAUSD")
 
@@ -37,7 +37,7 @@ def days(stamp: str = "date", write: Callable[[str], Any] = str, **more: Any) ->
 
 def hours(bars: pd.DataFrame, stamp: str = "datetime", side: str = "start") -> pd.DataFrame:
     """Hours with their begins or ends in UTC under a heading."""
-    frame = bars[list(FIELDS)].copy()
+    frame = bars[list(OHLCV_FIELDS)].copy()
     frame.insert(0, stamp, bars[side].astype(str))
     return frame
 
@@ -50,7 +50,7 @@ def put(folder: Path, content: pd.DataFrame | str, name: str = "AAA.csv") -> Pat
 
 
 def origin_of(bars: Bars) -> Provenance:
-    (origin,) = bars.origins
+    (origin,) = bars.provenances
     return origin
 
 
@@ -73,7 +73,7 @@ def test_columns_are_found_in_any_case_and_order(
 ) -> None:
     frame = days(stamp)
     if letters:
-        frame = frame.rename(columns={field: field[0] for field in FIELDS})
+        frame = frame.rename(columns={field: field[0] for field in OHLCV_FIELDS})
     frame = frame.rename(columns=case).iloc[:, order]
     with TemporaryDirectory() as folder:
         bars = load_bars(put(Path(folder), frame))
@@ -254,7 +254,7 @@ def test_weekly_or_longer_bars_are_refused_by_name(
     tmp_path: Path, frequency: str, fact: str, symbol: str
 ) -> None:
     dates = pd.date_range("2018-01-05", periods=8, freq=frequency).strftime("%Y-%m-%d")
-    rows = pd.DataFrame(VALUES[:1] * 8, columns=list(FIELDS)).assign(Date=dates)
+    rows = pd.DataFrame(VALUES[:1] * 8, columns=list(OHLCV_FIELDS)).assign(Date=dates)
     check_message(refusal(put(tmp_path, rows.rename(columns=str.title), f"{symbol}.csv")), fact)
 
 
@@ -265,7 +265,7 @@ def test_daily_files_with_missing_days_are_accepted(seed: int, share: float) -> 
     kept = dates[np.random.default_rng(seed).random(len(dates)) < share]
     if not len(kept):
         return
-    rows = pd.DataFrame(VALUES[:1] * len(kept), columns=list(FIELDS))
+    rows = pd.DataFrame(VALUES[:1] * len(kept), columns=list(OHLCV_FIELDS))
     rows.insert(0, "date", kept.strftime("%Y-%m-%d"))
     with TemporaryDirectory() as folder:
         assert load_bars(put(Path(folder), rows)).mask.sum() == len(kept)

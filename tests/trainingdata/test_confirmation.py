@@ -12,12 +12,12 @@ from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
 from trainingdata.confirmation import (
+    CONFIRMATION_WINDOW_BARS,
     MAX_PRICE_RATIO,
-    RECENT_BARS,
-    drop_unconfirmed,
-    find_contradicted,
-    find_unconfirmed,
-    restore_confirmed,
+    drop_unconfirmed_bars,
+    find_contradicted_bars,
+    find_unconfirmed_bars,
+    restore_confirmed_bars,
 )
 from trainingdata.source import DataSettings
 
@@ -38,7 +38,7 @@ def walk(seed: int, count: int = 60) -> list[float]:
 
 
 def left_out(closes: list[float]) -> list[int]:
-    return np.flatnonzero(find_unconfirmed(coins(closes))[0]).tolist()
+    return np.flatnonzero(find_unconfirmed_bars(coins(closes))[0]).tolist()
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
@@ -70,12 +70,12 @@ def test_single_bad_price_removes_only_its_own_bar(
     seed: int, row: int, field: int | slice, factor: float
 ) -> None:
     bars = coins(walk(seed))
-    assert drop_unconfirmed(bars) is bars
+    assert drop_unconfirmed_bars(bars) is bars
     before = bars.values[0, max(row - 1, 0), CLOSE]
     spoil(bars.values[0, row], field, factor)
     moves = bars.values[0, row, :VOLUME] / before
     beyond = max(moves.max(), 1 / moves.min()) > MAX_PRICE_RATIO
-    found = np.flatnonzero(find_unconfirmed(bars)[0]).tolist()
+    found = np.flatnonzero(find_unconfirmed_bars(bars)[0]).tolist()
     # A first bar has its own close alone: where that is the wrong one, its open may be as well.
     if row or field != CLOSE:
         assert found == ([row] if beyond else [])
@@ -107,7 +107,7 @@ def test_short_squeeze_rejects_only_its_first_bar(
         price = after
     ratio = price / bars.values[0, 38, OPEN]
     bars.values[0, 38:, ALL] *= ratio
-    assert np.flatnonzero(find_unconfirmed(bars)[0]).tolist() == [30]
+    assert np.flatnonzero(find_unconfirmed_bars(bars)[0]).tolist() == [30]
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from((100.0, 0.1, 0.01, 10.0)))
@@ -125,28 +125,28 @@ def test_next_open_confirms_a_waiting_close() -> None:
         bars.values[0, row, OPEN] = opened
         bars.values[0, row, HIGH] = max(opened, bars.values[0, row, CLOSE])
         bars.values[0, row, LOW] = min(opened, bars.values[0, row, CLOSE])
-    assert np.flatnonzero(find_unconfirmed(bars)[0]).tolist() == [10]
+    assert np.flatnonzero(find_unconfirmed_bars(bars)[0]).tolist() == [10]
 
 
 def test_rejected_bar_is_missing_and_others_are_untouched() -> None:
     plain, spoilt = walk(1), walk(2)
     spoilt[40] *= 100
     panel = coins(plain, spoilt)
-    read = drop_unconfirmed(panel)
+    read = drop_unconfirmed_bars(panel)
     assert np.flatnonzero(~read.mask[1]).tolist() == [40]
     assert np.isnan(read.values[1, 40]).all()
     assert read.mask[0].all()
     assert read.has_bar.all()
-    assert np.array_equal(read.with_unconfirmed().values, panel.values)
+    assert np.array_equal(read.with_unconfirmed_bars().values, panel.values)
     part = read.slice_rows(41, 60)
     assert part.has_bar.all()
-    assert np.array_equal(part.with_unconfirmed().values, panel.values[:, 41:60])
+    assert np.array_equal(part.with_unconfirmed_bars().values, panel.values[:, 41:60])
     assert np.array_equal(read.times, panel.times)
 
 
 @given(
     seed=st.integers(0, 99),
-    bad=st.integers(1, RECENT_BARS - 1),
+    bad=st.integers(1, CONFIRMATION_WINDOW_BARS - 1),
     factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
 )
 def test_current_price_contradicts_bars_since_last_agreement(
@@ -155,15 +155,15 @@ def test_current_price_contradicts_bars_since_last_agreement(
     closes = [50.0 + 0.1 * close for close in walk(seed)]
     price = closes[-1]
     closes[-bad:] = [close * factor for close in closes[-bad:]]
-    mask = find_contradicted(coins(closes), {"AAAUSD": price}, 0.2)
+    mask = find_contradicted_bars(coins(closes), {"AAAUSD": price}, 0.2)
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
 def test_price_agreeing_with_no_bar_contradicts_only_last() -> None:
     bars = coins(walk(3))
-    assert np.flatnonzero(find_contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
-    assert not find_contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
-    assert not find_contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
+    assert np.flatnonzero(find_contradicted_bars(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
+    assert not find_contradicted_bars(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
+    assert not find_contradicted_bars(bars, {"XYZUSD": 1.0}, 0.2).any()
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
@@ -175,9 +175,9 @@ def test_confirmed_bars_are_restored_for_later_history(
         close * factor for close in closes[40 : 60 if stays else 41]
     ]
     panel = coins(closes)
-    read = drop_unconfirmed(panel)
+    read = drop_unconfirmed_bars(panel)
     assert np.flatnonzero(~read.mask[0]).tolist() == [40]
-    later = restore_confirmed(read)
+    later = restore_confirmed_bars(read)
     assert np.flatnonzero(~later.mask[0]).tolist() == ([] if stays else [40])
     assert later.has_bar.all()
 
@@ -191,6 +191,6 @@ def test_known_split_is_not_rejected_as_price_jump(tmp_path: Path) -> None:
     day = frame["start"].iloc[7].strftime("%Y-%m-%d")
     actions.write_text(f"symbol,date,kind,value\nAAA,{day},split,4\n")
     raw = DataSettings(dir=(path,), adjustment="raw", actions=str(actions))
-    assert raw.bars([], None, None).mask.all()
-    unknown = DataSettings(dir=(path,), accept_jumps=True).bars([], None, None)
+    assert raw.load_panel([], None, None).mask.all()
+    unknown = DataSettings(dir=(path,), accept_jumps=True).load_panel([], None, None)
     assert np.flatnonzero(~unknown.mask[0]).tolist() == [7]

@@ -13,16 +13,16 @@ from sklearn.covariance import LedoitWolf
 from foundation.arrays import Array, Array32, Instants, Mask
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
-    SMALLEST_EIGENVALUE,
+    MIN_EIGENVALUE,
     CachedCorrelations,
     CorrelationEstimator,
     CorrelationMatrix,
     _blend_with_prior,
     _LogReturns,
-    correlations_at,
+    compute_correlations,
+    daily_closes_at_four_pm,
     estimation_times,
     raise_eigenvalues,
-    session_closes,
 )
 from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.sessions import last_four_pms, sessions_between
@@ -96,7 +96,7 @@ def test_bars_after_last_four_pm_change_no_correlation(
 def test_batched_correlations_equal_single_instant_estimates(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
-    numbers, matrices = correlations_at(estimator, market, instants)
+    numbers, matrices = compute_correlations(estimator, market, instants)
     assert len(matrices) < len(instants)
     for now, number in zip(instants, numbers, strict=True):
         np.testing.assert_array_equal(
@@ -108,10 +108,10 @@ def test_batched_correlations_equal_single_instant_estimates(market: Bars) -> No
 def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: FillTime) -> None:
     market = SyntheticMarket(
         start="2019-01-02", symbols=("SYA", "SYB", "SYC"), timeframe=Timeframe("1d", fill)
-    ).bars()
+    ).generate_bars()
     estimator = CorrelationEstimator()
     instants = market.times[600::9]
-    numbers, matrices = correlations_at(estimator, market, instants)
+    numbers, matrices = compute_correlations(estimator, market, instants)
     months = np.unique(estimation_times(market.timeframe, instants))
     assert len(matrices) == len(months) < len(instants) / 2
     assert (
@@ -146,7 +146,7 @@ def test_cached_correlations_are_recomputed_only_for_changed_input(market: Bars)
     source = Counting()
     kept = CachedCorrelations(source)
     times = market.times
-    days = len(correlations_at(kept, market, times[900:1300:7])[1])
+    days = len(compute_correlations(kept, market, times[900:1300:7])[1])
     for bars, instants, once in (
         (market, times[900:1300:7], True),
         (market, times[1000:1100], True),
@@ -154,8 +154,8 @@ def test_cached_correlations_are_recomputed_only_for_changed_input(market: Bars)
         (market.slice_until(times[1450]), times[900:950], False),
     ):
         for held, plain in zip(
-            correlations_at(kept, bars, instants),
-            correlations_at(CorrelationEstimator(), bars, instants),
+            compute_correlations(kept, bars, instants),
+            compute_correlations(CorrelationEstimator(), bars, instants),
             strict=True,
         ):
             np.testing.assert_array_equal(held, plain)
@@ -187,7 +187,7 @@ def test_eigenvalue_repair_gives_a_valid_correlation_matrix(seed: int, n: int) -
     fixed = raise_eigenvalues(raw)
     assert np.allclose(np.diag(fixed), 1)
     assert np.array_equal(fixed, fixed.T)
-    assert np.linalg.eigvalsh(fixed)[0] > SMALLEST_EIGENVALUE / n / 2
+    assert np.linalg.eigvalsh(fixed)[0] > MIN_EIGENVALUE / n / 2
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(3, 60), st.floats(0, 0.95))
@@ -208,7 +208,7 @@ def test_cross_class_correlation_uses_afternoon_returns() -> None:
     """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no
     bar.
     """
-    market = SyntheticMarket(start="2022-01-03", end="2024-06-28").bars()
+    market = SyntheticMarket(start="2022-01-03", end="2024-06-28").generate_bars()
     stock_crypto = (
         CorrelationEstimator(session_window=300, stock_crypto=0.0)
         .matrix_at_end(market)
@@ -219,7 +219,7 @@ def test_cross_class_correlation_uses_afternoon_returns() -> None:
 
 def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> np.ndarray:
     """Last `window` log returns [N, S] from 16:00 to 16:00 on session days."""
-    return np.diff(np.log(session_closes(bars, boundary, window + 1)[1]), axis=0)
+    return np.diff(np.log(daily_closes_at_four_pm(bars, boundary, window + 1)[1]), axis=0)
 
 
 class FarSighted(CorrelationEstimator):
@@ -233,7 +233,7 @@ class FarSighted(CorrelationEstimator):
 def test_history_needed_covers_both_correlation_windows(hourly: int, session: int) -> None:
     """Weekends and holidays included; what lies further back changes nothing."""
     symbols = ("SYA", "SYB", "SYXUSD")  # stocks among each other by the hour
-    bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=symbols).bars()
+    bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=symbols).generate_bars()
     found, of_all = (
         kind(hourly_window=hourly, session_window=session).estimate(bars)[0]
         for kind in (CorrelationEstimator, FarSighted)
@@ -245,7 +245,9 @@ def test_afternoon_return_needs_a_bar_on_both_days() -> None:
     """By hand: closes at 16:00 of three sessions; a symbol without a bar for a day has no
     return into it or out of it.
     """
-    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
+    bars = SyntheticMarket(
+        start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")
+    ).generate_bars()
     boundary = last_four_pm(bars.last_instant)
     marks = new_york_four_pm(
         sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08"))
@@ -287,6 +289,4 @@ def test_repair_raises_small_eigenvalues_and_changes_nothing_else() -> None:
     good = np.array([[1.0, 0.9], [0.9, 1.0]])
     np.testing.assert_array_equal(raise_eigenvalues(good), good)
     fixed = raise_eigenvalues(np.array([[1.0, 1.0], [1.0, 1.0]]))
-    assert fixed[0, 1] == pytest.approx(
-        (2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9
-    )
+    assert fixed[0, 1] == pytest.approx((2 - MIN_EIGENVALUE) / (2 + MIN_EIGENVALUE), rel=1e-9)

@@ -21,7 +21,7 @@ ESTIMATOR = CorrelationEstimator(hourly_window=WINDOW, session_window=30)
 
 def stock_times() -> Instants:
     """The known-at instants of one stock over ten weeks, ending at 16:00 New York."""
-    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA",)).bars()
+    bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA",)).generate_bars()
     return bars.times[bars.times <= last_four_pms(bars.times[-1:])]
 
 

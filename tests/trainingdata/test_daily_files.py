@@ -41,7 +41,7 @@ def write(folder: Path, frame: pd.DataFrame, name: str = "AAA.csv") -> Path:
 
 
 def read(folder: Path, **words: Any) -> Bars:
-    return DataSettings(dir=(str(folder),), **words).bars([], None, None)
+    return DataSettings(dir=(str(folder),), **words).load_panel([], None, None)
 
 
 @settings(max_examples=12)
@@ -62,10 +62,10 @@ def test_adjusted_close_column_equals_file_of_adjusted_prices(
         expected = read(Path(other), adjustment="all", accept_jumps=True)
         np.testing.assert_allclose(found.values, expected.values, rtol=1e-14, atol=0)
         assert found.times.tolist() == expected.times.tolist()
-        assert found.origins[0].notes == ("prices are multiplied by Adj Close / Close",)
+        assert found.provenances[0].notes == ("prices are multiplied by Adj Close / Close",)
         raw = read(Path(one), accept_jumps=True)
     assert raw.values[0, :, :4].tolist() == given_file[FIELDS].to_numpy().tolist()
-    assert raw.origins[0].notes == ("Adj Close is ignored",)
+    assert raw.provenances[0].notes == ("Adj Close is ignored",)
 
 
 def stamped(stamps: Callable[[pd.DatetimeIndex], Any], name: str = "timestamp") -> pd.DataFrame:

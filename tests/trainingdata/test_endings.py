@@ -14,7 +14,7 @@ from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
 from tests.support.messages import refused
 from trainingdata.bars import Bars
-from trainingdata.corporate_actions import read_actions
+from trainingdata.corporate_actions import read_corporate_events
 from trainingdata.delistings import (
     BarAbsence,
     Delisting,
@@ -24,7 +24,7 @@ from trainingdata.delistings import (
     earlier_symbols,
     latest_symbol,
 )
-from trainingdata.sessions import calendar, first_open_from
+from trainingdata.sessions import exchange_calendar, first_open_on_or_after
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
 
@@ -50,7 +50,7 @@ def panels(draw: st.DrawFn) -> Bars:
 
 def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
     """Symbols and sessions: a loop over sessions that counts those which went on without each."""
-    opens = calendar().opens[calendar().opens >= np.datetime64("2026-05-01")]
+    opens = exchange_calendar().opens[exchange_calendar().opens >= np.datetime64("2026-05-01")]
     found = set()
     for s, symbol in enumerate(bars.symbols):
         count, begun = 0, False
@@ -110,7 +110,7 @@ def test_symbol_trading_again_is_no_longer_masked_delisted(
     )
     assert len(DelistingRules(missed_sessions=1).booked_delistings(bars)) == 1
     assert DelistingRules(missed_sessions=1).delisted_mask(bars).tolist() == [gone, False]
-    assert BarAbsence.from_bars(bars).missed_at_end.tolist() == [missing, 0]
+    assert BarAbsence.from_bars(bars).missed_sessions_at_end.tolist() == [missing, 0]
 
 
 @pytest.mark.parametrize("hour", range(7))
@@ -127,7 +127,7 @@ def test_trade_at_any_hour_keeps_the_symbol_listed(hour: int) -> None:
         assert endings.booked_delistings(bars.slice_rows(0, last)) == ()
     longer = panel_of({"AAA": (times[:14], np.ones((14, 4))), "BBB": (times, np.ones((56, 4)))})
     (end,) = endings.booked_delistings(longer)
-    assert end.booked_at == first_open_from(np.datetime64("2026-05-11"))
+    assert end.booked_at == first_open_on_or_after(np.datetime64("2026-05-11"))
 
 
 def rows(folder: Path, *lines: str) -> Path:
@@ -153,7 +153,7 @@ def rows(folder: Path, *lines: str) -> Path:
 def test_delisting_in_actions_file_is_booked_when_known(
     row: str, booked: str, worth: tuple[float, float, str], tmp_path: Path
 ) -> None:
-    (end,) = read_actions(rows(tmp_path, row))
+    (end,) = read_corporate_events(rows(tmp_path, row))
     assert isinstance(end, Delisting)
     assert end.booked_at == np.datetime64(booked, "ns")
     np.testing.assert_equal((end.cash_per_share, end.exchange_ratio, end.successor), worth)
@@ -181,7 +181,7 @@ def test_invalid_delisting_row_is_named_in_the_error(
     row: str, facts: tuple[str, ...], tmp_path: Path
 ) -> None:
     with refused(DataError, *facts):
-        read_actions(rows(tmp_path, row))
+        read_corporate_events(rows(tmp_path, row))
 
 
 def write(folder: Path, symbol: str, starts: np.ndarray, price: float = 10.0) -> None:
@@ -215,12 +215,12 @@ RENAME = "OLD,2024-06-10,rename,1,NEW,,"
 @pytest.mark.parametrize("symbols", [[], ["NEW", "KEPT"], ["OLD", "NEW", "KEPT"]])
 def test_renamed_symbol_appears_under_its_latest_name(symbols: list[str], folder: Path) -> None:
     data = settings(folder, RENAME, "OLD,2024-06-05,dividend,0.1,,,", "OLD,2024-06-11,split,2,,,")
-    bars = data.bars(symbols, None, None)
+    bars = data.load_panel(symbols, None, None)
     assert bars.symbols == ("KEPT", "NEW")
     np.testing.assert_array_equal(*(bars.bars_of_symbol(s)[0] for s in (0, 1)))
-    assert "traded as OLD until 2024-06-10" in bars.origins[1].notes[0]
-    assert [each.symbol for each in data.corporate_actions()] == ["NEW"]
-    assert data.market(bars).booked_delistings == ()
+    assert "traded as OLD until 2024-06-10" in bars.provenances[1].notes[0]
+    assert [each.symbol for each in data.actions_to_book()] == ["NEW"]
+    assert data.build_market(bars).booked_delistings == ()
 
 
 def test_symbol_is_followed_through_several_renames(folder: Path) -> None:
@@ -228,14 +228,14 @@ def test_symbol_is_followed_through_several_renames(folder: Path) -> None:
     first = int(np.searchsorted(starts, np.datetime64("2024-05-06", "ns")))
     write(folder, "FIRST", starts[first : first + 70])
     data = settings(folder, RENAME, "FIRST,2024-06-01,rename,,OLD,,", "FIRST,2024-05-13,dividend,1")
-    bars = data.bars(["NEW"], None, None)
+    bars = data.load_panel(["NEW"], None, None)
     assert bars.symbols == ("NEW",)
     assert bars.mask.sum() == 140
-    assert data.corporate_actions()[0].symbol == "NEW"
+    assert data.actions_to_book()[0].symbol == "NEW"
 
 
 def test_old_name_applies_through_the_rename_day() -> None:
-    open_, later = calendar().opens[-9:-7]
+    open_, later = exchange_calendar().opens[-9:-7]
     renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
     assert latest_symbol("OLD", open_, renames) == "NEW"
     assert latest_symbol("OLD", later, renames) == "OLD"
@@ -243,7 +243,7 @@ def test_old_name_applies_through_the_rename_day() -> None:
 
 
 def test_rename_after_the_run_is_ignored(folder: Path) -> None:
-    bars = settings(folder, RENAME).bars(["OLD", "KEPT"], None, "2024-06-07")
+    bars = settings(folder, RENAME).load_panel(["OLD", "KEPT"], None, "2024-06-07")
     assert bars.symbols == ("KEPT", "OLD")
 
 
@@ -263,7 +263,7 @@ def test_delisting_contradicted_by_bars_is_refused(
     symbols: list[str], line: str, facts: tuple[str, ...], folder: Path
 ) -> None:
     with refused(DataError, "data.actions", *facts):
-        settings(folder, line).bars(symbols, None, None)
+        settings(folder, line).load_panel(symbols, None, None)
 
 
 def test_bars_after_a_listed_delisting_are_refused() -> None:
@@ -286,7 +286,7 @@ def test_merger_into_symbol_without_bars_yet_is_refused(folder: Path) -> None:
     pd.read_csv(path).iloc[7:].to_csv(path, index=False)
     data = settings(folder, "OLD,2024-06-10,merger,1,NEW,,")
     with refused(DataError, "NEW", "2024-06-10"):
-        data.bars([], None, None)
+        data.load_panel([], None, None)
 
 
 def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
@@ -294,7 +294,9 @@ def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) ->
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
     assert [
         end.symbol
-        for end in whole.market(whole.bars([], None, None)).delisting_rules.explicit_delistings
+        for end in whole.build_market(
+            whole.load_panel([], None, None)
+        ).delisting_rules.explicit_delistings
     ] == ["KEPT"]
 
 

@@ -19,7 +19,7 @@ from trainingdata.feed.endpoint import (
     SECRET_VARIABLE,
     ApiKeys,
     BrokerSettings,
-    translate_errors,
+    translate_venue_errors,
 )
 from trainingdata.feed.fields import RequiredField, as_mapping, parse_decimal
 
@@ -38,7 +38,10 @@ def failure(status: int, body: bytes, ask: Ask) -> str:
         client = settings.install_transport(
             TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
         )
-        with pytest.raises(BrokerError) as caught, translate_errors("the account", settings, KEYS):
+        with (
+            pytest.raises(BrokerError) as caught,
+            translate_venue_errors("the account", settings, KEYS),
+        ):
             ask(client)
         return str(caught.value)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import SMALLEST_EIGENVALUE
+from trainingdata.correlation import MIN_EIGENVALUE
 from trainingdata.stored_correlation import CorrelationSettings, reduce_to_factors
 
 
@@ -22,7 +22,7 @@ def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, se
         return
     np.testing.assert_array_equal(found, found.T)
     np.testing.assert_array_equal(np.diag(found), 1.0)
-    assert np.linalg.eigvalsh(found)[0] > SMALLEST_EIGENVALUE * (1 - 1e-6)
+    assert np.linalg.eigvalsh(found)[0] > MIN_EIGENVALUE * (1 - 1e-6)
     eigenvalues, vectors = np.linalg.eigh(correlation)
     common = np.minimum(vectors[:, -factors:] ** 2 @ eigenvalues[-factors:], 0.999)
     assert np.linalg.matrix_rank(found - np.diag(1 - common), tol=1e-9) <= factors
@@ -39,12 +39,14 @@ def test_one_factor_keeps_equal_correlations_equal() -> None:
 
 
 def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
-    source = CorrelationSettings(factors=2).source()
+    source = CorrelationSettings(factors=2).build_source()
     instants = market.times[[400, 700]]
     history = source.matrices_at(market, instants)
     for values, at in zip(history, instants, strict=True):
         np.testing.assert_array_equal(source.matrix_at_end(market.slice_until(at)).values, values)
-    assert not np.array_equal(history, CorrelationSettings().source().matrices_at(market, instants))
+    assert not np.array_equal(
+        history, CorrelationSettings().build_source().matrices_at(market, instants)
+    )
 
 
 def test_correlation_factors_is_a_backtest_setting() -> None:

@@ -27,12 +27,12 @@ from tests.trainingdata.vendor_files import (
     write_download,
 )
 from trainingdata import load_bars
-from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
-from trainingdata.file_formats import EXAMPLE_LINES, FILE_FORMATS, FileFormat
+from trainingdata.bars import CLOSE, OHLCV_FIELDS, VOLUME, Bars
+from trainingdata.file_formats import EXAMPLE_CSV_LINES, FILE_FORMATS, FileFormat
 from trainingdata.instruments import instrument, is_symbol, normalize_data_symbol, parse_symbols
 from trainingdata.source import DataSettings
 
-HEADINGS, FIRST = EXAMPLE_LINES
+HEADINGS, FIRST = EXAMPLE_CSV_LINES
 ROWS = [
     f"2024-03-0{day}T{hour}:30:00Z,100,101.5,99,100.25,{1000 + hour}"
     for day in (4, 5)
@@ -158,7 +158,7 @@ def test_stooq_five_minute_bars_use_warsaw_time(tmp_path: Path, headings: str) -
     bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
     assert bars.values[0, 0, VOLUME] == 7 * 12
-    assert bars.origins[0].stamp_description == "Europe/Warsaw, begin"
+    assert bars.provenances[0].stamp_description == "Europe/Warsaw, begin"
 
 
 def test_unknown_format_error_shows_a_valid_file(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_wrong_character_never_silently_loses_a_row(
             bars = load_bars(put(Path(folder), changed))
         except DataError:
             return
-    (origin,) = bars.origins
+    (origin,) = bars.provenances
     assert bars.mask.sum() == len(ROWS) or origin.notes or origin.data_warnings
 
 
@@ -291,7 +291,7 @@ def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> No
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
     read = load_bars(path, time_zone=NEW_YORK)
     same_bars(read, load_bars(write(tmp_path / "utc" / "AAAUSD.csv", bars)))
-    assert read.origins[0].stamp_description == f"{NEW_YORK}, begin"
+    assert read.provenances[0].stamp_description == f"{NEW_YORK}, begin"
     check_message(refusal(path), f"data.zone={NEW_YORK}")
 
 
@@ -374,10 +374,10 @@ def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> Non
     bars = load_bars(tmp_path / "stocks", coin, coin)
     assert bars.symbols == ("AAA", "BBBUSD")
     data = DataSettings(dir=(str(tmp_path / "stocks"), str(tmp_path)))
-    assert data.bars(["AAA, BBB-USDT"], None, None).symbols == ("AAA", "BBBUSD")
-    assert data.bars(["bbb/usd,"], None, None).symbols == ("BBBUSD",)
+    assert data.load_panel(["AAA, BBB-USDT"], None, None).symbols == ("AAA", "BBBUSD")
+    assert data.load_panel(["bbb/usd,"], None, None).symbols == ("BBBUSD",)
     with refused(InputError, "symbols", "','"):
-        data.bars([","], None, None)
+        data.load_panel([","], None, None)
 
 
 @pytest.mark.parametrize(
@@ -417,18 +417,18 @@ def test_crypto_pair_spellings_map_to_one_data_symbol() -> None:
 def test_usdt_prices_are_noted_as_treated_as_usd(tmp_path: Path) -> None:
     bars = table("AAAUSD")
     said = ("prices are in USDT; 1 USDT counts as 1 USD",)
-    assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
+    assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).provenances[0].notes == said
     named = write(tmp_path / "all.csv", bars, OWN, "AAA-USDT", "BBB-USDT")
-    assert load_bars(named, symbols=["AAAUSD"]).origins[0].notes == said
-    assert load_bars(write(tmp_path / "p" / "AAAUSD.csv", bars)).origins[0].notes == ()
+    assert load_bars(named, symbols=["AAAUSD"]).provenances[0].notes == said
+    assert load_bars(write(tmp_path / "p" / "AAAUSD.csv", bars)).provenances[0].notes == ()
 
 
 def test_omitted_rows_are_counted_and_reported(tmp_path: Path) -> None:
     early = [ROWS[0].replace("T14", "T13"), *ROWS]
-    (origin,) = load_bars(put(tmp_path, text(early))).origins
+    (origin,) = load_bars(put(tmp_path, text(early))).provenances
     assert origin.notes == ("skipped: 1 row outside regular New York hours",)
     quarters = table("AAA", minutes=15).iloc[2:14].drop(index=7)
-    (origin,) = load_bars(write(tmp_path / "AAA.csv", quarters)).origins
+    (origin,) = load_bars(write(tmp_path / "AAA.csv", quarters)).provenances
     assert origin.notes == (
         "15-minute bars are aggregated to hours",
         "1 of 2 hours lacks some of these bars",
@@ -458,4 +458,4 @@ def test_each_vendor_header_matches_exactly_one_format() -> None:
         needed = (*head.timestamp_columns, *head.ohlcv_columns)
         names = ["1"] * len(head.columns) if head.is_headerless else list(needed)
         assert [other for other in FILE_FORMATS if other.matches(names)] == [head]
-        assert len(head.ohlcv_columns) == len(FIELDS)
+        assert len(head.ohlcv_columns) == len(OHLCV_FIELDS)

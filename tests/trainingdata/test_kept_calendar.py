@@ -12,7 +12,7 @@ import pytest
 from trainingdata import sessions
 from trainingdata.instants import new_york_offsets
 
-made = sessions.calendar.__wrapped__  # without the cache of this process
+made = sessions.exchange_calendar.__wrapped__  # without the cache of this process
 
 
 @pytest.fixture
@@ -38,20 +38,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> sessions.Calendar:
+def library(tmp_path_factory: pytest.TempPathFactory) -> sessions.ExchangeCalendar:
     """Sessions that no cache has kept."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("empty")))
         return made()
 
 
-def assert_equal(found: sessions.Calendar, expected: sessions.Calendar) -> None:
+def assert_equal(found: sessions.ExchangeCalendar, expected: sessions.ExchangeCalendar) -> None:
     for name in ("opens", "closes", "dates"):
         assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_cached_sessions_equal_those_of_the_calendar_library(
-    kept: Path, asked: list[str], library: sessions.Calendar
+    kept: Path, asked: list[str], library: sessions.ExchangeCalendar
 ) -> None:
     assert_equal(made(), library)
     assert not asked
@@ -80,7 +80,7 @@ def test_cached_sessions_of_another_key_are_never_used(
 
 @pytest.mark.parametrize("place", [0, 31, 32, -1])
 def test_damaged_session_cache_is_rebuilt(
-    place: int, kept: Path, asked: list[str], library: sessions.Calendar
+    place: int, kept: Path, asked: list[str], library: sessions.ExchangeCalendar
 ) -> None:
     content = bytearray(kept.read_bytes())
     content[place] ^= 1
@@ -93,7 +93,10 @@ def test_damaged_session_cache_is_rebuilt(
 
 
 def test_unwritable_session_cache_recomputes_sessions_each_time(
-    tmp_path: Path, asked: list[str], library: sessions.Calendar, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    asked: list[str],
+    library: sessions.ExchangeCalendar,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")

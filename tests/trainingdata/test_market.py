@@ -12,14 +12,14 @@ from tests.support.messages import refused
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
-from trainingdata.sessions import first_open_from
+from trainingdata.sessions import first_open_on_or_after
 
 SPLIT = np.datetime64("2024-02-21")
 
 
 def raw(market: Bars, ratio: float) -> tuple[Bars, CorporateAction]:
     """The bars before a split of SYA, which the adjusted ones hold, and the split."""
-    opens = first_open_from(SPLIT)
+    opens = first_open_on_or_after(SPLIT)
     assert opens is not None
     values = market.values.copy()
     before = market.times <= opens
@@ -29,10 +29,13 @@ def raw(market: Bars, ratio: float) -> tuple[Bars, CorporateAction]:
 
 def test_market_history_ends_where_the_run_begins(market: Bars) -> None:
     run = Market(market, 40)
-    assert run.history.last_instant == run.run_bars.times[0] == market.times[40]
-    assert len(run.history.times) + len(run.run_bars.times) == len(market.times) + 1
+    assert run.initial_history.last_instant == run.run_bars.times[0] == market.times[40]
+    assert len(run.initial_history.times) + len(run.run_bars.times) == len(market.times) + 1
     later = run.with_bars(market.slice_rows(30, 90))
-    assert (later.start_row, later.history.last_instant) == (10, run.history.last_instant)
+    assert (later.start_row, later.initial_history.last_instant) == (
+        10,
+        run.initial_history.last_instant,
+    )
     for first in (-1, len(market.times)):
         with pytest.raises(ValueError, match="start_row must be"):
             Market(market, first)

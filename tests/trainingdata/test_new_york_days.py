@@ -76,14 +76,14 @@ def test_daily_slot_distinguishes_weekend_days(numbers: list[int], ahead: int) -
         for k in numbers
     ]
     given_ends = np.array([at64(ends()[k]) for k in numbers], dtype="datetime64[ns]")
-    assert CLOCK.slots(given_ends, ahead).tolist() == expected
-    assert (CLOCK.slot_count, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
+    assert CLOCK.slot_indices(given_ends, ahead).tolist() == expected
+    assert (CLOCK.slot_count, CLOCK.bars_per_day, CLOCK.bars_per_year) == (2, 1, 365.25)
     assert [CLOCK.is_weekend_slot(place) for place in (0, 1)] == [False, True]
 
 
 def test_instants_outside_the_calendar_are_refused() -> None:
     with refused(InputError, "2200-01-01T00:00Z"):
-        CLOCK.slots(np.array([np.datetime64("2200-01-01", "ns")]), 1)
+        CLOCK.slot_indices(np.array([np.datetime64("2200-01-01", "ns")]), 1)
 
 
 # Files

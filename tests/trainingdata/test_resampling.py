@@ -15,12 +15,12 @@ from tests.support.messages import refused
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
     ResampledBars,
-    list_part_minutes,
-    modal_minutes,
+    list_finer_bar_minutes,
+    modal_bar_minutes,
     resample_bars,
-    resample_days_between_closes,
+    resample_close_to_close_days,
 )
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName
 
 ITEMS = {AssetClass.STOCK: instrument("AAA"), AssetClass.CRYPTO: instrument("AAAUSD")}
@@ -64,7 +64,7 @@ def test_only_complete_hours_are_built_and_rest_counted(
     at = starts_at(*starts.split())
     hours = resample_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
     assert hours.times.tolist() == starts_at(*ends.split()).tolist()
-    assert (hours.off_hours_parts, hours.truncated_bars, hours.incomplete_bars) == (
+    assert (hours.off_hours_part_count, hours.truncated_bar_count, hours.incomplete_bar_count) == (
         outside,
         cut,
         lacking,
@@ -75,7 +75,7 @@ def test_only_complete_hours_are_built_and_rest_counted(
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
-        *list_part_minutes(timeframe),
+        *list_finer_bar_minutes(timeframe),
         timeframe.minutes,
     )
 
@@ -83,7 +83,12 @@ def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: 
 @given(
     st.sampled_from(list(AssetClass)),
     st.sampled_from(
-        [(each, minutes) for each in LENGTHS for minutes in list_part_minutes(each) if minutes > 3]
+        [
+            (each, minutes)
+            for each in LENGTHS
+            for minutes in list_finer_bar_minutes(each)
+            if minutes > 3
+        ]
     ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
@@ -111,7 +116,7 @@ def test_joined_bars_match_a_slow_loop_despite_gaps(
     else:
         spans = list(zip(grid.starts, grid.ends, strict=True))
         k = int(np.searchsorted(grid.starts, np.datetime64("2024-10-01", "ns")))
-        spans = spans[k : k + 2 * grid.bars_a_day]
+        spans = spans[k : k + 2 * grid.bars_per_day]
     expected = [
         (end, by_hand(starts, values, begin, end))
         for begin, end in spans
@@ -130,16 +135,16 @@ def test_half_day_session_ends_at_its_early_close() -> None:
     starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
     hours = resample_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
     assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
-    assert hours.off_hours_parts == 1
+    assert hours.off_hours_part_count == 1
 
 
 def test_bar_length_is_the_most_common_time_difference() -> None:
-    assert modal_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
-    assert modal_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
-    assert modal_minutes(starts_at("13:30")) == 0
+    assert modal_bar_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
+    assert modal_bar_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
+    assert modal_bar_minutes(starts_at("13:30")) == 0
     days = np.arange("2024-10-01", "2024-10-09", dtype="datetime64[D]").astype("datetime64[ns]")
-    assert modal_minutes(days) == 1440
-    assert modal_minutes(days[::-1]) == 0
+    assert modal_bar_minutes(days) == 1440
+    assert modal_bar_minutes(days[::-1]) == 0
 
 
 def test_mixed_bar_lengths_are_refused_naming_the_row() -> None:
@@ -152,7 +157,7 @@ def test_mixed_bar_lengths_are_refused_naming_the_row() -> None:
 CLOSING = Timeframe("1d", fill="close")
 
 
-@given(st.sampled_from(list_part_minutes(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
+@given(st.sampled_from(list_finer_bar_minutes(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
 def test_closing_auction_day_runs_from_close_to_close(
     minutes: int, seed: int, share: float
 ) -> None:
@@ -165,10 +170,10 @@ def test_closing_auction_day_runs_from_close_to_close(
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
-    days = resample_days_between_closes(
+    days = resample_close_to_close_days(
         starts, values, ITEMS[AssetClass.STOCK], minutes, CLOSING, "AAA"
     )
-    sessions = calendar()
+    sessions = exchange_calendar()
     assert np.isin(days.times, CLOSING.stock_clock.ends).all()
     for known, found in zip(days.times, days.values, strict=True):
         k = int(np.searchsorted(sessions.opens, known, side="right")) - 1
@@ -179,7 +184,7 @@ def test_closing_auction_day_runs_from_close_to_close(
         opened = values[before][-1, 3]
         assert found.tolist() == [opened, max(opened, high), min(opened, low), close, volume]
         later = starts + step > known
-        changed = resample_days_between_closes(
+        changed = resample_close_to_close_days(
             starts,
             np.where(later[:, None], values + 100.0, values),
             ITEMS[AssetClass.STOCK],

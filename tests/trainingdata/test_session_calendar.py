@@ -37,25 +37,25 @@ from trainingdata.instants import (
     history_start,
     new_york_date,
     new_york_four_pm,
-    new_york_minutes,
+    new_york_minutes_of_day,
     parse_instant,
 )
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import (
     FULL_SESSION_LENGTH,
     Session,
-    calendar,
     count_nights_since_previous,
-    first_open_from,
+    exchange_calendar,
+    first_open_on_or_after,
     format_outside_calendar,
-    has_session_opened,
+    has_session_opened_since_previous,
     is_in_session,
     last_four_pms,
-    last_fridays,
-    last_month_ends,
-    news_overlap,
+    last_friday_four_pms,
+    last_month_end_four_pms,
     session_on,
     sessions_between,
+    stock_crypto_news_overlap,
 )
 from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName, next_bar_ends, nth_next_bar_end
 
@@ -148,7 +148,7 @@ def test_slots_of_following_bars_match_the_calendar(
     clock, every = timeframe.clock(AssetClass.STOCK), bars(timeframe)
     ends = all64(*(every[k][1] for k in numbers))
     places = {bar: k for day in days(timeframe) for k, bar in enumerate(day.bars)}
-    assert clock.slots(ends, ahead).tolist() == [
+    assert clock.slot_indices(ends, ahead).tolist() == [
         [places[every[k + j]] for j in range(ahead + 1)] for k in numbers
     ]
 
@@ -178,7 +178,7 @@ def test_crypto_slot_is_new_york_hour_and_daytype(hours: list[int], ahead: int) 
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
     ]
     expected = [[start.hour + 24 * (start.isoweekday() > 5) for start in row] for row in starts]
-    assert HOURLY.clock(AssetClass.CRYPTO).slots(all64(*ends), ahead).tolist() == expected
+    assert HOURLY.clock(AssetClass.CRYPTO).slot_indices(all64(*ends), ahead).tolist() == expected
     after = next_bar_ends(HOURLY.clock(AssetClass.CRYPTO), all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
         list(row) for row in after
@@ -194,7 +194,7 @@ def test_afternoons_and_fridays_follow_new_york_time(at: datetime) -> None:
     assert last_four_pms(all64(at))[0] == at64(mark)
     while mark.weekday() != 4:
         mark = (mark - timedelta(days=1)).replace(hour=16, minute=0)
-    assert last_fridays(all64(at))[0] == at64(mark)
+    assert last_friday_four_pms(all64(at))[0] == at64(mark)
     assert str(new_york_date(all64(at))[0]) == str(local.date())
     assert new_york_four_pm(new_york_date(all64(at)))[0] == at64(local.replace(hour=16, minute=0))
 
@@ -214,7 +214,7 @@ def test_debit_nights_count_calendar_days_between_sessions(one: datetime, other:
             ).days
         opened |= begin < day.opens <= end
     assert count_nights_since_previous(all64(begin, end)).tolist() == [0, nights]
-    assert has_session_opened(all64(begin, end)).tolist() == [False, opened]
+    assert has_session_opened_since_previous(all64(begin, end)).tolist() == [False, opened]
 
 
 @given(st.integers(0, 420))
@@ -223,7 +223,7 @@ def test_date_maps_to_its_or_the_next_session(number: int) -> None:
     dates = [day.date for day in days()]
     k = bisect_left(dates, str(date))
     day = days()[k]
-    assert first_open_from(np.datetime64(date)) == at64(day.opens)
+    assert first_open_on_or_after(np.datetime64(date)) == at64(day.opens)
     found = session_on(np.datetime64(date))
     if day.date != str(date):
         assert found is None
@@ -251,7 +251,7 @@ def test_date_maps_to_its_or_the_next_session(number: int) -> None:
 @example(datetime(2024, 3, 8, 19, tzinfo=UTC), 24 * 60)  # Friday afternoon and a day
 def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int) -> None:
     end = at + timedelta(minutes=minutes)
-    share = float(news_overlap(all64(at), all64(end))[0])
+    share = float(stock_crypto_news_overlap(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
     opened = [day for day in days() if day.opens < end and at < day.closes]
     assert (share > 0) == bool(opened)
@@ -266,7 +266,7 @@ def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int)
 
 
 def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
         assert format_outside_calendar(early).endswith(
             "remove earlier rows, or choose a later date"
@@ -281,21 +281,21 @@ def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyP
 
 
 def test_calendars_first_days_have_earlier_reference_times() -> None:
-    opens = calendar().opens[:1]
-    marks = last_four_pms(opens), last_fridays(opens), last_month_ends(opens)
+    opens = exchange_calendar().opens[:1]
+    marks = last_four_pms(opens), last_friday_four_pms(opens), last_month_end_four_pms(opens)
     assert [str(mark[0])[:10] for mark in marks] == ["1962-01-01", "1961-12-29", "1961-12-31"]
 
 
 def test_instants_outside_the_calendar_are_refused() -> None:
-    stocks, dates, one = HOURLY.stock_clock, calendar().dates, np.timedelta64(1, "D")
+    stocks, dates, one = HOURLY.stock_clock, exchange_calendar().dates, np.timedelta64(1, "D")
     early = np.datetime64("1961-06-01", "ns")
-    late = calendar().closes[-1]
+    late = exchange_calendar().closes[-1]
     for ask in (
         lambda: stocks.holding_ends(np.array([late])),
-        lambda: stocks.holding_ends(stocks.decisions[-11:-10], "session"),
+        lambda: stocks.holding_ends(stocks.decision_instants[-11:-10], "session"),
         lambda: next_bar_ends(stocks, stocks.ends[-3:-2], 3),
-        lambda: stocks.slots(stocks.ends[-3:-2], 3),
-        lambda: last_fridays(np.array([early])),
+        lambda: stocks.slot_indices(stocks.ends[-3:-2], 3),
+        lambda: last_friday_four_pms(np.array([early])),
         lambda: count_nights_since_previous(np.array([late])),
         lambda: last_four_pms(np.array([late + 9 * one])),
     ):
@@ -303,9 +303,9 @@ def test_instants_outside_the_calendar_are_refused() -> None:
             ask()
     ahead = next_bar_ends(stocks, stocks.ends[-3:-2], 2)
     assert ahead[0].tolist() == stocks.ends[-2:].tolist()
-    assert stocks.slots(stocks.ends[-3:-2], 2).shape == (1, 3)
-    assert stocks.holding_ends(stocks.decisions[-12:-11]) == stocks.decisions[-11]
-    assert first_open_from(dates[-1] + one) is session_on(dates[-1] + one) is None
+    assert stocks.slot_indices(stocks.ends[-3:-2], 2).shape == (1, 3)
+    assert stocks.holding_ends(stocks.decision_instants[-12:-11]) == stocks.decision_instants[-11]
+    assert first_open_on_or_after(dates[-1] + one) is session_on(dates[-1] + one) is None
     assert session_on(dates[0]) is None, "the session before it is not known"
     second = session_on(dates[1])
     assert second is not None
@@ -327,12 +327,12 @@ def test_days_and_years_have_their_stated_bar_counts(
     """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
     timeframe = Timeframe(name)
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
-    assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_a_day == stock
-    assert stocks.bars_a_year == stock * 252
-    assert (coins.bars_a_day, coins.bars_a_year) == (coin, coin * 365.25)
+    assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_per_day == stock
+    assert stocks.bars_per_year == stock * 252
+    assert (coins.bars_per_day, coins.bars_per_year) == (coin, coin * 365.25)
     week = all64(*(FIRST + k * HOUR for k in range(168)))
     week = week[coins.is_decision(week)]
-    assert coins.slots(week, 0).max() + 1 == coins.slot_count == (2 if coin == 1 else 48)
+    assert coins.slot_indices(week, 0).max() + 1 == coins.slot_count == (2 if coin == 1 else 48)
     assert stocks.slot_count == stock
     assert np.timedelta64(390, "m") == FULL_SESSION_LENGTH
 
@@ -342,15 +342,15 @@ def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None
     stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
-    assert [stocks.slot_text(k) for k in range(stocks.slot_count)] == told
+    assert [stocks.slot_label(k) for k in range(stocks.slot_count)] == told
     assert not any(map(stocks.is_weekend_slot, range(stocks.slot_count)))
-    starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_a_day)]
-    places = coins.slots(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
+    starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_per_day)]
+    places = coins.slot_indices(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
     for at, place in zip(starts, places, strict=True):
         local = at if timeframe.is_daily else at.astimezone(NEW_YORK)
         assert coins.is_weekend_slot(place) == (local.weekday() >= 5)
         ended = f"{local.replace(minute=0) + max(HOUR, length(timeframe)):%H:%M}"
-        assert coins.slot_text(place) == ("a day" if timeframe.is_daily else ended)
+        assert coins.slot_label(place) == ("a day" if timeframe.is_daily else ended)
 
 
 def test_instants_are_utc_and_dates_new_york_inclusive() -> None:
@@ -388,7 +388,7 @@ def test_history_start_is_the_same_midnight_all_day(second: int, days: int) -> N
 
 def test_sessions_since_1962_leave_out_regular_holidays() -> None:
     """The numbers of sessions are NYSE's; in 1968 it closed on Wednesdays for its paperwork."""
-    dates = calendar().dates
+    dates = exchange_calendar().dates
     assert dates[0] == np.datetime64("1962-01-02")
     years, counts = np.unique(dates.astype("datetime64[Y]").astype(int) + 1970, return_counts=True)
     sessions = dict(zip(years.tolist(), counts.tolist(), strict=True))
@@ -402,4 +402,4 @@ def test_sessions_since_1962_leave_out_regular_holidays() -> None:
 def test_new_york_time_is_correct_since_1962(date: str) -> None:
     noon = datetime.fromisoformat(f"{date}T12:00").replace(tzinfo=NEW_YORK)
     at = np.array([noon.astimezone(UTC).replace(tzinfo=None)], dtype="datetime64[ns]")
-    assert new_york_minutes(at).tolist() == [12 * 60]
+    assert new_york_minutes_of_day(at).tolist() == [12 * 60]

@@ -24,7 +24,7 @@ def long() -> Bars:
         start="2021-01-04",
         end="2023-12-29",
         symbols=("SYA", "SYXUSD"),
-    ).bars()
+    ).generate_bars()
 
 
 def plainly(bars: Bars, s: int, now: np.datetime64) -> float:

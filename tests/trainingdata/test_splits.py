@@ -18,14 +18,14 @@ from tests.support.messages import refused
 from tests.trainingdata.vendor_files import DAYS, table, write
 from trainingdata.bars import Bars, DataWarning, build_panel
 from trainingdata.confirmation import (
+    CONFIRMATION_WINDOW_BARS,
     MAX_PRICE_RATIO_AFTER_MOVE,
-    RECENT_BARS,
-    find_unconfirmed,
-    unconfirmed_bar_warnings,
+    build_unconfirmed_bar_warnings,
+    find_unconfirmed_bars,
 )
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar, first_open_from
+from trainingdata.sessions import exchange_calendar, first_open_on_or_after
 from trainingdata.source import DataSettings
 from trainingdata.splits import RARE_SPLIT_RATIOS, SPLIT_RATIOS, find_unexplained_jumps
 
@@ -41,7 +41,7 @@ def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
 
 
 def stock(closes: list[float], opens: list[float]) -> Bars:
-    start = np.datetime64(first_open_from(np.datetime64("2024-03-04")), "ns")
+    start = np.datetime64(first_open_on_or_after(np.datetime64("2024-03-04")), "ns")
     times = start + np.arange(1, len(closes) + 1) * np.timedelta64(1, "h")
     top, low = np.maximum(opens, closes), np.minimum(opens, closes)
     values = np.stack([opens, top, low, closes, np.ones(len(closes))], axis=1)
@@ -130,7 +130,7 @@ def test_dividends_and_split_of_a_session_combine() -> None:
 
 @given(
     ratio=st.sampled_from(SPLIT_RATIOS),
-    rows=st.integers(1, RECENT_BARS),
+    rows=st.integers(1, CONFIRMATION_WINDOW_BARS),
     open_is_right=st.booleans(),
     drift=st.floats(-0.04, 0.04),
 )
@@ -144,8 +144,8 @@ def test_jump_that_reverts_is_bad_data_not_split(
     bars = stock(closes, opens)
     assert find_unexplained_jumps(bars) == ()
     starts = bars.times - np.timedelta64(1, "h")
-    mask = find_unconfirmed(bars)[0]
-    doubts = unconfirmed_bar_warnings(instrument("ACME"), starts, bars.values[0], mask)
+    mask = find_unconfirmed_bars(bars)[0]
+    doubts = build_unconfirmed_bar_warnings(instrument("ACME"), starts, bars.values[0], mask)
     assert [(doubt.bar_start, doubt.kind) for doubt in doubts] == [
         (at, "left_out") for at in starts[mask]
     ]
@@ -161,7 +161,7 @@ def test_bad_row_does_not_hide_a_split() -> None:
 
 
 def test_long_lasting_jump_and_return_are_two_splits() -> None:
-    closes = [100.0, 100, *[50.0] * (RECENT_BARS + 1), 100, 100]
+    closes = [100.0, 100, *[50.0] * (CONFIRMATION_WINDOW_BARS + 1), 100, 100]
     assert [one.kind for one in find_unexplained_jumps(stock(closes, closes))] == ["split"] * 2
 
 
@@ -171,8 +171,8 @@ def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) ->
     path = str(write(tmp_path / "AAA.csv", frame))
     settings = DataSettings(dir=(path,))
     with refused(DataError, "AAA", "data.accept_jumps=true"):
-        settings.bars([], None, None)
-    read = replace(settings, accept_jumps=True).bars([], None, None)
+        settings.load_panel([], None, None)
+    read = replace(settings, accept_jumps=True).load_panel([], None, None)
     (jump,) = read.data_warnings
     assert np.flatnonzero(~read.mask[0]).tolist() == [7]
     assert jump.effect.startswith("the bar is not used")
@@ -193,7 +193,7 @@ def test_large_persistent_price_jump_is_refused(
     with pytest.raises(DataError, match=r"^AAA, 2023-03-\d\dT\S+Z: .* data\.accept_jumps=true"):
         read(folder, frame)
     data = DataSettings(dir=(str(folder / "AAA.csv"),), accept_jumps=True)
-    assert data.bars([], None, None).data_warnings[0].kind == "split"
+    assert data.load_panel([], None, None).data_warnings[0].kind == "split"
 
 
 def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
 def sessions(seed: int, moves: dict[int, float], deviation: float = 0.004) -> pd.DataFrame:
     """Daily bars of 120 sessions whose opens move by some factors, and prices stay there."""
     rng = np.random.default_rng(seed)
-    days = calendar().dates
+    days = exchange_calendar().dates
     first = int(np.searchsorted(days, np.datetime64("2023-01-03")))
     overnight = np.exp(rng.normal(0, deviation, SESSIONS))
     for row, factor in moves.items():
@@ -227,7 +227,7 @@ def sessions(seed: int, moves: dict[int, float], deviation: float = 0.004) -> pd
 def read(folder: Path, frame: pd.DataFrame, **settings: str) -> Bars:
     frame.to_csv(folder / "AAA.csv", index=False)
     data = DataSettings(dir=(str(folder / "AAA.csv"),), zone="America/New_York", **settings)
-    return data.bars([], None, None)
+    return data.load_panel([], None, None)
 
 
 @given(seed=st.integers(0, 50), ratio=st.sampled_from(RARE_SPLIT_RATIOS), row=st.integers(25, 95))
@@ -300,10 +300,12 @@ def test_crypto_jump_is_never_a_split(tmp_path: Path, factor: float) -> None:
     price = walk * np.where(np.arange(1200) < 600, 100.0, 100.0 * factor)
     frame = pd.DataFrame({"timestamp": hours, **dict.fromkeys(("open", "high", "low"), price)})
     frame.assign(close=price, volume=1.0).to_csv(tmp_path / "ABCUSD.csv", index=False)
-    doubts = DataSettings(dir=(str(tmp_path),)).bars([], None, None).data_warnings
+    doubts = DataSettings(dir=(str(tmp_path),)).load_panel([], None, None).data_warnings
     assert [one.kind for one in doubts] == ["left_out"] * (factor != 0.8)
     assert "split" not in " ".join(map(str, doubts))
     actions = tmp_path / "actions.csv"
     actions.write_text("symbol,date,kind,value\nABCUSD,2024-03-29,split,2\n")
     with refused(DataError, "ABCUSD"):
-        DataSettings(dir=(str(tmp_path / "ABCUSD.csv"),), actions=str(actions)).bars([], None, None)
+        DataSettings(dir=(str(tmp_path / "ABCUSD.csv"),), actions=str(actions)).load_panel(
+            [], None, None
+        )

@@ -15,8 +15,8 @@ from foundation.errors import DataError
 from tests.support.messages import refused
 from trainingdata.instants import parse_instant_column
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import calendar
-from trainingdata.stamp_checks import bar_starts, refuse_misread_stamps
+from trainingdata.sessions import exchange_calendar
+from trainingdata.stamp_checks import bar_starts_from_ends, refuse_misread_timestamps
 
 NEW_YORK = "America/New_York"
 # Around them are a half-day, a change of the clocks, a holiday, and nothing of all that.
@@ -33,7 +33,7 @@ class File:
     extended: bool
 
     def starts(self) -> Instants:
-        grid = calendar()
+        grid = exchange_calendar()
         first = int(np.searchsorted(grid.dates, np.datetime64(self.day)))
         step = np.timedelta64(self.minutes, "m")
         days = []
@@ -49,7 +49,7 @@ class File:
     def ends(self) -> Instants:
         """When the bars end; the last of a session of hourly ones with the session."""
         ends = self.starts() + np.timedelta64(self.minutes, "m")
-        closes = calendar().closes
+        closes = exchange_calendar().closes
         close = closes[np.searchsorted(closes, self.starts(), side="right")]
         return np.asarray(np.minimum(ends, close) if not self.extended else ends)
 
@@ -79,7 +79,7 @@ def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -
     every = data.draw(st.sampled_from([1, 2, 3, 6, 7, 13, 78]), "every")
     lacking = np.arange(len(starts)) % every == data.draw(st.integers(1, every), "lacking")
     if not lacking.all():
-        refuse_misread_stamps(starts[~lacking], file.minutes, "UTC", "AAA.csv", are_ends=False)
+        refuse_misread_timestamps(starts[~lacking], file.minutes, "UTC", "AAA.csv", are_ends=False)
 
 
 @given(FILES, CLOCKS, CLOCKS, st.booleans(), st.booleans())
@@ -91,16 +91,16 @@ def test_wrong_clock_or_bar_side_is_refused(
     file = replace(file, extended=False, sessions=file.sessions + 1)
     stamps = on_clock(file.ends() if ends else file.starts(), shown, read)
     if np.array_equal(stamps, file.ends() if said else file.starts()):  # as of London in winter
-        refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
+        refuse_misread_timestamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
         return
     with pytest.raises(DataError, match=rf"^AAA\.csv: timestamps do not match .* in {read}, "):
-        refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
+        refuse_misread_timestamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
 
 
 @given(FILES)
 def test_bar_starts_are_derived_from_bar_ends(file: File) -> None:
     file = replace(file, extended=False)
-    begins = bar_starts(AssetClass.STOCK, file.ends(), file.minutes)
+    begins = bar_starts_from_ends(AssetClass.STOCK, file.ends(), file.minutes)
     np.testing.assert_array_equal(begins, file.starts())
 
 
@@ -110,14 +110,14 @@ def test_few_sessions_or_odd_bars_are_not_refused() -> None:
     Bars on the hour are no ends of others that would be refused.
     """
     starts = File("2024-07-08", 5, 30, extended=False).starts()
-    closes = calendar().closes
+    closes = exchange_calendar().closes
     at_close = closes[(closes > starts[0]) & (closes < starts[-1] + np.timedelta64(1, "h"))]
     for stamps in (np.union1d(starts, at_close), np.union1d(starts, at_close[:-1])[1:]):
-        refuse_misread_stamps(stamps, 30, "UTC", "AAA.csv", are_ends=False)
+        refuse_misread_timestamps(stamps, 30, "UTC", "AAA.csv", are_ends=False)
     day = File("2024-07-08", 1, 30, extended=False)
-    refuse_misread_stamps(day.ends(), 30, "UTC", "AAA.csv", are_ends=False)
+    refuse_misread_timestamps(day.ends(), 30, "UTC", "AAA.csv", are_ends=False)
     on_the_hour = File("2024-07-08", 10, 60, extended=False).starts() + np.timedelta64(30, "m")
-    refuse_misread_stamps(on_the_hour, 60, "UTC", "a.csv", are_ends=False)
+    refuse_misread_timestamps(on_the_hour, 60, "UTC", "a.csv", are_ends=False)
 
 
 def test_winter_clock_kept_in_summer_is_refused() -> None:
@@ -125,7 +125,7 @@ def test_winter_clock_kept_in_summer_is_refused() -> None:
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     read = on_clock(starts - np.timedelta64(5, "h"), "UTC", NEW_YORK)
     with refused(DataError, "a.csv", "UTC", "data.zone"):
-        refuse_misread_stamps(read, 60, NEW_YORK, "a.csv", are_ends=False)
+        refuse_misread_timestamps(read, 60, NEW_YORK, "a.csv", are_ends=False)
 
 
 def read(cells: object, zone: str | None = None, dtype: str | None = None) -> list[str]:

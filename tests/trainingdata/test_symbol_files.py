@@ -12,7 +12,7 @@ from foundation.errors import DataError, InputError
 from tests.support.messages import refused
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE
-from trainingdata.corporate_actions import read_actions
+from trainingdata.corporate_actions import read_corporate_events
 from trainingdata.instruments import instrument, normalize_data_symbol
 
 DATES = ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"]
@@ -51,7 +51,7 @@ def test_market_files_per_day_equal_one_combined_file(tmp_path: Path) -> None:
         kept = expected.select(symbols or tuple(CLOSES))
         assert read.symbols == kept.symbols
         np.testing.assert_array_equal(read.values, kept.values)
-    assert [origin.file.rpartition("/")[2] for origin in read.origins] == [
+    assert [origin.file.rpartition("/")[2] for origin in read.provenances] == [
         "2024-01-02.csv and 3 more, rows of BBB",
         "2024-01-02.csv and 3 more, rows of TPC",
     ]
@@ -107,7 +107,7 @@ def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
     with refused(DataError, "row 1", "'TpC'"):
-        read_actions(path)
+        read_corporate_events(path)
 
 
 @pytest.mark.parametrize("name", ["BRK.B", "BRK-B", "BRK/B", "brk-b", " Brk.b "])

@@ -31,7 +31,8 @@ def information_coefficient(bars: Bars) -> float:
 
 def test_synthetic_bars_depend_on_the_seed_alone() -> None:
     a, b, c = (
-        SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").bars() for s in (1, 1, 2)
+        SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").generate_bars()
+        for s in (1, 1, 2)
     )
     np.testing.assert_array_equal(a.values, b.values)
     assert not np.array_equal(a.values, c.values, equal_nan=True)
@@ -39,15 +40,17 @@ def test_synthetic_bars_depend_on_the_seed_alone() -> None:
 
 def test_synthetic_market_has_its_stated_information_coefficient() -> None:
     with_edge = information_coefficient(
-        SyntheticMarket(information_coefficient=0.08, **LONG).bars()
+        SyntheticMarket(information_coefficient=0.08, **LONG).generate_bars()
     )
-    without = information_coefficient(SyntheticMarket(information_coefficient=0.0, **LONG).bars())
+    without = information_coefficient(
+        SyntheticMarket(information_coefficient=0.0, **LONG).generate_bars()
+    )
     assert 0.05 < with_edge < 0.1
     assert abs(without) < 0.015
 
 
 def test_returns_are_heavy_tailed_clustered_and_correlated() -> None:
-    bars = SyntheticMarket(**LONG).bars()
+    bars = SyntheticMarket(**LONG).generate_bars()
     coin = np.diff(np.log(bars.bars_of_symbol(bars.symbols.index("SYXUSD"))[1][:, CLOSE]))
     other = np.diff(np.log(bars.bars_of_symbol(bars.symbols.index("SYYUSD"))[1][:, CLOSE]))
     assert (coin**4).mean() / (coin**2).mean() ** 2 > 4

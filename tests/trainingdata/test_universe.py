@@ -18,17 +18,17 @@ from marketsimulator.settings import BacktestSettings
 from tests.support.messages import refused
 from tests.support.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
-from trainingdata.instants import midnight, new_york_date
+from trainingdata.instants import new_york_date, new_york_midnight
 from trainingdata.instruments import AssetClass, Instrument
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
 from trainingdata.universe import (
     EXCLUSION_RULES,
     ExclusionRuleCodes,
     Universe,
     UniverseSettings,
-    keep_best,
-    read_members,
+    exclude_all_but_best,
+    read_memberships,
 )
 
 EVERY: dict[str, Any] = {
@@ -40,7 +40,7 @@ EVERY: dict[str, Any] = {
     "max_volatility": 0.8,
     "window": "30d",
 }
-SESSIONS = set(calendar().dates)
+SESSIONS = set(exchange_calendar().dates)
 RENEWED = st.sampled_from(["daily", "weekly", "monthly"])
 
 
@@ -83,7 +83,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
     days = [day - k for k in range(u.window_days, 0, -1)]
     sessions = {d for d in days if d in SESSIONS}
     for s, item in enumerate(bars.instruments):
-        known = bars.mask[s] & (bars.times <= midnight(np.array([day]))[0])
+        known = bars.mask[s] & (bars.times <= new_york_midnight(np.array([day]))[0])
         dates = new_york_date(bars.times[known] - 1).astype("datetime64[D]")
         close, volume = bars.values[s, known][:, [CLOSE, VOLUME]].T
         stock = item.kind is AssetClass.STOCK
@@ -197,7 +197,7 @@ def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
     score = rng.integers(0, 5, (9, 8)).astype(float)
     score[rng.random((9, 8)) < 0.2] = np.nan
     before = rule.copy()
-    keep_best(rule, score, most, 7)
+    exclude_all_but_best(rule, score, most, 7)
     assert (rule[before != 0] == before[before != 0]).all()
     for old, new, points in zip(before, rule, score, strict=True):
         ranked = (old == 0) & np.isfinite(points)
@@ -287,7 +287,7 @@ def test_invalid_member_list_gives_one_line_error(
     path = tmp_path / "members.csv"
     path.write_text(text)
     with refused(DataError, path, *facts) as caught:
-        read_members(path)
+        read_memberships(path)
     assert "\n" not in str(caught.value)
 
 

@@ -14,15 +14,17 @@ from foundation.errors import DataError, InputError
 from tests.support.messages import refused
 from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
-from trainingdata.bars import FIELDS, Bars
-from trainingdata.sessions import calendar
+from trainingdata.bars import OHLCV_FIELDS, Bars
+from trainingdata.sessions import exchange_calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import TimeframeName
 from trainingdata.volume_units import require_volume_units
 
 HOURS = table("BTCUSD")
 MINUTES = table("BTCUSD", minutes=1, days=1)
-SESSIONS = calendar().dates[(calendar().dates >= np.datetime64("2024-03-04"))][:40]
+SESSIONS = exchange_calendar().dates[(exchange_calendar().dates >= np.datetime64("2024-03-04"))][
+    :40
+]
 DAILY = table("BTCUSD").iloc[: len(SESSIONS)].assign(date=pd.to_datetime(SESSIONS))
 Write = Callable[[pd.DataFrame], str]
 
@@ -166,7 +168,7 @@ STATE_COINS = {
 
 
 def expected(bars: Bars, rows: pd.DataFrame, volume: bool = True) -> None:
-    fields = list(FIELDS) if volume else list(FIELDS[:-1])
+    fields = list(OHLCV_FIELDS) if volume else list(OHLCV_FIELDS[:-1])
     np.testing.assert_array_equal(bars.times, rows["end"].dt.tz_localize(None).to_numpy())
     np.testing.assert_allclose(bars.values[0][:, : len(fields)], rows[fields], rtol=1e-9)
 
@@ -297,11 +299,11 @@ def test_daily_stock_file_of_each_vendor_is_read(tmp_path: Path, vendor: str) ->
     (tmp_path / "AAA.csv").write_text(SESSIONS_OF_A_STOCK[vendor](DAILY))
     bars = load_bars(tmp_path)
     assert bars.timeframe.name == "1d"
-    opens = calendar().opens[np.isin(calendar().dates, SESSIONS)]
+    opens = exchange_calendar().opens[np.isin(exchange_calendar().dates, SESSIONS)]
     np.testing.assert_array_equal(
         bars.clock(bars.instruments[0].kind).starts_by_end(bars.times), opens
     )
-    np.testing.assert_allclose(bars.values[0], DAILY[list(FIELDS)], rtol=1e-9)
+    np.testing.assert_allclose(bars.values[0], DAILY[list(OHLCV_FIELDS)], rtol=1e-9)
 
 
 @pytest.mark.parametrize("timeframe", ["1h", "5m"])
@@ -317,11 +319,11 @@ def test_minutes_without_a_trade_are_left_out(tmp_path: Path, timeframe: Timefra
     minutes = 60 if timeframe == "1h" else 5
     joined = MINUTES[traded].groupby(MINUTES["start"].dt.floor(f"{minutes}min"))
     for number, (field, how) in enumerate(
-        zip(FIELDS, ("first", "max", "min", "last", "sum"), strict=True)
+        zip(OHLCV_FIELDS, ("first", "max", "min", "last", "sum"), strict=True)
     ):
         np.testing.assert_allclose(bars.values[0][:, number], joined[field].agg(how), rtol=1e-9)
     left_out = int((~traded).sum())
-    assert f"skipped: {left_out:,} rows without any number (no trade)" in bars.origins[0].notes
+    assert f"skipped: {left_out:,} rows without any number (no trade)" in bars.provenances[0].notes
 
 
 def test_row_missing_a_single_number_is_refused(tmp_path: Path) -> None:
@@ -354,7 +356,7 @@ def test_yearly_newest_first_files_form_one_series(tmp_path: Path) -> None:
     bars = load_bars(tmp_path)
     expected(bars, year_end)
     assert "rows are newest first in 2 files and are read in reverse order" in (
-        bars.origins[0].notes
+        bars.provenances[0].notes
     )
 
 
@@ -533,7 +535,7 @@ def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> Non
     first, last = bars.times[[0, -1]]
     assert first == np.datetime64("2024-03-05")
     assert last == np.datetime64("2024-03-04") + len(DAILY)
-    np.testing.assert_allclose(bars.values[0], DAILY[list(FIELDS)], rtol=1e-9)
+    np.testing.assert_allclose(bars.values[0], DAILY[list(OHLCV_FIELDS)], rtol=1e-9)
     require_volume_units(bars, "this test")
 
 
@@ -546,7 +548,9 @@ def test_mixed_semicolon_and_comma_file_is_refused(tmp_path: Path) -> None:
 def last_instants(bars: pd.DataFrame, heading: str, before: str, symbol: str) -> str:
     """Bars stamped some time before their end."""
     stamps = bars["end"] - pd.Timedelta(before)
-    frame = bars[list(FIELDS)].assign(**{heading: stamps.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
+    frame = bars[list(OHLCV_FIELDS)].assign(
+        **{heading: stamps.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    )
     return frame.assign(symbol=symbol).to_csv(index=False)
 
 
@@ -573,12 +577,12 @@ def test_timestamps_just_before_bar_ends_count_as_ends(
         read = load_bars(path)
         expected(read, bars)
         note = f"{len(bars)} timestamps at :59 s are rounded up to the next minute"
-        assert note in read.origins[0].notes
+        assert note in read.provenances[0].notes
 
 
 def test_binance_close_times_are_read_as_bar_ends(tmp_path: Path) -> None:
     counts = HOURS["end"].dt.as_unit("ms").astype("int64") - 1
-    frame = HOURS[list(FIELDS)].assign(close_time=counts)
+    frame = HOURS[list(OHLCV_FIELDS)].assign(close_time=counts)
     frame.to_csv(tmp_path / "BTCUSD.csv", index=False)
     expected(load_bars(tmp_path, epoch="ms"), HOURS)
 
@@ -588,4 +592,4 @@ def test_crypto_name_without_quote_suggests_its_usd_pair(tmp_path: Path) -> None
     with refused(InputError, "BTC", "BTC.parquet", "BTCUSD"):
         load_bars(tmp_path, symbols=["BTC"])
     with refused(InputError, "SYXUSD"):
-        DataSettings().bars(["SYX"], None, None)
+        DataSettings().load_panel(["SYX"], None, None)

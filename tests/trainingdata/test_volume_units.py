@@ -44,7 +44,7 @@ def test_yahoo_crypto_volume_is_read_as_usd(tmp_path: Path) -> None:
     bars = read(tmp_path, usd.assign(**{"Adj Close": CLOSES}))
     np.testing.assert_allclose(bars.values[0, :, VOLUME], COINS)
     assert "volume is in USD (the format of yfinance) and is divided by the close" in (
-        bars.origins[0].notes
+        bars.provenances[0].notes
     )
     stock = YAHOO[YAHOO["Date"].between("2024-03-04", "2024-03-08")].assign(**{"Adj Close": 1.0})
     shares = read(tmp_path, stock, "AAA.csv").values[0, :, VOLUME]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trainingdata.bars import FIELDS, Bars
+from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.file_formats import FILE_FORMATS, FileFormat
 from trainingdata.instruments import instrument
 
@@ -89,11 +89,11 @@ def frame_of(
             data[name] = stamps.dt.tz_convert(head.time_zone).dt.strftime(part)
     else:
         data[head.timestamp_columns[0]] = stamps if typed else stamps.astype(str)
-    for name, field in zip(head.ohlcv_columns, FIELDS, strict=True):
+    for name, field in zip(head.ohlcv_columns, OHLCV_FIELDS, strict=True):
         data[name] = bars[field].to_numpy()
     if head.adjusted_close_column and head is not OWN:
         data[head.adjusted_close_column] = 1.0
-    for name in head.unread_columns:
+    for name in head.known_unread_columns:
         data[name] = 0
     if head.quote_volume_column:
         data[head.quote_volume_column] = (bars["volume"] * bars["close"]).to_numpy()

@@ -18,7 +18,7 @@ from trainingdata.instruments import Instrument, instrument
 REFETCHED_BARS = 14
 # Smallest share of a symbol's known bars that a newly requested history must have; a shorter one is
 # rejected.
-MIN_KEPT_SHARE = 0.9
+MIN_REFETCHED_SHARE = 0.9
 
 
 class BarFeed:
@@ -76,7 +76,7 @@ class BarFeed:
         for item in map(instrument, symbols):
             count = len(listed[item][0]) if item in listed else 0
             before = len(self._tables[item][0]) if item in self._tables else 0
-            if count >= MIN_KEPT_SHARE * before and item in listed:
+            if count >= MIN_REFETCHED_SHARE * before and item in listed:
                 self._tables[item] = listed[item]
             elif before:
                 self.rejected_histories[item.symbol] = (

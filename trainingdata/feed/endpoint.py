@@ -81,7 +81,9 @@ class ApiKeys:
         return redact_secrets(text, {"[secret]": self.secret, "[key]": self.key})
 
 
-CONNECT_SECONDS = 5.0  # seconds to connect; a longer handshake means that the network is down
+CONNECT_TIMEOUT_SECONDS = (
+    5.0  # seconds to connect; a longer handshake means that the network is down
+)
 
 
 @settings_class("broker")
@@ -101,7 +103,7 @@ class RequestSettings:
         4, "maximum attempts of a read request; orders are never repeated", ge=1, le=10
     )
 
-    def transport(self, rate_limiter: RateLimiter, signer: Signer | None = None) -> Transport:
+    def build_transport(self, rate_limiter: RateLimiter, signer: Signer | None = None) -> Transport:
         """Return a transport with these time limits and retries.
 
         rate_limiter: rate limiter of the address.
@@ -109,7 +111,7 @@ class RequestSettings:
         """
         from foundation.transport import Transport
 
-        timeout = CONNECT_SECONDS, self.read_timeout
+        timeout = CONNECT_TIMEOUT_SECONDS, self.read_timeout
         return Transport(timeout, self.deadline, self.attempts, rate_limiter, signer)
 
 
@@ -185,7 +187,7 @@ class BrokerSettings(RequestSettings):
         # The SDK repeats an order after a 504 and ignores retry_attempts=0; only this prevents it.
         client._retry = 0
         for scheme in ("http://", "https://"):
-            client._session.mount(scheme, self.transport(pace))
+            client._session.mount(scheme, self.build_transport(pace))
         return client
 
 
@@ -195,7 +197,7 @@ def mask_password(url: str) -> str:
 
 
 @contextmanager
-def translate_errors(
+def translate_venue_errors(
     request: str, settings: BrokerSettings, keys: ApiKeys | None
 ) -> Iterator[None]:
     """Convert any error of a request in the block to a one-line error without secrets.

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from foundation.decimals import MIN_EXPONENT, is_bounded
+from foundation.decimals import MIN_EXPONENT, has_supported_magnitude
 from foundation.errors import InvalidResponse
 
 log = logging.getLogger(__name__)
@@ -116,12 +116,12 @@ def parse_decimal(value: Any) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not is_bounded(number):
+    if not has_supported_magnitude(number):
         raise ValueError("not a number")
     return number
 
 
-def parse_positive(value: Any) -> Decimal:
+def parse_positive_decimal(value: Any) -> Decimal:
     """Parse a number above 0.
 
     Raises ValueError for any other value.
@@ -132,7 +132,7 @@ def parse_positive(value: Any) -> Decimal:
     return number
 
 
-def parse_non_negative(value: Any) -> Decimal:
+def parse_non_negative_decimal(value: Any) -> Decimal:
     """Parse a number of at least 0.
 
     Raises ValueError for any other value.
@@ -156,7 +156,7 @@ def truncating_parser(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decima
     return truncate_and_parse
 
 
-def parse_multiplier(value: Any) -> Decimal:
+def parse_margin_multiplier(value: Any) -> Decimal:
     """Parse the account's buying-power multiplier of equity, at least 1.
 
     Raises ValueError for any other value.
@@ -199,7 +199,7 @@ def choice_parser(*known: Word) -> Callable[[Any], Word]:
     return parse
 
 
-def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+def parse_object_list(value: Any) -> tuple[Mapping[str, Any], ...]:
     """Parse a list of objects as a tuple of mappings.
 
     Raises ValueError for any other value.
@@ -247,7 +247,7 @@ def parse_float(value: Any) -> float:
     return float(value)
 
 
-class Page:
+class ResponsePage:
     """Fields of one page of a response; the last page has no token, or an empty one."""
 
     next_page_token = optional_field("next_page_token", parse_text)
@@ -263,8 +263,8 @@ class BarEntry:
 class TradeEntry:
     """Fields of a trade in the response of `GET /v2/stocks/trades/latest`."""
 
-    at = RequiredField("t", parse_timestamp)
-    price = RequiredField("p", parse_positive)
+    traded_at = RequiredField("t", parse_timestamp)
+    price = RequiredField("p", parse_positive_decimal)
 
 
 class QuoteEntry:
@@ -274,6 +274,8 @@ class QuoteEntry:
     instant counts as unquoted; other options are not affected.
     """
 
-    at = optional_field("t", parse_timestamp, "quotes without a timestamp are ignored")
-    bid = optional_field("bp", parse_non_negative, "options without a bid count as unquoted")
-    ask = OptionalField("ap", parse_non_negative, ZERO_DECIMAL)
+    quoted_at = optional_field("t", parse_timestamp, "quotes without a timestamp are ignored")
+    bid = optional_field(
+        "bp", parse_non_negative_decimal, "options without a bid count as unquoted"
+    )
+    ask = OptionalField("ap", parse_non_negative_decimal, ZERO_DECIMAL)

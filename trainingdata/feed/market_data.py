@@ -13,19 +13,19 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, Bars, build_panel, check_bars, keep_regular_bars
+from trainingdata.bars import CLOSE, Bars, build_panel, check_bars, keep_regular_hours
 from trainingdata.feed.endpoint import (
     KEY_VARIABLE,
     SECRET_VARIABLE,
     ApiKeys,
     BrokerSettings,
-    translate_errors,
+    translate_venue_errors,
 )
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
-from trainingdata.resampling import aggregate_bars, enclosing_bars, resample_between_closes
+from trainingdata.resampling import aggregate_bars, enclosing_bars, resample_close_to_close
 from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
@@ -37,7 +37,7 @@ JsonRows = list[dict[str, Any]]
 Latest = TypeVar("Latest")
 
 MAX_PRICE_AGE = np.timedelta64(2, "h")
-NO_GRACE = np.timedelta64(0, "s")
+NO_GRACE_PERIOD = np.timedelta64(0, "s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class LastTrade:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> LastTrade:
-        return cls(float(TradeEntry.price.read(row)), TradeEntry.at.read(row))
+        return cls(float(TradeEntry.price.read(row)), TradeEntry.traded_at.read(row))
 
 
 class MarketData:
@@ -127,7 +127,7 @@ class MarketData:
         symbols: Sequence[str],
         since: np.datetime64,
         now: np.datetime64,
-        grace: np.timedelta64 = NO_GRACE,
+        grace: np.timedelta64 = NO_GRACE_PERIOD,
     ) -> list[SymbolBars]:
         """Return the bars of each symbol that start at or after `since` and are known at `now`.
 
@@ -144,7 +144,9 @@ class MarketData:
         """
         tables = []
         for items in self._group_by_asset_class(symbols):
-            with translate_errors(f"bars of {_format_symbols(items)}", self._settings, self._keys):
+            with translate_venue_errors(
+                f"bars of {_format_symbols(items)}", self._settings, self._keys
+            ):
                 rows_by_item = self._bars(items, _to_datetime(since), _to_datetime(now))
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
@@ -195,7 +197,7 @@ class MarketData:
         """
         found: list[tuple[str, Latest]] = []
         for items in self._group_by_asset_class(symbols):
-            with translate_errors(
+            with translate_venue_errors(
                 f"{what}s of {_format_symbols(items)}", self._settings, self._keys
             ):
                 answer = self._request_by_asset_class(what.replace(" ", "_"), items)
@@ -276,7 +278,7 @@ def _select_known_bars(
     check_bars(starts, values, source)
     part = timeframe.requested_timeframe(item.kind)
     if item.kind is AssetClass.STOCK and timeframe.fills_at_close:
-        days = resample_between_closes(starts, values, part.minutes, timeframe)
+        days = resample_close_to_close(starts, values, part.minutes, timeframe)
         rows = days.times <= now
         rows &= (days.times <= now - grace) | np.isin(days.times - part.length, starts)
         return days.times[rows], days.values[rows]
@@ -289,7 +291,7 @@ def _select_known_bars(
         starts, values = opens[~np.isnat(opens)], values[~np.isnat(opens)]
     if not len(starts):
         return starts, values
-    times, values = keep_regular_bars(starts, values, item, timeframe, source)
+    times, values = keep_regular_hours(starts, values, item, timeframe, source)
     rows = times <= now
     return times[rows], values[rows]
 

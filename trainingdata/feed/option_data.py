@@ -11,7 +11,7 @@ import numpy as np
 
 from foundation.errors import InvalidResponse
 from trainingdata.bars import CLOSE
-from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_venue_errors
 from trainingdata.feed.fields import QuoteEntry
 from trainingdata.feed.market_data import MarketData
 from trainingdata.feed.pages import limit_pages
@@ -59,7 +59,9 @@ class OptionData:
         before `now`.
         """
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
-        with translate_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
+        with translate_venue_errors(
+            f"the last trade of {self._underlying}", self._settings, self._keys
+        ):
             if trade is None:
                 raise InvalidResponse("it contains no trade")
             if now - trade.traded_at > MAX_TRADE_AGE:
@@ -101,14 +103,18 @@ class OptionData:
         """
         from alpaca.data.requests import OptionLatestQuoteRequest
 
-        with translate_errors(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
+        with translate_venue_errors(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
             request = OptionLatestQuoteRequest(symbol_or_symbols=list(symbols))
             answer = self._options.get_option_latest_quote(request)
             quotes = {}
             for name, row in answer.items():
                 ask = QuoteEntry.ask.read(row) if name in symbols else None
                 bid = QuoteEntry.bid.read(row) if ask else None
-                if ask and bid is not None and _is_recent(name, QuoteEntry.at.read(row), now):
+                if (
+                    ask
+                    and bid is not None
+                    and _is_recent(name, QuoteEntry.quoted_at.read(row), now)
+                ):
                     quotes[name] = (bid, ask)
             return quotes
 

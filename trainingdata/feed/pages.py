@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from foundation.errors import InvalidResponse
-from trainingdata.feed.fields import Page, as_mapping
+from trainingdata.feed.fields import ResponsePage, as_mapping
 
 MAX_PAGES = 10_000  # maximum pages of a response; more bars would exceed any machine's memory
 
@@ -28,7 +28,7 @@ def limit_pages(client: Any) -> Any:
         page = as_mapping(read(path=path, data=data, **options))
         # For a time without bars Alpaca has written an empty token, which the SDK would follow:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
-        token = Page.next_page_token.read(page)
+        token = ResponsePage.next_page_token.read(page)
         if token in tokens:
             raise InvalidResponse(f"next_page_token repeats that of an earlier page: {token!r}")
         if token is not None:

@@ -28,10 +28,10 @@ from foundation.decimals import ZERO_FRACTION, to_fraction
 from marketsimulator.results.drift.orders import DeadlineFunction, missed_decision_reason
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
-from trainingdata.sessions import calendar
+from trainingdata.sessions import exchange_calendar
 
 DifferenceCause = Literal["undecided", "bars", "forecast", "sizing"]
-CAUSE_MEANINGS: Mapping[DifferenceCause, str] = {
+DIFFERENCE_CAUSE_MEANINGS: Mapping[DifferenceCause, str] = {
     "undecided": "no live cycle made a decision",
     "bars": "different bars, or different trading permissions at the venue",
     "forecast": (
@@ -77,13 +77,13 @@ class DecisionDifference:
 class DecisionComparison:
     """Result of comparing live decisions with simulated ones.
 
-    compared_instants: number of instants at which the live account or the simulation decided.
-    equal_instants: number of these instants at which the choices of all symbols are equal.
+    compared_instant_count: number of instants at which the live account or the simulation decided.
+    equal_instant_count: number of these instants at which the choices of all symbols are equal.
     differences: differences in time order, at most one per symbol and instant.
     """
 
-    compared_instants: int
-    equal_instants: int
+    compared_instant_count: int
+    equal_instant_count: int
     differences: tuple[DecisionDifference, ...]
 
     @property
@@ -93,33 +93,33 @@ class DecisionComparison:
 
 def compare_decisions(
     record: JournalRecord,
-    replayed: Mapping[np.datetime64, Decision | None],
+    replayed_decisions: Mapping[np.datetime64, Decision | None],
     closes: Mapping[np.datetime64, Mapping[str, float]],
-    simulated: Iterable[Decision],
-    deadline: DeadlineFunction,
+    simulated_decisions: Iterable[Decision],
+    deadline_of: DeadlineFunction,
 ) -> DecisionComparison:
     """Compare journaled decisions with decisions replayed on the journaled accounts.
 
     A decision that only the simulation made is listed as a difference with the cause `undecided`.
 
-    replayed: replayed decision for each compared journaled decision, by instant.
+    replayed_decisions: replayed decision for each compared journaled decision, by instant.
     closes: last closes at each of these instants, USD by symbol.
-    simulated: decisions of the simulation that starts with the first live account.
-    deadline: function that returns the deadline of the decision at an instant.
+    simulated_decisions: decisions of the simulation that starts with the first live account.
+    deadline_of: function that returns the deadline of the decision at an instant.
     """
     mine = {decision.at: decision for decision in record.decisions}
-    missed = [decision.at for decision in simulated if decision.at not in mine]
+    missed = [decision.at for decision in simulated_decisions if decision.at not in mine]
     differences: list[DecisionDifference] = []
     equal = 0
-    for at in sorted({*replayed, *missed}):
-        if at in replayed:
-            found = _differences_at(at, mine[at], replayed[at], closes[at])
+    for at in sorted({*replayed_decisions, *missed}):
+        if at in replayed_decisions:
+            found = _differences_at(at, mine[at], replayed_decisions[at], closes[at])
         else:
-            why = missed_decision_reason(record.cycles, at, deadline(at))
+            why = missed_decision_reason(record.cycles, at, deadline_of(at))
             found = [DecisionDifference(at, "", "", "not decided", "decided", "undecided", why)]
         differences += found
         equal += not found
-    return DecisionComparison(len({*replayed, *missed}), equal, tuple(differences))
+    return DecisionComparison(len({*replayed_decisions, *missed}), equal, tuple(differences))
 
 
 def _differences_at(
@@ -147,7 +147,9 @@ def _differences_at(
                 cause = "forecast" if same_bar else "bars"
             there, here = _format_value(getattr(one, field)), _format_value(getattr(two, field))
             differences.append(
-                DecisionDifference(at, symbol, field, there, here, cause, CAUSE_MEANINGS[cause])
+                DecisionDifference(
+                    at, symbol, field, there, here, cause, DIFFERENCE_CAUSE_MEANINGS[cause]
+                )
             )
     return differences
 
@@ -186,7 +188,7 @@ def rebuild_account(
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity
     open_orders = [
-        replace(record.order(name), qty=left)
+        replace(record.order_by_id(name), qty=left)
         for name, left in decision.cancelled_quantities.items()
     ]
     prices = {symbol: float(price) for symbol, price in reading.prices.items()}
@@ -214,13 +216,13 @@ def _short_proceeds_and_cash(
     unsettled proceeds of all stock trades. Short positions at the first decision count as sold at
     the prices of that decision.
     """
-    start = record.first_account()
+    start = record.first_account_snapshot()
     held = dict(start.positions)
     sold = {s: -held[s] * start.prices[s] for s in held if held[s] < 0 and is_stock(s)}
     fresh: dict[str, Fraction] = {}
     net = ZERO_FRACTION
     opened: np.datetime64 | None = None
-    for fill in record.fills_between(start.at, decision.decided_at):
+    for fill in record.fills_between(start.observed_at, decision.decided_at):
         symbol = fill.symbol
         before = held.get(symbol, ZERO_FRACTION)
         quantity = to_fraction(fill.quantity)
@@ -245,5 +247,5 @@ def _short_proceeds_and_cash(
 
 def _last_session_open(at: np.datetime64) -> np.datetime64:
     """Return the opening time of the last session that opened at or before an instant."""
-    opens = calendar().opens
+    opens = exchange_calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

@@ -58,7 +58,7 @@ def planned_orders(
         meant = intent.role == "night" or intent.decision_id in standing
         taken_back = not meant and intent.state in UNSENT_STATES
         if intent.job == job and since <= intent.sent_at < until and not taken_back:
-            orders.append(intent.single_order)
+            orders.append(intent.stock_or_crypto_order)
     return orders
 
 
@@ -96,19 +96,21 @@ def compare_orders(
     simulated: Mapping[str, Trade],
     record: JournalRecord,
     decided_at: Mapping[str, np.datetime64],
-    deadline: DeadlineFunction,
+    deadline_of: DeadlineFunction,
 ) -> tuple[OrderComparison, ...]:
     """Compare each live order with the simulated order of the same id.
 
     Orders that exist only in the live account or only in the simulation are included.
 
     decided_at: decision instant of each simulated order, by id.
-    deadline: function that returns the deadline of the decision at an instant.
+    deadline_of: function that returns the deadline of the decision at an instant.
     """
     compared = []
     for name, either in {**live, **simulated}.items():
         mine, other, intent = live.get(name), simulated.get(name), record.intents.get(name)
-        outcome, why = _classify_order(mine, other, intent, record, decided_at.get(name), deadline)
+        outcome, why = _classify_order(
+            mine, other, intent, record, decided_at.get(name), deadline_of
+        )
         compared.append(OrderComparison(name, either.symbol, mine, other, outcome, why))
     return tuple(compared)
 
@@ -174,7 +176,7 @@ def missed_decision_reason(
     return reasons[0] if reasons else "the cycle did not finish" if met else NO_CYCLE_REASON
 
 
-def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:
+def excess_slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:
     """Return how much worse live fills were priced than simulated ones, by symbol, basis points.
 
     The result is a mean over orders that were filled on both sides; it is positive if the live
@@ -182,7 +184,7 @@ def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:
     """
     paid: dict[str, list[float]] = {}
     for order in orders:
-        live, simulated = (side and side.price for side in (order.live, order.simulated))
+        live, simulated = (side and side.mean_price for side in (order.live, order.simulated))
         if order.live and live and simulated:
             side = 1 if order.live.quantity > 0 else -1
             worse = side * (float(live / simulated) - 1.0) / BASIS_POINT

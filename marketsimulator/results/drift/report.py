@@ -11,16 +11,16 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.decimals import ZERO_FRACTION, to_cents
-from foundation.formatting import format_count, number, rounded_price
+from foundation.formatting import format_count, format_number, format_rounded_price
 from foundation.tables import Table, format_json
-from marketsimulator.results.drift.decisions import CAUSE_MEANINGS, DecisionComparison
+from marketsimulator.results.drift.decisions import DIFFERENCE_CAUSE_MEANINGS, DecisionComparison
 from marketsimulator.results.drift.orders import OrderComparison, UncomparedCounts
 from marketsimulator.results.drift.terms import (
     COMPONENT_MEANINGS,
-    DriftSide,
+    ComparedAccount,
     ProfitComponent,
     Trade,
-    to_whole_cents,
+    round_terms_to_cents,
 )
 from trainingdata.instants import format_utc
 
@@ -31,48 +31,49 @@ MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
 class Drift:
     """Drift of a live account from its simulation over the same period.
 
-    source: description of the journal and of the simulation's bars.
+    source_description: description of the journal and of the simulation's bars.
     start, end: period over which profits are measured.
-    live, simulated: live account and simulated account.
+    live_account, simulated_account: live account and simulated account.
     profit_components: live profit less simulated profit by cause, exact, USD.
-    decisions: comparison of journaled decisions with decisions replayed on the journaled accounts.
-    orders: comparison of the orders of both accounts.
-    slippage: additional cost of live fills by symbol, basis points of value.
+    decision_comparison: comparison of journaled decisions with decisions replayed on the journaled
+        accounts.
+    order_comparisons: comparison of the orders of both accounts.
+    excess_slippage_bps: additional cost of live fills by symbol, basis points of value.
     uncompared_counts: number of decisions and orders after `end`, which are not compared.
     """
 
-    source: str
+    source_description: str
     start: np.datetime64
     end: np.datetime64
-    live: DriftSide
-    simulated: DriftSide
+    live_account: ComparedAccount
+    simulated_account: ComparedAccount
     profit_components: dict[ProfitComponent, Fraction]
-    decisions: DecisionComparison
-    orders: tuple[OrderComparison, ...]
-    slippage: Mapping[str, float]
+    decision_comparison: DecisionComparison
+    order_comparisons: tuple[OrderComparison, ...]
+    excess_slippage_bps: Mapping[str, float]
     uncompared_counts: UncomparedCounts
 
     def __post_init__(self) -> None:
-        if self.residual != 0:
+        if self.unexplained_difference != 0:
             raise ValueError(
-                f"the profit terms do not add up: {float(self.residual)} USD of the"
+                f"the profit terms do not add up: {float(self.unexplained_difference)} USD of the"
                 " difference are unexplained"
             )
 
     @property
-    def difference(self) -> Fraction:
+    def profit_difference(self) -> Fraction:
         """Return live profit less simulated profit, USD."""
-        return self.live.profit - self.simulated.profit
+        return self.live_account.profit - self.simulated_account.profit
 
     @property
-    def residual(self) -> Fraction:
+    def unexplained_difference(self) -> Fraction:
         """Return the part of the profit difference that no term explains, USD."""
-        return self.difference - sum(self.profit_components.values(), ZERO_FRACTION)
+        return self.profit_difference - sum(self.profit_components.values(), ZERO_FRACTION)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
         """Return the comparisons of orders whose fills differ."""
-        return [order for order in self.orders if order.outcome != "same"]
+        return [order for order in self.order_comparisons if order.outcome != "same"]
 
     @property
     def is_conclusive(self) -> bool:
@@ -81,80 +82,85 @@ class Drift:
         It does if orders were compared, or if decisions were compared and no order was sent after
         the last snapshot.
         """
-        return bool(self.orders) or (
-            self.decisions.compared_instants > 0 and not self.uncompared_counts.orders
+        return bool(self.order_comparisons) or (
+            self.decision_comparison.compared_instant_count > 0
+            and not self.uncompared_counts.orders
         )
 
     @property
     def is_equal(self) -> bool:
         """Return whether all compared decisions, fills and profits (to the cent) are equal."""
         return (
-            not self.decisions.differences
+            not self.decision_comparison.differences
             and not self.differing_orders
-            and not any(to_whole_cents(self.profit_components).values())
+            and not any(round_terms_to_cents(self.profit_components).values())
         )
 
 
 def drift_json(drift: Drift) -> str:
     """Return the content of `drift.json`: profit terms, decisions, orders and slippage."""
-    terms = to_whole_cents(drift.profit_components)
+    terms = round_terms_to_cents(drift.profit_components)
     content = {
         "agrees": drift.is_equal if drift.is_conclusive or not drift.is_equal else None,
-        "source": drift.source,
+        "source": drift.source_description,
         "start": drift.start,
         "end": drift.end,
         "profit": {
-            "live": to_cents(drift.live.profit),
-            "simulated": to_cents(drift.simulated.profit),
+            "live": to_cents(drift.live_account.profit),
+            "simulated": to_cents(drift.simulated_account.profit),
             "difference": sum(terms.values(), Decimal(0)),
-            "transfers": to_cents(drift.live.transfers),
+            "transfers": to_cents(drift.live_account.transfers),
             "terms": terms,
-            "residual": to_cents(drift.residual),
+            "residual": to_cents(drift.unexplained_difference),
         },
         "decisions": {
-            "compared": drift.decisions.compared_instants,
-            "equal": drift.decisions.equal_instants,
+            "compared": drift.decision_comparison.compared_instant_count,
+            "equal": drift.decision_comparison.equal_instant_count,
             "causes": {
-                cause: drift.decisions.counts_by_cause.get(cause, 0) for cause in CAUSE_MEANINGS
+                cause: drift.decision_comparison.counts_by_cause.get(cause, 0)
+                for cause in DIFFERENCE_CAUSE_MEANINGS
             },
-            "differences": drift.decisions.differences,
+            "differences": drift.decision_comparison.differences,
         },
         "orders": {
-            "compared": len(drift.orders),
-            "same": len(drift.orders) - len(drift.differing_orders),
+            "compared": len(drift.order_comparisons),
+            "same": len(drift.order_comparisons) - len(drift.differing_orders),
             "differences": drift.differing_orders,
         },
         "not_compared": drift.uncompared_counts,
-        "slippage": drift.slippage,
+        "slippage": drift.excess_slippage_bps,
     }
     return format_json(content)
 
 
-def drift_parts(drift: Drift) -> Iterator[RenderableType]:
+def drift_terminal_parts(drift: Drift) -> Iterator[RenderableType]:
     """Yield the verdict, then tables of profit, decisions, orders and slippage."""
     yield _verdict(drift)
     yield _profit_table(drift)
-    if drift.live.transfers:
-        paid = float(drift.live.transfers)
-        yield f"Net deposits: {number(paid, sign=True)} USD, excluded from profit."
-    decisions = drift.decisions
+    if drift.live_account.transfers:
+        paid = float(drift.live_account.transfers)
+        yield f"Net deposits: {format_number(paid, sign=True)} USD, excluded from profit."
+    decisions = drift.decision_comparison
     title = (
-        f"decisions: {decisions.equal_instants} of {decisions.compared_instants} instants are equal"
+        f"decisions: {decisions.equal_instant_count} of {decisions.compared_instant_count}"
+        " instants are equal"
     )
     yield _decision_table(title, decisions) if decisions.differences else title
     if decisions.differences:
         counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts_by_cause.items())
         yield f"{len(decisions.differences)} differences: {counts}"
-    same = len(drift.orders) - len(drift.differing_orders)
-    title = f"orders: {same} of {len(drift.orders)} have equal fills"
-    if not drift.orders:
+    same = len(drift.order_comparisons) - len(drift.differing_orders)
+    title = f"orders: {same} of {len(drift.order_comparisons)} have equal fills"
+    if not drift.order_comparisons:
         title = "orders: none compared"
     yield _order_table(title, drift.differing_orders) if drift.differing_orders else title
     yield from _describe_uncompared(drift)
-    if drift.slippage:
-        worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
+    if drift.excess_slippage_bps:
+        worse = ", ".join(
+            f"{s} {format_number(bp, sign=True)}" for s, bp in drift.excess_slippage_bps.items()
+        )
         yield f"Live slippage in excess of the simulation, basis points: {worse}."
-    yield drift.source
+    yield drift.source_description
 
 
 def _describe_uncompared(drift: Drift) -> Iterator[str]:
@@ -173,25 +179,27 @@ def _describe_uncompared(drift: Drift) -> Iterator[str]:
 
 
 def _verdict(drift: Drift) -> str:
-    compared = format_count(drift.decisions.compared_instants, "decision")
+    compared = format_count(drift.decision_comparison.compared_instant_count, "decision")
     if not drift.is_equal:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
         return f"No verdict on fills yet: {compared} compared, but no order."
-    return f"No drift in {compared} and {format_count(len(drift.orders), 'order')}."
+    return f"No drift in {compared} and {format_count(len(drift.order_comparisons), 'order')}."
 
 
 def _profit_table(drift: Drift) -> Table:
-    terms = to_whole_cents(drift.profit_components)
+    terms = round_terms_to_cents(drift.profit_components)
     named = {f"{name}: {COMPONENT_MEANINGS[name]}": usd for name, usd in terms.items() if usd}
     rows = {
-        "live": to_cents(drift.live.profit),
-        "simulated": to_cents(drift.simulated.profit),
+        "live": to_cents(drift.live_account.profit),
+        "simulated": to_cents(drift.simulated_account.profit),
         **named,
         "difference": sum(terms.values(), Decimal(0)),
     }
     title = f"profit, {format_utc(drift.start)} to {format_utc(drift.end)}"
-    return Table(title, ("", "USD"), [(name, number(usd, sign=True)) for name, usd in rows.items()])
+    return Table(
+        title, ("", "USD"), [(name, format_number(usd, sign=True)) for name, usd in rows.items()]
+    )
 
 
 def _decision_table(title: str, comparison: DecisionComparison) -> Table:
@@ -200,7 +208,7 @@ def _decision_table(title: str, comparison: DecisionComparison) -> Table:
         (format_utc(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
         for d in comparison.differences[:MAX_ROWS_PRINTED]
     ]
-    return Table(title, heads, rows, text_columns=(1, 2, 5))
+    return Table(title, heads, rows, left_aligned_columns=(1, 2, 5))
 
 
 def _order_table(title: str, orders: Sequence[OrderComparison]) -> Table:
@@ -209,17 +217,17 @@ def _order_table(title: str, orders: Sequence[OrderComparison]) -> Table:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _format_fill(order.live), _format_fill(order.simulated)
         rows.append((order.name, live, simulated, words))
-    return Table(title, ("order", "live", "simulated", "outcome"), rows, text_columns=(3,))
+    return Table(title, ("order", "live", "simulated", "outcome"), rows, left_aligned_columns=(3,))
 
 
 def _format_fill(order: Trade | None) -> str:
     if order is None:
         return "none"
-    if order.price is None:
+    if order.mean_price is None:
         return f"0 of {float(order.ordered_quantity):+g}"
     wanted = (
         f" of {float(order.ordered_quantity):+g}"
         if order.quantity != order.ordered_quantity
         else ""
     )
-    return f"{float(order.quantity):+g}{wanted} at {rounded_price(float(order.price))}"
+    return f"{float(order.quantity):+g}{wanted} at {format_rounded_price(float(order.mean_price))}"

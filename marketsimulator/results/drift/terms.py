@@ -10,7 +10,7 @@ usd, q: changes of cash and of a position by a flow, such as a fee, a dividend o
 unlisted: part of the profit reported by the account that the other terms do not explain.
 
 The difference of two such sums is split by trade, by flow and by marks. Numbers are fractions,
-because a mean price is rarely a finite decimal. Only `to_whole_cents` rounds.
+because a mean price is rarely a finite decimal. Only `round_terms_to_cents` rounds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ COMPONENT_MEANINGS: Mapping[ProfitComponent, str] = {
     "marking": "initial positions and valuation prices",
 }
 PROFIT_COMPONENTS: tuple[ProfitComponent, ...] = get_args(ProfitComponent)
-LIQUIDATION_PREFIX = "liquidation"
+LIQUIDATION_ORDER_PREFIX = "liquidation"
 # Spread and slippage are in the prices of fills.
 _COMPONENT_BY_BOOKING_KIND: Mapping[BookingKind, ProfitComponent] = {
     "rounding": "fees",
@@ -96,7 +96,7 @@ class Trade:
     first_fill_at: np.datetime64 | None = None
 
     @property
-    def price(self) -> Fraction | None:
+    def mean_price(self) -> Fraction | None:
         """Return the mean fill price, USD; None without a fill."""
         return self.traded_value / self.quantity if self.quantity else None
 
@@ -129,7 +129,7 @@ class CashFlow:
 
 
 @dataclass(frozen=True, slots=True)
-class DriftSide:
+class ComparedAccount:
     """One of the two compared accounts: positions, marks, trades and cash flows, in USD.
 
     start_positions: signed positions at the start, by symbol.
@@ -183,7 +183,7 @@ class DriftSide:
         )
 
 
-def exact_account_of(account: AccountSnapshot) -> ExactAccount:
+def to_exact_account(account: AccountSnapshot) -> ExactAccount:
     """Convert a snapshot of a simulated account to exact numbers."""
     prices = {symbol: to_fraction(price) for symbol, price in account.prices.items()}
     positions = {symbol: to_fraction(held) for symbol, held in account.positions.items()}
@@ -192,14 +192,14 @@ def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     return ExactAccount(account.as_of, equity, positions, prices)
 
 
-def build_drift_side(
+def build_compared_account(
     run: Run,
     start: ExactAccount,
     end: ExactAccount,
     orders: Iterable[Order],
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO_FRACTION,
-) -> DriftSide:
+) -> ComparedAccount:
     """Build one account of the comparison from a run and its first and last account snapshot.
 
     orders: orders planned between the snapshots.
@@ -225,7 +225,7 @@ def build_drift_side(
         for booking in run.bookings
         if booking.kind in _COMPONENT_BY_BOOKING_KIND
     ]
-    return DriftSide(
+    return ComparedAccount(
         start_positions=start.positions,
         start_marks=start.prices,
         end_marks={**(marks or {}), **end.prices},
@@ -246,13 +246,13 @@ def _trade_name(fill: Fill) -> str:
     name = fill.client_order_id
     return (
         trade_id_without_order(fill.symbol, fill.booked_at)
-        if parse_order_prefix(name) == LIQUIDATION_PREFIX
+        if parse_order_prefix(name) == LIQUIDATION_ORDER_PREFIX
         else name
     )
 
 
 def compare_profits(
-    live: DriftSide, simulated: DriftSide, causes: Mapping[str, ProfitComponent]
+    live: ComparedAccount, simulated: ComparedAccount, causes: Mapping[str, ProfitComponent]
 ) -> dict[ProfitComponent, Fraction]:
     """Return live profit less simulated profit by term, USD.
 
@@ -277,14 +277,16 @@ def compare_profits(
         terms["unexplained"] += sign * side.unexplained_profit()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
-        if mine.symbol == other.symbol and mine.quantity and other.price is not None:
+        if mine.symbol == other.symbol and mine.quantity and other.mean_price is not None:
             # Differences in quantity count at the simulated price; the rest is the fill price.
-            worse = mine.quantity * other.price - mine.traded_value
+            worse = mine.quantity * other.mean_price - mine.traded_value
             terms["prices"] += worse
             terms[causes.get(name, "decided")] -= worse
     return terms
 
 
-def to_whole_cents(terms: Mapping[ProfitComponent, Fraction]) -> dict[ProfitComponent, Decimal]:
+def round_terms_to_cents(
+    terms: Mapping[ProfitComponent, Fraction],
+) -> dict[ProfitComponent, Decimal]:
     """Round the terms to cents so that they add up to the rounded total."""
     return round_parts_to_cents(terms, to_cents(sum(terms.values(), ZERO_FRACTION)))

@@ -12,25 +12,31 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.charts import Chart
-from foundation.formatting import NO_VALUE, format_count, interval, number, percent
+from foundation.formatting import (
+    NO_VALUE,
+    format_count,
+    format_interval,
+    format_number,
+    format_percent,
+)
 from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, data_warning_remarks
-from marketsimulator.results.report_charts import RUN_COLOURS, curves_chart
+from marketsimulator.results.report_charts import RUN_COLOUR_NAMES, curves_chart
 from marketsimulator.results.search.space import format_params
-from marketsimulator.results.search.walk import SearchResult, SpanChoice, growth_of
+from marketsimulator.results.search.walk import SearchResult, SpanChoice, cumulative_growth
 from marketsimulator.results.trials import NO_LEDGER_NOTE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 
 NO_SKILL_PBO = 0.5  # probability of backtest overfitting of variants without skill
-PAGE_FILE = "search.html"
-RESULT_FILE = "search.json"
+SEARCH_PAGE_FILE = "search.html"
+SEARCH_RESULT_FILE = "search.json"
 CHOSEN, DEFAULT = "chosen settings", "default settings"
 BEST_IN_SAMPLE_LABEL = "best trial, in sample"
-COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOURS, strict=False))  # curves, table rows
+CURVE_COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOUR_NAMES, strict=False))  # curves, table rows
 LEDGER_OFF_NOTE = NO_LEDGER_NOTE.format("ledger=null")
 
-signed_percent = partial(percent, places=1, sign=True)
+format_signed_percent = partial(format_percent, places=1, sign=True)
 
 
 class SearchReport:
@@ -49,9 +55,11 @@ class SearchReport:
         ]
         self.outperformance = result.outperformance()
         self.deflated = result.deflated_sharpe()
-        self._returns = {CHOSEN: result.returns, DEFAULT: result.default_returns}
+        self._returns = {CHOSEN: result.chosen_returns, DEFAULT: result.default_returns}
         self._figures = {name: result.performance(each) for name, each in self._returns.items()}
-        self._intervals = {name: result.intervals(each) for name, each in self._returns.items()}
+        self._intervals = {
+            name: result.confidence_intervals(each) for name, each in self._returns.items()
+        }
         source = result.market.bars.source
         reasons = [no_evidence_reason(each, source) for each in result.forecasters]
         self._no_evidence = " and ".join(dict.fromkeys(filter(None, reasons)))
@@ -73,12 +81,13 @@ class SearchReport:
         if self.deflated is None or self.deflated < MIN_DEFLATED_SHARPE:
             failed.append(
                 "the deflated Sharpe ratio of the best trial is"
-                f" {_format_probability(self.deflated)}, below {percent(MIN_DEFLATED_SHARPE, 0)}"
+                f" {_format_probability(self.deflated)}, below"
+                f" {format_percent(MIN_DEFLATED_SHARPE, 0)}"
             )
         if overfitting is not None and overfitting.probability >= NO_SKILL_PBO:
             failed.append(
-                f"PBO is {percent(overfitting.probability, 0)}, not below"
-                f" {percent(NO_SKILL_PBO, 0)}"
+                f"PBO is {format_percent(overfitting.probability, 0)}, not below"
+                f" {format_percent(NO_SKILL_PBO, 0)}"
             )
         return failed
 
@@ -87,13 +96,13 @@ class SearchReport:
         """Verdict on whether the search found better settings, with the criteria it fails."""
         lead = "an account was wiped out"
         if self.outperformance is not None:
-            ends = interval(self.outperformance.interval, signed_percent)
+            ends = format_interval(self.outperformance.interval, format_signed_percent)
             ahead = self.outperformance.lead
-            lead = f"{'ahead' if ahead >= 0 else 'behind'} by {percent(abs(ahead), 1)}"
+            lead = f"{'ahead' if ahead >= 0 else 'behind'} by {format_percent(abs(ahead), 1)}"
             lead += f" (90% interval {ends})" if ends else ""
         claim = "nothing found" if self.failed_criteria else "found"
-        earned = signed_percent(self._figures[CHOSEN].total_return)
-        default = signed_percent(self._figures[DEFAULT].total_return)
+        earned = format_signed_percent(self._figures[CHOSEN].total_return)
+        default = format_signed_percent(self._figures[DEFAULT].total_return)
         claim += (
             f": on {format_count(len(self.result.tested_choices), 'test span')} the"
             f" chosen settings earned {earned}, the default settings {default}; {lead}."
@@ -107,7 +116,7 @@ class SearchReport:
     def _evidence(self) -> str:
         failed = self.failed_criteria
         sentences = [f"Nothing found because {'; '.join(failed)}"] if failed else []
-        count = format_count(self.result.trial_statistics.count, "trial")
+        count = format_count(self.result.trial_statistics.trial_count, "trial")
         sentences.append(
             "Deflated Sharpe of the best trial on the last training span after"
             f" {count}: {_format_probability(self.deflated)}"
@@ -116,7 +125,8 @@ class SearchReport:
         if overfitting is not None:
             sentences.append(
                 "PBO (probability of backtest overfitting) there:"
-                f" {percent(overfitting.probability, 0)} (chance: {percent(NO_SKILL_PBO, 0)})"
+                f" {format_percent(overfitting.probability, 0)} (chance:"
+                f" {format_percent(NO_SKILL_PBO, 0)})"
             )
         last = self.result.choices[-1]
         sentences.append(
@@ -128,7 +138,7 @@ class SearchReport:
         """Return the sentences below the tables."""
         return [self.verdict.evidence, *self._notes]
 
-    def total_table(self) -> Table:
+    def total_figure_table(self) -> Table:
         """Return the table of chosen and default settings on test spans, and of the best trial."""
         rows = []
         for name, returns in (
@@ -137,27 +147,29 @@ class SearchReport:
         ):
             figures = self.result.performance(returns)
             ends = {} if name == BEST_IN_SAMPLE_LABEL else self._intervals[name]
-            sharpe = interval(ends.get("sharpe"), partial(number, places=1), " … ")
+            sharpe = format_interval(ends.get("sharpe"), partial(format_number, places=1), " … ")
             rows.append(
                 (
-                    Cell(name, line_colour=COLOURS.get(name, "")),
-                    signed_percent(figures.total_return),
-                    Cell(number(figures.sharpe), subtext=sharpe),
-                    percent(figures.max_drawdown, 1),
+                    Cell(name, line_colour=CURVE_COLOURS.get(name, "")),
+                    format_signed_percent(figures.total_return),
+                    Cell(format_number(figures.sharpe), subtext=sharpe),
+                    format_percent(figures.max_drawdown, 1),
                     _format_probability(self.deflated) if name == BEST_IN_SAMPLE_LABEL else "",
                 )
             )
         heads = ("All test spans", "Return", "Sharpe", "Max drawdown", "Deflated Sharpe")
         return Table(self._title(), heads, rows)
 
-    def span_table(self) -> Table:
+    def chosen_settings_table(self) -> Table:
         """Return a table of each training span's choice, with its return on the next span."""
         heads = ("Test span", "Chosen settings", "Training objective", "Return", "Default return")
         rows = [
             (
-                " to ".join(choice.fold.test.dates) if choice.fold.test else "after the last bar",
+                " to ".join(choice.fold.test_span.date_range)
+                if choice.fold.test_span
+                else "after the last bar",
                 format_params(choice.params),
-                number(choice.objective_value),
+                format_number(choice.objective_value),
                 _format_total_return(choice.test_returns),
                 _format_total_return(choice.default_test_returns),
             )
@@ -166,7 +178,7 @@ class SearchReport:
         title = (
             f"Settings chosen by {self.result.plan.options.objective}, and what they earned next"
         )
-        return Table(title, heads, rows, text_columns=(1,), optional_columns=(2,))
+        return Table(title, heads, rows, left_aligned_columns=(1,), optional_columns=(2,))
 
     def _title(self) -> str:
         bars = self.result.market.run_bars
@@ -183,7 +195,7 @@ class SearchReport:
             "data": result.market.bars.source,
             "symbols": list(result.market.bars.symbols),
             "objective": result.plan.options.objective,
-            "trials": result.trial_statistics.count,
+            "trials": result.trial_statistics.trial_count,
             "trials_per_span": result.plan.options.trials,
             "deflated_sharpe": self.deflated,
             "lead": None if self.outperformance is None else asdict(self.outperformance),
@@ -196,59 +208,65 @@ class SearchReport:
             "notes": self._notes,
         }
 
-    def page(self) -> str:
+    def render_page(self) -> str:
         """Return the HTML of `search.html`."""
-        first, _ = self.result.tested_choices[0].fold.train.dates
-        last = self.result.choices[-1].fold.train.dates[1]
+        first, _ = self.result.tested_choices[0].fold.training_span.date_range
+        last = self.result.choices[-1].fold.training_span.date_range[1]
         count = self.result.plan.options.trials * len(self.result.choices)
         sheet = ComparisonPage(
             title=f"Search, {count:,} trials, {first} to {last}",
             subtitle=f"{self._title()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
-            table=self.total_table(),
+            table=self.total_figure_table(),
             notes=self._notes,
         )
         return sheet.render(
-            "marketsimulator/search.html.j2", spans=self.span_table(), growth=self._chart()
+            "marketsimulator/search.html.j2",
+            spans=self.chosen_settings_table(),
+            growth=self._chart(),
         )
 
     def _chart(self) -> Chart:
         """Return the chart of the cumulative returns over all test spans."""
-        spans = [choice.fold.test for choice in self.result.choices if choice.fold.test]
+        spans = [choice.fold.test_span for choice in self.result.choices if choice.fold.test_span]
         start = spans[0].market.bars.times[spans[0].market.start_row]
         at = np.concatenate(
             [[start], *(span.market.bars.times[span.day_end_rows] for span in spans)]
         )
-        curves = [(at, growth_of(returns) - 1.0) for returns in self._returns.values()]
+        curves = [(at, cumulative_growth(returns) - 1.0) for returns in self._returns.values()]
         text = "Cumulative returns over the test spans"
-        return curves_chart(text, list(self._returns), curves, "percent", percent)
+        return curves_chart(text, list(self._returns), curves, "percent", format_percent)
 
     def file_writers(self) -> Mapping[str, Callable[[Path], object]]:
         """Return the writer of each file of the report, by file name."""
         text = format_json(self.summary())
         return {
-            PAGE_FILE: lambda path: path.write_text(self.page(), encoding="utf-8"),
-            RESULT_FILE: lambda path: path.write_text(text),
+            SEARCH_PAGE_FILE: lambda path: path.write_text(self.render_page(), encoding="utf-8"),
+            SEARCH_RESULT_FILE: lambda path: path.write_text(text),
         }
 
 
 def _format_probability(value: float | None) -> str:
-    return NO_VALUE if value is None else percent(value, 0)
+    return NO_VALUE if value is None else format_percent(value, 0)
 
 
 def _format_total_return(returns: Array | None) -> str:
-    return NO_VALUE if returns is None else signed_percent(float(growth_of(returns)[-1]) - 1.0)
+    return (
+        NO_VALUE
+        if returns is None
+        else format_signed_percent(float(cumulative_growth(returns)[-1]) - 1.0)
+    )
 
 
 def _span_summary(choice: SpanChoice) -> dict[str, Any]:
-    test = choice.fold.test
+    test = choice.fold.test_span
     total = {
-        name: None if returns is None else float(growth_of(returns)[-1]) - 1.0
+        name: None if returns is None else float(cumulative_growth(returns)[-1]) - 1.0
         for name, returns in ((CHOSEN, choice.test_returns), (DEFAULT, choice.default_test_returns))
     }
     return {
-        "train": choice.fold.train.dates,
-        "test": None if test is None else test.dates,
+        "train": choice.fold.training_span.date_range,
+        "test": None if test is None else test.date_range,
         "chosen": choice.params,
         "objective": choice.objective_value,
         "returns": total,

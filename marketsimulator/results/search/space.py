@@ -14,14 +14,14 @@ from optuna.distributions import (
 )
 
 from foundation.errors import InputError
-from foundation.plugin import allow_import, is_plugin
+from foundation.plugin import allow_plugin_import, is_plugin
 from foundation.settings import with_changes
 from marketsimulator.results.run_record import format_setting_value
 from marketsimulator.settings import BacktestSettings
 
-LOG_KEYWORD = "log"  # third entry of a logarithmic range
+LOG_SCALE_KEYWORD = "log"  # third entry of a logarithmic range
 CHOICES_KEY = "choices"  # key of a choice between two numbers
-VALUE_FORMS = "[low, high], [low, high, log] or a list of choices"
+SUPPORTED_VALUE_FORMS = "[low, high], [low, high, log] or a list of choices"
 # Settings that all trials share: bars, period, capital, output.
 UNSEARCHABLE_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
@@ -41,18 +41,23 @@ class SearchSpace:
 
     @classmethod
     def parse(
-        cls, space: Mapping[str, Any] | None, settings: BacktestSettings, shared: Collection[str]
+        cls,
+        space: Mapping[str, Any] | None,
+        settings: BacktestSettings,
+        fixed_keys: Collection[str],
     ) -> SearchSpace:
         """Parse the setting `space`, and validate every bound and choice.
 
         settings: default settings.
-        shared: settings that a search cannot vary.
+        fixed_keys: settings that a search cannot vary.
         Raises `InputError` for an invalid key or value.
         """
         if not space:
-            raise InputError(f"space: no settings to search; set 'space={{KEY: {VALUE_FORMS}}}'")
+            raise InputError(
+                f"space: no settings to search; set 'space={{KEY: {SUPPORTED_VALUE_FORMS}}}'"
+            )
         for key in space:
-            if key.partition(".")[0] in shared:
+            if key.partition(".")[0] in fixed_keys:
                 raise InputError(
                     f"space.{key}: all trials share this setting; set it outside of the space"
                 )
@@ -66,7 +71,7 @@ class SearchSpace:
             _choices_or_bounds(distributions[STRATEGY_KEY]) if STRATEGY_KEY in distributions else ()
         ):
             if is_plugin(str(name)):
-                allow_import(str(name))
+                allow_plugin_import(str(name))
         for key, distribution in distributions.items():
             for value in _choices_or_bounds(distribution):
                 try:
@@ -75,7 +80,9 @@ class SearchSpace:
                     raise InputError(f"space: {error}") from error
         return cls(distributions)
 
-    def variant(self, settings: BacktestSettings, params: Mapping[str, Any]) -> BacktestSettings:
+    def build_variant(
+        self, settings: BacktestSettings, params: Mapping[str, Any]
+    ) -> BacktestSettings:
         """Return the settings with drawn values. Raises `InputError` if they conflict."""
         try:
             return with_changes(settings, params)
@@ -117,13 +124,15 @@ def _parse_distribution(place: str, values: Any, *, is_float: bool) -> BaseDistr
     if isinstance(values, Mapping):
         if list(values) != [CHOICES_KEY]:
             raise InputError(
-                f"{place}: invalid {dict(values)}; write {VALUE_FORMS}, or"
+                f"{place}: invalid {dict(values)}; write {SUPPORTED_VALUE_FORMS}, or"
                 f" {{{CHOICES_KEY}: [5, 50]}}"
             )
         return _parse_choices(place, values[CHOICES_KEY])
     if not _is_list(values):
-        raise InputError(f"{place}: invalid {format_setting_value(values)}; write {VALUE_FORMS}")
-    log = len(values) == 3 and values[2] == LOG_KEYWORD
+        raise InputError(
+            f"{place}: invalid {format_setting_value(values)}; write {SUPPORTED_VALUE_FORMS}"
+        )
+    log = len(values) == 3 and values[2] == LOG_SCALE_KEYWORD
     if not (all(map(_is_number, values[:2])) and (log or len(values) == 2)):
         return _parse_choices(place, values)
     low, high = values[:2]

@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
-from marketsimulator.results.metrics import daily_rows, returns_until_ruin
+from marketsimulator.results.metrics import day_end_rows, returns_until_ruin
 from marketsimulator.results.significance import MIN_DAYS_FOR_INTERVALS
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import new_york_date
@@ -31,7 +31,7 @@ class SearchSpan:
     day_end_rows: Index
 
     @property
-    def dates(self) -> tuple[str, str]:
+    def date_range(self) -> tuple[str, str]:
         """Return the New York dates of the first and the last instant."""
         times = self.market.bars.times
         first, last = new_york_date(times[[self.market.start_row, -1]])
@@ -48,48 +48,49 @@ class Fold:
     """A training span, and the span after it on which the choice is tested.
 
     number: number of the fold, from 1.
-    train: span on which the settings are chosen.
-    test: next span, on which they are tested; None after the last training span.
+    training_span: span on which the settings are chosen.
+    test_span: next span, on which they are tested; None after the last training span.
     """
 
     number: int
-    train: SearchSpan
-    test: SearchSpan | None
+    training_span: SearchSpan
+    test_span: SearchSpan | None
 
 
-def whole_span(market: Market) -> SearchSpan:
+def build_whole_span(market: Market) -> SearchSpan:
     """Return all days of a market's run as one span."""
-    rows, _ = daily_rows(market.run_bars.times, has_crypto=bool(market.bars.crypto.any()))
+    rows, _ = day_end_rows(market.run_bars.times, has_crypto=bool(market.bars.crypto.any()))
     marks = market.start_row + rows
     # A run that starts at 16:00 has no return of that day.
     return SearchSpan(market, marks[marks > market.start_row])
 
 
-def walk_forward(
-    settings: BacktestSettings, market: Market, count: int, window: int | None
+def build_walk_forward_folds(
+    settings: BacktestSettings, market: Market, span_count: int, training_span_count: int | None
 ) -> list[Fold]:
     """Return the folds of a walk-forward search over a market.
 
-    count: number of spans; each but the first is a test span once.
-    window: number of training spans before each test span; None: all earlier ones.
+    span_count: number of spans; each but the first is a test span once.
+    training_span_count: number of training spans before each test span; None: all earlier ones.
     Raises `InputError` if a span has fewer than `MIN_DAYS_FOR_INTERVALS` days.
     """
-    marks = whole_span(market).day_end_rows
-    if len(marks) < count * MIN_DAYS_FOR_INTERVALS:
+    marks = build_whole_span(market).day_end_rows
+    if len(marks) < span_count * MIN_DAYS_FOR_INTERVALS:
         raise InputError(
-            f"spans: {count} spans of {len(marks)} days have {len(marks) // count} each, fewer than"
+            f"spans: {span_count} spans of {len(marks)} days have {len(marks) // span_count} each,"
+            " fewer than"
             f" {MIN_DAYS_FOR_INTERVALS}; set fewer spans or a longer period"
         )
-    ends = [len(marks) * k // count for k in range(count + 1)]
+    ends = [len(marks) * k // span_count for k in range(span_count + 1)]
     edges = [market.start_row, *(int(marks[end - 1]) for end in ends[1:])]
 
     def build_span(begin: int, end: int) -> SearchSpan:
         bars = market.bars.slice_rows(0, edges[end] + 1)
-        cut = settings.data.market(bars, edges[begin])
+        cut = settings.data.build_market(bars, edges[begin])
         return SearchSpan(settings.data.with_finer_bars(cut), marks[ends[begin] : ends[end]])
 
     folds = []
-    for k in range(1, count + 1):
-        train = build_span(0 if window is None else max(0, k - window), k)
-        folds.append(Fold(k, train, build_span(k, k + 1) if k < count else None))
+    for k in range(1, span_count + 1):
+        train = build_span(0 if training_span_count is None else max(0, k - training_span_count), k)
+        folds.append(Fold(k, train, build_span(k, k + 1) if k < span_count else None))
     return folds

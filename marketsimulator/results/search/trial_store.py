@@ -66,11 +66,11 @@ class TrialStore:
                 " choose another folder, or set overwrite=true"
             ) from error
 
-    def study(self, number: int) -> optuna.Study:
+    def load_study(self, span_number: int) -> optuna.Study:
         """Return the study of a training span, created if it does not exist."""
         study = optuna.create_study(
             storage=self._storage,
-            study_name=f"span {number}",
+            study_name=f"span {span_number}",
             direction="maximize",
             load_if_exists=True,
         )
@@ -84,28 +84,28 @@ class TrialStore:
         """Return the finished trials of a study, in the order of their draws."""
         return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
-    def refuse_other_draw(self, stored: FrozenTrial, params: Mapping[str, Any]) -> None:
+    def refuse_different_params(self, stored: FrozenTrial, params: Mapping[str, Any]) -> None:
         """Raise `InputError` if a stored trial differs from the trial drawn at its position."""
         if stored.params != params:
             self._refuse_folder("trials drawn by another version of Optuna")
 
-    def add(
+    def add_trial(
         self,
         study: optuna.Study,
         params: dict[str, Any],
         distributions: Mapping[str, BaseDistribution],
-        value: float,
-        tried: TrialResult,
+        objective_value: float,
+        result: TrialResult,
     ) -> None:
         """Write a finished trial: its drawn values, objective and result."""
         study.add_trial(
             create_trial(
                 params=params,
                 distributions=dict(distributions),
-                value=value,
+                value=objective_value,
                 user_attrs={
-                    RETURNS_ATTRIBUTE: tried.returns.tolist(),
-                    FORECASTER_ATTRIBUTE: tried.forecaster,
+                    RETURNS_ATTRIBUTE: result.returns.tolist(),
+                    FORECASTER_ATTRIBUTE: result.forecaster,
                 },
             )
         )

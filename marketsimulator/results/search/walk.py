@@ -27,7 +27,12 @@ from marketsimulator.results.metrics import (
     measure_daily_performance,
 )
 from marketsimulator.results.search.space import SearchSpace
-from marketsimulator.results.search.spans import Fold, SearchSpan, walk_forward, whole_span
+from marketsimulator.results.search.spans import (
+    Fold,
+    SearchSpan,
+    build_walk_forward_folds,
+    build_whole_span,
+)
 from marketsimulator.results.search.trial_store import TrialResult, TrialStore
 from marketsimulator.results.significance import (
     Outperformance,
@@ -112,7 +117,7 @@ class SearchResult:
         return tuple(choice for choice in self.choices if choice.test_returns is not None)
 
     @property
-    def returns(self) -> Array:
+    def chosen_returns(self) -> Array:
         """Daily returns [D] of the chosen settings over all test spans, concatenated."""
         return np.concatenate([c.test_returns for c in self.choices if c.test_returns is not None])
 
@@ -124,9 +129,9 @@ class SearchResult:
         )
 
     def performance(self, returns: Array) -> Performance:
-        return measure_daily_performance(growth_of(returns), self.days_per_year)
+        return measure_daily_performance(cumulative_growth(returns), self.days_per_year)
 
-    def intervals(self, returns: Array) -> dict[str, tuple[float, float]]:
+    def confidence_intervals(self, returns: Array) -> dict[str, tuple[float, float]]:
         """Return 90 % intervals of annual figures; empty if the account was wiped out."""
         if (returns <= -1).any():
             return {}
@@ -134,7 +139,7 @@ class SearchResult:
 
     def outperformance(self) -> Outperformance | None:
         """Return the lead of chosen over default settings; None if an account was wiped out."""
-        both = np.stack([self.returns, self.default_returns])
+        both = np.stack([self.chosen_returns, self.default_returns])
         if (both <= -1).any():
             return None
         return measure_outperformance(*both, seed=self.seed)
@@ -156,7 +161,7 @@ class SearchResult:
         return deflated_sharpe(
             ratio,
             figures.days,
-            trials=self.trial_statistics.count,
+            trials=self.trial_statistics.trial_count,
             variance=min(self.trial_statistics.sharpe_variance, chance),
             skewness=figures.skewness or 0.0,
             excess_kurtosis=figures.excess_kurtosis or 0.0,
@@ -164,7 +169,7 @@ class SearchResult:
         )
 
 
-def growth_of(returns: Array) -> Array:
+def cumulative_growth(returns: Array) -> Array:
     """Return the growth [1 + D] of 1 USD with daily returns [D]."""
     return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
 
@@ -177,8 +182,8 @@ def run_search(
     settings: default settings of a backtest over the whole period.
     output: folder of the finished trials, from which a killed search resumes.
     """
-    market = settings.market()
-    folds = walk_forward(settings, market, plan.options.spans, plan.options.window)
+    market = settings.load_market()
+    folds = build_walk_forward_folds(settings, market, plan.options.spans, plan.options.window)
     store = TrialStore(output, _search_digest(settings, market, plan))
     try:
         return _Search(settings, plan, market, store, progress).run(folds)
@@ -228,9 +233,9 @@ class _Search:
         tried: list[TrialResult] = []
         for fold in folds:
             choice, tried = self._choose(fold)
-            if fold.test is not None:
-                chosen = self._plan.space.variant(self._settings, choice.params)
-                both = self._run_variants([chosen, self._settings], fold.test)
+            if fold.test_span is not None:
+                chosen = self._plan.space.build_variant(self._settings, choice.params)
+                both = self._run_variants([chosen, self._settings], fold.test_span)
                 choice = replace(
                     choice, test_returns=both[0].returns, default_test_returns=both[1].returns
                 )
@@ -253,38 +258,38 @@ class _Search:
         Ties go to the trial drawn first.
         """
         options, space = self._plan.options, self._plan.space
-        archive = self._store.study(fold.number)
+        archive = self._store.load_study(fold.number)
         stored = self._store.finished_trials(archive)
         seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        digest = data_hash(fold.train.market)
+        digest = data_hash(fold.training_span.market)
         tried: dict[str, TrialResult] = {}  # by the drawn values
         for begin in range(0, options.trials, TRIALS_PER_BATCH):
             count = min(TRIALS_PER_BATCH, options.trials - begin)
             draws = [study.ask(dict(space.distributions)) for _ in range(count)]
             finished = stored[begin : begin + count]
             for draw, trial in zip(draws, finished, strict=False):
-                self._store.refuse_other_draw(trial, draw.params)
+                self._store.refuse_different_params(trial, draw.params)
                 tried.setdefault(_params_key(draw.params), TrialResult.from_stored(trial))
             variants = {
-                _params_key(draw.params): space.variant(self._settings, draw.params)
+                _params_key(draw.params): space.build_variant(self._settings, draw.params)
                 for draw in draws
             }
             missing = [name for name in variants if name not in tried]
-            results = self._run_variants([variants[name] for name in missing], fold.train)
+            results = self._run_variants([variants[name] for name in missing], fold.training_span)
             tried |= dict(zip(missing, results, strict=True))
             # The ledger comes first, so that it counts every stored trial.
             self._record_trials(
-                fold.train.market,
+                fold.training_span.market,
                 digest,
                 [(variant, tried[name]) for name, variant in variants.items()],
             )
             for k, draw in enumerate(draws):
                 result = tried[_params_key(draw.params)]
-                value = objective_of(result.returns, options.objective, self._per_year)
+                value = compute_objective(result.returns, options.objective, self._per_year)
                 if k >= len(finished):
-                    self._store.add(archive, draw.params, space.distributions, value, result)
+                    self._store.add_trial(archive, draw.params, space.distributions, value, result)
                 study.tell(draw, value)
             self._done += count
             self._progress("trials", self._done, options.trials * options.spans)
@@ -337,19 +342,19 @@ class _Search:
 
         tried: distinct trials of the last training span.
         """
-        [default] = self._run_variants([self._settings], whole_span(self._market))
+        [default] = self._run_variants([self._settings], build_whole_span(self._market))
         recorded = self._record_trials(
             self._market, data_hash(self._market), [(self._settings, default)]
         )
-        count = len(self._configs) if recorded is None else recorded.count
+        count = len(self._configs) if recorded is None else recorded.trial_count
         ratios = [self._performance(each.returns).daily_sharpe() for each in tried]
         return TrialStatistics(count, TrialStatistics.from_sharpe_ratios(ratios).sharpe_variance)
 
     def _performance(self, returns: Array) -> Performance:
-        return measure_daily_performance(growth_of(returns), self._per_year)
+        return measure_daily_performance(cumulative_growth(returns), self._per_year)
 
 
-def objective_of(returns: Array, objective: str, per_year: int) -> float:
+def compute_objective(returns: Array, objective: str, per_year: int) -> float:
     """Return the objective of daily returns [D].
 
     `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` is the logarithmic
@@ -359,7 +364,7 @@ def objective_of(returns: Array, objective: str, per_year: int) -> float:
         return RUINED_OBJECTIVE
     if objective == "log_growth":
         return float(np.log1p(returns).mean()) * per_year
-    return measure_daily_performance(growth_of(returns), per_year).sharpe or 0.0
+    return measure_daily_performance(cumulative_growth(returns), per_year).sharpe or 0.0
 
 
 def _params_key(params: Mapping[str, Any]) -> str:

@@ -30,21 +30,28 @@ from execution.orders.option_orders import (
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
-from foundation.formatting import usd
+from foundation.formatting import format_usd
 from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_bar_files
-from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, build_panel, last_closes_by_symbol
-from trainingdata.confirmation import drop_unconfirmed, restore_confirmed
+from trainingdata.bars import (
+    NO_INSTANTS,
+    OHLCV_FIELDS,
+    VOLUME,
+    Bars,
+    build_panel,
+    last_closes_by_symbol,
+)
+from trainingdata.confirmation import drop_unconfirmed_bars, restore_confirmed_bars
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
-from trainingdata.feed.fields import parse_objects
+from trainingdata.feed.fields import parse_object_list
 from trainingdata.instants import format_utc
 from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that determine marks and settlement; overrides may change those of a run.
-OVERRIDABLE_GROUPS = ("data", "costs", "fees", "margin", "fills")
-_KEPT_SETTINGS = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
+OVERRIDABLE_SETTING_GROUPS = ("data", "costs", "fees", "margin", "fills")
+_KEPT_SETTINGS = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_SETTING_GROUPS)
 _VALUE_TOLERANCE_USD = 0.01  # maximum difference between the values by bars and by the run
 _RUN_BARS_HINT = "give the bars that the run used, data.dir=[DIR]"
 
@@ -54,31 +61,31 @@ class StressedBook:
     """An account to be stressed, with the bars of its S symbols.
 
     account: cash, positions and their marks.
-    source: short description of the account.
+    description: short description of the account.
     short_proceeds: USD from the sale of open shorts, by symbol.
     bars: all bars of the symbols, for scenarios of a historical day.
-    known_bars: bars that were known at the time of the account.
+    past_bars: bars that were known at the time of the account.
     max_option_loss: maximum loss of open options from their present value, USD.
     notes: remarks for the report.
     """
 
     account: AccountSnapshot
-    source: str
+    description: str
     short_proceeds: Mapping[str, float]
     bars: Bars
-    known_bars: Bars
+    past_bars: Bars
     max_option_loss: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols with a position, [S]."""
-        return self.known_bars.symbols
+        return self.past_bars.symbols
 
     @property
-    def crypto(self) -> Mask:
+    def is_crypto(self) -> Mask:
         """Return whether each symbol is crypto, [S]."""
-        return self.known_bars.crypto
+        return self.past_bars.crypto
 
     @property
     def quantities(self) -> Array:
@@ -106,12 +113,12 @@ class StressedBook:
         recent_bars = (self.recent_bars(s)[1][:, VOLUME] for s in range(len(self.symbols)))
         return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent_bars])
 
-    def recent_bars(self, s: int) -> tuple[Instants, Array]:
+    def recent_bars(self, symbol_index: int) -> tuple[Instants, Array]:
         """Return the ends and values of a symbol's last bars, to estimate market impact and volume.
 
-        s: index of the symbol.
+        symbol_index: index of the symbol.
         """
-        times, values = self.known_bars.bars_of_symbol(s)
+        times, values = self.past_bars.bars_of_symbol(symbol_index)
         return times[-IMPACT_VOLATILITY_BARS:], values[-IMPACT_VOLATILITY_BARS:]
 
 
@@ -157,25 +164,27 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     Raises `InputError` if the bars lack a symbol, or if the account's equity at their prices
     differs from the run's.
     """
-    held = run.book_at(at)
+    held = run.snapshot_at(at)
     files = settings.configured_timeframe
-    bars = settings.with_increments(settings.data.bars(sorted(held.positions), None, None, files))
+    bars = settings.with_quantity_increments(
+        settings.data.load_panel(sorted(held.positions), None, None, files)
+    )
     settings.require_volume_units(bars)
-    known = bars.slice_until(held.at)
-    when = format_utc(held.at)
+    known = bars.slice_until(held.instant)
+    when = format_utc(held.instant)
     marks = last_closes_by_symbol(known) if len(known.times) else {}
     for symbol in held.positions:
         if not marks.get(symbol, np.nan) > 0:
             raise InputError(
                 f"data.dir: {bars.source} has no bar of {symbol} up to {when}; {_RUN_BARS_HINT}"
             )
-    account = AccountSnapshot(held.cash, held.positions, marks, held.at)
+    account = AccountSnapshot(held.cash, held.positions, marks, held.instant)
     if abs(account.equity - held.equity) > _VALUE_TOLERANCE_USD:
         raise InputError(
             f"data.dir: equity at {when} is {account.equity:,.2f} USD with the prices of"
             f" {bars.source}, but {held.equity:,.2f} USD in the run; {_RUN_BARS_HINT}"
         )
-    market = settings.data.market(bars)
+    market = settings.data.build_market(bars)
     notes = []
     if held.other_holdings:
         names = ", ".join(held.other_holdings)
@@ -184,7 +193,7 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
         account,
         f"{run.path} at {when}",
         held.short_proceeds,
-        restore_confirmed(market.visible_bars()),
+        restore_confirmed_bars(market.visible_bars()),
         market.visible_bars(len(known.times)),
         notes=tuple(notes),
     )
@@ -201,7 +210,7 @@ def load_account_book(
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
     with connection.translate_errors("the positions"):
-        risk = compute_max_option_loss(parse_objects(connection.client.get_all_positions()))
+        risk = compute_max_option_loss(parse_object_list(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
         raise InputError(
@@ -216,7 +225,7 @@ def load_account_book(
     if risk:
         notes.append(
             "Open options are assumed to lose their maximum in every scenario:"
-            f" {usd(to_cents(risk))}."
+            f" {format_usd(to_cents(risk))}."
         )
     if account.open_orders:
         notes.append("Open orders are ignored: the test assumes that they do not fill.")
@@ -239,9 +248,11 @@ def _load_bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.d
         if symbols := [item.symbol for item in held if item.symbol in files]:
             known = settings.data.load_panel_up_to(symbols, now, settings.timeframe_or_hourly)
             settings.require_volume_units(known)
-            bars = restore_confirmed(drop_unconfirmed(settings.data.market(known).visible_bars()))
+            bars = restore_confirmed_bars(
+                drop_unconfirmed_bars(settings.data.build_market(known).visible_bars())
+            )
             real = {symbol: bars.bars_of_symbol(s) for s, symbol in enumerate(bars.symbols)}
-    nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
+    nothing = (NO_INSTANTS, np.empty((0, len(OHLCV_FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]
     here = np.array([now], dtype="datetime64[ns]")
     return build_panel(tables, "files", settings.timeframe_or_hourly, here)

@@ -22,19 +22,23 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import assess_margin, required_equity
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress.book import StressedBook
-from marketsimulator.results.stress.scenarios import HALTED_BASIS, PriceMove, scenario_moves
+from marketsimulator.results.stress.scenarios import (
+    HALTED_MOVE_BASIS,
+    PriceMove,
+    scenario_price_moves,
+)
 from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import build_panel
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, is_in_session, outside_calendar_error
+from trainingdata.sessions import exchange_calendar, is_in_session, outside_calendar_error
 from trainingdata.timeframe import Timeframe, nth_next_bar_end
 
 OPTIONS_LABEL = "options"  # label of the maximum loss of open options
-MAX_CALL_SESSIONS = 10  # closes after which a margin call counts as unmet
+MAX_MARGIN_CALL_SESSIONS = 10  # closes after which a margin call counts as unmet
 # none: no call; met: liquidation met it; nothing_left: unmet, nothing left to close; standing:
 # unmet, and more would be closed after the last session.
-CallEnding = Literal["none", "met", "nothing_left", "standing"]
+MarginCallOutcome = Literal["none", "met", "nothing_left", "standing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class ScenarioOutcome:
     leverage_after: float | None
     margin: MarginCheck
     liquidations: tuple[Fill, ...]  # positions closed by the broker, in order
-    call_ending: CallEnding  # how the margin call ended
+    call_ending: MarginCallOutcome  # how the margin call ended
     final_equity: Decimal  # after liquidations, their costs and nightly charges
     final_leverage: float | None
 
@@ -100,12 +104,13 @@ def run_stress(
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
     outcomes = (
-        _simulate_scenario(book, each, scenario_moves(each, book), terms) for each in scenarios
+        _simulate_scenario(book, each, scenario_price_moves(each, book), terms)
+        for each in scenarios
     )
     return StressResult(book, tuple(outcomes))
 
 
-def leverage_of(gross: float, equity: float) -> float | None:
+def compute_leverage(gross: float, equity: float) -> float | None:
     """Return gross exposure divided by equity; None without positive equity."""
     return gross / equity if equity > 0 else None
 
@@ -139,14 +144,16 @@ def _simulate_scenario(
     broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.max_option_loss)
     for symbol, each in moves.items():
-        if each.basis == HALTED_BASIS:
+        if each.basis == HALTED_MOVE_BASIS:
             broker.set_halted(symbol, True)
     state = account.account[0]
     if not is_in_session(market.run_bars.times[:1])[0]:
         # Positions called at the previous close are closed at the next opens, moved or not.
-        assess_margin(account, line.day_terms[line.day_rows[first]])
+        assess_margin(account, line.day_terms[line.day_term_rows[first]])
     standing = bool(state["called"])
-    first_close, *closes = (first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)).tolist()
+    first_close, *closes = (
+        first + 1 + np.flatnonzero(line.nights_since_previous[first + 1 :] > 0)
+    ).tolist()
     broker.advance(first_close)
     required = to_cents(required_equity(account, 0.0))
     collateral = to_cents(float(state["equity"] - state["crypto"]))
@@ -159,7 +166,7 @@ def _simulate_scenario(
         collateral_shortfall=required - collateral,
         has_intraday_deficit=bool(state["deficits"]),
     )
-    ending: CallEnding = "standing" if state["called"] else "met" if standing else "none"
+    ending: MarginCallOutcome = "standing" if state["called"] else "met" if standing else "none"
     for close in closes:
         if ending != "standing":
             break
@@ -180,27 +187,30 @@ def _simulate_scenario(
         loss=loss,
         losses_by_symbol=round_parts_to_cents(parts, loss),
         equity_after=after,
-        leverage_after=leverage_of(gross, equity - lost),
+        leverage_after=compute_leverage(gross, equity - lost),
         margin=margin,
         liquidations=tuple(broker.fills),
         call_ending=ending,
         final_equity=after + spent,
-        final_leverage=leverage_of(float(state["stock"] + state["crypto"]), float(state["equity"])),
+        final_leverage=compute_leverage(
+            float(state["stock"] + state["crypto"]), float(state["equity"])
+        ),
     )
 
 
 def _market_after_moves(book: StressedBook, prices: Array) -> Market:
     """Return a market of the account's recent bars, followed by bars at constant prices [S].
 
-    Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is
-    not liquidated. Each bar has the median volume of its symbol. There are no corporate actions.
+    Stocks have all bars of the next `MAX_MARGIN_CALL_SESSIONS` sessions. Crypto has one bar,
+    because it is not liquidated. Each bar has the median volume of its symbol. There are no
+    corporate actions.
     """
-    timeframe = book.known_bars.timeframe
+    timeframe = book.past_bars.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
     now = np.array([book.account.as_of])
     next_bar = nth_next_bar_end(timeframe.clock(AssetClass.CRYPTO), now, 1)
     tables = []
-    for s, (item, usual) in enumerate(zip(book.known_bars.instruments, book.volumes, strict=True)):
+    for s, (item, usual) in enumerate(zip(book.past_bars.instruments, book.volumes, strict=True)):
         times, values = book.recent_bars(s)
         if not len(times) or times[-1] != book.account.as_of:
             times = np.concatenate([times, now])
@@ -209,15 +219,15 @@ def _market_after_moves(book: StressedBook, prices: Array) -> Market:
         flat = np.tile([*[prices[s]] * 4, usual], (len(later), 1))
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
-    bars = build_panel(tables, book.source, timeframe, ends)
+    bars = build_panel(tables, book.description, timeframe, ends)
     return Market(bars, int(np.searchsorted(bars.times, book.account.as_of)))
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """Return the ends of the stock bars in the next `MAX_CALL_SESSIONS` sessions."""
-    closes = calendar().closes
+    """Return the ends of the stock bars in the next `MAX_MARGIN_CALL_SESSIONS` sessions."""
+    closes = exchange_calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
-    if first + MAX_CALL_SESSIONS + 1 >= len(closes):
+    if first + MAX_MARGIN_CALL_SESSIONS + 1 >= len(closes):
         raise outside_calendar_error(at)
     ends = timeframe.stock_clock.ends
-    return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_CALL_SESSIONS])])
+    return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_MARGIN_CALL_SESSIONS])])

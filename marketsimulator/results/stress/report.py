@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from foundation.decimals import to_cents
-from foundation.formatting import multiple, percent, quantity, usd
+from foundation.formatting import format_multiple, format_percent, format_quantity, format_usd
 from foundation.tables import Table, format_json
 from marketsimulator.results.stress.outcomes import (
-    MAX_CALL_SESSIONS,
+    MAX_MARGIN_CALL_SESSIONS,
     ScenarioOutcome,
     StressResult,
-    leverage_of,
+    compute_leverage,
 )
 
-CALL_ENDING_TEXTS = {
+MARGIN_CALL_OUTCOME_TEXTS = {
     "none": "nothing",
     "met": "until the margin call is met",
     "nothing_left": "margin call not met, nothing left to close",
-    "standing": f"margin call not met after {MAX_CALL_SESSIONS} sessions",
+    "standing": f"margin call not met after {MAX_MARGIN_CALL_SESSIONS} sessions",
 }
 
 
@@ -31,7 +31,7 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
     if worst.loss > 0:
         claim = (
             f"Worst case: {worst.name} loses"
-            f" {usd(worst.loss)}{_format_equity_share(result, worst)}."
+            f" {format_usd(worst.loss)}{_format_equity_share(result, worst)}."
         )
     called = [each.name for each in result.outcomes if each.margin.has_margin_call]
     wiped = [each.name for each in result.outcomes if each.is_wiped_out]
@@ -43,7 +43,7 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
 
 def _format_equity_share(found: StressResult, outcome: ScenarioOutcome) -> str:
     equity = found.book.equity
-    return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
+    return f", {format_percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
 
 
 def stress_json(result: StressResult) -> str:
@@ -51,7 +51,7 @@ def stress_json(result: StressResult) -> str:
     book = result.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     content = {
-        "source": book.source,
+        "source": book.description,
         "at": book.account.as_of,
         "claim": stress_verdict(result)[0],
         "worst": result.worst_outcome and result.worst_outcome.name,
@@ -78,43 +78,50 @@ def scenario_table(result: StressResult) -> Table:
     rows = [
         (
             each.name,
-            usd(each.loss) + _format_equity_share(result, each),
-            usd(each.equity_after),
+            format_usd(each.loss) + _format_equity_share(result, each),
+            format_usd(each.equity_after),
             _describe_margin_call(each),
             _describe_liquidation(each),
             _format_leverage(each.leverage_after),
-            usd(each.final_equity),
+            format_usd(each.final_equity),
             _format_leverage(each.final_leverage),
         )
         for each in result.outcomes
     ]
-    equity, leverage = usd(to_cents(result.book.equity)), _format_leverage(_book_leverage(result))
-    title = f"{result.book.source}: equity {equity}, leverage {leverage}"
+    equity, leverage = (
+        format_usd(to_cents(result.book.equity)),
+        _format_leverage(_book_leverage(result)),
+    )
+    title = f"{result.book.description}: equity {equity}, leverage {leverage}"
     optional = range(len(heads), len(heads) + len(more))
-    return Table(title, (*heads, *more), rows, text_columns=(3, 4), optional_columns=optional)
+    return Table(
+        title, (*heads, *more), rows, left_aligned_columns=(3, 4), optional_columns=optional
+    )
 
 
 def loss_table(result: StressResult) -> Table:
     """Return the table of price moves and losses by symbol in the worst scenario."""
     book = result.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
-    texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
+    texts = {
+        symbol: (format_quantity(size), format_quantity(mark, 6)) for symbol, size, mark in held
+    }
     rows = []
     worst = result.worst_outcome
     for symbol, loss in worst.losses_by_symbol.items() if worst else ():
         move = worst.moves.get(symbol) if worst else None
-        moved = ("", "") if move is None else (percent(move.fraction, sign=True), move.basis)
-        rows.append((symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
+        moved = ("", "") if move is None else (format_percent(move.fraction, sign=True), move.basis)
+        rows.append((symbol, *texts.get(symbol, ("", "")), *moved, format_usd(loss)))
     heads = ("symbol", "quantity", "mark", "move", "source", "loss")
-    return Table("Loss by symbol in the worst case", heads, rows, text_columns=(4,))
+    return Table("Loss by symbol in the worst case", heads, rows, left_aligned_columns=(4,))
 
 
 def _book_leverage(found: StressResult) -> float | None:
-    return leverage_of(float(abs(found.book.position_values).sum()), found.book.equity)
+    return compute_leverage(float(abs(found.book.position_values).sum()), found.book.equity)
 
 
 def _format_leverage(leverage: float | None) -> str:
-    return "no equity" if leverage is None else multiple(leverage)
+    return "no equity" if leverage is None else format_multiple(leverage)
 
 
 def _describe_margin_call(outcome: ScenarioOutcome) -> str:
@@ -122,9 +129,9 @@ def _describe_margin_call(outcome: ScenarioOutcome) -> str:
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.has_intraday_deficit else ""
     if margin.has_margin_call and (margin.collateral_shortfall > 0 or not margin.had_margin_call):
-        return f"call, shortfall {usd(margin.collateral_shortfall)}{deficit}"
+        return f"call, shortfall {format_usd(margin.collateral_shortfall)}{deficit}"
     before = "earlier call, now met;" if margin.had_margin_call else "none;"
-    return f"{before} excess {usd(-margin.collateral_shortfall)}{deficit}"
+    return f"{before} excess {format_usd(-margin.collateral_shortfall)}{deficit}"
 
 
 def _describe_liquidation(outcome: ScenarioOutcome) -> str:
@@ -132,5 +139,5 @@ def _describe_liquidation(outcome: ScenarioOutcome) -> str:
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)
-    closed = [f"{symbol} {quantity(size, sign=True)}" for symbol, size in sizes.items()]
-    return ", ".join([*closed, CALL_ENDING_TEXTS[outcome.call_ending]])
+    closed = [f"{symbol} {format_quantity(size, sign=True)}" for symbol, size in sizes.items()]
+    return ", ".join([*closed, MARGIN_CALL_OUTCOME_TEXTS[outcome.call_ending]])

@@ -16,7 +16,7 @@ from trainingdata.instants import format_utc
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
-HALTED_BASIS = "halted"  # basis of a symbol that does not trade
+HALTED_MOVE_BASIS = "halted"  # basis of a symbol that does not trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class PriceMove:
     basis: str  # source of the move, in words
 
 
-def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, PriceMove]:
+def scenario_price_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, PriceMove]:
     """Return the price move of each symbol of an account in a scenario.
 
-    A symbol that the scenario halts has a move of 0 and the basis `HALTED_BASIS`.
+    A symbol that the scenario halts has a move of 0 and the basis `HALTED_MOVE_BASIS`.
     """
     trading = np.ones(len(book.symbols), dtype=bool)
-    stocks = np.where(book.crypto, 0.0, np.abs(book.position_values))
+    stocks = np.where(book.is_crypto, 0.0, np.abs(book.position_values))
     if scenario.halted and stocks.any():
         trading[int(np.argmax(stocks))] = False
     moves, basis = _assumed_moves(scenario, book)
@@ -42,7 +42,7 @@ def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, Price
     each = zip(book.symbols, moves.tolist(), basis, trading.tolist(), strict=True)
     # No move has no sign.
     return {
-        s: PriceMove(move + 0.0, why) if on else PriceMove(0.0, HALTED_BASIS)
+        s: PriceMove(move + 0.0, why) if on else PriceMove(0.0, HALTED_MOVE_BASIS)
         for s, move, why, on in each
     }
 
@@ -52,7 +52,7 @@ def _assumed_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
     stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
-    by_class = np.where(book.crypto, scenario.crypto, stocks).tolist()
+    by_class = np.where(book.is_crypto, scenario.crypto, stocks).tolist()
     named = zip(book.symbols, by_class, strict=True)
     moves = np.array([single.get(symbol, move) for symbol, move in named])
     return moves, [
