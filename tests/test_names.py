@@ -37,7 +37,7 @@ def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_ambiguous_names_stay_out(package: str) -> None:
+def test_source_defines_no_ambiguous_names(package: str) -> None:
     paths = sorted((ROOT / package).rglob("*.py"))
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"

@@ -182,7 +182,7 @@ def test_outsized_activity_halts_until_a_person_clears_it(
         assert halted_by(desk) == ["cash"], "what was cleared is the ground once"
 
 
-def test_broker_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
+def test_reported_leverage_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
     told = Told(ACCOUNT, {"multiplier": "1000"})
     with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
@@ -239,7 +239,9 @@ def test_invalid_venue_clock_timestamp_raises_error_naming_it(
         assert "timestamp is " in alerts(desk)
 
 
-def test_calendar_overrules_a_clock_open_at_night(practice: Start, tmp_path: Path) -> None:
+def test_calendar_overrides_venue_clock_reporting_open_at_night(
+    practice: Start, tmp_path: Path
+) -> None:
     told = Told(CLOCK, {"is_open": True}, ALWAYS)
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-20T23:00:00Z")

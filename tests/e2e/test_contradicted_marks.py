@@ -57,7 +57,7 @@ def equities(desk: Desk) -> list[float]:
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
-def test_venue_price_contradicted_by_feed_causes_no_trade(
+def test_venue_price_contradicted_by_feed_triggers_no_trade(
     here: Practice, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
     told = Marked("SYA", factor)

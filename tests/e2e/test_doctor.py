@@ -246,7 +246,7 @@ def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[i
         assert offset == truth
 
 
-def test_doctor_states_the_venue_that_receives_orders() -> None:
+def test_doctor_names_the_venue_that_receives_orders() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 

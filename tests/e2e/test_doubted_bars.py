@@ -182,7 +182,7 @@ def backtested(settings: BacktestSettings) -> Run:
     return simulate_trading(settings, market, "alone", trader)
 
 
-def test_backtest_with_bad_bar_equals_one_omitting_it(tmp_path: Path) -> None:
+def test_backtest_with_a_bad_bar_equals_one_without(tmp_path: Path) -> None:
     row = 33 * 7 + 3  # of 2024-02-20
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
@@ -224,7 +224,7 @@ def test_replay_rejects_the_same_bars_as_backtest(
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_venue_position_price_validates_bars_without_feed_price(
+def test_position_price_validates_bars_without_a_feed_price(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)

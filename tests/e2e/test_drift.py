@@ -333,7 +333,7 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
-def test_drift_report_counts_fills_not_compared(practice: Start, tmp_path: Path) -> None:
+def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_path: Path) -> None:
     """After its first cycle an account has filled, and no later reading shows the fills."""
     journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
     words = [*overridden(SPAN, WORDS), f"journal={journal}", "output=live"]
@@ -350,7 +350,7 @@ def test_drift_report_counts_fills_not_compared(practice: Start, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_drift_exits_1_on_drift_0_otherwise(practice: Start, tmp_path: Path) -> None:
+def test_drift_command_exits_nonzero_only_on_drift(practice: Start, tmp_path: Path) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
 
     def command(*words: str) -> tuple[int, str, str]:

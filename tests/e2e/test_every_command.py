@@ -57,7 +57,7 @@ def test_all_commands_registered_and_at_most_28_listed() -> None:
 
 
 @every_command
-def test_command_module_calls_start_exactly_once(command: Command) -> None:
+def test_command_module_calls_start_function_exactly_once(command: Command) -> None:
     """`start` returns after the work, so a second call would do all of it again."""
     assert source_of(command.module).read_text().count(f'    {START}("') == 1
 
@@ -135,7 +135,7 @@ def test_wrong_value_is_refused_before_heavy_imports(
 
 
 @every_command
-def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_path: Path) -> None:
+def test_help_shows_flags_and_cfg_option_shows_settings(command: Command, tmp_path: Path) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
     assert shown.startswith(module_docstring(command.module).splitlines()[0])
@@ -150,7 +150,7 @@ def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_preview_cfg_output_shows_preview_mode(tmp_path: Path) -> None:
+def test_cfg_output_of_preview_command_shows_preview_mode(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
     assert settings["mode"] == "preview"

@@ -118,7 +118,7 @@ def test_unfilled_fill_or_kill_order_counts_as_rejected() -> None:
         assert (stand.state("buy"), stand.orders()) == ("rejected", {})
 
 
-def test_sale_is_limited_by_held_less_open_sales() -> None:
+def test_sale_is_capped_at_holdings_less_open_sales() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()
         manager.submit(order("buy", "0.50", 20, market=RAIN))
@@ -135,7 +135,7 @@ def test_sale_is_limited_by_held_less_open_sales() -> None:
 
 
 @pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
-def test_live_account_matches_environment_to_the_cent(style: Any) -> None:
+def test_live_account_matches_training_environment_to_the_cent(style: Any) -> None:
     """The same policy over the wire and in the environment: every action, and the last cent.
 
     Sizes are so small that no limit cuts a fill, which only the environment could do.

@@ -41,7 +41,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
-def test_wrong_venue_clock_decides_nothing_on_old_bars(here: Practice) -> None:
+def test_wrong_clock_triggers_no_decision_on_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))

@@ -131,7 +131,9 @@ def test_daily_loss_halts_openings_until_the_next_day(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
-def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path, how: str) -> None:
+def test_stopping_the_loop_cancels_and_reports_open_orders(
+    here: Practice, tmp_path: Path, how: str
+) -> None:
     account = tmp_path / "data" / "live" / here.venue.record.account_id
     page = account / PAGE_FILE
     if how == "flatten":

@@ -48,7 +48,9 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     desk.database.close()
 
 
-def test_late_overnight_cut_is_not_repeated(here: Practice, tmp_path: Path) -> None:
+def test_overnight_reduction_accepted_late_is_not_sent_twice(
+    here: Practice, tmp_path: Path
+) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here, 3.3)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -113,7 +115,9 @@ def test_unknown_sale_does_not_block_required_overnight_reduction(
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
-def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: Path) -> None:
+def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
+    here: Practice, tmp_path: Path
+) -> None:
     """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.3, "SYA", "SYB")
@@ -224,7 +228,7 @@ def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path)
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
-def test_deposit_or_withdrawal_triggers_no_halt_before_night(
+def test_cash_flow_before_overnight_check_triggers_no_halt(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:
     with desk_at(here, tmp_path) as desk:
@@ -284,7 +288,9 @@ def refuse_all(names: Iterable[str]) -> dict[str, Decimal]:
     raise BrokerError("503")
 
 
-def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_path: Path) -> None:
+def test_interrupted_decision_is_not_resumed_for_dropped_symbols(
+    practice: Start, tmp_path: Path
+) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
     desk = Desk.at(here, tmp_path, *PLAIN)

@@ -310,7 +310,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
 
 
 @pytest.mark.slow
-def test_seller_over_http_books_same_as_in_process(
+def test_spread_seller_books_equal_trades_over_http(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     rows = []
@@ -356,7 +356,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 
-def test_seller_with_poll_limit_resolves_unknown_orders_first(
+def test_spread_seller_resolves_unknown_order_before_poll_limit(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = options(practice, vix)

@@ -189,7 +189,7 @@ def without_price(symbol: str, fields: dict[str, Any]) -> Told:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("fields", [WORTHLESS, UNPRICED])
-def test_position_without_a_price_uses_its_last_trade(
+def test_unpriced_position_is_valued_at_its_last_trade(
     here: Practice, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     odd = without_price("SYA", fields)
@@ -212,7 +212,7 @@ def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "S
 
 
 @pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
-def test_unpriced_position_keeps_last_mark_large_blocks_decisions(
+def test_only_a_large_unpriced_position_blocks_decisions(
     here: Practice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

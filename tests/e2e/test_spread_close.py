@@ -19,7 +19,7 @@ from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_selle
 Log = pytest.LogCaptureFixture
 
 
-def test_expired_spread_settles_at_its_days_close(tmp_path: Path) -> None:
+def test_expired_spread_settles_at_the_expiry_days_close(tmp_path: Path) -> None:
     here, _, spread = opened(tmp_path, days=4)
     here.to(2, 60)
     assert not here.seller().step().spreads

@@ -384,7 +384,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
-def test_unknown_order_blocks_further_entries_in_its_step(
+def test_unknown_order_blocks_further_entries_in_same_step(
     tmp_path: Path, strategies: tuple[str, ...]
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, *strategies, entry_minutes=(31, 33))
@@ -430,7 +430,7 @@ def test_close_is_resent_only_while_options_are_held(
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-def test_failed_exit_alerts_despite_active_positions_alert(tmp_path: Path, caplog: Log) -> None:
+def test_failed_exit_alerts_despite_an_earlier_positions_alert(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     here.to(0, 60)
     seller.step()
@@ -449,7 +449,7 @@ def test_failed_exit_alerts_despite_active_positions_alert(tmp_path: Path, caplo
     assert "still positions" in caplog.text
 
 
-def test_failure_of_each_spread_alerts_until_resolved(tmp_path: Path, caplog: Log) -> None:
+def test_each_failing_spread_alerts_until_it_is_resolved(tmp_path: Path, caplog: Log) -> None:
     """Meanwhile holdings are compared and nothing is sold."""
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entry_minutes=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
@@ -508,7 +508,7 @@ def test_spread_is_managed_from_the_session_open(tmp_path: Path) -> None:
         assert len(seller.step().spreads) == left
 
 
-def test_spread_of_a_dropped_strategy_follows_current_rules(tmp_path: Path) -> None:
+def test_spread_of_removed_strategy_follows_current_exit_rules(tmp_path: Path) -> None:
     here, *_ = opened(tmp_path)
     rules = replace(here.settings.rules, exit_minute=60.0)
     here.settings = replace(here.settings, strategies=("CALL",), rules=rules)

@@ -193,7 +193,7 @@ def test_kelly_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> N
 
 
 @pytest.mark.slow
-def test_a_market_that_settles_ends_the_trading(
+def test_trading_ends_when_the_market_settles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

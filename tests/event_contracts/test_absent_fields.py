@@ -106,7 +106,7 @@ def _comparable(reading: KalshiSnapshot) -> Any:
 
 
 @pytest.mark.parametrize("value", GONE)
-def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -> None:
+def test_missing_fee_is_computed_from_the_fee_schedule(traded: KalshiStand, value: Any) -> None:
     with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
         lacking, _ = account(traded)
     assert not lacking.unreadable_reasons
@@ -260,7 +260,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
         ({"result": "", "settlement_value_dollars": "0.5000"}, (D("5"), D("5"))),
     ],
 )
-def test_market_with_scalar_result_stops_being_sampled(
+def test_market_with_scalar_result_is_no_longer_sampled(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
     """It is no longer followed, and no session contains it."""
@@ -280,7 +280,7 @@ def test_market_with_scalar_result_stops_being_sampled(
     assert (listing.value_of(D(10), sales), listing.value_of(D(-10), sales)) == worth
 
 
-def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
+def test_market_that_cannot_be_sampled_is_reported(traded: KalshiStand) -> None:
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
@@ -304,7 +304,7 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
         ({"fee_type_override": "quadratic"}, ("0.07", "0")),
     ],
 )
-def test_an_events_fees_override_its_series(
+def test_event_fees_override_the_fees_of_its_series(
     traded: KalshiStand, said: dict[str, Any], rates: tuple[str, str]
 ) -> None:
     fees = MarketFees(KalshiFees().rules_on)

@@ -138,7 +138,7 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
-def test_cash_flow_equals_deposits_regardless_of_trades(
+def test_net_deposits_are_computed_regardless_of_trades(
     rows: Rows, paid: Decimal, cut: int
 ) -> None:
     assume(abs(paid) >= MIN_CASH_FLOW_USD or paid == 0)
@@ -160,7 +160,7 @@ def test_cash_flow_equals_deposits_regardless_of_trades(
         ({"market_result": "void", "value": 50}, 3),
     ],
 )
-def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
+def test_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
     """A market pays for NO what it does not pay for YES."""
     end = MarketSettlement.parse({**SETTLED, **said})
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
@@ -184,7 +184,7 @@ def test_fill_listed_after_settlement_is_paid_out() -> None:
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
-def test_cash_change_below_one_dollar_is_not_flow(paid: str, flow: int) -> None:
+def test_cash_change_below_one_dollar_is_no_deposit(paid: str, flow: int) -> None:
     assert come_to(START).net_deposits(replace(START, cash=START.cash + D(paid))) == flow
 
 
@@ -318,7 +318,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
     )
 
 
-def test_fill_in_order_response_is_awaited_until_listed(venue: Venue) -> None:
+def test_account_waits_until_a_reported_fill_is_listed(venue: Venue) -> None:
     manager = manager_of()
     venue.filled, venue.remaining = "10.00", "0.00"
     assert manager.submit(WISH).filled_count == 10
@@ -340,7 +340,7 @@ def test_fill_in_order_response_is_awaited_until_listed(venue: Venue) -> None:
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
-def test_fill_reported_only_in_order_status_is_awaited(
+def test_account_waits_for_fill_reported_only_by_order(
     venue: Venue, count: int, taken_out: bool
 ) -> None:
     manager = manager_of()
@@ -359,7 +359,7 @@ def test_fill_reported_only_in_order_status_is_awaited(
     assert view.resting_count("BUY", "YES") == (0 if taken_out else 10 - count)
 
 
-def test_fills_before_account_books_start_are_not_awaited(venue: Venue) -> None:
+def test_fills_before_the_opening_balance_are_not_awaited(venue: Venue) -> None:
     book = OrderStore()
     manager_of(book).submit(WISH)
     venue.trades(10)
@@ -394,7 +394,7 @@ def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_account_changing_during_reads_is_rejected(venue: Venue) -> None:
+def test_account_that_changes_during_reads_is_rejected(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(listed_fill(f"{next(numbers) + 1}.00"))

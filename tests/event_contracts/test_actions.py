@@ -127,7 +127,7 @@ def test_price_style_determines_the_limit_price(style: Any, prices: list[str]) -
 
 
 @given(views(), st.sampled_from(STYLES))
-def test_allowed_actions_satisfy_all_limits_others_give_reasons(
+def test_allowed_actions_satisfy_limits_masked_ones_give_reasons(
     before: MarketView, style: Any
 ) -> None:
     """Allowed purchases are filled contract by contract, after everything that rests."""
@@ -267,7 +267,7 @@ def test_async_execution_equals_sync_without_blocking_event_loop() -> None:
     assert slow.sent == plain.sent
 
 
-def test_custom_sizes_buffer_and_limits_apply() -> None:
+def test_action_mask_applies_custom_sizes_buffer_and_limits() -> None:
     sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
     assert sizes.process_action(5) == ("BUY_YES", 200)
     assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]

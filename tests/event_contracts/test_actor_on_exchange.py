@@ -127,7 +127,7 @@ def test_denied_order_is_recorded_without_failure() -> None:
     assert not service.skip_counts
 
 
-def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None:
+def test_journal_records_observation_decision_and_order_response(tmp_path: Path) -> None:
     exchange = exchange_of()
     log, book = journal(Database(tmp_path / "journal.sqlite"))
     manager = SimulatedOrderManager(exchange, book)

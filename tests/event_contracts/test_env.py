@@ -76,7 +76,7 @@ def test_environment_cash_equals_exact_account(seed: int, style: str) -> None:
 
 
 @given(seeds, styles)
-def test_rewards_add_up_to_what_the_session_earned(seed: int, style: str) -> None:
+def test_rewards_sum_to_the_profit_of_the_session(seed: int, style: str) -> None:
     env = env_of(style)
     steps = list(played(env, seed))
     earned = sum(reward for _, reward, *_ in steps)
@@ -107,7 +107,7 @@ def test_later_rows_change_no_earlier_observation_or_fill(seed: int, style: str,
 
 
 @given(seeds, styles)
-def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> None:
+def test_taker_orders_fill_at_displayed_quote_and_depth(seed: int, style: str) -> None:
     """An order meets the book that its decision saw, neither a better one nor a later one."""
     env = env_of(style)
     env.reset(seed=seed)
@@ -127,7 +127,7 @@ def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> Non
         tick = env._one.tapes[0, env._market["row"]].copy()
 
 
-def test_one_step_records_every_fill() -> None:
+def test_one_environment_step_records_every_fill() -> None:
     """Seven orders rest and fill at the next tick; an eighth takes ten and fills ten more."""
     session = quotes([(0.40, 0.42, 8), (0.30, 0.32, 2), (0.99, 1.0, 1)], depth=10.0)
     session[8:, [2, 3]] = 1000.0

@@ -110,7 +110,9 @@ def test_greatest_loss_is_maximum_over_possible_outcomes(
 
 
 @given(st.integers(-50, 50), st.integers(1, 99), st.lists(st.integers(0, 3), max_size=3))
-def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: list[int]) -> None:
+def test_resting_orders_count_at_their_worst_outcome(
+    held: int, cents: int, kinds: list[int]
+) -> None:
     """Brute force over what fills: none, some or all of the orders."""
     price = D(cents) / 100
     value = int(abs(held) * (price if held > 0 else 1 - price) * MICROS_PER_DOLLAR)
@@ -127,7 +129,7 @@ def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: li
         )
 
 
-def test_four_strikes_of_one_event_share_a_quarter() -> None:
+def test_four_strikes_share_the_event_loss_limit() -> None:
     """Each of them once might hold one; hand-made figures."""
     events = {f"T{k}": MarketEvent("E") for k in range(4)}
     quotes = dict.fromkeys(events, QUOTE)
@@ -226,7 +228,7 @@ def test_event_loss_limits_have_no_effect_without_exposure(
 # Limits of sizes
 
 
-def test_size_limit_restricts_orders_of_that_size() -> None:
+def test_size_limit_restricts_only_orders_of_that_size() -> None:
     space = LimitOrderActionSpace(size_limits={100: 120, 50: 0})
     allowed = np.flatnonzero(space.action_masks(view(yes=21, cash="5000"))).tolist()
     assert allowed == [0, 1, 2, 3, 6, 7, 8, 11, 12, 13, 15]

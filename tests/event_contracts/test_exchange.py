@@ -172,7 +172,7 @@ HERE = ("0.40", "0.42")
 BELOW = ("0.38", "0.40")
 
 
-def test_resting_order_about_to_exceed_limits_is_cancelled() -> None:
+def test_resting_order_whose_fill_exceeds_limits_is_cancelled() -> None:
     """Limits were once built and never called, and resting orders never checked for fills."""
     exchange = shown(HERE, BELOW, starting_cash=200.0)
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
@@ -202,7 +202,7 @@ def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: in
     assert exchange.cash == (50 if filled else D(cash))
 
 
-def test_resting_orders_keep_sequence_after_one_fills() -> None:
+def test_resting_orders_keep_priority_after_one_fills() -> None:
     exchange = shown(HERE, *[("0.34", "0.36")] * 3)
     for price, count in (("0.30", 5), ("0.38", 6), ("0.31", 7), ("0.32", 8)):
         sent(exchange, "BUY", "YES", price, count)
@@ -269,7 +269,7 @@ def test_sale_fills_against_the_displayed_bid_depth(
     assert exchange.bid_and_ask_depth("RAIN") == (20, 20)
 
 
-def test_depth_shown_fills_orders_once() -> None:
+def test_displayed_depth_fills_orders_only_once() -> None:
     exchange = shown(HERE, HERE, size=20)
     first, second = (sent(exchange, "BUY", "YES", "0.42", count) for count in (15, 15))
     assert (first.filled_count, second.filled_count, second.remaining_count) == (15, 5, 10)
@@ -281,7 +281,7 @@ def test_depth_shown_fills_orders_once() -> None:
     ]
 
 
-def test_fill_or_kill_leaves_no_order_when_short() -> None:
+def test_unfillable_fill_or_kill_order_changes_nothing() -> None:
     exchange = shown(HERE, HERE, size=20)
     order = EventContractOrder(
         "k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill"
@@ -318,7 +318,7 @@ def test_purchase_crossing_own_resting_order_is_cancelled() -> None:
     assert (resting.state, resting.remaining_count) == ("resting", 5)
 
 
-def test_purchase_fills_depth_ahead_of_own_resting_order() -> None:
+def test_purchase_fills_only_depth_ahead_of_own_order() -> None:
     """Twenty others bid 0.40 before our five: a bid for NO at 0.60 reaches twenty of them."""
     exchange = shown(HERE, HERE, size=20)
     sent(exchange, "BUY", "YES", "0.40", 5)

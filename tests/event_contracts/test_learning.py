@@ -147,7 +147,7 @@ def test_incomplete_checkpoint_cannot_be_resumed(
         begun_anew().load(Path(path))
 
 
-def test_saved_learner_state_is_complete(sound: Path, tmp_path: Path) -> None:
+def test_saved_checkpoint_restores_the_complete_learner_state(sound: Path, tmp_path: Path) -> None:
     """A seed decides everything, and what is gone on with draws otherwise than where it began."""
     again, another = begun_anew(), begun_anew(9)
     again.learn(64, lambda steps, figures: None)

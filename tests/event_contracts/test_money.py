@@ -56,7 +56,7 @@ def test_fee_is_rate_times_variance_rounded_up(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9_998), st.booleans()), min_size=1),
     st.sampled_from([RULES, NEWEST, DIRECT]),
 )
-def test_no_split_into_fills_exceeds_the_reserve(
+def test_partial_fills_never_cost_more_than_reserved(
     limit: int, parts: list[tuple[int, int, bool]], rules: FeeRules
 ) -> None:
     """Whole contracts, at the limit or better, taken or made."""

@@ -345,7 +345,7 @@ def test_server_speed_shortens_the_tick_interval(speed: float) -> None:
     assert exchange.interval / np.timedelta64(1, "s") == pytest.approx(60 / speed)
 
 
-def test_a_listing_states_its_event_and_strike() -> None:
+def test_market_listing_states_its_event_and_strike() -> None:
     tape = session_to_tick_records(synthetic_session(1, SyntheticSessionModel(steps=5)))
     strike = Strike(low=D(60))
     listings = [

@@ -57,7 +57,9 @@ def test_settlement_value_determines_payout_exactly(yes: Decimal, no: Decimal, v
 
 
 @given(COUNTS, COUNTS, st.integers(0, 50_000))
-def test_revenue_is_paid_where_no_value_is_stated(yes: Decimal, no: Decimal, paid: int) -> None:
+def test_settlement_without_value_pays_the_stated_revenue(
+    yes: Decimal, no: Decimal, paid: int
+) -> None:
     net = yes - no
     for result in ("scalar", "void", ""):
         entry = row(yes, no, market_result=result, revenue=paid)
@@ -100,7 +102,7 @@ def test_revenue_is_booked_when_it_contradicts_settlement_value(
         (-10, {**row(value=25, revenue=750), "no_count_fp": None}, "7.50", ""),
     ],
 )
-def test_examples_pay_what_the_venue_paid(
+def test_example_settlements_pay_what_the_venue_paid(
     held: int, entry: dict[str, Any], pays: str, said: str
 ) -> None:
     cash, remarks = payout_of(D(held), entry)

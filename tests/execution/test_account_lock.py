@@ -36,7 +36,7 @@ def of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
-def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
+def test_second_process_cannot_trade_the_same_account(tmp_path: Path) -> None:
     with account_lock("one"):
         with account_lock("two"):
             pass
@@ -127,7 +127,7 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
         assert book.damaged_copy is None
 
 
-def test_inaccessible_path_counts_as_existing(tmp_path: Path) -> None:
+def test_path_that_cannot_be_checked_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert may_exist(tmp_path / "file")

@@ -154,7 +154,7 @@ def test_long_options_offset_short_ones_without_adding_cash() -> None:
         ("?", {}, "?_"),
     ],
 )
-def test_unknown_instruments_count_at_their_last_mark(
+def test_unknown_instruments_are_valued_at_their_last_mark(
     symbol: str, more: dict[str, Any], name: str
 ) -> None:
     account = read(None, [held(symbol, "-2", "5", **more), held("NVDA", "1", "50")])
@@ -208,7 +208,7 @@ def test_unpriced_position_is_quarantined_or_uses_last_trade(
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
 
-def test_market_value_sums_must_match_priced_positions() -> None:
+def test_market_value_totals_must_match_the_priced_positions() -> None:
     spy, sold = held("SPY", "1", "50"), held("NVDA", "-4", "10")
     off = {**LONG, "long_market_value": "90", "equity": "1090"}
     for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
@@ -373,7 +373,7 @@ def test_reported_equity_must_equal_cash_plus_position_values(
     ],
     ids=["crypto_enabled", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
 )
-def test_equity_with_crypto_or_options_tolerates_ambiguous_components(
+def test_equity_check_tolerates_unverifiable_crypto_and_option_totals(
     facts: str, positions: list[dict[str, Any]]
 ) -> None:
     """Of all but stocks it could not be verified what Alpaca adds up."""
@@ -384,7 +384,7 @@ def test_equity_with_crypto_or_options_tolerates_ambiguous_components(
         read({**said, "cash": "900000"}, positions)
 
 
-def test_cash_net_of_open_bids_is_accepted() -> None:
+def test_cash_already_reduced_by_open_bids_is_accepted() -> None:
     """Equity still has what they will cost, as seen live at the venue."""
     facts = {"cash": "400", "equity": "1000", "long_market_value": "0", "short_market_value": "0"}
     bid = open_order(symbol="BTC/USD", qty="3", type="limit", limit_price="200")
@@ -526,7 +526,7 @@ def test_remaining_quantity_of_open_orders_is_read(
     qty=st.decimals("0.000000001", 10**9, places=9),
     symbol=st.sampled_from(["NVDA", "BTCUSD", "BRK.B"]),
 )
-def test_open_order_is_read_back_as_sent(
+def test_open_order_is_parsed_back_as_sent(
     words: dict[str, Any], side: Side, qty: Decimal, symbol: str
 ) -> None:
     sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)

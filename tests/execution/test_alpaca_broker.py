@@ -155,7 +155,7 @@ def test_asset_flags_and_increments_are_parsed_from_response(
     assert broker.assets(["NVDA"]) == {"NVDA": Asset("NVDA", **facts)}
 
 
-def test_known_asset_restrictions_apply_to_orders() -> None:
+def test_orders_in_untradable_assets_are_not_sent() -> None:
     broker, venue, *_ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
     assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
     assert broker.submit([order()]) == []

@@ -74,7 +74,7 @@ def test_auction_order_is_accepted_from_its_stated_time(
     assert first_accepted_time(order("day"), now) == now
 
 
-def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
+def test_closing_auction_send_deadline_is_four_minutes_later() -> None:
     clock = Timeframe("1d", "close").stock_clock
     assert clock.bars_a_day == clock.slot_count == 1
     for decided in clock.ends[-500:]:

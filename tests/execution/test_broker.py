@@ -134,5 +134,5 @@ def test_one_failed_reduction_does_not_block_the_others() -> None:
 @pytest.mark.parametrize(
     ("filled", "whole"), [("5", True), ("4.99999999999999", True), ("4.9999", False), ("0", False)]
 )
-def test_order_is_filled_up_to_float_error(filled: str, whole: bool) -> None:
+def test_order_counts_as_filled_within_float_error(filled: str, whole: bool) -> None:
     assert is_fully_filled(Decimal(filled), Decimal(5)) is whole

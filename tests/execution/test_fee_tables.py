@@ -115,7 +115,9 @@ UNVERIFIED = FeeSchedule(
         ("2024-03-01", "2024-06-01", []),
     ],
 )
-def test_unverified_rates_are_named_while_in_force(first: str, last: str, named: list[str]) -> None:
+def test_unverified_fee_rates_are_named_while_in_force(
+    first: str, last: str, named: list[str]
+) -> None:
     days = np.datetime64(first), np.datetime64(last)
     assert UNVERIFIED.unverified_stock_tables(*days) == named
     assert FeeSchedule().unverified_stock_tables(*days) == []

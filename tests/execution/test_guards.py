@@ -259,7 +259,7 @@ shares = st.integers(-80, 80)
 
 
 @given(shares, shares, shares, shares.filter(bool), st.sampled_from([None, 90, 105]))
-def test_opening_is_accepted_exactly_within_every_limit(
+def test_opening_order_is_accepted_only_within_every_limit(
     held: int, open_already: int, other: int, quantity: int, limit: int | None
 ) -> None:
     """An order is worth its limit or its last trade, whichever is more; what prices have carried
@@ -392,7 +392,7 @@ def test_nothing_is_sent_while_the_kill_file_exists(tmp_path: Path, part: OrderR
     ],
 )
 @every_part
-def test_limit_price_collar_applies_on_the_paying_side(
+def test_limit_price_collar_applies_only_to_worse_prices(
     side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
@@ -512,7 +512,7 @@ def test_guards_accept_order_at_limit_and_refuse_beyond(
         *(("BTCUSD", NIGHT, age, age == 900) for age in (900, 901)),
     ],
 )
-def test_stale_trade_blocks_openings_while_market_is_open(
+def test_stale_last_trade_blocks_openings_during_market_hours(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
     snapshot = traded(symbol, PRICES[symbol], age, at)
@@ -559,7 +559,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_resent_order_counts_once_toward_limits_denied_never() -> None:
+def test_limits_count_resent_order_once_and_denied_never() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
     assert said.count("") == 1, "of those that are judged by one snapshot"
@@ -608,7 +608,7 @@ def test_short_options_are_bought_back_under_most_halts(kind: HaltKind, tmp_path
     assert desk.judge(back, NOW), "the kill file stops everything"
 
 
-def test_sent_spreads_use_headroom_until_they_end() -> None:
+def test_sent_spread_orders_consume_limits_until_they_end() -> None:
     desk = Desk(snapshot=seen())
     assert desk.send(spread(*PUT, qty=10, name="a")) == ""
     assert "would be 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
@@ -641,7 +641,7 @@ class Silent:
         raise BrokerError("no answer")
 
 
-def test_open_orders_are_priced_by_limit_or_trade() -> None:
+def test_open_order_value_uses_limit_or_last_trade() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
     limited = intent(symbol="AAA", limit_price=7).single_order

@@ -223,7 +223,7 @@ def test_multi_leg_fill_changes_expected_position_per_leg() -> None:
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
 
-def test_crypto_position_may_be_short_by_one_fee() -> None:
+def test_crypto_shortfall_of_one_fee_is_no_discrepancy() -> None:
     """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
@@ -250,7 +250,7 @@ def test_crypto_position_may_be_short_by_one_fee() -> None:
 
 
 @pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
-def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) -> None:
+def test_split_discrepancy_of_few_shares_is_tolerated(held: str, odd: str | None) -> None:
     books = Books.begun({"NVDA": "100"})
     books.holdings.record_activities([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
@@ -270,7 +270,7 @@ def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
 
 
 @pytest.mark.parametrize("quantity", ["-1", "2"])
-def test_expired_option_is_no_discrepancy_before_expiry_listed(quantity: str) -> None:
+def test_expired_option_without_listed_expiry_is_no_discrepancy(quantity: str) -> None:
     books = Books.begun({"SPY": "300", PUT: quantity})
     close = np.datetime64("2024-03-08T21:00", "ns")
     assert list(books.found(close - 1, SPY="300")) == [PUT]
@@ -287,7 +287,7 @@ def test_expired_option_is_no_discrepancy_before_expiry_listed(quantity: str) ->
 
 
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
-def test_late_bookings_jointly_or_partly_explain_position_surplus(surplus: Decimal) -> None:
+def test_position_surplus_is_explained_by_matching_late_bookings(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
     assert find_explaining_bookings(surplus, changes, PositionTolerance()) == ["a", "b"]
@@ -320,7 +320,7 @@ def test_late_bookings_jointly_or_partly_explain_position_surplus(surplus: Decim
     ],
 )
 @pytest.mark.parametrize("compared", [False, True])
-def test_fill_counts_once_from_activity_or_order_response(
+def test_fill_in_activity_and_order_response_counts_once(
     steps: tuple[str, ...], compared: bool
 ) -> None:
     """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
@@ -401,7 +401,7 @@ def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
 @pytest.mark.parametrize(
     ("price", "odd"), [("5", False), ("20", False), ("4.99", True), ("20.01", True), ("0", False)]
 )
-def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None:
+def test_fill_far_from_its_orders_price_is_reported(price: str, odd: bool) -> None:
     books = Books.begun()
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
@@ -441,7 +441,7 @@ def test_discrepancy_is_valued_at_its_worst_case(
     assert value_discrepancies(signed, prices, others).total_usd == Decimal(total)
 
 
-def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> None:
+def test_restart_drops_partially_recorded_activity_pages(tmp_path: Path) -> None:
     def split(name: str, quantity: str) -> Activity:
         return booking(name, "split", quantity=quantity, symbol="NVDA", amount="0")
 
@@ -513,7 +513,7 @@ def test_activity_query_starts_a_week_before_last_trade() -> None:
     assert ACTIVITY_QUERY_OVERLAP == 7 * DAY
 
 
-def test_only_deposits_and_withdrawals_are_flows_when_listed() -> None:
+def test_only_deposits_and_withdrawals_count_as_cash_flows() -> None:
     book = Books.begun().holdings
     entries = [
         booking("a", parse_activity_kind("CSD"), amount="1000.01"),

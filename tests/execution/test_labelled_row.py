@@ -16,7 +16,7 @@ from tests.sizing.books import rich_book
 from trainingdata.bars import Bars
 
 
-def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) -> None:
+def test_overnight_limit_includes_positions_outside_the_data_panel(market: Bars) -> None:
     """Two of equity in one stock, 0.01 in a coin and 0.04 short, half of which is being bought
     back: what is left under half of 2 / 1.03 is (1 - 0.01) / 1.03 - 0.02.
     """

@@ -220,7 +220,7 @@ def test_failed_step_is_skipped_repeated_failures_end_loop(
     assert len(other.stepped) in (steps - 1, steps)
 
 
-def test_loop_stops_after_its_step_or_while_waiting(
+def test_loop_stops_after_current_step_or_while_waiting(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every(
@@ -275,7 +275,7 @@ def test_jobs_due_at_the_same_time_alternate(clock: Clock, stop: StopSignal) -> 
     assert turns == ["a", "b"] * 3
 
 
-def test_unanswering_venue_postpones_due_steps_and_alerts(
+def test_unresponsive_venue_postpones_due_steps_and_alerts(
     clock: Clock, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each time is told, and none that is over before two signs of life."""

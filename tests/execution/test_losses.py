@@ -176,9 +176,7 @@ WALKED = GuardSettings(
 @example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
-def test_halts_from_last_mark_match_full_history_reference(
-    path: Steps, lost: Steps, after: Steps
-) -> None:
+def test_loss_halts_match_a_full_history_reference(path: Steps, lost: Steps, after: Steps) -> None:
     """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
 
     Who clears it begins anew with what is there.
@@ -222,7 +220,7 @@ def test_drawdown_halt_starts_at_limit_ends_at_resume(
         assert ("drawdown" in account.standing) == halted
 
 
-def test_a_loss_of_exactly_the_limit_halts() -> None:
+def test_loss_of_exactly_the_limit_halts_trading() -> None:
     account = Account()
     account.worth(100)
     assert account.worth(95).reasons_to_raise == {}
@@ -320,7 +318,7 @@ def test_acknowledged_losses_survive_a_restart() -> None:
     assert (point.return_index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
-def test_drawdown_of_total_loss_outlasts_its_day() -> None:
+def test_drawdown_halt_after_total_loss_outlasts_the_day() -> None:
     account = Account()
     for equity, flows in ((1000, 0), (-50, 0), (13_000, 13_050)):
         account.worth(equity, flows)

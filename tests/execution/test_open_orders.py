@@ -97,7 +97,7 @@ def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> No
         ("2", "-0.5", "0", False),
     ],
 )
-def test_fractional_order_is_replaced_by_opposites_or_reductions(
+def test_opposing_or_reducing_orders_replace_a_fractional_order(
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)
@@ -108,7 +108,7 @@ def test_fractional_order_is_replaced_by_opposites_or_reductions(
     assert orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
 
 
-def test_open_reduction_does_not_free_leverage_before_filling(market: Bars) -> None:
+def test_open_reduction_frees_no_leverage_before_it_fills(market: Bars) -> None:
     """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
     of four, and not less.
     """

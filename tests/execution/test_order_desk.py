@@ -115,7 +115,7 @@ def test_refusal_is_final_shortened_and_hides_the_keys(code: int) -> None:
         *(taken("other"), taken(state=""), {**taken(), "id": ""}),
     ],
 )
-def test_unknown_outcome_is_looked_up_by_client_id(
+def test_unknown_order_outcome_is_queried_by_client_id(
     open_fate: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -143,7 +143,7 @@ def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: S
     assert [told for what, _, told in venue.asked if what == "post"] == [order_request(ORDER)] * 2
 
 
-def test_resent_order_is_accepted_once() -> None:
+def test_order_resent_after_lost_response_is_accepted_once() -> None:
     answer, venue, waited = posted(lost(), taken(), get=[status(404)])
     assert (answer, venue.times("post"), waited) == (placed(taken()), 2, LOOKS)
     answer, venue, waited = posted(lost(), KNOWN_ID, get=[status(404)] * 5 + [taken()])
@@ -194,7 +194,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     assert venue.times("post") == 0, "it is that order"
 
 
-def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
+def test_unknown_order_is_resent_only_on_explicit_resolution() -> None:
     """What it assumes of the account may be so no more: a sale sent later could open a short."""
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
@@ -207,7 +207,7 @@ def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
 
 
 @pytest.mark.parametrize(("until", "posts"), [(NOW, 0), (SOON, 1)])
-def test_resolving_sends_no_expired_order_and_never_waits(until: np.datetime64, posts: int) -> None:
+def test_resolving_never_sends_expired_orders_or_waits(until: np.datetime64, posts: int) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
     assert desk.resolve("o-1", retry_gate=UNGUARDED) == "unknown"
@@ -269,7 +269,7 @@ def test_unfound_order_becomes_not_received_after_one_day(caplog: pytest.LogCapt
         ("240329", "2024-03-28", "2024-03-28T21:00:00Z", 0),
     ],
 )
-def test_expired_option_order_cannot_land_an_hour_later(
+def test_order_in_expired_options_is_no_longer_unknown(
     expiry: str, day: str, at: str, count: int
 ) -> None:
     legs = [parse_occ_symbol(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
@@ -295,7 +295,7 @@ def test_expired_option_order_cannot_land_an_hour_later(
         ("not_received", {}, None),
     ],
 )  # fmt: skip
-def test_order_outcome_is_the_venues_answer_or_unknown(
+def test_resolving_returns_the_venues_answer_or_unknown(
     before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)

@@ -286,7 +286,7 @@ def test_live_and_compiled_decisions_match_reference_implementation(seed: int) -
 
 
 @given(st.integers(0, 10**9))
-def test_binding_limits_are_exhausted_and_priced_at_margin(seed: int) -> None:
+def test_binding_limits_are_exhausted_with_correct_shadow_prices(seed: int) -> None:
     """A ceiling that binds has no room left; the prices that hold a weight add up to what moving on
     would bring, net of its cost.
     """

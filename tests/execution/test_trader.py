@@ -48,7 +48,7 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     )
 
 
-def test_rationale_uses_moments_until_the_next_decision(market: Bars) -> None:
+def test_order_rationale_uses_moments_until_next_decision(market: Bars) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
             assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)
@@ -65,7 +65,7 @@ def test_forecast_sign_decides_the_order_side(market: Bars) -> None:
     assert {c.symbol: c.bound_by for c in coins.choices}["SYXUSD"] == "long_only"
 
 
-def test_edge_below_cost_orders_nothing_and_says_so(market: Bars) -> None:
+def test_edge_below_cost_orders_nothing_and_states_cost(market: Bars) -> None:
     """What an hour's forecast earns has to pay for the trade."""
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()

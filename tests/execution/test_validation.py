@@ -172,7 +172,7 @@ def account(**prices: float) -> AccountSnapshot:
 
 
 @given(factor=st.floats(0.01, 100.0))
-def test_mark_is_accepted_at_once_near_a_trade(factor: float) -> None:
+def test_mark_near_a_recent_trade_is_accepted_immediately(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
     for reread in (False, True):

@@ -83,7 +83,7 @@ def test_cached_forecast_is_not_computed_again(
     assert len(part.windows) == len(rows)
 
 
-def test_windows_by_month_are_complete_and_ordered(market: Bars) -> None:
+def test_monthly_window_groups_are_complete_and_ordered(market: Bars) -> None:
     windows = Windows.from_bars(market, market.times[0], 100)
     months = windows.group_by_month()
     issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
@@ -114,7 +114,7 @@ def test_forecasts_written_monthly_equal_those_written_at_once(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_new_hourly_bar_adds_one_small_cache_portion(
+def test_new_hourly_bar_adds_one_small_cache_file(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-100]
@@ -152,7 +152,7 @@ def test_every_forecast_setting_selects_a_separate_cache_partition(tmp_path: Pat
     place=st.integers(0, 39),
     sign=st.booleans(),
 )
-def test_cache_key_depends_on_the_closes_alone(
+def test_cache_key_depends_on_closing_prices_only(
     seed: int, length: int, place: int, sign: bool
 ) -> None:
     rng = np.random.default_rng(seed)

@@ -143,7 +143,7 @@ def test_shrinkage_fraction_decreases_as_required_confidence_increases(
     assert estimate_shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
-def test_shrinkage_by_hand() -> None:
+def test_shrinkage_matches_hand_calculation() -> None:
     """Slope 0.5 exactly: no residual, no doubt.
 
     And symbols that repeat each other are one observation.
@@ -197,7 +197,7 @@ def test_calibrated_intervals_have_their_nominal_coverage(year: Bars) -> None:
         assert 0.8 < part["scale"].mean() < 1.25
 
 
-def test_calibration_corrects_a_scaled_spread(year: Bars) -> None:
+def test_calibration_corrects_too_wide_or_narrow_spreads(year: Bars) -> None:
     """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a
     per cent.
     """
@@ -248,7 +248,7 @@ def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
-def test_intraday_variance_pattern_is_recovered_noise_stays_flat() -> None:
+def test_intraday_variance_pattern_is_recovered_and_noise_ignored() -> None:
     rng = np.random.default_rng(3)
     slots = np.tile(np.arange(7, dtype=np.int8), 140)
     column = np.arange(len(slots))
@@ -273,7 +273,7 @@ def pattern_of(variances: list[np.ndarray], slots: np.ndarray, column: np.ndarra
     )
 
 
-def test_bar_variance_by_hand() -> None:
+def test_bar_variance_matches_hand_calculation() -> None:
     """Range of 2 %: 0.02² / (4 ln 2); a gap of 1 % adds 0.01²."""
     e = np.exp
     values = np.array([[1, 1, 1, 1, 0], [e(0.01), e(0.02), e(0.0), e(0.01), 0]], dtype=float)
@@ -288,7 +288,7 @@ def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
     )
 
 
-def test_averages_look_back_and_never_ahead() -> None:
+def test_trailing_averages_use_no_later_values() -> None:
     x = np.arange(1.0, 301.0)
     found = means(x, np.arange(300))
     assert found[299].tolist() == [x[-span:].mean() for span in LOOKBACKS_BARS]
@@ -325,7 +325,7 @@ def test_dispersion_regression_recovers_known_coefficients() -> None:
     assert (np.diff(spread.standardised_quantiles, axis=1) > 0).all()
 
 
-def test_dispersion_corrections_detect_wider_hours_and_symbols_only() -> None:
+def test_dispersion_fit_detects_wider_hours_and_symbols() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
@@ -411,7 +411,7 @@ def test_fit_sample_is_evenly_thinned_to_the_maximum(counts: list[int], most: in
     assert all(own[-1] >= count - stride for own, count in ends if len(own)), "from the end"
 
 
-def test_shrinkage_by_step_accounts_for_overlapping_horizons(
+def test_shrinkage_of_each_step_accounts_for_horizon_overlap(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlaps: list[int] = []
@@ -446,7 +446,7 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     return Changed(change=hummed)
 
 
-def test_first_step_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
+def test_median_spread_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.all_quantiles[:, 0, MEDIAN_INDEX] / raw.price.astype(np.float32))

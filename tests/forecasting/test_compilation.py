@@ -82,7 +82,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.slow
-def test_many_context_lengths_still_compile(
+def test_more_context_lengths_than_dynamo_graphs_still_compile(
     network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Dynamo, without its generator of code, keeps eight graphs of one code and raises at the
@@ -340,7 +340,7 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
 
 
 @pytest.mark.parametrize("compile", [False, "auto"])
-def test_planned_computation_text_matches_the_loaded_engine(compile: Any) -> None:
+def test_planned_computation_description_matches_the_loaded_engine(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
     assert engines.load_engine(

@@ -127,7 +127,7 @@ def test_batch_size_is_power_of_two_fitting_memory(window: int, free: int, more:
         assert 2 * size * window > (free // 4) - window
 
 
-def test_batch_size_by_hand(tmp_path: Path) -> None:
+def test_batch_size_matches_hand_calculation(tmp_path: Path) -> None:
     """120 M in fp32: 100 bars are 7 patches, and a register and 2 of the future make 10 tokens;
     queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
@@ -242,7 +242,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
     return seen
 
 
-def test_few_windows_use_a_small_batch() -> None:
+def test_few_forecast_windows_use_a_small_batch() -> None:
     assert sizes_of(1, 4096) == [64]
     assert sizes_of(64, 4096) == [64]
     assert sizes_of(65, 4096) == [512]
@@ -259,7 +259,7 @@ def test_few_windows_use_a_small_batch() -> None:
 @pytest.mark.parametrize(
     "how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"execution_mode": "compiled"}]
 )
-def test_reduced_precision_and_compilation_use_one_batch_size(how: dict[str, Any]) -> None:
+def test_reduced_precision_and_compilation_fix_the_batch_size(how: dict[str, Any]) -> None:
     """Short numbers, whose address names it, and graphs, which hold for it."""
     assert sizes_of(3, 4096, **how) == [4096]
 
@@ -395,7 +395,7 @@ def test_worker_threads_compute_whole_batches_in_parallel(
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
 
 
-def test_cpu_computes_nothing_while_caller_handles_a_portion() -> None:
+def test_cpu_engine_pauses_while_caller_processes_a_portion() -> None:
     """The caller may change settings of torch between portions without affecting a pass."""
     begun: list[int] = []
 

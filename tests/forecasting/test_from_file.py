@@ -92,7 +92,7 @@ def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
     assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
-def test_unwritable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_batch_write_leaves_no_file_behind(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").mkdir()
     batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
     with refused(InputError, "f.parquet"):
@@ -142,7 +142,7 @@ def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_without_values_is_refused(bars: Bars) -> None:
+def test_evaluation_without_forecast_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
     with refused(InputError):
@@ -155,7 +155,7 @@ def test_only_batch_files_are_overwritten(rows: pd.DataFrame, tmp_path: Path) ->
     assert not any(is_batch_file(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
 
 
-def test_forecast_file_keeps_forecaster_name_and_oracle_mark(tmp_path: Path) -> None:
+def test_forecast_file_records_forecaster_name_and_look_ahead(tmp_path: Path) -> None:
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)

@@ -131,7 +131,7 @@ def test_gpu_results_keep_window_order_across_batches() -> None:
 
 
 @needs_cuda
-def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
+def test_compilation_succeeds_when_warnings_are_errors() -> None:
     torch.compiler.reset()
     engines._cached_engine.cache_clear()
     with warnings.catch_warnings():

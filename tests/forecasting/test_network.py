@@ -149,7 +149,7 @@ def test_packed_bf16_error_is_below_full_bf16_error(name: str, seed: int, length
 
 
 @needs_bf16
-def test_only_layers_of_a_packed_network_are_bf16() -> None:
+def test_packed_network_uses_bf16_only_in_layers() -> None:
     network = network_of(library_model("random"), "bf16")
     dtypes = {name: x.dtype for name, x in network.named_buffers()}
     assert len(dtypes) > 20

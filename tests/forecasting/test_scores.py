@@ -49,7 +49,7 @@ from trainingdata.source import DataSettings
 NORMAL = norm.ppf(LEVELS)
 
 
-def test_pinball_and_interval_score_by_hand() -> None:
+def test_pinball_and_interval_scores_match_hand_calculation() -> None:
     loss = pinball_loss(np.zeros((1, len(LEVELS))), np.array([2.0]))
     np.testing.assert_allclose(loss[0], 2 * np.array(LEVELS))
     assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[
@@ -142,7 +142,7 @@ def test_forecasts_without_known_outcome_have_no_score(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_baselines_have_nominal_coverage_only_oracle_has_information(market: Bars) -> None:
+def test_baselines_cover_nominally_and_only_oracle_has_information(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
         f.forecast(market, market.times[-700])
@@ -183,7 +183,7 @@ def test_mixed_forecast_variance_averages_its_components(market: Bars) -> None:
     np.testing.assert_allclose(widths[1] ** 2, (widths[0] ** 2 + widths[2] ** 2) / 2, rtol=1e-3)
 
 
-def test_historical_quantiles_by_hand(market: Bars) -> None:
+def test_historical_quantiles_match_hand_calculation(market: Bars) -> None:
     table = HistoricalQuantiles().forecast(market, market.last_instant)
     closes = table.windows.contexts(np.array([0]))[0]
     moves = np.log(closes[3:] / closes[:-3])

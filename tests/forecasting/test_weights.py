@@ -129,7 +129,7 @@ def test_overwritten_weights_never_serve_old_forecasts(
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
 
-def test_weights_digest_is_of_the_loaded_bytes(
+def test_weights_digest_is_computed_from_the_loaded_bytes(
     folder: Path,
     market: Bars,
     others: Callable[[int], bytes],

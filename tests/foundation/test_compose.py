@@ -56,7 +56,7 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
 
 
 @given(st.text("ab'\"\\é (,;[", min_size=1))
-def test_quoted_values_are_read_literally(value: str) -> None:
+def test_quoted_override_values_are_parsed_literally(value: str) -> None:
     read = OverridesParser.create().parse_override(f"key={quoted_value(value)}").value()
     assert str(read) == value
 

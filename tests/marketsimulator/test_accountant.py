@@ -125,7 +125,7 @@ def test_independent_audit_agrees_when_symbols_are_delisted(
 
 
 @pytest.mark.parametrize("name", ["1h", "1d"])
-def test_audited_runs_contain_every_cash_flow(name: TimeframeName) -> None:
+def test_audited_runs_contain_every_cash_flow_kind(name: TimeframeName) -> None:
     runs = [audit(wild_records(seed, 26_000.0, 0.03, name)) for seed in range(2)]
     assert set().union(*(run.seen for run in runs)) >= FLOWS
 
@@ -165,7 +165,9 @@ def eventful() -> Records:
 
 @settings(max_examples=12)
 @given(st.sampled_from(["equity", "fills", "bookings"]), st.data())
-def test_one_wrong_cent_is_located(eventful: Records, table: str, data: st.DataObject) -> None:
+def test_audit_locates_a_single_wrong_cent(
+    eventful: Records, table: str, data: st.DataObject
+) -> None:
     frame = eventful.frames[table].copy()
     k = data.draw(st.integers(0, len(frame) - 1))
     at = frame.loc[k, "booked_at" if table == "fills" else "at"].value

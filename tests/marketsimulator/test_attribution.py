@@ -275,7 +275,7 @@ def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
     )
 
 
-def test_limit_orders_pay_no_spread_and_stops_do() -> None:
+def test_limit_orders_pay_no_spread_but_stops_do() -> None:
     """Of three orders in a bar the market order pays at the open, the stop at 101, the limit no."""
     ends = stock_ends("2024-03-04", 4)
     rows = [(100.0, 102.0, 97.0, 100.0)] * 4

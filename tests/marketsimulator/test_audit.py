@@ -169,7 +169,7 @@ def beliefs_of(setup: Setup) -> BeliefTable:
     return trader_of(settings, market).build_beliefs(market)
 
 
-def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
+def test_lagged_beliefs_use_each_symbols_previous_decision(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
@@ -178,7 +178,7 @@ def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
         assert not late.adjustable[rows[0], s]
 
 
-def test_shuffle_permutes_standardised_forecasts(setup: Setup) -> None:
+def test_shuffled_beliefs_permute_the_standardised_forecasts(setup: Setup) -> None:
     believed = beliefs_of(setup)
     dealt = shuffle_beliefs(believed, 3)
     ratio, other = (

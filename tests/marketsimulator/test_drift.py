@@ -133,7 +133,7 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
-def test_profit_terms_add_up_and_remainder_is_unexplained(
+def test_profit_drift_terms_sum_to_the_total_difference(
     live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitComponent], more: Fraction
 ) -> None:
     """Exactly; and a deposit is no profit."""
@@ -349,7 +349,7 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
         (None, filled(10), None, "decided"),
     ],
 )
-def test_every_order_has_one_outcome(
+def test_every_order_gets_exactly_one_drift_outcome(
     live: Trade | None, simulated: Trade | None, sent: OrderIntent | None, outcome: str
 ) -> None:
     journal = record(*([sent] if sent else []))
@@ -370,7 +370,7 @@ def test_every_order_has_one_outcome(
         ((CycleRow(0, "trade", AT, None),), "the cycle did not finish"),
     ],
 )
-def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
+def test_missed_decision_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
@@ -429,7 +429,7 @@ def test_final_account_reading_uses_the_last_completed_bars() -> None:
     assert journal.last_covered_account(lambda _: False).at == AT
 
 
-def test_account_takes_prices_from_mark_quantities_from_trades() -> None:
+def test_rebuilt_account_uses_marked_prices_and_traded_quantities() -> None:
     end = AT + HOUR
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
@@ -537,7 +537,7 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
         ("2024-02-21T03:00", "2024-02-21T03:30", False),
     ],
 )
-def test_instant_is_covered_once_every_started_bar_exists(
+def test_instant_is_comparable_once_all_started_bars_exist(
     ends: str, at: str, covered: bool
 ) -> None:
     bars = SETTINGS.load_bars().slice_until(np.datetime64(ends, "ns"))
@@ -561,7 +561,7 @@ def made(**changed: Any) -> Decision:
         ({"mu": float("nan")}, "mu", "forecast"),
     ],
 )
-def test_mismatch_reason_names_the_first_differing_field(
+def test_decision_mismatch_names_the_first_differing_field(
     changed: dict[str, Any], field: str, cause: str
 ) -> None:
     closes = {"AAA": changed.get("price", 100.0)}

@@ -87,7 +87,7 @@ def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) 
     assert fill.price == pytest.approx(7.0)
 
 
-def test_panel_end_or_disabled_delisting_closes_nothing() -> None:
+def test_end_of_data_or_disabled_delisting_closes_nothing() -> None:
     for after in (None, 7):
         broker, bars, _ = held(100.0, DelistingRules(missed_sessions=after))
         broker.advance(len(bars.times) - 1)
@@ -100,7 +100,7 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingR
     return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-def test_short_merger_closes_held_successor_shares_first() -> None:
+def test_merger_of_short_closes_held_successor_shares_first() -> None:
     broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
     broker.advance(14)
     assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]
@@ -173,7 +173,7 @@ def test_report_adds_up_when_a_share_becomes_worthless(
     assert "delisted within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
-def test_future_delistings_change_nothing_before() -> None:
+def test_later_delistings_change_no_earlier_bars() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
     other = delist_after(whole, at, 3)
@@ -321,7 +321,7 @@ def test_delisting_payout_at_unconfirmed_price_is_reported(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("rule", ["long", "short"])
-def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) -> None:
+def test_symbol_trading_again_at_delisting_payout_is_kept(tmp_path: Path, rule: str) -> None:
     """It misses exactly the ten sessions after which it would have ended."""
     words = squeezed(tmp_path)
     calm = pd.read_csv(tmp_path / "CALM.csv")

@@ -69,7 +69,7 @@ def test_sufficient_deposit_ends_a_margin_call_without_sales() -> None:
     assert to_the_end(broker) == []
 
 
-def test_reducing_order_with_simultaneous_liquidation_opens_no_position() -> None:
+def test_reducing_order_during_liquidation_opens_no_position() -> None:
     """One share of BBB is called whole, and its owner closes it at the same open: it is sold
     once.
     """

@@ -36,7 +36,7 @@ def test_worse_of_two_exits_fills_first_within_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_later_orders_release_buying_power_to_triggered_stop() -> None:
+def test_triggered_stop_uses_buying_power_of_later_orders() -> None:
     b = stock(FLAT, (100, 103, 99, 102))
     bid = order("buy", 1, "limit", "bid", limit_price=50.0)
     b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
@@ -52,7 +52,7 @@ def test_day_orders_expire_at_session_end_gtc_stay() -> None:
         assert b.order_states(["o"]) == {"o": state}
 
 
-def test_unfilled_remainder_is_cancelled_or_carried() -> None:
+def test_unfilled_remainder_is_cancelled_or_carried_as_configured() -> None:
     bars = [(100, 101, 99, 100, 1000.0), (100, 101, 99, 100, 1000.0), (102, 103, 101, 102, 250.0)]
     cancelled = stock(*bars)
     cancelled.submit([order("buy", 150)])
@@ -66,7 +66,7 @@ def test_unfilled_remainder_is_cancelled_or_carried() -> None:
     assert prices(covered.fills) == [(150, 100.0)]
 
 
-def test_a_halted_bar_fills_nothing() -> None:
+def test_bar_without_volume_fills_no_order() -> None:
     halted = stock(FLAT, (100, 101, 99, 100, 0.0), FLAT)
     halted.submit([order("buy", 10), order("buy", 10, "limit", "l", limit_price=99.5)])
     assert walk(halted, 1) == []
@@ -108,7 +108,7 @@ def test_order_never_fills_on_bar_started_before_submission() -> None:
     assert prices(b.fills) == [(1, 90.0)]
 
 
-def test_one_order_cannot_reverse_a_position() -> None:
+def test_single_order_cannot_reverse_a_position() -> None:
     """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at
     whatever price.
     """
@@ -181,7 +181,7 @@ def test_auction_orders_fill_at_first_or_last_print() -> None:
     assert b.order_states(["next-low"])["next-low"] == "expired"
 
 
-def test_a_cancelled_order_does_not_fill() -> None:
+def test_cancelled_order_does_not_fill() -> None:
     b = stock(FLAT, FLAT, (90, 91, 89, 90))
     b.submit([order("buy", 10, "limit", limit_price=95.0)])
     b.cancel(["o"])
@@ -198,7 +198,7 @@ def test_crypto_accepts_no_day_or_stop_orders() -> None:
     assert len(b.submit([order("buy", 1, symbol="BTCUSD")])) == 2
 
 
-def test_a_maker_pays_the_makers_fee() -> None:
+def test_resting_order_pays_the_maker_fee() -> None:
     b = coin(FLAT, (100, 101, 90, 100))
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
     walk(b, 1)

@@ -75,7 +75,7 @@ def test_position_reversal_is_sent_as_close_then_open() -> None:
     assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
 
-def test_dust_below_an_increment_stays_until_closing() -> None:
+def test_holding_below_one_increment_stays_until_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0004])) == [(0, -1.0004)]

@@ -101,7 +101,7 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     assert max(sizes) > 2
 
 
-def test_run_of_one_decision_is_simulated() -> None:
+def test_run_with_a_single_decision_is_simulated() -> None:
     settings, market, trader = believing()
     assert trader.belief_table is not None
     last = trader.belief_table.instants[trader.belief_table.adjustable.any(axis=1)][-1]

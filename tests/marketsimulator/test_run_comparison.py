@@ -63,7 +63,7 @@ def set_of(returns: Array) -> RunSet:
     )
 
 
-def test_live_account_in_a_comparison_adds_no_trial(tmp_path: Path) -> None:
+def test_comparing_a_live_account_adds_no_trial(tmp_path: Path) -> None:
     """A bad one would widen the spread of what was tried, and any one would count."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
     live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_TITLE, trials=None)

@@ -144,7 +144,7 @@ def test_margin_call_and_liquidation_match_hand_calculation() -> None:
     assert stress_verdict(found) == (claim, "Margin calls: one.")
 
 
-def test_portfolio_above_overnight_limits_is_margin_called_unmoved() -> None:
+def test_overleveraged_portfolio_gets_margin_call_without_price_move() -> None:
     """Four times equity at 11:30, which a trader cuts at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
     still = outcome_of(book_of({"AAA": (400, 100.0)}, 10_000, noon))
@@ -173,7 +173,7 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
     )
 
 
-def test_halted_symbol_keeps_its_price_and_is_unsold() -> None:
+def test_halted_symbol_keeps_its_price_and_stays_unsold() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, crypto=-0.3, halted="largest")
     assert outcome.losses_by_symbol == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
@@ -264,7 +264,7 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
         assert found.final_leverage == pytest.approx(gross / end.equity, rel=1e-12)
 
 
-def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
+def test_proceeds_of_open_shorts_match_the_account(tmp_path: Path) -> None:
     """One is sold twice and bought back in part, and a call closes a share of both."""
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
@@ -283,7 +283,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
+def test_open_margin_call_is_met_at_next_opens(run: Path) -> None:
     """The book of the crash's own close, at prices that stand still, as they do in the run."""
     fills = pd.read_parquet(run / "fills.parquet")
     through = fills[fills["client_order_id"].str.startswith("liquidation")]
@@ -304,7 +304,7 @@ def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
 @pytest.mark.parametrize(
     "fields", [{"symbols": {"GME": -1}}, {"source": " "}, {"day": "2024-08-04"}, {"halted": "AAA"}]
 )
-def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
+def test_invalid_stress_scenario_is_refused(fields: dict[str, object]) -> None:
     with refused(InputError, "scenarios"):
         Scenario(**{"name": "one", "source": "a test", **fields})  # type: ignore[arg-type]
 
@@ -314,7 +314,7 @@ def test_every_shipped_scenario_names_source_or_assumption() -> None:
         assert "assumption" in one.source or (one.day is not None and one.day in one.source)
 
 
-def test_stress_starts_at_instant_end_or_worst_leverage(run: Path) -> None:
+def test_stress_test_starts_at_the_chosen_instant(run: Path) -> None:
     rows = pd.read_parquet(run / "equity.parquet")
     at = rows["at"].dt.tz_localize(None).to_numpy()
     end, _ = book_at(run, "end")
@@ -343,7 +343,7 @@ def test_stress_command_writes_scenarios_to_json(run: Path, tmp_path: Path) -> N
     }
 
 
-def test_fractional_shares_are_liquidated_whole_never_beyond_holdings() -> None:
+def test_liquidation_sells_whole_shares_never_beyond_holdings() -> None:
     book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
     closed = sold(outcome_of(book, stocks=-0.25))
     assert closed["BBB"] == -0.125, "less than a share is closed whole"

@@ -260,7 +260,7 @@ def test_partly_filled_stop_continues_at_the_next_open() -> None:
     assert early.order_states(["o"])["o"] == "canceled"
 
 
-def test_orders_end_when_filled_or_position_is_closed() -> None:
+def test_waiting_orders_end_when_filled_or_position_closed() -> None:
     """A bid through which three bars trade buys once; 15 to be sold of 10, at an open, sell 10."""
     dips = (100.0, 101.0, 94.0, 100.0)
     b = stock(FLAT, dips, dips, dips)
@@ -275,7 +275,7 @@ def test_orders_end_when_filled_or_position_is_closed() -> None:
     assert gap.order_states(["o"]) == {"o": "canceled"}
 
 
-def test_waiting_order_prices_follow_dividends_and_splits() -> None:
+def test_waiting_order_prices_are_adjusted_for_corporate_actions() -> None:
     """Ex 2 USD, then 4 for 1, at the second session's open.
 
     Bids and sell stops lie below the market, and are lowered by 2.

@@ -99,7 +99,7 @@ def test_trade_results_are_converted_to_per_contract_profits(root: Path) -> None
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_given_balance_bootstraps_and_missing_account_sizes_zero(root: Path) -> None:
+def test_given_balance_bootstraps_while_missing_account_sizes_zero(root: Path) -> None:
     """Live and paper are two accounts."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
@@ -175,7 +175,7 @@ def test_sizing_uses_the_lower_balance_and_alerts_differences(
         ([row("a", "10")], None, "[" * 100_000),
     ],
 )
-def test_unreadable_account_sizes_zero_and_is_kept(
+def test_unreadable_account_file_sizes_zero_and_is_kept(
     root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)
@@ -197,7 +197,7 @@ def test_unreadable_account_sizes_zero_and_is_kept(
         *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
-def test_corrupt_balance_is_rebuilt_and_orders_nothing_first(root: Path, content: str) -> None:
+def test_corrupt_balance_sizes_zero_once_and_is_rebuilt(root: Path, content: str) -> None:
     deposit = "2024-10-02,d,DEPOSIT,,,,10:00,5000,"
     folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), deposit], total=2)
     path = folder / "account_balance.json"
@@ -253,7 +253,7 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
 
 
 @given(st.data())
-def test_tampered_account_files_size_zero_or_read_whole(
+def test_tampered_account_files_size_zero_or_are_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Bytes of either file changed, cut or added: 0 contracts, or an account that reads whole."""

@@ -152,7 +152,7 @@ def test_stress_includes_full_losses_absent_from_sample() -> None:
     assert stress_loss_probability(seen, told) == pytest.approx(1 / 51)
 
 
-def test_summary_figures_match_the_runs() -> None:
+def test_summary_statistics_match_the_simulated_runs() -> None:
     pair = np.array([400, 400]) * UNITS_PER_DOLLAR
     sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
@@ -364,7 +364,7 @@ def test_monte_carlo_command_reproduces_and_refuses_missing_file(tmp_path: Path)
     assert refusal_of(*command, "trades=nothing.csv", cwd=tmp_path)
 
 
-def test_share_of_runs_above_named_amounts_is_reported() -> None:
+def test_share_of_runs_above_given_balances_is_reported() -> None:
     few = MonteCarloSettings(
         trades="t", runs=400, days=20, balance_thresholds=(19_500.0, 20_000.5, 1e9)
     )

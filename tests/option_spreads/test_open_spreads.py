@@ -46,7 +46,7 @@ CLOSE = "2024-04-02 16:00"
 CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 
 
-def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
+def test_open_spread_records_its_sizing_balance_if_known(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
     columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).to_csv_row()
@@ -90,7 +90,7 @@ def test_malformed_open_spread_field_is_refused(tmp_path: Path, field: str, valu
 
 
 @given(st.data())
-def test_tampered_open_spreads_are_refused_or_readable(
+def test_tampered_open_spreads_file_is_refused_or_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -129,7 +129,7 @@ def test_failed_buyback_books_the_actual_exit_reason(settled_at: str, reason: st
     assert bought.to_closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
 
 
-def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
+def test_state_folder_lacking_the_open_spread_is_refused(tmp_path: Path) -> None:
     """A file without it was changed by a person; none at all says nothing."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()

@@ -92,7 +92,7 @@ def test_stop_exit_pays_ask_and_gaps_lose_more() -> None:
     assert float(fast.profit_per_contract) < -250
 
 
-def test_exit_rules_take_trail_or_hold_profits() -> None:
+def test_profits_are_exited_by_target_trail_or_expiry() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(
         strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
@@ -183,7 +183,7 @@ VIX = pd.Series(
 )
 
 
-def test_full_sessions_use_the_previous_days_vix() -> None:
+def test_only_full_sessions_are_built_with_previous_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
     days = build_index_days(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
@@ -195,7 +195,7 @@ def test_full_sessions_use_the_previous_days_vix() -> None:
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
+def test_intraday_vix_follows_index_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = build_index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
@@ -312,7 +312,7 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
         *(("index", factor, [20], "bars.vix: 1 close skipped") for factor in (10.0, 0.1)),
     ],
 )
-def test_bad_hour_or_vix_close_drops_its_sessions(
+def test_sessions_with_bad_bar_or_vix_are_dropped(
     tmp_path: Path,
     spoilt: str,
     factor: float,
@@ -345,7 +345,7 @@ def test_bad_hour_or_vix_close_drops_its_sessions(
 
 
 @pytest.mark.slow
-def test_spread_backtest_runs_all_strategies_refuses_invalid_settings(tmp_path: Path) -> None:
+def test_spread_backtest_runs_every_strategy_and_refuses_errors(tmp_path: Path) -> None:
     words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said

@@ -98,7 +98,7 @@ def test_open_spreads_affect_neither_size_nor_balance() -> None:
         (20_000, 0.75, [1, 1, 1, 1], None),
     ],
 )
-def test_open_collateral_is_held_against_the_balance(
+def test_collateral_of_open_spreads_reduces_available_balance(
     capital: float, max_position: float, sold: list[int], reason: str | None
 ) -> None:
     sizing = replace(SIZING, STARTING_CAPITAL=float(capital))
@@ -112,7 +112,7 @@ def test_open_collateral_is_held_against_the_balance(
     assert len(again.trades) == len(sold) + 1
 
 
-def test_contracts_are_cut_to_the_covered_balance() -> None:
+def test_contract_count_is_cut_to_available_collateral() -> None:
     sizing = replace(SIZING, BOOTSTRAP_MODE="prior", STARTING_CAPITAL=6_200.0, MAX_CONTRACTS=10)
     at_once = [offer(0, 1, 9, "10") for _ in range(5)]
     account = simulate_spread_account(at_once, sizing, 10.0)
@@ -184,7 +184,7 @@ def test_spread_held_to_expiry_pays_costs_only_once() -> None:
     assert set(compute_cost_figures([], costs).values()) == {0.0}
 
 
-def test_the_profit_factor_and_losing_days_by_hand() -> None:
+def test_profit_factor_and_losing_days_match_hand_calculation() -> None:
     """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
     days = path(4)
     trades = [
@@ -236,7 +236,7 @@ def test_entry_after_the_exit_time_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(exit_minute=210.0))
 
 
-def test_simulated_index_prices_options_without_a_smile() -> None:
+def test_options_on_simulated_index_are_priced_without_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, vix_multiple=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)

@@ -103,7 +103,7 @@ def test_projection_onto_limits_is_the_closest_feasible_point(seed: int, other: 
 
 
 @given(st.integers(0, 100_000), st.floats(0.0, 0.6), st.booleans())
-def test_skipped_program_would_give_the_same_target(seed: int, size: float, grouped: bool) -> None:
+def test_skipping_the_solver_gives_the_same_target(seed: int, size: float, grouped: bool) -> None:
     """Weights within every limit need no program: solved and snapped, they are the same bits."""
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
@@ -136,7 +136,7 @@ def test_current_weights_within_the_band_are_kept(seed: int, band: float) -> Non
     assert ranked.tobytes() == (factor * desired).tobytes()
 
 
-def test_wanted_weights_within_limits_are_unchanged() -> None:
+def test_desired_weights_within_limits_are_unchanged() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = project_onto_limits(s, wanted)
@@ -184,7 +184,7 @@ CANNOT = {"long_only": True}  # be short
         ({"adjustable": False, "held_weight": 0.9}, 0.9, {}),
     ],
 )
-def test_binding_limits_of_a_target_by_hand(
+def test_binding_limits_match_hand_calculation(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
     allocation = allocate_kelly(stock(**fields), 0.5)
@@ -213,7 +213,7 @@ def test_weight_rules_report_binding_limits_without_shadow_prices() -> None:
     assert np.isnan(bound["symbol_cap"])
 
 
-def test_full_ceiling_binds_only_weights_that_want_more() -> None:
+def test_exhausted_ceiling_binds_only_weights_that_would_grow() -> None:
     """Two stocks fill the account; the third has what it wants, nothing. So have all three where
     the two want just what there is.
     """
@@ -225,7 +225,7 @@ def test_full_ceiling_binds_only_weights_that_want_more() -> None:
     assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding_shadow_prices)
 
 
-def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_solver_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
     s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate_kelly(s, 0.25).target_weight[0] == pytest.approx(-0.2, abs=1e-7), (
         "it is cut to the ceiling"

@@ -57,7 +57,7 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_compiled_objective_matches_the_plain_one(seed: int, periods: int) -> None:
+def test_compiled_objective_matches_the_python_objective(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held_weight, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):
@@ -82,7 +82,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_contribution_of_a_weight_is_loss_when_removed(seed: int, periods: int) -> None:
+def test_contribution_of_weight_equals_loss_when_removed(seed: int, periods: int) -> None:
     """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
     p = wide(seed, periods)
     weights = p.solve()[1]

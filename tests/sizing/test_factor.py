@@ -123,7 +123,7 @@ def test_nearly_singular_matrix_has_no_cholesky_solution(left: float) -> None:
     assert not solve_by_cholesky(np.array([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
 
 
-def test_copies_of_a_symbol_share_its_weight() -> None:
+def test_identical_symbols_share_one_kelly_weight() -> None:
     """Minimum norm: half each of 0.5 · 1e-4 / 1e-4."""
     assert unconstrained_kelly(np.full(2, 1e-4), np.full((2, 2), 1e-4), 0.5) == pytest.approx(
         [0.25, 0.25], rel=1e-9

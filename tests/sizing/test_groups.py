@@ -72,7 +72,7 @@ def check(seed: int, n: int) -> bool:
     return fits
 
 
-def test_weights_are_optimal_under_net_limits() -> None:
+def test_kelly_weights_are_optimal_under_net_limits() -> None:
     sizes = [*(1 + k % 12 for k in range(120)), *[40] * 6, *[115] * 2]
     fitting = sum(check(seed, n) for seed, n in enumerate(sizes))
     assert 60 < fitting < 120

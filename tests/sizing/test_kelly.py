@@ -66,7 +66,7 @@ def test_unconstrained_weights_scale_with_the_fraction(seed: int, fraction: floa
     )
 
 
-def test_kelly_weight_of_one_symbol_by_hand() -> None:
+def test_kelly_weight_of_one_symbol_matches_hand_calculation() -> None:
     """mu 2 bp, sigma 1 %: half-Kelly is 0.5 · 0.0002 / 0.0001 = 1.0, cut to the cap; a bearish
     one is its mirror.
     """
@@ -173,7 +173,9 @@ def test_singular_covariances_pass_and_indefinite_ones_are_refused(
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30), st.integers(1, 9))
-def test_kelly_weights_of_history_equal_single_instants(seed: int, count: int, n: int) -> None:
+def test_batched_kelly_weights_equal_those_of_single_instants(
+    seed: int, count: int, n: int
+) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (count, n, n + 2))
     covariance = factors @ factors.transpose(0, 2, 1) / n
@@ -255,7 +257,7 @@ def test_invalid_bet_is_refused(chance: float, price: float, fraction: float, sa
         binary_kelly(chance, price, fraction)
 
 
-def test_a_wide_program_is_solved_by_one_thread() -> None:
+def test_large_kelly_problem_is_solved_by_one_thread() -> None:
     threads: list[int] = []
 
     class Watched:

@@ -80,7 +80,7 @@ def random_limits(rng: np.random.Generator) -> Limits:
 
 
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))
-def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float]) -> None:
+def test_finite_plugin_weights_never_exceed_a_limit(seed: int, answer: list[float]) -> None:
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)

@@ -41,7 +41,7 @@ def equicorrelated(n: int, rho: float) -> np.ndarray:
 
 
 @given(st.integers(1, 40), st.sampled_from([0.0, 0.125, 0.5, 0.75]), st.integers(0, 1000))
-def test_premium_at_half_kelly_gives_expected_portfolio_volatility(
+def test_half_kelly_on_premium_has_expected_portfolio_volatility(
     n: int, rho: float, seed: int
 ) -> None:
     """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever
@@ -67,7 +67,7 @@ def leaned(n: int, rho: float, prior: float = 0.4) -> float:
     return (3 * prior + pairs * rho) / (3 + pairs)
 
 
-def test_premium_depends_on_how_diversified_symbols_are() -> None:
+def test_premium_depends_on_diversification_of_the_symbols() -> None:
     many = premiums(np.full(2000, 0.04), equicorrelated(2000, 0.5))
     assert many[0] / 0.2 == pytest.approx(np.sqrt(0.5), rel=1e-3), (
         "of one symbol, its correlation with the class"

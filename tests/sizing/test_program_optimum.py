@@ -134,14 +134,14 @@ def at_limits(seed: int) -> QuadraticProgram:
         pytest.param(at_limits, range(20_000, 26_000), marks=pytest.mark.slow),
     ],
 )
-def test_book_at_its_limits_is_optimal(
+def test_solver_is_optimal_for_books_at_their_limits(
     drawn: Callable[[int], QuadraticProgram], seeds: range
 ) -> None:
     for seed in seeds:
         assert_optimal(drawn(seed))
 
 
-def test_swapped_position_may_cross_zero() -> None:
+def test_solver_moves_a_short_position_across_zero() -> None:
     """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28.
 
     On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one
@@ -156,7 +156,7 @@ def test_swapped_position_may_cross_zero() -> None:
     assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
 
 
-def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
+def test_exactly_feasible_ceiling_is_solved_infeasible_is_refused() -> None:
     one = np.ones(1)
     p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=0.5)
     assert solved(p)[1].tolist() == [0.5]
@@ -189,7 +189,7 @@ def test_tiny_ceiling_still_binds() -> None:
     assert w == pytest.approx([1e-11], rel=1e-6)
 
 
-def test_lower_bounds_may_use_most_headroom() -> None:
+def test_lower_bounds_that_use_most_headroom_are_solved() -> None:
     """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
     rises until the room is full.
     """

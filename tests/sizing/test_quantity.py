@@ -246,7 +246,7 @@ def test_target_volatility_annualises_with_the_symbols_trading_days(
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))
-def test_lots_truncate_towards_zero_within_tolerance(
+def test_quantity_is_truncated_to_lots_within_float_tolerance(
     count: int, step: Decimal, beyond: float
 ) -> None:
     """A float a millionth of a step short of a whole one is that one; any other part is cut off."""

@@ -70,7 +70,7 @@ def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     assert unstretched.target_weight.tolist() == allocate_kelly(s, 0.5).target_weight.tolist()
 
 
-def test_band_keeps_weights_exactly_at_its_edge() -> None:
+def test_rebalance_band_keeps_weights_exactly_at_its_edge() -> None:
     """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
     held = np.array([0.3125, 0.313, 0.1875, 0.187])
     assert targets("equal_weight", rich_book(4, held_weight=held)) == [0.3125, 0.25, 0.1875, 0.25]
@@ -127,14 +127,14 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
 
 
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
-def test_uncorrelated_risk_parity_weights_by_inverse_volatility(name: str) -> None:
+def test_uncorrelated_risk_parity_equals_inverse_volatility_weights(name: str) -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held_weight=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coin", [False, True])
-def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
+def test_symbol_risks_are_compared_only_over_whole_days(coin: bool) -> None:
     crypto = np.array([coin, False])
     day = np.array([DAY[coin], DAY[False]])
     for years, known in (
@@ -198,7 +198,7 @@ def test_each_strategy_has_its_holding_interval_and_settings() -> None:
 
 
 @given(st.permutations(range(4)), st.floats(0.01, 0.6))
-def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float) -> None:
+def test_position_is_replaced_only_beyond_the_rebalance_band(order: list[int], more: float) -> None:
     """Three of four may stand; what is held drifted within the band, and is left alone."""
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
@@ -254,7 +254,7 @@ def test_risk_contributions_are_equal_to_nine_digits(seed: int, n: int) -> None:
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
-def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
+def test_partly_closed_markets_leave_risk_based_weights_unchanged() -> None:
     held = np.array([0.1, 0.2, 0.3, 0.1])
     shut = rich_book(
         4,

@@ -71,7 +71,7 @@ def test_action_columns_and_kinds_are_case_insensitive(
         ("symbol,date,kind,value,Kind\nNVDA,2024-06-10,split,10,x\n", ("'kind'",)),
     ],
 )
-def test_unknown_action_headers_are_refused_by_cause(
+def test_unreadable_action_headers_are_refused_naming_the_cause(
     tmp_path: Path, content: str, facts: tuple[str, ...]
 ) -> None:
     path = tmp_path / "actions.csv"

@@ -175,7 +175,7 @@ def test_slice_until_an_instant_contains_no_later_bars(first: int, last: int, mi
     assert known.bars_of_symbol(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
+def test_stock_bars_need_regular_hours_unlike_crypto_bars() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
     with refused(DataError, "AAA", "2024-10-01T23:30Z"):
         keep_regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")

@@ -91,7 +91,9 @@ def unchanged(found: np.ndarray, expected: np.ndarray) -> None:
     st.integers(2, 6),
     st.sampled_from(["tick", "rounded", "accrued", "few ticks", "young"]),
 )
-def test_constant_symbol_gets_prior_and_changes_no_pair(seed: int, n: int, kind: str) -> None:
+def test_constant_symbol_gets_prior_correlation_changing_no_pair(
+    seed: int, n: int, kind: str
+) -> None:
     rng = np.random.default_rng(seed)
     others = walks(seed, n)
     quiet = silent(kind, rng)

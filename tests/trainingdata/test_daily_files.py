@@ -137,7 +137,7 @@ def test_untrustworthy_daily_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_hours_join_into_days_only_when_requested(tmp_path: Path) -> None:
+def test_hourly_bars_become_daily_bars_only_when_requested(tmp_path: Path) -> None:
     beside_hours(tmp_path)
     with refused(InputError, "timeframe=1d"):
         load_bars(tmp_path)

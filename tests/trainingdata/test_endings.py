@@ -289,7 +289,7 @@ def test_merger_into_symbol_without_bars_yet_is_refused(folder: Path) -> None:
         data.bars([], None, None)
 
 
-def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
+def test_delistings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
     data = settings(folder, RENAME, "KEPT,2024-06-17,ended,1,,,")
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
     assert [

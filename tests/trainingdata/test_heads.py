@@ -80,9 +80,7 @@ def same_bars(one: Bars, other: Bars) -> None:
     st.sampled_from(["another clock", "the other side", "early", "late"]),
 )
 @settings(max_examples=25)
-def test_timestamps_with_wrong_clock_or_side_are_refused(
-    head: FileFormat, minutes: int, fault: str
-) -> None:
+def test_wrong_time_zone_or_bar_side_is_refused(head: FileFormat, minutes: int, fault: str) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
     or late.
     """
@@ -286,7 +284,7 @@ def naive(path: Path, bars: pd.DataFrame) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
+def test_timestamps_without_zone_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
     bars = table("AAAUSD", DAYS[1])
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
     read = load_bars(path, time_zone=NEW_YORK)
@@ -368,7 +366,7 @@ def test_suggested_zone_has_the_typed_zones_utc_offset(zone: str) -> None:
             assert meant.utcoffset(at) == place.utcoffset(at)
 
 
-def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> None:
+def test_folders_and_files_combine_and_duplicates_count_once(tmp_path: Path) -> None:
     write(tmp_path / "stocks" / "AAA.csv", table("AAA"))
     coin = write(tmp_path / "bbb-usdt_1h.csv", table("BBBUSD"))
     bars = load_bars(tmp_path / "stocks", coin, coin)

@@ -58,7 +58,7 @@ def test_invalid_quote_time_is_refused(stamp: Any) -> None:
         data.quotes([FRESH], NOW)
 
 
-def test_option_without_an_ask_gets_no_quote_silently(caplog: pytest.LogCaptureFixture) -> None:
+def test_option_without_an_ask_is_skipped_without_warning(caplog: pytest.LogCaptureFixture) -> None:
     rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * MAX_QUOTE_AGE), "ap": None}}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {}

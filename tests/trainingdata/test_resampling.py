@@ -58,7 +58,7 @@ def by_hand(
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )
-def test_only_complete_hours_are_built_and_rest_counted(
+def test_only_complete_hours_are_built_and_others_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
@@ -73,7 +73,9 @@ def test_only_complete_hours_are_built_and_rest_counted(
 
 @pytest.mark.parametrize("kind", AssetClass)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
-def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
+def test_every_timeframe_is_built_from_requested_feed_bars(
+    kind: AssetClass, timeframe: Timeframe
+) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
         *list_part_minutes(timeframe),
         timeframe.minutes,
@@ -88,7 +90,7 @@ def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: 
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
 )
-def test_joined_bars_match_a_slow_loop_despite_gaps(
+def test_resampled_bars_match_a_slow_loop_despite_gaps(
     kind: AssetClass, lengths: tuple[Timeframe, int], seed: int, share: float
 ) -> None:
     """Two days around the night of a stock; a part that is missing had no trade."""

@@ -84,7 +84,7 @@ def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: flo
     )
 
 
-def test_variance_row_applies_until_the_next_four_pm(long: Bars) -> None:
+def test_long_run_variance_is_constant_until_four_pm(long: Bars) -> None:
     instants = long.times[5000:5100]
     number, rows = long_run_variances(long, instants)
     marks = np.concatenate([last_four_pms(now[None]) for now in instants])

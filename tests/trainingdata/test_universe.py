@@ -116,7 +116,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
 @pytest.mark.first_example
 @pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
 @pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
-def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) -> None:
+def test_universe_membership_matches_hand_calculation(timeframe: Timeframe, renewed: Any) -> None:
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
@@ -154,7 +154,7 @@ def test_universe_membership_depends_only_on_past_window(
     )
 
 
-def test_default_universe_holds_everything_and_class_filters() -> None:
+def test_default_universe_holds_every_symbol_and_classes_filter() -> None:
     bars = drawn(0)
     found = Universe().exclusion_rule_codes(bars.slice_rows(0, 1), bars.times)
     assert found.shape == (len(bars.times), 8)
@@ -191,7 +191,7 @@ def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 99), st.integers(1, 6))
-def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
+def test_universe_keeps_the_symbols_with_highest_scores(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     rule: ExclusionRuleCodes = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
     score = rng.integers(0, 5, (9, 8)).astype(float)

@@ -527,7 +527,7 @@ def coin_market_cap(separator: str) -> str:
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> None:
+def test_coinmarketcap_daily_files_are_read(tmp_path: Path, separator: str) -> None:
     (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(separator))
     bars = load_bars(tmp_path)
     first, last = bars.times[[0, -1]]
