@@ -11,7 +11,7 @@ import pytest
 from foundation import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-# Each had several meanings across the tree, or none without its code.
+# Each had several meanings in the project, or none without reading the code.
 AMBIGUOUS = {
     "room", "rooms_of", "counted", "again", "CLOSE", "open", "beside", "told", "noted",
     "answered", "reckoned", "come_to", "loose", "whys", "GROUND", "COUNTED", "ODD", "EVERYTHING",

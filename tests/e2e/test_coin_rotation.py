@@ -75,7 +75,7 @@ def alone(*words: str) -> BacktestSettings:
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
 def test_full_crypto_rotation_fills_every_order_each_hour(capital: float) -> None:
-    """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
+    """The venue checks a purchase at 1.03 of its price against the cash from the sale."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
     decisions = [d for d in run.decisions if d.at < market.bars.last_instant]

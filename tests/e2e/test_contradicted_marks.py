@@ -121,7 +121,7 @@ def test_price_jump_confirmed_by_feed_is_traded(
 def test_wrong_venue_prices_do_not_block_overnight_reduction(
     practice: Start, tmp_path: Path
 ) -> None:
-    """Marked ten times higher the book looks as if it could be held overnight."""
+    """With a price ten times too high, the book seems small enough to be held overnight."""
     told = Marked("SYA", 10.0)
     here = practice("symbols=[SYA,SYB]")
     here.advance(LAST_CYCLE)

@@ -64,7 +64,7 @@ def test_command_module_calls_start_function_exactly_once(command: Command) -> N
 
 @every_command
 def test_command_module_starts_cli_before_other_imports(command: Command) -> None:
-    """So that its word is on the terminal at once, and its help needs no library."""
+    """The command reports itself at once, and its help needs no library."""
     body = ast.parse(source_of(command.module).read_text()).body
     guard = next(number for number, node in enumerate(body) if isinstance(node, ast.If))
     before = {node.module for node in body[:guard] if isinstance(node, ast.ImportFrom)}
@@ -115,7 +115,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
 
 
 def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
-    """Of one command: all of them answer it before they import anything of their own."""
+    """One command stands for all: each answers `--help` before it imports its own modules."""
     code, said, loaded = ended[HELP]
     assert code == 0, said
     assert "foundation.cli" in loaded

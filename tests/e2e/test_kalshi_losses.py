@@ -167,7 +167,7 @@ def test_loss_halts_openings_across_restarts_until_cleared(here: KalshiPractice)
     for kind in ("daily_loss", "drawdown"):
         clear_halt(journal(), kind, "Ada")
     with process(here) as now:
-        # What the person saw halts no more.
+        # The acknowledged loss halts no more.
         now.mark()
         assert now.standing == []
         assert now.decide(BUY_YES_100).startswith("accepted")
@@ -188,7 +188,7 @@ def test_deposits_and_withdrawals_are_cash_flows_across_restarts(here: KalshiPra
 
 
 def test_closed_market_keeps_last_bid_value_until_determined() -> None:
-    """Another process remembers the bid."""
+    """A second process restores the last bid from the journal."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement_ticks=4) as here:
         with process(here) as now:

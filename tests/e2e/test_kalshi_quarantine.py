@@ -78,7 +78,7 @@ def test_one_unreadable_row_leaves_the_other_market_trading(
     assert kind == "kalshi RAIN"
     assert "RAIN is quarantined" in text
     assert says in text
-    # What can be read again is traded again.
+    # A market that is readable again is traded again.
     assert {entry.market for entry in traded(practice, steps=1)} == {"RAIN", "SNOW"}
 
 

@@ -218,7 +218,7 @@ def test_halt_is_cleared_only_where_the_account_trades(
 
 
 def test_cleared_loss_halt_recurs_only_after_larger_loss(here: Practice, tmp_path: Path) -> None:
-    """A loss that a person has let go on does not halt again at once, and a larger one does."""
+    """An acknowledged loss does not halt again at once; a larger one does."""
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
     desk.job.step()

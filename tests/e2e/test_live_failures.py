@@ -55,7 +55,7 @@ def test_malformed_positions_response_raises_instead_of_empty_account(
 def test_late_decision_sends_no_orders(
     here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour and a half after it was made it would go over the caps that it was made for."""
+    """An hour and a half later the orders would exceed the caps that the decision observed."""
     live = Live.at(here)
     mine = broker(here)
     late: list[Any] = []
@@ -96,7 +96,7 @@ def test_stale_or_missing_latest_price_is_not_used(
 
 
 def test_stock_orders_are_not_sent_after_session_close() -> None:
-    """It would wait for the next one, days later before a weekend."""
+    """Such an order would wait for the next open, days later before a weekend."""
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
     last = np.datetime64("2024-02-20T20:58", "ns")

@@ -57,7 +57,7 @@ def test_overnight_reduction_accepted_late_is_not_sent_twice(
         show(desk, 10)
         with refused(BrokerError):
             desk.job.step()
-        # Of the other symbol nothing is unknown.
+        # The other symbol has no unknown order.
         states = {each.single_order.symbol: each.state for each in cuts_of(desk)}
         assert states == {"SYA": "unknown", "SYB": "filled"}
         here.land()
@@ -82,7 +82,7 @@ def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path
 
 
 def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: Path) -> None:
-    """Together they would be a wash trade, which a venue that has both refuses itself."""
+    """Both orders together would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
         trades = desk.live.feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
@@ -101,7 +101,7 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
 def test_unknown_sale_does_not_block_required_overnight_reduction(
     here: Practice, tmp_path: Path
 ) -> None:
-    """What a decision of the day was to sell may never be taken, or as the venue closes."""
+    """The day's sale may never be accepted, or be accepted only at the close."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.15, "SYA", "SYB")
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -118,7 +118,7 @@ def test_unknown_sale_does_not_block_required_overnight_reduction(
 def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
     here: Practice, tmp_path: Path
 ) -> None:
-    """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
+    """A manual purchase rests in a symbol that the loop holds: selling would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.3, "SYA", "SYB")
         terms = {"type": "limit", "limit_price": "1", "time_in_force": "gtc"}
@@ -134,7 +134,7 @@ def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
 def test_repeated_overnight_check_cancels_earlier_reduction_orders(
     here: Practice, tmp_path: Path
 ) -> None:
-    """Trading is halted, so that nothing fills; what the look asks next fails."""
+    """Trading is halted, so nothing fills, and the request after the submission fails."""
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         for symbol in ("SYA", "SYB"):
@@ -254,7 +254,7 @@ PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equa
 
 
 def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
-    """A person's order holds the shares."""
+    """A manual order reserves the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         account = here.venue.broker.account()
         held = account.positions["SYA"]

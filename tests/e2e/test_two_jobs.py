@@ -98,7 +98,7 @@ def test_one_process_trades_stocks_and_spreads_together(
 def test_killed_two_job_process_leaves_no_order_open(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
-    """It is killed as an order of it has come to the venue."""
+    """The process is killed just after its order has reached the venue."""
     words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
     here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
     files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)

@@ -184,7 +184,7 @@ def test_an_unreadable_row_quarantines_its_market(
         name = f"o-{len(traded.practice.exchange.orders)}"
         assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining_count == 1
         manager.cancel_stale_orders(SNOW, LATER)
-    # What is held is known all the same, and counts.
+    # The position is known anyway, and counts.
     assert reading.books.positions == whole.books.positions
     assert reading.books.cash == whole.books.cash
     if path != "/markets":
@@ -198,7 +198,7 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
         reading, view = account(traded)
     assert reading.unreadable_reasons == {WIND: "settlements WIND: value and revenue are missing"}
     assert view.market == SNOW
-    # Nothing was paid in: the payout of what cannot be read is no deposit.
+    # Nothing was deposited: the payout of an unreadable settlement is no deposit.
     assert (reading.net_deposits, reading.discrepancies) == (0, ())
 
 
@@ -263,7 +263,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
 def test_market_with_scalar_result_is_no_longer_sampled(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
-    """It is no longer followed, and no session contains it."""
+    """No recorded session contains the market."""
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()

@@ -57,7 +57,7 @@ NOISY = replace(QUIET, estimate_noise=0.1)
     [(RandomPolicy(0), None), (RandomPolicy(0), 10), (BinaryKelly(), None), (BinaryKelly(), 10)],
 )
 def test_trading_without_an_edge_loses_on_average(policy: Policy, fixed: int | None) -> None:
-    """Not in every session, and not by accident: by more than three standard errors."""
+    """Losses on average exceed three standard errors."""
     settings = replace(SETTINGS, fixed_size=fixed)
     played = play_sessions(policy, sessions_of(200, NOISY), settings)
     assert sum(len(episode.fills) for episode in played.episodes) > 200
@@ -290,7 +290,7 @@ def test_invalid_comparison_gives_one_line_error_without_output(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
-    checkpoint(tmp_path / "cut", fixed_size=20)  # that sends other orders
+    checkpoint(tmp_path / "cut", fixed_size=20)  # a policy that sends different orders
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     line = refusal_of("event_contracts.compare", *overridden(QUICK, words))
@@ -319,7 +319,7 @@ def test_compare_command_prints_verdict_and_writes_files(
 def test_first_compared_pair_includes_the_given_checkpoint(
     passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
-    """A checkpoint of one kind once left the verdict to Kelly."""
+    """Regression: with a checkpoint of one kind the verdict was that of Kelly."""
     questions = pairs_to_compare(ComparisonSettings(**passed))
     assert questions[0] == first
     assert questions[-1] == ("kelly", "kelly fixed 10")

@@ -108,7 +108,7 @@ def test_later_rows_change_no_earlier_observation_or_fill(seed: int, style: str,
 
 @given(seeds, styles)
 def test_taker_orders_fill_at_displayed_quote_and_depth(seed: int, style: str) -> None:
-    """An order meets the book that its decision saw, neither a better one nor a later one."""
+    """An order meets the book that its decision observed, neither a better nor a later one."""
     env = env_of(style)
     env.reset(seed=seed)
     tick = env._one.tapes[0, 0].copy()
@@ -184,7 +184,7 @@ def test_vector_environment_equals_single_ones_step_by_step(
     singles = [MarketAgnosticKalshiEnv(**same) for _ in range(4)]
     many.reset(seed=9)
     many.step([1, 11, 0, 3])
-    # A seed is the same play whatever came before.
+    # A seed gives the same episode after any earlier one.
     seen, _ = many.reset(seed=seed)
     for i, single in enumerate(singles):
         assert single.reset(seed=seed + i)[0].tolist() == seen[i].tolist()

@@ -61,7 +61,7 @@ def traded(
 def test_replayed_decisions_reproduce_the_accounts_result(
     tmp_path: Path, seed: int, style: PriceStyle, late: int
 ) -> None:
-    """Whenever the account was first begun."""
+    """The result does not depend on the time at which the account was started."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(price_style=style)
     exchange, log = traded(path, seed, episode, range(late))
@@ -227,7 +227,9 @@ def test_no_policy_can_trade_at_unrecorded_ticks(tmp_path: Path) -> None:
 
 
 def test_compared_policies_trade_only_at_recorded_ticks(tmp_path: Path) -> None:
-    """A random policy once traded through a night without the account's process."""
+    """Regression: a random policy traded through a night in which the account's process did not
+    run.
+    """
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
     comparison = compare(ComparisonSettings(journal=str(path), random_runs=5))
@@ -236,7 +238,7 @@ def test_compared_policies_trade_only_at_recorded_ticks(tmp_path: Path) -> None:
 
 
 def test_order_lifetime_is_counted_in_recorded_ticks(tmp_path: Path) -> None:
-    """Ticks were seen at every second interval, as where a venue answers slowly."""
+    """Every second tick was recorded, as with a slow venue."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")
     traded(path, 4, episode, range(1, STEPS, 2))

@@ -107,7 +107,7 @@ def test_kelly_position_maximises_growth_after_costs(
         assert np.sign(size) == np.sign(best)
         assert index == 4 or FINE[index + 1] > abs(best) - 1
     else:
-        # What is left is a purchase of the other side where none of this one is held.
+        # Without a position, a sale of this side becomes a purchase of the other.
         assert abs(best) <= 1 or (intent > 0 and best == -held)
 
 

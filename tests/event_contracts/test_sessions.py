@@ -118,7 +118,7 @@ SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
 
 
 def test_recorded_rows_hold_latest_quotes_and_final_settlement(tmp_path: Path) -> None:
-    """The markets of an event end together."""
+    """All markets of an event end together."""
     folder = write_files(tmp_path, QUOTES, SETTLED)
     cold, warm = recorded_markets(folder)
     assert (warm.event, warm.market, cold.market) == ("E1", "E1-WARM", "E1-COLD")
@@ -333,7 +333,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
 
 
 def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
-    """What it was is the chance, as the tests before say."""
+    """The estimate remains the outcome probability, which the preceding tests verify."""
     plain = synthetic_sessions(2, 3_000, SHORT)
     mispriced = synthetic_sessions(
         2, 3_000, replace(SHORT, mispricing=0.05, mispricing_persistence=0.8)
@@ -347,7 +347,7 @@ def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
 
 
 def test_market_orders_trade_only_against_stale_quotes() -> None:
-    """Nobody who rests at the best price earns from them: they know the price that comes."""
+    """Resting at the best price earns nothing, because market orders know the next fair price."""
     fair_market = synthetic_sessions(1, 5_000, SHORT)
     before = fair_market[:, :-2]
     after = fair_market[:, 1:-1]

@@ -94,7 +94,7 @@ def test_revenue_is_booked_when_it_contradicts_settlement_value(
         (10, row(10, market_result="yes", value=0, revenue=1000), "10", "revenue $10.00 is booked"),
         # A value of the position's own side.
         (-10, row(0, 10, value=30, revenue=300), "3", "revenue $3.00 is booked"),
-        # What is void returns what it cost.
+        # A void market returns the cost.
         (10, row(10, market_result="void", revenue=437), "4.37", ""),
         # Fields that are not there.
         (10, {**row(10, market_result="yes"), "revenue": None}, "10", ""),
@@ -112,7 +112,7 @@ def test_example_settlements_pay_what_the_venue_paid(
 
 
 def test_fill_listed_after_settlement_gets_same_payout_rate() -> None:
-    """6 were held as the market paid for 10: 4 of them are listed later."""
+    """The market paid for 10 contracts while 6 were listed: the other 4 are listed later."""
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
     end = apply_updates(

@@ -81,7 +81,7 @@ def test_order_request_is_expressed_in_yes_prices(order: EventContractOrder) -> 
 
 @given(orders())
 def test_order_request_omits_fields_the_venue_refuses(order: EventContractOrder) -> None:
-    """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
+    """`reduce_only` is only for immediate-or-cancel orders, an expiration only for resting ones."""
     request = build_order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]
     assert request.get("expiration_time") == (1795359600 if force == "good_till_canceled" else None)

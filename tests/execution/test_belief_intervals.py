@@ -83,8 +83,8 @@ def alone_in(bars: Bars) -> Bars:
 
 
 def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars) -> None:
-    """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table
-    and at a single instant.
+    """A single symbol has the prior's mean correlation: √ρ̄ of the Sharpe ratio, in the table and
+    at a single instant.
     """
     alone = alone_in(market)
     found = []
@@ -160,8 +160,8 @@ def test_belief_interval_ends_at_the_next_relevant_decision(
 def test_belief_mean_and_deviation_come_from_latest_forecast(
     market: Bars, seed: int, holding: Any
 ) -> None:
-    """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN
-    before the hundredth bar.
+    """Computed one by one on a history with gaps: adjustable symbols, mu and sigma, NaN before the
+    hundredth bar.
     """
     rng = np.random.default_rng(seed)
     mask = market.mask & (rng.random(market.mask.shape) < 0.97)

@@ -77,7 +77,9 @@ def test_openings_follow_only_after_reductions_have_filled(
 
 @pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
 def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) -> None:
-    """Sized as if the old order had done nothing, its successor would do the same once more."""
+    """The replacement was sized as if the old order had not filled and would trade the same
+    quantity again.
+    """
     broker = Halting()
     broker.left = left
     old = {"old": Decimal(5)}

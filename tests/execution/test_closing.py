@@ -219,7 +219,7 @@ def test_earlier_of_calendar_and_venue_close_applies(
     ("symbols", "minutes", "due"),
     [
         (("NVDA", "BTCUSD"), 60, 10),
-        (("NVDA", "BTCUSD"), 1, 10),  # a look that was missed
+        (("NVDA", "BTCUSD"), 1, 10),  # a missed check
         (("NVDA", "BTCUSD"), 0, None),
         (("BTCUSD",), 60, None),
     ],

@@ -50,7 +50,7 @@ def columns_of(binding_bits: list[int]) -> DecisionColumns:
 
 @given(st.lists(st.sampled_from([*range(len(LIMITS_WITH_SHADOW_PRICE)), *GROUP_BITS]), unique=True))
 def test_every_binding_limit_has_its_own_shadow_price(bits: list[int]) -> None:
-    """In the row and in the columns alike."""
+    """Decision rows and columns agree."""
     columns = columns_of([sum(1 << bit for bit in bits)])
     row = columns.choice_at(0, "AAA", Decimal(3))
     assert (row.symbol, row.qty) == ("AAA", 3)

@@ -66,8 +66,8 @@ def test_fee_rate_in_force_has_latest_past_date(
 
 
 def test_trading_cost_per_asset_class_sums_all_components() -> None:
-    """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of
-    commission for both.
+    """Stocks: 1.5 + 2 basis points; crypto: 3 + 4 and the taker fee of 25; both: a commission of
+    10.
     """
     costs = TradingCosts(
         stock_half_spread_bps=1.5,

@@ -262,8 +262,8 @@ shares = st.integers(-80, 80)
 def test_opening_order_is_accepted_only_within_every_limit(
     held: int, open_already: int, other: int, quantity: int, limit: int | None
 ) -> None:
-    """An order is worth its limit or its last trade, whichever is more; what prices have carried
-    beyond a limit may still become less, and an open order may fill or not.
+    """An order counts at the higher of its limit and last trade, and an open order may fill or not.
+    A position that prices have moved beyond a limit may be reduced.
     """
     waits = replace(
         intent("w", qty=abs(open_already) or 1).single_order, side=side_of(open_already)
@@ -357,7 +357,7 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> No
 def test_stock_orders_are_refused_while_exchange_is_closed(
     part: OrderRole, at: np.datetime64
 ) -> None:
-    """Only within the calendar's session; crypto and spreads that are closed do not wait."""
+    """Only within the calendar's session; crypto orders and closing spread orders are sent."""
     desk = Desk(snapshot=seen())
     desk.guards.exchange_closed = True
     closed = "the venue's clock reports the exchange closed; the order would wait for the open"
@@ -469,13 +469,13 @@ LEAST = "above guards.max_position, 0.75"
          "would be 1.01 of", {"max_gross": 1}),
         (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "would be 1.5 of",
          {"max_gross": 1}),
-        # Nothing is opened without equity.
+        # Without equity nothing is opened.
         *((one, seen(equity), "opening orders need positive equity", {})
           for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
         # An account of less than a dollar has the same limits.
         (intent(qty="0.006"), seen(0.8), "", {}),
         (intent(qty="0.0061"), seen(0.8), "NVDA would be 0.762 of equity", {}),
-        # What spreads can lose counts for every limit.
+        # The maximum loss of spreads counts toward every limit.
         (spread(*PUT, qty=15), None, "", {}),
         (spread(*PUT, qty=16), None, "spreads on SPXW would be 0.8 of equity", {}),
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),

@@ -141,7 +141,7 @@ def exact(number: Fraction) -> Decimal:
 def test_activity_sequence_and_duplicates_keep_expected_positions_unchanged(
     history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
-    """Trades by hand are listed among them, and are expected of nobody."""
+    """Manual trades are listed too, and change no expected position."""
     activities, pages = history
     books = Books.of(Database())
     books.holdings.record_opening_balance(opening, cash, BEGUN, ())
@@ -172,8 +172,8 @@ happenings = st.tuples(
 def test_position_discrepancy_equals_unlisted_and_manual_changes(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
-    """What our orders answer and what is booked is known but for one thing; what is done by hand is
-    the difference whether it is listed or not.
+    """Order responses and activities explain every change but one; manual trades are a discrepancy
+    whether they are listed or not.
     """
     lost = data.draw(st.integers(0, len(history) - 1))
     books = Books.begun({"NVDA": "100", "SPY": "100", CALL: "100"})
@@ -181,7 +181,7 @@ def test_position_discrepancy_equals_unlisted_and_manual_changes(
     odd: dict[str, int] = {}
     for number, (kind, symbol, quantity) in enumerate(history):
         if kind not in ("order", "by hand") and symbol in odd:
-            continue  # two bookings may cancel out
+            continue  # two activities may cancel each other
         held[symbol] += quantity
         if kind == "by hand":
             books.holdings.record_activities([fill(f"f{number}", str(quantity), symbol)], BEGUN)
@@ -224,7 +224,7 @@ def test_multi_leg_fill_changes_expected_position_per_leg() -> None:
 
 
 def test_crypto_shortfall_of_one_fee_is_no_discrepancy() -> None:
-    """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
+    """The venue deducts 0.001 of 0.4 bitcoin at once; a later shortfall was sold manually."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
     books.order("b", "NVDA", "4", "4", "filled")
@@ -323,7 +323,9 @@ def test_position_surplus_is_explained_by_matching_late_bookings(surplus: Decima
 def test_fill_in_activity_and_order_response_counts_once(
     steps: tuple[str, ...], compared: bool
 ) -> None:
-    """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
+    """5 are bought at 10 USD beside 10 held; `compared`: reconciliation also runs between the
+    steps.
+    """
     books = Books.begun({"NVDA": "10"})
     books.order("a", "NVDA", "5", "0", "submitting")
     for step in steps:
@@ -343,7 +345,9 @@ def test_fill_in_activity_and_order_response_counts_once(
 
 
 def test_the_opening_balance_is_never_counted_twice() -> None:
-    """Bought at noon, split at nine: both are listed again for a week after the journal began."""
+    """A purchase at noon and a split at nine are listed again for a week after the journal's
+    start.
+    """
     books = Books.of(Database())
     books.order("a", "NVDA", "5", "3", "accepted")
     listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
@@ -425,7 +429,7 @@ def test_fill_far_from_its_orders_price_is_reported(price: str, odd: bool) -> No
         ({"AAPL": -10}, {}, {"AAPL": -1200.5}, "1200.5"),
         ({"AAPL": -1}, {}, {}, "Infinity"),
         ({"AAPL": 1}, {}, {}, "0"),  # it counts as nothing anywhere
-        # Options may come to what they lose together, and to what they are worth.
+        # Options count at their joint loss and at their value.
         ({SHORT: -2}, {}, {}, "100000"),
         ({SHORT: -2, PROTECTS: 2}, {SHORT: 130, PROTECTS: 110}, {}, "1000"),
         ({SHORT: -2, PROTECTS: 2}, {SHORT: 1300, PROTECTS: 1100}, {}, "4800"),
@@ -505,7 +509,7 @@ def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCapt
 def test_activity_query_starts_a_week_before_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
     assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
-    # What has only a day may have one that is still to come.
+    # A dated activity without a time may lie in the future.
     book.record_activities([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
     assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
     book.record_activities([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)

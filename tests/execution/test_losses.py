@@ -177,9 +177,8 @@ WALKED = GuardSettings(
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
 def test_loss_halts_match_a_full_history_reference(path: Steps, lost: Steps, after: Steps) -> None:
-    """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
-
-    Who clears it begins anew with what is there.
+    """Halts equal those computed from all marks. A total loss halts until a person clears it; then
+    the equity at that time is the new reference.
     """
     account, reference = Account(WALKED), Reference(WALKED)
     begin = Mark(NOON, Decimal(100_000))
@@ -260,7 +259,7 @@ def test_backward_clock_step_does_not_clear_daily_loss() -> None:
 def test_total_loss_halts_until_cleared_then_starts_anew(
     unit: Decimal, daily_loss: float, drawdown: float, steps: str
 ) -> None:
-    """Of each step: the equity, what was paid in, and what it raises; nothing ends by itself."""
+    """Each step has the equity, the deposit and the halts it raises; no halt ends by itself."""
     account = Account(replace(SETTINGS, daily_loss=daily_loss, drawdown=drawdown))
     for step in steps.replace("both", "daily_loss drawdown").split("; "):
         if step == "clear":

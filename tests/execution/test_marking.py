@@ -43,7 +43,7 @@ def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
 def test_deposit_does_not_count_as_the_days_profit(
     days: list[tuple[float, float]], yesterday: float
 ) -> None:
-    """What each dollar has become is the same, whatever was paid in or out."""
+    """The growth of each dollar is the same whatever was deposited or withdrawn."""
     plain = moved = IndexPoint.first_point(NOON - DAY, yesterday)
     for k, (equity, share) in enumerate(days):
         at = NOON + k * HOUR

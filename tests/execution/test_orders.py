@@ -129,7 +129,7 @@ HALF = Decimal("0.5")
 def test_same_id_orders_match_only_if_terms_agree(
     one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
-    """At another price it is the same, but for event contracts and a spread that has a limit."""
+    """A different price still matches, except for event contracts and for a spread with a limit."""
     assert has_same_terms(one, replace(one, **alike))
     for terms in others:
         assert not has_same_terms(one, replace(one, **terms))
@@ -183,8 +183,8 @@ BOOK = st.lists(
 def test_rebalance_reduces_first_and_never_crosses_zero(
     book: list[tuple[str, int, int]], most: float
 ) -> None:
-    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
-    add up to the change.
+    """Crypto is in thousandths, stocks are whole; a part of a crypto order has at most `most`, and
+    the parts sum to the change.
     """
     moves = {}
     for symbol, start, end in book:
@@ -334,7 +334,7 @@ def test_orders_in_unheld_symbols_are_no_reductions(side: Side, qty: Decimal) ->
 def test_spread_collateral_is_unavailable_to_stocks_and_crypto(
     cash: float, collateral: float, free: float, coins: float
 ) -> None:
-    """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
+    """The account has 20,000 USD of a stock; 10,000 USD of proceeds settle tomorrow."""
     account = AccountSnapshot(
         cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
@@ -350,7 +350,9 @@ def test_spread_collateral_is_unavailable_to_stocks_and_crypto(
 @example(0.5)
 @given(st.floats(0.01, 70_000.0))
 def test_collateral_reduces_free_equity_share_and_unborrowed_cash(collateral: float) -> None:
-    """80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a stock."""
+    """The account has 80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a
+    stock.
+    """
     account = AccountSnapshot(
         80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
@@ -363,7 +365,7 @@ def test_collateral_reduces_free_equity_share_and_unborrowed_cash(collateral: fl
 def test_collateral_is_deducted_from_accounts_below_one_dollar(
     collateral: float, unsettled: float
 ) -> None:
-    """An account of 0.80 USD that owes what it bought today."""
+    """The account has 0.80 USD and unsettled purchases."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled_proceeds=unsettled)
     secured = account.with_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 0.8)

@@ -103,7 +103,7 @@ def test_plan_periods_cover_next_decision_signal_and_horizon(
 
 
 def test_variance_after_forecast_blends_short_and_long_run(market: Bars) -> None:
-    """Never step 24's own, extrapolated."""
+    """The last step's own variance is never extrapolated."""
     panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
     table = RandomWalk().forecast(panel, panel.last_instant)
@@ -128,8 +128,8 @@ def test_variance_after_forecast_blends_short_and_long_run(market: Bars) -> None
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
 def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, left: float) -> None:
-    """m1·(φ + φ² + …) over the bars of each later block; the second step on its own says
-    nothing.
+    """The mean is m1·(φ + φ² + …) over the bars of each later block; the second forecast step has
+    no influence.
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")

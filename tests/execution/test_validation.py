@@ -97,7 +97,7 @@ def test_unconfirmed_jump_waits_for_the_next_bar() -> None:
 
 
 def test_rejected_bar_stays_out_until_corrected_or_confirmed() -> None:
-    """Also a bar that is too little off to be told from a true move, once others came after it."""
+    """This includes a bar so little off that later bars cannot tell it from a true move."""
     bars = market(2)
     known = bars.slice_rows(0, COUNT - 1)
     wrong = spoilt(bars, 0, COUNT - 2, 0.7)

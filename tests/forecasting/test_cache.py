@@ -191,7 +191,9 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
 def test_forecasts_do_not_depend_on_previously_computed_portions(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
+    """Two threads split a matrix, so the position of a window in a batch can change its last
+    bit.
+    """
     forecaster = Chronos2Forecaster(Profile(device="cpu"))
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 100)
     windows = forecaster.build_windows(market, market.times[-80])
@@ -218,8 +220,8 @@ def test_forecasts_do_not_depend_on_previously_computed_portions(
 
 @pytest.mark.slow
 def test_killed_batch_rerun_produces_identical_bytes(tmp_path: Path) -> None:
-    """kill -9 while files are being written; what a run leaves is whole, and the next one
-    completes it.
+    """The process gets kill -9 while it writes files; its files are complete, and the next run adds
+    the rest.
     """
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
@@ -442,8 +444,8 @@ def test_bf16_cache_partition_depends_on_batch_and_compilation(
 
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 4))
 def test_cache_lookup_requires_matching_key_and_instant(seed: int, count: int) -> None:
-    """In portions of different lengths, found where it lies; one that shares its key or its
-    instant with another is not found.
+    """Forecasts are found in files of different lengths; one that shares only its key or only its
+    instant is not found.
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def shipped() -> Chronos2Forecaster:
 
 
 def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> None:
-    """Of other weights `test_network` asks it."""
+    """`test_network` compares other weights."""
     table = Chronos2Forecaster(batch_size=32).forecast(market, market.times[-60])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
     inputs = [torch.tensor(each, dtype=torch.float32) for each in contexts]
@@ -45,7 +45,7 @@ def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> N
 def test_windows_of_all_symbols_share_full_batches(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never a call per symbol per bar."""
+    """The network is never called per symbol or per bar."""
     shapes: list[tuple[int, ...]] = []
     real = engines.load_engine
 

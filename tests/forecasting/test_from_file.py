@@ -50,7 +50,7 @@ def written(rows: pd.DataFrame, path: Path) -> Path:
 def test_batch_file_replays_forecasts_from_any_instant(
     share: float, rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
-    """What was issued last before it is in force then."""
+    """Forecasts issued before the first instant are in force there."""
     issued = np.unique(rows.issued_at.dt.tz_localize(None).to_numpy("datetime64[ns]"))
     since = issued[int(share * (len(issued) - 1))]
     table = FileForecaster(written(rows, tmp_path / "f.parquet")).forecast(bars, since)
@@ -72,7 +72,7 @@ def test_output_without_parquet_suffix_is_refused_at_once() -> None:
 
 
 def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
-    """Without the last bar of a day, which the calendar has."""
+    """The data lack a day's last bar, which the calendar has."""
     bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
     mask = bars.mask & ~closing

@@ -289,7 +289,7 @@ def test_endless_inlined_recursion_is_refused_without_hanging(
 
 @pytest.mark.slow
 def test_kernels_have_no_assertions_and_live_in_packages() -> None:
-    """What is executed is read without assertions; and outside the rooms nothing is kept."""
+    """Compiled code contains no assertions, and code outside the packages is not cached."""
     decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
     files = [
         path

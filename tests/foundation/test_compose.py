@@ -204,6 +204,6 @@ def test_custom_class_overrides_need_no_plus_prefix(words: list[str]) -> None:
 
 
 def test_position_overrides_need_no_plus_prefix() -> None:
-    """`positions` is in `configs/live.yaml` and in no settings class."""
+    """`positions` is a key of `configs/live.yaml` but of no settings class."""
     config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

@@ -29,7 +29,7 @@ from foundation.formatting import (
 )
 
 ROOT = Path(__file__).parents[2]
-READ = (  # what people read: results, pages, reports, what a terminal shows
+READ = (  # output for readers: results, pages, reports and the terminal
     "marketsimulator/results/**/*.py",
     "forecasting/evaluation_*.py",
     "execution/live/page*.py",

@@ -134,7 +134,7 @@ def test_audited_runs_contain_every_cash_flow_kind(name: TimeframeName) -> None:
 def test_cancelled_order_remainder_is_not_counted_as_refused(
     cancelled: bool, refusals: int
 ) -> None:
-    """A bar takes half of a purchase; the rest costs more at the next open than there is cash."""
+    """A bar fills half of a purchase; the rest exceeds the cash at the next open."""
     bars = panel_of({"BTCUSD": (HOURS[:3], [FLAT, FLAT, (400.0, 400.0, 400.0, 400.0)])}, 5_000.0)
     fills = FillTerms(volume_share=0.1, remainder="carry", shortfall="refuse")
     broker = account_on(bars, fills=fills)

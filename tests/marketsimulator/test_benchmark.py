@@ -50,7 +50,7 @@ def market_pair(days: int = 250, seed: int = 1) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_benchmark_relative_metrics_match_hand_calculation() -> None:
-    """Benchmark +2 %, -1 %, +2 %, -1 %; the run makes half of it and 0.1 % a day."""
+    """The benchmark returns +2 %, -1 %, +2 %, -1 %; the run returns half of it plus 0.1 % a day."""
     other = np.array([0.02, -0.01, 0.02, -0.01])
     found = relative_performance(0.001 + 0.5 * other, other, 252)
     assert found.beta == pytest.approx(0.5)
@@ -163,7 +163,7 @@ def test_buy_and_hold_is_the_default_benchmark(traded: BacktestResults) -> None:
 
 
 def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_path: Path) -> None:
-    """The file of returns that a run writes is a benchmark of the same run."""
+    """The returns file of a run is used as the benchmark of the same run."""
     file = tmp_path / "returns.csv"
     returns_frame(beside).to_csv(file)
     settings = replace(beside.settings, benchmark=str(file))
@@ -244,7 +244,7 @@ def test_benchmark_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None
 
 
 def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults) -> None:
-    """Crypto begins before stocks: until its first bar the symbol has no return."""
+    """Crypto trades before stocks: the stock benchmark has no return until its first bar."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)
     assert found is not None

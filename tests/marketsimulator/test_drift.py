@@ -136,7 +136,7 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 def test_profit_drift_terms_sum_to_the_total_difference(
     live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitComponent], more: Fraction
 ) -> None:
-    """Exactly; and a deposit is no profit."""
+    """The sum is exact, and a deposit is no profit."""
     terms = compare_profits(live, simulated, causes)
     assert sum(terms.values()) == live.profit - simulated.profit
     assert terms["unexplained"] == 0, "a ledger is worth what it lists"
@@ -249,7 +249,9 @@ def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
 
 
 def test_live_account_is_valued_at_closing_prices() -> None:
-    """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
+    """The account holds ten shares and two coins marked at a dollar each, and one unit of an
+    unknown symbol.
+    """
     bars = SETTINGS.load_bars()
     at = bars.times[-3:-1]
     rest = [0.0] * (len(EquityRow._fields) - 5)
@@ -493,7 +495,7 @@ def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> Journa
 
 
 def test_decision_account_is_rebuilt_from_the_journal() -> None:
-    """What has not settled and what shorts were sold for, through days of longs and shorts."""
+    """Unsettled and short-sale proceeds are rebuilt over days of long and short positions."""
     words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
     words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "symbols=[SYA,SYB,SYXUSD]"]
     settings = settings_of(*BARS, *words)
@@ -598,7 +600,9 @@ def test_decision_missing_on_one_side_is_a_difference() -> None:
 def test_decision_instant_is_missed_only_after_live_deadline(
     at: str, words: str, first: str, last: str
 ) -> None:
-    """The same minute ends both, on every timeframe: the last cycle in time is no miss."""
+    """Live deadline and drift report use the same minute on every timeframe: the last cycle in time
+    is not missed.
+    """
     name, _, fill = words.partition(" fill=")
     day = at[:11]
     met, late = (np.datetime64(each if "T" in each else day + each, "ns") for each in (first, last))

@@ -265,7 +265,7 @@ def test_trade_text_states_entry_addition_exit_or_reversal() -> None:
 
 
 def test_chart_trade_markers_prefer_entries_and_exits() -> None:
-    """Growing trades: the first exit of each time bin comes before the second of the last bin."""
+    """With growing trades, the first exit of each time bin precedes the second of the last bin."""
     early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
     late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
     every = [*early, *late]
@@ -315,7 +315,7 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
 
 
 def test_round_trip_statistics_match_hand_calculation() -> None:
-    """Profits of +20, -10, -30 and +40, and one trip that is still open."""
+    """Profits are +20, -10, -30 and +40, and one trip is still open."""
     profits = (20, -10, -30, 40)
     fills = []
     for number, profit in enumerate(profits):
@@ -538,7 +538,7 @@ def test_backtest_report_renders_even_without_trades_or_equity(
 
 @pytest.mark.slow
 def test_default_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
-    """Eight symbols over a year and a half, with an edge that makes thousands of trades."""
+    """The run has eight symbols over a year and a half and thousands of trades."""
     words = (
         "forecaster=historical",
         "forecaster.calibrated=false",

@@ -191,7 +191,7 @@ def follow(inputs, weight=0.0):
 
 
 def test_planted_edge_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Daily returns with an autocorrelation of 0.4; the default holds nothing."""
+    """Daily returns have an autocorrelation of 0.4; the default settings hold nothing."""
     name = own_module(FOLLOW, tmp_path, monkeypatch)
     bars = tmp_path / "bars"
     bars.mkdir()

@@ -215,7 +215,7 @@ def test_fill_is_never_better_than_the_open() -> None:
 
 
 def test_half_cents_round_to_even_exactly() -> None:
-    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
+    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins are 27.612105."""
     for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
         assert round_to_cent(3 * dividend) == cents
         assert round_to_cent(-3 * dividend) == -cents
@@ -235,8 +235,8 @@ def test_dividend_is_received_long_and_paid_short() -> None:
 
 
 def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
-    """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price
-    0 says so.
+    """3 for 2 on 101 shares at 100: 151 shares at 66.67 and half a share in cash, recorded as a
+    fill at price 0.
     """
     b = Bench()
     b.hold(0, 101)
@@ -252,7 +252,9 @@ def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
 
 
 def test_reverse_split_removing_a_short_clears_its_proceeds() -> None:
-    """1 for 20: ten shares sold today become none; the other short's 10,000 are all there is."""
+    """1 for 20: ten shares sold short today become none; only the other short's 10,000 of proceeds
+    remain.
+    """
     b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, -100, 10_000.0)
     b.send(1, -10)

@@ -43,7 +43,7 @@ def leaves(problem: DecisionProblem) -> list[np.ndarray]:
 def test_flattened_sizing_problem_is_read_back_unchanged(
     seed: int, absent: int, gross: int, net: int
 ) -> None:
-    """To the bit, with fewer symbols than the panel's, and as a copy."""
+    """The copy agrees to the bit, also with fewer symbols than the panel."""
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     n, periods = len(s.mu), len(s.problem.returns.mu)

@@ -129,7 +129,7 @@ def test_zero_profit_is_loss_and_fees_are_deducted() -> None:
 
 
 def test_safety_halt_reason_states_the_exact_threshold() -> None:
-    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
+    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below the threshold."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
     nothing = TradeStatistics.from_profits([])
     halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)

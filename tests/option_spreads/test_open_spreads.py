@@ -115,7 +115,7 @@ def test_truncated_or_foreign_open_spreads_file_is_refused(tmp_path: Path) -> No
 
 
 def test_costs_are_booked_per_leg_contract_and_order() -> None:
-    """Three sold at 1.25, one bought back at 0.50, two settle at 2.00."""
+    """Three are sold at 1.25, one is bought back at 0.50, and two settle at 2.00."""
     half = ONE.apply_fill(SpreadFill(1, Decimal("-0.50")))
     trade = half.to_closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))
     assert trade.total_profit == 375 - 50 - 400 - 2 * (3 + 1)
@@ -130,7 +130,9 @@ def test_failed_buyback_books_the_actual_exit_reason(settled_at: str, reason: st
 
 
 def test_state_folder_lacking_the_open_spread_is_refused(tmp_path: Path) -> None:
-    """A file without it was changed by a person; none at all says nothing."""
+    """A state file without the spread was changed by a person and is accepted; a missing file is
+    refused.
+    """
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()

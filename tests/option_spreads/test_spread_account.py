@@ -77,7 +77,7 @@ def test_contract_size_uses_trades_in_closing_order() -> None:
 
 
 def test_open_spreads_affect_neither_size_nor_balance() -> None:
-    """Three entries at once: the second knows nothing of how the first will end."""
+    """Of three simultaneous entries, later ones do not know the result of earlier ones."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
     at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]
     assert [trade.contracts for trade in simulate_spread_account(at_once, sizing).trades] == [
@@ -85,7 +85,7 @@ def test_open_spreads_affect_neither_size_nor_balance() -> None:
         1,
         1,
     ]
-    later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # left and entered at the same look
+    later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # closed and entered at the same check
     assert [trade.contracts for trade in simulate_spread_account(later, sizing).trades] == [1, 3]
 
 
@@ -107,7 +107,7 @@ def test_collateral_of_open_spreads_reduces_available_balance(
     assert [trade.contracts for trade in account.trades] == sold
     assert {refusal.reason for refusal in account.refused_trades} == ({reason} if reason else set())
     assert account.max_collateral == 500.0 * len(sold)
-    # What was left frees what was held against it.
+    # A closed spread frees its collateral.
     again = simulate_spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
     assert len(again.trades) == len(sold) + 1
 
@@ -185,7 +185,7 @@ def test_spread_held_to_expiry_pays_costs_only_once() -> None:
 
 
 def test_profit_factor_and_losing_days_match_hand_calculation() -> None:
-    """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
+    """Fees of a tenth of a cent are rounded once a trade, as in the account's file."""
     days = path(4)
     trades = [
         offer(0, 1, 2, "30", contracts=2),
@@ -237,7 +237,9 @@ def test_entry_after_the_exit_time_is_refused() -> None:
 
 
 def test_options_on_simulated_index_are_priced_without_smile() -> None:
-    """The model moves as flat prices say: wings would pay the seller for falls that never come."""
+    """The index model has flat volatility: a smile would pay the seller for falls that never
+    come.
+    """
     steep = Smile(slope=0.1, wing=0.5, vix_multiple=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)
     assert run.pricing_smile == Smile(slope=0.0, wing=0.0, vix_multiple=0.7)

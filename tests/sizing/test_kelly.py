@@ -27,7 +27,7 @@ from tests.support.plans import interior, plan, worth
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> None:
-    """No interior-point answer is worth more than the weights, which keep to every limit."""
+    """No interior-point solution has a higher value, and the weights respect every limit."""
     p = plan(seed, 1)._replace(fraction=fraction, financing=np.zeros(1))
     w = kelly_weights(
         p.mu[0],
@@ -153,8 +153,8 @@ def test_invalid_kelly_argument_is_named_in_the_error(wrong: dict[str, Any], say
 def test_singular_covariances_pass_and_indefinite_ones_are_refused(
     seed: int, n: int, scale: int
 ) -> None:
-    """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular,
-    and still a covariance.
+    """Few returns, copies of a symbol or a constant symbol give a singular covariance that is still
+    valid.
     """
     rng = np.random.default_rng(seed)
     returns = rng.normal(0, 10.0**-scale, (int(rng.integers(1, n + 2)), n)) * 10.0 ** rng.uniform(

@@ -148,7 +148,7 @@ def test_plugin_with_invalid_weights_gives_one_line_error(
 
 
 def test_plugin_solver_failure_is_raised_to_the_trader(own: str) -> None:
-    """The trader takes no new risk then, or asks its fallback; the run does not end."""
+    """The trader then takes no new risk or uses its fallback; the run continues."""
     with pytest.raises(SolverFailed):
         strategy_from_name(f"{own}.unsolved").allocate(book())
 

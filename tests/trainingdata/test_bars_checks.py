@@ -68,8 +68,8 @@ def test_consistent_bars_are_accepted(seed: int) -> None:
 def test_open_or_close_outside_high_low_is_refused(
     seed: int, row: int, pair: tuple[int, int], beyond: float
 ) -> None:
-    """A limit order fills inside low … high: an open outside would fill it at a price that no
-    bar had.
+    """Limit orders fill between low and high: an open outside would fill at a price that no bar
+    had.
     """
     field, edge = pair
     values = coherent(seed)
@@ -130,7 +130,7 @@ def test_unordered_or_missing_bar_starts_are_refused(row: int, hours_back: int) 
 
 
 def test_real_vendor_bars_pass_all_checks(real_data: list[Path]) -> None:
-    """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit
+    """Hourly bars and adjusted daily ones: in 27 rows a price exceeds high or low by the last bit
     of a float.
     """
     bars = read_bars(real_data, None)

@@ -93,7 +93,7 @@ def test_single_bad_price_removes_only_its_own_bar(
 def test_short_squeeze_rejects_only_its_first_bar(
     seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
 ) -> None:
-    """Days of moves beyond the limit, up and down or one way, through the session or overnight."""
+    """For days, moves exceed the limit in both directions or one, intraday or overnight."""
     bars = coins(walk(seed))
     price = float(bars.values[0, 29, CLOSE])
     moves = [(1 / x if down else x, (1.0 if steady else (x if down else 1 / x))) for x in factors]
@@ -119,7 +119,7 @@ def test_wrong_price_in_a_squeeze_is_left_out(seed: int, factor: float) -> None:
 
 
 def test_next_open_confirms_an_unconfirmed_close() -> None:
-    """A day that opens at the close before and then falls back confirms that close."""
+    """A day that opens at the previous close and then falls back confirms that close."""
     bars = coins([40.0] * 10 + [68.0, 42.0, 66.0, 41.0, 40.0, 40.0])
     for row, opened in ((10, 40.0), (11, 58.0), (12, 42.0), (13, 60.0)):
         bars.values[0, row, OPEN] = opened

@@ -172,7 +172,7 @@ def minutes_of(kind: AssetClass) -> pd.DataFrame:
 def test_minutes_aggregate_to_the_same_longer_bars(
     tmp_path: Path, symbol: str, name: TimeframeName, count: int
 ) -> None:
-    """By pandas, on steps counted from the open or from midnight."""
+    """The reference is pandas, with intervals counted from the open or from midnight."""
     kind, timeframe = instrument(symbol).kind, Timeframe(name)
     parts = minutes_of(kind)
     found = load_bars(write(tmp_path, parts, f"{symbol}.csv"), timeframe=name)

@@ -29,7 +29,7 @@ def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, se
 
 
 def test_one_factor_keeps_equal_correlations_equal() -> None:
-    """Of S symbols that all move together by ρ one factor keeps ρ + (1 - ρ) / S."""
+    """For S symbols with equal correlations ρ one factor keeps ρ + (1 - ρ) / S."""
     size, rho = 50, 0.4
     equal = np.full((size, size), rho)
     np.fill_diagonal(equal, 1.0)

@@ -81,7 +81,7 @@ def test_schedule_selects_first_fills_or_stated_times(
 def test_each_schedule_period_decides_once_at_first_fill(
     name: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
-    """Of daily bars Friday's close, which fills at Monday's open."""
+    """With daily bars this is Friday's close, which fills at Monday's open."""
     clock = timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.parse(name).is_scheduled(clock, made)]

@@ -92,7 +92,7 @@ def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: d
 def test_holding_period_ends_at_next_decision_or_session(
     timeframe: Timeframe, at: datetime
 ) -> None:
-    """Late in the day, and at night, the decision held from is the last that was made."""
+    """Late in the day and at night, the period starts at the last decision."""
     made = decisions(timeframe)
     k = bisect_right(made, at)
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
@@ -146,7 +146,7 @@ def test_bars_between_instants_are_counted_with_fractions(
 def test_slots_of_following_bars_match_the_calendar(
     timeframe: Timeframe, numbers: list[int], ahead: int
 ) -> None:
-    """0 for the bar that holds the night."""
+    """Slot 0 is the bar that contains the night."""
     clock, every = timeframe.clock(AssetClass.STOCK), bars(timeframe)
     ends = all64(*(every[k][1] for k in numbers))
     places = {bar: k for day in days(timeframe) for k, bar in enumerate(day.bars)}
@@ -326,7 +326,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
 def test_days_and_years_have_their_stated_bar_counts(
     name: TimeframeName, stock: int, coin: int
 ) -> None:
-    """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
+    """A full session has 390 minutes and a year 252 sessions; crypto has 365.25 full days."""
     timeframe = Timeframe(name)
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_a_day == stock

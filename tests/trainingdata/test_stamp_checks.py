@@ -71,7 +71,7 @@ def on_clock(instants: Instants, shown: str, read: str) -> Instants:
 @given(FILES, st.data())
 @settings(max_examples=50)
 def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -> None:
-    """A file may begin and end anywhere, and lack any rows: all opens or all closes, too."""
+    """A file may begin and end anywhere and lack any rows, even all opens or all closes."""
     starts = file.starts()
     first = data.draw(st.integers(0, len(starts) - 1), "first")
     last = data.draw(st.integers(first + 1, len(starts)), "last")
@@ -105,9 +105,8 @@ def test_bar_starts_are_derived_from_bar_ends(file: File) -> None:
 
 
 def test_few_sessions_or_irregular_bars_are_not_refused() -> None:
-    """The closing auction is a bar that begins at the close; one day shows nothing for certain.
-
-    Bars on the hour are no ends of others that would be refused.
+    """The closing auction is a bar that begins at the close; a single day is no proof. Bars on the
+    full hour are not taken for the ends of other bars.
     """
     starts = File("2024-07-08", 5, 30, extended=False).starts()
     closes = calendar().closes

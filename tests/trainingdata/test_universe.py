@@ -132,8 +132,8 @@ def test_universe_membership_matches_hand_calculation(timeframe: Timeframe, rene
 def test_universe_membership_depends_only_on_past_window(
     seed: int, renewed: Any, share: float, hourly: bool
 ) -> None:
-    """Whether the panel ends there, or goes on with other prices, or lacks symbols' bars; an
-    instant alone, as a live pass asks, has the membership of the whole history.
+    """The panel may end there, continue with other prices, or lack symbols. A single instant, as in
+    live trading, has the membership of the whole history.
     """
     bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
     universe = rule_of(**{**EVERY, "min_bars": 5}, rebalance=renewed)
@@ -170,7 +170,9 @@ def members_file(folder: Path, *rows: str) -> str:
 
 
 def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
-    """And the whole rule is renewed then: no member waits for the first of a month."""
+    """The other universe rules are renewed on that date too: no member waits for the first of a
+    month.
+    """
     rows = ("S0,2023-01-10,2023-02-15", "S0,2023-03-07,", "S1,2023-01-10,", "C0USD,2022-01-01,")
     file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
     bars = drawn(1)
