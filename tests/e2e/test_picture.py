@@ -39,7 +39,9 @@ def brightness(picture: bytes | Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_readme_picture_shows_todays_demonstration_page(browser: Page, tmp_path: Path) -> None:
+def test_readme_picture_matches_the_current_demonstration_page(
+    browser: Page, tmp_path: Path
+) -> None:
     settings = BacktestSettings.from_config(
         compose_config("backtest", ["start=2024-01-02", "trials=null", "forecaster.device=cpu"])
     )

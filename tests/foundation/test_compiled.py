@@ -202,7 +202,7 @@ def test_code_compiled_for_another_cpu_is_not_used(
     assert ["compiling true_indices" in said for _, said in runs] == [True, True, False]
 
 
-def test_a_killed_compilation_is_made_again(call: Callable[..., subprocess.Popen[str]]) -> None:
+def test_interrupted_compilation_is_repeated(call: Callable[..., subprocess.Popen[str]]) -> None:
     with call() as killed:
         assert killed.stderr is not None
         assert "compiling true_indices" in killed.stderr.readline()
@@ -249,7 +249,7 @@ def test_unwritable_compilation_cache_writes_no_files_beside_source(
     assert not list(tmp_path.rglob("*.nbi"))
 
 
-def test_codes_of_two_signatures_never_share_files(
+def test_compiled_code_of_two_signatures_never_shares_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = kept_code._CodeCacheFile(str(tmp_path), "function", "stamp")
@@ -289,7 +289,7 @@ def test_endless_inlined_recursion_is_refused_without_hanging(
 
 @pytest.mark.slow
 def test_kernels_have_no_assertions_and_live_in_packages() -> None:
-    """What is executed is read without assertions; and outside the rooms nothing is kept."""
+    """Compiled code contains no assertions, and code outside the packages is not cached."""
     decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
     files = [
         path
