@@ -21,6 +21,7 @@ from foundation import compiled as kept_code
 from foundation.arrays import Array
 from foundation.compiled import compiled
 
+DECORATORS = {"compiled", "jit_fastmath", "jit_inline", "jit_inline_ir", "jit_or_python"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNEL = """from sizing.inner import inner
 from foundation.compiled import compiled
@@ -290,7 +291,7 @@ def test_endless_inlined_recursion_is_refused_without_hanging(
 @pytest.mark.slow
 def test_kernels_have_no_assertions_and_live_in_packages() -> None:
     """Compiled code contains no assertions, and code outside the packages is not cached."""
-    decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
+    decorated = re.compile(rf"^@({'|'.join(DECORATORS)})\b", re.MULTILINE)
     files = [
         path
         for path in ROOT.rglob("*.py")
@@ -313,4 +314,4 @@ def test_kernels_have_no_assertions_and_live_in_packages() -> None:
 
 def _is_compiled(function: ast.FunctionDef) -> bool:
     names = {getattr(each, "id", "") for each in function.decorator_list}
-    return bool(names & {"compiled", "jit_inline", "jit_fastmath"})
+    return bool(names & DECORATORS)
