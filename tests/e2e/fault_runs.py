@@ -220,7 +220,8 @@ class FaultRun:
         counts = self.place.counts
         self.code = done.returncode
         self.told = done.stdout + done.stderr
-        killed = self.code == -signal.SIGKILL
+        # SIGUSR1 ends a process that is still loading and cannot print its threads yet.
+        killed = self.code in (-signal.SIGKILL, -signal.SIGUSR1)
         counts["kills" if killed else f"exit {self.code}"] += 1
         crashed = "Traceback" in done.stderr or not (killed or self.code in MEANT)
         counts["crashes"] += crashed
