@@ -55,7 +55,7 @@ def test_architecture_document_lists_every_account_class() -> None:
     assert found == set(rows_under("class"))
 
 
-def test_number_of_bar_to_order_representations_is_limited() -> None:
+def test_bar_to_order_representation_classes_stay_within_limit() -> None:
     listed = rows_under("representation")
     assert len(listed) <= MOST_REPRESENTATIONS
     assert set(listed) <= {(node.name, path) for path, node in classes()}

@@ -123,7 +123,7 @@ def test_unrecorded_message_fails_and_names_the_update_option(toy: pytest.Pytest
 
 
 @pytest.mark.parametrize("option", [(), ("--update-messages",)])
-def test_message_without_its_fact_fails_and_is_unrecorded(
+def test_message_lacking_expected_fact_fails_and_stays_unrecorded(
     toy: pytest.Pytester, option: tuple[str, ...]
 ) -> None:
     edit(toy, "limits.cap: {cap} is", "limits.cap: {cap}0 is")

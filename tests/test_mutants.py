@@ -123,7 +123,7 @@ def test_failing_unmutated_tests_abort_the_measurement(root: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_every_listed_equivalent_mutant_still_exists() -> None:
-    """A reason for code that is gone is no reason."""
+    """An entry for removed code is obsolete."""
     entries = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
     known = {(e["file"], e["function"], e["before"], e["after"]) for e in entries}
     every = set[tuple[str, ...]]().union(

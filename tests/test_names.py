@@ -11,7 +11,7 @@ import pytest
 from foundation import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-# Each had several meanings across the tree, or none without its code.
+# Each had several meanings in the project, or none without reading the code.
 AMBIGUOUS = {
     "room", "rooms_of", "counted", "again", "CLOSE", "open", "beside", "told", "noted",
     "answered", "reckoned", "come_to", "loose", "whys", "GROUND", "COUNTED", "ODD", "EVERYTHING",
@@ -37,7 +37,7 @@ def defined(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_ambiguous_names_stay_out(package: str) -> None:
+def test_source_defines_no_ambiguous_names(package: str) -> None:
     paths = sorted((ROOT / package).rglob("*.py"))
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"

@@ -119,7 +119,7 @@ def book_of_orders(path: Path) -> dict[str, OrderIntent]:
     """Every order of any job that was to be sent, by its id, oldest first."""
     if not path.exists():
         return {}
-    # A run that was killed at once has left a file without its table.
+    # A run that was killed at once leaves a database without its table.
     with closing(Database(path)) as database:
         intents = OrderStore(database).intents_in_states(ORDER_STATES)
     return {each.client_order_id: each for each in intents}
@@ -262,7 +262,7 @@ def breaches(world: World) -> Counter[str]:
         if written.role == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():
-        # Nobody but the command cancels, and the venue's day ends as `expired`.
+        # Only the command cancels; at the end of the day the venue reports `expired`.
         count["foreign order"] += not world.is_ours(order.name) and order.status == "canceled"
     count["halted"] = sent_under_halts(world.books)
     return +count
@@ -276,7 +276,7 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
     if abs(after) > abs(before):
         count["cap"] += abs(float(after)) * price > (CAP + DRIFT) * sent.equity
         held = dict(sent.positions)
-        # What meets the same auction trades beside it.
+        # Orders in the same auction trade together.
         for order in _reductions(world, written) if sent.auction else ():
             held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
         others = sum(abs(float(q)) * sent.prices[s] for s, q in held.items() if s != sent.symbol)

@@ -71,7 +71,7 @@ def watch_commits(control: Control, pages: int | None) -> None:
         connection: sqlite3.Connection = plain(*words, factory=Watched, **more)
         if pages is not None:
             (count,) = connection.execute("PRAGMA page_count").fetchone()
-            # A limit of 0 would be none.
+            # A limit of 0 would mean no limit.
             connection.execute(f"PRAGMA max_page_count = {max(count + pages, 1)}")
         return connection
 

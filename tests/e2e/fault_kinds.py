@@ -270,7 +270,7 @@ def kill_file(one: Trading) -> Iterator[None]:
     yield
     one.gone()
     if one.kill_file.exists():
-        # Started beside it, it refuses to trade.
+        # A second process refuses to trade.
         yield
         one.gone()
         one.kill_file.unlink()

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import aiohttp
 from aiohttp import web
 
-BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the venue hears nothing of it yet
+BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the request has not reached the venue yet
 AFTER = ("lost", "error", "truncated", "trickle", "page", "null", "list", "other")
 RETRY_AFTER = ("0", "0.01", "1", "-5", "nan", "soon", "Wed, 21 Oct 2015 07:28:00 GMT", "")
 SPOILT = {
@@ -29,16 +29,16 @@ SPOILT = {
     "null": ("null", "application/json"),
     "list": ("[]", "application/json"),
 }
-HELD_UP = 0.4  # share of what happens to orders that are in a danger of their own
+HELD_UP = 0.4  # share of order requests with a fault of their own
 OK = 200
-SILENCE = 5.0  # seconds, longer than any client here waits
+SILENCE = 5.0  # seconds, longer than any client in these tests waits
 
 
 When = Literal["before", "flying", "after", "pass"]
 ORDERS = ("/v2/orders", "/trade-api/v2/portfolio/events/orders")  # of stocks, of event contracts
 SIGNED = ("apca-", "kalshi-", "content-type")  # how the headers begin that are passed on
 CLOCK = "/v2/clock"
-ALERTS = "/alert"  # where notices may be sent; they are taken and thrown away
+ALERTS = "/alert"  # where notices may be sent; they are discarded
 
 
 @dataclass
@@ -109,7 +109,7 @@ class FaultProxy:
 
     async def _land(self) -> None:
         while self._held:
-            # The venue may fail on demand: nobody waits for this answer any more.
+            # The venue may fail on demand: no client waits for this response any more.
             with suppress(aiohttp.ClientError):
                 await self._forwarded(self._held.pop(0))
 
@@ -137,7 +137,7 @@ class FaultProxy:
         """Pass a request on, or let it fail."""
         try:
             return await self._serve(request)
-        except (ConnectionError, aiohttp.ClientError):  # one of the two sides has gone
+        except (ConnectionError, aiohttp.ClientError):  # one of the two sides has disconnected
             return web.Response(status=502)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -151,7 +151,7 @@ class FaultProxy:
             await asyncio.to_thread(self.on_order, body)
         trap = self.trap
         if trap is not None and trap.catches(request.method, request.path):
-            # What is done to the sender ends its connection; the request is dealt with even so.
+            # A fault at the client ends its connection; the request is processed anyway.
             return await asyncio.shield(self._trapped(trap, request, message))
         fault = self._drawn((*BEFORE, *AFTER), request.method)
         if fault in BEFORE:
@@ -180,7 +180,7 @@ class FaultProxy:
         if trap.when == "flying":
             self._held.append(message)
         if trap.when == "pass":
-            # Whoever asked may have been killed by now.
+            # The client may have been killed by now.
             with suppress(ConnectionResetError):
                 return await self._answer("", request, *await self._forwarded(message))
         return _hang_up(request)

@@ -87,7 +87,7 @@ def kills(job: str, number: int, seed: int, folder: Path, timeframe: str = "1h")
                 one.killed_step(plan[k])
             one.finish()
             outcomes.append(one.outcome())
-        # How the undisturbed replay ends is a kill as well, and none of those that were asked for.
+        # The undisturbed replay also ends with a kill, which is not counted.
         counted["kills"] = counted.pop("landed kills", 0)
         counts.update(counted)
     counts["instants"] = instants

@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.support.preloaded import forget_project
 
-LONGEST = 0.02  # seconds that anything waits
+LONGEST = 0.02  # seconds, the longest wait
 PATIENCE = 0.3  # seconds that an order may take to fill
 COMMANDS = ("trade_stock_e2e", "option_spreads.sell", "event_contracts.trade")
 

@@ -79,7 +79,7 @@ DOOR = Door(
 )
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin
-# A portfolio may have changed by a tenth since it was looked at.
+# A portfolio may have changed by a tenth since it was read.
 ADMISSION = PreTradeCheck(PositionLimits(share=Decimal("1.1") / 4))
 
 
@@ -173,7 +173,7 @@ class KalshiTrading(FaultRuns):
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
         self._calm_run()
-        # What has not arrived an hour after its end never does.
+        # An order that has not arrived an hour after its expiry never arrives.
         self._advance((ORDER_SECONDS + LANDING) // INTERVAL + 2)
         self._calm_run()
         self.look()
@@ -284,7 +284,7 @@ class KalshiTrading(FaultRuns):
         name = f"{BY_HAND}-{self._by_hand}"
         price = self.rng.choice(("0.01", "0.30", "0.50", "0.99"))
         body = body_of(buying(name, self.rng.choice(MARKETS), price, 7, side))
-        with suppress(requests.RequestException):  # what goes wrong meets a person as well
+        with suppress(requests.RequestException):  # faults also affect manual requests
             self.here.ask("POST", CREATE, body)
         self.counts["orders by hand"] += 1
 

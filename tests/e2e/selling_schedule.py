@@ -182,7 +182,7 @@ class Selling(FaultRuns):
             self.counts["breaches"] += sum(sold) > MOST
             back = sum(sold) == sum(bought)
             self.counts["spreads bought back" if back else "spreads settled"] += 1
-        # An order that is written down as working belongs to a spread that is still followed.
+        # A working order in the journal belongs to a spread that is still tracked.
         undetermined = sum(written.state in PENDING_STATES for written in book.values())
         self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
         self.counts["orders"] += len(tickets)
@@ -250,7 +250,7 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
     return [
         *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
-        # The practice server settles in cash whatever expires.
+        # The practice server settles every expiry in cash.
         "share_delivery=false",
         *(f"rules.entry_minutes=[{entries}]", f"rules.exit_minute={exit_minute or 'null'}"),
         f"STARTING_CAPITAL={rng.choice(CAPITALS)}",

@@ -102,7 +102,9 @@ def read(here: Practice, book: Any) -> AccountSnapshot:
 
 
 def test_missing_response_field_leaves_the_account_readable(held: Practice) -> None:
-    """It counts nothing twice, lends no more, and buys no more crypto than before."""
+    """The account then counts nothing twice, and grants no more leverage or crypto purchases than
+    before.
+    """
     _, book = forgotten()
     waiting = order("waits", "SYA", "sell", "2", type="limit", limit_price=1e4, tif="gtc")
     ours = broker(held, book=book)
@@ -129,7 +131,7 @@ def test_missing_response_field_leaves_the_account_readable(held: Practice) -> N
     ours.cancel(["waits"])
 
 
-def test_missing_order_terms_count_as_sent(held: Practice) -> None:
+def test_open_order_with_missing_terms_counts_as_sent(held: Practice) -> None:
     _, book = forgotten()
     ours = broker(held, book=book)
     ours.account()
@@ -200,7 +202,7 @@ def test_unreadable_activity_is_alerted_without_halting_trading(
 
 
 def test_spread_is_filled_despite_missing_response_fields(practice: Start, vix: Path) -> None:
-    """A missing field in an answer about an order of legs affects only that order."""
+    """A missing field in the response to a multi-leg order affects only that order."""
     here = options(practice, vix, "capital=1000000")
     here.advance(AT)
     filled = set()

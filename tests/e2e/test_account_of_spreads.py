@@ -136,8 +136,8 @@ def test_live_account_sells_the_same_spreads_as_backtest(
     beyond: int,
     rules: dict[str, Any],
 ) -> None:
-    """The promise: the backtest is the live system, also for spreads. Contracts, exits and results,
-    in the order in which the account's file has them, also at a venue that has more money.
+    """Contracts, exits and results agree, in the order of the account's file, even if the venue
+    holds more money.
     """
     here = practising_seller(
         tmp_path, days, 3, *strategies,
@@ -186,7 +186,7 @@ def test_live_account_sells_the_same_spreads_as_backtest(
 def test_spread_contract_count_is_limited_by_buying_power(
     tmp_path: Path, max_position: float, beyond: int, sold: list[int]
 ) -> None:
-    """Two strategies that sell in one step."""
+    """Two strategies sell in the same step."""
     sizing = {"STARTING_CAPITAL": 21_600, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 10}
     here = practising_seller(
         tmp_path, 2, 3, "PUT", "IRON_CONDOR", entry_minutes=(30,), sizing=sizing

@@ -12,7 +12,7 @@ from tests.e2e.practice import Start, broker, order, trading
 from tests.support.spreads import LEGS, SPREAD
 
 
-def test_practice_equity_is_cash_plus_all_positions(practice: Start, vix: Path) -> None:
+def test_practice_account_equity_is_cash_plus_all_positions(practice: Start, vix: Path) -> None:
     here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
     mine = broker(here)
     here.advance("2024-02-20T16:00:00Z")

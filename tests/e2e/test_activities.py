@@ -150,7 +150,7 @@ def test_listed_activities_always_explain_cash_and_positions(
             answer: Any = desk.connection.client.post("/orders", spread)
             book.record_progress("spread", AlpacaOrder(answer).progress)
         if instant == 8:
-            # More than there is cash for, overnight.
+            # More than the cash allows overnight.
             desk.broker.submit([order("large", "SYA", qty="1800")])
         kinds |= {each.kind for each in desk.read()}
         assert not desk.found(), here.venue.now

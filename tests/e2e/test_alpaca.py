@@ -13,7 +13,9 @@ from tests.support.messages import refused
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 
-LOST: tuple[tuple[int, dict[str, Any]], ...] = (  # so often an order may be sent, beside a fault
+LOST: tuple[
+    tuple[int, dict[str, Any]], ...
+] = (  # number of times that an order may be sent, besides faults
     (2, {"kind": "status", "status": 504}),
     (2, {"kind": "status", "status": 500}),
     (2, {"kind": "drop_before"}),
@@ -25,7 +27,9 @@ LOST: tuple[tuple[int, dict[str, Any]], ...] = (  # so often an order may be sen
 
 
 def test_lost_order_response_leaves_exactly_one_order(practice: Start) -> None:
-    """It is looked up, and asked for again under its id where the venue does not know it."""
+    """The client queries the order, and resends it under the same id if the venue does not
+    know it.
+    """
     here = practice()
     here.advance(OPENING)
     for number, (posts, fault) in enumerate(LOST, 1):
@@ -39,7 +43,7 @@ def test_lost_order_response_leaves_exactly_one_order(practice: Start) -> None:
 
 
 def test_order_accepted_late_counts_in_exposure_until_filled(practice: Start) -> None:
-    """The venue takes it after every look for it has said that there is none."""
+    """The venue accepts the order only after every query has reported it missing."""
     here = practice()
     here.advance(OPENING)
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)

@@ -50,7 +50,7 @@ def richer(usd: float) -> Callable[[Any], Any]:
 def test_single_wrong_cash_response_neither_trades_nor_halts(
     practice: Start, here: Practice, tmp_path: Path, usd: float, skipped: int
 ) -> None:
-    """Whichever reading of a cycle it is: the next one is asked for, and what it says counts."""
+    """Whichever reading of a cycle is wrong, the next one is requested and used."""
     skips = iter([False] * skipped + [True])
     told = Told(ACCOUNT, lambda facts: richer(usd)(facts) if next(skips, False) else facts)
     with attacked(here, tmp_path, told) as desk:
@@ -185,7 +185,7 @@ def test_outsized_activity_halts_until_a_person_clears_it(
         assert halted_by(desk) == ["cash"], "what was cleared is the ground once"
 
 
-def test_broker_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
+def test_reported_leverage_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
     told = Told(ACCOUNT, {"multiplier": "1000"})
     with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
@@ -195,7 +195,7 @@ def test_broker_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> 
 
 
 def test_no_stock_order_while_venue_clock_says_closed(practice: Start, tmp_path: Path) -> None:
-    """As on a day of mourning that no calendar has yet: what is sent would wait for the open."""
+    """For example an unscheduled day of mourning: an order would wait for the next open."""
     told = Told(CLOCK, {"is_open": False}, ALWAYS)
     here = practice("symbols=[SYA,SYXUSD]")
     here.advance(OPENING)
@@ -229,7 +229,7 @@ class Unobserved:
 def test_invalid_venue_clock_timestamp_raises_error_naming_it(
     here: Practice, tmp_path: Path, shown: Any
 ) -> None:
-    """The loop waits for a venue that is away, and not for better words of one that is there."""
+    """The loop waits for an unreachable venue, but not for one that sends invalid timestamps."""
     told = Told(CLOCK, {"timestamp": shown})
     with attacked(here, tmp_path, told) as desk:
         connection = desk.live.connection
@@ -242,7 +242,9 @@ def test_invalid_venue_clock_timestamp_raises_error_naming_it(
         assert "timestamp is " in alerts(desk)
 
 
-def test_calendar_overrules_a_clock_open_at_night(practice: Start, tmp_path: Path) -> None:
+def test_calendar_overrides_venue_clock_reporting_open_at_night(
+    practice: Start, tmp_path: Path
+) -> None:
     told = Told(CLOCK, {"is_open": True}, ALWAYS)
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-20T23:00:00Z")

@@ -67,7 +67,7 @@ def test_mismatched_checkpoint_tensors_are_refused_before_any_output(
     save_file(tensors, folder / "model" / WEIGHTS_FILE, {"format": "pt"})
     words = [*RUN, "forecaster.model=model", "forecaster.cache=cache"]
     code, _, said = answer_of(*words, cwd=folder)
-    # What has taken long is said above it, where nobody looks on at a bar.
+    # Long phases are printed above the progress bar.
     *_, line = said.splitlines()
     assert code == 2
     assert line.startswith("error: forecaster.model: model cannot be loaded as Chronos-2: ")

@@ -74,8 +74,8 @@ def alone(*words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
-def test_full_crypto_rotation_orders_fill_completely_each_hour(capital: float) -> None:
-    """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
+def test_full_crypto_rotation_fills_every_order_each_hour(capital: float) -> None:
+    """The venue checks a purchase at 1.03 of its price against the cash from the sale."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
     decisions = [d for d in run.decisions if d.at < market.bars.last_instant]
@@ -117,7 +117,7 @@ def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_compiled_sweep_reduces_crypto_purchases_like_backtest() -> None:
+def test_compiled_sweep_reduces_crypto_purchases_like_the_backtest() -> None:
     settings, market, trader, run = walked(
         "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )

@@ -53,7 +53,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES, ids=lambda each: " ".join(sorted(each))[:40])
-def test_completion_candidates_are_commands_setting_keys_and_values(
+def test_completion_suggests_commands_setting_keys_and_values(
     words: list[str], expected: set[str]
 ) -> None:
     assert set(list_candidates(words, COMMANDS)) == expected

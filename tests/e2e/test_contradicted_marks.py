@@ -57,7 +57,7 @@ def equities(desk: Desk) -> list[float]:
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
-def test_venue_price_contradicted_by_feed_causes_no_trade(
+def test_venue_price_contradicted_by_feed_triggers_no_trade(
     here: Practice, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
     told = Marked("SYA", factor)
@@ -121,7 +121,7 @@ def test_price_jump_confirmed_by_feed_is_traded(
 def test_wrong_venue_prices_do_not_block_overnight_reduction(
     practice: Start, tmp_path: Path
 ) -> None:
-    """Marked ten times higher the book looks as if it could be held overnight."""
+    """With a price ten times too high, the book seems small enough to be held overnight."""
     told = Marked("SYA", 10.0)
     here = practice("symbols=[SYA,SYB]")
     here.advance(LAST_CYCLE)

@@ -109,7 +109,9 @@ def test_systemd_security_exposure_score_is_at_most_2(systemd_analyze: str, unit
 def test_systemd_analyze_verify_accepts_the_unit_file(
     systemd_analyze: str, tmp_path: Path, unit: Path
 ) -> None:
-    """As installed, but in another place: the interpreter and the script have to be there."""
+    """The unit is verified in another folder; the interpreter and the script have to exist
+    there.
+    """
     place = tmp_path / "installed"
     (place / ".venv" / "bin").mkdir(parents=True)
     (place / ".venv" / "bin" / "python").symlink_to(sys.executable)
@@ -195,7 +197,7 @@ def test_image_runs_unprivileged_without_build_tools() -> None:
 
 
 def test_image_contains_every_package_and_only_pinned_wheels() -> None:
-    """A room that is not copied is not in the wheel."""
+    """A package that is not copied is missing from the wheel."""
     steps = dockerfile()
     copied = {word for step, argument in steps if step == "COPY" for word in argument.split()[:-1]}
     project = ROOT.joinpath("pyproject.toml").read_text()

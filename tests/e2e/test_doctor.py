@@ -221,7 +221,7 @@ def test_each_account_restriction_changes_only_one_doctor_check(
     level: str,
     says: str,
 ) -> None:
-    """None: the venue says nothing of it."""
+    """None: the venue's response omits the field."""
     usual = alpaca_server.account_response
     told = lambda venue: {k: v for k, v in {**usual(venue), **facts}.items() if v is not None}  # noqa: E731
     monkeypatch.setattr(alpaca_server, "account_response", told)
@@ -234,7 +234,7 @@ def test_each_account_restriction_changes_only_one_doctor_check(
 
 @given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
 def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[int, int]) -> None:
-    """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
+    """The venue may read its clock at any time within the request."""
     asked = NOW
     looked = asked + Seconds(lags[0], "s")
     heard = looked + Seconds(lags[1], "s")
@@ -246,7 +246,7 @@ def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[i
         assert offset == truth
 
 
-def test_doctor_states_the_venue_that_receives_orders() -> None:
+def test_doctor_names_the_venue_that_receives_orders() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 

@@ -83,7 +83,7 @@ def account(folder: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name in WITH_COMMANDS if name not in OWN_TEST])
-def test_documented_commands_run_in_page_order(page: str, tmp_path: Path) -> None:
+def test_documented_commands_succeed_in_page_order(page: str, tmp_path: Path) -> None:
     lines = lines_of(page)
     for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -106,7 +106,9 @@ def test_documented_commands_run_in_page_order(page: str, tmp_path: Path) -> Non
         ("docs/FORECASTS", r" +symbol +timestamp"),
     ],
 )
-def test_python_code_blocks_in_documentation_run(page: str, prints: str, tmp_path: Path) -> None:
+def test_python_code_blocks_in_documentation_run_without_error(
+    page: str, prints: str, tmp_path: Path
+) -> None:
     (code,) = blocks(page, "python")
     make = next(line for line in lines_of(page) if "make_bars" in line)
     for name in ("examples", "forecasting"):

@@ -135,7 +135,9 @@ def test_bad_last_bar_affects_no_other_symbol(
     held: bool,
     why: str,
 ) -> None:
-    """It takes no orders of its own, one alert names it, and the next good bar goes on."""
+    """The symbol itself takes no orders, one alert names it, and the next good bar resumes
+    trading.
+    """
     bad = 1 if held else 0
     begins = ("2024-02-20T14:30", "2024-02-20T15:30")[bad]
     undisturbed = without("")
@@ -182,7 +184,7 @@ def backtested(settings: BacktestSettings) -> Run:
     return simulate_trading(settings, market, "alone", trader)
 
 
-def test_backtest_with_bad_bar_equals_one_omitting_it(tmp_path: Path) -> None:
+def test_backtest_with_a_bad_bar_equals_one_without(tmp_path: Path) -> None:
     row = 33 * 7 + 3  # of 2024-02-20
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
@@ -211,7 +213,7 @@ SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
 def test_replay_rejects_the_same_bars_as_backtest(
     practice: Start, tmp_path: Path, wrong: list[tuple[int, str, float]]
 ) -> None:
-    """The file's reader and the loop do not judge twice."""
+    """Bars are not validated twice, by the file reader and by the loop."""
     folder = filed(tmp_path / "bars", *wrong)
     span = ("start=2024-02-20T15:30Z", "end=2024-02-21T15:30Z")
     here = practice(*FILED, f"data.dir=[{folder}]", *span, "sizing.holding=plan")
@@ -224,7 +226,7 @@ def test_replay_rejects_the_same_bars_as_backtest(
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_venue_position_price_validates_bars_without_feed_price(
+def test_position_price_validates_bars_without_a_feed_price(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)
@@ -255,7 +257,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
 def test_truncated_history_affects_no_other_symbol(
     practice: Start, tmp_path: Path, without: Callable[[str], Passed]
 ) -> None:
-    """The cycle decides as one that misses a bar alone, and the next one goes on."""
+    """The cycle decides as if only that symbol lacked its bar; the next cycle is normal again."""
     here = practice(*WORDS)
     desk = Desk.at(here, tmp_path, *WORDS)
     for at in CYCLES:
@@ -277,7 +279,9 @@ def test_truncated_history_affects_no_other_symbol(
 def test_restart_with_truncated_history_skips_one_cycle(
     practice: Start, tmp_path: Path, left: int
 ) -> None:
-    """What a second cycle finds too is so: the others are decided then, and a person is told."""
+    """If a second cycle finds the same history, the other symbols are decided and an alert is
+    sent.
+    """
     here = practice(*WORDS)
     here.advance(CYCLES[0])
     desk = Desk.at(here, tmp_path, *WORDS)

@@ -80,7 +80,7 @@ def test_interrupted_download_resumes_where_it_stopped(
     assert len(again.asked) <= 14 - fails + 4
 
 
-def test_later_download_appends_and_split_reloads_the_file(
+def test_repeated_download_appends_bars_and_split_reloads_file(
     market: Bars, tmp_path: Path, short_chunks: None
 ) -> None:
     bring(Known(market), tmp_path, "SYA", end=EARLY)

@@ -121,8 +121,8 @@ def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveSimulation:
 def test_simulation_of_a_live_journal_shows_no_drift(
     practice: Start, tmp_path: Path, with_coin: LiveSimulation
 ) -> None:
-    """With a coin into the night; to the close, whose fees the venue lists as the next instant
-    comes, and beyond it.
+    """Runs with crypto end at night; others end at the close, whose fees are listed at the next
+    instant, and after it.
     """
     does_not_drift(comparison.measure_drift(with_coin), 7)
     here, words = begun(practice), (STOCKS, *BOTH_WAYS)
@@ -173,7 +173,7 @@ def reject_next(here: Practice, kind: str) -> None:
     here.fail(kind=kind, path="/v2/orders", method="POST")
 
 
-# What happens before a cycle, and the term under which it counts.
+# The event before a cycle, and the drift term that contains it.
 HAPPENS: tuple[tuple[str, int, Step], ...] = (
     ("unsent", 0, lambda here, _: reject_next(here, "reject")),
     ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
@@ -192,7 +192,7 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
 def test_each_venue_event_is_attributed_to_drift_term(
     practice: Start, tmp_path: Path, term: str, number: int, happens: Step
 ) -> None:
-    """All terms add up to the difference, and every decision follows from its own account."""
+    """All terms sum to the difference, and every decision follows from its own account."""
     count = max(2, number + 2)
     journal = cycles(begun(practice), tmp_path, *WORDS, count=count, before={number: happens})
     drift = measure_drift(journal, *WORDS)
@@ -204,7 +204,9 @@ def test_each_venue_event_is_attributed_to_drift_term(
 
 
 def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Path) -> None:
-    """It is started anew a minute after its last orders: the last reading holds what they did."""
+    """The loop restarts a minute after its last orders, so the last reading contains their
+    fills.
+    """
     here = begun(practice)
     journal = cycles(here, tmp_path, *WORDS, count=1)
     here.fail(kind="skew", seconds=60, count=100)
@@ -233,7 +235,9 @@ def parts_of(results: BacktestResults) -> dict[str, float]:
 def test_live_account_report_matches_backtest_of_same_hours(
     with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
-    """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
+    """Equity at every instant, fills, decisions and profit components agree; the spread counts as
+    timing.
+    """
     results = build_live_results(with_coin)
     live, simulated = results.main_run, results.benchmark_runs[0]
     assert [row.at for row in live.equity_rows] == [row.at for row in simulated.equity_rows]
@@ -274,7 +278,7 @@ def render_files(results: BacktestResults, summary: dict[str, Any], folder: Path
 
 
 def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Path) -> None:
-    """Held before, paid in, charged, earned and traded by hand: the parts are the profit."""
+    """The account has an opening balance, a deposit, a charge, interest and manual trades."""
     here = begun(practice, "symbols=[SYA,SYB,SYC]")
     trading(here).submit_order(buy("SYA", 300))
     trading(here).submit_order(buy("SYC", 5))
@@ -342,8 +346,8 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
-def test_drift_report_counts_fills_not_compared(practice: Start, tmp_path: Path) -> None:
-    """After its first cycle an account has filled, and no later reading shows the fills."""
+def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_path: Path) -> None:
+    """The first cycle's orders fill, and no later account reading shows the fills."""
     journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
     words = [*overridden(SPAN, WORDS), f"journal={journal}", "output=live"]
     code, printed, said = answer_of("marketsimulator.drift", *words, cwd=tmp_path)
@@ -359,7 +363,7 @@ def test_drift_report_counts_fills_not_compared(practice: Start, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_drift_exits_1_on_drift_0_otherwise(practice: Start, tmp_path: Path) -> None:
+def test_drift_command_exits_nonzero_only_on_drift(practice: Start, tmp_path: Path) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
 
     def command(*words: str) -> tuple[int, str, str]:

@@ -26,7 +26,7 @@ def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
             monkeypatch.setenv(name, value)
 
 
-HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
+HERE = "broker.url_override=http://127.0.0.1:9"  # an address without a listener
 
 
 @pytest.mark.parametrize(

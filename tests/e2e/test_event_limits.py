@@ -62,7 +62,7 @@ def test_orders_of_unknown_outcome_count_against_the_event(stand: KalshiStand) -
 
 
 def test_mutually_exclusive_markets_share_one_loss_limit(stand: KalshiStand) -> None:
-    """Of two purchases of NO one wins, once they have filled; while they rest both may lose."""
+    """Of two filled purchases of NO one wins; while they rest, both may lose."""
     exchange = stand.practice.exchange
     state(exchange, is_mutually_exclusive=True)
     manager = stand.manager(LIMITED)

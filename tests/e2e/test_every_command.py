@@ -57,14 +57,14 @@ def test_all_commands_registered_and_at_most_28_listed() -> None:
 
 
 @every_command
-def test_command_module_calls_start_exactly_once(command: Command) -> None:
+def test_command_module_calls_start_function_exactly_once(command: Command) -> None:
     """`start` returns after the work, so a second call would do all of it again."""
     assert source_of(command.module).read_text().count(f'    {START}("') == 1
 
 
 @every_command
 def test_command_module_starts_cli_before_other_imports(command: Command) -> None:
-    """So that its word is on the terminal at once, and its help needs no library."""
+    """The command reports itself at once, and its help needs no library."""
     body = ast.parse(source_of(command.module).read_text()).body
     guard = next(number for number, node in enumerate(body) if isinstance(node, ast.If))
     before = {node.module for node in body[:guard] if isinstance(node, ast.ImportFrom)}
@@ -115,7 +115,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
 
 
 def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
-    """Of one command: all of them answer it before they import anything of their own."""
+    """One command stands for all: each answers `--help` before it imports its own modules."""
     code, said, loaded = ended[HELP]
     assert code == 0, said
     assert "foundation.cli" in loaded
@@ -135,7 +135,7 @@ def test_wrong_value_is_refused_before_heavy_imports(
 
 
 @every_command
-def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_path: Path) -> None:
+def test_help_shows_flags_and_cfg_option_shows_settings(command: Command, tmp_path: Path) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
     assert shown.startswith(read_module_docstring(command.module).splitlines()[0])
@@ -150,7 +150,7 @@ def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_preview_cfg_output_shows_preview_mode(tmp_path: Path) -> None:
+def test_cfg_output_of_preview_command_shows_preview_mode(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
     assert settings["mode"] == "preview"

@@ -229,7 +229,9 @@ def test_timesfm_is_calibrated_and_traded(results: Callable[[str], Path]) -> Non
 
 
 @pytest.mark.slow
-def test_custom_rank_chooses_the_universe(folder: Path, results: Callable[[str], Path]) -> None:
+def test_custom_ranking_function_selects_the_universe(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
     output = results("quiet_trend.py")
     decisions = pd.read_parquet(output / "decisions.parquet")
     assert 1 <= (decisions["target"] > 0).groupby(decisions["at"]).sum().max() <= 2
@@ -252,7 +254,7 @@ def test_spread_contracts_grow_with_balance_and_profit(folder: Path) -> None:
     assert sizes[1].max() == 10
 
 
-def test_temperature_estimates_sum_to_one_and_are_sized(
+def test_temperature_probabilities_sum_to_one_and_size_contracts(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     found = read_estimates(results("temperature_estimates.py"))
@@ -265,7 +267,7 @@ def test_temperature_estimates_sum_to_one_and_are_sized(
         assert (int(contracts) > 0) == worth
 
 
-def test_receiver_prints_the_alert(folder: Path) -> None:
+def test_example_alert_receiver_prints_the_alert(folder: Path) -> None:
     done = run(folder, commands_in(example_text("receive_alerts.py"))[0])
     assert done.stdout == "quarantine: no price for SYC (3 held): valued at its last mark\n"
 

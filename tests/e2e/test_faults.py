@@ -226,7 +226,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_every_forbidden_loop_outcome_is_counted(world: World, name: str) -> None:
+def test_fault_checks_detect_every_forbidden_trading_outcome(world: World, name: str) -> None:
     damage, counted = DAMAGES[name]
     assert len(world.ours()) > 1
     assert not +world.counts(), fault_checks.breaches(world)
@@ -234,7 +234,7 @@ def test_every_forbidden_loop_outcome_is_counted(world: World, name: str) -> Non
     assert " ".join(+world.counts()) == counted
 
 
-def test_orders_missing_at_venue_or_journal_are_counted(world: World) -> None:
+def test_orders_missing_from_venue_or_journal_are_counted(world: World) -> None:
     book = world.books.written
     filled = {name: intent.progress.filled for name, intent in book.items()}
     there = [name for name, intent in book.items() if intent.was_accepted]
@@ -243,7 +243,7 @@ def test_orders_missing_at_venue_or_journal_are_counted(world: World) -> None:
     assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1
 
 
-def test_order_in_damaged_journal_is_not_counted_lost(world: World) -> None:
+def test_order_missing_from_damaged_journal_is_not_lost(world: World) -> None:
     name = filled_name(world)
     not_in_the_book(world)
     fill_not_listed(world)
@@ -252,7 +252,7 @@ def test_order_in_damaged_journal_is_not_counted_lost(world: World) -> None:
     assert not world.counts()["lost"]
 
 
-def test_outcome_comparison_detects_one_cent_share_order_difference() -> None:
+def test_outcome_comparison_detects_any_cash_or_order_difference() -> None:
     one = {"cash": 10.0, "SYA": Decimal(3), "o-1": [(Decimal(3), Decimal("1.50"))]}
     assert differing(one, dict(one)) == []
     assert len(differing(one, {**one, "cash": 10.01})) == 1
@@ -285,7 +285,7 @@ def program(place: Place, text: str) -> FaultRun:
         ("while True: print('busy')", {"hangs"}, 60.0, 0.5),
     ],
 )
-def test_every_forbidden_process_outcome_is_counted(
+def test_fault_checks_detect_crashes_hangs_and_leaked_secrets(
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
     text: str,
@@ -302,7 +302,7 @@ def test_every_forbidden_process_outcome_is_counted(
     assert {"crashes", "leaks", "hangs"} & set(+place.counts) == counted
 
 
-def test_a_secret_in_any_file_is_found(place: Place) -> None:
+def test_secret_scan_finds_keys_in_any_file(place: Place) -> None:
     (place.folder / "logs").mkdir()
     (place.folder / "logs" / "a.log").write_text(f"key {KEYS.secret}")
     (place.folder / "state.sqlite").write_bytes(b"\0\1" + KEYS.key.encode())
@@ -322,7 +322,7 @@ for number in range(300):
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("after", "rows"), [(False, 2), (True, 3)])
-def test_kill_lands_before_or_after_the_chosen_commit(
+def test_injected_kill_lands_before_or_after_chosen_commit(
     place: Place, *, after: bool, rows: int
 ) -> None:
     one = program(place, COMMITS)

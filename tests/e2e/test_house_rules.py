@@ -24,7 +24,7 @@ SOURCES = [p for room in PACKAGES for p in (ROOT / room).rglob("*.py")] + [
 
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 CALLS = {"eval", "exec", "torch.load", "yaml.load", "np.fromfile"}
-# What has none of these holds none of those.
+# Files without these words contain no such call.
 NAMED = re.compile(r"pickle|dill|joblib|shelve|\b(eval|exec)\(|\.load\b|fromfile")
 
 OWN = {"self", "cls", "super()"}  # objects whose private names are a class's own
@@ -76,9 +76,8 @@ def test_imports_load_no_model_library_or_simulator() -> None:
 
 
 def test_environment_variables_are_read_only_by_configuration() -> None:
-    """But for an account's keys, which no configuration may hold, and a supervisor's socket.
-
-    What a library reads there may be written.
+    """Exceptions: the account's keys, which no configuration may hold, and the supervisor's socket.
+    Variables that a library reads may be written.
     """
     allowed = r"(?<!Keys\.from_environment\()(?<!Supervisor\.from_environment\()"
     read = re.compile(allowed + r"os\.environ(?!\[\"HYDRA_FULL_ERROR\"\] = |\.update\()|getenv")
@@ -92,14 +91,14 @@ def test_import_linter_layers_ignore_no_imports() -> None:
 
 
 def test_source_files_have_at_most_700_lines() -> None:
-    """One system of this kind had a script of 4,866 lines."""
+    """A similar trading system had a script of 4,866 lines."""
     assert {
         str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 700
     } == {}
 
 
 def test_git_tracks_no_large_or_cache_files() -> None:
-    """Above 5 MB only the shipped checkpoint; what runs leave behind belongs to the user's own
+    """Only the bundled checkpoint exceeds 5 MB; outputs of runs belong in the user's own
     folders.
     """
     listed = subprocess.run(
@@ -127,7 +126,7 @@ def imported_by(tree: ast.AST) -> set[str]:
 
 
 def test_no_test_module_imports_a_test_module() -> None:
-    """What several test files share lives in `tests/support/`."""
+    """Code that several test files share is in `tests/support/`."""
     paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
     modules = {path.stem for path in paths if path.stem.startswith("test_")}
     found = [
@@ -173,7 +172,7 @@ def test_private_name_detector_finds_every_access_form(code: str, names: set[str
 
 
 def test_private_access_in_a_test_states_its_reason() -> None:
-    """A line says why no public name shows the promise; one that nothing needs is removed."""
+    """A comment says why no public name shows the behaviour; unneeded comments are removed."""
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
     private = {path: private_names(ast.parse(text)) for path, text in texts.items()}
     reasoned = {path: bool(REASON.search(text)) for path, text in texts.items()}

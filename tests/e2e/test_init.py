@@ -82,7 +82,7 @@ def test_generated_settings_file_works_for_backtest_and_live(
     assert not (folder / "keys.env").exists()
 
 
-def test_group_choice_and_overrides_merge_under_one_key(set_up: Callable[..., Path]) -> None:
+def test_config_choice_and_overrides_merge_under_one_key(set_up: Callable[..., Path]) -> None:
     folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
     file = folder / "kelly.yaml"
     changed = {"kind": "ewma", "calibrated": False}
@@ -226,7 +226,7 @@ class Session:
         return code
 
 
-def test_init_prompt_repeats_invalid_answers_interrupt_writes_nothing(
+def test_init_repeats_invalid_prompts_and_interrupt_writes_nothing(
     bars: Path, tmp_path: Path
 ) -> None:
     session = Session("mine", cwd=tmp_path)

@@ -175,7 +175,7 @@ def test_loss_halts_openings_across_restarts_until_cleared(here: KalshiPractice)
     for kind in ("daily_loss", "drawdown"):
         clear_halt(journal(), kind, "Ada")
     with process(here) as now:
-        # What the person saw halts no more.
+        # The acknowledged loss halts no more.
         now.mark()
         assert now.standing == []
         assert now.decide(BUY_YES_100).startswith("accepted")
@@ -195,8 +195,8 @@ def test_deposits_and_withdrawals_are_cash_flows_across_restarts(here: KalshiPra
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
-def test_closed_market_keeps_last_bid_until_determined() -> None:
-    """Another process remembers the bid."""
+def test_closed_market_keeps_last_bid_value_until_determined() -> None:
+    """A second process restores the last bid from the journal."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement_ticks=4) as here:
         with process(here) as now:
@@ -258,7 +258,7 @@ def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> N
     assert last.startswith("Finished: no more cycles are scheduled ·")
 
 
-def test_kill_stops_loop_and_says_nothing_was_closed(here: KalshiPractice) -> None:
+def test_kill_stops_loop_and_reports_no_closed_position(here: KalshiPractice) -> None:
     said: list[str] = []
 
     def stopped(entry: ActionEntry) -> None:
@@ -299,7 +299,7 @@ def gate(tmp_path: Path) -> KalshiGate:
     return KalshiGate(settings, HaltBook(database, events), book, tmp_path / "KILL")
 
 
-def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:
+def test_orders_are_limited_by_value_and_hourly_count(gate: KalshiGate) -> None:
     assert refusal(gate, intent("a", count=40), NOW) == ""
     assert "$20.50 exceeds guards.max_order $20" in refusal(gate, intent("a", count=41), NOW)
     for k in range(3):

@@ -269,7 +269,7 @@ def test_unbooked_deposit_is_alerted_and_not_spent(
     assert "unexplained change of the account: cash $60.0000" in caplog.text
     told = len(stand.waited)
     assert later.view("SIM-1").cash == 940
-    # The cash differs by as much after a trade: nobody waits for that again, whoever asks.
+    # After a trade the cash differs by the same amount: no later process waits again.
     later.submit(order("o-1", taking(later.view("SIM-1")), 10))
     stand.practice.advance()
     for _ in range(2):
@@ -285,7 +285,7 @@ def test_persistent_position_without_listed_fills_is_accepted(stand: KalshiStand
     stand.practice.advance()
     stand.manager().view("SIM-1")
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/fills", count=100)
-    # Of this process no answer says that it filled.
+    # No response to this process reports the fill.
     manager = stand.manager()
     reading = manager.read_snapshot()
     text = "SIM-1: position is 10.00 YES at the venue, none by its fills"

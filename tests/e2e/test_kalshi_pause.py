@@ -87,7 +87,7 @@ def test_pause_is_recognised_without_exchange_status_response(
     assert stand.state("o-1") == "denied"
 
 
-def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
+def test_order_after_an_exchange_pause_has_new_id(stand: KalshiStand) -> None:
     trading = Trading(stand, policy=Always(BUY_YES_5))
     stand.practice.pause()
     first = trading.tick(0)
@@ -121,7 +121,7 @@ def test_stale_order_is_cancelled_after_exchange_pause_ends(stand: KalshiStand) 
     assert trading.alerts.told == []
 
 
-def test_pause_refusal_can_be_injected_as_single_fault(stand: KalshiStand) -> None:
+def test_single_pause_refusal_can_be_injected_as_fault(stand: KalshiStand) -> None:
     manager = stand.manager()
     stand.practice.fault("exchange_is_paused", method="POST", path=POST)
     with refused(OrderRejected, "exchange_is_paused"):
@@ -153,7 +153,7 @@ def test_no_order_fills_during_an_exchange_pause() -> None:
         ("trading_is_paused", ""),
     ],
 )
-def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
+def test_venue_error_code_is_parsed_flat_or_nested(body: object, code: str) -> None:
     answer = HttpStatusError(409, json.dumps(body))
     assert (answer.venue_error_code, answer.is_pause) == (code, code in PAUSE_CODES)
     assert HttpStatusError(409, "<html>paused</html>").venue_error_code == ""

@@ -78,7 +78,7 @@ def test_one_unreadable_row_leaves_the_other_market_trading(
     assert kind == "kalshi RAIN"
     assert "RAIN is quarantined" in text
     assert says in text
-    # What can be read again is traded again.
+    # A market that is readable again is traded again.
     assert {entry.market for entry in traded(practice, steps=1)} == {"RAIN", "SNOW"}
 
 
@@ -176,7 +176,7 @@ def test_unreadable_settlement_raises_an_error(ending: KalshiPractice) -> None:
     assert not settled()
 
 
-def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> None:
+def test_trading_loop_waits_until_the_settlement_is_readable(ending: KalshiPractice) -> None:
     [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
 
     def change(row: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def test_position_can_be_sold_with_every_style(
 
 
 def test_resting_and_immediate_sales_earn_the_same() -> None:
-    """Ten YES sold at 0.48: the book of YES is one, whatever the order is called."""
+    """Ten YES are sold at 0.48: both order types meet the same book."""
     cash = []
     for force in ("immediate_or_cancel", "good_till_canceled"):
         with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
@@ -96,7 +96,7 @@ def test_resting_and_immediate_sales_earn_the_same() -> None:
 
 
 def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
-    """Five YES are bid for at 0.49, and ten held are sold at 0.48: the purchase is cancelled."""
+    """We bid 0.49 for five YES and sell ten at 0.48: the purchase is cancelled."""
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()
         manager.submit(order("buy", "0.50", market=RAIN))
@@ -118,7 +118,7 @@ def test_unfilled_fill_or_kill_order_counts_as_rejected() -> None:
         assert (stand.state("buy"), stand.orders()) == ("rejected", {})
 
 
-def test_sale_is_limited_by_held_less_open_sales() -> None:
+def test_sale_is_capped_at_holdings_less_open_sales() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()
         manager.submit(order("buy", "0.50", 20, market=RAIN))
@@ -135,9 +135,8 @@ def test_sale_is_limited_by_held_less_open_sales() -> None:
 
 
 @pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
-def test_live_account_matches_environment_to_the_cent(style: Any) -> None:
-    """The same policy over the wire and in the environment: every action, and the last cent.
-
+def test_live_account_matches_training_environment_to_the_cent(style: Any) -> None:
+    """The same policy runs over HTTP and in the environment: every action and the final cash agree.
     Sizes are so small that no limit cuts a fill, which only the environment could do.
     """
     session = synthetic_session(5, SyntheticSessionModel(steps=25, depth=60, noise_order_rate=1.0))
@@ -201,7 +200,9 @@ def turned_sales(stand: KalshiStand) -> list[str]:
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
 )
 def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None:
-    """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
+    """Faults are kills, partial fills, lost responses and pauses; the venue refuses no order that
+    reaches it.
+    """
     rng = np.random.default_rng(seed)
     eager = SyntheticSessionModel(steps=60, depth=80, noise_order_rate=1.0)
     space = space_of(style)

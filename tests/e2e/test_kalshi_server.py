@@ -74,7 +74,9 @@ def test_recorded_markets_open_at_recorded_relative_times(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("speed", [60, 3600])
 def test_practice_order_expiry_agrees_with_client_clock(tmp_path: Path, speed: int) -> None:
-    """The venue once ran ahead of the client, whose orders had expired before they came."""
+    """Regression: the venue's clock ran ahead of the client, so orders expired before they
+    arrived.
+    """
     words = ("--speed", str(speed), "market.steps=20000")
     with served(tmp_path, *words) as (url, key_id, pem):
 
@@ -87,7 +89,7 @@ def test_practice_order_expiry_agrees_with_client_clock(tmp_path: Path, speed: i
         first = market()
         length = np.datetime64(first["close_time"][:-1]) - np.datetime64(first["open_time"][:-1])
         assert abs(length / np.timedelta64(1, "s") - 20_000 * 60 / speed) < 1
-        # Ticks go by.
+        # Some ticks pass.
         sizes = {first["yes_bid_size_fp"]}
         while len(sizes) < 3:
             sizes.add(market()["yes_bid_size_fp"])
@@ -117,7 +119,7 @@ def test_practice_order_expiry_agrees_with_client_clock(tmp_path: Path, speed: i
 def test_unwritable_key_or_invalid_settings_start_no_server(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that is there is never written over."""
+    """An existing key file is never overwritten."""
     monkeypatch.chdir(tmp_path)
     Path("mine.pem").write_text("a key of somebody")
     check_message(refusal_of("event_contracts.practice_server", *words), *facts)

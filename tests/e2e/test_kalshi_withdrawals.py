@@ -62,7 +62,7 @@ def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> lis
     return [intent.client_order_id for intent in manager.cancel_stale_orders(market, LATER)]
 
 
-def test_own_resting_orders_are_withdrawn_manual_ones_stay(stand: KalshiStand) -> None:
+def test_own_resting_orders_are_cancelled_manual_ones_stay(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     placed(stand, "o-3", market="SNOW")
     by_hand(stand)
@@ -148,7 +148,7 @@ def test_order_now_violating_limits_is_cancelled(stand: KalshiStand) -> None:
 
 
 @pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59), ("killed", 0)])
-def test_skipped_tick_is_logged_and_still_withdraws_orders(
+def test_skipped_tick_is_logged_and_still_cancels_orders(
     stand: KalshiStand, tmp_path: Path, why: str, row: int
 ) -> None:
     trading = Trading(stand, rich("999"), kill_file=tmp_path / "KILL")
@@ -176,7 +176,7 @@ def test_failed_cancellation_blocks_decisions_in_its_market_only(stand: KalshiSt
     assert resting(stand) == ["o-1"]
 
 
-def test_no_position_opens_by_resting_purchases_under_halt() -> None:
+def test_halt_prevents_resting_purchases_from_opening_positions() -> None:
     session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
     with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
         trading = Trading(stand, policy=Always(BUY_NO_10), style="passive", life=2)

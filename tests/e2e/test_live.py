@@ -41,7 +41,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
-def test_wrong_venue_clock_decides_nothing_on_old_bars(here: Practice) -> None:
+def test_wrong_clock_triggers_no_decision_on_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
@@ -57,7 +57,7 @@ CLOSING = ("timeframe=1d", "fill=close")
 
 
 def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> None:
-    """Ten minutes before the close, half-days included, the venue takes nothing any more."""
+    """The venue accepts auction orders until ten minutes before the close, also on half-days."""
     at = "2024-07-03T16:45Z"
     here = practice(*CLOSING, *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
     here.advance(at)
@@ -97,9 +97,7 @@ def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> No
 def test_live_run_reproduces_backtest_fills_and_equity(
     practice: Start, timeframe: str, holding: str, fills: int, span: tuple[str, ...]
 ) -> None:
-    """The backtest is the live system: every instant, bars, account and orders through
-    `alpaca-py`.
-    """
+    """Bars, account and orders go through `alpaca-py` at every instant."""
     shared = (
         *f"timeframe={timeframe}".split(),
         "limits.symbol_cap=0.4",
@@ -141,8 +139,8 @@ def test_live_run_reproduces_backtest_fills_and_equity(
 
 @pytest.mark.parametrize("capital", [100_000.0, pytest.param(2_000_000.0, marks=pytest.mark.slow)])
 def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capital: float) -> None:
-    """Stocks fall by a quarter in a session's last half hour: what the broker sells, and what
-    coins cost in parts, agree.
+    """Stocks fall by a quarter in the last half hour: liquidations and the cost of split crypto
+    orders agree.
     """
     words = (
         *(
@@ -183,8 +181,8 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
 
 @pytest.mark.slow
 def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> None:
-    """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the
-    venue's own units.
+    """With raw prices and a 4-for-1 split on the second day, the feed is reloaded and orders use
+    the new shares.
     """
     actions = tmp_path / "actions.csv"
     actions.write_text(
@@ -211,7 +209,7 @@ def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> Non
 
 
 def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path: Path) -> None:
-    """Decided on prices of half their size, twice what was meant would be bought."""
+    """Deciding on unadjusted history would buy twice the intended value."""
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-20T16:30:00Z")
     actions = tmp_path / "actions.csv"
@@ -351,8 +349,8 @@ def test_blocked_or_restricted_account_is_respected(
 def test_network_faults_never_duplicate_orders_or_corrupt_books(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers late, lost, refused or nonsense, orders filled in part or turned down: a cycle
-    ends or names what went wrong.
+    """Responses are late, lost, refused or invalid, and orders fill partially or are rejected: a
+    cycle ends or raises an error.
     """
     here = practice("symbols=[SYA,SYB,SYC,SYXUSD]")
     rng = random.Random(2)

@@ -64,7 +64,7 @@ def test_unexplained_position_halts_until_a_person_clears_it(
     desk = Desk.at(here, tmp_path)
     desk.job.step()
     account = desk.broker.account()
-    a_tenth = int(0.11 * account.equity / account.prices["SYA"])  # and somewhat more
+    a_tenth = int(0.11 * account.equity / account.prices["SYA"])  # with some margin
     trading(here).submit_order(buy("SYA", a_tenth))
     here.advance(SECOND)
     posts = len(here.posts)
@@ -131,11 +131,13 @@ def test_daily_loss_halts_openings_until_the_next_day(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
-def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path, how: str) -> None:
+def test_stopping_the_loop_cancels_and_reports_open_orders(
+    here: Practice, tmp_path: Path, how: str
+) -> None:
     account = tmp_path / "data" / "live" / here.venue.record.account_id
     page = account / STATUS_PAGE_FILE
     if how == "flatten":
-        page.mkdir(parents=True)  # a page that cannot be written keeps nothing from being done
+        page.mkdir(parents=True)  # an unwritable page must not prevent the shutdown
     command = [str(ROOT / "trade_stock_e2e.py"), *paper_words(here), "cycles=null"]
     process = Started(command, cwd=tmp_path, env=environment(tmp_path))
     process.wait_for_output(text="The next cycle")

@@ -140,7 +140,7 @@ def test_ambiguous_account_must_be_named(
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
 
 
-def test_only_traded_account_is_selected_by_default(folder: Path, tmp_path: Path) -> None:
+def test_the_only_account_being_traded_is_the_default(folder: Path, tmp_path: Path) -> None:
     second = shutil.copytree(folder, folder.parent / "second")
     said = "Selected {}, the only one of 2 accounts in data/live that is traded now.\n"
     with folder_lock(folder.name, folder):
@@ -153,7 +153,7 @@ def test_only_traded_account_is_selected_by_default(folder: Path, tmp_path: Path
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
-def test_kill_without_a_loop_says_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
+def test_kill_without_running_loop_reports_no_position_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL_FILE).unlink()
     said = "no order was cancelled and no position closed; no loop starts until you"
     code, text = asked(tmp_path, "kill")
@@ -166,7 +166,7 @@ def test_kill_without_a_loop_says_nothing_was_closed(folder: Path, tmp_path: Pat
     assert (folder / "KILL").read_text() == "flatten"
 
 
-def test_kill_reaches_the_folder_where_the_account_trades(
+def test_kill_file_is_written_where_the_account_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -185,7 +185,7 @@ def test_kill_reaches_the_folder_where_the_account_trades(
         assert text.startswith(f"kill file written: {kill_file}; the loop stops")
 
 
-def test_kill_stops_another_users_loop_in_named_folder(
+def test_kill_in_named_folder_stops_another_users_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -200,7 +200,7 @@ def test_kill_stops_another_users_loop_in_named_folder(
         assert (journal.folder / "KILL").is_file()
 
 
-def test_halt_is_cleared_in_the_traded_folder_only(
+def test_halt_is_cleared_only_where_the_account_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -217,8 +217,8 @@ def test_halt_is_cleared_in_the_traded_folder_only(
     assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
-def test_cleared_halt_returns_only_on_larger_loss(here: Practice, tmp_path: Path) -> None:
-    """A loss that a person has let go on does not halt again at once, and a larger one does."""
+def test_cleared_loss_halt_recurs_only_after_larger_loss(here: Practice, tmp_path: Path) -> None:
+    """An acknowledged loss does not halt again at once; a larger one does."""
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
     desk.job.step()

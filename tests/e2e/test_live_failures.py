@@ -52,10 +52,10 @@ def test_malformed_positions_response_raises_instead_of_empty_account(
     assert mine.account().positions == {}
 
 
-def test_a_decision_that_is_late_is_not_sent(
+def test_late_decision_sends_no_orders(
     here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour and a half after it was made it would go over the caps that it was made for."""
+    """An hour and a half later the orders would exceed the caps that the decision observed."""
     live = Live.at(here)
     mine = broker(here)
     late: list[Any] = []
@@ -96,7 +96,7 @@ def test_stale_or_missing_latest_price_is_not_used(
 
 
 def test_stock_orders_are_not_sent_after_session_close() -> None:
-    """It would wait for the next one, days later before a weekend."""
+    """Such an order would wait for the next open, days later before a weekend."""
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
     last = np.datetime64("2024-02-20T20:58", "ns")
@@ -124,7 +124,7 @@ def test_only_the_symbol_with_unknown_order_is_skipped(here: Practice) -> None:
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
 
 
-def test_fill_of_replaced_order_makes_cycle_decide_again(practice: Start) -> None:
+def test_fill_of_replaced_order_triggers_a_new_decision(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)

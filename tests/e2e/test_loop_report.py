@@ -64,7 +64,7 @@ def test_legacy_log_names_link_to_the_newest_log(here: Practice, tmp_path: Path)
 def test_status_page_lists_position_quantity_prices_and_profits(
     here: Practice, tmp_path: Path
 ) -> None:
-    """An opening balance of 1,500 is sold in part; then both are traded hour by hour."""
+    """Part of an opening balance of 1,500 is sold; then both symbols are traded every hour."""
     client = trading(here)
     client.submit_order(buy("SYA", 1500))
     here.advance()

@@ -48,14 +48,16 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     desk.database.close()
 
 
-def test_late_overnight_cut_is_not_repeated(here: Practice, tmp_path: Path) -> None:
+def test_overnight_reduction_accepted_late_is_not_sent_twice(
+    here: Practice, tmp_path: Path
+) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here, 3.3)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         show(desk, 10)
         with refused(BrokerError):
             desk.job.step()
-        # Of the other symbol nothing is unknown.
+        # The other symbol has no unknown order.
         states = {each.stock_or_crypto_order.symbol: each.state for each in cuts_of(desk)}
         assert states == {"SYA": "unknown", "SYB": "filled"}
         here.land()
@@ -80,7 +82,7 @@ def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path
 
 
 def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: Path) -> None:
-    """Together they would be a wash trade, which a venue that has both refuses itself."""
+    """Both orders together would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
         trades = desk.live.feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
@@ -99,7 +101,7 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
 def test_unknown_sale_does_not_block_required_overnight_reduction(
     here: Practice, tmp_path: Path
 ) -> None:
-    """What a decision of the day was to sell may never be taken, or as the venue closes."""
+    """The day's sale may never be accepted, or be accepted only at the close."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.15, "SYA", "SYB")
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -113,8 +115,10 @@ def test_unknown_sale_does_not_block_required_overnight_reduction(
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
-def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: Path) -> None:
-    """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
+def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
+    here: Practice, tmp_path: Path
+) -> None:
+    """A manual purchase rests in a symbol that the loop holds: selling would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.3, "SYA", "SYB")
         terms = {"type": "limit", "limit_price": "1", "time_in_force": "gtc"}
@@ -130,7 +134,7 @@ def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: P
 def test_repeated_overnight_check_cancels_earlier_reduction_orders(
     here: Practice, tmp_path: Path
 ) -> None:
-    """Trading is halted, so that nothing fills; what the look asks next fails."""
+    """Trading is halted, so nothing fills, and the request after the submission fails."""
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         for symbol in ("SYA", "SYB"):
@@ -224,7 +228,7 @@ def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path)
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
-def test_deposit_or_withdrawal_triggers_no_halt_before_night(
+def test_cash_flow_before_overnight_check_triggers_no_halt(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:
     with desk_at(here, tmp_path) as desk:
@@ -250,7 +254,7 @@ PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equa
 
 
 def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
-    """A person's order holds the shares."""
+    """A manual order reserves the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         account = here.venue.broker.account()
         held = account.positions["SYA"]
@@ -284,7 +288,9 @@ def refuse_all(names: Iterable[str]) -> dict[str, Decimal]:
     raise BrokerError("503")
 
 
-def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_path: Path) -> None:
+def test_interrupted_decision_is_not_resumed_for_dropped_symbols(
+    practice: Start, tmp_path: Path
+) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
     desk = Desk.at(here, tmp_path, *PLAIN)

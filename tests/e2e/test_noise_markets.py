@@ -43,8 +43,8 @@ def prior_of(seed: int) -> float | None:
     ],
 )
 def test_calibration_ignores_forecasts_in_random_markets(seeds: range) -> None:
-    """A slope three errors above zero is believed: chance has one in a market of fifty, and it
-    is worth next to nothing.
+    """A slope three standard errors above zero counts as skill: by chance one market in fifty has
+    one, and it adds almost nothing.
     """
     shares = {seed: prior_of(seed) for seed in seeds}
     others = {seed: share for seed, share in shares.items() if share != 1.0}

@@ -237,7 +237,7 @@ def test_spread_is_sold_once_when_order_response_lost(practice: Start, vix: Path
 def test_stale_last_trade_is_not_used_as_index(
     practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A feed that stands still gives strikes of a market that was."""
+    """A feed that stands still would give strikes of an earlier market."""
     here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", speed=600.0)
     mine = spreads(here)
     began = mine.now()
@@ -310,7 +310,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
 
 
 @pytest.mark.slow
-def test_seller_over_http_books_same_as_in_process(
+def test_spread_seller_books_equal_trades_over_http(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     rows = []
@@ -336,7 +336,9 @@ def test_seller_over_http_books_same_as_in_process(
 def test_seller_sends_and_repeats_no_order_after_cutoff(
     practice: Start, vix: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What could not be bought back in time stays open, though nobody knows its last order."""
+    """A spread that was not bought back in time stays open, even if the outcome of its last order
+    is unknown.
+    """
     here = options(practice, vix)
     seller = seller_of(spreads(here), vix, tmp_path, "rules.entry_minutes=[60]")
     here.advance("2024-02-20T15:30:00Z")
@@ -356,7 +358,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 
-def test_seller_with_poll_limit_resolves_unknown_orders_first(
+def test_spread_seller_resolves_unknown_order_before_poll_limit(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = options(practice, vix)
@@ -374,7 +376,7 @@ def test_seller_with_poll_limit_resolves_unknown_orders_first(
     sell_spreads([*words, *folders, "polls=1"], KEYS)
     assert len(here.posts) == 1
     assert [each.stage for each in read_state(tmp_path / "paper").spreads] == ["open"]
-    # Nobody else marks the account, and what it loses is to halt it.
+    # No other job marks the account, and losses have to halt it.
     [journal] = (tmp_path / "live").glob("*/journal.sqlite")
     [(equity,)] = database_rows(journal, "SELECT equity FROM marks")
     assert equity > 0
@@ -403,7 +405,7 @@ def test_invalid_seller_settings_error_hides_urls(wrong: str, facts: tuple[str, 
 def test_kill_command_ends_a_standalone_seller(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flatten: bool
 ) -> None:
-    """Accounts of earlier practice servers lie beside."""
+    """Accounts of earlier practice servers lie in the same folder."""
     here = options(practice, vix, f"symbols=[{UNDER}]")
     here.advance("2024-02-20T15:30:00Z")
     account = here.venue.record.account_id

@@ -27,7 +27,7 @@ def block(kind: str) -> list[str]:
     return [line for text in found for line in text.splitlines()]
 
 
-def test_order_page_steps_name_existing_files_and_functions() -> None:
+def test_order_walkthrough_names_existing_files_and_functions() -> None:
     places = PLACES.findall(PAGE)
     assert len(places) >= 14
     for file, name in places:
@@ -36,7 +36,7 @@ def test_order_page_steps_name_existing_files_and_functions() -> None:
 
 
 @pytest.mark.slow
-def test_example_order_produces_outputs_shown_on_order_page(tmp_path: Path) -> None:
+def test_example_order_prints_the_lines_shown_in_walkthrough(tmp_path: Path) -> None:
     for name in ("examples", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     reader = Reader(tmp_path, "")
@@ -63,7 +63,7 @@ def test_example_order_produces_outputs_shown_on_order_page(tmp_path: Path) -> N
             assert count.fetchone() == (1,), line
 
 
-def test_cycle_posts_orders_within_six_stack_frames(
+def test_live_cycle_posts_orders_within_six_stack_frames(
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     depths: list[int] = []

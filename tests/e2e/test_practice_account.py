@@ -95,7 +95,7 @@ def test_intraday_profit_of_position_starts_at_previous_close(practice: Start) -
         assert each.symbol != "SYA" or last == close
 
 
-def test_a_split_leaves_the_cost_of_a_position(practice: Start, tmp_path: Path) -> None:
+def test_split_leaves_the_cost_basis_of_position_unchanged(practice: Start, tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,2\n")
     here = practice("symbols=[SYA]", f"data.actions={path}", "data.adjustment=raw")
@@ -111,7 +111,7 @@ def test_a_split_leaves_the_cost_of_a_position(practice: Start, tmp_path: Path) 
     assert float(after.lastday_price) == pytest.approx(halved)
 
 
-def test_an_option_position_has_its_entry_price(practice: Start, vix: Path) -> None:
+def test_option_position_reports_its_entry_price(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     fill = spreads(here).submit(put("spread"))
@@ -125,7 +125,7 @@ def test_an_option_position_has_its_entry_price(practice: Start, vix: Path) -> N
         assert float(each.unrealized_pl) == pytest.approx(profit)
 
 
-def test_the_calendar_has_half_days_and_holidays(practice: Start) -> None:
+def test_practice_calendar_includes_half_days_and_holidays(practice: Start) -> None:
     client = trading(practice("symbols=[SYA]"))
     asked = GetCalendarRequest(start=date(2024, 11, 27), end=date(2024, 12, 2))
     days = client.get_calendar(asked)
@@ -133,7 +133,7 @@ def test_the_calendar_has_half_days_and_holidays(practice: Start) -> None:
     assert seen == [(27, 9, 16), (29, 9, 13), (2, 9, 16)]
 
 
-def test_option_contracts_are_those_that_are_quoted(practice: Start, vix: Path) -> None:
+def test_option_contract_list_contains_only_quoted_options(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     client = trading(here)

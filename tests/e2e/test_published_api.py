@@ -299,7 +299,7 @@ def test_practice_server_responses_contain_required_alpaca_fields(
 def test_order_requests_use_alpaca_field_names_and_types(
     used: tuple[Practice, Traffic, Traffic],
 ) -> None:
-    """Numbers are texts, absent fields are left out, and an order of legs has no side."""
+    """Numbers are strings, absent fields are omitted, and a multi-leg order has no side."""
     _, ours, _ = used
     numbers = {"qty", "limit_price", "stop_price", "trail_price", "trail_percent"}
     known = numbers | {

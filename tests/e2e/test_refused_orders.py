@@ -95,7 +95,7 @@ def test_six_refused_cycles_alert_once(here: Practice, tmp_path: Path) -> None:
     assert "The venue refuses orders" not in page(tmp_path)
 
 
-def test_liquidation_only_alerts_once_though_sales_pass(
+def test_liquidation_only_account_alerts_once_despite_accepted_sales(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trading(here).submit_order(buy("SYA", 1500))

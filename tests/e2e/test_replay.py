@@ -188,7 +188,7 @@ def assert_same(one: Desk, other: Desk) -> None:
     assert one.here.venue.broker.equity_row() == other.here.venue.broker.equity_row()
 
 
-def test_undisturbed_replay_has_the_venues_fills_and_equity(
+def test_undisturbed_replay_matches_the_venues_fills_and_equity(
     whole_of: Callable[[str], Desk],
 ) -> None:
     whole = whole_of("1h")

@@ -73,7 +73,7 @@ def test_schema_accepts_valid_settings(content: dict[str, Any]) -> None:
     assert list(validator("live").iter_errors(content)) == []
 
 
-def test_settings_are_read_from_schemas() -> None:
+def test_settings_are_parsed_from_their_schemas() -> None:
     settings = read_settings_schema("backtest")
     assert settings["timeframe"].choices == ("1d", "1h", "30m", "15m", "5m")
     assert settings["sizing.fraction"].default == "null"

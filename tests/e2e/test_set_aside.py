@@ -26,7 +26,7 @@ from tests.support.messages import refused
 
 CYCLES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 WIDE = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
-# Of each symbol the account holds less than a tenth of its equity.
+# The account holds less than a tenth of its equity in each symbol.
 SMALL = (*WIDE, "limits.symbol_cap=0.05", "sizing.band=0")
 POSITIONS = "/v2/positions"
 
@@ -88,7 +88,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
     symbol: str,
     named: str,
 ) -> None:
-    """A restart forgets nothing of it."""
+    """The quarantine survives a restart."""
     odd(here)
     held = here.venue.broker.account().positions.get(symbol, Decimal(0))
     others = set()
@@ -147,7 +147,7 @@ def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practi
 
 
 def test_activity_list_without_known_fills_is_refused(here: Practice, tmp_path: Path) -> None:
-    """Positions agree with what our orders have answered, and cash is not judged by the list."""
+    """Positions agree with the order responses, and cash is not compared with that list."""
     told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each], ALWAYS)
     with attacked(here, tmp_path, told, *WIDE) as desk:
         with refused(BrokerError, "0"):
@@ -189,7 +189,7 @@ def without_price(symbol: str, fields: dict[str, Any]) -> Told:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("fields", [WORTHLESS, UNPRICED])
-def test_position_without_a_price_uses_its_last_trade(
+def test_unpriced_position_is_valued_at_its_last_trade(
     here: Practice, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     odd = without_price("SYA", fields)
@@ -212,7 +212,7 @@ def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "S
 
 
 @pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
-def test_unpriced_position_keeps_last_mark_large_blocks_decisions(
+def test_only_a_large_unpriced_position_blocks_decisions(
     here: Practice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

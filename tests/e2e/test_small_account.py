@@ -19,7 +19,7 @@ SPAN = ("start=2024-02-20T08:00Z", "end=2024-02-21T23:00Z")
 
 
 @pytest.mark.parametrize("capital", [40.0, 90.0])
-def test_small_account_matches_backtest_over_the_wire(practice: Start, capital: float) -> None:
+def test_small_live_account_matches_the_backtest_over_http(practice: Start, capital: float) -> None:
     here = practice(*WORDS, *SPAN, f"capital={capital}")
     market, settings = here.venue.market, here.venue.settings
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))

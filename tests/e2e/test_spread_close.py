@@ -19,7 +19,7 @@ from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_selle
 Log = pytest.LogCaptureFixture
 
 
-def test_expired_spread_settles_at_its_days_close(tmp_path: Path) -> None:
+def test_expired_spread_settles_at_the_expiry_days_close(tmp_path: Path) -> None:
     here, _, spread = opened(tmp_path, days=4)
     here.to(2, 60)
     assert not here.seller().step().spreads
@@ -53,7 +53,7 @@ def test_unknown_settlement_price_blocks_sales_and_alerts(tmp_path: Path, caplog
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> None:
-    """The venue has no quote of an option, or does not answer."""
+    """The venue has no quote for an option, or does not respond."""
     here, *_ = opened(tmp_path, exit_minute=350)
     no_answer = refusing(BrokerError("the quotes: no answer"))
     seller = here.seller(quotes=no_answer if silent else lambda contracts: {})
@@ -95,7 +95,7 @@ def test_possible_share_delivery_blocks_cash_settlement_and_alerts(
 def test_open_spread_after_cutoff_alerts_once_without_orders(
     tmp_path: Path, caplog: Log, exit_minute: float | None
 ) -> None:
-    """This desk would take any order: its options settle in cash."""
+    """This simulated desk accepts orders at any time, because its options settle in cash."""
     settings = dict(cutoff=45.0, entry_window=10.0)
     here, seller, spread = opened(
         tmp_path, settings=settings, entry_minutes=(30, 339), exit_minute=exit_minute
@@ -103,7 +103,7 @@ def test_open_spread_after_cutoff_alerts_once_without_orders(
     for minute in (345, 350, 385):
         here.to(0, minute)
         assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
-    # What may be held to the close is nobody's business before there is a reason to leave it.
+    # A spread that may be held to the close sends no alert before an exit is due.
     assert caplog.text.count("ALERT late") == (exit_minute is not None)
     seller.exiting = True
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplo
     here.desk.positions.clear()
     here.to(0, 380)
     assert [each.is_closed_elsewhere for each in here.seller().step().spreads] == [True]
-    # After the close nothing is held whatever has become of it, and the file remembers.
+    # After the close the venue holds nothing in any case; the state file keeps the spread.
     here.market.closes[DAY] = spread.spread.legs[0].strike * 1.01
     here.to(1, 60)
     assert [each.trade_id for each in here.seller().step().spreads] == [spread.trade_id]
@@ -139,7 +139,7 @@ def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplo
 
 
 def test_single_wrong_positions_response_closes_no_spread(tmp_path: Path) -> None:
-    """Neither at the last look nor where the next one holds the spread again."""
+    """The wrong response comes at the last check, or the next response lists the spread again."""
     here, *_ = opened(tmp_path, **CUT_OFF)
     held = dict(here.desk.positions)
     here.desk.positions.clear()

@@ -182,7 +182,7 @@ UNSAFE: dict[str, Callable[[Practising], object]] = {
 def test_unknown_state_or_halt_blocks_sales_and_alerts(
     tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], object]
 ) -> None:
-    """Unknown state stops trading; it does not begin anew."""
+    """An unknown state stops trading; the seller does not start from an empty state."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     here.to(0, 30)
     unsafe(here)
@@ -202,7 +202,7 @@ def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, brok
     for minute in (0, 5, 10):
         here.to(1, minute)
         here.seller().step()
-    if broken != "account_balance.json":  # that one is rebuilt from the trades by whoever finds it
+    if broken != "account_balance.json":  # the balance file is rebuilt from the trades
         assert read_state(here.folder).spreads
         path.unlink() if before is None else path.write_text(before)
     here.to(1, 15)
@@ -214,7 +214,7 @@ def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, brok
     ("damage", "facts"),
     [
         (lambda path: path.write_text(path.read_text()[:-20]), ("open_spreads",)),
-        # A file that is gone beside one that was set aside is not nothing open.
+        # A missing state file beside a quarantined copy does not mean that no spread is open.
         (lambda path: path.rename(f"{path}.aside-0"), ()),
     ],
 )
@@ -257,7 +257,7 @@ def test_state_file_damaged_midrun_is_kept_spreads_managed(
 
 
 def test_unknown_closing_order_blocks_a_second_closing_order(tmp_path: Path, caplog: Log) -> None:
-    """No second closing order goes out before the venue has ended the first."""
+    """No second closing order is sent before the venue has ended the first."""
     here, _, spread = opened(tmp_path, entry_minutes=(30, 60))
     sent: list[str] = []
     silent = True
@@ -302,7 +302,7 @@ def test_spread_sales_are_capped_by_buying_power(
 
 
 def test_unknown_opening_order_does_not_block_other_exits(tmp_path: Path) -> None:
-    """It may have traded or not: what is certain is bought back all the same."""
+    """The opening may have filled or not: the certain position is bought back anyway."""
     here, _, spread = opened(tmp_path)
 
     def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
@@ -320,7 +320,7 @@ def test_unknown_opening_order_does_not_block_other_exits(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("turned_down", [False, True])
 def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_down: bool) -> None:
-    """Begun and refused, it was dealt with."""
+    """An entry that was started and refused counts as handled."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(33,))
 
     def dying(order: SpreadOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> SpreadFill:
@@ -384,7 +384,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
-def test_unknown_order_blocks_further_entries_in_its_step(
+def test_unknown_order_blocks_further_entries_in_same_step(
     tmp_path: Path, strategies: tuple[str, ...]
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, *strategies, entry_minutes=(31, 33))
@@ -398,7 +398,9 @@ def test_unknown_order_blocks_further_entries_in_its_step(
 def test_close_is_resent_only_while_options_are_held(
     tmp_path: Path, caplog: Log, by_hand: bool
 ) -> None:
-    """What was bought back by hand meanwhile would be bought again, and nobody would follow it."""
+    """Otherwise options that were bought back manually would be bought twice, without being
+    tracked.
+    """
     here, _, spread = opened(tmp_path)
     meant: list[SpreadOrder] = []
     posts = 0
@@ -430,7 +432,7 @@ def test_close_is_resent_only_while_options_are_held(
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-def test_failed_exit_alerts_despite_active_positions_alert(tmp_path: Path, caplog: Log) -> None:
+def test_failed_exit_alerts_despite_an_earlier_positions_alert(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     here.to(0, 60)
     seller.step()
@@ -449,8 +451,8 @@ def test_failed_exit_alerts_despite_active_positions_alert(tmp_path: Path, caplo
     assert "still positions" in caplog.text
 
 
-def test_failure_of_each_spread_alerts_until_resolved(tmp_path: Path, caplog: Log) -> None:
-    """Meanwhile holdings are compared and nothing is sold."""
+def test_each_failing_spread_alerts_until_it_is_resolved(tmp_path: Path, caplog: Log) -> None:
+    """Meanwhile positions are still compared and nothing is sold."""
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entry_minutes=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
 
@@ -508,7 +510,7 @@ def test_spread_is_managed_from_the_session_open(tmp_path: Path) -> None:
         assert len(seller.step().spreads) == left
 
 
-def test_spread_of_a_dropped_strategy_follows_current_rules(tmp_path: Path) -> None:
+def test_spread_of_removed_strategy_follows_current_exit_rules(tmp_path: Path) -> None:
     here, *_ = opened(tmp_path)
     rules = replace(here.settings.rules, exit_minute=60.0)
     here.settings = replace(here.settings, strategies=("CALL",), rules=rules)

@@ -180,7 +180,7 @@ def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> No
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
-def test_external_text_is_escaped_on_the_page(practised: Path, written: Written) -> None:
+def test_external_text_is_escaped_on_the_status_page(practised: Path, written: Written) -> None:
     AlertBook(written.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
@@ -255,7 +255,7 @@ def test_status_page_shows_failed_cycle_until_one_succeeds(written: Written) -> 
     assert f"Last cycle: {TRADE_JOB} at 21 Feb 2024" in written.text()
 
 
-def test_page_is_private_and_written_atomically(written: Written) -> None:
+def test_status_page_is_private_and_written_atomically(written: Written) -> None:
     before = os.umask(0)
     try:
         written.status.refresh()
@@ -281,7 +281,7 @@ def test_page_is_private_and_written_atomically(written: Written) -> None:
         lambda journal: journal.spoil("DROP TABLE notices"),
     ],
 )
-def test_unwritable_page_is_logged_once_and_loop_continues(
+def test_unwritable_status_page_is_logged_once_without_stopping(
     written: Written, trouble: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     trouble(written)
@@ -300,7 +300,7 @@ def test_unwritable_page_is_logged_once_and_loop_continues(
     assert line.exc_info is None, "it is no fault of the program"
 
 
-def test_page_states_what_ended_the_loop(written: Written) -> None:
+def test_status_page_states_what_ended_the_loop(written: Written) -> None:
     stop = StopSignal()
     written.made()
     with written.status.keep_updated(stop):

@@ -111,7 +111,7 @@ def row(symbol: str, quantity: int, price: float, kind: str = "us_option") -> di
 
 
 def test_open_spreads_count_at_their_maximum_loss() -> None:
-    """A put spread 5 wide that was sold twice, worth 0.80 a share now: 2 · (500 - 80) is left."""
+    """Two put spreads of width 5, now worth 0.80 a share: 2 · (500 - 80) can still be lost."""
     spread = [row("SPY250117P00500000", -2, 1.3), row("SPY250117P00495000", 2, 0.5)]
     stock = row("SYA", 5, 100.0, "us_equity")
     assert compute_max_option_loss([*spread, stock]) == pytest.approx(2 * (500 - 80))
@@ -119,7 +119,7 @@ def test_open_spreads_count_at_their_maximum_loss() -> None:
     calls = [row("SPY250117C00520000", -2, 1.0), row("SPY250117C00525000", 2, 0.4)]
     assert compute_max_option_loss([*spread, *calls]) == pytest.approx(2 * (500 - 80 - 60))
     assert compute_max_option_loss([stock]) == 0.0
-    # What was bought counts for nothing in an account's cash, so nothing of it is left to lose.
+    # Long options are not part of cash, so nothing of them is left to lose.
     assert compute_max_option_loss([row("SPY250117P00500000", 1, 1.0)]) == 0.0
     with refused(InputError):
         compute_max_option_loss([row("SPY250117C00520000", -1, 1.0)])

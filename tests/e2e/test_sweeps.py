@@ -32,7 +32,7 @@ def swept(launcher: str, folder: Path, *others: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.slow
-def test_a_sweep_writes_a_folder_per_run(tmp_path: Path) -> None:
+def test_sweep_writes_one_folder_per_run(tmp_path: Path) -> None:
     low, high = swept("joblib", tmp_path)
     assert low["total_return"] != high["total_return"]
     assert (low["trials"], high["trials"]) == (0, 0), "an oracle is no trial"

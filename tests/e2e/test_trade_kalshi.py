@@ -90,7 +90,7 @@ def test_dry_run_sends_nothing_and_explains_missing_orders(
 def test_the_summary_counts_orders_by_their_final_state(
     practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An order that the venue took and never filled is not filled."""
+    """An accepted order that never filled does not count as filled."""
     guards = KalshiGuardSettings(max_order=20)
     traded(practice, steps=20, price_style="passive", guards=guards, most=39)
     [path] = journals()
@@ -116,7 +116,7 @@ def test_the_summary_counts_orders_by_their_final_state(
 def test_ended_market_does_not_stop_other_markets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It may end before the command has run for the first time."""
+    """The market may end before the first run of the command."""
     monkeypatch.chdir(tmp_path)
     lengths = {"RAIN": 30, "SNOW": 3}
     sessions = {
@@ -153,7 +153,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
 def test_exchange_maintenance_sends_one_non_urgent_notice(
     practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each order denied in the pause is the only one of its tick, and no person is called."""
+    """Each denied order is the only one of its tick, and no urgent alert is sent."""
     practice.pause("exchange_is_paused")
     shown: list[ActionEntry] = []
 
@@ -177,7 +177,9 @@ def test_exchange_maintenance_sends_one_non_urgent_notice(
 
 
 def test_kelly_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> None:
-    """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
+    """With the quote's midpoint as estimate Kelly holds; with a fair price ten cents higher it
+    buys.
+    """
     shown = practice.exchange.current_tick("RAIN")
     own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS_PER_DOLLAR
     own += 0.1 if own < 0.5 else -0.1
@@ -194,7 +196,7 @@ def test_kelly_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> N
 
 
 @pytest.mark.slow
-def test_a_market_that_settles_ends_the_trading(
+def test_trading_ends_when_the_market_settles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -98,7 +98,7 @@ def test_one_process_trades_stocks_and_spreads_together(
 def test_killed_two_job_process_leaves_no_order_open(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
-    """It is killed as an order of it has come to the venue."""
+    """The process is killed just after its order has reached the venue."""
     words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
     here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
     files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)
@@ -142,7 +142,7 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
 
 
 @pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
-def test_manual_option_order_halts_trading_by_maximum_loss(
+def test_size_of_manual_option_order_decides_the_halt(
     practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
@@ -178,7 +178,7 @@ def test_failed_reconciliation_does_not_block_spread_buyback(
     assert query_rows(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
-def test_collateral_is_the_width_of_open_spreads() -> None:
+def test_collateral_equals_the_width_of_open_spreads() -> None:
     assert total_collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
 
 

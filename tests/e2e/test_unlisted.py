@@ -80,7 +80,9 @@ def test_doctor_fails_for_unlisted_symbol(here: Practice) -> None:
 
 
 def test_unlisted_symbol_among_over_fifty_is_refused(here: Practice) -> None:
-    """Of more than 50 symbols the whole list is read, which holds active assets only."""
+    """For more than 50 symbols the complete asset list is read, which contains active assets
+    only.
+    """
     more = ",".join(f"N{number}" for number in range(60))
     check_message(
         refusal_of("trade_stock_e2e", *at(here, "preview", f"symbols=[SYA,{more}]")), "N0"

@@ -29,7 +29,7 @@ PACKED = (".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".LICEN
 LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
 
 
-def test_main_lists_commands_and_suggests_for_unknown_ones(
+def test_kelly_chronos_lists_commands_and_suggests_close_matches(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kelly-chronos"])

@@ -67,7 +67,7 @@ COURSES = {
 }
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
-ADDRESS = "http://somebody:hushhush@"  # with a password, which nothing may show
+ADDRESS = "http://somebody:hushhush@"  # the password must appear nowhere
 NOISE = '''
 """Forecasts that are noise, the same for the same instant, so that every instant has orders."""
 import zlib

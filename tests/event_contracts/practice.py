@@ -46,7 +46,7 @@ WAIT = 30.0  # seconds
 API = "/trade-api/v2"
 CREATE = "/portfolio/events/orders"
 ORDERS = f"{API}{CREATE}"
-KEYS = generate_keys()  # making one takes a while
+KEYS = generate_keys()  # creating a key takes a while
 
 # An order and a fill of it as the API tells of them.
 ORDER = {

@@ -106,7 +106,7 @@ def _comparable(reading: KalshiSnapshot) -> Any:
 
 
 @pytest.mark.parametrize("value", GONE)
-def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -> None:
+def test_missing_fee_is_computed_from_the_fee_schedule(traded: KalshiStand, value: Any) -> None:
     with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
         lacking, _ = account(traded)
     assert not lacking.unreadable_reasons
@@ -184,7 +184,7 @@ def test_an_unreadable_row_quarantines_its_market(
         name = f"o-{len(traded.practice.exchange.orders)}"
         assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining_count == 1
         manager.cancel_stale_orders(SNOW, LATER)
-    # What is held is known all the same, and counts.
+    # The position is known anyway, and counts.
     assert reading.books.positions == whole.books.positions
     assert reading.books.cash == whole.books.cash
     if path != "/markets":
@@ -198,7 +198,7 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
         reading, view = account(traded)
     assert reading.unreadable_reasons == {WIND: "settlements WIND: value and revenue are missing"}
     assert view.market == SNOW
-    # Nothing was paid in: the payout of what cannot be read is no deposit.
+    # Nothing was deposited: the payout of an unreadable settlement is no deposit.
     assert (reading.net_deposits, reading.discrepancies) == (0, ())
 
 
@@ -260,10 +260,10 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
         ({"result": "", "settlement_value_dollars": "0.5000"}, (D("5"), D("5"))),
     ],
 )
-def test_market_with_scalar_result_stops_being_sampled(
+def test_market_with_scalar_result_is_no_longer_sampled(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
-    """It is no longer followed, and no session contains it."""
+    """No recorded session contains the market."""
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = MarketSampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
@@ -280,7 +280,7 @@ def test_market_with_scalar_result_stops_being_sampled(
     assert (listing.position_value(D(10), sales), listing.position_value(D(-10), sales)) == worth
 
 
-def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
+def test_market_that_cannot_be_sampled_is_reported(traded: KalshiStand) -> None:
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = MarketSampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
@@ -304,7 +304,7 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
         ({"fee_type_override": "quadratic"}, ("0.07", "0")),
     ],
 )
-def test_an_events_fees_override_its_series(
+def test_event_fees_override_the_fees_of_its_series(
     traded: KalshiStand, said: dict[str, Any], rates: tuple[str, str]
 ) -> None:
     fees = MarketFees(KalshiFees().rules_on)

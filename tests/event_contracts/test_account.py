@@ -114,7 +114,7 @@ def come_to(
 
 @given(FILLS, RULES, st.booleans())
 def test_listed_fills_reproduce_the_exact_account(rows: Rows, rules: FeeRules, sold: bool) -> None:
-    """The venue says bid or ask, not what was meant: by the cent it makes no difference."""
+    """The venue reports bid or ask, not the intent: the result is the same to the cent."""
     fills, account = booked(rows, rules, sold=sold)
     end = come_to(START, *fills)
     assert end.books.cash == account.cash
@@ -129,7 +129,7 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
         part, until = booked(rows[:cut])
         news = [*part, *part]
         rng.shuffle(news)
-        # What an earlier reading had is listed again.
+        # Entries of an earlier reading are listed again.
         end = come_to(books, *news)
         assert (end.books.cash, end.unexplained_positions(shown(until))) == (until.cash, ())
         assert end.new_fill_count == len({fill.fill_id for fill in part} - books.fill_ids)
@@ -138,7 +138,7 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
-def test_cash_flow_equals_deposits_regardless_of_trades(
+def test_net_deposits_are_computed_regardless_of_trades(
     rows: Rows, paid: Decimal, cut: int
 ) -> None:
     assume(abs(paid) >= MIN_CASH_FLOW_USD or paid == 0)
@@ -160,8 +160,8 @@ def test_cash_flow_equals_deposits_regardless_of_trades(
         ({"market_result": "void", "value": 50}, 3),
     ],
 )
-def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
-    """A market pays for NO what it does not pay for YES."""
+def test_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
+    """NO is paid one dollar less the payout of YES."""
     end = MarketSettlement.parse({**SETTLED, **said})
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
@@ -184,7 +184,7 @@ def test_fill_listed_after_settlement_is_paid_out() -> None:
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
-def test_cash_change_below_one_dollar_is_not_flow(paid: str, flow: int) -> None:
+def test_cash_change_below_one_dollar_is_no_deposit(paid: str, flow: int) -> None:
     assert come_to(START).net_deposits(replace(START, cash=START.cash + D(paid))) == flow
 
 
@@ -195,13 +195,13 @@ def test_charged_fee_is_booked_and_excess_reported() -> None:
     assert end.excess_fee_remarks == (
         "fill f-0: fee charged $2.18, but $0.105 by configured rates",
     )
-    # Rounding, and what comes back of it, is no difference.
+    # Rounding and its refund are no difference.
     assert come_to(START, replace(BOUGHT, fee=D("0.11"))).excess_fee_remarks == ()
     assert come_to(START, BOUGHT).excess_fee_remarks == ()
 
 
 def test_unexplained_contracts_are_not_a_withdrawal() -> None:
-    """A purchase that is not listed took its cash: that is no withdrawal."""
+    """An unlisted purchase took the cash: this is no withdrawal."""
     bought = AccountBooks(BEGIN, D(900), {"RAIN": D(10), "SNOW": D(-2)})
     end = come_to(START)
     assert end.net_deposits(bought) == 0
@@ -318,11 +318,11 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
     )
 
 
-def test_fill_in_order_response_is_awaited_until_listed(venue: Venue) -> None:
+def test_account_waits_until_a_reported_fill_is_listed(venue: Venue) -> None:
     manager = manager_of()
     venue.filled, venue.remaining = "10.00", "0.00"
     assert manager.submit(WISH).filled_count == 10
-    # Cash, contracts and fills are as they were: flat and rich, if one believed it.
+    # Cash, contracts and fills are unchanged: believing them would mean no position and full cash.
     with refused(BrokerError, "v-1", "10.00", "0"):
         manager.view("RAIN")
 
@@ -340,7 +340,7 @@ def test_fill_in_order_response_is_awaited_until_listed(venue: Venue) -> None:
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
-def test_fill_reported_only_in_order_status_is_awaited(
+def test_account_waits_for_fill_reported_only_by_order(
     venue: Venue, count: int, taken_out: bool
 ) -> None:
     manager = manager_of()
@@ -359,7 +359,7 @@ def test_fill_reported_only_in_order_status_is_awaited(
     assert view.resting_count("BUY", "YES") == (0 if taken_out else 10 - count)
 
 
-def test_fills_before_account_books_start_are_not_awaited(venue: Venue) -> None:
+def test_fills_before_the_opening_balance_are_not_awaited(venue: Venue) -> None:
     book = OrderStore()
     manager_of(book).submit(WISH)
     venue.trades(10)
@@ -369,7 +369,7 @@ def test_fills_before_account_books_start_are_not_awaited(venue: Venue) -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_own_order_missing_from_list_counts_as_resting(venue: Venue, known: bool) -> None:
-    """Absence is no answer: not even where the venue says nothing of it."""
+    """A missing order proves nothing, not even if the venue does not know it."""
     manager = manager_of()
     manager.submit(WISH)
     venue.unlisted.add("v-1")
@@ -385,7 +385,7 @@ def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
     venue.lost = venue.hidden = True
     with pytest.raises(OutcomeUnknown):
         manager.submit(WISH)
-    # The look for it finds nothing, and the list of what waits has it by then.
+    # The query finds nothing, but the list of resting orders already contains it.
     (resting,) = manager.view("RAIN").resting_orders
     assert (resting.order_id, resting.remaining_count) == ("v-1", 10)
     intent = book.get("o-1")
@@ -394,7 +394,7 @@ def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_account_changing_during_reads_is_rejected(venue: Venue) -> None:
+def test_account_that_changes_during_reads_is_rejected(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(listed_fill(f"{next(numbers) + 1}.00"))

@@ -127,10 +127,10 @@ def test_price_style_determines_the_limit_price(style: Any, prices: list[str]) -
 
 
 @given(views(), st.sampled_from(STYLES))
-def test_allowed_actions_satisfy_all_limits_others_give_reasons(
+def test_allowed_actions_satisfy_limits_masked_ones_give_reasons(
     before: MarketView, style: Any
 ) -> None:
-    """Allowed purchases are filled contract by contract, after everything that rests."""
+    """The test fills allowed purchases contract by contract, after all resting orders."""
     space = LimitOrderActionSpace(price_style=style)
     masks = space.action_masks(before)
     assert masks.dtype == np.bool_
@@ -151,7 +151,7 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
             assert "no valid limit price" in str(reason)
         elif verb == "SELL":
             free = before.held_count(side) - before.resting_count("SELL", side)
-            # What rests is capped by nobody: purchases of the other side take from it, too.
+            # No venue caps resting sales: purchases of the other side reduce the position too.
             free -= 0 if style == "aggressive" else before.resting_count("BUY", opposite_side(side))
             assert masks[action] == (size <= free), reason
         else:
@@ -231,7 +231,7 @@ def test_fixed_size_masks_all_other_sizes() -> None:
 @example(view(yes=150))
 @example(view(no=150))
 def test_allowed_action_sends_order_masked_one_sends_none(before: MarketView) -> None:
-    """Nothing: no order, nothing raised, size 0."""
+    """A masked action sends no order, raises no error and has size 0."""
     space = LimitOrderActionSpace()
     for action, allowed in enumerate(space.action_masks(before)):
         shown = Shown(before)
@@ -246,7 +246,7 @@ def test_allowed_action_sends_order_masked_one_sends_none(before: MarketView) ->
 
 
 def test_async_execution_equals_sync_without_blocking_event_loop() -> None:
-    """The manager waits for what only the event loop does."""
+    """The manager waits for an event that only the event loop sets."""
     space = LimitOrderActionSpace()
     went_on = threading.Event()
 
@@ -267,7 +267,7 @@ def test_async_execution_equals_sync_without_blocking_event_loop() -> None:
     assert slow.sent == plain.sent
 
 
-def test_custom_sizes_buffer_and_limits_apply() -> None:
+def test_action_mask_applies_custom_sizes_buffer_and_limits() -> None:
     sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
     assert sizes.process_action(5) == ("BUY_YES", 200)
     assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]

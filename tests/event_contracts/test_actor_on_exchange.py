@@ -50,8 +50,8 @@ class Watched:
 def test_live_service_matches_environment_observations_and_fills(
     seed: int, style: str, cash: float, again: bool
 ) -> None:
-    """Masks are those of the account in USD, and every fill is the same to the last digit; whether
-    one service lives on, or another one begins over the same journal at every tick.
+    """Action masks use the account in USD, and every fill agrees to the last digit. One service
+    runs throughout, or a new one starts from the same journal at every tick.
     """
     session = synthetic_session(seed, SHORT)
     env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
@@ -127,7 +127,7 @@ def test_denied_order_is_recorded_without_failure() -> None:
     assert not service.skipped_tick_counts
 
 
-def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None:
+def test_journal_records_observation_decision_and_order_response(tmp_path: Path) -> None:
     exchange = exchange_of()
     log, book = journal(Database(tmp_path / "journal.sqlite"))
     manager = SimulatedOrderManager(exchange, book)

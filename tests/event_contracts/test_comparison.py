@@ -67,7 +67,7 @@ NOISY = replace(QUIET, estimate_noise=0.1)
     ],
 )
 def test_trading_without_an_edge_loses_on_average(policy: Policy, fixed: int | None) -> None:
-    """Not in every session, and not by accident: by more than three standard errors."""
+    """Losses on average exceed three standard errors."""
     settings = replace(SETTINGS, fixed_size=fixed)
     played = simulate_sessions(policy, sessions_of(200, NOISY), settings)
     assert sum(len(episode.fills) for episode in played.episodes) > 200
@@ -108,7 +108,7 @@ def test_performance_estimates_match_a_hand_computed_example() -> None:
 
 @given(seeds, st.integers(1, 3))
 @settings(max_examples=8)
-def test_verdict_is_yes_for_more_profit_everywhere(seed: int, runs: int) -> None:
+def test_higher_profit_in_every_session_gives_verdict_yes(seed: int, runs: int) -> None:
     fixed = drawn(seed, 60, runs, mean=0.02)
     both = trials(one=fixed + 0.05, other=fixed)
     assert both.compare_pair("one", "other").verdict == "yes"
@@ -117,7 +117,7 @@ def test_verdict_is_yes_for_more_profit_everywhere(seed: int, runs: int) -> None
 
 @given(seeds)
 @settings(max_examples=8)
-def test_verdict_is_no_for_profit_at_lower_sharpe(seed: int) -> None:
+def test_higher_profit_at_lower_sharpe_gives_verdict_no(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
     answer = trials(one=wild, other=fixed).compare_pair("one", "other")
@@ -145,7 +145,7 @@ def test_verdict_yes_requires_positive_profit() -> None:
     assert answer.verdict == "no"
 
 
-def test_inactive_policy_has_no_ratio_and_earns_nothing() -> None:
+def test_policy_without_trades_has_no_sharpe_ratio() -> None:
     out = np.zeros((1, 50))
     pair = trials(one=out, other=drawn(3, 50, mean=0.05))
     assert pair.estimate_performance("one").sharpe.value is None
@@ -156,7 +156,7 @@ def test_inactive_policy_has_no_ratio_and_earns_nothing() -> None:
 
 @given(seeds, st.integers(2, 5))
 @settings(max_examples=8)
-def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> None:
+def test_sessions_of_one_event_count_as_one_observation(seed: int, copies: int) -> None:
     returns = drawn(seed, 30)
     once = trials(one=returns).estimate_performance("one")
     again = trials(30, one=np.tile(returns, copies)).estimate_performance("one")
@@ -168,7 +168,7 @@ def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> 
     assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
 
 
-def test_only_differing_runs_widen_the_confidence_interval() -> None:
+def test_identical_runs_do_not_widen_the_confidence_interval() -> None:
     returns = drawn(7, 40)
     once = trials(one=returns).estimate_performance("one").profit_usd.interval
     same = trials(one=np.repeat(returns, 3, axis=0)).estimate_performance("one").profit_usd.interval
@@ -255,7 +255,7 @@ def recorded(folder: Path) -> Path:
     return write_files(folder, quotes, settled)
 
 
-def test_last_events_are_held_out_grouped_by_event(tmp_path: Path) -> None:
+def test_held_out_sessions_are_those_of_latest_events(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
     settings = replace(SMALL, folder=folder, holdout_events=4)
     held_out = load_held_out_sessions(settings)
@@ -300,7 +300,7 @@ def test_invalid_comparison_gives_one_line_error_without_output(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)
-    checkpoint(tmp_path / "cut", fixed_size=20)  # that sends other orders
+    checkpoint(tmp_path / "cut", fixed_size=20)  # a policy that sends different orders
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     line = refusal_of("event_contracts.compare", *overridden(QUICK, words))
@@ -326,10 +326,10 @@ def test_compare_command_prints_verdict_and_writes_files(
         ({"variable_checkpoints": ("a",), "fixed_checkpoints": ("b",)}, ("variable", "fixed 10")),
     ],
 )
-def test_first_comparison_concerns_the_given_checkpoint(
+def test_first_compared_pair_includes_the_given_checkpoint(
     passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
-    """A checkpoint of one kind once left the verdict to Kelly."""
+    """Regression: with a checkpoint of one kind the verdict was that of Kelly."""
     questions = list_policy_pairs(ComparisonSettings(**passed))
     assert questions[0] == first
     assert questions[-1] == ("kelly", "kelly fixed 10")

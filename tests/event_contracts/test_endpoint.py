@@ -130,7 +130,7 @@ def test_live_trading_requires_a_second_confirmation() -> None:
         "127.0.0.1:8000",
     ],
 )
-def test_keys_are_sent_to_no_other_address(url: str) -> None:
+def test_api_keys_are_never_sent_to_other_addresses(url: str) -> None:
     with refused(InputError, "broker.url_override") as caught:
         KalshiSettings(url_override=url)
     assert "word" not in str(caught.value)

@@ -76,7 +76,7 @@ def test_environment_cash_equals_exact_account(seed: int, style: str) -> None:
 
 
 @given(seeds, styles)
-def test_rewards_add_up_to_what_the_session_earned(seed: int, style: str) -> None:
+def test_rewards_sum_to_the_profit_of_the_session(seed: int, style: str) -> None:
     env = env_of(style)
     steps = list(played(env, seed))
     earned = sum(reward for _, reward, *_ in steps)
@@ -107,8 +107,8 @@ def test_later_rows_change_no_earlier_observation_or_fill(seed: int, style: str,
 
 
 @given(seeds, styles)
-def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> None:
-    """An order meets the book that its decision saw, neither a better one nor a later one."""
+def test_taker_orders_fill_at_displayed_quote_and_depth(seed: int, style: str) -> None:
+    """An order meets the book that its decision observed, neither a better nor a later one."""
     env = env_of(style)
     env.reset(seed=seed)
     tick = env._one.tapes[0, 0].copy()
@@ -127,7 +127,7 @@ def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> Non
         tick = env._one.tapes[0, env._market["row"]].copy()
 
 
-def test_one_step_records_every_fill() -> None:
+def test_one_environment_step_records_every_fill() -> None:
     """Seven orders rest and fill at the next tick; an eighth takes ten and fills ten more."""
     session = quotes([(0.40, 0.42, 8), (0.30, 0.32, 2), (0.99, 1.0, 1)], depth=10.0)
     session[8:, [2, 3]] = 1000.0
@@ -184,7 +184,7 @@ def test_vector_environment_equals_single_ones_step_by_step(
     singles = [MarketAgnosticKalshiEnv(**same) for _ in range(4)]
     many.reset(seed=9)
     many.step([1, 11, 0, 3])
-    # A seed is the same play whatever came before.
+    # A seed gives the same episode after any earlier one.
     seen, _ = many.reset(seed=seed)
     for i, single in enumerate(singles):
         assert single.reset(seed=seed + i)[0].tolist() == seen[i].tolist()

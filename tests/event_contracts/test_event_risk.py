@@ -110,8 +110,10 @@ def test_greatest_loss_is_maximum_over_possible_outcomes(
 
 
 @given(st.integers(-50, 50), st.integers(1, 99), st.lists(st.integers(0, 3), max_size=3))
-def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: list[int]) -> None:
-    """Brute force over what fills: none, some or all of the orders."""
+def test_resting_orders_count_at_their_worst_outcome(
+    held: int, cents: int, kinds: list[int]
+) -> None:
+    """Brute force over the possible fills: none, some or all of the orders."""
     price = D(cents) / 100
     value = int(abs(held) * (price if held > 0 else 1 - price) * MICROS_PER_DOLLAR)
     costs: dict[Outcome, list[int]] = {"YES": [], "NO": []}
@@ -127,8 +129,8 @@ def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: li
         )
 
 
-def test_four_strikes_of_one_event_share_a_quarter() -> None:
-    """Each of them once might hold one; hand-made figures."""
+def test_four_strikes_share_the_event_loss_limit() -> None:
+    """Hand-computed figures: without the shared limit each strike could reach its own limit."""
     events = {f"T{k}": MarketEvent("E") for k in range(4)}
     quotes = dict.fromkeys(events, QUOTE)
     exposure = compute_exposure("T0", {"T1": D(250), "T2": D(-100)}, [], quotes, events)
@@ -228,7 +230,7 @@ def test_event_loss_limits_have_no_effect_without_exposure(
 # Limits of sizes
 
 
-def test_size_limit_restricts_orders_of_that_size() -> None:
+def test_size_limit_restricts_only_orders_of_that_size() -> None:
     space = LimitOrderActionSpace(size_limits={100: 120, 50: 0})
     allowed = np.flatnonzero(space.action_masks(view(yes=21, cash="5000"))).tolist()
     assert allowed == [0, 1, 2, 3, 6, 7, 8, 11, 12, 13, 15]
@@ -279,7 +281,7 @@ def test_action_masks_match_the_order_validators(
     quote: tuple[int, int],
     waiting_orders: list[tuple[Outcome, int]],
 ) -> None:
-    """Machine code masks what `LimitOrderActionSpace` refuses, in training and live."""
+    """The compiled masks agree with `LimitOrderActionSpace`, in training and live."""
     space = LimitOrderActionSpace(limits=limits, size_limits=sizes)
     bid, ask = D(quote[0]) / 100, D(min(quote[0] + quote[1], 99)) / 100
     resting = [waiting("BUY", side, "0.30", count) for side, count in waiting_orders]
@@ -357,7 +359,7 @@ def brute_loss(exchange: Exchange, event: str, name: str, side: Outcome, price: 
 @settings(max_examples=15)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**31))
 def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> None:
-    """Brute force after every purchase that was taken; one that only reduces is always taken."""
+    """Brute force after every accepted purchase; purchases that only reduce are always accepted."""
     limits = PositionLimits(event_loss=D(120), account_loss=D(150))
     listings = [
         SimulatedListing(

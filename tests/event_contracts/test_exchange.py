@@ -86,7 +86,9 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
 def test_exchange_cash_over_many_markets_equals_exact_account(
     seed: int, style: str, cash: float, limited: bool
 ) -> None:
-    """With limits nothing is paid in or out, and they hold; without, cash never goes below 0."""
+    """With limits there are no deposits or withdrawals, and the limits hold; without limits cash
+    never goes below 0.
+    """
     rules = {} if limited else {"limits": UNLIMITED.position_limits, "cash_buffer": 0.0}
     exchange = exchange_of(seed, price_style=style, starting_cash=cash, **rules)
     manager = SimulatedOrderManager(exchange)
@@ -172,8 +174,8 @@ HERE = ("0.40", "0.42")
 BELOW = ("0.38", "0.40")
 
 
-def test_resting_order_about_to_exceed_limits_is_cancelled() -> None:
-    """Limits were once built and never called, and resting orders never checked for fills."""
+def test_resting_order_whose_fill_exceeds_limits_is_cancelled() -> None:
+    """Regression: limits were never applied to the fills of resting orders."""
     exchange = shown(HERE, BELOW, starting_cash=200.0)
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
     pay_in(exchange, -80)
@@ -187,8 +189,8 @@ def test_resting_order_about_to_exceed_limits_is_cancelled() -> None:
     [(0, "90.42", 100), (0, "90.41", 0), (10, "45.85", 10), (10, "45.84", 0)],
 )
 def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: int) -> None:
-    """100 YES at 0.40 as a maker are 40.00 and 0.42. 10 NO at 0.58 are 5.80 and 0.0427, so 5.85;
-    with 10 YES they pay 10.00.
+    """As a maker, 100 YES at 0.40 cost 40.00 and a fee of 0.42. 10 NO at 0.58 cost 5.80 and 0.0427,
+    so 5.85; netted with 10 YES they pay 10.00.
     """
     after = [HERE, ("0.42", "0.44")] if held else [BELOW]
     exchange = shown(HERE, *after, limits=PositionLimits(share=D(1)))
@@ -202,7 +204,7 @@ def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: in
     assert exchange.cash == (50 if filled else D(cash))
 
 
-def test_resting_orders_keep_sequence_after_one_fills() -> None:
+def test_resting_orders_keep_priority_after_one_fills() -> None:
     exchange = shown(HERE, *[("0.34", "0.36")] * 3)
     for price, count in (("0.30", 5), ("0.38", 6), ("0.31", 7), ("0.32", 8)):
         sent(exchange, "BUY", "YES", price, count)
@@ -214,7 +216,9 @@ def test_resting_orders_keep_sequence_after_one_fills() -> None:
 
 @pytest.mark.parametrize("side", ["YES", "NO"])
 def test_sale_without_a_position_is_refused(side: str) -> None:
-    """Fifty sold from flat once turned $100 into $149; what is held of one side sells no other."""
+    """Regression: selling fifty without a position turned $100 into $149. A position on one side
+    covers no sale of the other.
+    """
     exchange = shown(*[HERE] * 3)
     other = {"YES": ("NO", "0.60"), "NO": ("YES", "0.42")}[side]
     for _ in range(2):
@@ -252,7 +256,7 @@ def test_resting_sale_reserves_its_contracts() -> None:
 def test_sale_fills_against_the_displayed_bid_depth(
     price: str, count: int, force: ContractTimeInForce, filled: int, state: str
 ) -> None:
-    """Of forty held, while twenty are bid for at 0.40 and the next tick bids less."""
+    """Forty are held; the bid at 0.40 has a depth of twenty, and the next tick bids less."""
     exchange = shown(HERE, HERE, HERE, BELOW, size=20)
     for _ in range(2):
         sent(exchange, "BUY", "YES", "0.45", 20)
@@ -269,7 +273,7 @@ def test_sale_fills_against_the_displayed_bid_depth(
     assert exchange.bid_and_ask_depth("RAIN") == (20, 20)
 
 
-def test_depth_shown_fills_orders_once() -> None:
+def test_displayed_depth_fills_orders_only_once() -> None:
     exchange = shown(HERE, HERE, size=20)
     first, second = (sent(exchange, "BUY", "YES", "0.42", count) for count in (15, 15))
     assert (first.filled_count, second.filled_count, second.remaining_count) == (15, 5, 10)
@@ -281,7 +285,7 @@ def test_depth_shown_fills_orders_once() -> None:
     ]
 
 
-def test_fill_or_kill_leaves_no_order_when_short() -> None:
+def test_unfillable_fill_or_kill_order_changes_nothing() -> None:
     exchange = shown(HERE, HERE, size=20)
     order = EventContractOrder(
         "k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill"
@@ -296,7 +300,7 @@ def test_fill_or_kill_leaves_no_order_when_short() -> None:
 
 
 def test_crossing_sale_cancels_own_resting_purchases() -> None:
-    """Both would trade with each other at 0.41, which the venue prevents."""
+    """The two orders would trade with each other at 0.41, which the venue prevents."""
     exchange = shown(HERE, HERE, HERE)
     sent(exchange, "BUY", "YES", "0.42", 20)
     above = sent(exchange, "BUY", "YES", "0.41", 5)
@@ -318,8 +322,10 @@ def test_purchase_crossing_own_resting_order_is_cancelled() -> None:
     assert (resting.state, resting.remaining_count) == ("resting", 5)
 
 
-def test_purchase_fills_depth_ahead_of_own_resting_order() -> None:
-    """Twenty others bid 0.40 before our five: a bid for NO at 0.60 reaches twenty of them."""
+def test_purchase_fills_only_depth_ahead_of_own_order() -> None:
+    """Twenty contracts of others are bid at 0.40 before our five: a bid for NO at 0.60 reaches only
+    those.
+    """
     exchange = shown(HERE, HERE, size=20)
     sent(exchange, "BUY", "YES", "0.40", 5)
     taken = sent(exchange, "BUY", "NO", "0.60", 20)
@@ -329,8 +335,9 @@ def test_purchase_fills_depth_ahead_of_own_resting_order() -> None:
 
 
 def test_share_limit_counts_positions_in_other_markets() -> None:
-    """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
-    once another market has taken as much."""
+    """400 contracts near $0.50 are a fifth of $1,000. They exceed 25 % of the cash that remains
+    after an equal position in another market.
+    """
     deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
     tapes = [session_to_tick_records(synthetic_session(1, deep, market_index=k)) for k in range(2)]
     exchange = Exchange([SimulatedListing("RAIN", tapes[0]), SimulatedListing("SNOW", tapes[1])])

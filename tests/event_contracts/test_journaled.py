@@ -65,7 +65,7 @@ def traded(
 def test_replayed_decisions_reproduce_the_accounts_result(
     tmp_path: Path, seed: int, style: PriceStyle, late: int
 ) -> None:
-    """Whenever the account was first begun."""
+    """The result does not depend on the time at which the account was started."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(price_style=style)
     exchange, log = traded(path, seed, episode, range(late))
@@ -109,7 +109,7 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
+def test_account_is_compared_with_a_fixed_order_size(path: Path) -> None:
     comparison = run_comparison(ComparisonSettings(journal=str(path), random_runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}
@@ -123,7 +123,7 @@ def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
     )
 
 
-def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
+def test_no_policy_can_trade_after_last_recorded_tick(path: Path) -> None:
     [session] = read_journaled_decisions(
         path, EpisodeSettings().default_action_space()
     ).held_out_sessions.sessions
@@ -208,7 +208,7 @@ class Noted:
         return RandomPolicy(len(self.rows)).choose_actions(observations, allowed)
 
 
-def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
+def test_no_policy_can_trade_at_unrecorded_ticks(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     gap = range(5, 25)
     traded(path, 1, EpisodeSettings(), gap)
@@ -230,8 +230,10 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     assert any(policy.rows[25:])
 
 
-def test_compared_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
-    """A random policy once traded through a night without the account's process."""
+def test_compared_policies_trade_only_at_recorded_ticks(tmp_path: Path) -> None:
+    """Regression: a random policy traded through a night in which the account's process did not
+    run.
+    """
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
     comparison = run_comparison(ComparisonSettings(journal=str(path), random_runs=5))
@@ -239,8 +241,8 @@ def test_compared_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
 
 
-def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
-    """Ticks were seen at every second interval, as where a venue answers slowly."""
+def test_order_lifetime_is_counted_in_recorded_ticks(tmp_path: Path) -> None:
+    """Every second tick was recorded, as with a slow venue."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")
     traded(path, 4, episode, range(1, STEPS, 2))

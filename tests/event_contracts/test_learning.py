@@ -99,7 +99,7 @@ def test_highest_allowed_action_is_chosen_independent_of_batch(
 def test_invalid_checkpoint_is_refused_in_one_line(
     tmp_path: Path, change: Damage | bytes, facts: tuple[str, ...]
 ) -> None:
-    """Without running anything of it."""
+    """No code of the checkpoint is executed."""
     path = tmp_path / "one.safetensors"
     if isinstance(change, bytes):
         path.write_bytes(change)
@@ -147,8 +147,10 @@ def test_incomplete_checkpoint_cannot_be_resumed(
         begun_anew().load(Path(path))
 
 
-def test_saved_learner_state_is_complete(sound: Path, tmp_path: Path) -> None:
-    """A seed decides everything, and what is gone on with draws otherwise than where it began."""
+def test_saved_checkpoint_restores_the_complete_learner_state(sound: Path, tmp_path: Path) -> None:
+    """The seed determines everything; a resumed learner continues the random sequence instead of
+    restarting it.
+    """
     again, another = begun_anew(), begun_anew(9)
     again.learn(64, lambda steps, figures: None)
     states = []
@@ -194,8 +196,8 @@ WIDTH = 22
 
 
 def test_surrogate_is_clipped_outside_the_likelihood_ratio_range() -> None:
-    """Of two even actions: ratios 1 and 1.5, of which the second counts as 1.2 where it gains and
-    whole where it loses.
+    """Two equally likely actions have ratios 1 and 1.5; the second counts as 1.2 for a gain and
+    fully for a loss.
     """
     lessons = TrainingBatch(
         observations=torch.zeros(3, WIDTH),
@@ -211,7 +213,7 @@ def test_surrogate_is_clipped_outside_the_likelihood_ratio_range() -> None:
 
 
 def test_advantage_accumulation_stops_at_market_settlement() -> None:
-    """By hand, with a discount and a trace of 1/2: 8 + 4/2 - 2, and so on backwards."""
+    """By hand, with a discount and a trace of 1/2: 8 + 4/2 - 2, and so on backwards in time."""
     rewards = np.array([[1.0], [2.0], [8.0]], np.float32)
     values = np.array([[2.0], [4.0], [2.0], [4.0]], np.float32)
     going = np.zeros((3, 1), dtype=bool)
@@ -255,7 +257,7 @@ def test_rollout_and_training_action_likelihoods_are_equal(learner: Learner) -> 
 
 @pytest.mark.slow
 def test_network_learns_to_earn_from_an_edge() -> None:
-    """Mean USD of an episode, learned on synthetic markets with an edge of 10 cents."""
+    """The result is the mean USD of an episode on synthetic markets with an edge of 10 cents."""
     env = VectorKalshiEnv(512, market=SyntheticSessionModel(mispricing=0.1), reward="log_wealth")
     learner = build_learner(env, LearnerSettings(), seed=0)
     earned: list[float] = []
@@ -341,7 +343,7 @@ def any_allowed(observations: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np
 
 
 def test_potential_shaping_leaves_total_reward_unchanged() -> None:
-    """Undiscounted, the shaped rewards of an episode add up to the others."""
+    """Without discounting, the shaped rewards of an episode sum to the unshaped ones."""
     market = SyntheticSessionModel(steps=30, mispricing=0.1)
     rewards = {}
     for shaping in (False, True):

@@ -87,7 +87,7 @@ TABLE = st.sampled_from(sorted(TABLES)).map(TABLES.__getitem__)
 
 
 @given(PRICES)
-def test_price_tick_tables_match_published_tick_sizes(price: D) -> None:
+def test_price_increments_match_the_published_tick_sizes(price: D) -> None:
     assert TABLES["linear_cent"].is_valid_price(price) == (price % D("0.01") == 0)
     assert TABLES["deci_cent"].is_valid_price(price) == (price % D("0.001") == 0)
     tail = price <= D("0.1") or price >= D("0.9")
@@ -164,7 +164,7 @@ def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     assert "by configured rates" in free.read_snapshot().discrepancies[0]
 
 
-def test_highest_rates_cover_fees_of_every_series(
+def test_highest_fee_rates_cover_every_series(
     cheap: KalshiStand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = iter(

@@ -28,7 +28,7 @@ def bought(price: str, count: int) -> ContractFill:
 
 
 def test_published_fee_examples_are_exact() -> None:
-    """Whole cents of an order's rounding come back in the fill that completes them."""
+    """Rounding of an order to whole cents is refunded in the fill that completes it."""
     cost = charge(bought("0.055", 1), NEWEST)
     assert cost == (D("-0.06"), D("0.005"), D("0.001361"))
     assert NEWEST.compute_fee(D("0.055"), D(1), maker=False) == D("0.003639")
@@ -56,10 +56,10 @@ def test_fee_is_rate_times_variance_rounded_up(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9_998), st.booleans()), min_size=1),
     st.sampled_from([RULES, NEWEST, DIRECT]),
 )
-def test_no_split_into_fills_exceeds_the_reserve(
+def test_partial_fills_never_cost_more_than_reserved(
     limit: int, parts: list[tuple[int, int, bool]], rules: FeeRules
 ) -> None:
-    """Whole contracts, at the limit or better, taken or made."""
+    """Fills are whole contracts at the limit or better, as maker or taker."""
     carried = cash = D(0)
     for count, better, maker in parts:
         price = D(max(limit - better, 1)) / 10_000

@@ -60,7 +60,7 @@ def mask_of(rows: list[list[bool]]) -> Mask:
 
 
 @given(masks, st.integers(0, 2**40))
-def test_random_choice_is_allowed_and_independent_of_batch(
+def test_random_policy_chooses_allowed_actions_independent_of_batch(
     rows: list[list[bool]], seed: int
 ) -> None:
     allowed = mask_of(rows)
@@ -107,7 +107,7 @@ def test_kelly_position_maximises_growth_after_costs(
         assert np.sign(size) == np.sign(best)
         assert index == 4 or FINE[index + 1] > abs(best) - 1
     else:
-        # What is left is a purchase of the other side where none of this one is held.
+        # Without a position, a sale of this side becomes a purchase of the other.
         assert abs(best) <= 1 or (intent > 0 and best == -held)
 
 
@@ -163,7 +163,7 @@ def chosen(policy: BinaryKellyPolicy, allowed: Mask | None = None, **row: float)
         *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
     ],
 )
-def test_kelly_uses_price_and_fee_of_price_style(
+def test_kelly_policy_uses_price_and_fee_of_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
     policy = BinaryKellyPolicy(replace(LOOSE, price_style=style))
@@ -171,7 +171,7 @@ def test_kelly_uses_price_and_fee_of_price_style(
 
 
 @given(st.floats(0.4372, 0.445), st.floats(0.05, 1.0))
-def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> None:
+def test_kelly_policy_buys_the_configured_fraction(chance: float, fraction: float) -> None:
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
     intent, index = decode_action(
@@ -184,7 +184,7 @@ def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> N
     assert sizes[place + 1] > share - 1.01
 
 
-def test_kelly_does_not_trade_an_empty_side() -> None:
+def test_kelly_policy_does_not_trade_without_a_quote() -> None:
     for bid, ask, estimate in (
         *((0.0, 1.0, chance) for chance in (0.0, 0.5)),
         *((0.0, 0.01, chance) for chance in (0.0, 0.5)),

@@ -70,7 +70,7 @@ def fill(
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
-def test_order_profits_add_up_to_the_account(
+def test_order_profits_sum_to_the_account_profit(
     wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]], outcome: Outcome
 ) -> None:
     fills, account = booked(wanted)
@@ -81,7 +81,7 @@ def test_order_profits_add_up_to_the_account(
 
 
 @given(st.lists(trades, min_size=1, max_size=40))
-def test_order_has_a_profit_once_fully_closed(
+def test_order_profit_is_known_only_after_full_closing(
     wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]],
 ) -> None:
     fills, account = booked(wanted)
@@ -97,7 +97,7 @@ def test_order_has_a_profit_once_fully_closed(
         assert now.max_position >= held
 
 
-def test_contracts_close_fifo_and_excess_opens_anew() -> None:
+def test_contracts_close_fifo_and_excess_opens_new_position() -> None:
     """A pair belongs to the order that opened it and pays the fees of both."""
     orders = tuple(SentOrder(name, size) for name, size in zip("abcd", SIZES, strict=False))
     fills = (
@@ -141,7 +141,7 @@ def test_position_size_metrics_without_fills_are_none() -> None:
 NOW = np.datetime64("2026-11-22T15:00", "ns")
 
 
-def test_size_view_matches_a_hand_computed_example() -> None:
+def test_position_size_table_matches_a_hand_computed_example() -> None:
     orders = tuple(SentOrder(f"{k}", size) for k, size in enumerate((10, 10, 50)))
     fills = tuple(
         fill(order.order_id, "BUY", "YES", price, order.size, "0.01")

@@ -127,7 +127,7 @@ def test_reduce_only_order_is_capped_at_the_position() -> None:
 
 
 def test_sale_without_reduce_only_can_flip_the_position() -> None:
-    """As at the venue, only `reduce_only` caps an order: the client has to bound others."""
+    """As at the venue, only `reduce_only` caps an order: the client has to limit all others."""
     venue = venue_of(flat())
     send(venue, buying("a"))
     venue.advance()
@@ -244,7 +244,7 @@ def test_request_with_invalid_or_foreign_signature_is_refused(practice: KalshiPr
 
 
 def test_immediate_order_response_reports_the_filled_count(practice: KalshiPractice) -> None:
-    """From flat it fills nothing, as the venue caps it at the position."""
+    """Without a position it fills nothing, because the venue caps it at the position."""
     sale = body_of(selling("s", 10), exchange_index=0)
     flat_answer = practice.ask("POST", CREATE, sale)
     assert flat_answer.status_code == 201
@@ -263,7 +263,7 @@ def book(practice: KalshiPractice) -> dict[str, list[list[str]]]:
 
 
 def test_order_responses_agree_with_the_displayed_book(practice: KalshiPractice) -> None:
-    """Thirty are offered at 0.50 until the next tick, and no order takes more of them."""
+    """Thirty are offered at 0.50 until the next tick, and orders take no more in total."""
     assert book(practice)["no_dollars"] == [["0.5000", "30.00"]]
     first = create(practice, "a", count="12.00").json()
     assert (first["fill_count"], first["remaining_count"]) == ("12.00", "0.00")
@@ -319,7 +319,7 @@ def test_injected_faults_reject_delay_or_partially_fill_orders(practice: KalshiP
 
 
 def test_practice_venue_writes_estimates_file_readable_by_client(tmp_path: Path) -> None:
-    """Without them a policy that learned on estimates finds no edge at a practice venue."""
+    """Without estimates a policy that was trained on them finds no edge at a practice venue."""
     path = tmp_path / "own.csv"
     settings = KalshiVenueSettings(market=SyntheticSessionModel(steps=5, mispricing=0.2))
     exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-11-28", "ns"))
@@ -345,7 +345,7 @@ def test_server_speed_shortens_the_tick_interval(speed: float) -> None:
     assert exchange.interval / np.timedelta64(1, "s") == pytest.approx(60 / speed)
 
 
-def test_a_listing_states_its_event_and_strike() -> None:
+def test_market_listing_states_its_event_and_strike() -> None:
     tape = session_to_tick_records(synthetic_session(1, SyntheticSessionModel(steps=5)))
     strike = StrikeRange(low=D(60))
     listings = [

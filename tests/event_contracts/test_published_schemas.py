@@ -166,7 +166,7 @@ def _refuse(practice: Any, found: Traffic) -> None:
         found.refused.append(answer.json())
 
 
-def test_every_route_has_a_published_model(traffic: Traffic) -> None:
+def test_every_practice_route_has_a_published_schema(traffic: Traffic) -> None:
     assert traffic.routes == set(MODELS)
     assert {model for model, _ in traffic.answers} == set(MODELS.values())
 
@@ -193,7 +193,7 @@ SIDES = st.sampled_from(["YES", "NO"])
 
 
 @given(SIDES, st.integers(1, 9999), st.integers(1, 10**6))
-def test_order_requests_are_valid(side: Outcome, price: int, count: int) -> None:
+def test_order_requests_satisfy_the_published_schema(side: Outcome, price: int, count: int) -> None:
     terms = side, Decimal(price) / 10_000, Decimal(count) / 100
     for action in ("BUY", "SELL"):
         wanted = EventContractOrder("o-1", "RAIN", action, *terms)
@@ -223,7 +223,7 @@ def test_client_requests_match_published_schemas(traffic: Traffic) -> None:
 
 
 @published
-def test_simulated_schemas_match_published_required_fields() -> None:
+def test_copied_schemas_match_the_published_required_fields() -> None:
     for model, words in ANSWERS.items():
         _same_fields(words, _models()[model], _models()[model].get("$defs", {}), model)
     _same_fields(CREATE_REQUEST, _models()["CreateOrderV2Request"], {}, "CreateOrderV2Request")
@@ -245,7 +245,7 @@ def test_practice_responses_parse_in_the_kalshi_client(traffic: Traffic) -> None
     assert not parsed.stdout
 
 
-def test_a_filter_that_is_not_served_is_refused() -> None:
+def test_unsupported_query_filter_is_refused_by_name() -> None:
     with kalshi_stand(sessions={"RAIN": flat()}) as stand:
         for path, query in (
             ("/markets", {"min_close_ts": 1}),

@@ -53,7 +53,7 @@ def plain_session() -> Array:
     )
 
 
-def test_validation_copies_session_and_rounds_float32_to_ticks() -> None:
+def test_session_validation_copies_and_rounds_prices_to_ticks() -> None:
     cents = np.arange(99) / 100
     session = np.zeros((99, 7))
     session[:, YES_BID], session[:, YES_ASK] = cents, np.arange(1, 100) / 100
@@ -90,12 +90,12 @@ def test_invalid_session_value_names_row_and_column(
 
 
 @pytest.mark.parametrize("tick", [0.0, -0.01, 0.03, 1.0, np.nan, 1e-6])
-def test_tick_must_divide_a_dollar(tick: float) -> None:
+def test_price_tick_must_divide_one_dollar(tick: float) -> None:
     with refused(InputError, "tick"):
         validate_session(plain_session(), tick=tick)
 
 
-def test_outcome_is_yes_if_last_midpoint_reaches_half() -> None:
+def test_outcome_yes_requires_last_midpoint_of_fifty_cents() -> None:
     session = plain_session()
     for bid in range(100):
         for ask in range(bid + 1, 101):
@@ -117,8 +117,8 @@ QUOTES: list[Quote] = [
 SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
 
 
-def test_recorded_row_has_latest_quote_last_row_settlement(tmp_path: Path) -> None:
-    """The markets of an event end together."""
+def test_recorded_rows_hold_latest_quotes_and_final_settlement(tmp_path: Path) -> None:
+    """All markets of an event end together."""
     folder = write_files(tmp_path, QUOTES, SETTLED)
     cold, warm = recorded_markets(folder)
     assert (warm.event, warm.market, cold.market) == ("E1", "E1-WARM", "E1-COLD")
@@ -260,7 +260,7 @@ def assert_mean(values: Array, expected: float) -> None:
 
 
 @given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
-def test_synthetic_sessions_are_valid_also_partly_reversed(
+def test_synthetic_sessions_pass_validation_even_partly_reversed(
     seed: int, market: SyntheticSessionModel, cut: int
 ) -> None:
     session = synthetic_session(seed, market)
@@ -273,7 +273,7 @@ def test_synthetic_sessions_are_valid_also_partly_reversed(
 
 
 @given(seed=st.integers(0, 2**32), market=markets, data=st.data())
-def test_later_draws_change_no_earlier_row(
+def test_later_random_draws_change_no_earlier_row(
     seed: int, market: SyntheticSessionModel, data: Any
 ) -> None:
     row = data.draw(st.integers(0, market.steps - 1), label="row")
@@ -333,7 +333,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
 
 
 def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
-    """What it was is the chance, as the tests before say."""
+    """The estimate remains the outcome probability, which the preceding tests verify."""
     plain = synthetic_sessions(2, 3_000, SHORT)
     mispriced = synthetic_sessions(
         2, 3_000, replace(SHORT, mispricing=0.05, mispricing_persistence=0.8)
@@ -346,8 +346,8 @@ def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
     assert_mean(profit, (estimates - asks)[cheap].mean())
 
 
-def test_market_orders_hit_stale_quotes() -> None:
-    """Nobody who rests at the best price earns from them: they know the price that comes."""
+def test_market_orders_trade_only_against_stale_quotes() -> None:
+    """Resting at the best price earns nothing, because market orders know the next fair price."""
     fair_market = synthetic_sessions(1, 5_000, SHORT)
     before = fair_market[:, :-2]
     after = fair_market[:, 1:-1]
@@ -382,7 +382,9 @@ def test_depth_and_width_match_their_stated_means() -> None:
 
 
 @given(seed=st.integers(0, 2**63), first=st.integers(0, 1000), count=st.integers(1, 6))
-def test_batch_of_sessions_equals_single_draws(seed: int, first: int, count: int) -> None:
+def test_batched_sessions_equal_sessions_drawn_one_by_one(
+    seed: int, first: int, count: int
+) -> None:
     market = replace(SHORT, mispricing=0.02)
     batch = synthetic_sessions(seed, count, market, first)
     for k in reversed(range(count)):

@@ -57,7 +57,9 @@ def test_settlement_value_determines_payout_exactly(yes: Decimal, no: Decimal, v
 
 
 @given(COUNTS, COUNTS, st.integers(0, 50_000))
-def test_revenue_is_paid_where_no_value_is_stated(yes: Decimal, no: Decimal, paid: int) -> None:
+def test_settlement_without_value_pays_the_stated_revenue(
+    yes: Decimal, no: Decimal, paid: int
+) -> None:
     net = yes - no
     for result in ("scalar", "void", ""):
         entry = row(yes, no, market_result=result, revenue=paid)
@@ -92,7 +94,7 @@ def test_revenue_is_booked_when_it_contradicts_settlement_value(
         (10, row(10, market_result="yes", value=0, revenue=1000), "10", "revenue $10.00 is booked"),
         # A value of the position's own side.
         (-10, row(0, 10, value=30, revenue=300), "3", "revenue $3.00 is booked"),
-        # What is void returns what it cost.
+        # A void market returns the cost.
         (10, row(10, market_result="void", revenue=437), "4.37", ""),
         # Fields that are not there.
         (10, {**row(10, market_result="yes"), "revenue": None}, "10", ""),
@@ -100,7 +102,7 @@ def test_revenue_is_booked_when_it_contradicts_settlement_value(
         (-10, {**row(value=25, revenue=750), "no_count_fp": None}, "7.50", ""),
     ],
 )
-def test_examples_pay_what_the_venue_paid(
+def test_example_settlements_pay_what_the_venue_paid(
     held: int, entry: dict[str, Any], pays: str, said: str
 ) -> None:
     cash, remarks = payout_of(D(held), entry)
@@ -110,7 +112,7 @@ def test_examples_pay_what_the_venue_paid(
 
 
 def test_fill_listed_after_settlement_gets_same_payout_rate() -> None:
-    """6 were held as the market paid for 10: 4 of them are listed later."""
+    """The market paid for 10 contracts while 6 were listed: the other 4 are listed later."""
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
     end = apply_updates(

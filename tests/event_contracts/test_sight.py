@@ -55,7 +55,7 @@ def shown(memory: MarketHistory, account: MarketView) -> dict[str, float]:
 
 
 @given(views(), st.sampled_from(["passive", "mid", "aggressive"]))
-def test_observation_action_masks_match_the_live_account(
+def test_observation_masks_match_the_live_action_masks(
     before: MarketView, style: PriceStyle
 ) -> None:
     space = LimitOrderActionSpace(price_style=style)
@@ -89,7 +89,7 @@ def test_missed_tick_repeats_last_quote_with_zero_trades(rows: set[int], seed: i
     assert not gaps.add_tick(T0 + 30 * MINUTE, tick(9900, 10_000))
 
 
-def test_size_feature_is_order_size_of_previous_tick() -> None:
+def test_order_size_feature_shows_the_previous_ticks_order() -> None:
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
     seen.record_order_size(0, 20)
@@ -101,7 +101,7 @@ def test_size_feature_is_order_size_of_previous_tick() -> None:
 
 
 def test_observation_rounds_positions_down_and_resting_orders_up() -> None:
-    """More orders than the environment knows leave HOLD alone."""
+    """With more orders than the environment can represent only HOLD is allowed."""
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
     account = replace(
@@ -121,7 +121,9 @@ def test_observation_rounds_positions_down_and_resting_orders_up() -> None:
 
 
 def test_each_resting_purchase_reserves_cash_once() -> None:
-    """Of $100 a purchase of 100 at $0.40 leaves $58.31, of which $50 stay: 10 at $0.42, not 20."""
+    """A purchase of 100 at $0.40 leaves $58.31 of $100, of which $50 are the buffer: 10 at $0.42
+    are affordable, 20 are not.
+    """
     seen = memory()
     seen.add_tick(T0, tick(4000, 4200))
     here = waiting("BUY", "NO", "0.40", 100)

@@ -101,7 +101,7 @@ def test_scalar_settlement_profit_uses_the_stated_payout() -> None:
     assert against["series"][0]["y"] == pytest.approx([-3 - 0.336])
 
 
-def test_the_live_page_shows_settled_markets(
+def test_live_status_page_shows_settled_markets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RAIN pays YES while the process runs; its profit agrees with the venue's cash."""

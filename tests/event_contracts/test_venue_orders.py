@@ -68,7 +68,7 @@ def test_contract_order_round_trips_through_the_journal(order: EventContractOrde
 
 
 @given(orders())
-def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> None:
+def test_order_request_is_expressed_in_yes_prices(order: EventContractOrder) -> None:
     request = build_order_request(replace(order, expires_at=AT))
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
@@ -81,7 +81,7 @@ def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> No
 
 @given(orders())
 def test_order_request_omits_fields_the_venue_refuses(order: EventContractOrder) -> None:
-    """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
+    """`reduce_only` is only for immediate-or-cancel orders, an expiration only for resting ones."""
     request = build_order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]
     assert request.get("expiration_time") == (1795359600 if force == "good_till_canceled" else None)
@@ -91,7 +91,7 @@ def test_order_request_omits_fields_the_venue_refuses(order: EventContractOrder)
 
 @pytest.mark.skipif(not MODELS.exists(), reason="no schemas of Kalshi's own client")
 @given(orders())
-def test_request_fits_the_schema_of_kalshi_own_client(order: EventContractOrder) -> None:
+def test_order_request_satisfies_kalshis_official_client_schema(order: EventContractOrder) -> None:
     schema = json.loads(MODELS.read_text())["schemas"]["CreateOrderV2Request"]
     request = build_order_request(replace(order, expires_at=AT))
     assert set(schema["required"]) <= set(request) <= set(schema["properties"])
@@ -99,7 +99,7 @@ def test_request_fits_the_schema_of_kalshi_own_client(order: EventContractOrder)
 
 
 @given(orders(), st.data())
-def test_create_order_response_is_parsed_as_the_order(
+def test_order_creation_response_matches_the_sent_order(
     order: EventContractOrder, data: st.DataObject
 ) -> None:
     filled = D(data.draw(st.integers(0, int(order.count * 100)))) / 100
@@ -170,7 +170,7 @@ def test_missing_or_empty_venue_field_is_named(
         kind.parse({**entry, name: value})
 
 
-def test_foreign_order_counts_as_a_full_purchase() -> None:
+def test_manual_resting_order_counts_as_a_full_purchase() -> None:
     resting = replace(VenueOrder.parse(ORDER), client_order_id="").to_resting_order(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")

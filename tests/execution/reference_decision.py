@@ -210,7 +210,7 @@ def program_of(
     financing = rules.night_rate * believed.interest_nights
     reach = [np.maximum(np.abs(lower), np.abs(upper)).sum()]
     reach += [room / row.min() for row, room in zip(rows, rooms, strict=True) if (row > 0).all()]
-    if min(reach) <= 1 + FULL:  # who cannot borrow is not charged for it
+    if min(reach) <= 1 + FULL:  # an account without margin pays no interest
         financing = np.zeros(periods)
     return Program(
         mu, covariance, weight, cost, financing, lower, upper, rows, rooms, rules.fraction

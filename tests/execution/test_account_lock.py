@@ -36,7 +36,7 @@ def of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
-def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
+def test_second_process_cannot_trade_the_same_account(tmp_path: Path) -> None:
     with account_lock("one"):
         with account_lock("two"):
             pass
@@ -55,7 +55,7 @@ def test_invalid_account_id_creates_no_folder(name: str) -> None:
 
 
 def test_account_trades_only_from_the_registered_journal_folder(tmp_path: Path) -> None:
-    """Orders of unknown outcome, halts and the kill file there are so in every folder."""
+    """Unknown orders, halts and the kill file of that folder apply in every folder."""
     with open_journal("moved", tmp_path / "first") as book:
         OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))
     check_message(
@@ -70,7 +70,7 @@ def test_account_trades_only_from_the_registered_journal_folder(tmp_path: Path) 
     (tmp_path / "second").mkdir()
     (tmp_path / "link" / "moved").rename(tmp_path / "second" / "moved")
     for root in ("first", "second"):
-        # Without it an order of unknown outcome would be one that was never sent.
+        # Without the journal an order of unknown outcome would count as never sent.
         check_message(refusal("moved", tmp_path / root))
     (account_state_folder("moved") / "journal").unlink()
     with open_journal("moved", tmp_path / "second") as book:
@@ -87,7 +87,7 @@ def test_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 200, b"\0" * 4096])
 def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes) -> None:
-    """With what was begun to be written into it."""
+    """Its unfinished write-ahead files are kept as well."""
     with open_journal("damaged", tmp_path) as book:
         OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))
     assert book.damaged_copy is None
@@ -127,7 +127,7 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
         assert book.damaged_copy is None
 
 
-def test_inaccessible_path_counts_as_existing(tmp_path: Path) -> None:
+def test_path_that_cannot_be_checked_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert may_exist(tmp_path / "file")
@@ -147,7 +147,7 @@ def refusal(account: str, root: Path) -> str:
 def test_journal_is_used_by_one_process_across_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another user's state folder has another lock of the account."""
+    """Another user's state folder has a different account lock."""
     with open_journal("shared", tmp_path / "live"):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
         check_message(refusal("shared", tmp_path / "live"), "shared")

@@ -121,9 +121,8 @@ def test_short_options_reduce_cash_long_ones_add_none() -> None:
 
 
 def test_long_options_offset_short_ones_without_adding_cash() -> None:
-    """Thirty spreads of a net 3,000 USD leave 17,000 of 20,000; coins are bought for none of it.
-
-    What they reserve is not a debt that a sold coin pays; a loan is, and is paid back first.
+    """Thirty spreads with a net value of 3,000 USD leave 17,000 of 20,000, none of which buys
+    crypto. Their reserve is no debt that proceeds of crypto repay; a loan is, and is repaid first.
     """
     sold = worth("SPY250620P00500000", "-30", "-27000")
     bought = worth("SPY250620P00495000", "30", "24000")
@@ -154,7 +153,7 @@ def test_long_options_offset_short_ones_without_adding_cash() -> None:
         ("?", {}, "?_"),
     ],
 )
-def test_unknown_instruments_count_at_their_last_mark(
+def test_unknown_instruments_are_valued_at_their_last_mark(
     symbol: str, more: dict[str, Any], name: str
 ) -> None:
     account = read(None, [held(symbol, "-2", "5", **more), held("NVDA", "1", "50")])
@@ -208,7 +207,7 @@ def test_unpriced_position_is_quarantined_or_uses_last_trade(
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
 
-def test_market_value_sums_must_match_priced_positions() -> None:
+def test_market_value_totals_must_match_the_priced_positions() -> None:
     spy, sold = held("SPY", "1", "50"), held("NVDA", "-4", "10")
     off = {**LONG, "long_market_value": "90", "equity": "1090"}
     for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
@@ -295,7 +294,7 @@ def test_position_with_contradicting_sides_is_refused_by_name(
 def test_long_and_short_values_must_match_the_account(
     positions: list[tuple[str, str, str]], field: str
 ) -> None:
-    """What was sold short would be cash, and everything would be bought a second time."""
+    """Otherwise the value of shorts would count as cash, and everything would be bought twice."""
     facts = {"long_market_value": "500", "short_market_value": "-100"}
     short = held("SPY", "-10", "10")
     assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
@@ -373,10 +372,10 @@ def test_reported_equity_must_equal_cash_plus_position_values(
     ],
     ids=["crypto_enabled", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
 )
-def test_equity_with_crypto_or_options_tolerates_ambiguous_components(
+def test_equity_check_tolerates_unverifiable_crypto_and_option_totals(
     facts: str, positions: list[dict[str, Any]]
 ) -> None:
-    """Of all but stocks it could not be verified what Alpaca adds up."""
+    """Which instruments other than stocks Alpaca includes in its totals could not be verified."""
     names = ("cash", "long_market_value", "short_market_value", "equity")
     said = dict(zip(names, facts.split(), strict=True))
     assert read(said, positions).cash <= float(said["cash"])
@@ -384,8 +383,8 @@ def test_equity_with_crypto_or_options_tolerates_ambiguous_components(
         read({**said, "cash": "900000"}, positions)
 
 
-def test_cash_net_of_open_bids_is_accepted() -> None:
-    """Equity still has what they will cost, as seen live at the venue."""
+def test_cash_already_reduced_by_open_bids_is_accepted() -> None:
+    """Equity still includes the reserved cash, as observed at the live venue."""
     facts = {"cash": "400", "equity": "1000", "long_market_value": "0", "short_market_value": "0"}
     bid = open_order(symbol="BTC/USD", qty="3", type="limit", limit_price="200")
     assert read(facts, None, [bid]).cash == 400.0
@@ -456,7 +455,7 @@ def test_partly_unavailable_position_is_not_traded(
 def test_account_permissions_are_parsed_from_venue_response(
     facts: dict[str, Any], changed: dict[str, Any] | None
 ) -> None:
-    if changed is None:  # it is said, and not understood
+    if changed is None:  # the field is present but unreadable
         with refused(BrokerError, next(iter(facts))):
             read(facts)
         return
@@ -526,7 +525,7 @@ def test_remaining_quantity_of_open_orders_is_read(
     qty=st.decimals("0.000000001", 10**9, places=9),
     symbol=st.sampled_from(["NVDA", "BTCUSD", "BRK.B"]),
 )
-def test_open_order_is_read_back_as_sent(
+def test_open_order_is_parsed_back_as_sent(
     words: dict[str, Any], side: Side, qty: Decimal, symbol: str
 ) -> None:
     sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)

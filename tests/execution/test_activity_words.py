@@ -88,7 +88,7 @@ SAID_ONCE = {
     "net_amount": "cash says the same",
     "order_id": "a fill without one is of no intent",
 }
-ABOUT = ("symbol", "cusip", "qty")  # where one says nothing, a quantity is of nothing
+ABOUT = ("symbol", "cusip", "qty")  # without a symbol a quantity has no meaning
 
 
 def test_corrupted_activity_field_changes_nothing_or_raises_error() -> None:

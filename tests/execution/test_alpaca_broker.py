@@ -155,7 +155,7 @@ def test_asset_flags_and_increments_are_parsed_from_response(
     assert broker.assets(["NVDA"]) == {"NVDA": Asset("NVDA", **facts)}
 
 
-def test_known_asset_restrictions_apply_to_orders() -> None:
+def test_orders_in_untradable_assets_are_not_sent() -> None:
     broker, venue, *_ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
     assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
     assert broker.submit([order()]) == []
@@ -229,7 +229,9 @@ def test_cancel_ends_open_orders_and_ignores_finished_ones() -> None:
 
 
 def test_ineffective_cancellation_is_reported() -> None:
-    """`Nothing to cancel` may be said of an order that works: its successor would be a second."""
+    """The venue may answer that there is nothing to cancel although the order still works: its
+    replacement would be a second order.
+    """
     broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
     with refused(OutcomeUnknown, "o-2"):
         broker.cancel(["o-2"])
@@ -253,7 +255,7 @@ def test_corrupted_order_field_keeps_fill_or_raises_error(field: str) -> None:
                 seen += 1
                 continue
             if value == 7.5 and field in ("qty", "filled_qty", "filled_avg_price"):
-                continue  # a number that could be: nobody can know better
+                continue  # a plausible number: it cannot be detected
             if field == "filled_at" and value in (None, "", "removed"):
                 assert fills == expected, "the order changed last when it filled"
                 continue
@@ -299,7 +301,7 @@ def test_stock_job_does_not_query_spread_orders() -> None:
 def test_reduction_is_sent_despite_unknown_opening_order(
     reduces: bool, state: OrderState, posts: int
 ) -> None:
-    """A venue that has the opening refuses the reduction itself, as a wash trade."""
+    """A venue that has the opening order refuses the reduction itself, as a wash trade."""
     bid = order("b-1", tif="gtc", **RESTS)
     working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
     broker, venue, *_ = broker_at(

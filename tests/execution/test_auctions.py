@@ -78,7 +78,7 @@ def test_auction_order_is_accepted_from_its_stated_time(
     assert first_accepted_time(order("day"), now) == now
 
 
-def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
+def test_closing_auction_send_deadline_is_four_minutes_later() -> None:
     clock = Timeframe("1d", "close").stock_clock
     assert clock.bars_per_day == clock.slot_count == 1
     for decided in clock.ends[-500:]:
@@ -90,7 +90,7 @@ def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
 def test_auction_plan_is_retried_until_it_expires(now: np.datetime64, tif: TimeInForce) -> None:
-    """Followed from one instant to the next, a plan is tried and ends with its expiry."""
+    """The test follows a plan from instant to instant until its expiry."""
     ends = auction_send_deadline(tif, now)
     planned = order(tif, expires_at=ends)
     retry = np.timedelta64(120, "m")

@@ -83,8 +83,8 @@ def alone_in(bars: Bars) -> Bars:
 
 
 def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars) -> None:
-    """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table
-    and at a single instant.
+    """A single symbol has the prior's mean correlation: √ρ̄ of the Sharpe ratio, in the table and
+    at a single instant.
     """
     alone = alone_in(market)
     found = []
@@ -137,7 +137,7 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
         ("2024-03-05T19:00", "next", "2024-03-05T20:00", False),
     ],
 )
-def test_interval_ends_at_the_next_relevant_decision(
+def test_belief_interval_ends_at_the_next_relevant_decision(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
     belief = believed(market.slice_until(at(now)), now, holding).at_instant(at(now))
@@ -160,8 +160,8 @@ def test_interval_ends_at_the_next_relevant_decision(
 def test_belief_mean_and_deviation_come_from_latest_forecast(
     market: Bars, seed: int, holding: Any
 ) -> None:
-    """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN
-    before the hundredth bar.
+    """Computed one by one on a history with gaps: adjustable symbols, mu and sigma, NaN before the
+    hundredth bar.
     """
     rng = np.random.default_rng(seed)
     mask = market.mask & (rng.random(market.mask.shape) < 0.97)
@@ -226,7 +226,7 @@ def test_batched_forecasts_give_the_same_beliefs(
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
-def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
+def test_concatenated_beliefs_equal_beliefs_of_the_whole_span(market: Bars) -> None:
     cuts = [
         at(text)
         for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")
@@ -253,7 +253,7 @@ def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
                 np.testing.assert_array_equal(*values)
 
 
-def test_first_available_forecast_already_decides(market: Bars) -> None:
+def test_first_available_forecast_already_allows_a_decision(market: Bars) -> None:
     first = TILTED.forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.instants, first.issued_at[0]))
@@ -326,7 +326,7 @@ def test_single_symbol_belief_at_decision_equals_belief_table(
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 
 
-def test_belief_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
+def test_belief_within_a_bar_covers_only_remaining_time(market: Bars) -> None:
     panel = market.slice_until(at("2024-03-05T17:30"))
     s = market.symbols.index(STOCK)
     whole = seen(panel, STOCK, "2024-03-05T17:30")

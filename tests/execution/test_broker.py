@@ -77,7 +77,9 @@ def test_openings_follow_only_after_reductions_have_filled(
 
 @pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
 def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) -> None:
-    """Sized as if the old order had done nothing, its successor would do the same once more."""
+    """The replacement was sized as if the old order had not filled and would trade the same
+    quantity again.
+    """
     broker = Halting()
     broker.left = left
     old = {"old": Decimal(5)}
@@ -134,5 +136,5 @@ def test_one_failed_reduction_does_not_block_the_others() -> None:
 @pytest.mark.parametrize(
     ("filled", "whole"), [("5", True), ("4.99999999999999", True), ("4.9999", False), ("0", False)]
 )
-def test_order_is_filled_up_to_float_error(filled: str, whole: bool) -> None:
+def test_order_counts_as_filled_within_float_error(filled: str, whole: bool) -> None:
     assert is_fully_filled(Decimal(filled), Decimal(5)) is whole

@@ -148,7 +148,7 @@ def test_open_orders_in_unheld_symbols_leave_account_unchanged(
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_unknown_sales_count_as_held_without_overselling(
+def test_sales_of_unknown_outcome_never_cause_overselling(
     account: AccountSnapshot, uncertain: dict[str, Decimal]
 ) -> None:
     sales = orders_of(uncertain)
@@ -176,7 +176,7 @@ def test_unknown_sales_count_as_held_without_overselling(
         ("k-20240305T203000Z-NVDA-0-0", "cls", 5, 10, True),
     ],
 )
-def test_uncancellable_increase_blocks_cutting_its_symbol(
+def test_uncancellable_opening_order_blocks_overnight_cut_of_symbol(
     name: str, tif: Any, change: int, held: int, in_the_way: bool
 ) -> None:
     (order,) = orders_of({"NVDA": Decimal(change)})
@@ -222,7 +222,7 @@ def test_earlier_of_calendar_and_venue_close_applies(
     ("symbols", "minutes", "due"),
     [
         (("NVDA", "BTCUSD"), 60, 10),
-        (("NVDA", "BTCUSD"), 1, 10),  # a look that was missed
+        (("NVDA", "BTCUSD"), 1, 10),  # a missed check
         (("NVDA", "BTCUSD"), 0, None),
         (("BTCUSD",), 60, None),
     ],

@@ -49,8 +49,8 @@ def columns_of(binding_bits: list[int]) -> DecisionColumns:
 
 
 @given(st.lists(st.sampled_from([*range(len(LIMITS_WITH_SHADOW_PRICE)), *GROUP_BITS]), unique=True))
-def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
-    """In the row and in the columns alike."""
+def test_every_binding_limit_has_its_own_shadow_price(bits: list[int]) -> None:
+    """Decision rows and columns agree."""
     columns = columns_of([sum(1 << bit for bit in bits)])
     row = columns.choice_at(0, "AAA", Decimal(3))
     assert (row.symbol, row.qty) == ("AAA", 3)
@@ -67,7 +67,7 @@ def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
 
 
 @given(st.lists(st.sets(st.sampled_from([*range(len(BINDING_REASONS)), *GROUP_BITS])), max_size=4))
-def test_choices_round_trip_through_decision_columns(kinds: list[set[int]]) -> None:
+def test_decision_rows_survive_conversion_to_columns_and_back(kinds: list[set[int]]) -> None:
     columns = columns_of([sum(1 << bit for bit in kind) for kind in kinds])
     rows = [columns.choice_at(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
     again = DecisionColumns.from_choices(rows, GROUPS)
@@ -81,7 +81,7 @@ def test_choices_round_trip_through_decision_columns(kinds: list[set[int]]) -> N
         np.testing.assert_array_equal(again.binding_shadow_prices()[name], prices)
 
 
-def test_joined_decision_columns_equal_the_whole() -> None:
+def test_concatenated_decision_columns_equal_the_original() -> None:
     whole = columns_of([0] * 6)
     joined = concatenate_columns([whole.select_rows(slice(k, k + 2)) for k in (0, 2, 4)])
     for name in DecisionColumns._fields[:-1]:
@@ -118,7 +118,7 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
         (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )
-def test_no_order_reason_states_risk_shared_with_positions(earned: float, says: str) -> None:
+def test_reason_for_no_order_states_shared_portfolio_risk(earned: float, says: str) -> None:
     rests_on = Rationale(28.0, 0.12, 0.06, earned, 0.0, None, 0.1, 0.0, 0.0)
     unheld = Choice(
         "BTCUSD", 0.0, 0.02, 0.0, 0.0, 0.0, Decimal(0), 60_000.0, {}, 0.0028, rationale=rests_on

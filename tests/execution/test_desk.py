@@ -110,7 +110,7 @@ def test_two_rejected_account_snapshots_allow_only_reductions() -> None:
     assert gateway.accepted == [HELD]
 
 
-def test_orders_without_a_gate_use_the_default_guards() -> None:
+def test_orders_without_an_explicit_gate_use_default_guards() -> None:
     desk, gateway, _ = desk_of(0)
     desk.submit([OPENING])
     desk.submit([REDUCTION])
@@ -118,7 +118,7 @@ def test_orders_without_a_gate_use_the_default_guards() -> None:
     assert gateway.read == [False], "an account that was read a moment ago is not read again"
 
 
-def test_spread_collateral_reduces_the_account_for_orders() -> None:
+def test_account_snapshot_is_reduced_by_spread_collateral() -> None:
     desk, gateway, _ = desk_of(0, secured=True)
     assert desk.account() == HELD.with_reserved_collateral(300.0) != HELD
     assert gateway.accepted == [HELD.with_reserved_collateral(300.0)]

@@ -107,7 +107,7 @@ def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     assert story.endswith("no order")
 
 
-def test_reason_is_short_unless_asked_in_full(run: Path) -> None:
+def test_default_order_reason_is_limited_to_few_words(run: Path) -> None:
     decisions, orders, _ = frames(run)
     pairs = decisions.merge(orders[["symbol", "at", "reason"]], on=["symbol", "at"])
     assert max(len(str(reason).split()) for reason in pairs["reason"]) > MAX_REASON_WORDS
@@ -163,7 +163,7 @@ def test_folder_without_a_run_is_refused(run: Path, tmp_path: Path) -> None:
             explain(path, symbol="SYA")
 
 
-def test_overnight_cut_without_a_weight_prints_no_nan(run: Path) -> None:
+def test_explanation_of_overnight_cut_prints_no_nan(run: Path) -> None:
     decisions, orders, _ = frames(run)
     cut = decisions[decisions["kelly"].isna()]
     assert not cut.empty

@@ -66,8 +66,8 @@ def test_fee_rate_in_force_has_latest_past_date(
 
 
 def test_trading_cost_per_asset_class_sums_all_components() -> None:
-    """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of
-    commission for both.
+    """Stocks: 1.5 + 2 basis points; crypto: 3 + 4 and the taker fee of 25; both: a commission of
+    10.
     """
     costs = TradingCosts(
         stock_half_spread_bps=1.5,
@@ -115,7 +115,9 @@ UNVERIFIED = FeeSchedule(
         ("2024-03-01", "2024-06-01", []),
     ],
 )
-def test_unverified_rates_are_named_while_in_force(first: str, last: str, named: list[str]) -> None:
+def test_unverified_fee_rates_are_named_while_in_force(
+    first: str, last: str, named: list[str]
+) -> None:
     days = np.datetime64(first), np.datetime64(last)
     assert UNVERIFIED.unverified_stock_tables(*days) == named
     assert FeeSchedule().unverified_stock_tables(*days) == []

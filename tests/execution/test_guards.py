@@ -259,11 +259,11 @@ shares = st.integers(-80, 80)
 
 
 @given(shares, shares, shares, shares.filter(bool), st.sampled_from([None, 90, 105]))
-def test_opening_is_accepted_exactly_within_every_limit(
+def test_opening_order_is_accepted_only_within_every_limit(
     held: int, open_already: int, other: int, quantity: int, limit: int | None
 ) -> None:
-    """An order is worth its limit or its last trade, whichever is more; what prices have carried
-    beyond a limit may still become less, and an open order may fill or not.
+    """An order counts at the higher of its limit and last trade, and an open order may fill or not.
+    A position that prices have moved beyond a limit may be reduced.
     """
     waits = replace(
         intent("w", qty=abs(open_already) or 1).stock_or_crypto_order, side=side_of(open_already)
@@ -357,7 +357,7 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> No
 def test_stock_orders_are_refused_while_exchange_is_closed(
     part: OrderRole, at: np.datetime64
 ) -> None:
-    """Only within the calendar's session; crypto and spreads that are closed do not wait."""
+    """Only within the calendar's session; crypto orders and closing spread orders are sent."""
     desk = Desk(snapshot=seen())
     desk.guards.exchange_closed = True
     closed = "the venue's clock reports the exchange closed; the order would wait for the open"
@@ -392,7 +392,7 @@ def test_nothing_is_sent_while_the_kill_file_exists(tmp_path: Path, part: OrderR
     ],
 )
 @every_part
-def test_limit_price_collar_applies_on_the_paying_side(
+def test_limit_price_collar_applies_only_to_worse_prices(
     side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
@@ -469,13 +469,13 @@ LEAST = "above guards.max_position, 0.75"
          "would be 1.01 of", {"max_gross": 1}),
         (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "would be 1.5 of",
          {"max_gross": 1}),
-        # Nothing is opened without equity.
+        # Without equity nothing is opened.
         *((one, seen(equity), "opening orders need positive equity", {})
           for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
         # An account of less than a dollar has the same limits.
         (intent(qty="0.006"), seen(0.8), "", {}),
         (intent(qty="0.0061"), seen(0.8), "NVDA would be 0.762 of equity", {}),
-        # What spreads can lose counts for every limit.
+        # The maximum loss of spreads counts toward every limit.
         (spread(*PUT, qty=15), None, "", {}),
         (spread(*PUT, qty=16), None, "spreads on SPXW would be 0.8 of equity", {}),
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
@@ -512,7 +512,7 @@ def test_guards_accept_order_at_limit_and_refuse_beyond(
         *(("BTCUSD", NIGHT, age, age == 900) for age in (900, 901)),
     ],
 )
-def test_stale_trade_blocks_openings_while_market_is_open(
+def test_stale_last_trade_blocks_openings_during_market_hours(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
     snapshot = traded(symbol, PRICES[symbol], age, at)
@@ -559,7 +559,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_resent_order_counts_once_toward_limits_denied_never() -> None:
+def test_limits_count_resent_order_once_and_denied_never() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
     assert said.count("") == 1, "of those that are judged by one snapshot"
@@ -608,7 +608,7 @@ def test_short_options_are_bought_back_under_most_halts(kind: HaltKind, tmp_path
     assert desk.judge(back, NOW), "the kill file stops everything"
 
 
-def test_sent_spreads_use_headroom_until_they_end() -> None:
+def test_sent_spread_orders_consume_limits_until_they_end() -> None:
     desk = Desk(snapshot=seen())
     assert desk.send(spread(*PUT, qty=10, name="a")) == ""
     assert "would be 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
@@ -641,7 +641,7 @@ class Silent:
         raise BrokerError("no answer")
 
 
-def test_open_orders_are_priced_by_limit_or_trade() -> None:
+def test_open_order_value_uses_limit_or_last_trade() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
     limited = intent(symbol="AAA", limit_price=7).stock_or_crypto_order

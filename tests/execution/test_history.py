@@ -22,7 +22,7 @@ def hourly() -> LiveSettings:
 def test_live_history_covers_forecast_context_and_calibration_window(
     hourly: LiveSettings, timeframe: str
 ) -> None:
-    """Otherwise a live decision is another than that of a backtest over files that reach back."""
+    """Otherwise a live decision would differ from a backtest on longer files."""
     settings = replace(hourly, timeframe=timeframe)
     forecaster = settings.forecaster
     own = forecaster.context_length + forecaster.calibration.window

@@ -141,7 +141,7 @@ def exact(number: Fraction) -> Decimal:
 def test_activity_sequence_and_duplicates_keep_expected_positions_unchanged(
     history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
-    """Trades by hand are listed among them, and are expected of nobody."""
+    """Manual trades are listed too, and change no expected position."""
     activities, pages = history
     books = Books.of(Database())
     books.holdings.record_opening_balance(opening, cash, BEGUN, ())
@@ -172,8 +172,8 @@ happenings = st.tuples(
 def test_position_discrepancy_equals_unlisted_and_manual_changes(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
-    """What our orders answer and what is booked is known but for one thing; what is done by hand is
-    the difference whether it is listed or not.
+    """Order responses and activities explain every change but one; manual trades are a discrepancy
+    whether they are listed or not.
     """
     lost = data.draw(st.integers(0, len(history) - 1))
     books = Books.begun({"NVDA": "100", "SPY": "100", CALL: "100"})
@@ -181,7 +181,7 @@ def test_position_discrepancy_equals_unlisted_and_manual_changes(
     odd: dict[str, int] = {}
     for number, (kind, symbol, quantity) in enumerate(history):
         if kind not in ("order", "by hand") and symbol in odd:
-            continue  # two bookings may cancel out
+            continue  # two activities may cancel each other
         held[symbol] += quantity
         if kind == "by hand":
             books.holdings.record_activities([fill(f"f{number}", str(quantity), symbol)], BEGUN)
@@ -223,8 +223,8 @@ def test_multi_leg_fill_changes_expected_position_per_leg() -> None:
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
 
-def test_crypto_position_may_be_short_by_one_fee() -> None:
-    """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
+def test_crypto_shortfall_of_one_fee_is_no_discrepancy() -> None:
+    """The venue deducts 0.001 of 0.4 bitcoin at once; a later shortfall was sold manually."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
     books.order("b", "NVDA", "4", "4", "filled")
@@ -250,7 +250,7 @@ def test_crypto_position_may_be_short_by_one_fee() -> None:
 
 
 @pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
-def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) -> None:
+def test_split_discrepancy_of_few_shares_is_tolerated(held: str, odd: str | None) -> None:
     books = Books.begun({"NVDA": "100"})
     books.holdings.record_activities([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
@@ -270,7 +270,7 @@ def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
 
 
 @pytest.mark.parametrize("quantity", ["-1", "2"])
-def test_expired_option_is_no_discrepancy_before_expiry_listed(quantity: str) -> None:
+def test_expired_option_without_listed_expiry_is_no_discrepancy(quantity: str) -> None:
     books = Books.begun({"SPY": "300", PUT: quantity})
     close = np.datetime64("2024-03-08T21:00", "ns")
     assert list(books.found(close - 1, SPY="300")) == [PUT]
@@ -287,7 +287,7 @@ def test_expired_option_is_no_discrepancy_before_expiry_listed(quantity: str) ->
 
 
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
-def test_late_bookings_jointly_or_partly_explain_position_surplus(surplus: Decimal) -> None:
+def test_position_surplus_is_explained_by_matching_late_bookings(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
     assert find_explaining_bookings(surplus, changes, PositionTolerance()) == ["a", "b"]
@@ -320,10 +320,12 @@ def test_late_bookings_jointly_or_partly_explain_position_surplus(surplus: Decim
     ],
 )
 @pytest.mark.parametrize("compared", [False, True])
-def test_fill_counts_once_from_activity_or_order_response(
+def test_fill_in_activity_and_order_response_counts_once(
     steps: tuple[str, ...], compared: bool
 ) -> None:
-    """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
+    """5 are bought at 10 USD beside 10 held; `compared`: reconciliation also runs between the
+    steps.
+    """
     books = Books.begun({"NVDA": "10"})
     books.order("a", "NVDA", "5", "0", "submitting")
     for step in steps:
@@ -343,7 +345,9 @@ def test_fill_counts_once_from_activity_or_order_response(
 
 
 def test_the_opening_balance_is_never_counted_twice() -> None:
-    """Bought at noon, split at nine: both are listed again for a week after the journal began."""
+    """A purchase at noon and a split at nine are listed again for a week after the journal's
+    start.
+    """
     books = Books.of(Database())
     books.order("a", "NVDA", "5", "3", "accepted")
     listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
@@ -401,7 +405,7 @@ def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
 @pytest.mark.parametrize(
     ("price", "odd"), [("5", False), ("20", False), ("4.99", True), ("20.01", True), ("0", False)]
 )
-def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None:
+def test_fill_far_from_its_orders_price_is_reported(price: str, odd: bool) -> None:
     books = Books.begun()
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
@@ -425,7 +429,7 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
         ({"AAPL": -10}, {}, {"AAPL": -1200.5}, "1200.5"),
         ({"AAPL": -1}, {}, {}, "Infinity"),
         ({"AAPL": 1}, {}, {}, "0"),  # it counts as nothing anywhere
-        # Options may come to what they lose together, and to what they are worth.
+        # Options count at their joint loss and at their value.
         ({SHORT: -2}, {}, {}, "100000"),
         ({SHORT: -2, PROTECTS: 2}, {SHORT: 130, PROTECTS: 110}, {}, "1000"),
         ({SHORT: -2, PROTECTS: 2}, {SHORT: 1300, PROTECTS: 1100}, {}, "4800"),
@@ -441,7 +445,7 @@ def test_discrepancy_is_valued_at_its_worst_case(
     assert value_discrepancies(signed, prices, others).total_usd == Decimal(total)
 
 
-def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> None:
+def test_restart_drops_partially_recorded_activity_pages(tmp_path: Path) -> None:
     def split(name: str, quantity: str) -> Activity:
         return booking(name, "split", quantity=quantity, symbol="NVDA", amount="0")
 
@@ -505,7 +509,7 @@ def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCapt
 def test_activity_query_starts_a_week_before_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
     assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
-    # What has only a day may have one that is still to come.
+    # A dated activity without a time may lie in the future.
     book.record_activities([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
     assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
     book.record_activities([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)
@@ -513,7 +517,7 @@ def test_activity_query_starts_a_week_before_last_trade() -> None:
     assert ACTIVITY_QUERY_OVERLAP == 7 * DAY
 
 
-def test_only_deposits_and_withdrawals_are_flows_when_listed() -> None:
+def test_only_deposits_and_withdrawals_count_as_cash_flows() -> None:
     book = Books.begun().holdings
     entries = [
         booking("a", parse_activity_kind("CSD"), amount="1000.01"),

@@ -16,9 +16,9 @@ from tests.sizing.books import rich_book
 from trainingdata.bars import Bars
 
 
-def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) -> None:
-    """Two of equity in one stock, 0.01 in a coin and 0.04 short, half of which is being bought
-    back: what is left under half of 2 / 1.03 is (1 - 0.01) / 1.03 - 0.02.
+def test_overnight_limit_includes_positions_outside_the_data_panel(market: Bars) -> None:
+    """Two of equity are in one stock, 0.01 in crypto and 0.04 short, half of which is being bought
+    back. Below half of 2 / 1.03, (1 - 0.01) / 1.03 - 0.02 remains.
     """
     bars = known(market, "2024-02-21T20:30")
     stock = bars.symbols[0]
@@ -55,7 +55,9 @@ def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) ->
 def test_exiting_symbols_are_closed_even_without_sizing(
     equity: float, sized: bool, target: list[float], lots: list[float]
 ) -> None:
-    """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
+    """Of three stocks with weight 0.3 the first exits, the second is decided, and the third is
+    kept.
+    """
     held = np.full(3, 0.3)
     book = {"exiting": np.array([True, False, False]), "adjustable": np.array([False, True, False])}
     problem = rich_book(3, held_weight=held, weight_increment=np.full(3, 1e-3), **book).problem

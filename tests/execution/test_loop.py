@@ -46,7 +46,9 @@ def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
 
 
 def test_stop_signal_handler_never_deadlocks_during_wait() -> None:
-    """A handler runs in the thread that waits: a lock that it holds would never be free."""
+    """A signal handler runs in the waiting thread: a lock held by that thread would never be
+    released.
+    """
     for moment in range(1000):
         stop, there = told_within_its_wait(moment)
         if not there:
@@ -195,7 +197,7 @@ def test_next_step_is_announced_before_it_is_awaited(clock: Clock, stop: StopSig
     ("error", "times", "steps"),
     [
         (BrokerError("no answer"), 9, 6),  # two, one that succeeds, and three in a row
-        (BrokerError("no answer"), 1, 1),  # what the last step meets is told
+        (BrokerError("no answer"), 1, 1),  # the last step's error is reported
         (InputError("the journal cannot be used"), 9, 1),  # a fault of the program
     ],
 )
@@ -220,7 +222,7 @@ def test_failed_step_is_skipped_repeated_failures_end_loop(
     assert len(other.stepped) in (steps - 1, steps)
 
 
-def test_loop_stops_after_its_step_or_while_waiting(
+def test_loop_stops_after_current_step_or_while_waiting(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every(
@@ -268,17 +270,17 @@ def test_loop_sleeps_shorter_under_a_fast_clock(
 
 
 def test_jobs_due_at_the_same_time_alternate(clock: Clock, stop: StopSignal) -> None:
-    """As on a practice server whose clock stands."""
+    """This occurs on a practice server whose clock stands still."""
     turns: list[str] = []
     jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]
     run(*jobs, stop=stop)
     assert turns == ["a", "b"] * 3
 
 
-def test_unanswering_venue_postpones_due_steps_and_alerts(
+def test_unresponsive_venue_postpones_due_steps_and_alerts(
     clock: Clock, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each time is told, and none that is over before two signs of life."""
+    """Each outage is alerted, except one that ends before the second health check."""
     job = Every("a", 60, 4, clock)
     away = [(START + hours * 60 * MINUTE, 15 * MINUTE) for hours in (1, 2)]
     away.append((START + 180 * MINUTE, LONGEST // 5))

@@ -176,12 +176,9 @@ WALKED = GuardSettings(
 @example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
-def test_halts_from_last_mark_match_full_history_reference(
-    path: Steps, lost: Steps, after: Steps
-) -> None:
-    """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
-
-    Who clears it begins anew with what is there.
+def test_loss_halts_match_a_full_history_reference(path: Steps, lost: Steps, after: Steps) -> None:
+    """Halts equal those computed from all marks. A total loss halts until a person clears it; then
+    the equity at that time is the new reference.
     """
     account, reference = Account(WALKED), Reference(WALKED)
     begin = Mark(NOON, Decimal(100_000))
@@ -222,7 +219,7 @@ def test_drawdown_halt_starts_at_limit_ends_at_resume(
         assert ("drawdown" in account.standing) == halted
 
 
-def test_a_loss_of_exactly_the_limit_halts() -> None:
+def test_loss_of_exactly_the_limit_halts_trading() -> None:
     account = Account()
     account.worth(100)
     assert account.worth(95).reasons_to_raise == {}
@@ -262,7 +259,7 @@ def test_backward_clock_step_does_not_clear_daily_loss() -> None:
 def test_total_loss_halts_until_cleared_then_starts_anew(
     unit: Decimal, daily_loss: float, drawdown: float, steps: str
 ) -> None:
-    """Of each step: the equity, what was paid in, and what it raises; nothing ends by itself."""
+    """Each step has the equity, the deposit and the halts it raises; no halt ends by itself."""
     account = Account(replace(SETTINGS, daily_loss=daily_loss, drawdown=drawdown))
     for step in steps.replace("both", "daily_loss drawdown").split("; "):
         if step == "clear":
@@ -320,7 +317,7 @@ def test_acknowledged_losses_survive_a_restart() -> None:
     assert (point.return_index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
-def test_drawdown_of_total_loss_outlasts_its_day() -> None:
+def test_drawdown_halt_after_total_loss_outlasts_the_day() -> None:
     account = Account()
     for equity, flows in ((1000, 0), (-50, 0), (13_000, 13_050)):
         account.worth(equity, flows)

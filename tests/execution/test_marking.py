@@ -19,7 +19,7 @@ DAY = np.timedelta64(24, "h")
 usd = st.integers(1_000, 1_000_000).map(float)
 
 
-def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
+def test_exposure_line_counts_unknown_instruments_as_stocks() -> None:
     positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
     prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
     account = AccountSnapshot(29_500.0, positions, prices, NOON, max_leverage=4.0)
@@ -40,10 +40,10 @@ def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
 
 
 @given(st.lists(st.tuples(usd, st.floats(-0.5, 2.0)), min_size=1, max_size=6), usd)
-def test_a_deposit_is_no_profit_of_the_day(
+def test_deposit_does_not_count_as_the_days_profit(
     days: list[tuple[float, float]], yesterday: float
 ) -> None:
-    """What each dollar has become is the same, whatever was paid in or out."""
+    """The growth of each dollar is the same whatever was deposited or withdrawn."""
     plain = moved = ReturnIndexPoint.first_point(NOON - DAY, yesterday)
     for k, (equity, share) in enumerate(days):
         at = NOON + k * HOUR

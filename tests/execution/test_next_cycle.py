@@ -45,7 +45,7 @@ def loop(path: Path) -> Iterator[Loop]:
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=5))
 def test_repeated_waiting_does_not_extend_a_cycles_deadline(waits: list[int]) -> None:
-    """A venue that answers nothing keeps a loop waiting for a cycle that was due long ago."""
+    """An unresponsive venue keeps the loop waiting for a cycle that is long overdue."""
     loop = Loop(None)
     loop.book.record_next_cycle("trade", THERE, THERE)
     for seconds in waits:

@@ -48,11 +48,11 @@ def after(decision: Decision, before: AccountSnapshot, symbol: str) -> Decimal:
 @pytest.mark.parametrize(
     ("held", "left", "position", "replaces"),
     [
-        (100, 900, 0.1, True),  # more waits than is wanted: it ends, the rest is ordered anew
+        (100, 900, 0.1, True),  # the open order exceeds the target: it is cancelled and replaced
         (100, 50, 0.5, False),  # the same direction: it stays, what is missing comes on top
-        (400, -300, 0.1, True),  # a reduction that waits belongs to the new order
+        (400, -300, 0.1, True),  # an open reduction is included in the new order
         (400, -390, 0.5, True),
-        (-200, 150, 0.3, True),  # through zero
+        (-200, 150, 0.3, True),  # the position crosses zero
     ],
 )
 def test_new_order_replaces_conflicting_open_orders(
@@ -97,7 +97,7 @@ def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> No
         ("2", "-0.5", "0", False),
     ],
 )
-def test_fractional_order_is_replaced_by_opposites_or_reductions(
+def test_opposing_or_reducing_orders_replace_a_fractional_order(
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)
@@ -108,9 +108,9 @@ def test_fractional_order_is_replaced_by_opposites_or_reductions(
     assert find_orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
 
 
-def test_open_reduction_does_not_free_leverage_before_filling(market: Bars) -> None:
-    """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
-    of four, and not less.
+def test_open_reduction_frees_no_leverage_before_it_fills(market: Bars) -> None:
+    """3.2 times equity are held, 0.2 of which are being sold: another symbol may use exactly the
+    leverage that remains up to 4.
     """
     bars = known(market, MIDDAY)
     price = account_of(bars).prices["SYA"]
@@ -124,8 +124,8 @@ def test_open_reduction_does_not_free_leverage_before_filling(market: Bars) -> N
 
 
 def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
-    """Gross after every instant, over the ceiling its decision had: prices move it, orders do not,
-    also where remainders are carried and minds change.
+    """Gross exposure after every instant stays under the ceiling of its decision, even with carried
+    remainders and changing targets. Prices may move it, orders may not.
     """
     words = (
         "start=2024-03-04 data.start=2024-01-02 data.end=2024-03-08 trials=null"

@@ -118,7 +118,7 @@ def test_refusal_is_final_shortened_and_hides_the_keys(code: int) -> None:
         *(taken("other"), taken(state=""), {**taken(), "id": ""}),
     ],
 )
-def test_unknown_outcome_is_looked_up_by_client_id(
+def test_unknown_order_outcome_is_queried_by_client_id(
     open_fate: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -139,7 +139,7 @@ def test_unknown_outcome_is_looked_up_by_client_id(
     ],
 )
 def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: Said) -> None:
-    """That the venue does not know an order is no proof that it will never take it."""
+    """A venue that does not know an order may still accept it later."""
     answer, venue, waited = posted(lost(), again, get=looks)
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), venue.times("get"), waited) == (2, 10, LOOKS * 2)
@@ -148,7 +148,7 @@ def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: S
     ] * 2
 
 
-def test_resent_order_is_accepted_once() -> None:
+def test_order_resent_after_lost_response_is_accepted_once() -> None:
     answer, venue, waited = posted(lost(), taken(), get=[status(404)])
     assert (answer, venue.times("post"), waited) == (placed(taken()), 2, LOOKS)
     answer, venue, waited = posted(lost(), KNOWN_ID, get=[status(404)] * 5 + [taken()])
@@ -174,7 +174,7 @@ def test_expired_order_is_not_sent_again() -> None:
 def test_order_landing_after_every_lookup_is_never_duplicated(
     in_memory: bool, tmp_path: Path
 ) -> None:
-    """Whatever was sent is written down, and asked for until the venue says what became of it."""
+    """Every sent order is recorded, and queried until the venue reports its outcome."""
     path = None if in_memory else tmp_path / "book"
     database = Database(path)
     book = OrderStore(database)
@@ -199,8 +199,8 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     assert venue.times("post") == 0, "it is that order"
 
 
-def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
-    """What it assumes of the account may be so no more: a sale sent later could open a short."""
+def test_unknown_order_is_resent_only_on_explicit_resolution() -> None:
+    """The account may have changed since: a sale sent later could open a short."""
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
     assert unknown(desk) == ["o-1"]
@@ -212,7 +212,7 @@ def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
 
 
 @pytest.mark.parametrize(("until", "posts"), [(NOW, 0), (SOON, 1)])
-def test_resolving_sends_no_expired_order_and_never_waits(until: np.datetime64, posts: int) -> None:
+def test_resolving_never_sends_expired_orders_or_waits(until: np.datetime64, posts: int) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
     assert desk.resolve_order("o-1", retry_gate=ALLOW_ALL_ORDERS) == "unknown"
@@ -274,7 +274,7 @@ def test_unfound_order_becomes_not_received_after_one_day(caplog: pytest.LogCapt
         ("240329", "2024-03-28", "2024-03-28T21:00:00Z", 0),
     ],
 )
-def test_expired_option_order_cannot_land_an_hour_later(
+def test_order_in_expired_options_is_no_longer_unknown(
     expiry: str, day: str, at: str, count: int
 ) -> None:
     legs = [parse_occ_symbol(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
@@ -300,7 +300,7 @@ def test_expired_option_order_cannot_land_an_hour_later(
         ("not_received", {}, None),
     ],
 )  # fmt: skip
-def test_order_outcome_is_the_venues_answer_or_unknown(
+def test_resolving_returns_the_venues_answer_or_unknown(
     before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)
@@ -345,7 +345,7 @@ def test_accepted_order_is_never_resent_or_given_up(look: Said) -> None:
 
 @pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": Decimal(11)}, {"symbol": "AAPL"}])
 def test_different_order_under_a_used_id_is_refused(terms: dict[str, Any]) -> None:
-    """After a restart the same instant may decide otherwise, under the same id."""
+    """After a restart the same instant may decide differently under the same id."""
     filled = taken(state="filled", side="buy", qty="10", symbol="NVDA")
     desk, *_ = outbox_at(post=[filled], get=[filled])
     desk.post(ORDER)
@@ -357,7 +357,7 @@ def test_different_order_under_a_used_id_is_refused(terms: dict[str, Any]) -> No
 
 
 def test_mismatched_order_response_is_queried_again_before_unknown() -> None:
-    """Were it believed, what was taken would be followed by nobody."""
+    """If the response were trusted, nobody would track the accepted order."""
     about = {"state": "filled", "side": "buy", "symbol": "NVDA", "filled_qty": "10"}
     odd = taken(**about, qty="11")
     right = taken(**about, qty="10", filled_avg_price="100")
@@ -532,7 +532,7 @@ LEGS = [
 
 @pytest.mark.parametrize("stated", [{"filled_qty": "2"}, {"filled_qty": "1"}, {}])
 def test_legs_without_filled_quantities_raise_an_error(stated: dict[str, Any]) -> None:
-    """Nothing sold, where two were, is a short spread that nobody watches."""
+    """Two legs reported as unfilled although they filled would be an untracked short spread."""
     silent = [{k: v for k, v in leg.items() if k != "filled_qty"} for leg in LEGS]
     canceled = [{**leg, "status": "canceled"} for leg in silent]
     priceless = [{**leg, "filled_avg_price": None} for leg in canceled]
@@ -556,6 +556,6 @@ def test_corrupted_leg_field_keeps_fill_or_raises_error(field: str) -> None:
         if traded is None:
             assert "\n" not in why
             refused += 1
-        elif value != 7.5 or field != "filled_avg_price":  # a number that could be
+        elif value != 7.5 or field != "filled_avg_price":  # a plausible number
             assert traded == (2, Decimal(1)), (field, value)
     assert refused or field == "status"

@@ -57,14 +57,14 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("words", SOUND)
-def test_order_at_the_edge_of_rules_is_valid(words: dict[str, Any]) -> None:
+def test_order_exactly_at_every_limit_is_valid(words: dict[str, Any]) -> None:
     made = order(**words)
     assert made.signed_qty == (made.qty if made.side == "buy" else -made.qty)
     assert MAX_QTY == 10**12
 
 
 @pytest.mark.parametrize(("words", "says"), UNSOUND)
-def test_invalid_order_names_its_fault(words: dict[str, Any], says: str) -> None:
+def test_invalid_order_error_names_the_fault(words: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         order(**words)
 
@@ -126,17 +126,17 @@ HALF = Decimal("0.5")
         ),
     ],
 )
-def test_orders_sharing_an_id_match_on_their_terms(
+def test_same_id_orders_match_only_if_terms_agree(
     one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
-    """At another price it is the same, but for event contracts and a spread that has a limit."""
+    """A different price still matches, except for event contracts and for a spread with a limit."""
     assert has_same_terms(one, replace(one, **alike))
     for terms in others:
         assert not has_same_terms(one, replace(one, **terms))
     assert not has_same_terms(one, order())
 
 
-def test_order_id_differs_by_strategy_time_symbol_part() -> None:
+def test_order_id_encodes_strategy_time_symbol_and_part() -> None:
     assert make_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
     others = {
         make_order_id("kelly_50", AT, "NVDA", 0, 1),
@@ -148,7 +148,7 @@ def test_order_id_differs_by_strategy_time_symbol_part() -> None:
     assert len(others | {make_order_id("kelly_50", AT, "NVDA", 0)}) == 6
 
 
-def test_crypto_order_size_is_limited_less_price_margin() -> None:
+def test_crypto_order_value_limit_includes_a_price_margin() -> None:
     assert (
         OrderSizeLimits(max_crypto_value=0.01, price_margin=0.0).max_order_quantity(BTC, 2.0)
         == 0.005
@@ -185,8 +185,8 @@ BOOK = st.lists(
 def test_rebalance_reduces_first_and_never_crosses_zero(
     book: list[tuple[str, int, int]], most: float
 ) -> None:
-    """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
-    add up to the change.
+    """Crypto is in thousandths, stocks are whole; a part of a crypto order has at most `most`, and
+    the parts sum to the change.
     """
     moves = {}
     for symbol, start, end in book:
@@ -247,7 +247,7 @@ def test_large_order_is_split_into_equal_whole_increments(
     assert [o.client_order_id[-3:] for o in orders] == [f"{k}-0" for k in range(len(parts))]
 
 
-def test_account_values_positions_and_counts_open_orders() -> None:
+def test_snapshot_values_positions_and_projects_open_orders() -> None:
     waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
     held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
     account = AccountSnapshot(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
@@ -263,7 +263,7 @@ def test_account_values_positions_and_counts_open_orders() -> None:
         AccountSnapshot(1.0, {"NVDA": Decimal(1)}, {}, AT)
 
 
-def test_snapshot_defaults_restrict_nothing() -> None:
+def test_account_snapshot_defaults_impose_no_restriction() -> None:
     account = AccountSnapshot(100.0, {}, {}, AT)
     assert (account.unsettled_proceeds, account.short_proceeds, account.max_leverage) == (
         0.0,
@@ -281,7 +281,7 @@ def test_snapshot_defaults_restrict_nothing() -> None:
 @example(0.0)
 @example(0.5)
 @given(st.floats(0.0, allow_infinity=False))
-def test_any_finite_loss_of_spreads_is_accepted(risk: float) -> None:
+def test_any_finite_spread_loss_is_accepted(risk: float) -> None:
     account = AccountSnapshot(1.0, {}, {}, AT, max_loss_by_root={"SPXW": risk})
     assert account.known_max_loss_by_root == {"SPXW": risk}
 
@@ -302,7 +302,7 @@ def test_negative_or_unbounded_spread_risk_is_rejected(risk: float) -> None:
         (0, (-4,), {}),
     ],
 )
-def test_open_orders_do_not_reduce_the_position_yet(
+def test_open_reductions_are_capped_at_the_held_position(
     held: int, changes: tuple[int, ...], left: dict[str, int]
 ) -> None:
     waiting = tuple(
@@ -314,7 +314,7 @@ def test_open_orders_do_not_reduce_the_position_yet(
 
 
 @given(st.sampled_from(["buy", "sell"]), st.decimals("0.001", 1000, places=3))
-def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> None:
+def test_orders_in_unheld_symbols_are_no_reductions(side: Side, qty: Decimal) -> None:
     opening = order(side, qty)
     account = AccountSnapshot(0.0, {}, {}, AT, open_orders=(opening,))
     assert account.open_reductions == {}
@@ -333,10 +333,10 @@ def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> No
         (-30_000.0, 5_000.0, MIN_FREE_EQUITY_SHARE, -40_000.0),
     ],
 )
-def test_spread_collateral_backs_no_stock_and_no_crypto(
+def test_spread_collateral_is_unavailable_to_stocks_and_crypto(
     cash: float, collateral: float, free: float, coins: float
 ) -> None:
-    """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
+    """The account has 20,000 USD of a stock; 10,000 USD of proceeds settle tomorrow."""
     account = AccountSnapshot(
         cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
@@ -351,8 +351,10 @@ def test_spread_collateral_backs_no_stock_and_no_crypto(
 
 @example(0.5)
 @given(st.floats(0.01, 70_000.0))
-def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
-    """80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a stock."""
+def test_collateral_reduces_free_equity_share_and_unborrowed_cash(collateral: float) -> None:
+    """The account has 80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a
+    stock.
+    """
     account = AccountSnapshot(
         80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
@@ -362,17 +364,17 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
 
 
 @given(st.floats(0.01, 0.5), st.floats(-0.4, 0.0))
-def test_collateral_reduces_free_share_also_below_one_dollar(
+def test_collateral_is_deducted_from_accounts_below_one_dollar(
     collateral: float, unsettled: float
 ) -> None:
-    """An account of 0.80 USD that owes what it bought today."""
+    """The account has 0.80 USD and unsettled purchases."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled_proceeds=unsettled)
     secured = account.with_reserved_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 0.8)
     assert secured.unsettled_proceeds == collateral
 
 
-def test_last_trades_replace_the_prices_of_sizing() -> None:
+def test_market_prices_prefer_last_trades_to_sizing_prices() -> None:
     account = AccountSnapshot(1.0, {}, {"NVDA": 5.0, "AAPL": 7.0}, AT)
     assert account.market_prices == {"NVDA": 5.0, "AAPL": 7.0}
     traded = replace(account, last_trades={"NVDA": LastTrade(6.0, AT)})

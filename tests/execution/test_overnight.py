@@ -47,8 +47,8 @@ def carried(decision: Decision, account: AccountSnapshot) -> float:
 def test_symbols_without_a_forecast_are_cut_overnight(
     market: Bars, silent: tuple[str, ...]
 ) -> None:
-    """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the
-    same share.
+    """2.39 times equity at 15:30 is cut to 1.96, and each stock without a forecast keeps the same
+    share.
     """
     account = account_in(known(market, LAST), **OVER)
     who = mute(*silent)
@@ -75,7 +75,7 @@ def test_failed_solver_still_cuts_the_overnight_book(
     assert all("no convergence; " in str(order.reason) for order in decision.orders)
 
 
-def test_book_under_ceiling_and_untradable_stocks_stay_uncut(market: Bars) -> None:
+def test_book_under_ceiling_and_untradable_stocks_stay_unchanged(market: Bars) -> None:
     bars, earlier = known(market, LAST), known(market, EARLIER)
     assert mute(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
     assert mute(*STOCKS).decide(earlier, account_in(earlier, **OVER)) is None
@@ -87,7 +87,7 @@ def test_book_under_ceiling_and_untradable_stocks_stay_uncut(market: Bars) -> No
 
 @pytest.mark.parametrize("held", [0, 1])
 def test_open_purchases_are_cut_like_positions(market: Bars, held: int) -> None:
-    """Twice equity is held, an own order for as much again waits: the book ends the day under
+    """Twice equity is held, and an own order for as much is open: the book ends the day under
     1.96.
     """
     base = account_in(known(market, LAST), SYA=1.5)

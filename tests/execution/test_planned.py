@@ -41,7 +41,7 @@ def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     return found
 
 
-def test_premium_alone_buys_and_without_it_nothing_trades(market: Bars) -> None:
+def test_flat_forecasts_trade_only_on_the_risk_premium(market: Bars) -> None:
     bought = decided(market, MIDDAY, trader())
     assert {o.symbol: o.side for o in bought.orders} == dict.fromkeys(STOCKS, "buy")
     for at in (MIDDAY, LAST, NIGHT):
@@ -87,7 +87,7 @@ def test_only_symbols_with_new_bar_and_forecast_decide(market: Bars) -> None:
         (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"], [0, 0, 28]),
     ],
 )
-def test_plan_covers_next_decision_signal_life_and_horizon(
+def test_plan_periods_cover_next_decision_signal_and_horizon(
     market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
@@ -102,8 +102,8 @@ def test_plan_covers_next_decision_signal_life_and_horizon(
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
 
-def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
-    """Never step 24's own, extrapolated."""
+def test_variance_after_forecast_blends_short_and_long_run(market: Bars) -> None:
+    """The last step's own variance is never extrapolated."""
     panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
     table = RandomWalk().forecast(panel, panel.last_instant)
@@ -128,8 +128,8 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
 def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, left: float) -> None:
-    """m1·(φ + φ² + …) over the bars of each later block; the second step on its own says
-    nothing.
+    """The mean is m1·(φ + φ² + …) over the bars of each later block; the second forecast step has
+    no influence.
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")
@@ -144,7 +144,7 @@ def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, l
         assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
-def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
+def test_signal_size_is_skill_times_hourly_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_trading_years[0, :2, s]
@@ -153,11 +153,11 @@ def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
 
 
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
-def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
+def test_kelly_50pct_is_an_alias_of_half_kelly(name: str) -> None:
     assert SizingSettings(strategy=name).build_strategy() == SizingSettings().build_strategy()
 
 
-def test_horizon_before_signal_end_empties_the_last_period(market: Bars) -> None:
+def test_horizon_before_signal_end_leaves_last_period_empty(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
     assert belief.period_ends[0, 2] == belief.period_ends[0, 1] > belief.first_period_end

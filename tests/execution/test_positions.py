@@ -59,7 +59,7 @@ def ledger(*trades: PositionChange) -> PositionLedger:
         ([trade(10, 50), trade(-10, 51), trade(2, 60)], 2, 60, 10),
     ],
 )
-def test_a_position_has_its_average_cost(
+def test_trades_update_average_cost_and_realised_profit(
     trades: list[PositionChange], quantity: int, entry: int, realised: int
 ) -> None:
     found = ledger(*trades)
@@ -68,7 +68,7 @@ def test_a_position_has_its_average_cost(
     assert found.realised_profit == realised
 
 
-def test_shares_moved_without_a_price_have_no_entry() -> None:
+def test_position_with_transferred_shares_has_no_entry_price() -> None:
     moved = PositionChange(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
     held = PositionRow("SYA", D(15), D(60))
@@ -104,7 +104,7 @@ def test_cost_is_unknown_after_transfer_beyond_bought_shares(
     assert not found.is_cost_known or found.cost == left * price
 
 
-def test_trades_apply_in_the_order_of_time() -> None:
+def test_trades_apply_in_chronological_order() -> None:
     made = [trade(10, 50), trade(10, 60), trade(-5, 70)]
     late = trade(-5, 80)._replace(at=AT + HOUR)
     expected = ledger(*made, late)
@@ -144,7 +144,7 @@ def test_average_cost_is_equal_in_every_number_type(
 
 
 @given(QUARTERS, PRICES, PRICES)
-def test_empty_trade_keeps_the_average_cost(
+def test_zero_quantity_trade_keeps_the_average_cost(
     held: Fraction, entry: Fraction, last: Fraction
 ) -> None:
     entry = entry if held else Fraction(0)
@@ -184,7 +184,7 @@ class Journal:
         return found
 
 
-def test_order_progress_and_listed_fills_count_once() -> None:
+def test_fill_in_order_progress_and_list_counts_once() -> None:
     journal = Journal()
     journal.filled("one", "10", "50.5")
     journal.positions.record_positions(account(SYA="10"))
@@ -223,7 +223,7 @@ def test_split_keeps_cost_basis_share_transfer_removes_it() -> None:
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
-def test_opening_balance_entry_is_price_at_journal_start() -> None:
+def test_opening_position_is_entered_at_the_starting_price() -> None:
     journal = Journal()
     journal.positions.record_opening_positions([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")

@@ -86,10 +86,10 @@ def sized(venue: Any) -> Sized:
     return sized
 
 
-def test_quantity_matches_sizing_of_same_account_and_moments(
+def test_one_call_quantity_matches_step_by_step_sizing(
     venue: Any, market: Bars, sized: Sized, tilted: None
 ) -> None:
-    """One call."""
+    """`get_qty` reads account and bars itself."""
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
     settings = LiveSettings.from_config(
@@ -123,9 +123,7 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
 def test_quantity_at_a_decision_equals_the_traders_choice(
     venue: Any, market: Bars, tilted: None
 ) -> None:
-    """Equal inputs give equal quantities in live and backtest: the trader's own choice, with
-    one symbol deciding.
-    """
+    """Live and backtest give equal quantities for equal inputs, with one symbol deciding."""
     venue.now = "2024-03-05T17:30:00Z"
     known = market.slice_until(np.datetime64("2024-03-05T17:30", "ns"))
     times, values = known.bars_of_symbol(0)
@@ -140,7 +138,7 @@ def test_quantity_at_a_decision_equals_the_traders_choice(
     assert quantity == decision.choices[0].qty
 
 
-def test_disallowed_symbol_is_not_sized(
+def test_untradable_or_unborrowable_symbol_is_not_sized(
     venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: rising(-20.0))
@@ -166,10 +164,10 @@ def test_quantity_is_zero_while_the_market_is_closed(
     assert sized(symbol="SYX/USD").reason.startswith("Enhanced")
 
 
-def test_stale_forecast_takes_no_risk_without_legacy_rule(
+def test_stale_forecast_opens_no_position_without_legacy_rule(
     venue: Any, sized: Sized, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The market's last bar is that of 16:00; the fixture's bars end before 20:30."""
+    """The market's last bar ends at 16:00; the fixture's bars end before 20:30."""
     venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.slice_until(np.datetime64("2024-03-07T21:00", "ns"))
     answer = sized(*RAW)
@@ -185,8 +183,8 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
     assert "refused (403)" in sized(*RAW).reason
 
 
-def test_unconfirmed_last_bar_is_stated_as_the_reason(venue: Any, sized: Sized) -> None:
-    """The symbol has a bar of this hour: the answer names it as waiting, not as missing."""
+def test_quantity_reason_names_an_unconfirmed_last_bar(venue: Any, sized: Sized) -> None:
+    """The symbol has a bar of this hour: the reason reports it as unconfirmed, not as missing."""
     bars = venue.bars.slice_until(np.datetime64("2024-03-05T17:30", "ns"))
     values = bars.values.copy()
     values[0, -1, :4] *= 3.0
@@ -198,7 +196,7 @@ def test_unconfirmed_last_bar_is_stated_as_the_reason(venue: Any, sized: Sized) 
     assert "needs the next bar to confirm it" in answer.reason
 
 
-def test_a_solver_that_fails_takes_no_new_risk(
+def test_failed_solver_takes_no_new_risk(
     sized: Sized, tilted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(KellyStrategy, "allocate", without_an_answer)

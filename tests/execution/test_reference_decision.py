@@ -164,7 +164,7 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     prices = np.exp(rng.uniform(0.0, 6.0, len(bars.symbols))).round(2)
     weights = rng.uniform(-1.0, 1.0, len(prices)) * rng.choice([0.0, 0.3, 1.2], len(prices))
     weights = np.where(bars.crypto, np.abs(weights), weights)
-    if bars.crypto.any() and rng.random() < 0.3:  # all of it is in coins
+    if bars.crypto.any() and rng.random() < 0.3:  # the whole account is in crypto
         weights = bars.crypto * (weights + 1e-3) / float((weights + 1e-3)[bars.crypto].sum())
     positions = {}
     for item, price, weight in zip(
@@ -286,9 +286,9 @@ def test_live_and_compiled_decisions_match_reference_implementation(seed: int) -
 
 
 @given(st.integers(0, 10**9))
-def test_binding_limits_are_exhausted_and_priced_at_margin(seed: int) -> None:
-    """A ceiling that binds has no room left; the prices that hold a weight add up to what moving on
-    would bring, net of its cost.
+def test_binding_limits_are_exhausted_with_correct_shadow_prices(seed: int) -> None:
+    """A binding ceiling has no headroom; the shadow prices of a weight sum to its marginal value,
+    net of cost.
     """
     case = drawn(seed)
     expected = reference.decided(case.believed, case.held, case.rules)

@@ -187,7 +187,7 @@ def test_invalid_order_is_refused_naming_the_broken_rule(
     assert bool(found) is bool(says)
 
 
-def test_order_value_limits_are_settings() -> None:
+def test_order_value_limits_are_configurable() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
     small = venue_refusal_reason(order(qty="0.01"), None, account(), terms)
     check_message(small, "$1.00", "$5", "orders.min_fractional_value")
@@ -215,7 +215,7 @@ def test_accepted_order_neither_flips_position_nor_self_trades(
     assert bool(found) is (meets or through)
 
 
-def test_a_quantity_has_nine_decimals_at_most() -> None:
+def test_order_quantity_has_at_most_nine_decimals() -> None:
     assert venue_refusal_reason(order("BTCUSD", qty="0.123456789")) == ""
     assert "nine decimals" in venue_refusal_reason(order("BTCUSD", qty="0.1234567891"))
     assert "nine decimals" in venue_refusal_reason(order(qty="0.0000000001"))

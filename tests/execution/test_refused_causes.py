@@ -87,7 +87,7 @@ def test_refusal_cause_is_read_from_truncated_json() -> None:
     )
 
 
-def test_accepted_sales_do_not_end_refused_purchases() -> None:
+def test_accepted_sales_do_not_clear_refused_purchases() -> None:
     told = Told()
     sale = order("SYB", reduces=True, side="sell")
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_accepted_sales_do_not_end_refused_purchases() -> None:
     assert told.book.active() == []
 
 
-def test_accepted_purchases_do_not_end_refused_sales() -> None:
+def test_accepted_purchases_do_not_clear_refused_sales() -> None:
     told = Told()
     sale = order("SYA", reduces=True, side="sell")
     for _ in range(3):
@@ -192,7 +192,7 @@ def test_refusal_for_another_reason_ends_trading_pause() -> None:
     assert [row.is_venue_pause for row in told.book.active()] == [False]
 
 
-def test_a_person_can_clear_refused_orders() -> None:
+def test_operator_can_clear_refused_order_causes() -> None:
     told = Told()
     told.step((order(), LIQUIDATION), (order(), "rejected (422): no such asset"))
     assert told.book.clear_all_causes("Ada") == 2

@@ -163,7 +163,7 @@ def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
 
 
 def test_row_digest_is_stable() -> None:
-    """Journals that were written before are read with it."""
+    """Existing journals are verified with it."""
     cells = {"name": "a", "figure": "0.1", "share": 0.25, "until": None, "part": 1}
     assert (
         compute_digest(cells) == compute_digest(dict(sorted(cells.items()))) == "e05973b757c91056"

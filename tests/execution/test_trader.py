@@ -48,7 +48,7 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     )
 
 
-def test_rationale_uses_moments_until_the_next_decision(market: Bars) -> None:
+def test_order_rationale_uses_moments_until_next_decision(market: Bars) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
             assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)
@@ -65,8 +65,8 @@ def test_forecast_sign_decides_the_order_side(market: Bars) -> None:
     assert {c.symbol: c.bound_by for c in coins.choices}["SYXUSD"] == "long_only"
 
 
-def test_edge_below_cost_orders_nothing_and_says_so(market: Bars) -> None:
-    """What an hour's forecast earns has to pay for the trade."""
+def test_edge_below_cost_orders_nothing_and_states_cost(market: Bars) -> None:
+    """An hour's expected return has to exceed the trading cost."""
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()
     choice = choice_of(decision, "SYA")
@@ -107,9 +107,7 @@ def test_later_bars_change_no_decision(
 
 
 def test_trader_with_precomputed_beliefs_decides_identically(market: Bars) -> None:
-    """The backtest is the live system: tables over a history answer what the bars up to now
-    would.
-    """
+    """Precomputed tables equal the beliefs that the bars up to each instant would give."""
     plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **FREE)
     prepared = plain.with_beliefs(Market(market, len(market.times) - 300))
     for now in market.times[-300::11]:
@@ -122,7 +120,9 @@ def test_trader_with_precomputed_beliefs_decides_identically(market: Bars) -> No
 def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     market: Bars, monkeypatch: pytest.MonkeyPatch, tilt: float, target: float
 ) -> None:
-    """What falls a little is bought for its premium, and sold by a rule that knows none."""
+    """A small negative forecast is bought for its premium by Kelly, and sold by the legacy rule,
+    which knows no premium.
+    """
     who = trader(**dict.fromkeys(STOCKS, tilt))
     failing = replace(who, prior=PriorSettings(stock_sharpe=2.0), sizing=SizingSettings())
     if tilt == -0.01:
@@ -149,7 +149,9 @@ def test_legacy_rule_replaces_a_failed_solver_when_enabled(
 def test_orders_pass_buying_power_check_at_103_percent(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
-    """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""
+    """The venue checks market buys and shorts at 1.03 of their price and would refuse the full
+    leverage.
+    """
     panel = known(market, at)
     prices = prices_of(panel)
     positions = {

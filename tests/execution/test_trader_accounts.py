@@ -79,7 +79,7 @@ def test_sizing_settings_reach_their_strategy(
     assert choice_of(decision, "SYA").target_weight == pytest.approx(size, rel=1e-6)
 
 
-def test_failed_solver_keeps_weights_or_closes_without_equity(
+def test_failed_solver_keeps_weights_or_closes_insolvent_account(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel = known(market, MIDDAY)

@@ -97,7 +97,7 @@ def test_unconfirmed_jump_waits_for_the_next_bar() -> None:
 
 
 def test_rejected_bar_stays_out_until_corrected_or_confirmed() -> None:
-    """Also a bar that is too little off to be told from a true move, once others came after it."""
+    """This includes a bar so little off that later bars cannot tell it from a true move."""
     bars = market(2)
     known = bars.slice_rows(0, COUNT - 1)
     wrong = spoilt(bars, 0, COUNT - 2, 0.7)
@@ -172,7 +172,7 @@ def account(**prices: float) -> AccountSnapshot:
 
 
 @given(factor=st.floats(0.01, 100.0))
-def test_mark_is_accepted_at_once_near_a_trade(factor: float) -> None:
+def test_mark_near_a_recent_trade_is_accepted_immediately(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
     for reread in (False, True):

@@ -161,7 +161,9 @@ def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, 
 
 
 def test_corrupted_account_field_keeps_account_or_raises_error() -> None:
-    """Never another equity, and never another error: what nobody sees would be traded on."""
+    """A corrupted field never gives a different equity or an unexpected exception: an unnoticed
+    error would be traded on.
+    """
     expected = read(ANSWERS)
     refused = 0
     unseen = set()
@@ -186,7 +188,7 @@ def test_corrupted_account_field_keeps_account_or_raises_error() -> None:
 
 
 def test_every_parsed_account_field_is_tested() -> None:
-    """A field that is declared and not varied here would be one that nobody looks at."""
+    """A declared field that is not varied here would be untested."""
     for name, declared in DECLARED.items():
         answer = ANSWERS[name]
         entry = answer[0] if isinstance(answer, list) else answer

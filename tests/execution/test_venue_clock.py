@@ -18,7 +18,7 @@ def test_single_wrong_clock_response_is_queried_again(ahead: str) -> None:
     moved = np.datetime64(ahead[:-1], "ns")
     for words, seen in (
         ([CLOCK, shown(ahead), CLOCK], [NOW] * 3),
-        ([CLOCK, shown(ahead)], [NOW, moved]),  # two answers that agree are believed
+        ([CLOCK, shown(ahead)], [NOW, moved]),  # two agreeing responses are trusted
         ([shown(ahead), CLOCK], [moved, NOW]),  # also where the first was wrong
     ):
         desk, *_ = venue_at(clock=words)

@@ -76,7 +76,7 @@ def test_venue_outage_and_return_are_announced(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("away", [True, False], ids=["away", "put back"])
 def test_venue_returning_with_another_account_is_refused(away: bool) -> None:
-    """So is one whose clock goes back: each other reading of the clock costs one request."""
+    """A clock that goes back is refused as well; each further clock reading costs one request."""
     venue = Venue()
     clock = watched(venue)
     clock.now()

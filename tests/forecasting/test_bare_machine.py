@@ -54,7 +54,7 @@ def bare(libraries: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_gpu_tests_without_cuda_pass_on_bare_machine(libraries: Path, tmp_path: Path) -> None:
+def test_gpu_tests_pass_on_cpu_without_optional_libraries(libraries: Path, tmp_path: Path) -> None:
     for name in ("numba", "pyarrow", "scipy", "exchange_calendars", "hypothesis"):
         assert "ModuleNotFoundError" in bare(libraries, "-c", f"import {name}").stderr
     words = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--confcutdir")

@@ -15,7 +15,9 @@ from trainingdata.bars import CLOSE, Bars
 
 
 def test_forecast_context_is_the_symbols_latest_real_bars(market: Bars) -> None:
-    """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
+    """The context is one hundred real closes without filling or re-gridding; nights and weekends
+    are skipped.
+    """
     windows = Windows.from_bars(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
     own = market.bars_of_symbol(stock)[1][:, CLOSE]
@@ -38,15 +40,15 @@ def test_random_walk_spread_grows_with_sqrt_of_time(market: Bars) -> None:
     np.testing.assert_allclose(spread[:, 15], 4 * spread[:, 0], rtol=1e-2)
 
 
-def test_ewma_volatility_by_hand() -> None:
-    """Equal squared returns give that deviation whatever the weights."""
+def test_ewma_volatility_matches_hand_calculation() -> None:
+    """Equal squared returns give that deviation for any weights."""
     closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
     step1 = RandomWalk(degrees_of_freedom=5).log_return_quantiles(closes)[0, 0]
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
-def test_reading_selected_quantiles_equals_slicing_the_full_table(market: Bars) -> None:
-    """To the last bit: a decision reads what it needs."""
+def test_selected_quantiles_equal_slices_of_the_full_table(market: Bars) -> None:
+    """They agree to the last bit."""
     table = RandomWalk().forecast(market, market.times[0])
     rows = np.array([3, 400, 401, 1000])
     for step in (0, 2, HORIZON - 1):
@@ -79,7 +81,7 @@ def test_oracle_forecasts_actual_closes_and_nan_past_data(market: Bars) -> None:
     assert "not a result" in table.name
 
 
-def test_table_returns_the_latest_forecast_of_each_symbol(market: Bars) -> None:
+def test_forecast_table_returns_each_symbols_latest_forecast(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     for k in (300, 901, 1500):
         now = market.times[k]

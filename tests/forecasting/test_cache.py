@@ -83,7 +83,7 @@ def test_cached_forecast_is_not_computed_again(
     assert len(part.windows) == len(rows)
 
 
-def test_windows_by_month_are_complete_and_ordered(market: Bars) -> None:
+def test_monthly_window_groups_are_complete_and_ordered(market: Bars) -> None:
     windows = Windows.from_bars(market, market.times[0], 100)
     months = windows.group_by_month()
     issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
@@ -114,7 +114,7 @@ def test_forecasts_written_monthly_equal_those_written_at_once(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_new_hourly_bar_adds_one_small_cache_portion(
+def test_new_hourly_bar_adds_one_small_cache_file(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-100]
@@ -152,7 +152,7 @@ def test_every_forecast_setting_selects_a_separate_cache_partition(tmp_path: Pat
     place=st.integers(0, 39),
     sign=st.booleans(),
 )
-def test_cache_key_depends_on_the_closes_alone(
+def test_cache_key_depends_on_closing_prices_only(
     seed: int, length: int, place: int, sign: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -191,7 +191,9 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
 def test_forecasts_do_not_depend_on_previously_computed_portions(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
+    """Two threads split a matrix, so the position of a window in a batch can change its last
+    bit.
+    """
     forecaster = Chronos2Forecaster(InferenceProfile(device="cpu"))
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_FORECASTS", 100)
     windows = forecaster.build_windows(market, market.times[-80])
@@ -218,8 +220,8 @@ def test_forecasts_do_not_depend_on_previously_computed_portions(
 
 @pytest.mark.slow
 def test_killed_batch_rerun_produces_identical_bytes(tmp_path: Path) -> None:
-    """kill -9 while files are being written; what a run leaves is whole, and the next one
-    completes it.
+    """The process gets kill -9 while it writes files; its files are complete, and the next run adds
+    the rest.
     """
     whole = tmp_path / "whole"
     killed = tmp_path / "killed"
@@ -444,8 +446,8 @@ def test_bf16_cache_partition_depends_on_batch_and_compilation(
 
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 4))
 def test_cache_lookup_requires_matching_key_and_instant(seed: int, count: int) -> None:
-    """In portions of different lengths, found where it lies; one that shares its key or its
-    instant with another is not found.
+    """Forecasts are found in files of different lengths; one that shares only its key or only its
+    instant is not found.
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -143,10 +143,9 @@ def test_shrinkage_fraction_decreases_as_required_confidence_increases(
     assert estimate_shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
-def test_shrinkage_by_hand() -> None:
-    """Slope 0.5 exactly: no residual, no doubt.
-
-    And symbols that repeat each other are one observation.
+def test_shrinkage_matches_hand_calculation() -> None:
+    """A slope of exactly 0.5 has no residual and no uncertainty; symbols that repeat each other
+    count as one observation.
     """
     instant = np.arange(100)
     forecast = np.tile([1.0, -1.0], 50)
@@ -175,7 +174,9 @@ def test_later_bars_change_no_forecast(
 
 
 def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
-    """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
+    """A hundred bars are enough for a complete forecast without an edge and with classical
+    volatility.
+    """
     first = year.bars_of_symbol(0)[0][99]
     table = CalibratedForecaster(guessing(share=1.0, noise=0.0)).forecast(
         year.slice_until(first), first
@@ -189,7 +190,7 @@ def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
 
 
 def test_calibrated_intervals_have_their_nominal_coverage(year: Bars) -> None:
-    """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
+    """On a synthetic year the 80 % interval covers 80 %, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(RandomWalk()).forecast(year, year.times[-1600])
     frame = score_forecasts(year, table, np.arange(len(table.windows)), (1, 6))
     for _, part in frame[frame["loss"].notna()].groupby(["kind", "step"]):
@@ -197,9 +198,9 @@ def test_calibrated_intervals_have_their_nominal_coverage(year: Bars) -> None:
         assert 0.8 < part["scale"].mean() < 1.25
 
 
-def test_calibration_corrects_a_scaled_spread(year: Bars) -> None:
-    """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a
-    per cent.
+def test_calibration_corrects_too_wide_or_narrow_spreads(year: Bars) -> None:
+    """A spread twice as wide or half as wide gives the same calibrated forecast within a per
+    cent.
     """
     tables = [
         CalibratedForecaster(scaled(factor), SHORT).forecast(year, year.times[-100]).all_quantiles
@@ -248,7 +249,7 @@ def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
-def test_intraday_variance_pattern_is_recovered_noise_stays_flat() -> None:
+def test_intraday_variance_pattern_is_recovered_and_noise_ignored() -> None:
     rng = np.random.default_rng(3)
     slots = np.tile(np.arange(7, dtype=np.int8), 140)
     column = np.arange(len(slots))
@@ -273,7 +274,7 @@ def pattern_of(variances: list[np.ndarray], slots: np.ndarray, column: np.ndarra
     )
 
 
-def test_bar_variance_by_hand() -> None:
+def test_bar_variance_matches_hand_calculation() -> None:
     """Range of 2 %: 0.02² / (4 ln 2); a gap of 1 % adds 0.01²."""
     e = np.exp
     values = np.array([[1, 1, 1, 1, 0], [e(0.01), e(0.02), e(0.0), e(0.01), 0]], dtype=float)
@@ -290,7 +291,7 @@ def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
     )
 
 
-def test_averages_look_back_and_never_ahead() -> None:
+def test_trailing_averages_use_no_later_values() -> None:
     x = np.arange(1.0, 301.0)
     found = means(x, np.arange(300))
     assert found[299].tolist() == [x[-span:].mean() for span in LOOKBACKS_BARS]
@@ -327,7 +328,7 @@ def test_dispersion_regression_recovers_known_coefficients() -> None:
     assert (np.diff(spread.standardised_quantiles, axis=1) > 0).all()
 
 
-def test_dispersion_corrections_detect_wider_hours_and_symbols_only() -> None:
+def test_dispersion_fit_detects_wider_hours_and_symbols() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
@@ -341,8 +342,8 @@ def test_dispersion_corrections_detect_wider_hours_and_symbols_only() -> None:
 
 
 def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
-    """A synthetic coin that moves half as far on Saturdays and Sundays: eighty hold eighty on
-    both.
+    """A synthetic coin moves half as far at weekends: the 80 % interval covers 80 % on both kinds
+    of days.
     """
     symbols = ("SYXUSD", "SYYUSD")
     whole = SyntheticMarket(start="2023-01-02", end="2023-12-31", symbols=symbols).generate_bars()
@@ -377,8 +378,8 @@ def test_dispersion_without_data_is_the_prior() -> None:
 
 
 def test_single_instant_forecast_equals_full_history_forecast(market: Bars) -> None:
-    """Live asks for one instant, a backtest for all of them; and who asks every hour has a fit
-    learned once a week, and anew where weights are written over.
+    """Live requests one instant, a backtest all of them; hourly requests use a fit that is learned
+    once a week, or anew for new weights.
     """
     asked: list[int] = []
 
@@ -413,7 +414,7 @@ def test_fit_sample_is_evenly_thinned_to_the_maximum(counts: list[int], most: in
     assert all(own[-1] >= count - stride for own, count in ends if len(own)), "from the end"
 
 
-def test_shrinkage_by_step_accounts_for_overlapping_horizons(
+def test_shrinkage_of_each_step_accounts_for_horizon_overlap(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlaps: list[int] = []
@@ -448,7 +449,7 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     return Changed(change=hummed)
 
 
-def test_first_step_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
+def test_median_spread_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility_from_quantiles(
         raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile"
@@ -478,8 +479,8 @@ def test_first_step_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
 def test_persistence_is_estimated_from_forecast_medians_not_returns(
     year: Bars, left: float
 ) -> None:
-    """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever
-    the median is worth.
+    """Realised returns have no influence: a thousand bars a symbol estimate it to a few hundredths,
+    whatever the median's skill.
     """
     table = CalibratedForecaster(humming(left=left), LONG).forecast(year, year.times[-30])
     assert np.abs(np.unique(table.persistence) - left).max() < 0.06
@@ -487,9 +488,7 @@ def test_persistence_is_estimated_from_forecast_medians_not_returns(
 
 
 def test_constant_symbol_does_not_affect_persistence(year: Bars) -> None:
-    """What is forecast of it in units of next to nothing is rounding, and as like the last as
-    not.
-    """
+    """Its standardised medians are rounding noise."""
     still = standing_still(year)
     base = humming(left=0.6, drift=1.0001)
     table = CalibratedForecaster(base, LONG).forecast(still, still.times[-30])
@@ -497,8 +496,8 @@ def test_constant_symbol_does_not_affect_persistence(year: Bars) -> None:
 
 
 def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
-    returns, more or less.
+    """Medians of a tenth of the random walk's deviation, which has no intraday pattern, are about a
+    tenth of the returns.
     """
     monkeypatch.setattr(fits, "estimate_shrinkage", lambda *_: 0.4)
     table = CalibratedForecaster(humming(left=0.6), LONG).forecast(year, year.times[-30])
@@ -569,8 +568,8 @@ def test_calibration_fit_is_cached_and_relearned_if_damaged(
 
 
 def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -> None:
-    """Nor on who has learned before: the last forecast of a symbol that was silent on a Friday is
-    of an earlier week, whose lesson the whole class learns.
+    """Neither do they depend on earlier fits: for a symbol without bars on a Friday, the whole
+    class uses its last earlier forecast.
     """
     silent_one = market.symbols.index("SYYUSD")
     friday = last_friday_four_pms(market.times[-400:-399])[0]
@@ -592,10 +591,10 @@ def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -
     for now in (late, market.times[-100], market.times[-1]):
         np.testing.assert_array_equal(latest(begun_late, now).values, latest(fresh, now).values)
     np.testing.assert_array_equal(after.all_quantiles, fresh.all_quantiles)
-    plain = table(market.times[-100], "third")  # no symbol was silent on its Friday
+    plain = table(market.times[-100], "third")  # every symbol had a bar on its Friday
     for now in (market.times[-99], market.times[-50], market.last_instant):
         np.testing.assert_array_equal(latest(plain, now).values, latest(fresh, now).values)
-    now = friday + 30 * hour  # asked for alone, as live asks
+    now = friday + 30 * hour  # requested for a single instant, as live trading does
     alone = CalibratedForecaster(sourced(), SHORT).forecast(halted.slice_until(now), now)
     np.testing.assert_array_equal(latest(alone, now).values, latest(fresh, now).values)
 

@@ -30,7 +30,7 @@ def shipped() -> Chronos2Forecaster:
 
 
 def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> None:
-    """Of other weights `test_network` asks it."""
+    """`test_network` compares other weights."""
     table = Chronos2Forecaster(batch_size=32).forecast(market, market.times[-60])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
     inputs = [torch.tensor(each, dtype=torch.float32) for each in contexts]
@@ -42,8 +42,10 @@ def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> N
     assert difference.max() < 1e-4
 
 
-def test_history_is_forecast_in_full_batches(market: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never a call per symbol per bar."""
+def test_windows_of_all_symbols_share_full_batches(
+    market: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network is never called per symbol or per bar."""
     shapes: list[tuple[int, ...]] = []
     real = engines.load_engine
 
@@ -69,7 +71,7 @@ def test_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars
     assert (np.abs(table.all_quantiles[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
 
 
-def test_per_symbol_settings_are_used_for_that_symbol(market: Bars) -> None:
+def test_symbol_settings_apply_only_to_that_symbol(market: Bars) -> None:
     own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
     mixed = Chronos2Forecaster(symbol_settings=own).forecast(market, market.times[-50])
     plain = Chronos2Forecaster().forecast(market, market.times[-50])
@@ -122,7 +124,9 @@ def test_incoherent_model_output_is_available_on_request(
     assert not np.array_equal(ours, own)
 
 
-def test_first_step_is_independent_of_horizon(shipped: Chronos2Forecaster, market: Bars) -> None:
+def test_first_forecast_step_is_independent_of_horizon(
+    shipped: Chronos2Forecaster, market: Bars
+) -> None:
     frame = ohlc(market, "SYA")
     one, many = (shipped.predict_ohlc(frame, "SYA", n, 64).quantile(0.5).iloc[0] for n in (1, 24))
     assert one.equals(many)
@@ -250,7 +254,7 @@ def test_synthetic_training_paths_are_reproducible_and_finite() -> None:
     assert (low <= np.minimum(open_, close)).all()
 
 
-def test_pinball_loss_by_hand() -> None:
+def test_pinball_loss_matches_hand_calculation() -> None:
     """One future a unit above every quantile: the loss at each level is that level, 0.5 on
     average.
     """

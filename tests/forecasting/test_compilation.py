@@ -82,11 +82,11 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.slow
-def test_many_context_lengths_still_compile(
+def test_more_context_lengths_than_dynamo_graphs_still_compile(
     network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Dynamo, without its generator of code, keeps eight graphs of one code and raises at the
-    ninth: here eleven lengths are nine sizes.
+    """Dynamo keeps eight graphs per function and raises an error at the ninth; eleven lengths need
+    nine sizes here.
     """
     made: list[object] = []
     real = torch.compile
@@ -151,7 +151,7 @@ def test_auto_falls_back_to_eager_with_one_warning(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """From the seventh call on: what the passes before have answered is computed again."""
+    """Compilation fails from the seventh call on: earlier results are recomputed."""
     monkeypatch.setattr(torch, "compile", broken(FAILURES[name], from_call))
     engine = compiled(network)
     windows = walks(2, 8, 64)
@@ -275,8 +275,8 @@ def test_out_of_memory_halves_the_batch_for_good(
 def test_bf16_cache_key_states_the_actual_batch_size(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of
-    the next run.
+    """A run is planned with 32 windows a batch and computed with 8: its forecasts are cached under
+    8, also in the next run.
     """
     profile = InferenceProfile(dtype="bf16", device="cpu")
     inner = engines.load_engine(find_checkpoint(str(BUNDLED_CHECKPOINT)), profile, 32)
@@ -311,7 +311,7 @@ def test_bf16_cache_key_states_the_actual_batch_size(
     )
 
 
-# ----- what the program around has set -----
+# ----- settings of the calling program -----
 
 
 def precision() -> tuple[str, ...]:
@@ -336,11 +336,11 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
     assert seen == {"fp32": ("highest", "ieee"), "tf32": ("high", "tf32")}
 
 
-# ----- what an engine says of itself -----
+# ----- description of an engine -----
 
 
 @pytest.mark.parametrize("compile", [False, "auto"])
-def test_planned_computation_text_matches_the_loaded_engine(compile: Any) -> None:
+def test_planned_computation_description_matches_the_loaded_engine(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = InferenceProfile(device="cpu", compile=compile)
     assert engines.load_engine(
@@ -364,7 +364,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
 
 
 def test_engine_is_reused_only_for_equivalent_options() -> None:
-    """Everything that changes the answer or the way to it is part of what an engine is kept by."""
+    """The cache key contains every option that changes the result or the computation."""
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     eager = InferenceProfile(device="cpu", compile=False)
     kept = engines.load_engine(model, eager, 12)
@@ -382,4 +382,4 @@ def test_engine_is_reused_only_for_equivalent_options() -> None:
     assert engines.load_engine(model, eager, None).batch_size == 64
 
 
-# ----- what these tests run on -----
+# ----- devices of these tests -----

@@ -95,7 +95,7 @@ def test_outdated_cuda_driver_error_states_its_version(monkeypatch: pytest.Monke
 
 
 def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
-    """Not where it is planned: a cluster's driver may have no GPU."""
+    """It is not refused when planning: a cluster's driver may have no GPU."""
     forecaster = Chronos2Forecaster(InferenceProfile(dtype="tf32"))
     with refused(InputError, "tf32", "CUDA"):
         forecaster.forecast(market, market.times[-2])
@@ -112,7 +112,7 @@ def test_tf32_forecasts_use_a_separate_cache_partition(two_gpus: None) -> None:
     assert said["tf32"] != said["bf16"]
 
 
-# ----- windows a pass -----
+# ----- windows a batch -----
 
 
 @given(window=st.integers(1, 2**32), free=st.integers(0, 2**40), more=st.integers(0, 2**38))
@@ -131,7 +131,7 @@ def test_batch_size_is_power_of_two_fitting_memory(window: int, free: int, more:
         assert 2 * size * window > (free // 4) - window
 
 
-def test_batch_size_by_hand(tmp_path: Path) -> None:
+def test_batch_size_matches_hand_calculation(tmp_path: Path) -> None:
     """120 M in fp32: 100 bars are 7 patches, and a register and 2 of the future make 10 tokens;
     queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
@@ -202,7 +202,7 @@ def test_bf16_multiplication_unit_follows_cpu_capabilities(
 
 
 def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32 and the bf16 of each unit have different addresses in the cache."""
+    """fp32 and the bf16 of each unit have separate cache partitions."""
     made = []
     for dtype, capability in (
         ("fp32", "amx_bf16"),
@@ -246,7 +246,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
     return seen
 
 
-def test_few_windows_use_a_small_batch() -> None:
+def test_few_forecast_windows_use_a_small_batch() -> None:
     assert sizes_of(1, 4096) == [64]
     assert sizes_of(64, 4096) == [64]
     assert sizes_of(65, 4096) == [512]
@@ -263,8 +263,10 @@ def test_few_windows_use_a_small_batch() -> None:
 @pytest.mark.parametrize(
     "how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"execution_mode": "compiled"}]
 )
-def test_reduced_precision_and_compilation_use_one_batch_size(how: dict[str, Any]) -> None:
-    """Short numbers, whose address names it, and graphs, which hold for it."""
+def test_reduced_precision_and_compilation_fix_the_batch_size(how: dict[str, Any]) -> None:
+    """Reduced-precision cache keys contain the batch size, and compiled graphs are specific
+    to it.
+    """
     assert sizes_of(3, 4096, **how) == [4096]
 
 
@@ -302,8 +304,8 @@ def test_small_fp32_jobs_skip_optional_compilation() -> None:
 
 
 def test_successive_portions_share_forecast_batches() -> None:
-    """Four portions of 5, 0, 9 and 2 windows are two passes of eight, and when a portion is given
-    the pass behind its last one is under way.
+    """Portions of 5, 0, 9 and 2 windows need two batches of eight. A portion is returned while the
+    batch after its last one is running.
     """
     begun: list[int] = []
 
@@ -403,8 +405,8 @@ def test_worker_threads_compute_whole_batches_in_parallel(
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
 
 
-def test_cpu_computes_nothing_while_caller_handles_a_portion() -> None:
-    """The caller may change settings of torch between portions without affecting a pass."""
+def test_cpu_engine_pauses_while_caller_processes_a_portion() -> None:
+    """The caller may change torch settings between portions without affecting a batch."""
     begun: list[int] = []
 
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -451,7 +453,7 @@ def test_results_do_not_depend_on_thread_count() -> None:
         np.testing.assert_array_equal(answer(count), answer(1))
 
 
-# ----- there and back -----
+# ----- transfers to the device and back -----
 
 
 class TwoBuffers:
@@ -474,6 +476,6 @@ class TwoBuffers:
 def test_results_are_read_before_buffers_are_reused(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copies themselves run on a GPU alone: `tests/forecasting/test_gpu.py`."""
+    """`tests/forecasting/test_gpu.py` tests the copies themselves."""
     monkeypatch.setattr(engines, "ResultTransfer", TwoBuffers)
     assert sizes_of(count, 8) == [8] * -(-count // 8)

@@ -55,7 +55,7 @@ def scored(weekly: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_few_weeks_need_larger_gains_for_significance() -> None:
-    """Over four weeks a gain of 2.5 errors is one that chance shows one time in eleven."""
+    """Over four weeks a gain of 2.5 standard errors occurs by chance one time in eleven."""
     apart = np.array([-0.5, 0.5, -0.5, 0.5])
     error = apart.std(ddof=1) / 2
     few = gain_over_baseline(*scored(apart + 2.5 * error))

@@ -50,7 +50,7 @@ def written(rows: pd.DataFrame, path: Path) -> Path:
 def test_batch_file_replays_forecasts_from_any_instant(
     share: float, rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
-    """What was issued last before it is in force then."""
+    """Forecasts issued before the first instant are in force there."""
     issued = np.unique(rows.issued_at.dt.tz_localize(None).to_numpy("datetime64[ns]"))
     since = issued[int(share * (len(issued) - 1))]
     table = FileForecaster(written(rows, tmp_path / "f.parquet")).forecast(bars, since)
@@ -72,7 +72,7 @@ def test_output_without_parquet_suffix_is_refused_at_once() -> None:
 
 
 def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
-    """Without the last bar of a day, which the calendar has."""
+    """The data lack a day's last bar, which the calendar has."""
     bars = DATA.load_panel(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
     mask = bars.mask & ~closing
@@ -92,7 +92,7 @@ def test_forecast_target_time_skips_missing_bars(tmp_path: Path) -> None:
     assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
-def test_unwritable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_batch_write_leaves_no_file_behind(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").mkdir()
     batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
     with refused(InputError, "f.parquet"):
@@ -142,7 +142,7 @@ def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_without_values_is_refused(bars: Bars) -> None:
+def test_evaluation_without_forecast_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
     with refused(InputError):
@@ -155,7 +155,7 @@ def test_only_batch_files_are_overwritten(rows: pd.DataFrame, tmp_path: Path) ->
     assert not any(is_batch_file(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
 
 
-def test_forecast_file_keeps_forecaster_name_and_oracle_mark(tmp_path: Path) -> None:
+def test_forecast_file_records_forecaster_name_and_look_ahead(tmp_path: Path) -> None:
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)

@@ -109,8 +109,8 @@ def test_gpu_group_attention_matches_the_cpu(group: int) -> None:
 
 
 def test_gpu_results_keep_window_order_across_batches() -> None:
-    """Two pinned buffers take turns while the next pass is computed: nothing may be read before
-    it has arrived; portions share passes.
+    """Two pinned buffers alternate while the next batch runs: no result is read before its copy has
+    arrived, and portions share batches.
     """
     windows = walks(5, 200)
     every = np.tile(np.arange(len(windows)), 100 if CUDA else 2)
@@ -131,7 +131,7 @@ def test_gpu_results_keep_window_order_across_batches() -> None:
 
 
 @needs_cuda
-def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
+def test_compilation_succeeds_when_warnings_are_errors() -> None:
     torch.compiler.reset()
     engines._cached_engine.cache_clear()
     with warnings.catch_warnings():
@@ -142,7 +142,7 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
 
 @needs_cuda
 def test_cuda_graph_replay_matches_cpu_forecasts(caplog: pytest.LogCaptureFixture) -> None:
-    """Other contexts of the same shape: what is replayed reads what it is given now."""
+    """Replayed graphs read the new contexts of the same shape."""
     profile = InferenceProfile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, 2 * MAX_CUDA_GRAPH_WINDOWS)
     windows = walks(5, 60)
@@ -160,8 +160,8 @@ def test_cuda_graph_replay_matches_cpu_forecasts(caplog: pytest.LogCaptureFixtur
 
 @needs_cuda
 def test_real_gpu_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
-    """A process that may have a quarter of a gibibyte more than it has, and wants 262,144
-    windows a pass.
+    """The process may allocate only a quarter of a gibibyte more, and requests 262,144 windows a
+    batch.
     """
     profile = InferenceProfile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, batch_size=2**18)
@@ -185,7 +185,7 @@ def test_real_gpu_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixtur
 def test_fused_attention_kernel_matches_reference_attention(
     dtype: torch.dtype, tokens: int, asked: int, width: int
 ) -> None:
-    """Beside the library's kernel in float64, of the same numbers."""
+    """The reference is the library's kernel in float64 on the same inputs."""
     torch.manual_seed(0)
     qkv = torch.randn(300, tokens, 3, 4, width, device="cuda").mul(0.3).to(dtype)
     q, k, v = qkv.unbind(2)
@@ -203,7 +203,7 @@ def test_fused_attention_kernel_matches_reference_attention(
 @needs_cuda
 @pytest.mark.parametrize("dtype", ["tf32", "bf16"])
 def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
-    """Their address names one way of computing."""
+    """Their cache key names one method of computation."""
     profile = InferenceProfile(device="cuda", dtype=dtype)
     forecaster = Chronos2Forecaster(profile, 512)
     windows = walks(5, 200)
@@ -220,7 +220,7 @@ def test_memory_based_batch_size_fits_gpu_memory(caplog: pytest.LogCaptureFixtur
         forecaster = Chronos2Forecaster(profile)
         windows = walks(5, 2000, length)
         size = forecaster.load_engine(profile).batch_size
-        answer(forecaster, windows)  # what stays: the model, the library's handles
+        answer(forecaster, windows)  # memory that stays: the model, the library's handles
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         answer(forecaster, windows)
@@ -247,7 +247,7 @@ def test_every_gpu_matches_the_first_gpus_forecasts() -> None:
 
 @needs_cuda
 def test_result_copies_overlap_with_gpu_computation() -> None:
-    """A pass that takes long: the answer before it arrives while it is computed."""
+    """The previous batch's result arrives while a slow batch is running."""
     device = torch.device("cuda")
     back = ResultTransfer(device, (1024, 1024))
     values = torch.rand(1024, 1024, device=device)

@@ -81,10 +81,8 @@ def test_volatility_scales_with_spread_not_price(price: float, spread: float, ru
 def test_mean_and_variance_interpolate_linearly_between_steps(
     begin: float, length: float, step: float
 ) -> None:
-    """A forecast whose median and variance grow by the same at every step: what lies between
-    counts, wherever it begins.
-
-    Behind the last step nothing is expected, and variance goes on at the rate it is given.
+    """Median and variance grow equally at every step, so a fraction of a step counts
+    proportionally. After the last step the mean stays, and variance grows at the given rate.
     """
     found = moments(begin, begin + length, drift=step)
     inside = min(begin + length, HORIZON) - min(begin, HORIZON)
@@ -95,7 +93,7 @@ def test_mean_and_variance_interpolate_linearly_between_steps(
 
 
 def test_mean_between_steps_weights_neighbours_by_distance() -> None:
-    """A forecast that jumps at its third step."""
+    """The forecast jumps at its third step."""
     values = forecast(0.0, 0.01).values.copy()
     values[:, 2:] *= np.float32(1.08)
     jump = Latest(np.array([NOW]), np.array([200.0]), values)
@@ -106,7 +104,7 @@ def test_mean_between_steps_weights_neighbours_by_distance() -> None:
 
 
 def test_missing_later_steps_keep_earlier_variances_known() -> None:
-    """An oracle's, near the end of its bars."""
+    """This occurs with an oracle near the end of its bars."""
     values = forecast(1e-4, 0.01).values.copy()
     values[:, 10:] = np.nan
     short = Latest(np.array([NOW]), np.array([200.0]), values)
@@ -121,7 +119,7 @@ def test_missing_later_steps_keep_earlier_variances_known() -> None:
 def test_quantile_volatility_matches_numerical_integration(
     seed: int, skew: float, shift: float
 ) -> None:
-    """By numerical integration of what the rule describes, lopsided forecasts among them."""
+    """Skewed forecasts are included."""
     rng = np.random.default_rng(seed)
     levels = np.array(LEVELS)
     gaps = rng.exponential(1e-3, len(levels)) * np.exp(skew * levels)
@@ -141,7 +139,7 @@ def test_quantile_volatility_matches_numerical_integration(
 
 
 def test_median_equal_to_price_gives_zero_mean_return() -> None:
-    """Prices are float64, quantiles float32: the difference of the two is not a forecast."""
+    """Prices are float64 and quantiles float32: the rounding difference is no forecast."""
     price = 187.3142857
     values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
     flat = Latest(np.array([NOW]), np.array([price]), values)

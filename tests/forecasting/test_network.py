@@ -111,7 +111,7 @@ def test_attention_beyond_the_grid_limit_is_split(
 
 
 def test_packed_and_unpacked_weights_give_equal_forecasts() -> None:
-    """What runs under `torch.compile` and on CUDA."""
+    """Packed weights are used under `torch.compile` and on CUDA."""
     model = library_model("shipped")
     packed, plain = (
         Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=p) for p in (True, False)
@@ -149,7 +149,7 @@ def test_packed_bf16_error_is_below_full_bf16_error(name: str, seed: int, length
 
 
 @needs_bf16
-def test_only_layers_of_a_packed_network_are_bf16() -> None:
+def test_packed_network_uses_bf16_only_in_layers() -> None:
     network = network_of(library_model("random"), "bf16")
     dtypes = {name: x.dtype for name, x in network.named_buffers()}
     assert len(dtypes) > 20
@@ -161,7 +161,7 @@ def test_only_layers_of_a_packed_network_are_bf16() -> None:
 @needs_bf16
 @pytest.mark.parametrize("group", [1, 4])
 def test_packed_bf16_forecasts_scale_with_prices(group: int) -> None:
-    """Powers of two scale prices exactly, so that rounding does not change."""
+    """Powers of two scale prices exactly, so rounding does not change."""
     network = network_of(library_model("random"), "bf16")
     context = contexts(9, 16, 100)[8:]
     with torch.inference_mode():

@@ -49,7 +49,7 @@ from trainingdata.source import DataSettings
 NORMAL = norm.ppf(LEVELS)
 
 
-def test_pinball_and_interval_score_by_hand() -> None:
+def test_pinball_and_interval_scores_match_hand_calculation() -> None:
     loss = pinball_loss(np.zeros((1, len(LEVELS))), np.array([2.0]))
     np.testing.assert_allclose(loss[0], 2 * np.array(LEVELS))
     assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[
@@ -59,7 +59,7 @@ def test_pinball_and_interval_score_by_hand() -> None:
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
 def test_pinball_and_interval_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
-    """Both scores are proper: no other spread and no other median loses less in the long run."""
+    """Both scores are proper: no other spread or median has a lower expected loss."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
     for score in (
@@ -97,7 +97,7 @@ def test_pit_of_true_distribution_is_uniform() -> None:
 
 
 def test_standard_error_treats_each_week_as_one_observation() -> None:
-    """A naive error of values that repeat within a week is √n too small."""
+    """For values that repeat within a week, a naive standard error is √n too small."""
     rng = np.random.default_rng(2)
     weekly = rng.normal(size=200)
     values = pd.Series(np.repeat(weekly, 50))
@@ -142,8 +142,8 @@ def test_forecasts_without_known_outcome_have_no_score(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_baselines_have_nominal_coverage_only_oracle_has_information(market: Bars) -> None:
-    """On a synthetic market: none has an edge, all cover; the oracle knows."""
+def test_baselines_cover_nominally_and_only_oracle_has_information(market: Bars) -> None:
+    """On a synthetic market all baselines have nominal coverage and none has an edge."""
     tables = [
         f.forecast(market, market.times[-700])
         for f in (
@@ -183,7 +183,7 @@ def test_mixed_forecast_variance_averages_its_components(market: Bars) -> None:
     np.testing.assert_allclose(widths[1] ** 2, (widths[0] ** 2 + widths[2] ** 2) / 2, rtol=1e-3)
 
 
-def test_historical_quantiles_by_hand(market: Bars) -> None:
+def test_historical_quantiles_match_hand_calculation(market: Bars) -> None:
     table = HistoricalQuantiles().forecast(market, market.last_instant)
     closes = table.windows.contexts(np.array([0]))[0]
     moves = np.log(closes[3:] / closes[:-3])

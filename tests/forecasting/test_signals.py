@@ -22,7 +22,7 @@ SINCE = np.datetime64("2024-02-20", "ns")
 
 @given(hit_rate=st.floats(0.05, 0.95), payoff=st.floats(0.1, 10.0))
 def test_claimed_mean_follows_from_hit_rate_and_payoff(hit_rate: float, payoff: float) -> None:
-    """A trade wins `payoff` with the hit rate, and else loses 1."""
+    """A trade wins `payoff` with the hit rate and otherwise loses 1."""
     mean = hit_rate * payoff - (1.0 - hit_rate)
     variance = hit_rate * payoff**2 + (1.0 - hit_rate) - mean**2
     claims = claimed_mean_return(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)

@@ -130,16 +130,16 @@ def test_overwritten_weights_never_serve_old_forecasts(
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
 
-def test_weights_digest_is_of_the_loaded_bytes(
+def test_weights_digest_is_computed_from_the_loaded_bytes(
     folder: Path,
     market: Bars,
     others: Callable[[int], bytes],
     truth: dict[int, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Written over between the look at what lies there and the load, and again after the load."""
+    """The file is overwritten between the lookup and the load, and again after the load."""
     digests = {}
-    for seed in (2, 3):  # nobody has loaded the third
+    for seed in (2, 3):  # the third file was never loaded
         write_over(folder / WEIGHTS_FILE, others(seed))
         digests[seed] = find_checkpoint(str(folder)).digest
     real = Checkpoint.read_contents

@@ -204,7 +204,7 @@ def test_second_run_in_a_process_closes_first_log(
         root.handlers[:] = before
 
 
-def test_record_after_log_close_is_not_written(
+def test_log_record_after_closing_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,7 @@ from foundation import compiled as kept_code
 from foundation.arrays import Array
 from foundation.compiled import compiled
 
+DECORATORS = {"compiled", "jit_fastmath", "jit_inline", "jit_inline_ir", "jit_or_python"}
 ROOT = Path(__file__).resolve().parent.parent.parent
 KERNEL = """from sizing.inner import inner
 from foundation.compiled import compiled
@@ -202,7 +203,7 @@ def test_code_compiled_for_another_cpu_is_not_used(
     assert ["compiling true_indices" in said for _, said in runs] == [True, True, False]
 
 
-def test_a_killed_compilation_is_made_again(call: Callable[..., subprocess.Popen[str]]) -> None:
+def test_interrupted_compilation_is_repeated(call: Callable[..., subprocess.Popen[str]]) -> None:
     with call() as killed:
         assert killed.stderr is not None
         assert "compiling true_indices" in killed.stderr.readline()
@@ -249,7 +250,7 @@ def test_unwritable_compilation_cache_writes_no_files_beside_source(
     assert not list(tmp_path.rglob("*.nbi"))
 
 
-def test_codes_of_two_signatures_never_share_files(
+def test_compiled_code_of_two_signatures_never_shares_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = kept_code._CodeCacheFile(str(tmp_path), "function", "stamp")
@@ -289,8 +290,8 @@ def test_endless_inlined_recursion_is_refused_without_hanging(
 
 @pytest.mark.slow
 def test_kernels_have_no_assertions_and_live_in_packages() -> None:
-    """What is executed is read without assertions; and outside the rooms nothing is kept."""
-    decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
+    """Compiled code contains no assertions, and code outside the packages is not cached."""
+    decorated = re.compile(rf"^@({'|'.join(DECORATORS)})\b", re.MULTILINE)
     files = [
         path
         for path in ROOT.rglob("*.py")
@@ -313,4 +314,4 @@ def test_kernels_have_no_assertions_and_live_in_packages() -> None:
 
 def _is_compiled(function: ast.FunctionDef) -> bool:
     names = {getattr(each, "id", "") for each in function.decorator_list}
-    return bool(names & {"compiled", "jit_inline", "jit_fastmath"})
+    return bool(names & DECORATORS)

@@ -56,7 +56,7 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
 
 
 @given(st.text("ab'\"\\é (,;[", min_size=1))
-def test_quoted_values_are_read_literally(value: str) -> None:
+def test_quoted_override_values_are_parsed_literally(value: str) -> None:
     read = OverridesParser.create().parse_override(f"key={quote_value(value)}").value()
     assert str(read) == value
 
@@ -206,6 +206,6 @@ def test_custom_class_overrides_need_no_plus_prefix(words: list[str]) -> None:
 
 
 def test_position_overrides_need_no_plus_prefix() -> None:
-    """`positions` is in `configs/live.yaml` and in no settings class."""
+    """`positions` is a key of `configs/live.yaml` but of no settings class."""
     config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

@@ -27,7 +27,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "facts"), BAD)
-def test_unusable_settings_file_is_refused_with_its_line(
+def test_invalid_settings_file_is_refused_with_its_line(
     content: bytes, facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -100,7 +100,7 @@ def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", merge_product_tables("SETTINGS"))
 def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
-    """One property of all configurations; no settings class is asked for it again elsewhere."""
+    """One property covers all settings classes; no other test repeats it."""
     kind = settings_classes(name)[0]
     found = list(numbers_of(kind))
     assert found or name in ("drift",)

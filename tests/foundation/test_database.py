@@ -177,7 +177,7 @@ def test_non_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
 def test_signal_at_any_step_leaves_no_open_transaction(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """What is written after it is on the disk at once, and what it met is there whole or not."""
+    """Later writes reach the disk at once, and the interrupted write is complete or absent."""
     heard = 0
     for step in count():
         path = tmp_path / f"{step}.sqlite"

@@ -29,7 +29,7 @@ from foundation.formatting import (
 )
 
 ROOT = Path(__file__).parents[2]
-READ = (  # what people read: results, pages, reports, what a terminal shows
+READ = (  # output for readers: results, pages, reports and the terminal
     "marketsimulator/results/**/*.py",
     "forecasting/evaluation_*.py",
     "execution/live/page*.py",
@@ -85,7 +85,7 @@ ALLOWED = {  # data and refusals, not figures that are read
         (format_minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )
-def test_numbers_are_formatted_as_specified(text: str, said: str) -> None:
+def test_formatted_numbers_match_the_expected_text(text: str, said: str) -> None:
     assert text == said
 
 

@@ -24,7 +24,7 @@ FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
         (["--"], []),
     ],
 )
-def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: list[str]) -> None:
+def test_flags_are_recognised_in_every_spelling(words: list[str], typed: list[str]) -> None:
     assert list(find_used_flags(FLAGS, words)) == typed
 
 

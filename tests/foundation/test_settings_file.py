@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
-def test_file_values_reach_the_settings(file: Callable[[str], str]) -> None:
+def test_values_of_the_settings_file_are_applied(file: Callable[[str], str]) -> None:
     word = file(SETTINGS)
     backtest, live = (compose_config(name, [word]) for name in ("backtest", "live"))
     for config in (backtest, live):
@@ -59,7 +59,7 @@ def test_file_values_reach_the_settings(file: Callable[[str], str]) -> None:
     assert live.alert_url is None
 
 
-def test_command_line_replaces_file_values(file: Callable[[str], str]) -> None:
+def test_command_line_overrides_settings_file_values(file: Callable[[str], str]) -> None:
     words = [file(SETTINGS), "limits.symbol_cap=0.3", "forecaster=garch", "symbols=[SYB]"]
     config = compose_config("backtest", words)
     assert config.limits.symbol_cap == 0.3
@@ -86,7 +86,7 @@ def test_command_line_replaces_file_values(file: Callable[[str], str]) -> None:
         ("", ("docs/SETTINGS.md",)),
     ],
 )
-def test_wrong_file_is_refused_by_name(
+def test_invalid_settings_file_is_refused_by_name(
     text: str, facts: tuple[str, ...], file: Callable[[str], str]
 ) -> None:
     word = file(text)
@@ -96,7 +96,7 @@ def test_wrong_file_is_refused_by_name(
     assert str(caught.value).startswith(path)
 
 
-def test_every_command_reads_the_file(tmp_path: Path) -> None:
+def test_every_command_reads_the_settings_file(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("limits: {symbol_cap: 9}\n")
     for command, *words in (
         ["marketsimulator.backtest"],
@@ -111,6 +111,6 @@ def test_every_command_reads_the_file(tmp_path: Path) -> None:
     assert "symbol_cap: 9 " in shown[1]
 
 
-def test_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_settings_file_is_refused(tmp_path: Path) -> None:
     line = refusal_of("marketsimulator.backtest", "config=nope.yaml", cwd=tmp_path)
     check_message(line, "nope.yaml")

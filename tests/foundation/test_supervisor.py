@@ -23,7 +23,7 @@ def listener(address: str) -> socket.socket:
     return channel
 
 
-def test_supervisor_receives_one_field_a_line(tmp_path: Path) -> None:
+def test_supervisor_message_has_one_field_per_line(tmp_path: Path) -> None:
     for address in (str(tmp_path / "s"), f"@kelly-chronos-{os.getpid()}"):
         supervisor = Supervisor.from_environment({"NOTIFY_SOCKET": address})
         with closing(listener(address)) as heard:

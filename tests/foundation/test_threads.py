@@ -26,7 +26,7 @@ def test_parallel_map_keeps_order_and_bounded_lookahead() -> None:
     assert taken == list(range(200))
 
 
-def test_parallel_map_raises_where_the_result_is_used() -> None:
+def test_parallel_map_raises_errors_at_the_failed_result() -> None:
     def inverse(part: int) -> float:
         return 1 / part
 
@@ -36,7 +36,7 @@ def test_parallel_map_raises_where_the_result_is_used() -> None:
         next(made)
 
 
-def test_no_thread_survives_an_early_exit() -> None:
+def test_parallel_map_leaves_no_threads_after_early_exit() -> None:
     before = threading.active_count()
     with closing(parallel_map(abs, range(100))) as made:
         assert next(made) == 0
@@ -59,7 +59,7 @@ def test_workers_are_single_threaded_and_within_blas_limit(allowed: int) -> None
     assert list(inside) == [{1}] * 12
 
 
-def test_blas_threads_are_restored_by_the_last_user() -> None:
+def test_blas_thread_limit_ends_with_the_last_user() -> None:
     with threadpool_limits(2, user_api="blas"):
         with single_threaded_blas(), single_threaded_blas() as threads:
             assert threads == 2

@@ -125,11 +125,11 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
 
 
 def test_only_unsent_requests_are_retried_after_connection_errors(clock: Clock) -> None:
-    """Nobody listens: no order can be there twice. One that is not answered may be there."""
+    """If nothing listens, no order can exist twice. An unanswered order may exist."""
     for method in ("GET", "POST", "DELETE"):
         pace = RateLimiter(None, clock.passing)
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # and does not listen
+            taken.bind(("127.0.0.1", 0))  # but does not listen
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
             with pytest.raises(requests.exceptions.ConnectionError):
                 session(60.0, pace=pace).request(method, url)
@@ -145,7 +145,7 @@ def test_only_unsent_requests_are_retried_after_connection_errors(clock: Clock) 
 def test_request_deadline_applies_through_a_proxy(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A body through it, or the answer to CONNECT."""
+    """The slow part is the body or the response to CONNECT."""
     body = trickled_body(b"Content-Length: 90000\r\n")
     with answering(body if scheme == "http" else trickled(b"HTTP/1.1 200 ")) as (url, seen):
         monkeypatch.setenv(f"{scheme}_proxy", url)
@@ -200,7 +200,7 @@ def test_requests_share_one_common_time_limit(clock: Clock) -> None:
 def test_slow_request_is_logged_by_host_only(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The path of a webhook is a secret, and a minute of slow requests is no silence."""
+    """The path of a webhook is a secret, and a minute of slow requests has to be logged."""
     with answering(slow(clock, 7.0)) as (url, _), pytest.raises(requests.exceptions.ReadTimeout):
         session().request("DELETE", f"{url}/secret?token=secret")
     assert "slow response: DELETE 127.0.0.1 took 7 s" in caplog.messages

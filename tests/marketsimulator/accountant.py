@@ -330,7 +330,7 @@ class Walk:
         self._reserve()
         done = NONE if bar is None else self.book.trade(order.symbol, order.q, bar, at, order.name)
         rest = order.q - done
-        # No order turns a position round.
+        # No order reverses a position.
         carries = self.carries and not order.auction
         if rest and carries and not (done and held[order.symbol] == 0):
             self.waiting.append(order._replace(q=rest))

@@ -127,7 +127,7 @@ def test_independent_audit_agrees_when_symbols_are_delisted(
 
 
 @pytest.mark.parametrize("name", ["1h", "1d"])
-def test_audited_runs_contain_every_cash_flow(name: TimeframeName) -> None:
+def test_audited_runs_contain_every_cash_flow_kind(name: TimeframeName) -> None:
     runs = [audit(wild_records(seed, 26_000.0, 0.03, name)) for seed in range(2)]
     assert set().union(*(run.seen for run in runs)) >= FLOWS
 
@@ -136,7 +136,7 @@ def test_audited_runs_contain_every_cash_flow(name: TimeframeName) -> None:
 def test_cancelled_order_remainder_is_not_counted_as_refused(
     cancelled: bool, refusals: int
 ) -> None:
-    """A bar takes half of a purchase; the rest costs more at the next open than there is cash."""
+    """A bar fills half of a purchase; the rest exceeds the cash at the next open."""
     bars = panel_of({"BTCUSD": (HOURS[:3], [FLAT, FLAT, (400.0, 400.0, 400.0, 400.0)])}, 5_000.0)
     fills = FillTerms(volume_share=0.1, remainder="carry", shortfall="refuse")
     broker = account_on(bars, fills=fills)
@@ -167,7 +167,9 @@ def eventful() -> Records:
 
 @settings(max_examples=12)
 @given(st.sampled_from(["equity", "fills", "bookings"]), st.data())
-def test_one_wrong_cent_is_located(eventful: Records, table: str, data: st.DataObject) -> None:
+def test_audit_locates_a_single_wrong_cent(
+    eventful: Records, table: str, data: st.DataObject
+) -> None:
     frame = eventful.frames[table].copy()
     k = data.draw(st.integers(0, len(frame) - 1))
     at = frame.loc[k, "booked_at" if table == "fills" else "at"].value

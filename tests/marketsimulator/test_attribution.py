@@ -239,9 +239,8 @@ def test_decision_quantities_by_cause_match_hand_calculation() -> None:
 
 
 def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
-    """49 shares are ordered at 100 and 40 are filled at 101.1 after an open of 101: 10 were held.
-
-    Then the price rises to 104, each share becomes two, and both rise to 53.
+    """49 shares are ordered at 100 and 40 are filled at 101.1 after an open of 101; 10 were held.
+    Then the price rises to 104, a 2-for-1 split applies, and each new share rises to 53.
     """
     history = SymbolHistory(
         marks=np.array([100.0, 104.0, 53.0]),
@@ -277,8 +276,8 @@ def test_attribution_over_fill_and_split_matches_hand_calculation() -> None:
     )
 
 
-def test_limit_orders_pay_no_spread_and_stops_do() -> None:
-    """Of three orders in a bar the market order pays at the open, the stop at 101, the limit no."""
+def test_limit_orders_pay_no_spread_but_stops_do() -> None:
+    """In one bar the market order fills at the open, the stop at 101 and the limit not at all."""
     ends = stock_ends("2024-03-04", 4)
     rows = [(100.0, 102.0, 97.0, 100.0)] * 4
     bars = panel_of({"AAA": (ends, rows), "BBB": (ends, rows)})

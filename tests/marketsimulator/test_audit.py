@@ -117,7 +117,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
 
 @pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
 def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None:
-    # Of risk parity figures are none that Kelly has: they are no difference.
+    # Risk parity lacks some of Kelly's columns, which are no difference.
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])
     probes = check_look_ahead(settings, market)
@@ -126,7 +126,7 @@ def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None
 
 
 def test_weekly_schedule_trades_midweek_only_for_overnight_limits() -> None:
-    """And what a week is held for is sized under the ceiling of its nights."""
+    """Weekly holdings are sized under the ceiling of their nights."""
     setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
     believed, bars = beliefs_of(setup), setup[1].bars
     stocks = believed.is_adjustable[:, ~bars.crypto].any(axis=1)
@@ -144,7 +144,9 @@ def test_weekly_schedule_trades_midweek_only_for_overnight_limits() -> None:
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
 def test_stepwise_trader_decides_only_at_scheduled_instants(name: str, schedule: str) -> None:
-    """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
+    """The trader steps without precomputed beliefs, like a live loop: between schedules only the
+    overnight cut acts.
+    """
     begin, end = ("2021-11-01", "2024-03-08") if name == "1d" else ("2023-11-01", "2024-03-02")
     words = ("start=2024-02-29", f"end={end}", f"data.start={begin}", "symbols=[SYA,SYXUSD]")
     settings, market = scheduled(name, schedule, *words)
@@ -171,7 +173,7 @@ def beliefs_of(setup: Setup) -> BeliefTable:
     return trader_of(settings, market).build_beliefs(market)
 
 
-def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
+def test_lagged_beliefs_use_each_symbols_previous_decision(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
@@ -180,7 +182,7 @@ def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
         assert not late.is_adjustable[rows[0], s]
 
 
-def test_shuffle_permutes_standardised_forecasts(setup: Setup) -> None:
+def test_shuffled_beliefs_permute_the_standardised_forecasts(setup: Setup) -> None:
     believed = beliefs_of(setup)
     dealt = shuffle_beliefs(believed, 3)
     ratio, other = (
@@ -225,7 +227,7 @@ def test_look_ahead_audit_exit_code_reports_findings() -> None:
 
 
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:
-    """Of six weeks a half is less than the windows of correlations, of four years it is more."""
+    """Half of six weeks is shorter than the correlation windows; half of four years is longer."""
     short = check_history_start(*setup)
     assert len(short) == audit.AUDIT_CUTOFF_COUNT
     assert all("kelly" in probe.first_difference for probe in short)

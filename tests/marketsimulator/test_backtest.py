@@ -82,7 +82,7 @@ def test_independent_audit_agrees_with_the_backtest(results: BacktestResults) ->
 
 
 def test_equity_covers_every_bar_and_decisions_are_unique(results: BacktestResults) -> None:
-    """A symbol without a bar is worth its last close, and the clock is everybody's."""
+    """A symbol without a bar is valued at its last close, and all symbols share one clock."""
     equity = results.main_run.equity()
     decisions = results.main_run.decision_frame()
     instants = results.market.bars.times
@@ -99,7 +99,7 @@ def test_equity_covers_every_bar_and_decisions_are_unique(results: BacktestResul
 
 @pytest.mark.slow
 def test_the_same_settings_give_the_same_run(results: BacktestResults) -> None:
-    """The same seed, the same run."""
+    """The seed is part of the settings."""
     again = run_backtest(settings())
     pd.testing.assert_frame_equal(again.main_run.equity(), results.main_run.equity())
     pd.testing.assert_frame_equal(
@@ -139,7 +139,7 @@ def test_truncated_run_equals_longer_run_up_to_cutoff(results: BacktestResults) 
 
 
 def test_results_differ_by_forecaster_and_show_baselines(results: BacktestResults) -> None:
-    """A result that does not depend on the forecast says so."""
+    """A result that does not depend on the forecast is reported as such."""
     summary = results.summary()
     walk, hold = (summary["comparisons"][name] for name in ("random_walk", "buy_and_hold"))
     assert len({each["total_return"] for each in (summary, walk, hold)}) == 3
@@ -147,7 +147,7 @@ def test_results_differ_by_forecaster_and_show_baselines(results: BacktestResult
     assert 0 < summary["premium_share"] < walk["premium_share"] == 1.0
     assert hold["premium_share"] is None
     remarks = " ".join(summary["remarks"])
-    # The verdict says it, once.
+    # The verdict states it once.
     assert re.search(
         r"\d+% of the mean position comes from the assumed risk premium, \d+% from the forecast\.",
         backtest_verdict(summary).evidence,
@@ -170,7 +170,7 @@ def test_every_fill_traces_to_order_and_decision(results: BacktestResults) -> No
 
 
 def test_leverage_is_cut_overnight_and_interest_charged() -> None:
-    """An oracle borrows all it may: more than twice equity by day, less into the night."""
+    """An oracle borrows as much as allowed: more than twice equity by day, less overnight."""
     run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main_run
     equity = run.equity().iloc[:-7]  # the oracle has no forecast for the last bars
     gross = equity["gross_stock"] / equity["equity"]
@@ -184,7 +184,9 @@ def test_leverage_is_cut_overnight_and_interest_charged() -> None:
 def test_oracle_run_shorts_falling_market_and_is_labelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sign reaches the order, and what an oracle earns is called no result."""
+    """A negative forecast leads to short orders, and an oracle's profit is labelled as no
+    result.
+    """
     grid = HOURLY.stock_clock
     some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (
         grid.ends < np.datetime64("2024-03-09", "ns")
@@ -357,8 +359,8 @@ def test_ledger_failing_during_a_run_is_reported(tmp_path: Path) -> None:
 def test_raw_prices_with_splits_earn_like_adjusted_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten for one in the middle: the same weights, ten times the shares after it, and no jump
-    for the model.
+    """With a 10-for-1 split in the middle, weights stay the same, shares are ten times as many, and
+    the model sees no jump.
     """
     adjusted = settings("symbols=[SYA,SYB]", "limits.symbol_cap=0.5").load_bars()
     s = adjusted.symbols.index("SYA")
@@ -384,8 +386,8 @@ def test_raw_prices_with_splits_earn_like_adjusted_ones(
 def test_a_later_split_changes_no_earlier_decision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Decisions before a split are the same to the last digit, whether the history goes on
-    through it or not.
+    """Decisions before a split are equal to the last digit whether the history includes it or
+    not.
     """
     words = (
         "symbols=[SYA,SYB,SYXUSD]",

@@ -49,8 +49,8 @@ def market_pair(days: int = 250, seed: int = 1) -> tuple[np.ndarray, np.ndarray]
     return 0.0002 + 0.5 * other + rng.normal(0, 0.004, days), other
 
 
-def test_relative_figures_by_hand() -> None:
-    """Benchmark +2 %, -1 %, +2 %, -1 %; the run makes half of it and 0.1 % a day."""
+def test_benchmark_relative_metrics_match_hand_calculation() -> None:
+    """The benchmark returns +2 %, -1 %, +2 %, -1 %; the run returns half of it plus 0.1 % a day."""
     other = np.array([0.02, -0.01, 0.02, -0.01])
     found = relative_performance(0.001 + 0.5 * other, other, 252)
     assert found.beta == pytest.approx(0.5)
@@ -80,7 +80,7 @@ def test_alpha_and_beta_are_those_of_a_regression() -> None:
     assert np.ptp(ends["beta"]) == pytest.approx(wide, rel=0.3)
 
 
-def test_relative_figures_are_missing_where_undefined() -> None:
+def test_undefined_benchmark_relative_metrics_are_missing() -> None:
     mine, other = market_pair(30)
     nothing = RelativePerformance()
     assert relative_performance(mine, np.zeros(30), 252) == nothing
@@ -110,7 +110,7 @@ def test_worst_drawdowns_agree_with_maximum_depth_and_length(returns: list[float
     assert worst_drawdowns(daily, 2) == found[:2]
 
 
-def test_rolling_figures_equal_those_of_each_window() -> None:
+def test_rolling_metrics_equal_those_of_each_window() -> None:
     mine, other = market_pair(80)
     found = rolling_figures(mine, other, 20, 252)
     assert {len(values) for values in found.values()} == {61}
@@ -165,7 +165,7 @@ def test_buy_and_hold_is_the_default_benchmark(traded: BacktestResults) -> None:
 
 
 def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_path: Path) -> None:
-    """The file of returns that a run writes is a benchmark of the same run."""
+    """The returns file of a run is used as the benchmark of the same run."""
     file = tmp_path / "returns.csv"
     returns_frame(beside).to_csv(file)
     settings = replace(beside.settings, benchmark=str(file))
@@ -178,7 +178,7 @@ def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_p
     )
 
 
-def test_benchmark_does_not_make_another_trial(beside: BacktestResults) -> None:
+def test_benchmark_choice_does_not_count_as_a_trial(beside: BacktestResults) -> None:
     plain = replace(beside, settings=replace(beside.settings, benchmark=None), benchmark=None)
     assert beside.to_trial() == plain.to_trial()
 
@@ -236,7 +236,7 @@ def test_price_file_serves_as_benchmark(beside: BacktestResults, tmp_path: Path)
     np.testing.assert_allclose(found.values, prices["close"] / 100)
 
 
-def test_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
+def test_benchmark_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"return": np.linspace(-0.01, 0.02, len(DAYS))}, index=DAYS)
     frame.iloc[::-1].to_csv(tmp_path / "a.csv")
     frame.to_parquet(tmp_path / "b.parquet")
@@ -248,7 +248,7 @@ def test_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
 
 
 def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults) -> None:
-    """Crypto begins before stocks: until its first bar the symbol has no return."""
+    """Crypto trades before stocks: the stock benchmark has no return until its first bar."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)
     assert found is not None

@@ -24,8 +24,8 @@ STOCK = instrument("AAA")
 
 
 def test_closing_auction_position_earns_dividend_and_pays_interest() -> None:
-    """Bought on Tuesday at 100, on margin: the night's interest is on Tuesday's fill, and what is
-    sold on Wednesday is worth Wednesday's close.
+    """A position is bought on Tuesday at 100 on margin: interest applies to Tuesday's fill, and
+    Wednesday's sale fills at Wednesday's close.
     """
     ends = CLOSING.stock_clock.ends
     times = ends[(ends > np.datetime64("2024-10-01")) & (ends < np.datetime64("2024-10-05"))]

@@ -42,7 +42,7 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, STRATEGY_NAMES)
 
 
-def test_oracle_in_a_comparison_counts_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
+def test_comparing_an_oracle_run_adds_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
     ledger = str(tmp_path / "trials.sqlite")
     mine = replace(settings, trials=ledger)
     alone = compare(mine, ["kelly_50", "equal_weight"])
@@ -76,7 +76,7 @@ def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
         assert format_percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_varied_settings_give_one_run_each_per_strategy(settings: BacktestSettings) -> None:
+def test_each_varied_setting_gives_one_run_per_strategy(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",

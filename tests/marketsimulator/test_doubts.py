@@ -95,7 +95,7 @@ def test_data_warnings_outside_the_run_are_not_reported(folder: Path) -> None:
 
 
 def test_price_jump_warnings_merge_into_one_per_symbol() -> None:
-    """The largest is named; a split is never merged with another one."""
+    """The largest jump is named; a split is never merged with another one."""
     at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
     sizes = (9.0, 40.0, 20.0)
     moves = [
@@ -110,7 +110,7 @@ def test_price_jump_warnings_merge_into_one_per_symbol() -> None:
     assert f"In doubt: AAA, 2024-03-02T00:00Z: {what}; it books; cure." in lines
 
 
-def test_prices_are_called_adjusted_only_if_checked(folder: Path, market: Bars) -> None:
+def test_prices_are_described_as_adjusted_only_if_checked(folder: Path, market: Bars) -> None:
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).load_panel([], None, None)
     unchecked = "configured as split-adjusted (not checked: data.actions lists no split)"
     assert describe_price_adjustment("split", sound, (), ()) == unchecked

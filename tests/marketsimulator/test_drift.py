@@ -133,13 +133,13 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
-def test_profit_terms_add_up_and_remainder_is_unexplained(
+def test_profit_drift_terms_sum_to_the_total_difference(
     live: ComparedAccount,
     simulated: ComparedAccount,
     causes: dict[str, ProfitComponent],
     more: Fraction,
 ) -> None:
-    """Exactly; and a deposit is no profit."""
+    """The sum is exact, and a deposit is no profit."""
     terms = compare_profits(live, simulated, causes)
     assert sum(terms.values()) == live.profit - simulated.profit
     assert terms["unexplained"] == 0, "a ledger is worth what it lists"
@@ -255,7 +255,9 @@ def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
 
 
 def test_live_account_is_valued_at_closing_prices() -> None:
-    """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
+    """The account holds ten shares and two coins marked at a dollar each, and one unit of an
+    unknown symbol.
+    """
     bars = SETTINGS.load_bars()
     at = bars.times[-3:-1]
     rest = [0.0] * (len(EquityRow._fields) - 5)
@@ -355,7 +357,7 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
         (None, filled(10), None, "decided"),
     ],
 )
-def test_every_order_has_one_outcome(
+def test_every_order_gets_exactly_one_drift_outcome(
     live: Trade | None, simulated: Trade | None, sent: OrderIntent | None, outcome: str
 ) -> None:
     journal = record(*([sent] if sent else []))
@@ -376,7 +378,7 @@ def test_every_order_has_one_outcome(
         ((CycleRow(0, "trade", AT, None),), "the cycle did not finish"),
     ],
 )
-def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
+def test_missed_decision_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
@@ -435,7 +437,7 @@ def test_final_account_reading_uses_the_last_completed_bars() -> None:
     assert journal.last_covered_snapshot(lambda _: False).observed_at == AT
 
 
-def test_account_takes_prices_from_mark_quantities_from_trades() -> None:
+def test_rebuilt_account_uses_marked_prices_and_traded_quantities() -> None:
     end = AT + HOUR
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
@@ -499,7 +501,7 @@ def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> Journa
 
 
 def test_decision_account_is_rebuilt_from_the_journal() -> None:
-    """What has not settled and what shorts were sold for, through days of longs and shorts."""
+    """Unsettled and short-sale proceeds are rebuilt over days of long and short positions."""
     words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
     words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "symbols=[SYA,SYB,SYXUSD]"]
     settings = settings_of(*BARS, *words)
@@ -543,7 +545,7 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
         ("2024-02-21T03:00", "2024-02-21T03:30", False),
     ],
 )
-def test_instant_is_covered_once_every_started_bar_exists(
+def test_instant_is_comparable_once_all_started_bars_exist(
     ends: str, at: str, covered: bool
 ) -> None:
     bars = SETTINGS.load_bars().slice_until(np.datetime64(ends, "ns"))
@@ -567,7 +569,7 @@ def made(**changed: Any) -> Decision:
         ({"mu": float("nan")}, "mu", "forecast"),
     ],
 )
-def test_mismatch_reason_names_the_first_differing_field(
+def test_decision_mismatch_names_the_first_differing_field(
     changed: dict[str, Any], field: str, cause: str
 ) -> None:
     closes = {"AAA": changed.get("price", 100.0)}
@@ -604,7 +606,9 @@ def test_decision_missing_on_one_side_is_a_difference() -> None:
 def test_decision_instant_is_missed_only_after_live_deadline(
     at: str, words: str, first: str, last: str
 ) -> None:
-    """The same minute ends both, on every timeframe: the last cycle in time is no miss."""
+    """Live deadline and drift report use the same minute on every timeframe: the last cycle in time
+    is not missed.
+    """
     name, _, fill = words.partition(" fill=")
     day = at[:11]
     met, late = (np.datetime64(each if "T" in each else day + each, "ns") for each in (first, last))

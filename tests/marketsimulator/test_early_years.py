@@ -47,7 +47,7 @@ def test_buy_and_hold_fills_before_1970(year: int, tmp_path: Path) -> None:
 
 
 def test_account_may_borrow_before_1970() -> None:
-    """An account that was never frozen may borrow on every date."""
+    """An account without restrictions may borrow on every date."""
     for year in (1963, 1969, 1973):
         dates = sessions_between(np.datetime64(f"{year}-06-03"), np.datetime64(f"{year}-06-14"))
         ends = DAILY.stock_clock.ends

@@ -64,7 +64,7 @@ def held(
 
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
 def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) -> None:
-    """A missing one keeps its last mark until then; a short is bought in at the same price."""
+    """Until then the position keeps its last mark; a short is bought in at the same price."""
     broker, bars, cash = held(quantity, DelistingRules(missed_sessions=1, loss_fraction=0.3))
     fourth_close = 7 * 4 - 1
     broker.advance(fourth_close)
@@ -87,7 +87,7 @@ def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) 
     assert fill.price == pytest.approx(7.0)
 
 
-def test_panel_end_or_disabled_delisting_closes_nothing() -> None:
+def test_end_of_data_or_disabled_delisting_closes_nothing() -> None:
     for after in (None, 7):
         broker, bars, _ = held(100.0, DelistingRules(missed_sessions=after))
         broker.advance(len(bars.times) - 1)
@@ -100,7 +100,7 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingR
     return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-def test_short_merger_closes_held_successor_shares_first() -> None:
+def test_merger_of_short_closes_held_successor_shares_first() -> None:
     broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
     broker.advance(14)
     assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]
@@ -173,7 +173,7 @@ def test_report_adds_up_when_a_share_becomes_worthless(
     assert "delisted within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
-def test_future_delistings_change_nothing_before() -> None:
+def test_later_delistings_change_no_earlier_bars() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
     other = delist_random_symbols(whole, at, 3)
@@ -225,7 +225,7 @@ def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[s
 def test_verdict_states_that_all_equity_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A short of which the price triples costs more than there is."""
+    """Closing a short whose price tripled costs more than the equity."""
     module = own_module(SHORT, tmp_path, monkeypatch)
     words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
     results = run_backtest(settings_of(*words))
@@ -321,8 +321,8 @@ def test_delisting_payout_at_unconfirmed_price_is_reported(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("rule", ["long", "short"])
-def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) -> None:
-    """It misses exactly the ten sessions after which it would have ended."""
+def test_symbol_trading_again_at_delisting_payout_is_kept(tmp_path: Path, rule: str) -> None:
+    """It misses exactly the ten sessions after which it would be delisted."""
     words = squeezed(tmp_path)
     calm = pd.read_csv(tmp_path / "CALM.csv")
     calm.drop(index=range(116, 126)).to_csv(tmp_path / "WILD.csv", index=False)
@@ -338,7 +338,7 @@ def test_symbol_trading_again_at_payout_open_is_kept(tmp_path: Path, rule: str) 
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     (note,) = [each for each in delisting_remarks(run, found, {}) if "traded again" in each]
     assert note.startswith("WILD traded again at 2022-07-")
-    # One session more without it, and it has ended.
+    # After one more session without bars it is delisted.
     calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
     assert [each.symbol for each in settings_of(*words).load_market().booked_delistings] == ["WILD"]
 

@@ -77,8 +77,8 @@ def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
 @settings(max_examples=15)
 @given(st.data(), st.integers(0, 10**6))
 def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: int) -> None:
-    """What was decided on hours, and met the half-hours, is what an account on the half-hours does
-    with the same orders; of a market order what its hour leaves is cancelled.
+    """Orders are decided on hours and filled on half-hours, like an account on half-hours with the
+    same orders. Remainders of market orders are cancelled after the hour.
     """
     hours, parts = walks(seed, 9)
     finer = build_finer_panel(parts, hours, 0)
@@ -111,10 +111,9 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
     ("finer", "words"), [(HALF, "capital=1500"), (ONE_MINUTE, "limits.intraday_leverage=0.5")]
 )
 def test_single_finer_bar_per_bar_changes_no_fill(finer: Timeframe, words: str) -> None:
-    """To the bit, with impact, missing bars, margin calls and coins.
-
-    Where volume bounds an order, what is left of it waits for finer bars, and holds buying power
-    back that the next order has in a backtest on one bar.
+    """Runs agree to the bit with impact, missing bars, margin calls and crypto. If volume limits an
+    order, its remainder waits for finer bars. It reserves buying power that the next order has in a
+    backtest on one bar.
     """
     settings, market, trader = believing(*words.split())
     tables = []
@@ -137,8 +136,8 @@ def test_single_finer_bar_per_bar_changes_no_fill(finer: Timeframe, words: str) 
 
 
 def test_finer_bars_decide_which_exit_order_fills_first() -> None:
-    """The hour from 10:30 trades at 112 and at 88. By itself it says not in which order, and the
-    stop is taken to be met first; its half-hours say that 112 came first.
+    """The hour from 10:30 trades at 112 and 88. The hourly bar does not give the order, so the stop
+    counts as first; the half-hours show that 112 came first.
     """
     ends = stock_ends("2024-10-07", 3)
     hours = [(100, 100, 100, 100, 1e6), (100, 101, 99, 100, 1e6), (100, 112, 88, 90, 1e6)]

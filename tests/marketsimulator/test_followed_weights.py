@@ -199,8 +199,8 @@ def rows(count: int) -> pd.DatetimeIndex:
 
 
 def test_replay_defaults_match_its_docstring() -> None:
-    """Twice over the cap, by day and into the night, with costs and interest: each of them
-    moves the curve.
+    """Weights twice above the cap, by day and overnight, with costs and interest: each default
+    changes the equity.
     """
     rng = np.random.default_rng(5)
     index = rows(9)

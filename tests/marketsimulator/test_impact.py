@@ -53,7 +53,9 @@ def at(bars: Bars, t: int) -> SimulatedBroker:
     symbol=st.sampled_from(["AAA", "BTCUSD"]),
     cuts=st.lists(st.integers(1, 400), min_size=2, max_size=5),
 )
-def test_order_in_parts_pays_the_same_impact(seed: int, symbol: str, cuts: list[int]) -> None:
+def test_splitting_an_order_does_not_change_its_impact(
+    seed: int, symbol: str, cuts: list[int]
+) -> None:
     rng = np.random.default_rng(seed)
     bars = rough(rng)
     later = range(int(rng.integers(1, 60)), 80)

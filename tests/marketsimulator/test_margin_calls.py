@@ -69,9 +69,9 @@ def test_sufficient_deposit_ends_a_margin_call_without_sales() -> None:
     assert to_the_end(broker) == []
 
 
-def test_reducing_order_with_simultaneous_liquidation_opens_no_position() -> None:
-    """One share of BBB is called whole, and its owner closes it at the same open: it is sold
-    once.
+def test_reducing_order_during_liquidation_opens_no_position() -> None:
+    """A margin call liquidates the only share of BBB while a closing order fills at the same open:
+    it is sold once.
     """
     fallen = falling(82.0)
     fallen[7:11] = [(82.0, 82.0, 82.0, 82.0, 0.0)] * 4
@@ -89,7 +89,7 @@ def test_reducing_order_with_simultaneous_liquidation_opens_no_position() -> Non
 
 
 def test_corporate_actions_before_the_first_bar_are_ignored() -> None:
-    """A split and a dividend of years ago, and of the first day itself, move nothing."""
+    """A split and a dividend years before, and on the first day itself, change nothing."""
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
         past = (
@@ -105,7 +105,7 @@ def test_corporate_actions_before_the_first_bar_are_ignored() -> None:
 
 
 def test_equity_equal_to_requirement_meets_the_margin_call() -> None:
-    """1,000 shares at 100 need 30,000; 70,000 of them are borrowed."""
+    """1,000 shares at 100 require 30,000; 70,000 are borrowed."""
     broker = called(coin=False, stock=falling(100.0), quantity=1_000)
     book = broker._book
     for borrowed, met in ((70_000.0, True), (70_000.01, False)):
@@ -116,8 +116,8 @@ def test_equity_equal_to_requirement_meets_the_margin_call() -> None:
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])
 def test_exit_orders_of_liquidated_position_open_no_position(kind: Any) -> None:
-    """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its
-    profit, then through its loss.
+    """A margin call caused by BBB liquidates AAA; two bars later AAA trades through its profit and
+    loss exits.
     """
     rises = [(*FLAT, 1e6)] * 8 + [
         (100.0, 130.0, 99.0, 130.0, 1e6),

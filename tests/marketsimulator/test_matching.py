@@ -20,9 +20,8 @@ from tests.marketsimulator.accounts import (
 
 
 def test_worse_of_two_exits_fills_first_within_bar() -> None:
-    """Half leaves with a profit at 105 and half at a stop at 95, in a bar that saw both: the stop.
-
-    Short: the same the other way.
+    """Half exits at a profit limit of 105 and half at a stop of 95, in a bar that reaches both: the
+    stop fills first. Short positions are symmetric.
     """
     wild = (100, 106, 94, 100)
     for enter, leave, profit, loss, sign in (
@@ -36,7 +35,7 @@ def test_worse_of_two_exits_fills_first_within_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_later_orders_release_buying_power_to_triggered_stop() -> None:
+def test_triggered_stop_uses_buying_power_of_later_orders() -> None:
     b = stock(FLAT, (100, 103, 99, 102))
     bid = order("buy", 1, "limit", "bid", limit_price=50.0)
     b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
@@ -52,7 +51,7 @@ def test_day_orders_expire_at_session_end_gtc_stay() -> None:
         assert b.order_states(["o"]) == {"o": state}
 
 
-def test_unfilled_remainder_is_cancelled_or_carried() -> None:
+def test_unfilled_remainder_is_cancelled_or_carried_as_configured() -> None:
     bars = [(100, 101, 99, 100, 1000.0), (100, 101, 99, 100, 1000.0), (102, 103, 101, 102, 250.0)]
     cancelled = stock(*bars)
     cancelled.submit([order("buy", 150)])
@@ -66,7 +65,7 @@ def test_unfilled_remainder_is_cancelled_or_carried() -> None:
     assert prices(covered.fills) == [(150, 100.0)]
 
 
-def test_a_halted_bar_fills_nothing() -> None:
+def test_bar_without_volume_fills_no_order() -> None:
     halted = stock(FLAT, (100, 101, 99, 100, 0.0), FLAT)
     halted.submit([order("buy", 10), order("buy", 10, "limit", "l", limit_price=99.5)])
     assert walk(halted, 1) == []
@@ -90,8 +89,8 @@ def test_bar_without_trades_triggers_no_stop() -> None:
 
 
 def test_order_never_fills_on_bar_started_before_submission() -> None:
-    """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
-    what is sent now.
+    """At 14:30 UTC a stock bar begins; the crypto bar of 14:00 is half over and must not fill an
+    order sent now.
     """
     ends = stock_ends("2024-10-02", 2)
     hours = np.array(
@@ -108,9 +107,9 @@ def test_order_never_fills_on_bar_started_before_submission() -> None:
     assert prices(b.fills) == [(1, 90.0)]
 
 
-def test_one_order_cannot_reverse_a_position() -> None:
-    """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at
-    whatever price.
+def test_single_order_cannot_reverse_a_position() -> None:
+    """With 10 long, a sale of 15 is refused; one submitted before the purchase sells 10 and
+    ends.
     """
     b = stock(FLAT, (100, 106, 99, 104), (104, 108, 103, 104))
     b.submit([order("buy", 10), order("sell", 15, "limit", "rest", limit_price=105.0)])
@@ -129,7 +128,7 @@ def test_one_order_cannot_reverse_a_position() -> None:
 
 
 def test_trailing_stop_accepts_a_percentage() -> None:
-    """Long from 100, 5 % behind: the high of 110 carries the stop to 104.5, above 104."""
+    """Long from 100 with a trail of 5 %: the high of 110 raises the stop to 104.5, above 104."""
     for low, left in ((106.0, []), (104.0, [(-10, 104.5)])):
         b = stock(FLAT, (100, 110, 99, 109), (109, 109.5, low, low))
         b.submit([order("buy", 10)])
@@ -138,7 +137,9 @@ def test_trailing_stop_accepts_a_percentage() -> None:
 
 
 def test_trailing_stop_follows_a_gapping_open() -> None:
-    """From 100 to 110, 3 behind: the fall to 106 in the same bar sells at 107."""
+    """With a trail of 3, a gap from 100 to 110 raises the stop to 107. The fall to 106 triggers it
+    in the same bar.
+    """
     b = stock(FLAT, FLAT, (110, 111, 106, 108))
     b.submit([order("buy", 10)])
     b.submit([order("sell", 10, "trailing_stop", "trail", trail_price=3.0)])
@@ -146,8 +147,8 @@ def test_trailing_stop_follows_a_gapping_open() -> None:
 
 
 def test_auction_orders_fill_at_first_or_last_print() -> None:
-    """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only
-    where the print is not worse.
+    """Orders sent at 10:30 fill at 16:00 or at 09:30 the next day; limit orders fill only if the
+    print is not worse.
     """
     day = [(100.0 + k, 101.0 + k, 99.0 + k, 100.5 + k) for k in range(9)]
     b = stock(*day)
@@ -181,7 +182,7 @@ def test_auction_orders_fill_at_first_or_last_print() -> None:
     assert b.order_states(["next-low"])["next-low"] == "expired"
 
 
-def test_a_cancelled_order_does_not_fill() -> None:
+def test_cancelled_order_does_not_fill() -> None:
     b = stock(FLAT, FLAT, (90, 91, 89, 90))
     b.submit([order("buy", 10, "limit", limit_price=95.0)])
     b.cancel(["o"])
@@ -198,7 +199,7 @@ def test_crypto_accepts_no_day_or_stop_orders() -> None:
     assert len(b.submit([order("buy", 1, symbol="BTCUSD")])) == 2
 
 
-def test_a_maker_pays_the_makers_fee() -> None:
+def test_resting_order_pays_the_maker_fee() -> None:
     b = coin(FLAT, (100, 101, 90, 100))
     b.submit([order("buy", 1, "limit", symbol="BTCUSD", limit_price=95.0)])
     walk(b, 1)

@@ -23,7 +23,7 @@ def dates(first: str, last: str) -> np.ndarray:
 
 
 def test_daily_metrics_use_sessions_or_crypto_calendar_days() -> None:
-    """The number of periods a year is read from the days, and it is never the number of bars."""
+    """Periods per year follow from the days, never from the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
     stocks, stock_days = sample_daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
     has_crypto, coin_days = sample_daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=True)
@@ -43,7 +43,9 @@ def test_session_count_is_complete_for_early_years(first: str, last: str, expect
 
 
 def test_performance_statistics_match_hand_calculation() -> None:
-    """Daily returns +1 %, -1 %, +2 %, from equity at 16:00; what happens between does not count."""
+    """Daily returns are +1 %, -1 % and +2 % from equity at 16:00; intraday equity has no
+    influence.
+    """
     days = dates("2024-10-01", "2024-10-03")
     at = np.sort(np.concatenate([new_york_four_pm(days), new_york_four_pm(days) - HOUR]))
     levels = 100.0 * np.cumprod([1.01, 0.99, 1.02])

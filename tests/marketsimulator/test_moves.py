@@ -75,7 +75,7 @@ def test_position_reversal_is_sent_as_close_then_open() -> None:
     assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
 
-def test_dust_below_an_increment_stays_until_closing() -> None:
+def test_holding_below_one_increment_stays_until_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0004])) == [(0, -1.0004)]
@@ -110,8 +110,8 @@ def test_only_crypto_orders_are_split_into_parts() -> None:
 def test_fill_buffer_has_space_for_every_rebalancing_fill(
     before: list[int], after: list[int], most: float
 ) -> None:
-    """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can
-    be.
+    """Crypto lots are worth a dollar and orders have a few lots at most, so there are as many parts
+    as possible.
     """
     names = ["BTCUSD", "AAA", "ETHUSD", "XRPUSD"][: len(before)]
     steps = np.array([float(instrument(name).qty_increment) for name in names])
@@ -146,9 +146,7 @@ def test_full_fill_buffer_grows_and_keeps_its_fills() -> None:
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_quantities_in_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
-    """The difference of two floats may fall short of a billionth that the difference of the
-    quantities is.
-    """
+    """The difference of two floats may fall short of the exact difference of a billionth."""
     book = book_of({"BTCUSD": before / 1e9})
     book.account["cash"] = 1e7
     book.holdings["increment"] = 1e-9

@@ -118,7 +118,7 @@ def best_is_called_real(returns: Array, trials: int) -> bool:
 
 
 def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
-    """300 sweeps of 20 variants without skill, all of them largely alike."""
+    """300 sweeps have 20 highly correlated variants without skill."""
     called = []
     for k in range(300):
         rng = np.random.default_rng([13, k])
@@ -142,7 +142,7 @@ def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])
 def test_noise_has_overfitting_probability_near_one_half(shared: float) -> None:
-    """Sweeps without skill; `shared` of a variant's variance is that of all of them."""
+    """Sweeps without skill; `shared` is the share of variance that all variants have in common."""
     probabilities, deceived, undeflated = [], [], []
     for k in range(40):
         rng = np.random.default_rng([7, k])

@@ -89,8 +89,8 @@ def test_sweep_matches_the_backtest_to_the_cent(capital: float, runs: Runs) -> N
 
 
 def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
-    """Margin calls and, at 2 million, coin orders in parts: else the test above proves nothing
-    about them.
+    """Otherwise the test above would not cover margin calls and, at 2 million, split crypto
+    orders.
     """
     large = runs[2_000_000.0][0]
     assert large.margin_event_counts["margin_calls"] > 0
@@ -101,7 +101,7 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     assert max(sizes) > 2
 
 
-def test_run_of_one_decision_is_simulated() -> None:
+def test_run_with_a_single_decision_is_simulated() -> None:
     settings, market, trader = believing()
     assert trader.belief_table is not None
     last = trader.belief_table.instants[trader.belief_table.is_adjustable.any(axis=1)][-1]
@@ -248,7 +248,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
 def test_daily_orders_fill_in_auctions_in_every_engine(
     fill: str, strategy: str, capital: float
 ) -> None:
-    """A stock splits between a decision and the open that fills it, in prices that show it."""
+    """A stock splits between a decision and the open that fills it, in unadjusted prices."""
     words = *DAILY, f"fill={fill}", f"sizing.strategy={strategy}", f"capital={capital}"
     settings, market, trader = believing(*words)
     if fill == "open":

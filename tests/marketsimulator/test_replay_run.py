@@ -113,7 +113,7 @@ def test_minutes_give_the_same_returns_in_any_zone() -> None:
     assert found.stats["Fills"] == len(found.fills)
 
 
-def test_replay_figures_match_the_account_by_hand(
+def test_replay_metrics_match_hand_calculation(
     bars: dict[str, pd.DataFrame], run: ReplayResult
 ) -> None:
     equity, fills = run.equity, run.fills
@@ -154,7 +154,7 @@ def test_replay_page_reports_outperformance_over_a_symbol(
         run.page(tmp_path / "file" / "run.html")
 
 
-def test_half_weight_in_the_benchmark_has_half_beta(bars: dict[str, pd.DataFrame]) -> None:
+def test_half_invested_benchmark_has_a_beta_of_half(bars: dict[str, pd.DataFrame]) -> None:
     whole = replay(bars["close"][["AAA"]] * 0 + 0.5, bars, fee_bps=0, slippage_bps=0)
     stats = whole.track_record("AAA").stats
     assert stats["Beta"] == pytest.approx(0.5, abs=0.01)
@@ -173,7 +173,7 @@ def test_late_starting_benchmark_counts_as_cash_before(bars: dict[str, pd.DataFr
     assert record.benchmark.returns.iloc[101:].tolist() == pytest.approx(expected.tolist())
 
 
-def test_shorter_benchmark_cuts_the_record_not_the_account(
+def test_shorter_benchmark_shortens_the_record_not_the_account(
     run: ReplayResult, bars: dict[str, pd.DataFrame]
 ) -> None:
     short = bars["close"]["AAA"].pct_change().iloc[100:]

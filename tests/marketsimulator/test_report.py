@@ -193,7 +193,7 @@ def test_heat_map_colours_by_sign_and_size(both: tuple[str, dict[str, Any]]) -> 
     assert "4" in {level for _, level, _ in found}, "the largest return has the strongest colour"
 
 
-def test_exposure_chart_shows_four_pm_long_and_short(
+def test_exposure_chart_shows_daily_long_and_short_weights(
     both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     (chart,) = charts_of(section(both[0], "Exposure"))
@@ -266,8 +266,8 @@ def test_trade_text_states_entry_addition_exit_or_reversal() -> None:
     assert trade("2", "-2").description == "exit short: buy 2 at $10.00"
 
 
-def test_trade_selection_prefers_entries_and_exits_per_bin() -> None:
-    """Growing trades: the first exit of each time bin comes before the second of the last bin."""
+def test_chart_trade_markers_prefer_entries_and_exits() -> None:
+    """With growing trades, the first exit of each time bin precedes the second of the last bin."""
     early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
     late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
     every = [*early, *late]
@@ -321,7 +321,7 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
 
 
 def test_round_trip_statistics_match_hand_calculation() -> None:
-    """Profits of +20, -10, -30 and +40, and one trip that is still open."""
+    """Profits are +20, -10, -30 and +40, and one trip is still open."""
     profits = (20, -10, -30, 40)
     fills = []
     for number, profit in enumerate(profits):
@@ -387,7 +387,7 @@ def test_forecast_outcomes_are_measured_at_the_horizon_end(traded: BacktestResul
     assert len(outcomes) < everything, "the last intervals have not ended"
 
 
-def test_outperformance_is_the_equity_ratio_with_its_error() -> None:
+def test_outperformance_is_the_equity_ratio_with_significance() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 0.01, 250)
     better = shared + rng.normal(0.001, 0.002, 250)
@@ -480,7 +480,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         (lambda x: deflated_sharpe_remarks(x, 3), 0.0, None),
     ],
 )
-def test_warnings_appear_exactly_at_their_threshold(
+def test_report_warnings_appear_exactly_at_their_threshold(
     remark: Callable[[Any], list[str]], warns: Any, silent: Any
 ) -> None:
     assert len(remark(warns)) == 1
@@ -546,7 +546,7 @@ def test_backtest_report_renders_even_without_trades_or_equity(
 
 @pytest.mark.slow
 def test_default_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
-    """Eight symbols over a year and a half, with an edge that makes thousands of trades."""
+    """The run has eight symbols over a year and a half and thousands of trades."""
     words = (
         "forecaster=historical",
         "forecaster.calibrated=false",

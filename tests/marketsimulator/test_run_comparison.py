@@ -64,8 +64,8 @@ def set_of(returns: Array) -> RunSet:
     )
 
 
-def test_live_account_in_a_comparison_adds_no_trial(tmp_path: Path) -> None:
-    """A bad one would widen the spread of what was tried, and any one would count."""
+def test_comparing_a_live_account_adds_no_trial(tmp_path: Path) -> None:
+    """A bad account would widen the spread of trials, and any account would raise their number."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
     live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_RUN_TITLE, trials=None)
     alone = comparison_of(*tried)
@@ -106,7 +106,7 @@ def test_differences_by_chance_are_not_significant() -> None:
 
 @pytest.mark.slow
 def test_best_of_many_random_runs_is_rarely_significant() -> None:
-    """Pair by pair, the best of 20 runs without any difference would be in each of these sets."""
+    """With pairwise tests the best of 20 equal runs would be significant in each of these sets."""
     claims = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -294,7 +294,7 @@ def test_run_ruined_after_last_close_is_labelled_ruined() -> None:
 
 
 def test_smallest_loss_ranks_best_when_all_runs_lose() -> None:
-    """The wilder of two that lose has the higher ratio."""
+    """Of two losing runs the more volatile one has the higher ratio."""
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run_index) == (0, 1)

@@ -141,7 +141,7 @@ def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any)
     return compute_objective(returns, objective, 252)
 
 
-def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
+def test_search_objective_equals_a_backtest_of_its_span(found: SearchResult) -> None:
     for choice in found.choices[1:]:
         assert choice.objective_value == backtest_objective(choice, SMALL, "sharpe")
 
@@ -198,7 +198,7 @@ def follow(inputs, weight=0.0):
 
 
 def test_planted_edge_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Daily returns with an autocorrelation of 0.4; the default holds nothing."""
+    """Daily returns have an autocorrelation of 0.4; the default settings hold nothing."""
     name = own_module(FOLLOW, tmp_path, monkeypatch)
     bars = tmp_path / "bars"
     bars.mkdir()
@@ -235,7 +235,7 @@ def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult, tmp_path:
     assert last.objective_value == backtest_objective(last, SMALL, "log_growth")
 
 
-def test_window_limits_the_training_span(tmp_path: Path) -> None:
+def test_window_setting_limits_the_training_span(tmp_path: Path) -> None:
     found = searched(tmp_path, *SMALL, "window=1")
     for earlier, choice in zip(found.choices[:-1], found.choices[1:], strict=True):
         assert earlier.fold.test_span is not None
@@ -341,7 +341,7 @@ def test_damaged_search_store_is_refused(tmp_path: Path) -> None:
         searched(tmp_path)
 
 
-def test_search_covers_the_days_of_its_spans(found: SearchResult) -> None:
+def test_search_result_covers_every_test_day(found: SearchResult) -> None:
     days = [
         len(each.fold.test_span.day_end_rows)
         for each in found.tested_choices

@@ -25,7 +25,7 @@ def serving_of(*words: str) -> ServerOptions:
 
 
 @given(st.text())
-def test_practice_speed_is_wait_or_a_bounded_number(word: str) -> None:
+def test_practice_speed_accepts_wait_or_bounded_number(word: str) -> None:
     try:
         expected = float(word)
     except ValueError:
@@ -38,7 +38,7 @@ def test_practice_speed_is_wait_or_a_bounded_number(word: str) -> None:
 
 
 @given(st.integers())
-def test_port_is_0_to_65535(port: int) -> None:
+def test_port_outside_0_to_65535_is_refused(port: int) -> None:
     if 0 <= port < 65_536:
         assert serving_of(f"--port={port}").url == f"http://127.0.0.1:{port}"
     else:
@@ -47,7 +47,7 @@ def test_port_is_0_to_65535(port: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["a" * 70, "2001:db8::1", ""])
-def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
+def test_host_that_cannot_be_bound_is_refused(host: str) -> None:
     with refused(InputError, host, varies=r":\d+: .*\)\)"):
         ServerOptions(host, 8000).open_listener()
 

@@ -179,7 +179,7 @@ def test_book_beyond_six_times_equity_can_only_close() -> None:
     assert b.send(1, 1) == 1
 
 
-def test_overnight_interest_by_hand() -> None:
+def test_overnight_interest_matches_hand_calculation() -> None:
     """A debit of 50,000 over a weekend: 50,000 · 0.065 / 360 · 3 = 27.083…, up to the cent."""
     b = Bench(-50_000.0)
     b.hold(0, 2000)
@@ -189,7 +189,7 @@ def test_overnight_interest_by_hand() -> None:
     assert b.account["other"] == 0
 
 
-def test_short_sale_proceeds_do_not_offset_the_debit() -> None:
+def test_short_sale_proceeds_do_not_reduce_debit_interest() -> None:
     b = Bench(60_000.0)
     b.hold(0, -1000, 100_000.0)
     close_session(b.book, b.tape, 0, b.day, 1)
@@ -200,7 +200,7 @@ def test_short_sale_proceeds_do_not_offset_the_debit() -> None:
     assert credited.account["interest"] == 0
 
 
-def test_days_fees_are_rounded_up_at_the_close() -> None:
+def test_daily_fees_are_rounded_up_at_the_close() -> None:
     b = Bench(100.0)
     b.account["day_fees"] = 0.121
     close_session(b.book, b.tape, 0, b.day, 1)
@@ -209,7 +209,7 @@ def test_days_fees_are_rounded_up_at_the_close() -> None:
     assert b.account["cash"] == pytest.approx(99.991)
 
 
-def test_a_fill_is_never_better_than_the_open() -> None:
+def test_fill_is_never_better_than_the_open() -> None:
     for price in (0.00001234, 0.97, 1.0, 33.333333, 64_321.987654):
         b = Bench(1e9)
         for s, q in ((0, 1.0), (2, 1.0), (0, -1.0), (2, -0.5)):
@@ -220,7 +220,7 @@ def test_a_fill_is_never_better_than_the_open() -> None:
 
 
 def test_half_cents_round_to_even_exactly() -> None:
-    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
+    """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins are 27.612105."""
     for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
         assert round_to_cent(3 * dividend) == cents
         assert round_to_cent(-3 * dividend) == -cents
@@ -229,7 +229,7 @@ def test_half_cents_round_to_even_exactly() -> None:
     assert b.filled()[1]["quantity"] == -27.612105
 
 
-def test_a_dividend_is_received_long_and_paid_short() -> None:
+def test_dividend_is_received_long_and_paid_short() -> None:
     b = Bench()
     b.hold(0, 100)
     b.hold(1, -200, 10_000.0)
@@ -240,8 +240,8 @@ def test_a_dividend_is_received_long_and_paid_short() -> None:
 
 
 def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
-    """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price
-    0 says so.
+    """3 for 2 on 101 shares at 100: 151 shares at 66.67 and half a share in cash, recorded as a
+    fill at price 0.
     """
     b = Bench()
     b.hold(0, 101)
@@ -257,7 +257,9 @@ def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
 
 
 def test_reverse_split_removing_a_short_clears_its_proceeds() -> None:
-    """1 for 20: ten shares sold today become none; the other short's 10,000 are all there is."""
+    """1 for 20: ten shares sold short today become none; only the other short's 10,000 of proceeds
+    remain.
+    """
     b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, -100, 10_000.0)
     b.send(1, -10)
@@ -283,7 +285,7 @@ def test_reverse_split_removing_a_short_clears_its_proceeds() -> None:
         (-100, 100.0, 0.0, 3000.0),
     ],
 )
-def test_maintenance_follows_price_and_side(
+def test_maintenance_margin_depends_on_price_and_side(
     quantity: float, price: float, special: float, need: float
 ) -> None:
     assert maintenance_requirement(quantity, price, special) == pytest.approx(need)

@@ -131,7 +131,7 @@ def test_sharpe_variance_without_autocorrelation_matches_closed_form() -> None:
     assert sharpe_variance(0.2, -0.5, 4.0, 0.0) == pytest.approx(expected, rel=1e-12)
 
 
-def test_tail_risk_and_drawdown_days_by_hand() -> None:
+def test_tail_risk_and_drawdown_days_match_hand_calculation() -> None:
     returns = np.array([0.01] * 38 + [-0.02, -0.04])
     p = measure_daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
     assert p.value_at_risk == pytest.approx(np.quantile(returns, 0.05))
@@ -177,7 +177,7 @@ def test_ledger_rows_of_look_ahead_forecasters_are_skipped(tmp_path: Path) -> No
     assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
-def test_each_variant_on_same_data_counts_once(tmp_path: Path) -> None:
+def test_repeated_variant_on_same_data_is_one_trial(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
     assert entered(path, TRIAL).trial_count == 1
     assert entered(path, TRIAL).trial_count == 1

@@ -74,7 +74,7 @@ def test_decisions_record_orders_dropped_below_the_minimum() -> None:
     ],
 )
 def test_crypto_sale_below_minimum_needs_a_full_close(quantity: str, sold: str, left: str) -> None:
-    """A coin at 10 USD, bought at 400 and fallen since; its fee took 0.25 % of the coins."""
+    """A coin at 10 USD was bought at 400; the fee took 0.25 % of the coins."""
     bars = [(400.0, 400.0, 400.0, 400.0)] * 2 + [(10.0, 10.0, 10.0, 10.0)] * 3
     broker = coin(*bars, capital=1e4, orders=DEFAULT_SIZE_LIMITS)
     broker.submit([market("buy", "BTCUSD", float(quantity))])

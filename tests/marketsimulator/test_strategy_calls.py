@@ -40,8 +40,10 @@ def leaves(problem: DecisionProblem) -> list[np.ndarray]:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
-def test_shared_problem_is_read_as_written(seed: int, absent: int, gross: int, net: int) -> None:
-    """To the bit, with fewer symbols than the panel's, and as a copy."""
+def test_flattened_sizing_problem_is_read_back_unchanged(
+    seed: int, absent: int, gross: int, net: int
+) -> None:
+    """The copy agrees to the bit, also with fewer symbols than the panel."""
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     n, periods = len(s.mu), len(s.problem.returns.mu)
@@ -66,7 +68,7 @@ def test_shared_problem_is_read_as_written(seed: int, absent: int, gross: int, n
         assert read.tobytes() == written.tobytes()
 
 
-def test_error_of_a_strategy_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategy_error_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = own_module(FAILS_LATER, tmp_path, monkeypatch)
     settings, market, trader = believing(f"sizing.strategy={module}.rule")
     with pytest.raises(KeyboardInterrupt, match="stop"):

@@ -120,9 +120,9 @@ def test_liquidation_ends_with_margin_met_or_nothing_left(
 
 
 def test_margin_call_and_liquidation_match_hand_calculation() -> None:
-    """2,400 shares at 100 on 121,000: at 75 they are worth 180,000, and 61,000 are there. The debit
-    is above 100,000, all of it in one stock: it needs 50 %, 90,000. What is kept needs 95 % of
-    61,000.
+    """2,400 shares at 100 with an equity of 121,000: at 75 they are worth 180,000, and equity is
+    61,000. The debit exceeds 100,000 in a single stock, so 50 % or 90,000 is required. The
+    remaining position requires 95 % of 61,000.
     """
     found = stress_of(book_of({"AAA": (2_400, 100.0)}, 121_000), stocks=-0.25)
     (outcome,) = found.outcomes
@@ -144,8 +144,8 @@ def test_margin_call_and_liquidation_match_hand_calculation() -> None:
     assert stress_verdict(found) == (claim, "Margin calls: one.")
 
 
-def test_portfolio_above_overnight_limits_is_margin_called_unmoved() -> None:
-    """Four times equity at 11:30, which a trader cuts at 15:30."""
+def test_overleveraged_portfolio_gets_margin_call_without_price_move() -> None:
+    """The portfolio holds four times equity at 11:30, which a trader would cut at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
     still = outcome_of(book_of({"AAA": (400, 100.0)}, 10_000, noon))
     assert still.margin.has_margin_call
@@ -157,7 +157,9 @@ def test_portfolio_above_overnight_limits_is_margin_called_unmoved() -> None:
 
 
 def test_squeeze_can_lose_multiples_of_a_short() -> None:
-    """100 short at 20 rise to 80, which costs 6,000; the long falls by a fifth of 5,000."""
+    """A short of 100 at 20 rises to 80 and loses 6,000; the long position loses a fifth of
+    5,000.
+    """
     book = book_of({"AAA": (50, 100.0), "BBB": (-100, 20.0), "BTCUSD": (1, 900.0)}, 5_000)
     found = stress_of(book, stocks=-0.2, shorts=3.0)
     (outcome,) = found.outcomes
@@ -173,7 +175,7 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
     )
 
 
-def test_halted_symbol_keeps_its_price_and_is_unsold() -> None:
+def test_halted_symbol_keeps_its_price_and_stays_unsold() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, crypto=-0.3, halted="largest")
     assert outcome.losses_by_symbol == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
@@ -198,7 +200,7 @@ def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
 
 
 def test_historical_scenario_uses_worst_bar_of_tradable_stocks(tmp_path: Path) -> None:
-    """AAA, the largest, is worst at the end of the day and BBB at its beginning; AAA is halted."""
+    """AAA, the largest, is lowest at the end of the day and BBB at its beginning; AAA is halted."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.6, "BBB": 1.0})
     for symbol, price in (("AAA", 100.0), ("BBB", 80.0)):
         frame = pd.read_csv(data / f"{symbol}.csv")
@@ -231,7 +233,7 @@ CRASHES = {
 @pytest.mark.first_example
 @pytest.mark.parametrize("crash", CRASHES)
 def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str) -> None:
-    """The same call, the same liquidations at the same prices, the same equity after them."""
+    """Margin call, liquidations, prices and final equity agree."""
     orders, factors, words = CRASHES[crash]
     data = write_bars(tmp_path / "bars", factors, sessions=12, volume=3e6)
     run, its, _ = run_through(tmp_path / "run", data, orders, *words)
@@ -270,8 +272,8 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
         assert found.final_leverage == pytest.approx(gross / end.equity, rel=1e-12)
 
 
-def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
-    """One is sold twice and bought back in part, and a call closes a share of both."""
+def test_proceeds_of_open_shorts_match_the_account(tmp_path: Path) -> None:
+    """One short is sold twice and partly bought back, and a margin call closes a share of both."""
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
     run, _, broker = run_through(tmp_path / "run", data, orders, *LENT)
@@ -289,8 +291,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
-    """The book of the crash's own close, at prices that stand still, as they do in the run."""
+def test_open_margin_call_is_met_at_next_opens(run: Path) -> None:
+    """The book at the crash's close, with unchanged prices, as in the run."""
     fills = pd.read_parquet(run / "fills.parquet")
     through = fills[fills["client_order_id"].str.startswith("liquidation")]
     for at in ("2024-10-07T20:00Z", "2024-10-08T03:00Z"):
@@ -310,7 +312,7 @@ def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
 @pytest.mark.parametrize(
     "fields", [{"symbols": {"GME": -1}}, {"source": " "}, {"day": "2024-08-04"}, {"halted": "AAA"}]
 )
-def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
+def test_invalid_stress_scenario_is_refused(fields: dict[str, object]) -> None:
     with refused(InputError, "scenarios"):
         Scenario(**{"name": "one", "source": "a test", **fields})  # type: ignore[arg-type]
 
@@ -320,7 +322,7 @@ def test_every_shipped_scenario_names_source_or_assumption() -> None:
         assert "assumption" in one.source or (one.day is not None and one.day in one.source)
 
 
-def test_stress_starts_at_instant_end_or_worst_leverage(run: Path) -> None:
+def test_stress_test_starts_at_the_chosen_instant(run: Path) -> None:
     rows = pd.read_parquet(run / "equity.parquet")
     at = rows["at"].dt.tz_localize(None).to_numpy()
     end, _ = book_at(run, "end")
@@ -349,7 +351,7 @@ def test_stress_command_writes_scenarios_to_json(run: Path, tmp_path: Path) -> N
     }
 
 
-def test_fractional_shares_are_liquidated_whole_never_beyond_holdings() -> None:
+def test_liquidation_sells_whole_shares_never_beyond_holdings() -> None:
     book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
     closed = sold(outcome_of(book, stocks=-0.25))
     assert closed["BBB"] == -0.125, "less than a share is closed whole"

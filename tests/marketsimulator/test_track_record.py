@@ -99,7 +99,7 @@ def test_benchmark_returns_compound_between_the_dates() -> None:
     np.testing.assert_allclose(half.returns.iloc[1:], pair.returns.iloc[1:], rtol=1e-9)
 
 
-def test_record_is_cut_to_the_benchmark_days() -> None:
+def test_track_record_is_cut_to_the_benchmark_days() -> None:
     record = TrackRecord.from_returns(daily(), daily(seed=2).iloc[100:].rename("SPY"))
     assert record.days == len(SESSIONS) - 100
     assert f"Cut to the {record.days} days that SPY covers." in record.warnings()
@@ -116,7 +116,9 @@ def test_record_is_cut_to_the_benchmark_days() -> None:
         (lambda r: (r / 5).rename("return %"), "percent"),
     ],
 )
-def test_unit_of_returns_is_recognised(tmp_path: Path, form: object, unit: str) -> None:
+def test_returns_in_percent_and_fractions_are_recognised(
+    tmp_path: Path, form: object, unit: str
+) -> None:
     returns = form(daily())  # type: ignore[operator]
     returns.to_csv(tmp_path / "fund.csv")
     found = read_returns(tmp_path / "fund.csv")

@@ -112,7 +112,7 @@ def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> N
         then = table.at_instant(table.instants[t])
         assert now is not None
         assert then is not None
-        # Where nothing decides no matrix is asked for, and nobody reads the premium.
+        # Without a decision no matrix is requested, and the premium is not read.
         more = ("unit_premium",) if then.is_adjustable.any() else ()
         for name in ("exclusion_rule", "exiting", "adjustable", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
@@ -144,7 +144,7 @@ def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None
 def test_universe_needing_more_history_is_refused_live(
     words: list[str], facts: tuple[str, ...]
 ) -> None:
-    """Nothing would be in it, and everything would be sold."""
+    """Otherwise the universe would be empty, and everything would be sold."""
     with refused(InputError, *facts):
         LiveSettings.from_config(compose_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
 

@@ -66,7 +66,7 @@ def prepared(settings: BacktestSettings, market: Market) -> Trader:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
-def test_higher_margin_equity_threshold_applies(
+def test_higher_of_two_margin_equity_thresholds_applies(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
     market = settings.load_market()
@@ -84,8 +84,8 @@ def test_higher_margin_equity_threshold_applies(
 def test_wiped_out_account_closes_its_positions_in_sweeps(
     settings: BacktestSettings, hours: int
 ) -> None:
-    """Two and a half times long as stocks lose more than half: decisions fail from then on, and
-    leave nothing held. A stock that decides no more is kept until the night.
+    """Leverage is 2.5 long while stocks lose more than half: later decisions fail and close all
+    positions. A stock without further decisions is kept until the overnight cut.
     """
     crash = CRASH - np.timedelta64(hours, "h")
     market = settings.load_market()
@@ -131,7 +131,7 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
 def test_splits_and_dividends_are_booked_in_sweeps(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
-    """More of them than one step of so few symbols fills orders."""
+    """Their number exceeds the fills of a step with so few symbols."""
     days = np.arange(np.datetime64("2024-02-12"), np.datetime64("2024-02-24"))
     rows = [
         f"SYA,{day},dividend,0.25" for day in days if np.is_busday(day, holidays=["2024-02-19"])

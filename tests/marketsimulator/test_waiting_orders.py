@@ -206,7 +206,7 @@ def test_resting_order_needs_buying_power_or_held_crypto() -> None:
 
 
 def test_waiting_orders_reserve_buying_power_on_both_sides() -> None:
-    """A bid of 200,000 leaves half of 4×; one that closes a position holds none."""
+    """A bid for 200,000 leaves half of 4×; a closing order reserves nothing."""
     b = stock(FLAT, FLAT, FLAT)
     b.submit([order("buy", 2_000, "limit", "bid", limit_price=99.0)])
     assert float(b.submit([order("buy", 5_000, name="more")])[0].qty) == 1_961
@@ -223,8 +223,8 @@ def test_waiting_orders_reserve_buying_power_on_both_sides() -> None:
 
 
 def test_orders_waiting_for_an_open_fill_in_sequence() -> None:
-    """Twice 400 that power covered at 100, and not at 110: the first fills whole, the second as
-    far as it goes.
+    """Two orders of 400 fit the buying power at 100 but not at 110: the first fills completely, the
+    second as far as possible.
     """
     for shortfall, second in (("refuse", 0.0), ("cut", 317.0)):
         bars = [
@@ -246,7 +246,7 @@ def test_orders_waiting_for_an_open_fill_in_sequence() -> None:
 
 
 def test_partly_filled_stop_continues_at_the_next_open() -> None:
-    """150 against 100 that may fill: the rest is for the market, wherever that is."""
+    """Only 100 of 150 may fill: the rest becomes a market order at any price."""
     bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]
     b = stock(*bars, fills=FillTerms())
     b.submit([order("buy", 150, "stop", stop_price=102.0)])
@@ -260,8 +260,8 @@ def test_partly_filled_stop_continues_at_the_next_open() -> None:
     assert early.order_states(["o"])["o"] == "canceled"
 
 
-def test_orders_end_when_filled_or_position_is_closed() -> None:
-    """A bid through which three bars trade buys once; 15 to be sold of 10, at an open, sell 10."""
+def test_waiting_orders_end_when_filled_or_position_closed() -> None:
+    """A bid that three bars trade through buys once; a sale of 15 sells the 10 held at an open."""
     dips = (100.0, 101.0, 94.0, 100.0)
     b = stock(FLAT, dips, dips, dips)
     b.submit([order("buy", 10, "limit", limit_price=95.0)])
@@ -275,10 +275,9 @@ def test_orders_end_when_filled_or_position_is_closed() -> None:
     assert gap.order_states(["o"]) == {"o": "canceled"}
 
 
-def test_waiting_order_prices_follow_dividends_and_splits() -> None:
-    """Ex 2 USD, then 4 for 1, at the second session's open.
-
-    Bids and sell stops lie below the market, and are lowered by 2.
+def test_waiting_order_prices_are_adjusted_for_corporate_actions() -> None:
+    """A dividend of 2 USD and a 4-for-1 split apply at the second session's open. Bids and sell
+    stops are below the market, and are lowered by 2.
     """
     opens = first_open_on_or_after(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
@@ -353,8 +352,8 @@ def test_reduce_only_order_without_position_is_cancelled(price: float) -> None:
 def test_corporate_actions_without_bars_apply_in_date_order(
     second: dict[str, float], shares: int, cash: float
 ) -> None:
-    """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either
-    day.
+    """A 2-for-1 split is followed a day later by a 1-for-2 split or a dividend of a dollar. The
+    stock has no bar on either day.
     """
     ends = stock_ends("2026-06-01", 28)
     first, then = (

@@ -38,7 +38,7 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
     ).contracts
 
 
-def test_negative_kelly_record_is_sized_one_contract() -> None:
+def test_negative_kelly_fraction_gives_one_contract() -> None:
     statistics = TradeStatistics.from_profits(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly_fraction is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
@@ -54,7 +54,7 @@ def test_negative_kelly_record_is_sized_one_contract() -> None:
     assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
 
 
-def test_prior_mode_sizes_27_contracts_capped_at_3() -> None:
+def test_prior_bootstrap_sizes_27_contracts_capped_at_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
@@ -81,7 +81,7 @@ def test_prior_mode_sizes_27_contracts_capped_at_3() -> None:
         (20_000, True, 10, 3),
     ],
 )
-def test_safety_halt_precedes_switch_and_bootstrap(
+def test_safety_halt_overrides_autoscaling_switch_and_bootstrap(
     balance: float, enabled: bool, trades: int, expected: int
 ) -> None:
     good = results(trades, "100", 0, "1")
@@ -118,7 +118,7 @@ def test_contract_count_uses_exact_arithmetic_over_rolling_window(
     assert number(balance, history, **more) == expected
 
 
-def test_zero_profits_are_losses_fees_apply_per_contract() -> None:
+def test_zero_profit_is_loss_and_fees_are_deducted() -> None:
     statistics = TradeStatistics.from_profits([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.win_count, statistics.loss_count) == (5, 5)
     assert TradeStatistics.from_profits(EVEN).kelly_fraction == Fraction(1, 20)
@@ -129,7 +129,7 @@ def test_zero_profits_are_losses_fees_apply_per_contract() -> None:
 
 
 def test_safety_halt_reason_states_the_exact_threshold() -> None:
-    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
+    """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below the threshold."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
     nothing = TradeStatistics.from_profits([])
     halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)
@@ -173,7 +173,7 @@ def test_invalid_spread_is_refused_by_argument(name: str, arguments: tuple[Any, 
         compute_max_risk(*arguments)
 
 
-def test_recommended_cap_grows_with_the_balance() -> None:
+def test_recommended_contract_cap_grows_with_the_balance() -> None:
     assert [
         recommend_max_contracts(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
     ] == [1, 2, 2, 3, 5, 5, 10]

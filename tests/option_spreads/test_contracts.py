@@ -99,8 +99,8 @@ def test_trade_results_are_converted_to_per_contract_profits(root: Path) -> None
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_given_balance_bootstraps_and_missing_account_sizes_zero(root: Path) -> None:
-    """Live and paper are two accounts."""
+def test_given_balance_bootstraps_while_missing_account_sizes_zero(root: Path) -> None:
+    """Live and paper accounts are separate."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
     assert calculate_position_size(max_risk_per_contract=250) == 0
@@ -146,7 +146,7 @@ def test_sizing_uses_the_lower_balance_and_alerts_differences(
     from_: str,
     told: str,
 ) -> None:
-    """Below $10,000 is the halt."""
+    """The safety halt applies below $10,000."""
     results = [*["300"] * 10, "-9000", *more]
     rows = [row(f"t{k}", result, "3" if k < 10 else "1") for k, result in enumerate(results)]
     folder_of(root, rows, balance)
@@ -169,13 +169,13 @@ def test_sizing_uses_the_lower_balance_and_alerts_differences(
         (['2024,"a,PUT'], None, ""),
         ([row('"a\nb"', "10")], None, ""),
         ([row("a", "10")], 7, ""),
-        # An update that says nothing replaces nothing.
+        # An empty update replaces nothing.
         ([row("a", "10")], None, '{"trades.csv": null, "account_balance.json": 5}'),
         ([row("a", "10")], None, '{"trades.csv": "x", "account_balance.json": "{}"}'),
         ([row("a", "10")], None, "[" * 100_000),
     ],
 )
-def test_unreadable_account_sizes_zero_and_is_kept(
+def test_unreadable_account_file_sizes_zero_and_is_kept(
     root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)
@@ -197,7 +197,7 @@ def test_unreadable_account_sizes_zero_and_is_kept(
         *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
-def test_corrupt_balance_is_rebuilt_and_orders_nothing_first(root: Path, content: str) -> None:
+def test_corrupt_balance_sizes_zero_once_and_is_rebuilt(root: Path, content: str) -> None:
     deposit = "2024-10-02,d,DEPOSIT,,,,10:00,5000,"
     folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), deposit], total=2)
     path = folder / "account_balance.json"
@@ -232,7 +232,7 @@ def test_unconfirmed_live_balance_without_trades_sizes_nothing(root: Path) -> No
 
 
 def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
-    """An id is the same with blanks around it."""
+    """Blanks around an id are ignored."""
     folder = folder_of(
         root,
         [row(" open ", "", exit_time="").replace("TP", "") + ",x", row("old", "5", "") + ",y"],
@@ -253,10 +253,12 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
 
 
 @given(st.data())
-def test_tampered_account_files_size_zero_or_read_whole(
+def test_tampered_account_files_size_zero_or_are_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Bytes of either file changed, cut or added: 0 contracts, or an account that reads whole."""
+    """Bytes of either file are changed, cut or added: the account sizes 0 contracts or is read
+    completely.
+    """
     root = tmp_path_factory.mktemp("account")
     folder = folder_of(root, [row(f"t{k}", str(100 - 40 * (k % 3))) for k in range(12)], "20720")
     path = folder / data.draw(st.sampled_from(["trades.csv", "account_balance.json"]))
@@ -324,7 +326,9 @@ class Killed(BaseException):
 def test_killed_update_neither_loses_nor_doubles_a_trade(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """While journal and files are written and put in place, and as the journal ends."""
+    """The kill comes while journal and files are written and replaced, and when the journal
+    ends.
+    """
     files = AccountFiles(tmp_path / "paper", 20_000)
     files.initialise()
     files.record_trade(trade("a", "5"))
@@ -357,7 +361,7 @@ def test_killed_update_neither_loses_nor_doubles_a_trade(
         *(("account_balance", wrong) for wrong in ("20000", True, 10**400, Decimal("sNaN"), nan)),
         *(("max_risk_per_contract", wrong) for wrong in ("250", 1e-300, -5.0)),
         *(("mode", wrong) for wrong in (1, "DEMO")),
-        # A trade that its file could not be read with is not made.
+        # A trade that would make the file unreadable is not booked.
         *(("position_size", wrong) for wrong in (1.5, 2_000_000)),
         *(("total_profit", wrong) for wrong in (5.0, Decimal("1e99"))),
         *(("trade_id", wrong) for wrong in (7, "a\rb", "a\nb")),
@@ -400,7 +404,9 @@ def test_verbose_lines_appear_once_with_any_logging_setup(
 def test_kelly_fraction_setting_scales_contract_count(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Kelly 0.05 of 20,000 at a risk of 250: 2 contracts of the half, 4 of the whole, 1 of 0.25."""
+    """Kelly 0.05 of 20,000 at a risk of 250: half-Kelly gives 2 contracts, full Kelly 4, a quarter
+    1.
+    """
     folder_of(root, EVEN)
     monkeypatch.setenv("MAX_CONTRACTS", "100")
     for fraction, size, line, why in (

@@ -113,7 +113,7 @@ def test_exit_rules_earn_nothing_without_volatility_premium(
 
 @pytest.mark.parametrize("level", [SMILE.vix_multiple, 1.2])
 def test_simulated_index_distribution_matches_option_prices(level: float) -> None:
-    """A fair market stays one whatever its options cost."""
+    """The market is fair at any level of option prices."""
     smile = replace(SMILE, vix_multiple=level)
     days = simulated(replace(CALM, volatility_premium=0.0, step_minutes=30), 6_000, 9, smile)
     deviation = smile.annual_standard_deviation(days.vix[:, 0])

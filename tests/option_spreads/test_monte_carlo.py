@@ -120,7 +120,7 @@ RULES = st.builds(
 def test_simulated_account_paths_match_sequential_exact_calculation(
     rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: float, most_open: int
 ) -> None:
-    """Also where some days have one trade less."""
+    """Some days may have one trade less."""
     results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
     overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
@@ -136,7 +136,7 @@ def test_simulated_account_paths_match_sequential_exact_calculation(
 
 
 def test_stress_includes_full_losses_absent_from_sample() -> None:
-    """The chance of a maximum loss is not 0."""
+    """The probability of a maximum loss is above 0."""
     told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
     assert stress_loss_probability(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summarize_paths(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
@@ -152,7 +152,7 @@ def test_stress_includes_full_losses_absent_from_sample() -> None:
     assert stress_loss_probability(seen, told) == pytest.approx(1 / 51)
 
 
-def test_summary_figures_match_the_runs() -> None:
+def test_summary_statistics_match_the_simulated_runs() -> None:
     pair = np.array([400, 400]) * UNITS_PER_DOLLAR
     sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
@@ -191,7 +191,7 @@ def test_trade_file_results_are_per_contract_with_risk(tmp_path: Path) -> None:
 
 
 def test_trade_file_row_order_does_not_matter(tmp_path: Path) -> None:
-    """Blocks and overlaps are of trades as they were closed."""
+    """Blocks and overlaps follow the closing order of trades."""
     rows = [
         f"2024-10-0{1 + k // 3} 10:0{k},{k},PUT,5700/5695,2.50,1,1{k}:30,{10 * k},TP"
         for k in range(5)
@@ -250,14 +250,16 @@ def test_invalid_trade_row_is_named_with_its_file(
 
 
 def test_trade_timestamps_map_to_new_york_dates(tmp_path: Path) -> None:
-    """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
+    """Four trades fall on two New York days: 02:00 UTC is the evening before."""
     entered = ("2024-11-26", "2024-11-26 10:00", "2024-11-26T09:59:59", "2024-11-26T02:00Z")
     rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
     assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
 
 
 def test_trade_rate_counts_sessions_from_first_to_last(tmp_path: Path) -> None:
-    """A trade on each Wednesday of ten weeks: 10 in 46 sessions, and none of them a day."""
+    """One trade on each Wednesday of ten weeks: 10 in 46 sessions, including sessions without a
+    trade.
+    """
     wednesdays = np.arange(10) * 7 + np.datetime64("2024-07-10")
     rows = [f"{day} 10:00,t{k},PUT,,2.5,1,15:00,30,TP" for k, day in enumerate(wednesdays)]
     sample = read_sample(file_of(tmp_path, *rows), NOW)
@@ -271,7 +273,7 @@ def test_trade_rate_counts_sessions_from_first_to_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
 def test_fractional_trade_rate_draws_are_reproducible_by_seed(rate: float) -> None:
-    """Blocks keep their order, also over days that have one less."""
+    """Blocks keep their order, also over days with one trade less."""
     draws = draw_trades(7, 1_200, 50, rate, seed=4, block_length=5)
     assert draws.shape == (1_200, 50, int(np.ceil(rate)))
     counts = (draws >= 0).sum(axis=2)
@@ -371,7 +373,7 @@ def test_monte_carlo_command_reproduces_and_refuses_missing_file(tmp_path: Path)
     assert refusal_of(*command, "trades=nothing.csv", cwd=tmp_path)
 
 
-def test_share_of_runs_above_named_amounts_is_reported() -> None:
+def test_share_of_runs_above_given_balances_is_reported() -> None:
     few = MonteCarloSettings(
         trades="t", runs=400, days=20, balance_thresholds=(19_500.0, 20_000.5, 1e9)
     )

@@ -46,7 +46,7 @@ CLOSE = "2024-04-02 16:00"
 CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 
 
-def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
+def test_open_spread_records_its_sizing_balance_if_known(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
     columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).to_csv_row()
@@ -90,7 +90,7 @@ def test_malformed_open_spread_field_is_refused(tmp_path: Path, field: str, valu
 
 
 @given(st.data())
-def test_tampered_open_spreads_are_refused_or_readable(
+def test_tampered_open_spreads_file_is_refused_or_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -115,7 +115,7 @@ def test_truncated_or_foreign_open_spreads_file_is_refused(tmp_path: Path) -> No
 
 
 def test_costs_are_booked_per_leg_contract_and_order() -> None:
-    """Three sold at 1.25, one bought back at 0.50, two settle at 2.00."""
+    """Three are sold at 1.25, one is bought back at 0.50, and two settle at 2.00."""
     half = ONE.apply_fill(SpreadFill(1, Decimal("-0.50")))
     trade = half.to_closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))
     assert trade.total_profit == 375 - 50 - 400 - 2 * (3 + 1)
@@ -129,8 +129,10 @@ def test_failed_buyback_books_the_actual_exit_reason(settled_at: str, reason: st
     assert bought.to_closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
 
 
-def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
-    """A file without it was changed by a person; none at all says nothing."""
+def test_state_folder_lacking_the_open_spread_is_refused(tmp_path: Path) -> None:
+    """A state file without the spread was changed by a person and is accepted; a missing file is
+    refused.
+    """
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()

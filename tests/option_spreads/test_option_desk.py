@@ -100,7 +100,7 @@ def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bo
     assert max_expiry_loss(held) == worst
 
 
-def test_settlement_releases_the_reserve_held_against_credit() -> None:
+def test_settlement_releases_reserved_cash_of_a_spread() -> None:
     market = Market()
     flows = list[Decimal]()
     desk = OptionDesk("SPXW", market, QuotedOptionTerms(), on_cash_flow=flows.append)
@@ -160,7 +160,7 @@ def test_invalid_spread_orders_and_symbols_are_refused(wrong: dict[str, Any]) ->
         made()
 
 
-def test_order_waits_for_its_price_until_session_end() -> None:
+def test_spread_order_waits_for_its_price_until_close() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedOptionTerms())
     desk.submit_order(spread("a", least="3.00"))

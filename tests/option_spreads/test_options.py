@@ -73,7 +73,7 @@ def once(days: IndexPaths, rules: SpreadRules, costs: SpreadCosts = FREE) -> Spr
 
 
 def test_crash_loses_width_less_credit_plus_costs() -> None:
-    """A simulation must be able to lose what the contract can lose."""
+    """A simulation must be able to lose as much as the contract."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entry_minutes=(0,), **HELD)
     lost, dear = once(days, put), once(days, put, SpreadCosts(0.05, 0.65, 0.65))
@@ -92,7 +92,7 @@ def test_stop_exit_pays_ask_and_gaps_lose_more() -> None:
     assert float(fast.profit_per_contract) < -250
 
 
-def test_exit_rules_take_trail_or_hold_profits() -> None:
+def test_profits_are_exited_by_target_trail_or_expiry() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(
         strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
@@ -157,13 +157,13 @@ def test_standard_error_clusters_trades_by_day() -> None:
         for day, result in ((0, 1), (0, 1), (1, -1), (1, -1))
     ]
     told = compute_performance_figures(trades, days, 20_000.0)
-    # Two days of +-2 over four trades; as four trades it would be 0.58.
+    # Four trades on two days of +-2; counted as four independent trades it would be 0.58.
     assert (told["mean"], told["mean_error"]) == (0.0, 1.0)
     assert compute_performance_figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
 def test_simulated_index_path_depends_on_seed_not_length() -> None:
-    """The same seed, the same run."""
+    """A longer simulation starts with the same days."""
     short, long = (IndexModel().simulate_paths(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
     assert (IndexModel().simulate_paths(sessions(50), 4).spot != short.spot).any()
@@ -186,7 +186,7 @@ VIX = pd.Series(
 )
 
 
-def test_full_sessions_use_the_previous_days_vix() -> None:
+def test_only_full_sessions_are_built_with_previous_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
     days = build_index_paths(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
@@ -198,7 +198,7 @@ def test_full_sessions_use_the_previous_days_vix() -> None:
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
+def test_intraday_vix_follows_index_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = build_index_paths(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
@@ -210,7 +210,7 @@ def test_intraday_vix_rises_with_falls_without_look_ahead() -> None:
 
 
 def test_stop_inside_an_hourly_bar_is_triggered() -> None:
-    """An hour that comes back to where it began has been at its low in between."""
+    """A bar that closes where it opened has still traded at its low."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = build_index_paths(
         spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0
@@ -223,8 +223,8 @@ def test_stop_inside_an_hourly_bar_is_triggered() -> None:
 
 
 def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
-    """Entries at 61 and 62 minutes are both at the next point of the path, 65. The file is one that
-    the Monte Carlo reads.
+    """Entries at minutes 61 and 62 fall on the same path point, 65. The Monte Carlo command reads
+    the file.
     """
     days = IndexModel().simulate_paths(sessions(6), 2)
     rules = [
@@ -310,12 +310,12 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexPaths:
     ("spoilt", "factor", "left_out", "says"),
     [
         *(("hour 3", factor, [19], "SPY, ") for factor in (100.0, 0.01)),
-        # The session after a spoilt close has none before it, and is not traded either.
+        # The session after a bad close has no previous close and is not traded either.
         *(("hour 6", factor, [19, 20], "SPY, ") for factor in (100.0, 0.5)),
         *(("index", factor, [20], "bars.vix: 1 close skipped") for factor in (10.0, 0.1)),
     ],
 )
-def test_bad_hour_or_vix_close_drops_its_sessions(
+def test_sessions_with_bad_bar_or_vix_are_dropped(
     tmp_path: Path,
     spoilt: str,
     factor: float,
@@ -348,7 +348,7 @@ def test_bad_hour_or_vix_close_drops_its_sessions(
 
 
 @pytest.mark.slow
-def test_spread_backtest_runs_all_strategies_refuses_invalid_settings(tmp_path: Path) -> None:
+def test_spread_backtest_runs_every_strategy_and_refuses_errors(tmp_path: Path) -> None:
     words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said

@@ -77,7 +77,7 @@ def test_contract_size_uses_trades_in_closing_order() -> None:
 
 
 def test_open_spreads_affect_neither_size_nor_balance() -> None:
-    """Three entries at once: the second knows nothing of how the first will end."""
+    """Of three simultaneous entries, later ones do not know the result of earlier ones."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
     at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]
     assert [trade.contracts for trade in simulate_spread_account(at_once, sizing).trades] == [
@@ -85,7 +85,7 @@ def test_open_spreads_affect_neither_size_nor_balance() -> None:
         1,
         1,
     ]
-    later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # left and entered at the same look
+    later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # closed and entered at the same check
     assert [trade.contracts for trade in simulate_spread_account(later, sizing).trades] == [1, 3]
 
 
@@ -98,7 +98,7 @@ def test_open_spreads_affect_neither_size_nor_balance() -> None:
         (20_000, 0.75, [1, 1, 1, 1], None),
     ],
 )
-def test_open_collateral_is_held_against_the_balance(
+def test_collateral_of_open_spreads_reduces_available_balance(
     capital: float, max_position: float, sold: list[int], reason: str | None
 ) -> None:
     sizing = replace(SIZING, STARTING_CAPITAL=float(capital))
@@ -107,12 +107,12 @@ def test_open_collateral_is_held_against_the_balance(
     assert [trade.contracts for trade in account.trades] == sold
     assert {refusal.reason for refusal in account.refused_trades} == ({reason} if reason else set())
     assert account.max_collateral == 500.0 * len(sold)
-    # What was left frees what was held against it.
+    # A closed spread frees its collateral.
     again = simulate_spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
     assert len(again.trades) == len(sold) + 1
 
 
-def test_contracts_are_cut_to_the_covered_balance() -> None:
+def test_contract_count_is_cut_to_available_collateral() -> None:
     sizing = replace(SIZING, BOOTSTRAP_MODE="prior", STARTING_CAPITAL=6_200.0, MAX_CONTRACTS=10)
     at_once = [offer(0, 1, 9, "10") for _ in range(5)]
     account = simulate_spread_account(at_once, sizing, 10.0)
@@ -188,8 +188,8 @@ def test_spread_held_to_expiry_pays_costs_only_once() -> None:
     assert set(compute_cost_figures([], costs).values()) == {0.0}
 
 
-def test_the_profit_factor_and_losing_days_by_hand() -> None:
-    """Fees of a tenth of a cent are rounded once a trade, as the account's file has it."""
+def test_profit_factor_and_losing_days_match_hand_calculation() -> None:
+    """Fees of a tenth of a cent are rounded once a trade, as in the account's file."""
     days = path(4)
     trades = [
         offer(0, 1, 2, "30", contracts=2),
@@ -240,8 +240,10 @@ def test_entry_after_the_exit_time_is_refused() -> None:
         SpreadSettings(rules=SpreadRules(exit_minute=210.0))
 
 
-def test_simulated_index_prices_options_without_a_smile() -> None:
-    """The model moves as flat prices say: wings would pay the seller for falls that never come."""
+def test_options_on_simulated_index_are_priced_without_smile() -> None:
+    """The index model has flat volatility: a smile would pay the seller for falls that never
+    come.
+    """
     steep = Smile(slope=0.1, wing=0.5, vix_multiple=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)
     assert run.pricing_smile == Smile(slope=0.0, wing=0.0, vix_multiple=0.7)

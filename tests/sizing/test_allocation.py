@@ -61,10 +61,9 @@ def book(seed: int) -> SizingInputs:
 def test_single_symbol_target_is_unconstrained_weight_within_limits(
     seed: int, fraction: float, asked: float
 ) -> None:
-    """The wish of Kelly is (mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is
-    held, what is held in between; that of a pattern is its own.
-
-    Fixed symbols take their part of every ceiling, and pull through their covariance.
+    """Kelly's weight is (mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond the held
+    weight, and the held weight in between. A weight rule gives its own. Fixed symbols use their
+    part of every ceiling, and act through their covariance.
     """
     k = seed % 5
     s = changed(book(seed), adjustable=np.arange(5) == k)
@@ -88,8 +87,8 @@ def test_single_symbol_target_is_unconstrained_weight_within_limits(
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
 def test_projection_onto_limits_is_the_closest_feasible_point(seed: int, other: int) -> None:
-    """A closest point of a convex set: from it every other one lies away from the wish, (wish -
-    x)'(y - x) ≤ 0.
+    """For the closest point x of a convex set, (desired - x)'(y - x) ≤ 0 for every other
+    point y.
     """
     s = book(seed)
     rng = np.random.default_rng(other)
@@ -103,8 +102,10 @@ def test_projection_onto_limits_is_the_closest_feasible_point(seed: int, other: 
 
 
 @given(st.integers(0, 100_000), st.floats(0.0, 0.6), st.booleans())
-def test_skipped_program_would_give_the_same_target(seed: int, size: float, grouped: bool) -> None:
-    """Weights within every limit need no program: solved and snapped, they are the same bits."""
+def test_skipping_the_solver_gives_the_same_target(seed: int, size: float, grouped: bool) -> None:
+    """Weights within every limit need no solver: the solved and rounded weights have the same
+    bits.
+    """
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     n = len(s.mu)
@@ -136,7 +137,7 @@ def test_current_weights_within_the_band_are_kept(seed: int, band: float) -> Non
     assert ranked.tobytes() == (factor * desired).tobytes()
 
 
-def test_wanted_weights_within_limits_are_unchanged() -> None:
+def test_desired_weights_within_limits_are_unchanged() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = project_onto_limits(s, wanted)
@@ -174,7 +175,7 @@ CANNOT = {"long_only": True}  # be short
         ({"points": -10.0, **CANNOT, "held_weight": -0.2}, -0.2, {"long_only": 7.6e-4}),
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
-        # not worth its cost, whichever way
+        # worth its cost in neither direction
         ({"points": 1.9}, 0.0, {"cost": None}),
         ({"points": -1.9}, 0.0, {"cost": None}),
         # inside everything
@@ -184,7 +185,7 @@ CANNOT = {"long_only": True}  # be short
         ({"adjustable": False, "held_weight": 0.9}, 0.9, {}),
     ],
 )
-def test_binding_limits_of_a_target_by_hand(
+def test_binding_limits_match_hand_calculation(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
     allocation = allocate_kelly(stock(**fields), 0.5)
@@ -205,7 +206,7 @@ def test_shadow_prices_of_shared_ceilings_sum_to_gradient() -> None:
 
 
 def test_weight_rules_report_binding_limits_without_shadow_prices() -> None:
-    """Targets are not chosen by return: names stand, prices do not."""
+    """Weight rules do not maximise return: limits have names but no prices."""
     bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding_shadow_prices[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
@@ -213,9 +214,9 @@ def test_weight_rules_report_binding_limits_without_shadow_prices() -> None:
     assert np.isnan(bound["symbol_cap"])
 
 
-def test_full_ceiling_binds_only_weights_that_want_more() -> None:
-    """Two stocks fill the account; the third has what it wants, nothing. So have all three where
-    the two want just what there is.
+def test_exhausted_ceiling_binds_only_weights_that_would_grow() -> None:
+    """Two stocks fill the account; the third has its desired weight of zero. If the two want
+    exactly the available weight, nothing binds.
     """
     s = under(rich_book(3, stock_ceiling=1.0), Limits(symbol_cap=1.0))
     found = project_onto_limits(s, np.array([0.8, 0.6, 0.0]))
@@ -225,7 +226,7 @@ def test_full_ceiling_binds_only_weights_that_want_more() -> None:
     assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding_shadow_prices)
 
 
-def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_solver_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
     s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate_kelly(s, 0.25).target_weight[0] == pytest.approx(-0.2, abs=1e-7), (
         "it is cut to the ceiling"
@@ -252,7 +253,7 @@ def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.Mon
 
 
 def test_weights_are_signed_values_over_equity() -> None:
-    """What has no price is not held."""
+    """A symbol without a price counts as not held."""
     row = AccountArrays(
         quantity=np.array([-40.0, 0.0, 0.5]),
         price=np.array([100.0, np.nan, 8_000.0]),

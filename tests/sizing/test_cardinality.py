@@ -57,7 +57,7 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_compiled_objective_matches_the_plain_one(seed: int, periods: int) -> None:
+def test_compiled_objective_matches_the_python_objective(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held_weight, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):
@@ -82,8 +82,8 @@ def wide(seed: int, periods: int) -> SizingProblem:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_contribution_of_a_weight_is_loss_when_removed(seed: int, periods: int) -> None:
-    """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
+def test_contribution_of_weight_equals_loss_when_removed(seed: int, periods: int) -> None:
+    """For a weight kept at its held value, the loss may differ by the exit cost."""
     p = wide(seed, periods)
     weights = p.solve()[1]
     parts = _contributions(p, weights)
@@ -99,7 +99,7 @@ def test_contribution_of_a_weight_is_loss_when_removed(seed: int, periods: int) 
 def test_value_of_adding_a_symbol_matches_numerical_maximum(
     seed: int, periods: int, held: float
 ) -> None:
-    """Less what it takes of limits, at their prices."""
+    """The value is net of the limits it uses, at their shadow prices."""
     p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
     p = p._replace(
@@ -150,7 +150,7 @@ def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> No
 
 @pytest.mark.parametrize("floor", [0.2, 0.55])
 def test_required_group_floor_outranks_more_profitable_symbols(floor: float) -> None:
-    """Whether what it needs stands at first, or is exchanged for what does."""
+    """The required symbol is selected at first or exchanged for the more profitable one."""
     net = {"net_coefficients": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
     _, plan, _, gap = solve_with_max_positions(p, 1.0)

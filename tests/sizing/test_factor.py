@@ -64,7 +64,7 @@ def test_downdated_factor_equals_that_of_remaining_rows(seed: int, n: int) -> No
 
 
 def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
-    """Its square root is above zero, so that a step through it is finite."""
+    """Its square root is above zero, so a step through it is finite."""
     matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
     factor = matrix.copy()
     append_row(factor, 0)
@@ -75,7 +75,7 @@ def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
 def test_elimination_is_exact_and_counts_the_rank(seed: int, n: int, scale: float) -> None:
-    """What is no pivot is measured by the largest of its own diagonal, whatever its unit."""
+    """Zero pivots are recognised relative to the largest diagonal element, in any unit."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, n + 1))
     rows = rng.normal(size=(rank, n))
@@ -98,7 +98,7 @@ def test_elimination_pivots_and_ignores_zero_rows() -> None:
 
 @given(st.integers(0, 100_000), st.integers(1, 30))
 def test_cholesky_solve_matches_a_column_by_column_factorisation(seed: int, n: int) -> None:
-    """To the last bit: the columns of a panel are taken in their order."""
+    """Results agree to the last bit, because panel columns are processed in the same order."""
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
     wanted = rng.normal(size=n)
@@ -123,8 +123,8 @@ def test_nearly_singular_matrix_has_no_cholesky_solution(left: float) -> None:
     assert not solve_by_cholesky(np.array([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
 
 
-def test_copies_of_a_symbol_share_its_weight() -> None:
-    """Minimum norm: half each of 0.5 · 1e-4 / 1e-4."""
+def test_identical_symbols_share_one_kelly_weight() -> None:
+    """Minimum norm: each has half of 0.5 · 1e-4 / 1e-4."""
     assert unconstrained_kelly(np.full(2, 1e-4), np.full((2, 2), 1e-4), 0.5) == pytest.approx(
         [0.25, 0.25], rel=1e-9
     )
@@ -138,8 +138,8 @@ BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_covariance_is_refused_beyond_rounding_errors(scale: float) -> None:
-    """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below
-    zero, in any unit.
+    """The tolerances are an asymmetry of 1e-8 of an element and an eigenvalue 1e-9 of the largest
+    variance below zero, in any unit.
     """
     for above, below, fault in (
         (0.5, 0.5 * (1 + 1.5e-8), ""),

@@ -72,7 +72,7 @@ def check(seed: int, n: int) -> bool:
     return fits
 
 
-def test_weights_are_optimal_under_net_limits() -> None:
+def test_kelly_weights_are_optimal_under_net_limits() -> None:
     sizes = [*(1 + k % 12 for k in range(120)), *[40] * 6, *[115] * 2]
     fitting = sum(check(seed, n) for seed, n in enumerate(sizes))
     assert 60 < fitting < 120
@@ -153,7 +153,7 @@ def in_whole_shares(
     over = (rows.net_coefficients @ rounded - most)[caps]
     free = [
         bool((s.adjustable & (row * rounded > 0)).any()) for row in rows.net_coefficients[caps]
-    ]  # what could still be taken off
+    ]  # what could still be reduced
     assert not ((over > 1e-8) & free).any()
     return rows, solved, rounded
 
@@ -170,7 +170,7 @@ def test_rounding_to_lots_exceeds_no_cap(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [306, 855, 1211])
 def test_rounding_to_lots_respects_all_caps_simultaneously(seed: int) -> None:
-    """Each of these needs three rounds."""
+    """Each of these cases needs three rounds."""
     s = grouped(seed)
     rng = np.random.default_rng(seed)
     price = rng.uniform(50.0, 500.0, len(s.mu))

@@ -27,7 +27,7 @@ from tests.support.plans import interior, plan, worth
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> None:
-    """No interior-point answer is worth more than the weights, which keep to every limit."""
+    """No interior-point solution has a higher value, and the weights respect every limit."""
     p = plan(seed, 1)._replace(fraction=fraction, financing=np.zeros(1))
     w = kelly_weights(
         p.mu[0],
@@ -66,7 +66,7 @@ def test_unconstrained_weights_scale_with_the_fraction(seed: int, fraction: floa
     )
 
 
-def test_kelly_weight_of_one_symbol_by_hand() -> None:
+def test_kelly_weight_of_one_symbol_matches_hand_calculation() -> None:
     """mu 2 bp, sigma 1 %: half-Kelly is 0.5 · 0.0002 / 0.0001 = 1.0, cut to the cap; a bearish
     one is its mirror.
     """
@@ -153,8 +153,8 @@ def test_invalid_kelly_argument_is_named_in_the_error(wrong: dict[str, Any], say
 def test_singular_covariances_pass_and_indefinite_ones_are_refused(
     seed: int, n: int, scale: int
 ) -> None:
-    """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular,
-    and still a covariance.
+    """Few returns, copies of a symbol or a constant symbol give a singular covariance that is still
+    valid.
     """
     rng = np.random.default_rng(seed)
     returns = rng.normal(0, 10.0**-scale, (int(rng.integers(1, n + 2)), n)) * 10.0 ** rng.uniform(
@@ -173,7 +173,9 @@ def test_singular_covariances_pass_and_indefinite_ones_are_refused(
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30), st.integers(1, 9))
-def test_kelly_weights_of_history_equal_single_instants(seed: int, count: int, n: int) -> None:
+def test_batched_kelly_weights_equal_those_of_single_instants(
+    seed: int, count: int, n: int
+) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (count, n, n + 2))
     covariance = factors @ factors.transpose(0, 2, 1) / n
@@ -255,7 +257,7 @@ def test_invalid_bet_is_refused(chance: float, price: float, fraction: float, sa
         binary_kelly(chance, price, fraction)
 
 
-def test_a_wide_program_is_solved_by_one_thread() -> None:
+def test_large_kelly_problem_is_solved_by_one_thread() -> None:
     threads: list[int] = []
 
     class Watched:

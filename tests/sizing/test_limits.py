@@ -29,7 +29,7 @@ CHANGES = st.lists(
 def test_ceiling_coefficients_match_stock_crypto_and_joint_exposure(
     crypto: list[bool], stocks: float, leverage: float, unborrowed: float, seed: int
 ) -> None:
-    """Of any weights: stock gross, coins, coins beyond what is held against cash, and both
+    """For any weights: gross stock exposure, crypto, crypto beyond what cash pays for, and both
     shares together.
     """
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def test_crypto_purchases_fit_cash_and_sale_proceeds(
     increment: float,
     cent: float,
 ) -> None:
-    """A sale brings what is in whole increments, unless it closes, less a fee in whole cents."""
+    """A sale is in whole increments unless it closes, and pays a fee in whole cents."""
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
     account = {
         "equity": FEE_ROUNDING_USD / cent if cent else np.inf,

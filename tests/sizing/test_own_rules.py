@@ -80,7 +80,7 @@ def random_limits(rng: np.random.Generator) -> Limits:
 
 
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))
-def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float]) -> None:
+def test_finite_plugin_weights_never_exceed_a_limit(seed: int, answer: list[float]) -> None:
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
@@ -148,7 +148,7 @@ def test_plugin_with_invalid_weights_gives_one_line_error(
 
 
 def test_plugin_solver_failure_is_raised_to_the_trader(own: str) -> None:
-    """The trader takes no new risk then, or asks its fallback; the run does not end."""
+    """The trader then takes no new risk or uses its fallback; the run continues."""
     with pytest.raises(SolverFailed):
         strategy_from_name(f"{own}.unsolved").allocate(book())
 

@@ -31,9 +31,9 @@ def test_solved_plan_matches_the_interior_point_optimum(seed: int, periods: int)
 
 
 @given(st.integers(0, 1_000_000))
-def test_number_of_periods_does_not_change_the_plan(seed: int) -> None:
-    """Of one return and risk a day, what a position earns and risks until the horizon counts;
-    limits hold the first period.
+def test_splitting_periods_does_not_change_the_plan(seed: int) -> None:
+    """With the same daily return and risk, only totals until the horizon count; limits apply to the
+    first period.
     """
     p = plan(seed, 1)
     n = len(p.held_weight)
@@ -65,19 +65,17 @@ def one(
     return plan_for(mu[:, None], variance[:, None, None], cost=cost, financing=financing)
 
 
-def test_small_premium_pays_cost_only_over_long_horizon() -> None:
-    """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 -
-    2)/(140·v).
-    """
+def test_small_premium_justifies_cost_only_over_long_horizon() -> None:
+    """By hand: 0.1 bp an hour does not pay for 2 bp; 140 hours do, at f·(140·0.1 - 2)/(140·v)."""
     assert one((1e-5, 1e-5)).solve()[1][0, 0] == 0.0
     status, weights, _ = one((1e-5, 1e-5), (139e-5, 139e-5)).solve()
     assert status == SOLVED
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
 
 
-def test_borrowing_stops_where_it_costs_more_than_earns() -> None:
-    """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed,
-    half of it, or all.
+def test_weights_stop_borrowing_when_interest_exceeds_return() -> None:
+    """By hand: f·mu/v is 2.5, of which the part beyond 1 pays interest: none, half or all of it is
+    borrowed.
     """
     for financing, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
         _, weights, prices = one((5e-3, 1e-3), cost=0.0, financing=[financing]).solve()
@@ -85,8 +83,10 @@ def test_borrowing_stops_where_it_costs_more_than_earns() -> None:
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
 
-def test_exit_cost_is_full_without_known_skill() -> None:
-    """And the share of what a forecast of one cost's deviation keeps within that cost."""
+def test_exit_cost_is_charged_fully_without_forecast_skill() -> None:
+    """With skill, the exit cost counts with the probability that the forecast stays within the
+    cost.
+    """
     paid, first, last = compute_weight_change_costs(
         np.full(3, 2e-4), np.array([0.0, np.nan, 2e-4]), 3
     )
@@ -94,8 +94,8 @@ def test_exit_cost_is_full_without_known_skill() -> None:
     assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 
 
-def test_leveraged_short_bounds_charge_financing_in_later_periods() -> None:
-    """Bounds of -2 and 0.5: sizes pass 1, so the second period, wherever it wants, pays for what
+def test_leveraged_positions_pay_financing_in_later_periods() -> None:
+    """With bounds of -2 and 0.5 exposure may exceed 1, so the second period pays interest on what
     it borrows.
     """
     p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, financing=[0.01, 0.01])

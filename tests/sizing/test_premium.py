@@ -41,11 +41,11 @@ def equicorrelated(n: int, rho: float) -> np.ndarray:
 
 
 @given(st.integers(1, 40), st.sampled_from([0.0, 0.125, 0.5, 0.75]), st.integers(0, 1000))
-def test_premium_at_half_kelly_gives_expected_portfolio_volatility(
+def test_half_kelly_on_premium_has_expected_portfolio_volatility(
     n: int, rho: float, seed: int
 ) -> None:
-    """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever
-    their volatilities; also where the estimate of a few says nothing.
+    """The volatility is fraction x ratio, scaled by how well the symbols represent their class:
+    weights of 1/n have it at any volatilities.
     """
     sigma = np.random.default_rng(seed).uniform(0.1, 0.6, n)
     covariance = equicorrelated(n, rho) * np.outer(sigma, sigma)
@@ -67,7 +67,7 @@ def leaned(n: int, rho: float, prior: float = 0.4) -> float:
     return (3 * prior + pairs * rho) / (3 + pairs)
 
 
-def test_premium_depends_on_how_diversified_symbols_are() -> None:
+def test_premium_depends_on_diversification_of_the_symbols() -> None:
     many = premiums(np.full(2000, 0.04), equicorrelated(2000, 0.5))
     assert many[0] / 0.2 == pytest.approx(np.sqrt(0.5), rel=1e-3), (
         "of one symbol, its correlation with the class"
@@ -78,8 +78,8 @@ def test_premium_depends_on_how_diversified_symbols_are() -> None:
 
 
 def test_premiums_are_per_class_and_zero_when_unknown() -> None:
-    """Two stocks, two coins, a stock without a forecast and one that does not move: the coins
-    change nothing about the stocks.
+    """Two stocks, two coins, a stock without a forecast and a constant one: crypto does not change
+    the stock premiums.
     """
     correlation = equicorrelated(6, 0.5)
     variance = np.array([0.04, 0.09, np.nan, 0.0, 0.5, 0.8])
@@ -123,7 +123,9 @@ def test_crypto_stock_correlation_matches_diversified_class_portfolios(seed: int
 
 
 def test_few_symbols_shrink_crypto_correlation_to_the_prior() -> None:
-    """By hand: two stocks and one coin have two pairs between the classes, the prior three."""
+    """By hand: two stocks and one coin have two pairs between the classes; the prior counts as
+    three.
+    """
     crypto = np.array([False, False, True])
     _, found = class_premiums(np.full(3, 0.09), two_classes(2, 1, (0.5, 1.0), 0.1), crypto)
     across = (3 * 0.2 + 2 * 0.1) / (3 + 2)
@@ -143,7 +145,7 @@ def test_default_crypto_sharpe_is_implied_by_stock_correlation() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_implied_crypto_premium_gives_zero_kelly_weight(seed: int) -> None:
-    """Under the capital asset pricing model the market portfolio is the whole optimum."""
+    """Under the capital asset pricing model the market portfolio is already optimal."""
     rng = np.random.default_rng(seed)
     deviation = rng.uniform(0.1, 0.9, 2)
     rho = float(rng.uniform(-0.9, 0.9))

@@ -83,7 +83,7 @@ def round_book(seed: int) -> QuadraticProgram:
 def test_solved_weights_satisfy_the_optimality_conditions(
     seed: int, drawn: Callable[[int], QuadraticProgram]
 ) -> None:
-    """Also where room can be bought."""
+    """This includes limits that may be exceeded at a penalty."""
     p = drawn(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     hard = p.penalty == np.inf
@@ -94,7 +94,9 @@ def test_solved_weights_satisfy_the_optimality_conditions(
 
 
 def test_coordinate_ascent_starts_wide_program_near_optimum() -> None:
-    """Most weights are where they belong before the first step, within bounds and rooms."""
+    """Most weights are at their optimum before the first active-set step, within bounds and
+    headroom.
+    """
     count = right = 0
     for seed in range(120):
         p = (problem, borrowing_book)[seed % 2](
@@ -134,18 +136,16 @@ def at_limits(seed: int) -> QuadraticProgram:
         pytest.param(at_limits, range(20_000, 26_000), marks=pytest.mark.slow),
     ],
 )
-def test_book_at_its_limits_is_optimal(
+def test_solver_is_optimal_for_books_at_their_limits(
     drawn: Callable[[int], QuadraticProgram], seeds: range
 ) -> None:
     for seed in seeds:
         assert_optimal(drawn(seed))
 
 
-def test_swapped_position_may_cross_zero() -> None:
-    """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28.
-
-    On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one
-    step.
+def test_solver_moves_a_short_position_across_zero() -> None:
+    """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28. On
+    the way, at (1, 0), v reaches its bound and the short w reaches zero in the same step.
     """
     risk, held, cost = np.array([[5.0, 2.0], [2.0, 6.0]]), np.array([0.0, -0.5]), [0.25, 0.5]
     linear_term = np.array([8.0, 6.0])
@@ -156,7 +156,7 @@ def test_swapped_position_may_cross_zero() -> None:
     assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
 
 
-def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
+def test_exactly_feasible_ceiling_is_solved_infeasible_is_refused() -> None:
     one = np.ones(1)
     p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=0.5)
     assert solved(p)[1].tolist() == [0.5]
@@ -167,8 +167,8 @@ def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
 
 @pytest.mark.parametrize(("n", "seed"), [(60, 1), (60, 2), (90, 3)])
 def test_many_active_set_changes_keep_factorisation_exact(n: int, seed: int) -> None:
-    """A book that starts far from its optimum changes its free set more than forty times: the
-    factor is made anew.
+    """A start far from the optimum changes the free set more than forty times, so the factor is
+    recomputed.
     """
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (n, n // 2))
@@ -181,7 +181,7 @@ def test_many_active_set_changes_keep_factorisation_exact(n: int, seed: int) -> 
 
 
 def test_tiny_ceiling_still_binds() -> None:
-    """Five times as much would be held without it."""
+    """Without the ceiling the weight would be five times as large."""
     linear_term = np.array([5e-11])
     p = program(linear_term, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=1e-11)
     status, w, _ = solve_program(p)
@@ -189,9 +189,9 @@ def test_tiny_ceiling_still_binds() -> None:
     assert w == pytest.approx([1e-11], rel=1e-6)
 
 
-def test_lower_bounds_may_use_most_headroom() -> None:
-    """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
-    rises until the room is full.
+def test_lower_bounds_that_use_most_headroom_are_solved() -> None:
+    """Lower bounds are 0.6 and 0.3 with a headroom of 1: by hand the first stays, and the second
+    rises until the headroom is used.
     """
     linear_term, least = np.array([0.1, 3.0]), np.array([0.6, 0.3])
     p = program(linear_term, np.eye(2), least, 2.0, 0.0, 0.0, groups=np.ones((1, 2)), headroom=1.0)

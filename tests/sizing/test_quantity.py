@@ -182,8 +182,8 @@ def test_log_contains_the_phrases_operators_search_for(caplog: pytest.LogCapture
     ],
 )
 def test_symbol_without_beliefs_gets_zero_unless_fallback_set(gap: dict[str, Any]) -> None:
-    """Without a forecast there is no plausible default; legacy answers only where it was asked
-    to.
+    """Without a forecast there is no plausible default; the legacy rule is used only if
+    configured.
     """
     assert get_qty("NVDA", 150.0, account=RICH, **gap) == 0
     assert get_qty("NVDA", 150.0, account=RICH, fallback="legacy", **gap) == 400
@@ -229,7 +229,7 @@ STEPS = st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.0001"), Decimal(
 def test_target_volatility_annualises_with_the_symbols_trading_days(
     symbol: str, hours: float, least: float
 ) -> None:
-    """σ 2 % a day is σ · √252 or √365.25 a year; over less than a day nothing moves."""
+    """A daily σ of 2 % is σ · √252 or √365.25 a year; over less than a day the weight stays."""
     ask: dict[str, Any] = {
         "account": RICH,
         "moments": Beliefs((symbol,), np.zeros(1), np.array([0.02])),
@@ -246,10 +246,12 @@ def test_target_volatility_annualises_with_the_symbols_trading_days(
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))
-def test_lots_truncate_towards_zero_within_tolerance(
+def test_quantity_is_truncated_to_lots_within_float_tolerance(
     count: int, step: Decimal, beyond: float
 ) -> None:
-    """A float a millionth of a step short of a whole one is that one; any other part is cut off."""
+    """A float a millionth of a lot below a whole one counts as whole; other fractions are cut
+    off.
+    """
     if count == 0 and beyond < 0:
         beyond = 0.0
     part = (

@@ -78,7 +78,9 @@ def test_weight_rules_use_only_the_next_period() -> None:
 def test_kelly_weight_splits_into_premium_forecast_and_hedge(
     seed: int, fraction: float, multiplier: float
 ) -> None:
-    """Together they are the weight; beside others at their targets the hedge of those is left."""
+    """The parts sum to the weight; with other symbols at their targets the hedge part covers
+    those.
+    """
     inputs = random_inputs(np.random.default_rng(seed))
     found = KellyStrategy(fraction, multiplier).allocate(inputs)
     chosen = np.flatnonzero(inputs.adjustable)
@@ -138,7 +140,9 @@ def test_weight_at_symbol_cap_reports_larger_unconstrained_weight(
 
 
 def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
-    """Two stocks of one risk: the covariance of no span has a factor, and the weight is halved."""
+    """Two stocks with the same risk: no period's covariance has a Cholesky factor, and the weight
+    is halved.
+    """
     one = plan(-8.0, 28.0)
     _, _, covariance, _, _ = one.problem.returns
     mu = np.repeat(one.problem.returns.mu, 2, axis=1)

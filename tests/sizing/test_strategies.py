@@ -38,7 +38,9 @@ def targets(name: str, s: SizingInputs, limits: Limits = WIDE, **settings: Any) 
 
 
 def test_kelly_multiplier_scales_only_stock_weights() -> None:
-    """4 · (mu - cost) · 0.5 / σ² in a stock, once that in a coin: 1e-4 · 0.5 / 1e-2 is 0.005."""
+    """4 · (mu - cost) · 0.5 / σ² for a stock, a quarter of that for crypto: 1e-4 · 0.5 / 1e-2 is
+    0.005.
+    """
     crypto = np.array([False, True])
     s = rich_book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
@@ -51,7 +53,7 @@ def test_kelly_multiplier_scales_only_stock_weights() -> None:
 
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
-    """Twice full Kelly: mu'w = w'Σw / 2 · 2, so growth mu'w - w'Σw / 2 is nil."""
+    """At twice full Kelly mu'w equals w'Σw / 2, so the growth mu'w - w'Σw / 2 is zero."""
     s = rich_book(1, mu=np.array([1e-5]), unit_cost=np.zeros(1))
     (w,) = targets("kelly_50_x4", s)
     assert w == pytest.approx(0.2, rel=1e-6)
@@ -70,8 +72,8 @@ def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     assert unstretched.target_weight.tolist() == allocate_kelly(s, 0.5).target_weight.tolist()
 
 
-def test_band_keeps_weights_exactly_at_its_edge() -> None:
-    """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
+def test_rebalance_band_keeps_weights_exactly_at_its_edge() -> None:
+    """A quarter of 0.25 is 0.0625, of 0.1 it is 0.025; the band is as wide on the short side."""
     held = np.array([0.3125, 0.313, 0.1875, 0.187])
     assert targets("equal_weight", rich_book(4, held_weight=held)) == [0.3125, 0.25, 0.1875, 0.25]
     falling = rich_book(3, mu=np.full(3, -1e-3), held_weight=np.array([-0.12, -0.13, 0.0]))
@@ -96,8 +98,8 @@ def test_equal_weight_counts_only_symbols_with_forecasts() -> None:
 
 
 def test_fixed_fraction_needs_more_than_round_trip_cost() -> None:
-    """Twice 2 basis points is not enough; what is held stays until its forecast turns, and
-    without one it stays.
+    """Twice 2 basis points is not enough; a position stays until its forecast changes sign, also
+    without a forecast.
     """
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
@@ -107,8 +109,8 @@ def test_fixed_fraction_needs_more_than_round_trip_cost() -> None:
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
 def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> None:
-    """Correlation included, weights in inverse proportion to σ, and nothing in what has no
-    forecast.
+    """Correlations are included, weights are inversely proportional to σ, and symbols without a
+    forecast get none.
     """
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (4, 6))
@@ -127,14 +129,14 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
 
 
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
-def test_uncorrelated_risk_parity_weights_by_inverse_volatility(name: str) -> None:
+def test_uncorrelated_risk_parity_equals_inverse_volatility_weights(name: str) -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held_weight=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coin", [False, True])
-def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
+def test_symbol_risks_are_compared_only_over_whole_days(coin: bool) -> None:
     crypto = np.array([coin, False])
     day = np.array([DAY[coin], DAY[False]])
     for years, known in (
@@ -163,8 +165,8 @@ def test_risk_parity_refuses_a_symbol_without_variance() -> None:
 
 
 def test_legacy_sizing_uses_headroom_left_by_fixed_positions() -> None:
-    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
-    together leave.
+    """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; crypto wants half and gets what the
+    joint ceiling leaves.
     """
     s = rich_book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
     s = changed(
@@ -198,8 +200,8 @@ def test_each_strategy_has_its_holding_interval_and_settings() -> None:
 
 
 @given(st.permutations(range(4)), st.floats(0.01, 0.6))
-def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float) -> None:
-    """Three of four may stand; what is held drifted within the band, and is left alone."""
+def test_position_is_replaced_only_beyond_the_rebalance_band(order: list[int], more: float) -> None:
+    """Three of four positions are allowed; held weights drifted within the band and are kept."""
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
     wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
@@ -254,7 +256,7 @@ def test_risk_contributions_are_equal_to_nine_digits(seed: int, n: int) -> None:
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
-def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
+def test_partly_closed_markets_leave_risk_based_weights_unchanged() -> None:
     held = np.array([0.1, 0.2, 0.3, 0.1])
     shut = rich_book(
         4,
@@ -269,8 +271,9 @@ def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
 
 
 def test_legacy_sizing_takes_half_the_remaining_leverage_each() -> None:
-    """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
-    is the forecast's. The multiplier is for stocks; a coin and what is held itself count nothing.
+    """At 4x, half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6, and so on. The sign
+    is the forecast's. The multiplier applies to stocks only; crypto and the symbol's own position
+    use no leverage.
     """
     s = rich_book(4, mu=np.array([1e-5, -1e-5, 1e-5, 1e-5]))
     assert targets("legacy", s, Limits()) == [0.6, -0.6, 0.6, 0.6]
@@ -311,7 +314,7 @@ def test_unknown_strategy_name_is_refused(
 
 @given(st.integers(0, 10_000))
 def test_exiting_symbols_are_closed_and_use_no_headroom(seed: int) -> None:
-    """The others are sized as if it were not there; it is left out of what is explained."""
+    """The other symbols are sized without it, and explanations omit it."""
     s = random_inputs(np.random.default_rng(seed))
     exiting = ~s.crypto & ~s.adjustable
     gone = changed(s, exiting=exiting)

@@ -60,7 +60,9 @@ def test_reported_binding_limits_match_an_independent_calculation(seed: int) -> 
 
 
 def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
-    """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
+    """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and borrowing costs
+    4e-3.
+    """
     s = rich_book(1, mu=np.array([3e-3]), financing_cost=4e-3)
     found = allocate_kelly(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target_weight.tolist() == pytest.approx([1.0])

@@ -44,7 +44,7 @@ def file(folder: Path, *rows: str) -> Path:
 
 
 def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
-    """A Saturday's takes hold on Monday; what comes first is first."""
+    """An action dated Saturday applies on Monday; actions are sorted by time."""
     actions = read_corporate_events(
         file(tmp_path, "AAPL,2024-10-10,dividend,0.25", "nvda,2024-06-08,split,10")
     )
@@ -73,7 +73,7 @@ def test_action_columns_and_kinds_are_case_insensitive(
         ("symbol,date,kind,value,Kind\nNVDA,2024-06-10,split,10,x\n", ("'kind'",)),
     ],
 )
-def test_unknown_action_headers_are_refused_by_cause(
+def test_unreadable_action_headers_are_refused_naming_the_cause(
     tmp_path: Path, content: str, facts: tuple[str, ...]
 ) -> None:
     path = tmp_path / "actions.csv"
@@ -129,7 +129,7 @@ def test_duplicate_action_row_is_refused_order_is_irrelevant(
 
 
 def test_dividend_applies_before_split_of_the_same_session(tmp_path: Path) -> None:
-    """A dividend is USD an old share."""
+    """A dividend is in USD per share before the split."""
     actions = read_corporate_events(
         file(
             tmp_path,

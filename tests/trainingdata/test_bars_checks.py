@@ -68,8 +68,8 @@ def test_consistent_bars_are_accepted(seed: int) -> None:
 def test_open_or_close_outside_high_low_is_refused(
     seed: int, row: int, pair: tuple[int, int], beyond: float
 ) -> None:
-    """A limit order fills inside low … high: an open outside would fill it at a price that no
-    bar had.
+    """Limit orders fill between low and high: an open outside would fill at a price that no bar
+    had.
     """
     field, edge = pair
     values = coherent(seed)
@@ -130,7 +130,7 @@ def test_unordered_or_missing_bar_starts_are_refused(row: int, hours_back: int) 
 
 
 def test_real_vendor_bars_pass_all_checks(real_data: list[Path]) -> None:
-    """Hourly bars, and adjusted daily ones: 27 of their rows pass a high or low by the last bit
+    """Hourly bars and adjusted daily ones: in 27 rows a price exceeds high or low by the last bit
     of a float.
     """
     bars = read_bars(real_data, None)
@@ -175,7 +175,7 @@ def test_slice_until_an_instant_contains_no_later_bars(first: int, last: int, mi
     assert known.bars_of_symbol(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
+def test_stock_bars_need_regular_hours_unlike_crypto_bars() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
     with refused(DataError, "AAA", "2024-10-01T23:30Z"):
         keep_regular_hours(night, coherent(0), instrument("AAA"), HOURLY, "AAA")

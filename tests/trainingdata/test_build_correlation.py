@@ -64,7 +64,7 @@ def test_built_matrix_equals_the_estimate_and_is_readable(
 
 
 def test_later_or_incomplete_matrix_is_refused(market: Bars) -> None:
-    """A backtest cannot decide by what was not known."""
+    """A backtest must not use data from its future."""
     stored = StoredCorrelation(ESTIMATOR.matrix_at_end(market))
     with refused(InputError):
         stored.matrix_at_end(market.slice_until(np.datetime64("2024-02-20T21:00", "ns")))
@@ -78,7 +78,9 @@ def test_later_or_incomplete_matrix_is_refused(market: Bars) -> None:
 def test_foreign_files_are_overwritten_only_with_overwrite_flag(
     folder: Path, tmp_path: Path
 ) -> None:
-    """Nor is one of another kind, beside which the matrix would lie where nobody looks for it."""
+    """A file of another kind is refused as well, because nobody would look for a matrix
+    beside it.
+    """
     notes = tmp_path / "matrix.json"
     (tmp_path / "README.md").write_text("mine")
     for output, facts in (("README.md", ("README.md",)), (".", ())):

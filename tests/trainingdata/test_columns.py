@@ -193,7 +193,7 @@ def test_hourly_bars_with_a_daily_header_stay_hourly(tmp_path: Path) -> None:
     assert read.times.tolist() == expected.times.tolist()
 
 
-def test_crypto_timestamps_of_unknown_bar_side_are_refused(tmp_path: Path) -> None:
+def test_crypto_timestamps_need_a_stated_bar_side(tmp_path: Path) -> None:
     path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
     check_message(refusal(path), "data.stamps=begin", "data.stamps=end")
     begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))
@@ -272,7 +272,7 @@ def test_daily_files_with_missing_days_are_accepted(seed: int, share: float) -> 
 
 
 @pytest.mark.parametrize("company", ["Coca-Cola, Co", 'The "real" thing, Inc'])
-def test_quoted_commas_are_read(tmp_path: Path, company: str) -> None:
+def test_quoted_cells_with_commas_are_read(tmp_path: Path, company: str) -> None:
     bars = load_bars(put(tmp_path, days(name=company, note="a, b")))
     np.testing.assert_array_equal(bars.values[0], VALUES)
 

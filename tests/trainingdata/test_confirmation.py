@@ -54,7 +54,7 @@ def test_persistent_price_move_rejects_only_its_first_bar(
     steps=st.lists(st.sampled_from((1.0, 1.0, 1.02, 0.5, 2.0, 100.0, 0.01)), min_size=4),
     data=st.data(),
 )
-def test_bar_is_judged_by_earlier_bars_alone(steps: list[float], data: st.DataObject) -> None:
+def test_bar_is_validated_by_earlier_bars_alone(steps: list[float], data: st.DataObject) -> None:
     closes = [50.0, 50.5, 50.2, *(50.0 * step for step in steps)]
     end = data.draw(st.integers(3, len(closes)))
     assert left_out(closes[:end]) == [row for row in left_out(closes) if row < end]
@@ -93,7 +93,7 @@ def test_single_bad_price_removes_only_its_own_bar(
 def test_short_squeeze_rejects_only_its_first_bar(
     seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
 ) -> None:
-    """Days of moves beyond the limit, up and down or one way, through the session or overnight."""
+    """For days, moves exceed the limit in both directions or one, intraday or overnight."""
     bars = coins(walk(seed))
     price = float(bars.values[0, 29, CLOSE])
     moves = [(1 / x if down else x, (1.0 if steady else (x if down else 1 / x))) for x in factors]
@@ -118,8 +118,8 @@ def test_wrong_price_in_a_squeeze_is_left_out(seed: int, factor: float) -> None:
     assert left_out(closes) == [30, 34]
 
 
-def test_next_open_confirms_a_waiting_close() -> None:
-    """A day that opens at the close before and then falls back confirms that close."""
+def test_next_open_confirms_an_unconfirmed_close() -> None:
+    """A day that opens at the previous close and then falls back confirms that close."""
     bars = coins([40.0] * 10 + [68.0, 42.0, 66.0, 41.0, 40.0, 40.0])
     for row, opened in ((10, 40.0), (11, 58.0), (12, 42.0), (13, 60.0)):
         bars.values[0, row, OPEN] = opened
@@ -159,7 +159,7 @@ def test_current_price_contradicts_bars_since_last_agreement(
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
-def test_price_agreeing_with_no_bar_contradicts_only_last() -> None:
+def test_price_matching_no_bar_contradicts_only_the_last() -> None:
     bars = coins(walk(3))
     assert np.flatnonzero(find_contradicted_bars(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not find_contradicted_bars(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()

@@ -62,7 +62,7 @@ def test_correlation_without_data_is_the_prior(market: Bars) -> None:
     assert np.allclose(values[~crypto][:, crypto], 0.2)
 
 
-def test_half_filled_window_weighs_data_by_half(market: Bars) -> None:
+def test_half_filled_window_gives_data_half_weight(market: Bars) -> None:
     """Weight n / window: a window twice as long as the data leaves every pair half way to the
     prior.
     """
@@ -166,7 +166,7 @@ def with_mask(bars: Bars, mask: Mask) -> Bars:
     return replace(bars, values=np.where(mask[:, :, None], bars.values, np.nan), mask=mask)
 
 
-def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
+def test_missing_bar_does_not_count_as_zero_return(market: Bars) -> None:
     """Hiding one bar in seven of a symbol must not pull its correlation towards zero."""
     estimator = CorrelationEstimator(hourly_window=200)
     mask = market.mask.copy()
@@ -179,7 +179,7 @@ def test_a_missing_bar_is_no_zero_return(market: Bars) -> None:
 
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_eigenvalue_repair_gives_a_valid_correlation_matrix(seed: int, n: int) -> None:
-    """A correlation of returns, repaired to be one."""
+    """A correlation of returns, repaired to be valid."""
     rng = np.random.default_rng(seed)
     raw = np.clip(rng.normal(0, 0.8, (n, n)), -1, 1)
     raw = (raw + raw.T) / 2
@@ -194,7 +194,7 @@ def test_eigenvalue_repair_gives_a_valid_correlation_matrix(seed: int, n: int) -
 def test_stated_minimum_eigenvalue_is_a_lower_bound(
     seed: int, symbols: int, rows: int, prior: float
 ) -> None:
-    """Whole windows need no factor of the matrix to know it; where a bar lacks nothing is said."""
+    """For complete windows it is known without factorisation; with missing bars none is stated."""
     rng = np.random.default_rng(seed)
     moves = rng.normal(0, 0.01, (rows + 1, 1)) + rng.normal(0, 1e-3, (rows + 1, symbols))
     logs = np.cumsum(moves, axis=0)
@@ -205,8 +205,8 @@ def test_stated_minimum_eigenvalue_is_a_lower_bound(
 
 
 def test_cross_class_correlation_uses_afternoon_returns() -> None:
-    """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no
-    bar.
+    """Crypto also moves with stocks overnight: returns from 16:00 to 16:00 capture this, while the
+    hourly grids share no bar.
     """
     market = SyntheticMarket(start="2022-01-03", end="2024-06-28").generate_bars()
     stock_crypto = (
@@ -230,8 +230,8 @@ class FarSighted(CorrelationEstimator):
 
 
 @pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])
-def test_history_needed_covers_both_correlation_windows(hourly: int, session: int) -> None:
-    """Weekends and holidays included; what lies further back changes nothing."""
+def test_required_history_covers_both_correlation_windows(hourly: int, session: int) -> None:
+    """Weekends and holidays are included; earlier bars change nothing."""
     symbols = ("SYA", "SYB", "SYXUSD")  # stocks among each other by the hour
     bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=symbols).generate_bars()
     found, of_all = (
@@ -285,7 +285,7 @@ def test_invalid_correlation_matrix_is_refused(values: np.ndarray, says: str) ->
         CorrelationMatrix(("AAA", "BBB"), values, np.datetime64("2024-01-02"))
 
 
-def test_repair_raises_small_eigenvalues_and_changes_nothing_else() -> None:
+def test_eigenvalue_repair_changes_only_small_eigenvalues() -> None:
     good = np.array([[1.0, 0.9], [0.9, 1.0]])
     np.testing.assert_array_equal(raise_eigenvalues(good), good)
     fixed = raise_eigenvalues(np.array([[1.0, 1.0], [1.0, 1.0]]))

@@ -91,7 +91,9 @@ def unchanged(found: np.ndarray, expected: np.ndarray) -> None:
     st.integers(2, 6),
     st.sampled_from(["tick", "rounded", "accrued", "few ticks", "young"]),
 )
-def test_constant_symbol_gets_prior_and_changes_no_pair(seed: int, n: int, kind: str) -> None:
+def test_constant_symbol_gets_prior_correlation_changing_no_pair(
+    seed: int, n: int, kind: str
+) -> None:
     rng = np.random.default_rng(seed)
     others = walks(seed, n)
     quiet = silent(kind, rng)
@@ -106,8 +108,8 @@ def test_constant_symbol_gets_prior_and_changes_no_pair(seed: int, n: int, kind:
 
 @pytest.mark.parametrize("shared", [0, 1, 2, 3, 20])
 def test_barely_overlapping_symbol_changes_no_other_pair(shared: int) -> None:
-    """Half the window each, and next to no common returns: the rows that all share say nothing
-    about the rest.
+    """Each covers half the window with almost no common returns: rows common to all symbols say
+    nothing about the other pairs.
     """
     closes = walks(11, 4, common=0.9)
     half = len(closes) // 2
@@ -122,7 +124,7 @@ def test_barely_overlapping_symbol_changes_no_other_pair(shared: int) -> None:
 
 
 def test_pair_without_common_moves_gets_the_prior() -> None:
-    """The first symbol moves, then stands still; the last one is born when it has stopped."""
+    """The first symbol moves and then stays constant; the last one starts after that."""
     closes = walks(5, 3)
     stop = 120
     closes[stop:, 0] = closes[stop, 0]
@@ -165,7 +167,7 @@ def test_incomplete_data_still_give_a_valid_correlation_matrix(seed: int, n: int
 
 
 def test_constant_crypto_leaves_other_correlations_unchanged(market: Bars) -> None:
-    """Both blocks and the one between them, in one panel of both classes."""
+    """This includes both class blocks and the block between them, in one panel."""
     estimator = CorrelationEstimator(hourly_window=500, session_window=30)
     coins = np.flatnonzero(market.crypto)
     flat = np.where(market.mask[coins[:1], :, None], np.full(5, 0.25), np.nan)

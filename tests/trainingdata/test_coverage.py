@@ -11,7 +11,7 @@ from trainingdata import load_bars
 from trainingdata.coverage import MIN_JUMP_FRACTION, coverage_rows, format_missing_ranges
 
 
-def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
+def test_stock_coverage_row_counts_bars_and_gaps(tmp_path: Path) -> None:
     """Friday has seven bars, Monday too; weekend and night are no gap."""
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", DAYS[0]).drop(index=[2, 6, 7])))
     (row,) = coverage_rows(bars)
@@ -26,7 +26,7 @@ def test_close_move_above_20_percent_counts_as_jump() -> None:
     assert coverage_rows(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
 
-def test_left_out_bar_is_not_counted_as_missing() -> None:
+def test_rejected_bar_is_not_counted_as_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
     left_out = np.zeros(bars.mask.shape, dtype=bool)
     left_out[0, 1] = True

@@ -137,7 +137,7 @@ def test_untrustworthy_daily_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_hours_join_into_days_only_when_requested(tmp_path: Path) -> None:
+def test_hourly_bars_become_daily_bars_only_when_requested(tmp_path: Path) -> None:
     beside_hours(tmp_path)
     with refused(InputError, "timeframe=1d"):
         load_bars(tmp_path)
@@ -172,7 +172,7 @@ def minutes_of(kind: AssetClass) -> pd.DataFrame:
 def test_minutes_aggregate_to_the_same_longer_bars(
     tmp_path: Path, symbol: str, name: TimeframeName, count: int
 ) -> None:
-    """By pandas, on steps counted from the open or from midnight."""
+    """The reference is pandas, with intervals counted from the open or from midnight."""
     kind, timeframe = instrument(symbol).kind, Timeframe(name)
     parts = minutes_of(kind)
     found = load_bars(write(tmp_path, parts, f"{symbol}.csv"), timeframe=name)

@@ -74,7 +74,7 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
 def test_symbol_is_delisted_after_enough_sessions_without_bars(
     bars: Bars, after: int, cut: int
 ) -> None:
-    """No end uses what comes later, and the end of a panel is none."""
+    """No delisting uses later bars, and the end of the data is no delisting."""
     endings = DelistingRules(missed_sessions=after)
     found = endings.booked_delistings(bars)
     assert {(each.symbol, str(each.booked_at)) for each in found} == by_hand(bars, after)
@@ -115,7 +115,7 @@ def test_symbol_trading_again_is_no_longer_masked_delisted(
 
 @pytest.mark.parametrize("hour", range(7))
 def test_trade_at_any_hour_keeps_the_symbol_listed(hour: int) -> None:
-    """It trades in the session after two without a bar, whose open paid it out before."""
+    """It trades in the session after two without a bar, at whose open it was paid out before."""
     times = stock_ends("2026-05-04", 56)
     here = np.r_[times[:14], times[28 + hour :]]
     bars = panel_of(
@@ -289,7 +289,7 @@ def test_merger_into_symbol_without_bars_yet_is_refused(folder: Path) -> None:
         data.load_panel([], None, None)
 
 
-def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
+def test_delistings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
     data = settings(folder, RENAME, "KEPT,2024-06-17,ended,1,,,")
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
     assert [
@@ -308,7 +308,7 @@ def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) ->
 def test_symbol_present_in_every_session_is_never_delisted(
     left_out: list[int], after: int, last: int
 ) -> None:
-    """Bars that are left out count as present; if bars stop, the symbol ends as before."""
+    """Rejected bars count as present; if bars stop, the symbol is delisted as before."""
     ends = stock_ends("2026-05-04", 56)
     bars = panel_of({"AAA": (ends, np.ones((56, 4))), "BBB": (ends, np.ones((56, 4)))})
     mask = np.zeros(bars.mask.shape, dtype=bool)

@@ -68,7 +68,7 @@ def no_number(client: Any) -> object:
     ],
     ids=["status", "refusal", "text", "list", "field", "another error"],
 )
-def test_no_part_of_a_key_appears_in_errors(status: int, body: str, ask: Ask, secret: str) -> None:
+def test_errors_reveal_no_part_of_a_key(status: int, body: str, ask: Ask, secret: str) -> None:
     pieces = [secret[k : k + 6] for k in range(len(secret) - 5)]
     for before in itertools.chain(range(20, 105, 5), range(225, 305, 5)):
         line = failure(status, body.format("x" * before + secret + "y" * 400).encode(), ask)

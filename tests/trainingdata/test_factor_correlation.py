@@ -29,7 +29,7 @@ def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, se
 
 
 def test_one_factor_keeps_equal_correlations_equal() -> None:
-    """Of S symbols that all move together by ρ one factor keeps ρ + (1 - ρ) / S."""
+    """For S symbols with equal correlations ρ one factor keeps ρ + (1 - ρ) / S."""
     size, rho = 50, 0.4
     equal = np.full((size, size), rho)
     np.fill_diagonal(equal, 1.0)
@@ -38,7 +38,7 @@ def test_one_factor_keeps_equal_correlations_equal() -> None:
     np.testing.assert_allclose(off, rho + (1 - rho) / size, rtol=1e-12)
 
 
-def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
+def test_factor_correlation_matrix_is_equal_live_and_historically(market: Bars) -> None:
     source = CorrelationSettings(factors=2).build_source()
     instants = market.times[[400, 700]]
     history = source.matrices_at(market, instants)
@@ -49,7 +49,7 @@ def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
     )
 
 
-def test_correlation_factors_is_a_backtest_setting() -> None:
+def test_number_of_correlation_factors_is_configurable() -> None:
     words = ["correlation.factors=1", "trials=null"]
     settings = BacktestSettings.from_config(compose_config("backtest", words))
     assert settings.correlation.factors == 1

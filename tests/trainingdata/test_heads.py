@@ -80,9 +80,7 @@ def same_bars(one: Bars, other: Bars) -> None:
     st.sampled_from(["another clock", "the other side", "early", "late"]),
 )
 @settings(max_examples=25)
-def test_timestamps_with_wrong_clock_or_side_are_refused(
-    head: FileFormat, minutes: int, fault: str
-) -> None:
+def test_wrong_time_zone_or_bar_side_is_refused(head: FileFormat, minutes: int, fault: str) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
     or late.
     """
@@ -153,7 +151,9 @@ STOOQ = {
 
 @pytest.mark.parametrize("headings", STOOQ)
 def test_stooq_five_minute_bars_use_warsaw_time(tmp_path: Path, headings: str) -> None:
-    """Its hours begin on :00 of New York, half an hour into the session: no head reads those."""
+    """Stooq's hourly bars begin at full New York hours, half an hour into the session: no format
+    reads those.
+    """
     at = [(15 + (30 + k) // 60, f"{(30 + k) % 60:02}") for k in range(0, 60, 5)]
     bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
@@ -185,7 +185,7 @@ def test_unknown_format_error_shows_a_valid_file(tmp_path: Path) -> None:
         (text().encode("utf-16"), ("line 1", "UTF-16")),
         (text().encode() + b"\xe9", ("line 16", "UTF-8")),
         (text([]), ()),
-        # A head that is not a vendor's.
+        # A header of no vendor.
         (text(headings="timestamp,open,high,low,close"), ()),
         (text(headings="timestamp;open;high;low;close;volume"), ()),
         (text(headings=f"{HEADINGS},close"), ("'close'",)),
@@ -260,7 +260,7 @@ def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
 @given(st.integers(1, 60), st.sampled_from(["AAA", "AAAUSD"]), st.sampled_from([10, 15, 30]))
 @settings(max_examples=12)
 def test_truncated_file_gives_the_same_earlier_bars(parts: int, symbol: str, minutes: int) -> None:
-    """A file that ends earlier has the same hours, without those it does not hold to their end."""
+    """A file that ends earlier has the same hours, except those it does not cover completely."""
     bars = table(symbol, DAYS[0], minutes)
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"{symbol}.csv", bars)
@@ -272,7 +272,9 @@ def test_truncated_file_gives_the_same_earlier_bars(parts: int, symbol: str, min
 
 
 def test_hourly_bars_with_gaps_keep_their_end_times(tmp_path: Path) -> None:
-    """Rows mostly two hours apart are still hours: taken for two, each would be known too early."""
+    """Rows mostly two hours apart are still hourly bars: as two-hour bars they would have wrong
+    times.
+    """
     bars = table("AAAUSD").iloc[[0, 2, 4, 6, 7, 9]]
     read = load_bars(write(tmp_path / "AAAUSD.csv", bars, FILE_FORMATS[1]))
     assert read.times.tolist() == bars["end"].dt.tz_localize(None).to_numpy("M8[ns]").tolist()
@@ -286,7 +288,7 @@ def naive(path: Path, bars: pd.DataFrame) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
+def test_timestamps_without_zone_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
     bars = table("AAAUSD", DAYS[1])
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
     read = load_bars(path, time_zone=NEW_YORK)
@@ -296,7 +298,7 @@ def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> No
 
 
 def test_sparse_file_in_wrong_time_zone_is_refused(tmp_path: Path) -> None:
-    """Too few of its sessions have a first and a last bar to say which clock it was."""
+    """Too few sessions have a first and a last bar to identify the time zone."""
     bars = table("AAA", DAYS[1], 15, days=14)
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
     assert load_bars(path, time_zone=NEW_YORK).mask.sum() > 50
@@ -368,7 +370,7 @@ def test_suggested_zone_has_the_typed_zones_utc_offset(zone: str) -> None:
             assert meant.utcoffset(at) == place.utcoffset(at)
 
 
-def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> None:
+def test_folders_and_files_combine_and_duplicates_count_once(tmp_path: Path) -> None:
     write(tmp_path / "stocks" / "AAA.csv", table("AAA"))
     coin = write(tmp_path / "bbb-usdt_1h.csv", table("BBBUSD"))
     bars = load_bars(tmp_path / "stocks", coin, coin)
@@ -409,7 +411,7 @@ def test_crypto_pair_spellings_map_to_one_data_symbol() -> None:
     assert normalize_data_symbol("brk.b") == "BRK.B"
     assert parse_symbols(["NVDA,AAPL", "SPY, NVDA"]) == ["NVDA", "AAPL", "SPY"]
     assert instrument("BTC-USD") == instrument("BTCUSD")
-    # A position against the tether is none against the dollar: it must not be taken for one.
+    # A position against USDT is not one against USD and must not count as one.
     assert not is_symbol("BTCUSDT")
     assert not is_symbol("BTC/USDT")
 
@@ -453,7 +455,7 @@ def test_bars_of_unsupported_length_or_date_are_refused(
 
 
 def test_each_vendor_header_matches_exactly_one_format() -> None:
-    """Two rows that fit the same file would leave to their order which one reads it."""
+    """If two formats matched a file, their order would decide which one reads it."""
     for head in FILE_FORMATS:
         needed = (*head.timestamp_columns, *head.ohlcv_columns)
         names = ["1"] * len(head.columns) if head.is_headerless else list(needed)

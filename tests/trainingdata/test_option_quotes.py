@@ -58,11 +58,11 @@ def test_invalid_quote_time_is_refused(stamp: Any) -> None:
         data.quotes([FRESH], NOW)
 
 
-def test_option_without_an_ask_gets_no_quote_silently(caplog: pytest.LogCaptureFixture) -> None:
+def test_option_without_an_ask_is_skipped_without_warning(caplog: pytest.LogCaptureFixture) -> None:
     rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * MAX_QUOTE_AGE), "ap": None}}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {}
-    # Threads of other tests may still tell of theirs.
+    # Threads of other tests may still log messages.
     assert not [each for each in caplog.records if each.name.startswith("trainingdata")]
 
 
@@ -93,7 +93,7 @@ def halves(until: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("count", "close"), [(13, 5120.0), (12, None), (0, None)])
 def test_index_close_comes_from_the_last_half_hour(count: int, close: float | None) -> None:
-    """A feed may lack the end of a session: an earlier close is not the session's."""
+    """A feed may lack the end of a session, and an earlier price is not the session's close."""
     asked = []
 
     def answer(path: str, query: dict[str, str]) -> dict[str, Any]:

@@ -125,8 +125,8 @@ def test_page_without_expected_fields_is_refused(page: Any, before: int) -> None
 
 
 @pytest.mark.parametrize(("count", "whole"), [(10_000, True), (20_000, False)])
-def test_endless_pages_are_refused_after_a_limit(count: int, whole: bool) -> None:
-    """Each with a token that is new; hundreds are read to their end."""
+def test_endless_response_pages_are_refused_after_a_limit(count: int, whole: bool) -> None:
+    """Each page has a new token; hundreds of pages are read to the end."""
     read = 0
 
     def get(path: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def by_hand(
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )
-def test_only_complete_hours_are_built_and_rest_counted(
+def test_only_complete_hours_are_built_and_others_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
@@ -73,7 +73,9 @@ def test_only_complete_hours_are_built_and_rest_counted(
 
 @pytest.mark.parametrize("kind", AssetClass)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
-def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
+def test_every_timeframe_is_built_from_requested_feed_bars(
+    kind: AssetClass, timeframe: Timeframe
+) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
         *list_finer_bar_minutes(timeframe),
         timeframe.minutes,
@@ -93,10 +95,10 @@ def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: 
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
 )
-def test_joined_bars_match_a_slow_loop_despite_gaps(
+def test_resampled_bars_match_a_slow_loop_despite_gaps(
     kind: AssetClass, lengths: tuple[Timeframe, int], seed: int, share: float
 ) -> None:
-    """Two days around the night of a stock; a part that is missing had no trade."""
+    """Two days around a stock's night; a missing part had no trade."""
     timeframe, minutes = lengths
     step = minutes * MINUTE
     begin = "2024-10-01T11:30" if kind is AssetClass.STOCK else "2024-10-01T11:00"
@@ -148,7 +150,7 @@ def test_bar_length_is_the_most_common_time_difference() -> None:
 
 
 def test_mixed_bar_lengths_are_refused_naming_the_row() -> None:
-    """A longer bar among shorter ones would reach beyond the hour that it is put into."""
+    """A longer bar among shorter ones would extend beyond its hour."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with refused(DataError, "AAA", "row 4", "2024-10-01T15:15Z", "30-minute"):
         resample_bars(starts, parts(4), ITEMS[AssetClass.STOCK], 30, HOURLY, "AAA")
@@ -161,7 +163,9 @@ CLOSING = Timeframe("1d", fill="close")
 def test_closing_auction_day_runs_from_close_to_close(
     minutes: int, seed: int, share: float
 ) -> None:
-    """Over a half-day; by a slow loop. What comes after a decision changes no bar but the next."""
+    """A slow loop is the reference, over a half-day. Trades after a decision change only the next
+    bar.
+    """
     step = minutes * MINUTE
     first = np.datetime64("2024-11-26T13:30", "ns")
     starts = np.arange(first, np.datetime64("2024-12-04T01:00", "ns"), step)

@@ -70,7 +70,7 @@ def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 )
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
-def test_schedule_selects_first_fill_of_period_or_times(
+def test_schedule_selects_first_fills_or_stated_times(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     decides = Schedule.parse(text).is_scheduled(timeframe.clock(kind), all64(at))
@@ -78,10 +78,10 @@ def test_schedule_selects_first_fill_of_period_or_times(
 
 
 @given(periods, frames, kinds, moments())
-def test_each_period_decides_once_at_its_first_fill(
+def test_each_schedule_period_decides_once_at_first_fill(
     name: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
-    """Of daily bars Friday's close, which fills at Monday's open."""
+    """With daily bars this is Friday's close, which fills at Monday's open."""
     clock = timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.parse(name).is_scheduled(clock, made)]
@@ -118,7 +118,7 @@ def test_new_york_crypto_days_decide_once_a_period(name: str, at: datetime) -> N
 @given(
     st.sampled_from(["bars", "weekly", "monthly", "10:30", "10:00,15:30"]), frames, kinds, moments()
 )
-def test_holding_ends_at_the_next_scheduled_decision(
+def test_holding_period_ends_at_the_next_scheduled_decision(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     schedule, clock = Schedule.parse(text), timeframe.clock(kind)

@@ -89,8 +89,10 @@ def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: d
 @example(HOURLY, datetime(2024, 10, 4, 19, 30, tzinfo=UTC))  # a Friday's last decision
 @example(HOURLY, datetime(2024, 11, 27, 20, 30, tzinfo=UTC))  # before a half-day
 @example(HOURLY, datetime(2024, 11, 29, 17, 30, tzinfo=UTC))  # its last
-def test_holding_ends_at_next_decision_or_next_session(timeframe: Timeframe, at: datetime) -> None:
-    """Late in the day, and at night, the decision held from is the last that was made."""
+def test_holding_period_ends_at_next_decision_or_session(
+    timeframe: Timeframe, at: datetime
+) -> None:
+    """Late in the day and at night, the period starts at the last decision."""
     made = decisions(timeframe)
     k = bisect_right(made, at)
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
@@ -112,7 +114,7 @@ def test_holding_ends_at_next_decision_or_next_session(timeframe: Timeframe, at:
 @example(HOURLY, datetime(2024, 10, 1, 19, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 15, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 16, 30, tzinfo=UTC))
-def test_intraday_ceiling_applies_until_last_chance_to_cut(
+def test_intraday_leverage_ceiling_applies_until_last_possible_cut(
     timeframe: Timeframe, at: datetime
 ) -> None:
     day = day_of(at, timeframe)
@@ -144,7 +146,7 @@ def test_bars_between_instants_are_counted_with_fractions(
 def test_slots_of_following_bars_match_the_calendar(
     timeframe: Timeframe, numbers: list[int], ahead: int
 ) -> None:
-    """0 for the bar that holds the night."""
+    """Slot 0 is the bar that contains the night."""
     clock, every = timeframe.clock(AssetClass.STOCK), bars(timeframe)
     ends = all64(*(every[k][1] for k in numbers))
     places = {bar: k for day in days(timeframe) for k, bar in enumerate(day.bars)}
@@ -249,7 +251,7 @@ def test_date_maps_to_its_or_the_next_session(number: int) -> None:
 @example(datetime(2024, 3, 5, 20, tzinfo=UTC), 60)  # up to the close
 @example(datetime(2024, 3, 5, 21, tzinfo=UTC), 60)  # from the close on
 @example(datetime(2024, 3, 8, 19, tzinfo=UTC), 24 * 60)  # Friday afternoon and a day
-def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int) -> None:
+def test_news_overlap_is_positive_only_with_a_session(at: datetime, minutes: int) -> None:
     end = at + timedelta(minutes=minutes)
     share = float(stock_crypto_news_overlap(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
@@ -280,7 +282,7 @@ def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyP
         assert all(format_outside_calendar(late).endswith(cure) for late in ends)
 
 
-def test_calendars_first_days_have_earlier_reference_times() -> None:
+def test_first_calendar_days_have_earlier_reference_times() -> None:
     opens = exchange_calendar().opens[:1]
     marks = last_four_pms(opens), last_friday_four_pms(opens), last_month_end_four_pms(opens)
     assert [str(mark[0])[:10] for mark in marks] == ["1962-01-01", "1961-12-29", "1961-12-31"]
@@ -324,7 +326,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
 def test_days_and_years_have_their_stated_bar_counts(
     name: TimeframeName, stock: int, coin: int
 ) -> None:
-    """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
+    """A full session has 390 minutes and a year 252 sessions; crypto has 365.25 full days."""
     timeframe = Timeframe(name)
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_per_day == stock

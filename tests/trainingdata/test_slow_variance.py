@@ -70,7 +70,9 @@ def test_variances_of_no_instants_are_empty(long: Bars) -> None:
 @settings(max_examples=25)
 @given(share=st.floats(0, 1))
 def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: float) -> None:
-    """From 251 sessions before on, any history says the same, asked for alone or with others."""
+    """With at least 251 earlier sessions any history gives the same value, for one instant or
+    many.
+    """
     year = np.timedelta64(380, "D")
     later = long.times[long.times >= long.times[0] + year]
     now = later[int(share * (len(later) - 1))]
@@ -84,7 +86,7 @@ def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: flo
     )
 
 
-def test_variance_row_applies_until_the_next_four_pm(long: Bars) -> None:
+def test_long_run_variance_is_constant_until_four_pm(long: Bars) -> None:
     instants = long.times[5000:5100]
     number, rows = long_run_variances(long, instants)
     marks = np.concatenate([last_four_pms(now[None]) for now in instants])

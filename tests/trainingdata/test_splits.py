@@ -76,7 +76,7 @@ NEWS = st.floats(-0.04, 0.04)
 
 @given(ratio=SPLITS, news=NEWS)
 def test_listed_split_is_accepted_only_if_prices_agree(ratio: Fraction, news: float) -> None:
-    """No jump, a jump the other way and one of another ratio deny it."""
+    """No jump, a jump in the other direction or one of another ratio contradicts it."""
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, fell], [100, 100, fell])

@@ -71,7 +71,7 @@ def on_clock(instants: Instants, shown: str, read: str) -> Instants:
 @given(FILES, st.data())
 @settings(max_examples=50)
 def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -> None:
-    """A file may begin and end anywhere, and lack any rows: all opens or all closes, too."""
+    """A file may begin and end anywhere and lack any rows, even all opens or all closes."""
     starts = file.starts()
     first = data.draw(st.integers(0, len(starts) - 1), "first")
     last = data.draw(st.integers(first + 1, len(starts)), "last")
@@ -84,7 +84,7 @@ def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -
 
 @given(FILES, CLOCKS, CLOCKS, st.booleans(), st.booleans())
 @settings(max_examples=40)
-def test_wrong_clock_or_bar_side_is_refused(
+def test_wrong_time_zone_or_bar_side_is_refused(
     file: File, shown: str, read: str, ends: bool, said: bool
 ) -> None:
     # One session on each side of a change of clocks shows nothing for certain.
@@ -104,10 +104,9 @@ def test_bar_starts_are_derived_from_bar_ends(file: File) -> None:
     np.testing.assert_array_equal(begins, file.starts())
 
 
-def test_few_sessions_or_odd_bars_are_not_refused() -> None:
-    """The closing auction is a bar that begins at the close; one day shows nothing for certain.
-
-    Bars on the hour are no ends of others that would be refused.
+def test_few_sessions_or_irregular_bars_are_not_refused() -> None:
+    """The closing auction is a bar that begins at the close; a single day is no proof. Bars on the
+    full hour are not taken for the ends of other bars.
     """
     starts = File("2024-07-08", 5, 30, extended=False).starts()
     closes = exchange_calendar().closes
@@ -120,7 +119,7 @@ def test_few_sessions_or_odd_bars_are_not_refused() -> None:
     refuse_misread_timestamps(on_the_hour, 60, "UTC", "a.csv", are_ends=False)
 
 
-def test_winter_clock_kept_in_summer_is_refused() -> None:
+def test_clock_ignoring_daylight_saving_time_is_refused() -> None:
     # Of the 40 sessions 23 lie before the clocks change; the others fit, and a half-day in them.
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     read = on_clock(starts - np.timedelta64(5, "h"), "UTC", NEW_YORK)
@@ -155,7 +154,7 @@ UTC = ["2024-03-08T14:30", "2024-03-11T13:30"]
         (UTC, NEW_YORK, "datetime64[s, UTC]"),
     ],
 )
-def test_column_zone_applies_or_else_the_configured_clock(
+def test_zone_in_timestamps_overrides_the_configured_zone(
     cells: list[str], zone: str | None, dtype: str | None
 ) -> None:
     assert read(cells, zone, dtype) == UTC

@@ -38,7 +38,7 @@ def write_days(folder: Path, frame: pd.DataFrame, dates: list[str] = DATES) -> N
         frame[frame["window_start"] == start].to_csv(folder / f"{date}.csv", index=False)
 
 
-def test_market_files_per_day_equal_one_combined_file(tmp_path: Path) -> None:
+def test_daily_market_files_equal_one_combined_file(tmp_path: Path) -> None:
     whole, apart = tmp_path / "whole", tmp_path / "apart"
     whole.mkdir()
     apart.mkdir()
@@ -103,7 +103,7 @@ def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
         assert load_bars(tmp_path / f"{name}.csv").symbols == ("TPC",)
 
 
-def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
+def test_corporate_action_files_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
     with refused(DataError, "row 1", "'TpC'"):

@@ -116,7 +116,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
 @pytest.mark.first_example
 @pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
 @pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
-def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) -> None:
+def test_universe_membership_matches_hand_calculation(timeframe: Timeframe, renewed: Any) -> None:
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
@@ -132,8 +132,8 @@ def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) 
 def test_universe_membership_depends_only_on_past_window(
     seed: int, renewed: Any, share: float, hourly: bool
 ) -> None:
-    """Whether the panel ends there, or goes on with other prices, or lacks symbols' bars; an
-    instant alone, as a live pass asks, has the membership of the whole history.
+    """The panel may end there, continue with other prices, or lack symbols. A single instant, as in
+    live trading, has the membership of the whole history.
     """
     bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
     universe = rule_of(**{**EVERY, "min_bars": 5}, rebalance=renewed)
@@ -154,7 +154,7 @@ def test_universe_membership_depends_only_on_past_window(
     )
 
 
-def test_default_universe_holds_everything_and_class_filters() -> None:
+def test_default_universe_holds_every_symbol_and_classes_filter() -> None:
     bars = drawn(0)
     found = Universe().exclusion_rule_codes(bars.slice_rows(0, 1), bars.times)
     assert found.shape == (len(bars.times), 8)
@@ -170,7 +170,9 @@ def members_file(folder: Path, *rows: str) -> str:
 
 
 def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
-    """And the whole rule is renewed then: no member waits for the first of a month."""
+    """The other universe rules are renewed on that date too: no member waits for the first of a
+    month.
+    """
     rows = ("S0,2023-01-10,2023-02-15", "S0,2023-03-07,", "S1,2023-01-10,", "C0USD,2022-01-01,")
     file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
     bars = drawn(1)
@@ -191,7 +193,7 @@ def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 99), st.integers(1, 6))
-def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
+def test_universe_keeps_the_symbols_with_highest_scores(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     rule: ExclusionRuleCodes = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
     score = rng.integers(0, 5, (9, 8)).astype(float)

@@ -308,7 +308,7 @@ def test_daily_stock_file_of_each_vendor_is_read(tmp_path: Path, vendor: str) ->
 
 @pytest.mark.parametrize("timeframe", ["1h", "5m"])
 def test_minutes_without_a_trade_are_left_out(tmp_path: Path, timeframe: TimeframeName) -> None:
-    """The Bitcoin data set writes NaN for them: in its first years, for most minutes."""
+    """The Bitcoin data set writes NaN for them, for most minutes of its first years."""
     rows = kaggle(MINUTES).splitlines()
     traded = np.random.default_rng(7).random(len(MINUTES)) < 0.2
     traded[[0, -1]] = True
@@ -503,7 +503,7 @@ def test_crypto_volume_in_usd_is_divided_by_close(tmp_path: Path) -> None:
 
 
 def test_crypto_prices_below_the_minimum_are_refused(tmp_path: Path) -> None:
-    """An order holds 1e11 coins at most, so that a fill would have millions of parts."""
+    """An order has at most 1e11 coins, so a fill would have millions of parts."""
     prices = ["open", "high", "low", "close"]
     tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(tiny))
@@ -529,7 +529,7 @@ def coin_market_cap(separator: str) -> str:
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> None:
+def test_coinmarketcap_daily_files_are_read(tmp_path: Path, separator: str) -> None:
     (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(separator))
     bars = load_bars(tmp_path)
     first, last = bars.times[[0, -1]]
