@@ -179,7 +179,7 @@ class ForecastTable:
 
     def __post_init__(self) -> None:
         count = len(self.windows)
-        for column in ("price", "persistence", "shrinkage", "skill"):
+        for column in ("price", "persistence", "shrinkage", "information_coefficient"):
             values = getattr(self, column)
             if np.shape(values) != (count,) or not (
                 column == "shrinkage" or np.isfinite(values).all()

@@ -434,7 +434,7 @@ def _progress_arguments(run: Callable[..., Result | None]) -> Iterator[tuple[obj
 
     # A command that calls no compiled code has not loaded the compiler, and need not load it here.
     compiled = sys.modules.get("foundation.compiled")
-    count = compiled.count_compilations if compiled else nullcontext
+    count = compiled.report_compilation_progress if compiled else nullcontext
     with show_progress() as progress, count(progress):
         yield (progress,)
 

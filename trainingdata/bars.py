@@ -38,7 +38,7 @@ _SHARED_FIELDS = (
     "instruments",
     "source",
     "timeframe",
-    "origins",
+    "provenances",
     "unconfirmed_bars",
     "symbols",
     "crypto",

@@ -171,14 +171,14 @@ _FILLS = JournalTable(
     column_names={
         "quantity": "qty",
         "venue_order_id": "order_id",
-        "is_after_opening": "since_opening",
+        "is_after_opening_balance": "since_opening",
     },
 )
 _BOOKINGS = JournalTable(
     "activities",
     BookingRow,
     "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
-    column_names={"quantity": "qty", "is_after_opening": "since_opening"},
+    column_names={"quantity": "qty", "is_after_opening_balance": "since_opening"},
 )
 
 
@@ -283,7 +283,7 @@ class ActivityBook:
         if before is not None:
             kept: dict[str, Any] = {
                 "listed_at": before.listed_at,
-                "is_after_opening": before.is_after_opening,
+                "is_after_opening_balance": before.is_after_opening_balance,
             }
             if isinstance(before, FillRow):
                 kept["client_order_id"] = before.client_order_id
@@ -319,7 +319,7 @@ def _activity_table(activity: Activity) -> JournalTable[Any]:
 def _build_row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
     same = ("id", "symbol", "quantity", "at")
     shared: dict[str, Any] = {name: getattr(activity, name) for name in same}
-    shared |= {"listed_at": at, "is_after_opening": since_opening}
+    shared |= {"listed_at": at, "is_after_opening_balance": since_opening}
     if activity.is_trade:
         price = activity.price or Decimal(0)
         return FillRow(

@@ -133,7 +133,8 @@ DECISIONS_TABLE = JournalTable(
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
     column_names={
         "decision_id": "id",
-        "rules": "rule",
+        "sizing_rules": "rule",
+        "sizing_failure": "failure",
         "interval_end": "until",
         "outcome": "ended",
         "cancelled_quantities": "cancels",

@@ -103,9 +103,9 @@ OPENING_BALANCE_TABLE = JournalTable(
     key="number",
     column_names={
         "journal_started_at": "begun_at",
-        "accepted_booked_usd": "accepted_booked",
+        "accepted_bookings_usd": "accepted_booked",
         "row_key": "number",
-        "booked_usd": "booked",
-        "accepted_difference": "accepted",
+        "expected_cash": "cash",
+        "total_bookings_usd": "booked",
     },
 )

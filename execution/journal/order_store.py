@@ -183,12 +183,12 @@ class _IntentRow:
     venue_order_id: Text
     filled: ExactDecimal
     filled_price: ExactDecimal | None
-    successor: Text
+    successor_order_id: Text
 
 
 # Fields that have the same name in an intent and in its row, and in its progress and in the row.
 _INTENT_FIELDS = ("sent_at", "state_reason", "job", "venue", "decision_id", "role")
-_PROGRESS_FIELDS = ("venue_order_id", "filled", "filled_price", "successor")
+_PROGRESS_FIELDS = ("venue_order_id", "filled", "filled_price", "successor_order_id")
 
 
 def _build_intent(row: _IntentRow) -> OrderIntent:
@@ -234,7 +234,12 @@ INTENTS_TABLE = JournalTable(
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
         for word in _TERM_COLUMNS
     ],
-    column_names={"venue_order_id": "venue_id", "state_reason": "why", "decision_id": "decision"},
+    column_names={
+        "venue_order_id": "venue_id",
+        "state_reason": "why",
+        "decision_id": "decision",
+        "successor_order_id": "successor",
+    },
 )
 
 

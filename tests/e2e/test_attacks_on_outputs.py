@@ -53,7 +53,7 @@ def test_second_concurrent_run_on_same_output_is_refused(
     assert (code, len(written)) == (0, 1), said
     unlock_output_folders()
     (tmp_path / "other").mkdir()
-    monkeypatch.setattr(BacktestSettings, "market", None)
+    monkeypatch.setattr(BacktestSettings, "load_market", None)
     for folder in ("out", "other"):
         other = locked(tmp_path / folder)
         check_message(refusal_of(BACKTEST, *RUN, f"output={folder}", cwd=tmp_path), folder)

@@ -424,7 +424,7 @@ NAN = replace(
 PUT = ("P95 sell", "P90 buy")
 RISKY = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
 BESIDE = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
-SIZED = replace(seen(at_risk={"SPXW": 1_000}), spread_balance=4_000.0)
+SIZED = replace(seen(at_risk={"SPXW": 1_000}), spread_capital_usd=4_000.0)
 LEAST = "above guards.max_position, 0.75"
 
 
@@ -490,8 +490,8 @@ LEAST = "above guards.max_position, 0.75"
         # It is a share of what they are sized from, where that is less.
         (spread(*PUT, qty=4), SIZED, "", {}),
         (spread(*PUT, qty=5), SIZED, f"0.875 of the spread balance of 4,000.00 USD, {LEAST}", {}),
-        (spread(*PUT, qty=14), replace(SIZED, spread_balance=20_000.0), "0.8 of equity", {}),
-        (spread(*PUT, qty=1), replace(SIZED, spread_balance=0.0), "inf of the spread balance", {}),
+        (spread(*PUT, qty=14), replace(SIZED, spread_capital_usd=20_000.0), "0.8 of equity", {}),
+        (spread(*PUT, qty=1), replace(SIZED, spread_capital_usd=0.0), "inf of the spread balance", {}),
         (intent(qty=70), SIZED, "", {}),
         (replace(intent(), order=CONTRACTS), None, "does not trade event contracts", {}),
     ],

@@ -86,7 +86,7 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     blind = np.zeros(table.is_adjustable.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return table._replace(
-        adjustable=table.is_adjustable & ~blind,
+        is_adjustable=table.is_adjustable & ~blind,
         sigma=np.where(blind[:, None], np.nan, table.sigma),
         mu=np.where(
             blind[:, None], np.nan, np.where(table.is_adjustable[:, None], sized, table.mu)

@@ -334,7 +334,7 @@ def test_unusable_ledger_is_refused_before_the_run(
         monkeypatch.setattr(
             sqlite3, "connect", lambda path, **more: connect(f"file:{path}?mode=ro", uri=True)
         )
-    monkeypatch.setattr(BacktestSettings, "market", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(BacktestSettings, "load_market", lambda _: pytest.fail("it ran"))
     with refused(InputError, "trials", "trials.sqlite"):
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 

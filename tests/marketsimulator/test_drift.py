@@ -326,7 +326,7 @@ def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> Equity
 
 
 def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any) -> JournalRecord:
-    parts = {"decisions": (decision(),), "fills": (), "activities": (), "marks": (), **more}
+    parts = {"decisions": (decision(),), "fills": (), "activities": (), "equity_marks": (), **more}
     return JournalRecord(
         intents={each.client_order_id: each for each in intents}, cycles=cycles, **parts
     )
@@ -431,7 +431,7 @@ def test_orders_planned_between_account_readings_are_listed(
 def test_final_account_reading_uses_the_last_completed_bars() -> None:
     cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
-    journal = record(cycles=cycles, marks=marks)
+    journal = record(cycles=cycles, equity_marks=marks)
     assert journal.last_covered_snapshot(lambda _: True).equity == 100_002
     assert journal.last_covered_snapshot(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
     assert journal.last_covered_snapshot(lambda _: False).observed_at == AT
@@ -497,7 +497,7 @@ def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> Journa
         for f in run.fills
         if f.price > 0
     )
-    return record(*intents, decisions=tuple(decisions), marks=tuple(marks), fills=fills)
+    return record(*intents, decisions=tuple(decisions), equity_marks=tuple(marks), fills=fills)
 
 
 def test_decision_account_is_rebuilt_from_the_journal() -> None:

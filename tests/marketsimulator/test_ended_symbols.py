@@ -154,7 +154,7 @@ def test_report_adds_up_when_a_share_becomes_worthless(
         market = whole(self)
         return market.with_bars(ended(market.bars, {"SYA": "2024-02-22"}))
 
-    monkeypatch.setattr(BacktestSettings, "market", shorter)
+    monkeypatch.setattr(BacktestSettings, "load_market", shorter)
     words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=1", "prior.stock_sharpe=2")
     results = run_backtest(settings_of(*words))
     summary = results.summary()

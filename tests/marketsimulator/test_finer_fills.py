@@ -45,7 +45,7 @@ FEW = FillTerms(volume_share=0.5)
 
 def with_origins(bars: Bars) -> Bars:
     origins = tuple(Provenance(f"{symbol}.csv", "UTC", 1) for symbol in bars.symbols)
-    return replace(bars, origins=origins)
+    return replace(bars, provenances=origins)
 
 
 def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bars]:

@@ -233,7 +233,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
     values[bars.symbols.index(symbol), later, :VOLUME] /= 2.0
     values[bars.symbols.index(symbol), later, VOLUME] *= 2.0
     return replace(
-        market.with_bars(replace(bars, values=values)), actions=(splits,), accept_jumps=True
+        market.with_bars(replace(bars, values=values)), actions=(splits,), accepts_jumps=True
     )
 
 

@@ -283,7 +283,7 @@ def test_runs_differing_after_last_close_are_not_equal() -> None:
     runs = set_of(TAILED[[0, 0]])
     assert compare_best_run(runs).relations == ("best", "same")
     end = runs.end_instant + np.timedelta64(3, "h")
-    runs = replace(runs, end=end, final_equity=runs.final_equity * [1.0, 0.99])
+    runs = replace(runs, end_instant=end, final_equity=runs.final_equity * [1.0, 0.99])
     assert compare_best_run(runs).relations == ("best", "insufficient_data")
 
 

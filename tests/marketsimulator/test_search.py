@@ -124,7 +124,7 @@ def test_later_bars_change_no_earlier_search_choice(
         values[:, later, OPEN : CLOSE + 1] *= np.exp(noise.cumsum(axis=1))
         return market.with_bars(replace(market.bars, values=values))
 
-    monkeypatch.setattr(BacktestSettings, "market", altered)
+    monkeypatch.setattr(BacktestSettings, "load_market", altered)
     changed = searched(tmp_path)
     assert search_content(changed)[:1] == search_content(found)[:1]
     assert search_content(changed)[1][:2] == search_content(found)[1][:2]

@@ -113,7 +113,7 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
     assert beliefs is not None
     silent = np.outer(beliefs.instants > crash, np.array(bars.symbols) == "SYA")
     keen = beliefs._replace(
-        adjustable=beliefs.is_adjustable & ~silent,
+        is_adjustable=beliefs.is_adjustable & ~silent,
         mu=np.where(
             beliefs.is_adjustable[:, None],
             np.where(bars.crypto, 0.0, 10 * beliefs.sigma),

@@ -73,7 +73,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
     return p._replace(
         covariance=p.covariance + 1e-4 * np.eye(6),
         cost=cost,
-        financing=0 * p.financing_cost,
+        financing_cost=0 * p.financing_cost,
         lower=-far,
         upper=far,
         ceilings=1e3 * p.ceilings,
@@ -103,7 +103,7 @@ def test_value_of_adding_a_symbol_matches_numerical_maximum(
     p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
     p = p._replace(
-        financing=0 * p.financing_cost,
+        financing_cost=0 * p.financing_cost,
         ceiling_coefficients=rng.uniform(0.2, 2.0, (1, 5)),
         ceilings=np.array([2.0]),
         cost=np.where(np.arange(periods)[:, None] == 0, 3e-4, 0 * p.cost),

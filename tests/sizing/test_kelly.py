@@ -28,7 +28,7 @@ from tests.support.plans import interior, plan, worth
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> None:
     """No interior-point solution has a higher value, and the weights respect every limit."""
-    p = plan(seed, 1)._replace(fraction=fraction, financing=np.zeros(1))
+    p = plan(seed, 1)._replace(kelly_fraction=fraction, financing_cost=np.zeros(1))
     w = kelly_weights(
         p.mu[0],
         p.covariance[0],

@@ -64,7 +64,7 @@ def test_panel_reports_tradability_of_its_instruments(market: Bars) -> None:
     shut = replace(
         market,
         instruments=tuple(
-            replace(i, tradable=False, is_borrowable=False) for i in market.instruments
+            replace(i, is_tradable=False, is_borrowable=False) for i in market.instruments
         ),
     )
     assert market.tradable.all()

@@ -65,4 +65,4 @@ def test_split_contradicted_by_prices_is_refused_unless_accepted(market: Bars) -
     run = Market(market, 40, (split,))
     with refused(DataError, "4:1"):
         run.visible_bars()
-    assert replace(run, accept_jumps=True).visible_bars().symbols == market.symbols
+    assert replace(run, accepts_jumps=True).visible_bars().symbols == market.symbols
