@@ -1,8 +1,8 @@
 """Event loop that runs each job's steps on the job's schedule, one at a time, until stopped.
 
-After a failed step the loop continues with the next one. The loop ends with an error only after a
-set number of consecutive failed steps of one job. While it waits, it sends heartbeats, and a stop
-signal ends the wait at once.
+After a failed step the loop continues with the next one. After a set number of consecutive failed
+steps of one job it requests a stop and ends with an error. While it waits, it sends heartbeats, and
+a stop signal ends the wait at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from foundation.console import tolerate_print_errors
 from foundation.errors import BrokerError, DataError
+from foundation.formatting import format_count
 from foundation.notifier import Notifier
 from foundation.signals import TerminatedBySignal, handle_signals
 
@@ -240,7 +241,12 @@ class JobLoop:
             count = self._failures[job.name]
             log.error("%s: cycle failed: %s", job.name, error)
             self._notices.alert(kind, f"{job.name}: failed cycle {count} in a row: {error}")
-            if count >= self._halt_after or job.next_step_time(self._clock.now()) is None:
+            if count >= self._halt_after:
+                self._stop.request_stop(
+                    f"{job.name}: {format_count(count, 'failed cycle')} in a row"
+                )
+                raise
+            if job.next_step_time(self._clock.now()) is None:
                 raise
             with tolerate_print_errors():
                 sys.stderr.write(f"cycle failed: {error}; retrying at the next cycle\n")

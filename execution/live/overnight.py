@@ -20,6 +20,7 @@ from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
+from execution.live.reconciler import common_quantity
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_reductions
@@ -328,6 +329,27 @@ def assume_auction_orders_filled(account: AccountSnapshot) -> AccountSnapshot:
     return assume_reductions_filled(
         account, (each for each in account.open_orders if each.is_for_auction)
     )
+
+
+def closable_positions(
+    positions: Mapping[str, Decimal], tradable: Collection[str], net_fills: Mapping[str, Decimal]
+) -> dict[str, Decimal]:
+    """Return the part of each position that may be closed on request, by symbol.
+
+    Of a symbol that is no longer configured, this is the part that our orders have opened.
+    Positions in symbols that we never traded are left out.
+
+    positions: signed quantities by symbol.
+    tradable: configured symbols.
+    net_fills: signed net quantities that our orders have filled, by symbol.
+    """
+    ours = {
+        symbol: held
+        if symbol in tradable
+        else common_quantity(held, net_fills.get(symbol, Decimal(0)))
+        for symbol, held in positions.items()
+    }
+    return {symbol: quantity for symbol, quantity in ours.items() if quantity}
 
 
 def build_flattening_orders(

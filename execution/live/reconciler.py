@@ -253,7 +253,7 @@ class Reconciler:
         if self._differences is None:
             unknown = {*self._halts.quarantined_symbols()}
         ours = {
-            s: _common_quantity(q, differences[s].expected) if s in differences else q
+            s: common_quantity(q, differences[s].expected) if s in differences else q
             for s, q in positions.items()
         }
         return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
@@ -479,7 +479,7 @@ def _decimal_equity(account: AccountSnapshot) -> Decimal:
     return Decimal(repr(account.equity))
 
 
-def _common_quantity(held: Decimal, expected: Decimal) -> Decimal:
+def common_quantity(held: Decimal, expected: Decimal) -> Decimal:
     """Return the smaller of two signed quantities by size; 0 if their signs differ."""
     return min(held, expected, key=abs) if held * expected > 0 else ZERO_QUANTITY
 

@@ -36,7 +36,7 @@ from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, St
 from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
-from foundation.errors import AccessDenied, BrokerError, ResponseRejected
+from foundation.errors import AccessDenied, BrokerError, DataError, ResponseRejected
 from foundation.formatting import format_count, format_usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
@@ -220,8 +220,8 @@ def open_supervised_loop(
 ) -> Iterator[JobLoop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
-    The status page is written while the loop runs. After a requested stop, each job cancels its
-    open orders.
+    The status page is written while the loop runs. After a requested stop, also one by failed
+    steps, each job cancels its open orders.
 
     supervisor: process supervisor that is notified when the loop is ready and alive.
     clock: clock of the venue.
@@ -236,7 +236,13 @@ def open_supervised_loop(
     with print_summary_at_end(account, stop), page.keep_updated(stop):
         supervisor.notify(READY=1)
         keeper = LiveLoopObserver(account, stop, supervisor, page, reporter)
-        yield JobLoop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
+        try:
+            yield JobLoop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
+        except (BrokerError, DataError):
+            if stop:
+                supervisor.notify(STOPPING=1)
+                finish_jobs(jobs, account, stop)
+            raise
         if not stop:
             account.next_cycle.clear()
             account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
@@ -370,16 +376,14 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
         except BrokerError as error:
             log.error("%s: %s", job.name, error)
             troubles.append(f"{job.name}: {error}")
+    if left:
+        troubles.append(f"NOT closed: {', '.join(left)}")
     if troubles:
         what = "cancel all orders or close all positions" if flatten else "cancel all orders"
-        raise BrokerError(f"stopped ({stop.why}), but could not {what}: {'; '.join(troubles)}")
-    done = "positions are unchanged"
-    if flatten:
-        done = f"NOT closed: {', '.join(left)}" if left else "all our positions were closed"
-    if left:
-        account.notices.alert(
-            "flatten", f"not all positions were closed on request ({stop.why}); {done}"
-        )
+        text = f"stopped ({stop.why}), but could not {what}: {'; '.join(troubles)}"
+        account.notices.alert("unfinished", text)
+        raise BrokerError(text)
+    done = "all our positions were closed" if flatten else "positions are unchanged"
     print_line(f"Stopped ({stop.why}): open orders were cancelled, {done}.")
 
 

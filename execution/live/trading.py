@@ -7,16 +7,18 @@ them.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
 from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
-from execution.journal.order_store import PENDING_STATES
+from execution.journal.order_store import PENDING_STATES, UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.batch import (
@@ -26,9 +28,10 @@ from execution.live.batch import (
     record_decision_batch,
 )
 from execution.live.cycle import Cycle, build_idle_cycle, next_decision_instant, run_decision_cycle
+from execution.live.expected_positions import position_changes_from_fill
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
-from execution.live.overnight import OvernightTrimmer, build_flattening_orders
+from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
@@ -38,6 +41,7 @@ from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
+from foundation.decimals import exact_sum
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
@@ -373,34 +377,42 @@ class TradingJob:
             except BrokerError as error:
                 log.warning("closing positions without reconciling them first: %s", error)
             account = self.desk.account()
-            account = replace(
-                account, positions=self._live.reconciler.explained_quantities(account.positions)
+            tradable, bought = self._settings.tradable_symbols, self._net_fills()
+            positions = closable_positions(
+                self._live.reconciler.explained_quantities(account.positions), tradable, bought
             )
+            account = replace(account, positions=positions)
             # Symbols with an order that still rests are skipped: their shares could be sold twice.
             orders = build_flattening_orders(
-                account,
-                self._settings.order_prefix,
-                self._settings.tradable_symbols - stuck,
-                self._settings.orders,
+                account, self._settings.order_prefix, {*positions} - stuck, self._settings.orders
             )
             name = f"{TRADE_JOB}-flat-{format_compact_utc(account.as_of)}"
             self._night.send_reductions(orders, account, name)
             # Positions without a price are open too, and were not closed.
-            held = self._connection.positions()
-            ours = sorted(self._settings.tradable_symbols & {*held})
-            left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
+            held = {s: each.quantity for s, each in self._connection.positions().items()}
+            ours = closable_positions(held, tradable, bought)
+            left = [f"{held[symbol]:f} {symbol}" for symbol in sorted(ours)]
         if troubles:
             held_on = f"; NOT closed: {', '.join(left)}" if left else ""
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")
         return left
 
+    def _net_fills(self) -> dict[str, Decimal]:
+        """Return the signed quantity that our orders have bought less sold, by symbol."""
+        changes: defaultdict[str, list[Decimal]] = defaultdict(list)
+        for intent in self._live.book.select_intents("job = ? AND filled != '0'", (TRADE_JOB,)):
+            filled = intent.progress.filled
+            for symbol, change in position_changes_from_fill(intent, filled).items():
+                changes[symbol].append(change)
+        return {symbol: exact_sum(each) for symbol, each in changes.items()}
+
     def _cancel_own_orders(self) -> tuple[set[str], list[str]]:
-        """Cancel our open orders.
+        """Cancel our open orders, and those of unknown outcome that the venue has received.
 
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
         """
         stuck, troubles = set(), []
-        for intent in self._live.book.intents_in_states(("accepted",)):
+        for intent in self._live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)

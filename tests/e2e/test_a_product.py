@@ -24,7 +24,7 @@ COMMANDS = {"dividend_notes": Command("dividend_notes.show")}
     "show.py": '''"""Shows notes on dividends."""
 from foundation.cli import Result
 def parse_arguments(words): return list(words), None
-def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"])
+def run(settings: list) -> Result: return Result(closing_lines=[f"notes: {settings}"])
 ''',
     "job.py": '''"""Counts its looks."""
 from contextlib import contextmanager

@@ -95,8 +95,8 @@ def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars
         single = seen(
             alone.slice_until(table.instants[-1]), STOCK, last, "next", RandomWalk(), known
         )
-        assert table.premium_per_unit_sharpe[-1, 0] == single.unit_premium[0, 0]
-        found.append(single.unit_premium[0, 0])
+        assert table.premium_per_unit_sharpe[-1, 0] == single.premium_per_unit_sharpe[0, 0]
+        found.append(single.premium_per_unit_sharpe[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
 
@@ -261,7 +261,7 @@ def test_first_available_forecast_already_allows_a_decision(market: Bars) -> Non
     assert found.is_adjustable[here, first.symbol_index[0]]
     lone = alone_in(market.slice_until(at("2024-03-05T17:30")))
     lone = lone.slice_rows(len(lone.times) - 100, len(lone.times))
-    assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
+    assert seen(lone, STOCK, "2024-03-05T17:30").is_adjustable.all()
 
 
 def test_cross_class_correlation_scales_with_shared_news_time(market: Bars) -> None:
@@ -345,7 +345,7 @@ def test_missing_forecast_error_states_the_reason(market: Bars) -> None:
     panel = market.slice_until(at("2024-03-05T17:30"))
     with refused(NoForecast, "ZZZ"):
         seen(panel, "ZZZ", "2024-03-05T17:30")
-    assert seen(panel, STOCK, "2024-03-05T18:29").adjustable.any()
+    assert seen(panel, STOCK, "2024-03-05T18:29").is_adjustable.any()
     with refused(NoForecast, "2024-03-05T17:30Z", "2024-03-05T18:30Z"):
         seen(panel, STOCK, "2024-03-05T18:30")
     stale = without(panel, STOCK, "2024-03-05T16:30", "2024-03-05T17:30")

@@ -19,6 +19,7 @@ from execution.live.overnight import (
     assume_reductions_filled,
     build_flattening_orders,
     build_overnight_trims,
+    closable_positions,
     exceeds_overnight_ceiling,
     session_close,
 )
@@ -259,6 +260,25 @@ def test_flattening_closes_only_our_positions_in_open_markets(
     assert names == [f"{each.symbol}-9-0" for each in orders]
     shut = [f"{name}: position not closed, the market is closed" for name in ("NVDA", "SPY")]
     assert caplog.messages == ([] if open_now else shut)
+
+
+@pytest.mark.parametrize(
+    ("held", "net_fills", "ours"),
+    [
+        ("10", "10", "10"),
+        ("110", "10", "10"),  # a person bought the others
+        ("-4", "-6", "-4"),
+        ("60", "-40", None),  # left of what the account held before
+        ("7", None, None),
+    ],
+)
+def test_only_what_we_opened_of_dropped_symbols_is_closed(
+    held: str, net_fills: str | None, ours: str | None
+) -> None:
+    positions = {"GONE": Decimal(held), "NVDA": Decimal(3)}
+    fills = {} if net_fills is None else {"GONE": Decimal(net_fills)}
+    closed = {"NVDA": Decimal(3)} | ({} if ours is None else {"GONE": Decimal(ours)})
+    assert closable_positions(positions, {"NVDA"}, fills) == closed
 
 
 def test_crypto_above_the_order_limit_closes_in_parts() -> None:

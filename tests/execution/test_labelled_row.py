@@ -65,11 +65,11 @@ def test_exiting_symbols_are_closed_even_without_sizing(
     lent = {
         "equity": equity,
         "unborrowed_cash": 1.0,
-        "leverage": 4.0,
+        "granted_leverage": 4.0,
         "is_shorting_enabled": True,
         "free_equity_share": 1.0,
     }
-    any_size = {"min_order_value": np.zeros(3), "dust": np.zeros(3)}
+    any_size = {"min_order_value": np.zeros(3), "dust_threshold": np.zeros(3)}
     shares = AccountArrays(
         1e3 * held,
         np.full(3, 100.0),

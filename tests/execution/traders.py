@@ -53,7 +53,7 @@ class Tilted:
     ) -> None:
         self.others, self.basis_points = others, basis_points
         self.at_once, self.mute = at_once, mute
-        self.told = {"persistence": left, "skill": skill}
+        self.told = {"persistence": left, "information_coefficient": skill}
 
     def forecast(
         self, bars: Bars, since: np.datetime64, progress: Progress = no_progress

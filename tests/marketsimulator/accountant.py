@@ -123,7 +123,7 @@ class Records:
         summary = {
             "start": str(run.equity_rows[0].at),
             "end": str(run.equity_rows[-1].at),
-            "margin": run.margin_events,
+            "margin": run.margin_event_counts,
             "costs_by_kind": sums,
             "dividends": sum(row.dividends for row in run.equity_rows),
         }

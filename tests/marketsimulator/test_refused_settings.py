@@ -55,7 +55,7 @@ def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object, **__: object) -> None:
         raise AssertionError("bars were read first")
 
-    monkeypatch.setattr(DataSettings, "bars", read)
+    monkeypatch.setattr(DataSettings, "load_panel", read)
 
 
 @pytest.mark.parametrize(

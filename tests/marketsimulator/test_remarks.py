@@ -92,7 +92,7 @@ def test_sizing_parameter_unused_by_the_strategy_is_reported(
 def test_chart_days_are_new_york_dates() -> None:
     at = np.array(["2024-01-05T15:30", "2024-01-05T20:30", "2024-07-08T19:30"], "datetime64[ns]")
     rows = [SimpleNamespace(gross_stock=60.0, gross_crypto=30.0)] * 3
-    decision_log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
+    decision_log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), instants=at)
     run: Any = SimpleNamespace(
         equity_curve=lambda: (at, np.full(3, 100.0)), equity_rows=rows, decision_log=decision_log
     )

@@ -68,7 +68,7 @@ def test_search_resumes_after_any_trial(
         add(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrialStore, "add", add_some)
+        patch.setattr(TrialStore, "add_trial", add_some)
         with pytest.raises(KeyboardInterrupt):
             searched(tmp_path)
     assert search_content(searched(tmp_path)) == search_content(found)

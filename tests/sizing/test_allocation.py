@@ -241,7 +241,7 @@ def test_failed_solver_keeps_its_problem_for_inspection(monkeypatch: pytest.Monk
     problem = failed.value.problem
     again = copy.copy(failed.value)
     assert (str(again), again.problem) == (str(failed.value), problem), "as another process has it"
-    assert (problem.lower.tolist(), problem.upper.tolist(), problem.fraction) == (
+    assert (problem.lower.tolist(), problem.upper.tolist(), problem.kelly_fraction) == (
         [-0.5],
         [0.6],
         0.25,

@@ -78,7 +78,7 @@ def test_weights_stop_borrowing_when_interest_exceeds_return() -> None:
     borrowed.
     """
     for financing, expected, price in ((0.0, 2.5, 0.0), (1e-3, 2.0, 1e-3), (4e-3, 1.0, 3e-3)):
-        _, weights, prices = one((5e-3, 1e-3), cost=0.0, financing_cost=[financing]).solve()
+        _, weights, prices = one((5e-3, 1e-3), cost=0.0, financing=[financing]).solve()
         assert weights[0, 0] == pytest.approx(expected, rel=1e-6)
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
@@ -98,7 +98,7 @@ def test_leveraged_positions_pay_financing_in_later_periods() -> None:
     """With bounds of -2 and 0.5 exposure may exceed 1, so the second period pays interest on what
     it borrows.
     """
-    p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, financing_cost=[0.01, 0.01])
+    p = one((0.0, 0.1), (1.0, 0.1), cost=0.0, financing=[0.01, 0.01])
     p = p._replace(lower=np.array([-2.0]), upper=np.array([0.5]))
     status, weights, prices = p.solve()
     assert status == SOLVED

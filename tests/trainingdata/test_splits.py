@@ -170,7 +170,7 @@ def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) ->
     frame = split_at(table("AAA", DAYS[0]), 7, ratio)
     path = str(write(tmp_path / "AAA.csv", frame))
     settings = DataSettings(dir=(path,))
-    with refused(DataError, "AAA", "data.accepts_jumps=true"):
+    with refused(DataError, "AAA", "data.accept_jumps=true"):
         settings.load_panel([], None, None)
     read = replace(settings, accepts_jumps=True).load_panel([], None, None)
     (jump,) = read.data_warnings
