@@ -181,10 +181,10 @@ class KalshiServer(PracticeServer):
     maintenance: true if trading pauses every Thursday from 3:00 to 5:00, New York time.
     """
 
-    order_id = "order_id"
-    status_words = VENUE_STATUS_BY_STATE
+    order_id_key = "order_id"
+    venue_status_names = VENUE_STATUS_BY_STATE
     invalid_request_status = 400
-    rejection_code = (400, "invalid_order")
+    rejection_status_and_code = (400, "invalid_order")
 
     def __init__(
         self,

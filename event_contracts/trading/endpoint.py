@@ -244,7 +244,7 @@ class HttpStatusError(Exception):
 class KalshiRateLimiter(RateLimiter):
     """Rate limiter with at most `REQUESTS_PER_SECOND` requests in any second."""
 
-    def delay(self) -> float:
+    def seconds_until_allowed(self) -> float:
         """Return the seconds to wait before the next request."""
         seconds = super().seconds_until_allowed()
         if len(self._sent) < REQUESTS_PER_SECOND:

@@ -85,7 +85,7 @@ class TestShop(BrokerContract):
     @pytest.fixture
     def bench(self):
         settings = BacktestSettings.from_config(compose_config("backtest", WORDS))
-        market = settings.market()
+        market = settings.load_market()
         venue = settings.build_broker(market)
         here = BrokerBench(Shop(venue), market.bars, venue.advance)
         here.advance(BENCH_START)

@@ -314,7 +314,7 @@ COMMITS = """
 from pathlib import Path
 from foundation.database import Database
 database = Database(Path("journal.sqlite"))
-database.create("CREATE TABLE rows (number INTEGER)")
+database.execute_all("CREATE TABLE rows (number INTEGER)")
 for number in range(300):
     database.execute("INSERT INTO rows VALUES (?)", (number,))
 """

@@ -109,7 +109,7 @@ def exchange_of() -> Exchange:
 class Killed(AllowAllGate):
     """A gate that denies everything."""
 
-    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+    def refusal_reason(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         return "KILL is there"
 
 

@@ -23,23 +23,23 @@ FULL = 1e-9  # of a ceiling
 class Believed:
     """What is believed of S symbols over K blocks at one instant.
 
-    mu, sigma: [K, S], NaN without a forecast; unit_premium: [S] a year, for a Sharpe
-    ratio of one; signal_size: [S]; class_trading_years: [K, 2] of stocks and coins;
-    news_overlap: [K];
-    matrix: [S, S]; interest_nights: [K].
+    mu, sigma: [K, S], NaN without a forecast; premium_per_unit_sharpe: [S] a year, for a Sharpe
+    ratio of one; signal_rms: [S]; class_trading_years: [K, 2] of stocks and coins;
+    shared_news_fraction: [K];
+    matrix: [S, S]; interest_night_count: [K].
     """
 
-    adjustable: Mask
+    is_adjustable: Mask
     is_overnight: bool
     can_trim_overnight: bool
     mu: Array
     sigma: Array
-    unit_premium: Array
-    signal_size: Array
+    premium_per_unit_sharpe: Array
+    signal_rms: Array
     class_trading_years: Array
-    news_overlap: Array
+    shared_news_fraction: Array
     matrix: Array
-    interest_nights: Array
+    interest_night_count: Array
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     equity = held.cash + sum((held.quantity * held.price).tolist())
     crypto = rules.crypto
     if not equity > 0:
-        closed = believed.adjustable | (
+        closed = believed.is_adjustable | (
             ~crypto if believed.can_trim_overnight else np.zeros(len(crypto), bool)
         )
         quantity = np.where(closed, 0.0, held.quantity)
@@ -128,15 +128,15 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     margined = equity >= rules.margin_equity
     ceiling = stock_ceiling(held.leverage, margined, believed.is_overnight, rules)
     unborrowed = held.unborrowed / equity / rules.order_price_buffer
-    lower, upper = bounds(believed.adjustable, weight, margined, held.shorting, rules)
+    lower, upper = bounds(believed.is_adjustable, weight, margined, held.shorting, rules)
     program = program_of(believed, weight, ceiling, unborrowed, lower, upper, rules)
-    plan = solved(program) if believed.adjustable.any() else weight[None]
+    plan = solved(program) if believed.is_adjustable.any() else weight[None]
     target = plan[0]
-    if believed.adjustable.any():
+    if believed.is_adjustable.any():
         steps = rules.increment * held.price / equity
         target = paid(target, weight, unborrowed, steps, 0.01 / equity, rules)
     if believed.can_trim_overnight:
-        target = cut(target, ~crypto & ~believed.adjustable, ceiling, crypto)
+        target = cut(target, ~crypto & ~believed.is_adjustable, ceiling, crypto)
     quantity = quantities(target, weight, held, equity, rules)
     small = is_small(quantity, held, rules)
     return Decided(
@@ -163,13 +163,13 @@ def stock_ceiling(lent: float, margined: bool, overnight: bool, rules: Rules) ->
 
 
 def bounds(
-    adjustable: Mask, weight: Array, margined: bool, shorting: bool, rules: Rules
+    is_adjustable: Mask, weight: Array, margined: bool, shorting: bool, rules: Rules
 ) -> tuple[Array, Array]:
     """Lower and upper weight [S]: of what may not be sold short a short may stay, and shrink."""
     least = np.full(len(weight), -rules.cap if margined else 0.0)
     kept = np.maximum(least, np.minimum(weight, 0.0))
     lower = np.where(rules.long_only | (not shorting), kept, least)
-    return np.where(adjustable, lower, weight), np.where(adjustable, rules.cap, weight)
+    return np.where(is_adjustable, lower, weight), np.where(is_adjustable, rules.cap, weight)
 
 
 def program_of(
@@ -188,18 +188,20 @@ def program_of(
     years = believed.class_trading_years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
     forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
-    mu = np.where(believed.adjustable, forecast + believed.unit_premium * sharpe * years, 0.0)
+    mu = np.where(
+        believed.is_adjustable, forecast + believed.premium_per_unit_sharpe * sharpe * years, 0.0
+    )
     across = crypto[:, None] != crypto
     covariance = np.empty((periods, symbols, symbols))
     for k in range(periods):
-        shared = np.where(across, believed.news_overlap[k], 1.0)
+        shared = np.where(across, believed.shared_news_fraction[k], 1.0)
         risk = believed.matrix * shared * np.outer(believed.sigma[k], believed.sigma[k])
         covariance[k] = np.nan_to_num(risk, nan=0.0)
     cost = np.repeat(np.array(rules.cost)[kind][None], periods, axis=0)
     if periods > 1 and rules.forecast:
         cost[-1] = [
             c * (math.erf(c / (worth * math.sqrt(2))) if worth > 0 else 1.0)
-            for c, worth in zip(cost[-1], believed.signal_size, strict=True)
+            for c, worth in zip(cost[-1], believed.signal_rms, strict=True)
         ]
     rows = np.array([~crypto, crypto, crypto, np.where(crypto, 1.0, 1.0 / ceiling)], float)
     coins = float(np.abs(weight[crypto]).sum())
@@ -207,7 +209,7 @@ def program_of(
     rooms = np.array([ceiling, rules.crypto_leverage, coins + spendable, 1.0])
     fixed = lower == upper
     rooms = np.maximum(rooms, rows @ np.where(fixed, np.abs(lower), 0.0))
-    financing = rules.night_rate * believed.interest_nights
+    financing = rules.night_rate * believed.interest_night_count
     reach = [np.maximum(np.abs(lower), np.abs(upper)).sum()]
     reach += [room / row.min() for row, room in zip(rows, rooms, strict=True) if (row > 0).all()]
     if min(reach) <= 1 + FULL:  # an account without margin pays no interest

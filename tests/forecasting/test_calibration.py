@@ -648,7 +648,7 @@ def test_calibration_from_stored_log_moments_equals_full_quantiles(market: Bars)
         def forecast(self, *_: Any) -> ForecastTable:
             raise AssertionError("whole forecasts were read")
 
-        def log_moments(self, *_: Any) -> LogReturnMoments:
+        def forecast_moments(self, *_: Any) -> LogReturnMoments:
             return LogReturnMoments(walk.name, walk.windows, median, log_variance, "")
 
     settings = CalibrationSettings(window=150)

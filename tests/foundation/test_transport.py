@@ -348,7 +348,7 @@ def test_requests_per_second_stay_within_the_venue_limit(pauses: list[float]) ->
     sent = []
     for pause in pauses:
         clock.now += pause / 10
-        while (seconds := pace.delay()) > 0:
+        while (seconds := pace.seconds_until_allowed()) > 0:
             clock.now += seconds + 1e-9
         pace.wait()
         sent.append(clock.now)
@@ -377,6 +377,6 @@ def test_retried_get_request_is_signed_again() -> None:
     assert all(f"X-Signed: n{n}\r\n".encode() in sent for n, sent in enumerate(seen, 1))
     assert signed == [("GET", "/a?b=1")] * 3
     for _ in range(REQUESTS_PER_SECOND - 3):  # three attempts are counted
-        assert pace.delay() == 0
+        assert pace.seconds_until_allowed() == 0
         pace.wait()
-    assert pace.delay() > 0
+    assert pace.seconds_until_allowed() > 0

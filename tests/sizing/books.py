@@ -24,22 +24,24 @@ def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
     said; one number stands for all.
     """
     periods, n = mu.shape
-    shapes = {"cost": (periods, n), "financing": (periods,), "held_weight": (n,)}
-    usual = {"cost": 0.0, "financing": 0.0, "held_weight": 0.0, "lower": -5.0, "upper": 5.0}
+    shapes = {"cost": (periods, n), "financing_cost": (periods,), "held_weight": (n,)}
+    usual = {"cost": 0.0, "financing_cost": 0.0, "held_weight": 0.0, "lower": -5.0, "upper": 5.0}
     given = {
         **usual,
         "ceiling_coefficients": np.zeros((0, n)),
         "ceilings": (),
-        "fraction": 0.5,
+        "kelly_fraction": 0.5,
         **more,
     }
     arrays = {
         name: np.broadcast_to(value, shapes.get(name, (n,) if name in usual else np.shape(value)))
         for name, value in given.items()
-        if name != "fraction"
+        if name != "kelly_fraction"
     }
     copied = {name: np.array(array, dtype=np.float64) for name, array in arrays.items()}
-    return SizingProblem(mu.copy(), covariance.copy(), kelly_fraction=given["fraction"], **copied)
+    return SizingProblem(
+        mu.copy(), covariance.copy(), kelly_fraction=given["kelly_fraction"], **copied
+    )
 
 
 class LaterBlocks(NamedTuple):
