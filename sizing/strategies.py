@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,20 @@ SIZING_GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
+
+
+class StoppedWeights(NamedTuple):
+    """Weights of a rule, with the stop of each position.
+
+    A stop is recorded with the decision and drawn on the report's price chart. No order rests at
+    it: the rule itself closes the position.
+
+    weights: [S] desired weights, multiples of equity.
+    stop_price: [S] price at which the rule closes the position, USD; NaN without a stop.
+    """
+
+    weights: Array
+    stop_price: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,7 @@ class WeightRuleStrategy:
     """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
-    rule: function from inputs to desired weights [S].
+    rule: function from inputs to desired weights [S], or to these with stops.
     rebalance_band: relative distance from the desired weight within which a current weight is kept.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
@@ -121,7 +135,7 @@ class WeightRuleStrategy:
     """
 
     name: str
-    rule: Callable[[SizingInputs], Array]
+    rule: Callable[[SizingInputs], Array | StoppedWeights]
     rebalance_band: float = 0.0
     holding_interval: HoldingRule | None = "session"
     uses_forecast: bool = False
@@ -139,11 +153,13 @@ class WeightRuleStrategy:
         from sizing.allocation import project_onto_limits, weights_beyond_band
 
         # The rule gets a copy, so that writing to its inputs does not change the limits.
-        desired = self.rule(inputs.copy())
+        answer = self.rule(inputs.copy())
+        desired, stop_price = answer if isinstance(answer, StoppedWeights) else (answer, None)
         wanted, ranked = weights_beyond_band(inputs.held_weight, desired, self.rebalance_band)
-        return project_onto_limits(
+        allocation = project_onto_limits(
             inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
+        return replace(allocation, stop_price=stop_price)
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
@@ -471,7 +487,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
 
 def wrap_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
-) -> Callable[[SizingInputs], Array]:
+) -> Callable[[SizingInputs], Array | StoppedWeights]:
     """Return a custom rule that validates its result.
 
     An invalid result raises `InputError`; a valid result has one finite weight per symbol.
@@ -480,7 +496,7 @@ def wrap_plugin_rule(
     rule: the custom rule.
     """
 
-    def compute_weights(s: SizingInputs) -> Array:
+    def compute_weights(s: SizingInputs) -> Array | StoppedWeights:
         from sizing.kelly import SolverFailed
 
         unsolved: SolverFailed | None = None
@@ -492,6 +508,9 @@ def wrap_plugin_rule(
         # Without a solution no new risk is taken, as for the project's own strategies.
         if unsolved is not None:
             raise unsolved
+        if isinstance(answer, StoppedWeights):
+            weights = _check_rule_weights(name, answer.weights, s)
+            return StoppedWeights(weights, _check_stop_prices(name, answer.stop_price, s))
         return _check_rule_weights(name, answer, s)
 
     return compute_weights
@@ -521,3 +540,18 @@ def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
         k = first_true(~finite)
         raise InputError(f"{returned} {wanted[k]} for {s.format_symbol(k)}; {needed}")
     return np.clip(weights, -MAX_RULE_WEIGHT, MAX_RULE_WEIGHT)
+
+
+def _check_stop_prices(name: str, answer: object, s: SizingInputs) -> Array:
+    """Return the stop prices [S] that a rule returned.
+
+    Raises InputError for a result that is not one price above 0, or NaN, per symbol.
+    """
+    with suppress(ValueError, TypeError):
+        stops = np.array(answer, dtype=np.float64)
+        if stops.shape == s.held_weight.shape and (np.isnan(stops) | (stops > 0)).all():
+            return stops
+    raise InputError(
+        f"{TARGET_KEY}: {name} returned stop prices {to_one_line(repr(answer), 80)}; return an"
+        f" array with a price above 0, or NaN, for each of the {len(s.held_weight)} symbols"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from execution.decision.choice import FORECAST_PREFIX, LEGACY_SUFFIX, UNIVERSE_PREFIX
+from execution.decision.choice import FORECAST_PREFIX, LEGACY_SUFFIX, UNIVERSE_PREFIX, format_stop
 from foundation.formatting import basis_points, number
 
 MAX_REASON_WORDS = 20
@@ -30,7 +30,8 @@ def format_decision(decision: Mapping[Any, Any]) -> str:
         return f"{text}; left the universe ({rule})"
     named = ", ".join(limits[:MAX_LIMITS_NAMED])
     more = f" and {len(limits) - MAX_LIMITS_NAMED} more" if len(limits) > MAX_LIMITS_NAMED else ""
-    return f"{text}; bound by {named}{more}" if limits else text
+    stop = format_stop(decision["plan_stop_price"])
+    return f"{text}; bound by {named}{more}{stop}" if limits else f"{text}{stop}"
 
 
 def short_reasons(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:
