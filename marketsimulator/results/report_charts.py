@@ -59,7 +59,7 @@ def rolling_charts(
 ) -> list[Chart]:
     """Return the charts of rolling Sharpe ratio, volatility and beta; none for short runs.
 
-    names, curves, colours: of the main run, then of its benchmark; daily equity [1 + D].
+    names, curves, colours: of the main run, then of its benchmark, if any; daily equity [1 + D].
     per_year: days per year.
     """
     at = curves[0][0]
@@ -67,19 +67,20 @@ def rolling_charts(
     window = rolling_window(per_year)
     if min(map(len, returns)) <= window or len({len(each) for each in returns}) > 1:
         return []
-    main, other = (rolling_figures(each, returns[1], window, per_year) for each in returns)
+    figures = [rolling_figures(each, returns[-1], window, per_year) for each in returns]
     ends = at[window:]
     units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
         ("sharpe", "Rolling Sharpe", "plain", number),
         ("volatility", "Rolling volatility (ann.)", "percent", percent),
-        ("beta", f"Rolling beta to {names[1]}", "plain", number),
     ]
+    if len(names) > 1:
+        units.append(("beta", f"Rolling beta to {names[1]}", "plain", number))
     charts = []
     for key, text, unit, written in units:
-        shown = [main] if key == "beta" else [main, other]
+        shown = figures[:1] if key == "beta" else figures
         series = [
-            Series(name, colour, ends, figures[key], digits=RATIO_DIGITS).downsample()
-            for name, colour, figures in zip(names, colours, shown, strict=False)
+            Series(name, colour, ends, each[key], digits=RATIO_DIGITS).downsample()
+            for name, colour, each in zip(names, colours, shown, strict=False)
         ]
         last = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
         charts.append(
@@ -96,24 +97,23 @@ def rolling_window(per_year: int) -> int:
 def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequence[str]) -> Chart:
     """Return the chart of yearly returns: bars of the main run, dots of the benchmark.
 
-    names, years, colours: of the main run, then of its benchmark; years from `returns_by_period`.
+    names, years, colours: of the main run, then of its benchmark, if any; years from
+        `returns_by_period`.
     """
     labels = tuple(str(year) for year in pd.DatetimeIndex(years[0].index).year)
     places = np.arange(float(len(labels)))
-    main, other = (each.to_numpy() for each in years)
-    pairs = ", ".join(
-        f"{label} {percent(mine, sign=True)} and {percent(theirs, sign=True)}"
-        for label, mine, theirs in zip(labels, main, other, strict=True)
+    values = [each.to_numpy() for each in years]
+    texts = ", ".join(
+        f"{label} {' and '.join(percent(each, sign=True) for each in returns)}"
+        for label, returns in zip(labels, zip(*values, strict=True), strict=True)
     )
-    return Chart(
-        f"Yearly returns of {names[0]} and {names[1]}: {pairs}",
-        (
-            Series(names[0], colours[0], places, main, "bars"),
-            Series(names[1], colours[1], places, other, "dots"),
-        ),
-        "percent",
-        x_labels=labels,
+    forms: tuple[SeriesForm, ...] = ("bars", "dots")
+    series = (
+        Series(name, colour, places, each, form)
+        for name, colour, each, form in zip(names, colours, values, forms, strict=False)
     )
+    text = f"Yearly returns of {' and '.join(names)}: {texts}"
+    return Chart(text, tuple(series), "percent", x_labels=labels)
 
 
 def exposure_chart(marks: Instants, weights: Array) -> Chart | None:

@@ -42,7 +42,14 @@ from marketsimulator.results.remarks import (
     NO_ANNUAL_FIGURES_NOTE,
     deflated_sharpe_remarks,
 )
-from marketsimulator.results.report_charts import curves_chart, drawdown_chart
+from marketsimulator.results.report_charts import (
+    RUN_COLOURS,
+    curves_chart,
+    drawdown_chart,
+    rolling_charts,
+    rolling_window,
+    year_chart,
+)
 from marketsimulator.results.report_tables import describe_significance, drawdown_table, month_table
 from marketsimulator.results.returns_file import check_daily_returns
 from marketsimulator.results.significance import (
@@ -398,7 +405,8 @@ def render_track_record(record: TrackRecord) -> str:
     return render_page(
         "marketsimulator/tearsheet.html.j2",
         record=record,
-        heading=record_heading(record),
+        title=record_heading(record),
+        subtitle=record.source,
         verdict=record.verdict(),
         warnings=record.warnings(),
         significance=_describe_significance(record),
@@ -407,6 +415,11 @@ def render_track_record(record: TrackRecord) -> str:
         drawdown=drawdown_chart(names, curves),
         drawdowns=drawdown_table(at, record.daily_equity),
         months=month_table(*(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")),
+        years=year_chart(
+            names, [returns_by_period("Y", *curve, capital=1.0) for curve in curves], RUN_COLOURS
+        ),
+        rolling=rolling_charts(names, curves, RUN_COLOURS, record.days_per_year),
+        window=rolling_window(record.days_per_year),
     )
 
 
