@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -68,7 +68,7 @@ def rolling_charts(
     if min(map(len, returns)) <= window or len({len(each) for each in returns}) > 1:
         return []
     figures = [rolling_figures(each, returns[-1], window, per_year) for each in returns]
-    ends = at[window:]
+    ends = at[window : len(returns[0]) + 1]  # no returns follow a wipe-out
     units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
         ("sharpe", "Rolling Sharpe", "plain", number),
         ("volatility", "Rolling volatility (ann.)", "percent", percent),
@@ -114,6 +114,17 @@ def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequen
     )
     text = f"Yearly returns of {' and '.join(names)}: {texts}"
     return Chart(text, tuple(series), "percent", x_labels=labels)
+
+
+def bar_charts(text: str, values: Mapping[str, float], unit: ValueUnit) -> list[Chart]:
+    """Return a bar chart of values by name; none without values."""
+    if not values:
+        return []
+    written = usd if unit == "usd" else number
+    texts = ", ".join(f"{name} {written(value)}" for name, value in values.items())
+    heights = np.array(list(values.values()))
+    bars = Series("value", "first", np.arange(float(len(values))), heights, "bars")
+    return [Chart(f"{text}: {texts}", (bars,), unit, x_labels=tuple(values))]
 
 
 def exposure_chart(marks: Instants, weights: Array) -> Chart | None:
@@ -278,7 +289,8 @@ def curves_chart(
         series.append(Series(name + over, colour, at, values).downsample())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
-    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
+    logarithmic = unit == "usd" and bool(curves[0][1][0] > 0)
+    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=logarithmic)
 
 
 def _identical_curve_note(
