@@ -19,14 +19,14 @@ from trainingdata.timeframe import HoldingRule
 from trainingdata.universe import ExclusionRuleCodes
 
 _PER_SYMBOL_FIELDS = (
-    "adjustable",
+    "is_adjustable",
     "exclusion_rule",
-    "exiting",
+    "is_exiting",
     "mu",
     "sigma",
     "shrinkage",
-    "signal_size",
-    "unit_premium",
+    "signal_rms",
+    "premium_per_unit_sharpe",
 )
 _TIMELESS_FIELDS = ("symbol_index", "crypto", "correlations")
 

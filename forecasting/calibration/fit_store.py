@@ -50,10 +50,12 @@ class FitStore:
             log.warning("%s: cannot be read, fitting the calibration again: %s", path, error)
             return None
         dispersion = DispersionModel(**{name: table.pop(name) for name in _DISPERSION_FIELDS})
-        numbers = {
-            name: float(table.pop(name)) for name in ("persistence", "information_coefficient")
-        }
-        return CalibrationFit(dispersion=dispersion, **numbers, **table)
+        return CalibrationFit(
+            dispersion=dispersion,
+            persistence=float(table.pop("persistence")),
+            information_coefficient=float(table.pop("information_coefficient")),
+            **table,
+        )
 
     def put(self, key: str, fit: CalibrationFit) -> None:
         """Store a fit under a key, atomically; a write error is only logged."""
