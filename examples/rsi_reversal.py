@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array
-from sizing import SizingInputs
+from sizing import SizingInputs, WeightsWithStops
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,21 @@ class RsiReversal:
     stop: float = 0.03
     risk: float = 0.005
 
-    def __call__(self, inputs: SizingInputs) -> Array:
-        """Return weights [S]: risk / stop in each symbol with an open trade."""
+    def __call__(self, inputs: SizingInputs) -> WeightsWithStops:
+        """Return weights [S], risk / stop in each symbol with an open trade, and its stop."""
         closes = inputs.history.closes
-        holds = np.array([self._holds(own[np.isfinite(own)]) for own in closes])
-        return np.where(holds & inputs.universe, self.risk / self.stop, 0.0)
+        entries = np.array([self._entry(own[np.isfinite(own)]) for own in closes])
+        holds = np.isfinite(entries) & inputs.universe
+        stops = np.where(holds, entries * (1.0 - self.stop), np.nan)
+        return WeightsWithStops(np.where(holds, self.risk / self.stop, 0.0), stops)
 
-    def _holds(self, closes: Array) -> bool:
-        """Return whether a trade is open after the last close, by replaying all closes.
+    def _entry(self, closes: Array) -> float:
+        """Return the close at which the open trade was entered; NaN without an open trade.
 
-        The entry is found from prices, so that nothing has to be stored between decisions.
+        All closes are replayed, so that nothing has to be stored between decisions.
         """
         if len(closes) <= self.period:
-            return False
+            return np.nan
         moves = np.diff(closes)
         kernel = np.full(self.period, 1.0 / self.period)
         gain = np.convolve(np.maximum(moves, 0.0), kernel, "valid")
@@ -55,4 +57,4 @@ class RsiReversal:
                 entry = close if strength < self.low else None
             elif strength > self.high or close < entry * (1.0 - self.stop):
                 entry = None
-        return entry is not None
+        return np.nan if entry is None else float(entry)

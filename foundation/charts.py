@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -18,9 +18,10 @@ PIT_BINS = 20  # bins of a probability integral transform
 SIGNIFICANT_DIGITS = 8  # significant digits of a value
 FAINT_SIGNIFICANT_DIGITS = 4  # significant digits of series without a legend entry
 
-SeriesForm = Literal[
-    "line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers", "up", "down"
-]
+SeriesForm = (
+    Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
+    | Literal["up", "down", "vertical"]
+)
 ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 
 
@@ -34,7 +35,8 @@ class Series:
     values: [T] heights; NaN leaves a gap.
     form: style of the series. `steps` last until the next value; `area` fills the space below such
         steps; `dotted` is a line through dots. `band` and `whiskers` reach from `lower_values` to
-        `values`; `up` and `down` are triangles.
+        `values`; `up` and `down` are triangles; `vertical` is a vertical line, whose legend shows
+        its x.
     lower_values: [T] lower ends of `band` and `whiskers`.
     point_notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
     significant_digits: significant digits of a value.
@@ -159,16 +161,51 @@ def build_pit_density_chart(
     target_name: name of the line at 1.
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
-    series: list[Series] = []
-    for values, name, colour in zip(pit_values, names, SERIES_COLOURS, strict=False):
-        density = np.histogram(values, bins=edges)[0] * PIT_BINS / len(values)
-        form: SeriesForm = "steps" if series else "area"
-        series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
+    samples = dict(zip(names, pit_values, strict=True))
+    series = _bin_series(samples, edges, PIT_BINS, SERIES_COLOURS)
     shares = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
         f"{description} in {PIT_BINS} bins: {shares}",
         (series[0], *series[:0:-1], horizontal_line(1.0, edges, "limit", target_name)),
     )
+
+
+def build_histogram_chart(
+    description: str,
+    samples: Mapping[str, Array],
+    edges: Array,
+    colours: Sequence[str] = SERIES_COLOURS,
+    lines: Sequence[Series] = (),
+) -> Chart:
+    """Return a histogram: the share of each sample in every bin.
+
+    description: name of the values; the median of each sample is appended to it.
+    samples: values by name; the first is a filled area.
+    edges: [B + 1] edges of the bins; values beyond them are not shown.
+    lines: further series.
+    """
+    series = _bin_series(samples, edges, 1.0, colours)
+    medians = ", ".join(f"{name} {np.median(each):,.6g}" for name, each in samples.items())
+    return Chart(
+        f"{description}; median: {medians}", (series[0], *series[:0:-1], *lines), "percent"
+    )
+
+
+def vertical_line(x: float, height: float, colour: str, name: str) -> Series:
+    """Return a vertical line at `x` from 0 to `height`."""
+    return Series(name, colour, np.full(2, x), np.array([0.0, height]), "vertical")
+
+
+def _bin_series(
+    samples: Mapping[str, Array], edges: Array, factor: float, colours: Sequence[str]
+) -> list[Series]:
+    """Return the share of each sample in every bin, times a factor: an area, then step lines."""
+    series: list[Series] = []
+    for (name, values), colour in zip(samples.items(), colours, strict=False):
+        share = np.histogram(values, bins=edges)[0] * factor / len(values)
+        form: SeriesForm = "steps" if series else "area"
+        series.append(Series(name, colour, edges, np.append(share, share[-1]), form))
+    return series
 
 
 def _round_for_json(values: Array, digits: int = SIGNIFICANT_DIGITS) -> list[float | None]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from foundation.charts import Chart
 from foundation.tables import Table
 
 if TYPE_CHECKING:
@@ -20,6 +23,23 @@ if TYPE_CHECKING:
 
 CHART_STYLES = ("foundation/uPlot.min.css", "foundation/charts.css")
 CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a page by the template `foundation/page.html.j2`.
+
+    title: heading.
+    parts: charts, tables and sentences in order. A mapping from a label to named charts shows one
+        of the charts at a time.
+    note: explanation below the parts.
+    is_wide: whether the section takes the page's whole width.
+    """
+
+    title: str
+    parts: Sequence[Chart | Table | str | Mapping[str, Sequence[tuple[str, Chart]]]]
+    note: str = ""
+    is_wide: bool = True
 
 
 def read_asset(name: str) -> str:

@@ -9,8 +9,9 @@ addition each journaled decision is replayed on the journaled account; if the re
 differs, then bars, settings or code differ. The difference between live and simulated profit is
 split by order and cash flow into terms that add up to the cent.
 
-output=FOLDER writes the report of the live account: the files of a backtest whose main run is the
-live account, compared with its simulation, the no-forecast baseline and buy and hold.
+output=FOLDER writes drift.html, and the report of the live account: the files of a backtest whose
+main run is the live account, compared with its simulation, the no-forecast baseline and buy and
+hold.
 
 Orders sent after the last snapshot are counted, not compared. After the first cycle no fills are
 comparable yet, and `agrees` in drift.json is null.
@@ -59,7 +60,12 @@ from marketsimulator.results.drift.orders import (
     excess_slippage_by_symbol,
     planned_orders,
 )
-from marketsimulator.results.drift.report import Drift, drift_json, drift_terminal_parts
+from marketsimulator.results.drift.report import (
+    Drift,
+    drift_json,
+    drift_terminal_parts,
+    render_drift_page,
+)
 from marketsimulator.results.drift.terms import (
     ComparedAccount,
     build_compared_account,
@@ -462,7 +468,11 @@ def run(settings: DriftSettings, progress: Progress) -> Result:
     files: Mapping[str, Callable[[Path], object]] = {}
     if settings.writes_report:
         results = build_live_results(hours, progress)
-        more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
+        page = render_drift_page(drift, [run.equity_curve() for run in results.runs[:2]])
+        more: dict[str, Callable[[Path], object]] = {
+            "drift.html": lambda path: path.write_text(page, encoding="utf-8"),
+            DRIFT_FILE: lambda path: path.write_text(drift_json(drift)),
+        }
         files = result_file_writers(results, results.summary(), more)
     return Result(
         list(drift_terminal_parts(drift)), file_writers=files, exit_code=0 if drift.is_equal else 1

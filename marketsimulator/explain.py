@@ -91,7 +91,9 @@ def find_explanations(
     at: timestamp or New York date of the decisions.
     """
     folder = RunFolder(run)
-    decisions = folder.read_table("decisions", DECISION_COLUMNS)
+    decisions = folder.read_table(
+        "decisions", DECISION_COLUMNS, optional_columns=["plan_stop_price"]
+    )
     orders = folder.read_table("orders", ORDER_COLUMNS)
     fills = folder.read_table("fills", FILL_COLUMNS)
     if order is not None:

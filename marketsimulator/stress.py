@@ -10,7 +10,7 @@ configs/stress.yaml; custom_scenarios=[{…}] adds scenarios or replaces those o
 scenario with a `day`, a symbol moves as its bars did on that day, if data.dir or the run's data
 include it. Margin and liquidation follow the simulator.
 
-The output contains stress.json with every scenario.
+The output contains stress.json and stress.html with every scenario.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from marketsimulator.results.stress.book import (
 from marketsimulator.results.stress.outcomes import StressResult, run_stress
 from marketsimulator.results.stress.report import (
     loss_table,
+    render_stress_page,
     scenario_table,
     stress_json,
     stress_verdict,
@@ -146,14 +147,17 @@ def parse_arguments(words: Sequence[str]) -> tuple[Callable[[], StressResult], P
 
 
 def run(settings: Callable[[], StressResult]) -> Result:
-    """Run a stress test; return its verdict, tables and `stress.json`.
+    """Run a stress test; return its verdict, tables, page and `stress.json`.
 
     settings: function that runs the test.
     """
     found = settings()
-    text = stress_json(found)
+    text, page = stress_json(found), render_stress_page(found)
     return Result(
         [*stress_verdict(found), scenario_table(found), loss_table(found)],
         found.book.notes,
-        {STRESS_FILE: lambda path: path.write_text(text, encoding="utf-8")},
+        {
+            "stress.html": lambda path: path.write_text(page, encoding="utf-8"),
+            STRESS_FILE: lambda path: path.write_text(text, encoding="utf-8"),
+        },
     )

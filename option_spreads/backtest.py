@@ -5,8 +5,8 @@ r"""Backtests of option spreads with the autoscaler in the loop.
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
 All strategies share one account that starts with STARTING_CAPITAL, as in live trading. The command
-writes performance figures and a file of trades that `option_spreads.monte_carlo` can read. The
-index is simulated by a model, unless `bars.dir` is set. In both cases a model based on the
+writes performance figures, a page, and a file of trades that `option_spreads.monte_carlo` can read.
+The index is simulated by a model, unless `bars.dir` is set. In both cases a model based on the
 volatility index prices the options: profits come from model prices, not from real fills.
 """
 
@@ -34,6 +34,7 @@ from option_spreads.simulation.selling import (
     simulate_spread_account,
 )
 from option_spreads.simulation.settings import SpreadSettings
+from option_spreads.simulation.spread_page import render_spread_page
 from option_spreads.simulation.spread_report import (
     compute_account_figures,
     compute_cost_figures,
@@ -97,6 +98,7 @@ def run(settings: SpreadSettings, progress: Progress) -> Result:
     texts = {
         "spreads.json": format_json(summary),
         "trades.csv": format_trades_csv(account.trades, days),
+        "spreads.html": render_spread_page(summary, account, days),
     }
     files = {
         name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()

@@ -17,19 +17,24 @@ from foundation.cli import run_command
 if __name__ == "__main__":
     run_command("option_spreads.monte_carlo")
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from forecasting.forecast import Progress
-from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.formatting import format_count, format_number, format_percent, format_usd
-from foundation.tables import format_json
+from foundation.tables import Table, format_json
+from option_spreads.simulation.monte_carlo_page import (
+    RESAMPLING_SCHEME_LABELS,
+    describe_runs_beyond_axis,
+    final_balance_edges,
+    render_monte_carlo_page,
+)
 from option_spreads.simulation.resampled_accounts import (
     find_sample_warnings,
     format_resampling_caveat,
@@ -46,16 +51,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-HISTOGRAM_BINS = 60
-AXIS_CUTOFF_QUANTILE = (
-    0.995  # quantile of all final balances at which the axis ends: a few runs are far beyond
-)
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
-RESAMPLING_SCHEME_LABELS = {
-    "iid": "one by one",
-    "block": "in blocks",
-    "stress": "with maximum losses",
-}
 
 
 def build_json_content(
@@ -98,16 +94,19 @@ def build_file_writers(
     settings: MonteCarloSettings,
     paths_by_scheme: Mapping[str, AccountPaths],
 ) -> dict[str, Callable[[Path], object]]:
-    """Return functions that write monte_carlo.json and monte_carlo.png, by file name.
+    """Return functions that write the page, monte_carlo.json and monte_carlo.png, by file name.
 
     content: content of monte_carlo.json.
-    paths_by_scheme: simulated accounts by resampling scheme, for the plot.
+    paths_by_scheme: simulated accounts by resampling scheme, for page and plot.
     """
     text = format_json(content)
     figure = plot_final_balances(
         _format_heading(content), paths_by_scheme, float(settings.halt_balance)
     )
+    table = _metrics_table(content, paths_by_scheme)
+    page = render_monte_carlo_page(content, table, paths_by_scheme, float(settings.halt_balance))
     return {
+        "monte_carlo.html": lambda path: path.write_text(page, encoding="utf-8"),
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: figure.savefig(path, format="png", dpi=110),
     }
@@ -156,6 +155,12 @@ def _format_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _metrics_table(content: Mapping[str, Any], schemes: Iterable[str]) -> Table:
+    """Return the table of the main figures, with a column per resampling scheme."""
+    texts = {name: _format_figures(content[name]) for name in schemes}
+    return build_metrics_table(_format_heading(content), texts)
+
+
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     """Run the Monte Carlo; return its table, warnings and files to write.
 
@@ -170,9 +175,8 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     sample = read_sample(Path(settings.trades).expanduser(), utc_now())
     sets = simulate_accounts(sample, settings)
     content = build_json_content(sample, settings, sets)
-    texts = {name: _format_figures(content[name]) for name in sets}
     return Result(
-        [build_metrics_table(_format_heading(content), texts)],
+        [_metrics_table(content, sets)],
         [
             content["limits_of_resampling"],
             *(f"Warning: {warning}" for warning in content["warnings"]),
@@ -196,11 +200,9 @@ def plot_final_balances(
     figure = Figure(figsize=(8, 0.7 + 3.2 * len(paths_by_scheme)), layout="constrained")
     figure.suptitle(heading, fontsize=14, fontweight="bold")
     panels = figure.subplots(len(paths_by_scheme), squeeze=False, sharex=True, sharey=True)[:, 0]
-    finals = np.concatenate([runs.balances[:, -1] for runs in paths_by_scheme.values()])
     start = next(iter(paths_by_scheme.values())).starting_balance
-    most = max(float(np.quantile(finals, AXIS_CUTOFF_QUANTILE)), start)
-    least = min(float(finals.min()), halt_balance, start)
-    edges = np.linspace(least, most, HISTOGRAM_BINS + 1)
+    edges = final_balance_edges(paths_by_scheme, halt_balance)
+    most = float(edges[-1])
     for (name, runs), panel in zip(paths_by_scheme.items(), panels, strict=True):
         final = runs.balances[:, -1]
         panel.hist(final[final <= most], bins=edges.tolist(), color=BLUE, alpha=0.55)
@@ -231,16 +233,3 @@ def plot_final_balances(
         panel.margins(x=0)
         panel.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)
     return figure
-
-
-def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
-    """Return a note with the number of runs beyond the axis and their highest balance, or "".
-
-    final_balances: final balances [R], USD.
-    axis_max: upper end of the axis, USD.
-    """
-    beyond = final_balances[final_balances > axis_max]
-    if not len(beyond):
-        return ""
-    words = f"not drawn: {format_count(len(beyond), 'run')} above {format_usd(axis_max, 0)},"
-    return f"{words} up to {format_usd(beyond.max(), 0)} →"

@@ -19,5 +19,6 @@ if TYPE_CHECKING:
     from sizing.quantity import get_qty as get_qty
     from sizing.settings import Limits as Limits
     from sizing.settings import PriorSettings as PriorSettings
+    from sizing.strategies import WeightsWithStops as WeightsWithStops
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

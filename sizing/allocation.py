@@ -44,6 +44,8 @@ class Allocation:
     optimality_gap: upper bound on what the best book of at most `limits.max_positions` positions
         could gain over this book, as a return net of risk and cost over all periods. It is NaN if
         targets are not chosen by return, or no bound is known.
+    stop_price: [S] price at which the strategy closes each position, USD; NaN without a stop. None:
+        the strategy has no stops.
     """
 
     unconstrained_weight: Array
@@ -53,6 +55,7 @@ class Allocation:
     premium_weight: Array
     forecast_weight: Array
     optimality_gap: float = 0.0
+    stop_price: Array | None = None
 
     @property
     def binding_shadow_prices(self) -> tuple[Mapping[str, float], ...]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,20 @@ SIZING_GROUP = "sizing"  # the settings group that names a custom rule
 SIZING_TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
+
+
+class WeightsWithStops(NamedTuple):
+    """Weights of a rule, with the stop of each position.
+
+    A stop is recorded with the decision and drawn on the report's price chart. No order rests at
+    it: the rule itself closes the position.
+
+    weights: [S] desired weights, multiples of equity.
+    stop_price: [S] price at which the rule closes the position, USD; NaN without a stop.
+    """
+
+    weights: Array
+    stop_price: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +129,7 @@ class WeightRuleStrategy:
     """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
-    rule: function from inputs to desired weights [S].
+    rule: function from inputs to desired weights [S], or to these with stops.
     rebalance_band: relative distance from the desired weight within which a current weight is kept.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
@@ -124,7 +138,7 @@ class WeightRuleStrategy:
     """
 
     name: str
-    rule: Callable[[SizingInputs], Array]
+    rule: Callable[[SizingInputs], Array | WeightsWithStops]
     rebalance_band: float = 0.0
     holding_interval: HoldingRule | None = "session"
     uses_forecast: bool = False
@@ -142,11 +156,13 @@ class WeightRuleStrategy:
         from sizing.allocation import keep_weights_within_band, project_onto_limits
 
         # The rule gets a copy, so that writing to its inputs does not change the limits.
-        desired = self.rule(inputs.copy())
+        answer = self.rule(inputs.copy())
+        desired, stop_price = answer if isinstance(answer, WeightsWithStops) else (answer, None)
         wanted, ranked = keep_weights_within_band(inputs.held_weight, desired, self.rebalance_band)
-        return project_onto_limits(
+        allocation = project_onto_limits(
             inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
+        return replace(allocation, stop_price=stop_price)
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
@@ -479,7 +495,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
 
 def wrap_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
-) -> Callable[[SizingInputs], Array]:
+) -> Callable[[SizingInputs], Array | WeightsWithStops]:
     """Wrap a custom rule so that an invalid result raises `InputError`.
 
     A valid result has one finite weight per symbol.
@@ -488,7 +504,7 @@ def wrap_plugin_rule(
     rule: the custom rule.
     """
 
-    def compute_weights(s: SizingInputs) -> Array:
+    def compute_weights(s: SizingInputs) -> Array | WeightsWithStops:
         from sizing.kelly import SolverFailed
 
         unsolved: SolverFailed | None = None
@@ -500,6 +516,9 @@ def wrap_plugin_rule(
         # Without a solution no new risk is taken, as for the project's own strategies.
         if unsolved is not None:
             raise unsolved
+        if isinstance(answer, WeightsWithStops):
+            weights = _check_rule_weights(name, answer.weights, s)
+            return WeightsWithStops(weights, _check_stop_prices(name, answer.stop_price, s))
         return _check_rule_weights(name, answer, s)
 
     return compute_weights
@@ -529,3 +548,18 @@ def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
         k = first_true_index(~finite)
         raise InputError(f"{returned} {wanted[k]} for {s.format_symbol(k)}; {needed}")
     return np.clip(weights, -MAX_RULE_WEIGHT, MAX_RULE_WEIGHT)
+
+
+def _check_stop_prices(name: str, answer: object, s: SizingInputs) -> Array:
+    """Return the stop prices [S] that a rule returned.
+
+    Raises InputError for a result that is not one price above 0, or NaN, per symbol.
+    """
+    with suppress(ValueError, TypeError):
+        stops = np.array(answer, dtype=np.float64)
+        if stops.shape == s.held_weight.shape and (np.isnan(stops) | (stops > 0)).all():
+            return stops
+    raise InputError(
+        f"{SIZING_TARGET_KEY}: {name} returned stop prices {to_one_line(repr(answer), 80)}; return"
+        f" an array with a price above 0, or NaN, for each of the {len(s.held_weight)} symbols"
+    )

@@ -50,6 +50,7 @@ class Rationale(NamedTuple):
         before limits and costs, multiples of equity. Both are 0 for a sizing rule that uses neither
         premium nor forecast, and NaN if unknown. If their sum differs from `Choice.kelly`, the
         strategy accounts for the difference.
+    stop_price: price at which the strategy closes the position, USD; None without a stop.
     """
 
     days: float
@@ -61,6 +62,7 @@ class Rationale(NamedTuple):
     deviation: float
     premium_weight: float = math.nan
     forecast_weight: float = math.nan
+    stop_price: float | None = None
 
 
 _NAN = float("nan")
@@ -157,7 +159,14 @@ def format_reason(choice: Choice, hours: float) -> str:
     cost = ""
     if choice.qty and not math.isnan(choice.unit_cost):
         cost = f", cost ${choice.change_cost_usd:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
-    return f"{text}{_format_binding_limits(choice)}{cost}"
+    return f"{text}{_format_binding_limits(choice)}{format_stop(choice.rationale.stop_price)}{cost}"
+
+
+def format_stop(price: float | None) -> str:
+    """Return a stop as the part of a reason in words; empty for None and NaN."""
+    if price is None or math.isnan(price):
+        return ""
+    return f", stop at {formatting.format_rounded_price(price, prefix='$')}"
 
 
 def _format_change(choice: Choice) -> str:

@@ -140,8 +140,11 @@ class DecisionColumns(NamedTuple):
         )
         parts = [float(column[i]) for column in self.rationale]
         rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
+        # Decisions are compared, and NaN differs from NaN.
         if math.isnan(rests_on.shrinkage or 0.0):
             rests_on = rests_on._replace(shrinkage=None)
+        if math.isnan(rests_on.stop_price or 0.0):
+            rests_on = rests_on._replace(stop_price=None)
         return Choice(
             symbol=symbol,
             mu=float(self.mu[i]),
@@ -355,6 +358,7 @@ class DecisionArrays(NamedTuple):
         `unconstrained_weight` is computed.
     premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
         the forecast.
+    stop_price: price at which the strategy closes the position, USD.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
     optimality_gap: [R] upper bound on what the best book of `limits.max_positions` positions would
@@ -376,6 +380,7 @@ class DecisionArrays(NamedTuple):
     horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
+    stop_price: Array
     shadow_prices: Array
     optimality_gap: Array
 
@@ -515,6 +520,7 @@ def _build_rationale_columns(
         np.sqrt(sum_over_horizon(beliefs.sigma[row, :, symbol] ** 2)),
         arrays.premium_weight[cells],
         arrays.forecast_weight[cells],
+        arrays.stop_price[cells],
     )
     return tuple(np.where(sized, column, np.nan) for column in columns)
 
@@ -538,6 +544,7 @@ def build_decision_arrays(
         return cast(AnyArray, values[None, :size])
 
     given = allocation or _empty_allocation(problem)
+    stops = np.full_like(given.forecast_weight, np.nan)
     return DecisionArrays(
         is_sized=np.array([allocation is not None]),
         held_weight=as_row(problem.account.held_weight),
@@ -554,6 +561,7 @@ def build_decision_arrays(
         horizon_periods=as_row(given.horizon_periods),
         premium_weight=as_row(given.premium_weight),
         forecast_weight=as_row(given.forecast_weight),
+        stop_price=as_row(stops if given.stop_price is None else given.stop_price),
         shadow_prices=given.binding_limits.shadow_prices[None],
         optimality_gap=np.array([given.optimality_gap]),
     )

@@ -45,7 +45,13 @@ def encode_choice(choice: Choice) -> dict[str, Any]:
 def decode_choice(entry: Mapping[str, Any]) -> Choice:
     """Return the choice that a journal's JSON entry encodes."""
     written = entry["rationale"]
-    rationale = {key: _none_to_nan(written[key]) for key in Rationale._fields if key != "shrinkage"}
+    optional = {  # entries of earlier checkouts have no stop
+        "shrinkage": written["shrinkage"],
+        "stop_price": written.get("stop_price"),
+    }
+    rationale = {
+        key: _none_to_nan(written[key]) for key in Rationale._fields if key not in optional
+    }
     numbers = ("mu", "sigma", "kelly", "held_weight", "target_weight", "price", "unit_cost")
     return Choice(
         symbol=entry["symbol"],
@@ -53,7 +59,7 @@ def decode_choice(entry: Mapping[str, Any]) -> Choice:
         binding_shadow_prices={
             key: _none_to_nan(value) for key, value in entry["binding_shadow_prices"].items()
         },
-        rationale=Rationale(shrinkage=written["shrinkage"], **rationale),
+        rationale=Rationale(**rationale, **optional),
         **{key: _none_to_nan(entry[key]) for key in numbers},
     )
 

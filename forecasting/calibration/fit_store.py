@@ -50,12 +50,10 @@ class FitStore:
             log.warning("%s: cannot be read, fitting the calibration again: %s", path, error)
             return None
         dispersion = DispersionModel(**{name: table.pop(name) for name in _DISPERSION_FIELDS})
-        names = "persistence", "information_coefficient"
-        persistence, coefficient = (float(table.pop(name)) for name in names)
         return CalibrationFit(
             dispersion=dispersion,
-            persistence=persistence,
-            information_coefficient=coefficient,
+            persistence=float(table.pop("persistence")),
+            information_coefficient=float(table.pop("information_coefficient")),
             **table,
         )
 

@@ -163,6 +163,7 @@ function tableOf({series, unit}, logarithmic) {
     series[k].notes ? [{at, y: series[k].y[i], text: series[k].notes[i]}] : []));
   series.forEach((s, k) => {
     const text = (plot, value, number, row) => {
+      if (s.form === "vertical") return write("plain", s.x[0]);
       const [low, high] = row == null ? [s.base?.at(-1), s.y.at(-1)]
         : [plot.data[number + 1]?.[row], value];
       return (s.base ? `${write(unit, low)} … ` : "") + write(unit, high);

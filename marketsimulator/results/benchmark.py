@@ -71,7 +71,8 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
             benchmark = _from_symbol(settings, market)
         _check_coverage(benchmark, market.run_bars.times)
     except InputError as error:
-        raise InputError(f"benchmark: {error}") from error
+        # Bars and instruments name the setting `symbols`, which the user did not set.
+        raise InputError(f"benchmark: {str(error).removeprefix('symbols: ')}") from error
     return benchmark
 
 

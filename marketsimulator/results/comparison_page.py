@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from foundation.charts import SERIES_COLOURS, Chart, Series
@@ -39,7 +39,8 @@ class ComparisonPage:
         template: template that extends `marketsimulator/runs.html.j2`.
         values: further variables of the template.
         """
-        return render_page(template, sheet=self, **values)
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return render_page(template, **own, **values)
 
 
 def colours_by_run(runs: RunSet) -> dict[int, str]:

@@ -11,6 +11,7 @@ from execution.decision.choice import (
     FORECAST_REASON_PREFIX,
     LEGACY_RULE_SUFFIX,
     UNIVERSE_RULE_PREFIX,
+    format_stop,
 )
 from foundation.formatting import format_basis_points, format_number
 
@@ -36,7 +37,8 @@ def format_decision(decision: Mapping[Any, Any]) -> str:
         return f"{text}; left the universe ({rule})"
     named = ", ".join(limits[:MAX_LIMITS_NAMED])
     more = f" and {len(limits) - MAX_LIMITS_NAMED} more" if len(limits) > MAX_LIMITS_NAMED else ""
-    return f"{text}; bound by {named}{more}" if limits else text
+    stop = format_stop(decision["plan_stop_price"])
+    return f"{text}; bound by {named}{more}{stop}" if limits else f"{text}{stop}"
 
 
 def short_reasons_by_order(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:

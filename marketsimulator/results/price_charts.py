@@ -1,4 +1,4 @@
-"""Price charts of a report: the price of each symbol with its trades and their reasons."""
+"""Price charts of a report: each symbol's price with its trades, their reasons, and stops."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ TRADE_SELECTION_BINS = (
     40  # equal parts of the time between the first and the last trade of a symbol
 )
 MAX_PRICE_POINTS = 320  # prices in a chart
+MAX_STOP_LEVELS = 120  # stop levels in a chart
 PRICE_DIGITS = 6  # significant digits of a price in a chart
 
 
@@ -89,9 +90,10 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
         for symbol in shown
     }
     names = {trade.fill.client_order_id for trades in chosen.values() for trade in trades}
-    reasons = short_reasons_by_order(
-        orders[orders["client_order_id"].isin(names)], run.decision_frame()
-    )
+    sent = orders[orders["client_order_id"].isin(names)]
+    decisions = run.decision_frame()
+    reasons = short_reasons_by_order(sent, decisions)
+    sent_at = dict(zip(sent["client_order_id"], sent["at"], strict=True))
     charts = []
     for symbol in shown:
         times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
@@ -103,8 +105,16 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
             "price", "first", times[first:], values[first:, CLOSE], significant_digits=PRICE_DIGITS
         )
         trades = chosen[symbol]
+        symbol_decisions = decisions[decisions["symbol"] == symbol]
+        stops = (
+            [stop_series(symbol_decisions)]
+            if symbol_decisions["plan_stop_price"].notna().any()
+            else []
+        )
+        notes = {**reasons, **_exit_reasons(trades, reasons, sent_at, symbol_decisions)}
         text = _description(symbol, price.values, traded.get(symbol, []), len(trades))
-        series = [price.downsample(MAX_PRICE_POINTS), *_markers(trades, reasons)]
+        text += _describe_stops(symbol_decisions["plan_stop_price"].dropna().to_numpy())
+        series = [price.downsample(MAX_PRICE_POINTS), *stops, *_markers(trades, notes)]
         charts.append((symbol, Chart(text, tuple(series), "usd", CHART_TIMEZONE)))
     return charts
 
@@ -145,6 +155,51 @@ def select_trades(trades: Sequence[ChartTrade], max_trades: int) -> list[ChartTr
     return [trades[n] for n in sorted(chosen)]
 
 
+def stop_series(decisions: pd.DataFrame) -> Series:
+    """Return the stops of a symbol as a line, with a gap where no stop is in force.
+
+    Of more than `MAX_STOP_LEVELS` levels, an even selection is shown.
+
+    decisions: the symbol's rows in the frame of decisions; at least one has a stop.
+    """
+    price = decisions["plan_stop_price"].to_numpy()
+    at, until = (decisions[name].to_numpy(dtype="datetime64[ns]") for name in ("at", "until"))
+    at = np.append(at, until[-1:])
+    changes = np.append(True, price[1:] != price[:-1])  # NaN differs from NaN
+    levels = np.flatnonzero(changes & np.isfinite(price))
+    shown = min(len(levels), MAX_STOP_LEVELS)
+    levels = levels[np.linspace(0, len(levels) - 1, shown).astype(np.intp)]
+    # A level lasts until the next one that is shown, or until there is no stop.
+    gaps = np.append(np.flatnonzero(np.isnan(price)), len(price))
+    ends = np.minimum(gaps[np.searchsorted(gaps, levels)], np.append(levels[1:], len(price)))
+    x = np.column_stack([at[levels], at[ends], at[ends]]).ravel()
+    values = np.column_stack([price[levels], price[levels], np.full(shown, np.nan)]).ravel()
+    return Series("stop", "fourth", x, values, significant_digits=PRICE_DIGITS)
+
+
+def _exit_reasons(
+    trades: Sequence[ChartTrade],
+    reasons: Mapping[str, str],
+    sent_at: Mapping[str, pd.Timestamp],
+    decisions: pd.DataFrame,
+) -> dict[str, str]:
+    """Return the reasons of orders that end a position, with the stop that applied before them.
+
+    reasons, sent_at: reason of each order, and instant of its decision, by client order id.
+    decisions: the symbol's rows in the frame of decisions.
+    """
+    last_stops = dict(zip(decisions["at"], decisions["plan_stop_price"].shift(), strict=True))
+    found = {}
+    for trade in trades:
+        name = trade.fill.client_order_id
+        stop = last_stops.get(sent_at.get(name), np.nan)
+        if trade.position_before and trade.is_entry_or_exit and np.isfinite(stop):
+            found[name] = (
+                f"{reasons[name]}; the stop was at {format_rounded_price(stop, prefix='$')}"
+            )
+    return found
+
+
 def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[Series]:
     """Return the series of buys and of sells, each trade with a note."""
     forms: list[tuple[str, str, SeriesForm, list[ChartTrade]]] = [
@@ -174,6 +229,16 @@ def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[S
                 )
             )
     return series
+
+
+def _describe_stops(prices: Array) -> str:
+    """Return the part of a chart's description that states its stops [N]; empty without any."""
+    if not len(prices):
+        return ""
+    low, high = (
+        format_rounded_price(float(each), 2, prefix="$") for each in (prices.min(), prices.max())
+    )
+    return f"; stops from {low} to {high} at {format_count(len(prices), 'decision')}"
 
 
 def _description(symbol: str, closes: Array, trades: Sequence[ChartTrade], shown: int) -> str:

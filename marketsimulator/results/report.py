@@ -198,6 +198,7 @@ def render_report(
         window=rolling_window_days(results.periods_per_year),
         exposure=exposure_chart(marks[1:], weights),
         prices=price_charts(main, bars, orders),
+        has_stops=bool(decisions["plan_stop_price"].notna().any()),
         traded=len(bars.symbols),
         statistics=round_trip_statistics_table(trips),
         trips=round_trip_table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -59,7 +59,7 @@ def rolling_charts(
 ) -> list[Chart]:
     """Return the charts of rolling Sharpe ratio, volatility and beta; none for short runs.
 
-    names, curves, colours: of the main run, then of its benchmark; daily equity [1 + D].
+    names, curves, colours: of the main run, then of its benchmark, if any; daily equity [1 + D].
     days_per_year: days per year.
     """
     at = curves[0][0]
@@ -67,23 +67,24 @@ def rolling_charts(
     window = rolling_window_days(days_per_year)
     if min(map(len, returns)) <= window or len({len(each) for each in returns}) > 1:
         return []
-    main, other = (rolling_figures(each, returns[1], window, days_per_year) for each in returns)
-    ends = at[window:]
+    figures = [rolling_figures(each, returns[-1], window, days_per_year) for each in returns]
+    ends = at[window : len(returns[0]) + 1]  # no returns follow a wipe-out
     units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
         ("sharpe", "Rolling Sharpe", "plain", format_number),
         ("volatility", "Rolling volatility (ann.)", "percent", format_percent),
-        ("beta", f"Rolling beta to {names[1]}", "plain", format_number),
     ]
+    if len(names) > 1:
+        units.append(("beta", f"Rolling beta to {names[1]}", "plain", format_number))
     charts = []
-    for key, text, unit, written in units:
-        shown = [main] if key == "beta" else [main, other]
+    for key, title, unit, format_value in units:
+        shown = figures[:1] if key == "beta" else figures
         series = [
-            Series(name, colour, ends, figures[key], significant_digits=RATIO_DIGITS).downsample()
-            for name, colour, figures in zip(names, colours, shown, strict=False)
+            Series(name, colour, ends, each[key], significant_digits=RATIO_DIGITS).downsample()
+            for name, colour, each in zip(names, colours, shown, strict=False)
         ]
-        last = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
+        last = ", ".join(f"{each.name} {format_value(each.values[-1])}" for each in series)
         charts.append(
-            Chart(f"{text}; at the end: {last}", tuple(series[::-1]), unit, CHART_TIMEZONE)
+            Chart(f"{title}; at the end: {last}", tuple(series[::-1]), unit, CHART_TIMEZONE)
         )
     return charts
 
@@ -98,25 +99,34 @@ def yearly_return_chart(
 ) -> Chart:
     """Return the chart of yearly returns: bars of the main run, dots of the benchmark.
 
-    names, yearly_returns, colours: of the main run, then of its benchmark; years from
+    names, yearly_returns, colours: of the main run, then of its benchmark, if any; years from
         `returns_by_period`.
     """
     labels = tuple(str(year) for year in pd.DatetimeIndex(yearly_returns[0].index).year)
     places = np.arange(float(len(labels)))
-    main, other = (each.to_numpy() for each in yearly_returns)
-    pairs = ", ".join(
-        f"{label} {format_percent(mine, sign=True)} and {format_percent(theirs, sign=True)}"
-        for label, mine, theirs in zip(labels, main, other, strict=True)
+    values = [each.to_numpy() for each in yearly_returns]
+    texts = ", ".join(
+        f"{label} {' and '.join(format_percent(each, sign=True) for each in returns)}"
+        for label, returns in zip(labels, zip(*values, strict=True), strict=True)
     )
-    return Chart(
-        f"Yearly returns of {names[0]} and {names[1]}: {pairs}",
-        (
-            Series(names[0], colours[0], places, main, "bars"),
-            Series(names[1], colours[1], places, other, "dots"),
-        ),
-        "percent",
-        x_labels=labels,
+    forms: tuple[SeriesForm, ...] = ("bars", "dots")
+    series = (
+        Series(name, colour, places, each, form)
+        for name, colour, each, form in zip(names, colours, values, forms, strict=False)
     )
+    text = f"Yearly returns of {' and '.join(names)}: {texts}"
+    return Chart(text, tuple(series), "percent", x_labels=labels)
+
+
+def bar_charts(title: str, values: Mapping[str, float], unit: ValueUnit) -> list[Chart]:
+    """Return a bar chart of values by name; none without values."""
+    if not values:
+        return []
+    format_value = format_usd if unit == "usd" else format_number
+    texts = ", ".join(f"{name} {format_value(value)}" for name, value in values.items())
+    heights = np.array(list(values.values()))
+    bars = Series("value", "first", np.arange(float(len(values))), heights, "bars")
+    return [Chart(f"{title}: {texts}", (bars,), unit, x_labels=tuple(values))]
 
 
 def exposure_chart(instants: Instants, weights: Array) -> Chart | None:
@@ -289,7 +299,8 @@ def curves_chart(
             f"{name} {format_value(values[-1]) if math.isfinite(values[-1]) else 'nothing'}"
         )
     caption = f"{title}; at the end: {', '.join(ends)}"
-    return Chart(caption, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
+    logarithmic = unit == "usd" and bool(curves[0][1][0] > 0)
+    return Chart(caption, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=logarithmic)
 
 
 def _identical_curve_note(

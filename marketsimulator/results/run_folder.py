@@ -98,15 +98,19 @@ class RunFolder:
             raise DataError(f"{path}: not a settings file: expected lines of key: value")
         return content
 
-    def read_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    def read_table(
+        self, name: str, columns: Sequence[str], optional_columns: Sequence[str] = ()
+    ) -> pd.DataFrame:
         """Read columns of the file `NAME.parquet`; instants are UTC without a time zone.
 
         name: name of the table, such as `fills`.
+        optional_columns: those of `columns` that older run folders lack; read as NaN.
         """
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
-            frame = frame[list(columns)]
+            missing = set(optional_columns).difference(frame.columns)
+            frame = frame.assign(**dict.fromkeys(missing, np.nan))[list(columns)]
             for column in set(columns).difference(INSTANT_COLUMNS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])
             for column in set(columns).intersection(INSTANT_COLUMNS):

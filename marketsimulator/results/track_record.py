@@ -42,7 +42,14 @@ from marketsimulator.results.remarks import (
     NO_ANNUAL_FIGURES_NOTE,
     deflated_sharpe_remarks,
 )
-from marketsimulator.results.report_charts import curves_chart, drawdown_chart
+from marketsimulator.results.report_charts import (
+    RUN_COLOUR_NAMES,
+    curves_chart,
+    drawdown_chart,
+    rolling_charts,
+    rolling_window_days,
+    yearly_return_chart,
+)
 from marketsimulator.results.report_tables import (
     describe_significance,
     drawdown_table,
@@ -405,7 +412,8 @@ def render_track_record(record: TrackRecord) -> str:
     return render_page(
         "marketsimulator/tearsheet.html.j2",
         record=record,
-        heading=track_record_heading(record),
+        title=track_record_heading(record),
+        subtitle=record.source,
         verdict=record.verdict(),
         warnings=record.warnings(),
         significance=_describe_significance(record),
@@ -416,6 +424,13 @@ def render_track_record(record: TrackRecord) -> str:
         months=monthly_return_table(
             *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
         ),
+        years=yearly_return_chart(
+            names,
+            [returns_by_period("Y", *curve, capital=1.0) for curve in curves],
+            RUN_COLOUR_NAMES,
+        ),
+        rolling=rolling_charts(names, curves, RUN_COLOUR_NAMES, record.days_per_year),
+        window=rolling_window_days(record.days_per_year),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.problem import SizingTerms
-from foundation.arrays import Index, StructuredArray
+from foundation.arrays import Array, Index, StructuredArray
 from foundation.threads import single_threaded_blas
 from marketsimulator.account.book import Book, create_account_log, max_logged_cash_flows
 from marketsimulator.account.settlement import mark_positions
@@ -41,7 +41,7 @@ from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from sizing.strategies import KellyStrategy, WeightRuleStrategy
+from sizing.strategies import KellyStrategy, WeightRuleStrategy, WeightsWithStops
 from trainingdata.bars import Bars
 from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 from trainingdata.market import Market
@@ -59,6 +59,7 @@ class CompiledRun(NamedTuple):
         recorded.
     decisions: recorded decisions.
     explanations: [T', S] explanations of a Python strategy; no rows if they are not recorded.
+    stop_prices: [T', S] stops of a Python strategy; no rows if they are not recorded.
     failure_reasons_by_row: why a Python strategy has no weights, by row of the decision.
     book: account state at the end.
     """
@@ -69,6 +70,7 @@ class CompiledRun(NamedTuple):
     account_log_lengths: Index
     decisions: RecordedDecisions
     explanations: TargetExplanation
+    stop_prices: Array
     failure_reasons_by_row: dict[int, str]
     book: Book
 
@@ -161,15 +163,15 @@ def run_compiled(
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["tape_length"][0])]
-    return CompiledRun(
-        inputs, account, tape, written, recorded, call.explanations, caller.failures, book
-    )
+    explained = call.explanations, caller.stop_prices, caller.failures
+    return CompiledRun(inputs, account, tape, written, recorded, *explained, book)
 
 
 class _StrategyCaller:
     """Calls a strategy in Python from compiled code, and keeps its failures and its error.
 
     failures: why the strategy has no weights, by row of the decision.
+    stop_prices: [T', S] stops that the strategy returned; no rows if they are not recorded.
     error: error that the strategy raised; the run has ended.
     """
 
@@ -207,6 +209,7 @@ class _StrategyCaller:
         self._weights = np.empty(size)
         self._gap = np.zeros(1)
         self._explanations = TargetExplanation.empty(len(recorded_decisions.solve_status), size)
+        self.stop_prices = np.full(self._explanations.premium_weight.shape, np.nan)
 
     def call(self) -> StrategyCall:
         """Return the strategy as compiled code calls it."""
@@ -228,7 +231,14 @@ class _StrategyCaller:
         try:
             inputs = self._sizing_inputs(row, size)
             if self._rule is not None:
-                self._weights[:size] = self._rule(inputs)
+                answer = self._rule(inputs)
+                if isinstance(answer, WeightsWithStops):
+                    if len(self.stop_prices):
+                        self.stop_prices[row, self._problem.symbol_indices[:size]] = (
+                            answer.stop_price
+                        )
+                    answer = answer.weights
+                self._weights[:size] = answer
             else:
                 self._record(row, size, self._strategy.allocate(inputs))
         except SolverFailed as error:

@@ -102,6 +102,7 @@ class CompiledDecisions(DecisionLog):
         self._inputs = walk.inputs
         self._kept = walk.decisions
         self._explanations = walk.explanations
+        self._stop_prices = walk.stop_prices
         self._failures = walk.failure_reasons_by_row
         self.group_limit_names = settings.limits.group_limits().limit_names
 
@@ -176,7 +177,7 @@ class CompiledDecisions(DecisionLog):
             explained = {
                 name: column[part] for name, column in self._explanations._asdict().items()
             }
-            arrays = arrays._replace(**explained)
+            arrays = arrays._replace(**explained, stop_price=self._stop_prices[part])
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
         _explain_decisions(self._inputs, recorded, part.start, arrays, ceilings, singular)

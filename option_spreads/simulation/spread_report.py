@@ -93,7 +93,7 @@ def compute_performance_figures(
     days: index paths on which the trades were simulated.
     starting_balance: balance before the first trade, USD.
     """
-    daily = _daily_profits(trades, days)
+    daily = daily_profits(trades, days)
     # Balances before the first day, then at each end.
     balance = starting_balance + np.concatenate([[0.0], np.cumsum(daily)])
     ratio = float(sortino_ratios(daily, balance[:-1]))
@@ -137,7 +137,7 @@ def compute_trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
     }
 
 
-def _daily_profits(trades: Sequence[SpreadTrade], days: IndexPaths) -> Array:
+def daily_profits(trades: Sequence[SpreadTrade], days: IndexPaths) -> Array:
     """Return the total profit of each day's trades, USD [D], rounded to cents."""
     daily = np.zeros(len(days.dates))
     np.add.at(
@@ -203,7 +203,7 @@ def render_report(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     summary: the content of spreads.json.
     """
     account = summary["account"]
-    if text := _format_trading_stop(summary):
+    if text := format_trading_stop(summary):
         yield Text(text)
     title = (
         f"{format_count(summary['days'], 'session')} of {summary['index']},"
@@ -272,7 +272,7 @@ def _format_clock_time(minutes: float) -> str:
     return f"{hours:02d}:{rest:02d}"
 
 
-def _format_trading_stop(summary: Mapping[str, Any]) -> str:
+def format_trading_stop(summary: Mapping[str, Any]) -> str:
     """Return a sentence if the account stopped trading before the end, else ""."""
     stopped = summary["account"]["stopped"]
     if stopped is None:

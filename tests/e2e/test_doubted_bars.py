@@ -52,9 +52,9 @@ def spoil(
     """
     real = market_data.bars_response
 
-    def spoilt(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
-        found = real(venue, *rest, latest_count=latest)
-        if latest or "SYA" not in found:
+    def spoilt(venue: Venue, *rest: Any, latest_count: int = 0) -> dict[str, list[dict[str, Any]]]:
+        found = real(venue, *rest, latest_count=latest_count)
+        if latest_count or "SYA" not in found:
             return found
         rows = []
         for bar in found["SYA"]:

@@ -20,17 +20,19 @@ from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveSimulation, build_live_results
 from marketsimulator.results.attribution import PROFIT_PARTS
-from marketsimulator.results.drift.report import Drift
+from marketsimulator.results.drift.report import Drift, render_drift_page
 from marketsimulator.results.drift.terms import round_terms_to_cents
 from marketsimulator.results.figures import return_contributions
 from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
+from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
 from tests.e2e.refused import answer_of
 from tests.support.commands import overridden
 from tests.support.desks import Desk
 from tests.support.messages import refused
+from tests.support.pages import charts_of
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.
@@ -346,6 +348,23 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
+def test_drift_page_fits_and_shows_both_accounts(
+    browser: Page, with_coin: LiveSimulation, tmp_path: Path
+) -> None:
+    drift = comparison.measure_drift(with_coin)
+    runs = with_coin.live_run, with_coin.simulated_run
+    page = render_drift_page(drift, [run.equity_curve() for run in runs])
+    (tmp_path / "drift.html").write_text(page, encoding="utf-8")
+    look_at_all_widths(browser, tmp_path / "drift.html", ("No drift", "Equity", "Slippage"))
+    (equity,) = charts_of(page)
+    assert [each["name"] for each in equity["series"]] == ["simulation", "live account"]
+    assert (
+        f"{len(drift.order_comparisons)} of {len(drift.order_comparisons)} orders have equal fills"
+        in page
+    )
+    look_at_charts(browser, 1)
+
+
 def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_path: Path) -> None:
     """The first cycle's orders fill, and no later account reading shows the fills."""
     journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
@@ -358,6 +377,7 @@ def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_
     assert "Not compared: 2 orders (2 filled) and 0 decisions after 2024-02-20" in text
     assert "No verdict on fills yet: 1 decision compared, but no order." in text
     told = json.loads((tmp_path / "live" / "drift.json").read_text())
+    assert "No verdict on fills yet" in (tmp_path / "live" / "drift.html").read_text()
     assert told["agrees"] is None
     assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled_orders": 2}
 

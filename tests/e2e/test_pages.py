@@ -256,9 +256,16 @@ def test_tearsheet_fits_any_width(browser: Page, tmp_path: Path) -> None:
     write_files_atomically(record.file_writers(), tmp_path)
     page = tmp_path / "tearsheet.html"
     assert page.stat().st_size < 200_000
-    titles = ("outperformance over SPY", "Figures", "Doubts", "Worst drawdowns", "Monthly returns")
+    titles = (
+        "outperformance over SPY",
+        "Figures",
+        "Doubts",
+        "Worst drawdowns",
+        "Yearly returns",
+        "Rolling figures",
+    )
     look_at_all_widths(browser, page, titles)
-    look_at_charts(browser, 2)
+    look_at_charts(browser, 6)
     assert_tables_fit_a_phone(browser, page)
     assert browser.complaints == []
 

@@ -86,7 +86,7 @@ def test_live_service_matches_environment_observations_and_fills(
         booked = exchange.fills[seen:]
         seen += len(booked)
         told = [as_fill(each) for each in info["fills"]]
-        assert [replace(each, tick=0) for each in booked] == told
+        assert [replace(each, exchange_tick=0) for each in booked] == told
     assert exchange.is_over
     assert exchange.cash == D(repr(info["cash"]))
     assert len(log.read_entries(RAIN)) == len(session) - 1

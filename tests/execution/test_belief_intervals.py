@@ -314,7 +314,7 @@ def test_single_symbol_belief_at_decision_equals_belief_table(
     all_ = believed(panel, now, holding).at_instant(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
-    assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]
+    assert one.is_adjustable.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.instants, one.first_period_end, one.is_overnight) == (
         all_.instants,
         all_.first_period_end,

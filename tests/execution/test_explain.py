@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
     assert "; bound by cost\n" in story
     assert story.endswith("no order")
+
+
+def test_explain_reads_decisions_without_stop_column(run: Path, tmp_path: Path) -> None:
+    older = shutil.copytree(run, tmp_path / "older") / "decisions.parquet"
+    pd.read_parquet(older).drop(columns="plan_stop_price").to_parquet(older)
+    (older.parent / "summary.json").write_text("{}")  # no digests, so that files may differ
+    assert explain(older.parent, symbol="SYA") == explain(run, symbol="SYA")
 
 
 def test_default_order_reason_is_limited_to_few_words(run: Path) -> None:

@@ -491,7 +491,12 @@ LEAST = "above guards.max_position, 0.75"
         (spread(*PUT, qty=4), SIZED, "", {}),
         (spread(*PUT, qty=5), SIZED, f"0.875 of the spread balance of 4,000.00 USD, {LEAST}", {}),
         (spread(*PUT, qty=14), replace(SIZED, spread_capital_usd=20_000.0), "0.8 of equity", {}),
-        (spread(*PUT, qty=1), replace(SIZED, spread_capital_usd=0.0), "inf of the spread", {}),
+        (
+            spread(*PUT, qty=1),
+            replace(SIZED, spread_capital_usd=0.0),
+            "inf of the spread balance",
+            {},
+        ),
         (intent(qty=70), SIZED, "", {}),
         (replace(intent(), order=CONTRACTS), None, "does not trade event contracts", {}),
     ],

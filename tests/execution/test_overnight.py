@@ -80,7 +80,7 @@ def test_book_under_ceiling_and_untradable_stocks_stay_unchanged(market: Bars) -
     assert mute(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
     assert mute(*STOCKS).decide(earlier, account_in(earlier, **OVER)) is None
     account = account_in(bars, **OVER)
-    decision = decided(allowing(bars, "SYA", tradable=False), LAST, mute(*STOCKS), account)
+    decision = decided(allowing(bars, "SYA", is_tradable=False), LAST, mute(*STOCKS), account)
     assert {order.symbol for order in decision.orders} == {"SYB", "SYC"}
     assert carried(decision, account) <= 1.96 + 1e-9
 

@@ -85,7 +85,7 @@ def gappy(bars: Bars, *symbols: str) -> Bars:
 
 def test_symbol_without_bar_or_permission_is_not_decided(market: Bars) -> None:
     panel = known(market, MIDDAY)
-    for shown in (gappy(panel, "SYA"), allowing(panel, "SYA", tradable=False)):
+    for shown in (gappy(panel, "SYA"), allowing(panel, "SYA", is_tradable=False)):
         decision = trader(SYA=50.0, SYB=50.0).decide(shown, account_of(shown))
         assert decision is not None
         assert {c.symbol for c in decision.choices} == {"SYB", "SYC"}

@@ -72,7 +72,7 @@ def test_invalid_signal_claims_are_refused(signals: Signals, line: str) -> None:
         claimed_mean_return(signals, 1)
 
 
-@pytest.mark.parametrize("words", [{"holding": 25}, {"lookback": 20}])
+@pytest.mark.parametrize("words", [{"holding_bars": 25}, {"lookback": 20}])
 def test_signal_forecaster_refuses_impossible_lengths(words: dict[str, int]) -> None:
     with pytest.raises(InputError, match=next(iter(words))):
         replace(SignalForecaster("long", long_always), **words)

@@ -79,7 +79,7 @@ def test_chart_names_and_labels_are_html_escaped() -> None:
 
 def _sizes(chart: Chart) -> dict[str, object]:
     empty = Table("", (), [])
-    return {"figures": empty, "sizes": empty, "plot": chart}
+    return {"metrics_table": empty, "size_histogram": empty, "profit_chart": chart}
 
 
 def test_calibrated_pit_chart_has_density_one() -> None:

@@ -258,7 +258,7 @@ def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults
     np.testing.assert_allclose(found.relative_values_at(early)[:2], 1.0)
     assert found.relative_values_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
     for cut, fact in ((slice(-20, None), "starts on"), (slice(0, 100), "ends on")):
-        part = replace(found, at=found.instants[cut], values=found.values[cut])
+        part = replace(found, instants=found.instants[cut], values=found.values[cut])
         with refused(InputError, "SYC", fact):
             _check_coverage(part, beside.market.run_bars.times)
 

@@ -443,7 +443,7 @@ def test_rebuilt_account_uses_marked_prices_and_traded_quantities() -> None:
     journal = record(
         intent(),
         fills=(fill,),
-        marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
+        equity_marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
         cycles=(
             CycleRow(0, "trade", AT, AT),
             CycleRow(0, "trade", end, None, idle_reason="halted"),

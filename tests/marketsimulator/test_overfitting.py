@@ -177,7 +177,7 @@ def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) ->
     figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
     assert figures["probability"] == pytest.approx(found.probability)
     assert figures["sharpe_in_sample"] == pytest.approx(
-        found.in_sample * comparison.runs.days_per_year**0.5
+        found.in_sample * comparison.run_set.days_per_year**0.5
     )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
     assert "overfitting) needs at least 60 days" in " ".join(short.sentences())

@@ -216,7 +216,7 @@ def test_longer_run_has_rolling_charts(
 ) -> None:
     assert "shorter than the window" in section(both[0], "Rolling figures")
     for module in ("report", "report_charts"):
-        monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window", lambda _: 5)
+        monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window_days", lambda _: 5)
     page = section(render_report(both[1], traded, "", ()), "Rolling figures")
     assert re.findall("<h3>(.*?)</h3>", page) == [
         *("Rolling Sharpe", "Rolling volatility (ann.)", "Rolling beta to buy and hold")

@@ -113,8 +113,8 @@ def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> N
         assert now is not None
         assert then is not None
         # Without a decision no matrix is requested, and the premium is not read.
-        more = ("unit_premium",) if then.is_adjustable.any() else ()
-        for name in ("exclusion_rule", "exiting", "adjustable", *more):
+        more = ("premium_per_unit_sharpe",) if then.is_adjustable.any() else ()
+        for name in ("exclusion_rule", "is_exiting", "is_adjustable", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
 

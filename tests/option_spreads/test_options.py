@@ -355,7 +355,8 @@ def test_spread_backtest_runs_every_strategy_and_refuses_errors(tmp_path: Path) 
     assert "model prices" in printed
     told = json.loads((tmp_path / "out" / "spreads.json").read_text())
     assert set(told["account"]["by_strategy"]) == set(STRATEGIES)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", "trades.csv"}
+    made = {"spreads.json", "spreads.html", "trades.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made
     rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()
     assert len(rows) == 1 + told["account"]["trades"]
     for wrong in ("strategies=[STRADDLE]", "bars.dir=[x]", "rules.hold_to_close=[[300,2]]"):

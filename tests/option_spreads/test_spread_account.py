@@ -28,6 +28,7 @@ from option_spreads.simulation.selling import (
     simulate_spread_account,
 )
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
+from option_spreads.simulation.spread_page import render_spread_page
 from option_spreads.simulation.spread_report import (
     compute_account_figures,
     compute_cost_figures,
@@ -210,7 +211,9 @@ def test_profit_factor_and_losing_days_match_hand_calculation() -> None:
 def test_missing_profit_factor_is_explained_in_the_report() -> None:
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(min_credit=100.0))
     days = path(20)
-    summary = summarize_backtest(run, days, backtest_account(run, days))
+    account = backtest_account(run, days)
+    summary = summarize_backtest(run, days, account)
+    assert "no spread was sold" in render_spread_page(summary, account, days)
     assert summary.keys() >= {*COMMANDS["spread_backtest"].marker_keys}, "its folder is known again"
     told = summary["account"]
     assert (told["profit_factor"], told["worst_day"]) == (None, None)

@@ -172,7 +172,7 @@ def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) ->
     settings = DataSettings(dir=(path,))
     with refused(DataError, "AAA", "data.accept_jumps=true"):
         settings.load_panel([], None, None)
-    read = replace(settings, accepts_jumps=True).load_panel([], None, None)
+    read = replace(settings, accept_jumps=True).load_panel([], None, None)
     (jump,) = read.data_warnings
     assert np.flatnonzero(~read.mask[0]).tolist() == [7]
     assert jump.effect.startswith("the bar is not used")
@@ -190,9 +190,9 @@ def test_large_persistent_price_jump_is_refused(
 ) -> None:
     frame = sessions(4, {60: factor * np.exp(night)})
     folder = tmp_path_factory.mktemp("bars")
-    with pytest.raises(DataError, match=r"^AAA, 2023-03-\d\dT\S+Z: .* data\.accepts_jumps=true"):
+    with pytest.raises(DataError, match=r"^AAA, 2023-03-\d\dT\S+Z: .* data\.accept_jumps=true"):
         read(folder, frame)
-    data = DataSettings(dir=(str(folder / "AAA.csv"),), accepts_jumps=True)
+    data = DataSettings(dir=(str(folder / "AAA.csv"),), accept_jumps=True)
     assert data.load_panel([], None, None).data_warnings[0].kind == "split"
 
 

@@ -1,4 +1,4 @@
-"""Report of the drift between a live account and its simulation: tables and JSON."""
+"""Report of the drift between a live account and its simulation: tables, JSON and a page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from rich.console import RenderableType
 
 from foundation.decimals import ZERO_FRACTION, to_cents
-from foundation.formatting import format_count, format_number, format_rounded_price
+from foundation.formatting import format_count, format_number, format_rounded_price, format_usd
+from foundation.page import Section, render_page
 from foundation.tables import Table, format_json
 from marketsimulator.results.drift.decisions import DIFFERENCE_CAUSE_MEANINGS, DecisionComparison
 from marketsimulator.results.drift.orders import OrderComparison, UncomparedCounts
@@ -22,9 +24,13 @@ from marketsimulator.results.drift.terms import (
     Trade,
     round_terms_to_cents,
 )
+from marketsimulator.results.report_charts import Curve, bar_charts, curves_chart
+from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import format_utc
 
 MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
+MAX_ROWS_ON_PAGE = 300
+ACCOUNT_NAMES = ("live account", "simulation")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -133,6 +139,65 @@ def drift_json(drift: Drift) -> str:
     return format_json(content)
 
 
+def render_drift_page(drift: Drift, curves: Sequence[Curve]) -> str:
+    """Render the drift as one self-contained HTML page.
+
+    curves: instants and equity of the live account, then of its simulation.
+    """
+    decisions, orders = drift.decision_comparison, drift.differing_orders
+    same = len(drift.order_comparisons) - len(orders)
+    equal = (
+        f"{decisions.equal_instant_count} of {decisions.compared_instant_count} instants are equal."
+    )
+    decision_parts: list[Table | str] = [equal]
+    if decisions.differences:
+        decision_parts.append(_decision_table("Differences", decisions, MAX_ROWS_ON_PAGE))
+    order_parts: list[Table | str] = [
+        f"{same} of {len(drift.order_comparisons)} orders have equal fills."
+    ]
+    if orders:
+        order_parts.append(_order_table("Differences", orders, MAX_ROWS_ON_PAGE))
+    terms = round_terms_to_cents(drift.profit_components)
+    components = {str(name): float(amount) for name, amount in terms.items() if amount}
+    profit_text, slippage_text = "Live profit less simulated profit", "Slippage, basis points"
+    slippage = {symbol: points for symbol, points in drift.excess_slippage_bps.items() if points}
+    level: Literal["good", "open"] = "good" if drift.is_conclusive else "open"
+    return render_page(
+        "foundation/page.html.j2",
+        title=f"Drift: {format_utc(drift.start)} to {format_utc(drift.end)}",
+        subtitle=f"{drift.source_description} · amounts are USD",
+        verdict=Verdict(level if drift.is_equal else "bad", _verdict(drift), _profit_text(drift)),
+        warnings=list(_describe_uncompared(drift)),
+        notes=[],
+        sections=[
+            Section(
+                "Equity", [curves_chart("Equity in USD", ACCOUNT_NAMES, curves, "usd", format_usd)]
+            ),
+            Section("Profit", [*bar_charts(profit_text, components, "usd"), _profit_table(drift)]),
+            Section("Decisions", decision_parts),
+            Section("Orders", order_parts),
+            Section(
+                "Slippage",
+                bar_charts(slippage_text, slippage, "plain") or ["None."],
+                "Live slippage in excess of the simulation, basis points of the traded value.",
+            ),
+        ],
+    )
+
+
+def _profit_text(drift: Drift) -> str:
+    """Return a sentence with both profits and their difference."""
+    live, simulated, gap = (
+        format_usd(to_cents(each), sign=True)
+        for each in (
+            drift.live_account.profit,
+            drift.simulated_account.profit,
+            drift.profit_difference,
+        )
+    )
+    return f"Profit of the live account {live}, of the simulation {simulated}, difference {gap}."
+
+
 def drift_terminal_parts(drift: Drift) -> Iterator[RenderableType]:
     """Yield the verdict, then tables of profit, decisions, orders and slippage."""
     yield _verdict(drift)
@@ -202,18 +267,22 @@ def _profit_table(drift: Drift) -> Table:
     )
 
 
-def _decision_table(title: str, comparison: DecisionComparison) -> Table:
+def _decision_table(
+    title: str, comparison: DecisionComparison, max_rows: int = MAX_ROWS_PRINTED
+) -> Table:
     heads = ("instant", "symbol", "field", "live", "simulated", "cause")
     rows = [
         (format_utc(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
-        for d in comparison.differences[:MAX_ROWS_PRINTED]
+        for d in comparison.differences[:max_rows]
     ]
     return Table(title, heads, rows, left_aligned_columns=(1, 2, 5))
 
 
-def _order_table(title: str, orders: Sequence[OrderComparison]) -> Table:
+def _order_table(
+    title: str, orders: Sequence[OrderComparison], max_rows: int = MAX_ROWS_PRINTED
+) -> Table:
     rows = []
-    for order in orders[:MAX_ROWS_PRINTED]:
+    for order in orders[:max_rows]:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _format_fill(order.live), _format_fill(order.simulated)
         rows.append((order.name, live, simulated, words))

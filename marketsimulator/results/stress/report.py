@@ -1,18 +1,24 @@
-"""Report of a stress test: verdict and tables for the terminal, and JSON."""
+"""Report of a stress test: verdict and tables for the terminal, JSON and an HTML page."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
+
+from foundation.charts import Chart, Series, horizontal_line
 from foundation.decimals import to_cents
 from foundation.formatting import format_multiple, format_percent, format_quantity, format_usd
+from foundation.page import Section, render_page
 from foundation.tables import Table, format_json
+from marketsimulator.results.report_charts import bar_charts
 from marketsimulator.results.stress.outcomes import (
     MAX_MARGIN_CALL_SESSIONS,
     ScenarioOutcome,
     StressResult,
     compute_leverage,
 )
+from marketsimulator.results.verdict import Verdict
 
 MARGIN_CALL_OUTCOME_TEXTS = {
     "none": "nothing",
@@ -69,6 +75,64 @@ def stress_json(result: StressResult) -> str:
         "remarks": result.book.notes,
     }
     return format_json(content)
+
+
+def render_stress_page(result: StressResult) -> str:
+    """Render a stress test as one self-contained HTML page."""
+    claim, rest = stress_verdict(result)
+    has_call = any(each.margin.has_margin_call or each.is_wiped_out for each in result.outcomes)
+    worst = result.worst_outcome
+    scenarios = scenario_table(result)
+    losses = loss_table(result)
+    charts = [_equity_chart(result)] if result.outcomes else []
+    lost = {} if worst is None else {s: float(loss) for s, loss in worst.losses_by_symbol.items()}
+    sources = Table(
+        "Scenarios",
+        ("scenario", "source"),
+        [(each.name, each.source) for each in result.outcomes],
+        left_aligned_columns=(1,),
+    )
+    return render_page(
+        "foundation/page.html.j2",
+        title="Stress test",
+        subtitle=f"{result.book.description} · amounts are USD",
+        verdict=Verdict("bad" if has_call else "open", claim, rest),
+        warnings=[],
+        notes=result.book.notes,
+        sections=[
+            Section(
+                "Equity by scenario",
+                charts,
+                "Bars: after the price move, before any liquidation. Dots: at the end, after"
+                " liquidations, their costs and nightly charges.",
+            ),
+            Section("Outcomes", [scenarios]),
+            Section(losses.title, [*bar_charts(losses.title, lost, "usd"), losses]),
+            Section(sources.title, [sources]),
+        ],
+    )
+
+
+def _equity_chart(result: StressResult) -> Chart:
+    """Return the chart of equity after each scenario, beside the present equity."""
+    names = tuple(each.name for each in result.outcomes)
+    places = np.arange(float(len(names)))
+    after = np.array([float(each.equity_after) for each in result.outcomes])
+    final = np.array([float(each.final_equity) for each in result.outcomes])
+    equity = result.book.equity
+    texts = ", ".join(
+        f"{name} {format_usd(left)}" for name, left in zip(names, after.tolist(), strict=True)
+    )
+    return Chart(
+        f"Equity of {format_usd(equity)} after each scenario: {texts}",
+        (
+            Series("after the move", "first", places, after, "bars"),
+            horizontal_line(equity, places, "quiet", "now"),
+            Series("at the end", "third", places, final, "dots"),
+        ),
+        "usd",
+        x_labels=names,
+    )
 
 
 def scenario_table(result: StressResult) -> Table:
