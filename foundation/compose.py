@@ -400,6 +400,8 @@ def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
             f"{there[1]}: this setting already exists; write it without +{format_suggestion(words)}"
             f" ({LIST_SETTINGS_ADVICE})"
         )
+    if there := re.search(r"merging override \+*([^=\s]+)=(.*)\nCannot merge .+ ListConfig", said):
+        return InputError(f"{there[1]}: {there[2]} is a list; write {there[1]}.NAME=value")
     if missing := getattr(error, "missing_cfg_file", None):
         return _unknown_file_error(str(missing), error, line)
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
