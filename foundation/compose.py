@@ -68,7 +68,6 @@ _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
 )
-
 _OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
 _PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
@@ -417,10 +416,9 @@ def _unreadable_word_error(word: str) -> InputError:
     quoted = f"{key}={_quote_list_items(value)}"
     if "${" in value or not _is_readable(quoted):
         cure = "the value cannot be read; close each bracket, and put text in quotes"
-    elif _SHELL_SPECIAL_CHARACTERS.search(value):
-        cure = f"the value needs quotes; write {shlex.quote(quoted)}"
     else:
-        cure = f'the value needs quotes; write "{quoted}"'
+        shown = shlex.quote(quoted) if _SHELL_SPECIAL_CHARACTERS.search(value) else f'"{quoted}"'
+        cure = f"the value needs quotes; write {shown}"
     return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
 
 
