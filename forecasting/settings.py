@@ -158,6 +158,10 @@ class ForecasterSettings(InferenceProfile):
             make = load_plugin(FORECASTER_GROUP, self.kind)
             made = create_plugin(FORECASTER_GROUP, self.kind, make, self.arguments)
             _require_forecast_method(self.kind, made)
+            if not hasattr(made, "name"):
+                raise InputError(
+                    f"{FORECASTER_TARGET_KEY}: {self.kind} has no name; add a text `name` to it"
+                )
             return PluginForecaster(made, format_plugin_call(self.kind, self.arguments))
         return FORECASTERS[self.kind](self, symbols)
 

@@ -68,7 +68,6 @@ _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
 )
-
 _OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
 _PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
@@ -406,6 +405,9 @@ def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
             f"{there[1]}: this setting already exists; write it without +{format_suggestion(words)}"
             f" ({LIST_SETTINGS_ADVICE})"
         )
+    into_list = r"merging override \+*([^=\s]+)=(.*)\nCannot merge .+ ListConfig"
+    if there := re.search(into_list, message):
+        return InputError(f"{there[1]}: {there[2]} is a list; write {there[1]}.NAME=value")
     if missing := getattr(error, "missing_cfg_file", None):
         return _unknown_file_error(str(missing), error, line)
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
@@ -421,10 +423,9 @@ def _unreadable_word_error(word: str) -> InputError:
     quoted = f"{key}={_quote_list_items(value)}"
     if "${" in value or not _is_readable(quoted):
         cure = "the value cannot be read; close each bracket, and put text in quotes"
-    elif _SHELL_SPECIAL_CHARACTERS.search(value):
-        cure = f"the value needs quotes; write {shlex.quote(quoted)}"
     else:
-        cure = f'the value needs quotes; write "{quoted}"'
+        shown = shlex.quote(quoted) if _SHELL_SPECIAL_CHARACTERS.search(value) else f'"{quoted}"'
+        cure = f"the value needs quotes; write {shown}"
     return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
 
 

@@ -67,6 +67,7 @@ _ERROR_MESSAGES = {
     "int_from_float": "is not a whole number",
     "finite_number": "is not a finite number",
     "string_type": "is not text; put it in quotes",
+    "dict_type": "is not a mapping; write {{NAME: value}}",
     "greater_than": "is not above {gt:g}",
     "greater_than_equal": "is below {ge:g}",
     "less_than": "is not below {lt:g}",

@@ -31,7 +31,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from getpass import getpass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -61,6 +61,8 @@ from foundation.formatting import format_count
 from foundation.notifier import check_url
 from foundation.signals import exit_on_errors
 from marketsimulator import backtest
+from marketsimulator.results.benchmark import read_benchmark
+from marketsimulator.results.trials import check_ledger
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_bar_files
 from trainingdata.download import download
@@ -134,6 +136,15 @@ class Setup:
         keys = {word.partition("=")[0] for word in self.overrides}
         answered = {key: value for key, value in answers.items() if key not in keys}
         return [*flags_to_overrides(answered), *self.overrides]
+
+    def first_run_words(self) -> list[str]:
+        """Return the words that the first backtest adds to the settings: its days and its output.
+
+        The number of days is left out if the overrides set the period.
+        """
+        keys = {word.partition("=")[0] for word in self.overrides}
+        days = None if {"start", "end", "days"} & keys else FIRST_BACKTEST_DAYS
+        return flags_to_overrides({"days": days, "output": self.folder / FIRST_BACKTEST_FOLDER})
 
     def format_settings(self) -> str:
         """Return the content of the settings file."""
@@ -271,7 +282,10 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     for word in overrides:
         check_settings_key(word.partition("=")[0])
     compose_config("live", overrides)
-    setup = Setup(Path(folders[0] if folders else "kelly").expanduser(), overrides=overrides)
+    name = folders[0] if folders else "kelly"
+    if not name or not name.isprintable():
+        raise InputError(f"FOLDER: {name!r} is empty or has a control character; choose another")
+    setup = Setup(Path(name).expanduser(), overrides=overrides)
     if setup.folder.is_file():
         raise InputError(f"{setup.folder}: this is a file; name a folder")
     asks = sys.stdin is not None and sys.stdin.isatty()
@@ -293,6 +307,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     _refuse_other_content(setup.folder / KEYS_FILE_NAME, setup.format_keys())
     output = setup.folder / FIRST_BACKTEST_FOLDER
     check_output_folder(output, "summary.json", ("total_return", "comparisons"))
+    _check_first_run(setup)
     return setup, output
 
 
@@ -347,6 +362,19 @@ def _typed_keys(key: str) -> ApiKeys | None:
     return ApiKeys.from_environment({KEY_VARIABLE: key, SECRET_VARIABLE: secret})
 
 
+def _check_first_run(setup: Setup) -> None:
+    """Raise `InputError` for settings with which the doctor or the first backtest would fail."""
+    words = setup.override_words()
+    require_alpaca(LiveSettings.from_config(compose_config("live", words)).broker)
+    known = {each.name for each in fields(BacktestSettings)} - {"output"}
+    words = [word for word in words if re.split(r"[.=]", word.lstrip("+"))[0] in known]
+    config = compose_config("backtest", [*words, *setup.first_run_words()])
+    settings = BacktestSettings.from_config(config)
+    check_ledger(settings.trials)
+    if settings.benchmark is not None and setup.bars_source != DOWNLOAD:
+        read_benchmark(settings, settings.load_market())
+
+
 def _refuse_other_content(path: Path, text: str) -> None:
     """Raise `InputError` for an existing file with other content; empty text is not written."""
     if path.exists() and text and path.read_text(encoding="utf-8") != text:
@@ -365,17 +393,14 @@ def run(settings: Setup, progress: Progress) -> Result:
         live = LiveSettings.from_config(compose_config("live", settings.override_words()))
         if settings.bars_source == DOWNLOAD:
             _download(settings, live, progress)
-        require_alpaca(live.broker)
         context = DoctorContext(live, settings.keys or InputError("no keys"))
         print_findings(context, () if settings.keys else CHECKS_WITHOUT_ACCOUNT)
-        setting_overrides = [f"{SETTINGS_FILE_KEY}={settings.settings_file}"]
-        if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
-            setting_overrides.append(f"days={FIRST_BACKTEST_DAYS}")
-        output = f"output='{settings.folder / FIRST_BACKTEST_FOLDER}'"
-        config = compose_config("backtest", [*setting_overrides, output])
+        file = f"{SETTINGS_FILE_KEY}={settings.settings_file}"
+        *days, output = settings.first_run_words()
+        config = compose_config("backtest", [file, *days, output])
         result = backtest.run(BacktestSettings.from_config(config), progress)
     return replace(
-        result, closing_lines=[*result.closing_lines, *_next_steps(settings, setting_overrides)]
+        result, closing_lines=[*result.closing_lines, *_next_steps(settings, [file, *days])]
     )
 
 

@@ -323,6 +323,8 @@ def replay(
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if isinstance(weights, pd.Series):
         weights = weights.to_frame(weights.name or "STOCK")
+    if not isinstance(weights, pd.DataFrame):
+        raise InputError(f"weights: expected a DataFrame, got {type(weights).__name__}")
     columns = weights.columns
     instruments = _instruments(columns, increments)
     rows = align_frames(weights, bars)

@@ -37,7 +37,6 @@ from trainingdata.timeframe import MARKET_DAYS_PER_YEAR, HoldingRule
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.allocation import Allocation, Strategy
     from sizing.inputs import SizingInputs
-    from sizing.kelly import SolverFailed
 
 KELLY_NAME_PATTERN = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
@@ -505,17 +504,16 @@ def wrap_plugin_rule(
     """
 
     def compute_weights(s: SizingInputs) -> Array | WeightsWithStops:
-        from sizing.kelly import SolverFailed
+        try:
+            answer = rule(s)
+        except (Exception, SystemExit) as error:
+            from sizing.kelly import SolverFailed
 
-        unsolved: SolverFailed | None = None
-        with translate_plugin_errors(SIZING_GROUP, name):
-            try:
-                answer = rule(s)
-            except SolverFailed as error:
-                unsolved = error
-        # Without a solution no new risk is taken, as for the project's own strategies.
-        if unsolved is not None:
-            raise unsolved
+            # Without a solution no new risk is taken, as for the project's own strategies.
+            if isinstance(error, SolverFailed):
+                raise
+            with translate_plugin_errors(SIZING_GROUP, name):
+                raise
         if isinstance(answer, WeightsWithStops):
             weights = _check_rule_weights(name, answer.weights, s)
             return WeightsWithStops(weights, _check_stop_prices(name, answer.stop_price, s))
@@ -529,25 +527,30 @@ def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
 
     Raises InputError for a result that is not one finite number per symbol.
     """
-    returned = f"{SIZING_TARGET_KEY}: {name} returned"
-    needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
     wanted = None
     # A mapping or a Series may order its symbols differently, so only arrays and lists are
     # accepted.
-    if isinstance(answer, np.ndarray | list | tuple):
-        with suppress(ValueError):
+    if isinstance(answer, (np.ndarray, list, tuple)):
+        try:
             wanted = np.asarray(answer)
+        except ValueError:
+            wanted = None
     if wanted is None or wanted.shape != s.held_weight.shape or wanted.dtype.kind not in "biuf":
         when = "" if s.decision_time is None else f" at {format_utc(s.decision_time)}"
-        raise InputError(f"{returned} {to_one_line(repr(answer), 80)}{when}; {needed}")
+        raise _invalid_weights_error(name, f"{to_one_line(repr(answer), 80)}{when}", s)
     weights: Array = wanted.astype(np.float64)
     # The largest size is at most the limit only if every weight is finite.
     if np.maximum.reduce(np.abs(weights), initial=0.0) <= MAX_RULE_WEIGHT:
         return weights
     if not (finite := np.isfinite(weights)).all():
         k = first_true_index(~finite)
-        raise InputError(f"{returned} {wanted[k]} for {s.format_symbol(k)}; {needed}")
+        raise _invalid_weights_error(name, f"{wanted[k]} for {s.format_symbol(k)}", s)
     return np.clip(weights, -MAX_RULE_WEIGHT, MAX_RULE_WEIGHT)
+
+
+def _invalid_weights_error(name: str, returned: str, s: SizingInputs) -> InputError:
+    needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
+    return InputError(f"{SIZING_TARGET_KEY}: {name} returned {returned}; {needed}")
 
 
 def _check_stop_prices(name: str, answer: object, s: SizingInputs) -> Array:

@@ -132,6 +132,42 @@ def backtesting(given: Arrays) -> Callable[..., Answer]:
     return run
 
 
+def crossing(given: Arrays) -> Callable[..., Answer]:
+    """Prepare a `Strategy` of one symbol on the bars' moving averages; reads fills and equity."""
+    import backtesting
+    import pandas as pd
+    from backtesting.lib import crossover
+
+    backtesting.backtesting._tqdm = lambda each, **_: each  # no progress bar
+    warnings.filterwarnings("ignore")
+    names = ("open", "high", "low", "close")
+    columns = {name.title(): given[name][:, 0] for name in names}
+    frame = pd.DataFrame(columns, pd.DatetimeIndex(given["at"]))
+
+    def average(closes: Any, bars: int) -> Any:
+        return pd.Series(closes).rolling(bars).mean()
+
+    class Crossing(backtesting.Strategy):  # type: ignore[misc]
+        def init(self) -> None:
+            self.fast = self.I(average, self.data.Close, 20)
+            self.slow = self.I(average, self.data.Close, 50)
+
+        def next(self) -> None:
+            if crossover(self.fast, self.slow):
+                self.buy()
+            elif crossover(self.slow, self.fast):
+                self.position.close()
+
+    def run() -> Answer:
+        test = backtesting.Backtest(
+            frame, Crossing, cash=1e5, commission=1e-4, finalize_trades=True
+        )
+        stats, taken = timed(test.run)
+        return {**taken, "final": float(stats["Equity Final [$]"]), "fills": len(stats["_trades"])}
+
+    return run
+
+
 def nautilus(given: Arrays) -> Callable[..., Answer]:
     """Prepare `BacktestEngine.run`: one market order a bar for each symbol whose target changes.
 
@@ -324,6 +360,7 @@ def solvers(given: Arrays) -> Callable[..., Answer]:
 PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
     "vectorbt": (("vectorbt", "vectorbt-rust"), vectorbt),
     "backtesting": (("backtesting",), backtesting),
+    "crossing": (("backtesting",), crossing),
     "nautilus": (("nautilus_trader",), nautilus),
     "solvers": (("daqp", "proxsuite", "piqp", "clarabel", "osqp"), solvers),
 }

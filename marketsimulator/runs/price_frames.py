@@ -117,6 +117,8 @@ def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFra
 def _frames_by_name(bars: BarFrames, columns: pd.Index) -> Mapping[str, pd.DataFrame]:
     """Return frames by symbol or by field; one frame is split by its first level of columns."""
     if not isinstance(bars, pd.DataFrame):
+        if not isinstance(bars, Mapping):
+            raise InputError(f"bars: expected frames by name, got {type(bars).__name__}")
         for key, frame in bars.items():
             if not isinstance(frame, pd.DataFrame):
                 raise InputError(f"bars[{key!r}]: expected a DataFrame, got {type(frame).__name__}")

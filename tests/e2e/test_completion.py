@@ -1,8 +1,9 @@
-"""Shell completion of commands, settings and values; bash runs its script."""
+"""Shell completion of commands, settings and values; bash, zsh and fish run their scripts."""
 
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,19 @@ complete -p kelly-chronos
 COMP_LINE="$LINE"; COMP_POINT=${#LINE}; COMP_CWORD=0
 _kelly_chronos 2>/dev/null
 printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+# zsh completes the line as soon as its editor starts, as if Tab were pressed.
+ZSHRC = r"""
+autoload -Uz compinit && compinit -u -D
+source "$SCRIPT"
+complete_line() {
+    BUFFER="$LINE" CURSOR=${#LINE}
+    zle complete-word
+    print -rn -- "$BUFFER" > "$ANSWER"
+    exit
+}
+zle -N zle-line-init complete_line
 """
 
 CASES = [
@@ -65,8 +79,27 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = folder / "kelly-chronos"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "kelly_chronos.py"}" "$@"\n')
     program.chmod(0o755)
-    (folder / "script").write_text(completion_script("bash"))
+    for shell in COMPLETION_SCRIPTS:
+        (folder / f"script.{shell}").write_text(completion_script(shell))
+    (folder / ".zshrc").write_text(ZSHRC)
+    (folder / "bars-of-mine").mkdir()
     return program
+
+
+def environment(program: Path, shell: str, line: str) -> dict[str, str]:
+    """The environment in which a shell completes a line."""
+    own = {"HOME": str(program.parent), "TERM": "xterm", "LINE": line}
+    own["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+    own["SCRIPT"] = str(program.with_name(f"script.{shell}"))
+    return {**os.environ, **own}
+
+
+def installed(shell: str) -> str:
+    """The path of a shell; skip the test if it is not installed."""
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"{shell} is not installed")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -81,27 +114,86 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bash_completion_handles_readline_word_breaks(
     line: str, expected: list[str], program: Path
 ) -> None:
-    found = shutil.which("bash")
-    assert found is not None
-    environment = {
-        **os.environ,
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "SCRIPT": str(program.with_name("script")),
-        "LINE": line,
-    }
     done = subprocess.run(
-        [found, "--norc", "-i", "-c", ASK], env=environment, capture_output=True, text=True
+        [installed("bash"), "--norc", "-i", "-c", ASK],
+        env=environment(program, "bash", line),
+        capture_output=True,
+        text=True,
     )
     registered, *replies = done.stdout.splitlines()
     assert registered == "complete -o default -F _kelly_chronos kelly-chronos"
     assert replies == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("kelly-chronos new", "kelly-chronos new-strategy "),
+        ("kelly-chronos --comp", "kelly-chronos --completion "),
+        ("kelly-chronos backtest sizing.st", "kelly-chronos backtest sizing.strategy="),
+        (
+            "kelly-chronos backtest 'symbols=[SYA]' overwrite=t",
+            "kelly-chronos backtest 'symbols=[SYA]' overwrite=true ",
+        ),
+        ("kelly-chronos backtest data.dir=bars-", "kelly-chronos backtest data.dir=bars-of-mine/"),
+    ],
+)
+def test_zsh_completes_commands_keys_values_and_folders(
+    line: str, completed: str, program: Path, tmp_path: Path
+) -> None:
+    zsh = installed("zsh")
+    answer = tmp_path / "answer"
+    terminal, side = pty.openpty()
+    try:
+        subprocess.run(
+            [zsh, "-d", "-i"],
+            env={
+                **environment(program, "zsh", line),
+                "ZDOTDIR": str(program.parent),
+                "ANSWER": str(answer),
+            },
+            cwd=program.parent,
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            start_new_session=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(side)
+        os.close(terminal)
+    assert answer.read_text() == completed
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kelly-chronos new", ["new-strategy"]),
+        ("kelly-chronos backtest sizing.st", ["sizing.strategy="]),
+        (
+            "kelly-chronos backtest sizing.strategy=kelly_1",
+            ["sizing.strategy=kelly_10", "sizing.strategy=kelly_100"],
+        ),
+        ("kelly-chronos backtest data.dir=bars-", ["data.dir=bars-of-mine/"]),
+    ],
+)
+def test_fish_completes_commands_keys_values_and_folders(
+    line: str, expected: list[str], program: Path
+) -> None:
+    done = subprocess.run(
+        [installed("fish"), "--no-config", "-c", 'source "$SCRIPT"; complete -C "$LINE"'],
+        env=environment(program, "fish", line),
+        cwd=program.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == expected
+
+
 @pytest.mark.parametrize("shell", COMPLETION_SCRIPTS)
 def test_completion_script_has_valid_shell_syntax(shell: str) -> None:
-    found = shutil.which(shell)
-    if found is None:
-        pytest.skip(f"{shell} is not installed")
+    found = installed(shell)
     done = subprocess.run([found, "-n"], input=completion_script(shell), text=True, check=False)
     assert done.returncode == 0
 

@@ -162,11 +162,27 @@ ON_PRICES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ON_PRICES)
-def test_price_strategies_trade_and_never_look_ahead(
-    results: Callable[[str], Path], folder: Path, name: str
-) -> None:
-    (words,) = commands_in(example_text(name))
+def test_price_strategies_trade_the_example_bars(results: Callable[[str], Path], name: str) -> None:
     assert len(pd.read_parquet(results(name) / "fills.parquet")) > 10
+
+
+def _is_custom(words: list[str]) -> bool:
+    return any("_target_=examples." in word for word in words)
+
+
+CUSTOM = [name for name in FILES if any(map(_is_custom, commands_in(example_text(name))))]
+
+
+def test_audited_examples_include_all_strategies_and_forecasters() -> None:
+    assert {*ON_PRICES, "drift.py", "best_two.py", "timesfm_forecaster.py"} < {*CUSTOM}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CUSTOM)
+def test_no_example_looks_ahead(folder: Path, name: str) -> None:
+    *before, words = commands_in(example_text(name))
+    for each in before:
+        run(folder, each)
     settings = [word for word in words[3:] if not word.startswith("output=")]
     done = run(folder, [words[0], "-m", "marketsimulator.audit", "look_ahead", *settings])
     assert "no decision or fill changed" in done.stdout
@@ -229,17 +245,11 @@ def test_timesfm_is_calibrated_and_traded(results: Callable[[str], Path]) -> Non
 
 
 @pytest.mark.slow
-def test_custom_ranking_function_selects_the_universe(
-    folder: Path, results: Callable[[str], Path]
-) -> None:
+def test_custom_ranking_function_selects_the_universe(results: Callable[[str], Path]) -> None:
     output = results("quiet_trend.py")
     decisions = pd.read_parquet(output / "decisions.parquet")
     assert 1 <= (decisions["target"] > 0).groupby(decisions["at"]).sum().max() <= 2
     assert len(set(decisions["symbol"][decisions["target"] > 0])) > 2
-    (words,) = commands_in(example_text("quiet_trend.py"))
-    settings = [word for word in words[3:] if not word.startswith("output=")]
-    done = run(folder, [words[0], "-m", "marketsimulator.audit", "look_ahead", *settings])
-    assert "no decision or fill changed" in done.stdout
 
 
 @pytest.mark.slow

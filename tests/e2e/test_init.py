@@ -152,6 +152,14 @@ BAD = [
     (["notes.txt", "--bars", "synthetic"], ("notes.txt",)),
     (["--brs", "synthetic"], ("--brs", "--bars")),
     (["taken", "--bars", "synthetic"], ("taken/kelly.yaml",)),
+    (["", "--bars", "synthetic"], ("FOLDER",)),
+    (["a\nb", "--bars", "synthetic"], ("FOLDER",)),
+    # The first backtest would fail.
+    (["--bars", "synthetic", "days=0"], ("days", "0")),
+    (["--bars", "synthetic", "benchmark=NOPE"], ("benchmark", "NOPE")),
+    (["--bars", "synthetic", "benchmark=nope.csv"], ("benchmark", "nope.csv")),
+    (["--bars", "synthetic", "trials=notes.txt/x"], ("trials", "notes.txt")),
+    (["--bars", "synthetic", "broker.name=nope"], ("broker.name", "nope")),
 ]
 
 

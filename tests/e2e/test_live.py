@@ -15,6 +15,7 @@ from foundation.clock import TimeSource
 from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError
 from marketsimulator import alpaca_server
+from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data as alpaca_data
@@ -73,6 +74,39 @@ def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> No
     assert {ticket.order.tif for ticket in here.venue.tickets.values()} == {"cls"}
 
 
+def assert_live_reproduces_backtest(practice: Start, *words: str) -> Run:
+    """Trade live at every instant, with bars, account and orders through `alpaca-py`.
+
+    Orders, fills, fees and equity equal those of the backtest, which is returned.
+    """
+    here = practice(*words, "increments=original")
+    settings = here.venue.settings
+    market = settings.load_market()
+    alone = BacktestSettings.from_config(
+        compose_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+    )
+    trader = alone.build_trader(settings.forecaster.build(market.bars.symbols))
+    expected = simulate_trading(alone, market, "alone", trader.with_beliefs(market))
+    decisions = Live.at(here, *words).through(here)
+    orders = [
+        [
+            [replace(order, reason=str(order.reason)) for order in decision.orders]
+            for decision in run
+        ]
+        for run in (decisions, expected.decisions)
+    ]
+    assert orders[0] == orders[1]
+    traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
+    assert [
+        (f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills
+    ] == traded
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
+    assert float(trading(here).get_account().equity) == pytest.approx(
+        expected.equity_rows[-1].equity, abs=0.005
+    )
+    return expected
+
+
 @pytest.mark.parametrize(
     ("timeframe", "holding", "fills", "span"),
     [
@@ -97,44 +131,40 @@ def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> No
 def test_live_run_reproduces_backtest_fills_and_equity(
     practice: Start, timeframe: str, holding: str, fills: int, span: tuple[str, ...]
 ) -> None:
-    """Bars, account and orders go through `alpaca-py` at every instant."""
-    shared = (
-        *f"timeframe={timeframe}".split(),
+    expected = assert_live_reproduces_backtest(
+        practice,
+        *("symbols=[SYA,SYB,SYC,SYXUSD]", *f"timeframe={timeframe}".split()),
         "limits.symbol_cap=0.4",
-        f"sizing.holding={holding}",
+        *(f"sizing.holding={holding}", *span),
     )
-    words = ("symbols=[SYA,SYB,SYC,SYXUSD]", *shared, *span)
-    here = practice(*words, "increments=original")
-    settings = here.venue.settings
-    market = settings.load_market()
-    oracle = settings.forecaster.build(market.bars.symbols)
-    alone = BacktestSettings.from_config(
-        compose_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
-    )
-    expected = simulate_trading(
-        alone, market, "alone", alone.build_trader(oracle).with_beliefs(market)
-    )
-    decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
     forces = {"1d": "opg", "1d fill=close": "cls"}
     assert auctions == {forces.get(timeframe, "day")}
-    orders = [
-        [
-            [replace(order, reason=str(order.reason)) for order in decision.orders]
-            for decision in run
-        ]
-        for run in (decisions, expected.decisions)
-    ]
-    assert orders[0] == orders[1]
-    traded = [(f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in expected.fills]
-    assert [
-        (f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills
-    ] == traded
-    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
-    assert float(trading(here).get_account().equity) == pytest.approx(
-        expected.equity_rows[-1].equity, abs=0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("timeframe", "span"),
+    [
+        ("1h", ("start=2024-02-20", "end=2024-02-23")),
+        ("15m", ("start=2024-02-20T19:00Z", "end=2024-02-21T21:00Z")),
+        ("1d", (*DAYS, "start=2024-02-20", "end=2024-04-30")),
+    ],
+)
+def test_live_price_strategy_reproduces_backtest_to_the_cent(
+    practice: Start, timeframe: str, span: tuple[str, ...]
+) -> None:
+    expected = assert_live_reproduces_backtest(
+        practice,
+        *("symbols=[SYA,SYB,SYC,SYXUSD]", f"timeframe={timeframe}", "seed=5", "forecaster=ewma"),
+        *("sizing._target_=examples.moving_average.moving_average", "sizing.lookback=30"),
+        *("sizing.arguments.fast=3", "sizing.arguments.slow=12", *span),
     )
+    bought = {fill.symbol for fill in expected.fills if fill.qty > 0}
+    sold = {fill.symbol for fill in expected.fills if fill.qty < 0 and fill.price > 0}
+    assert len(bought & sold) >= 3
+    assert len(expected.fills) > 20
 
 
 @pytest.mark.parametrize("capital", [100_000.0, pytest.param(2_000_000.0, marks=pytest.mark.slow)])

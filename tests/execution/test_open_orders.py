@@ -118,7 +118,7 @@ def test_open_reduction_frees_no_leverage_before_it_fills(market: Bars) -> None:
     before = account_of(bars, waiting("SYA", -int(20_000 / price)), SYA=held)
     who = replace(holder(2.0), limits=Limits(symbol_cap=2.0))
     others = (symbol for symbol in bars.symbols if symbol != "SYB")
-    decision = decided(allowing(bars, *others, tradable=False), MIDDAY, who, before)
+    decision = decided(allowing(bars, *others, is_tradable=False), MIDDAY, who, before)
     (choice,) = decision.choices
     assert choice.target_weight == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 

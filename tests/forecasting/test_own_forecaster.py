@@ -45,6 +45,8 @@ class Choosy:
     def __init__(self, window): RandomWalk(window)
 class Mute:
     name = "mute"
+class Nameless:
+    def forecast(self, bars, since, progress=None): return None
 """
 PRICES = "quantiles of closes in USD must be finite, above zero and must not decrease"
 BAD = {
@@ -54,6 +56,7 @@ BAD = {
     "Writes": ("forecaster._target_", "line 19", "ValueError"),
     "Leaves": ("forecaster._target_", "line 21", "SystemExit: 0"),
     "Choosy": ("forecaster.arguments.window",),
+    "Nameless": ("forecaster._target_", "`name`"),
 }
 
 

@@ -22,7 +22,7 @@ from tests.support.messages import check_message, refused
 @pytest.mark.parametrize(
     ("config", "word", "facts"),
     [
-        ("backtest", "limits=[1]", ("limits=[1]",)),
+        ("backtest", "limits=[1]", ("limits: [1]", "limits.NAME=value")),
         ("backtest", "sizing={fractoin: 1}", ("sizing.fractoin",)),
         ("backtest", "sizing.drawdown.depth=.2", ("sizing.drawdown.depth",)),
         ("backtest", "+capital=3", ("capital", "capital=3")),

@@ -21,7 +21,7 @@ from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import last_closes_by_symbol
 
 NEEDS_QUANTSTATS = "quantstats is not installed (dev extra)"
-NEEDS_PYFOLIO = "pyfolio-reloaded is not installed: it needs an older peewee than yfinance"
+NEEDS_PYFOLIO = "pyfolio-reloaded is not installed: it needs peewee below 3.17.4"
 
 
 def library(name: str, reason: str) -> ModuleType:

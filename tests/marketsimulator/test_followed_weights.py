@@ -278,6 +278,10 @@ def candles(bars: dict[str, pd.DataFrame]) -> pd.DataFrame:
             lambda w, b: (w.reset_index(drop=True), {k: v.reset_index() for k, v in b.items()}, {}),
             (),
         ),
+        (lambda w, b: (w.to_numpy(), b, {}), ("weights", "DataFrame", "ndarray")),
+        (lambda w, b: (None, b, {}), ("weights", "DataFrame")),
+        (lambda w, b: (w, b["open"].to_numpy(), {}), ("bars", "ndarray")),
+        (lambda w, b: (w, None, {}), ("bars",)),
     ],
 )
 def test_invalid_replay_input_is_refused_in_one_line(change: Any, facts: tuple[str, ...]) -> None:

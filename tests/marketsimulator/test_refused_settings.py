@@ -35,6 +35,8 @@ from trainingdata.stored_correlation import CorrelationSettings
         (["margin.interest_rates=[{since: x, rate: 0}]"], ("margin.interest_rates.0", "'x'")),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], ("margin.requirements.0", "'a b'")),
         (["seed=${nosuch}"], ("data.seed", "'nosuch'")),
+        (["sizing.arguments=5"], ("sizing.arguments", "5", "{NAME: value}")),
+        (["sizing.arguments=[1]"], ("sizing.arguments", "[1]", "sizing.arguments.NAME=value")),
     ],
 )
 def test_invalid_setting_gives_one_line_starting_with_key(

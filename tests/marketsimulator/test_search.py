@@ -300,6 +300,7 @@ def test_another_search_never_reuses_finished_trials(tmp_path: Path) -> None:
         ([SPACE, "workers=0"], ("workers", "0", "1")),
         ([SPACE, "launcher=slurm"], ("launcher", "'slurm'", "local", "ray")),
         ([SPACE, "spans=2", "ledger=."], ("ledger", ".")),
+        (["space=[1,2]"], ("space", "[1, 2]", "{NAME: value}")),
     ],
 )
 def test_invalid_search_is_refused_in_one_line(
