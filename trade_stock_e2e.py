@@ -40,7 +40,7 @@ from execution.brokers import Gateway, create_broker_connection
 from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.journal.orders import encode_order
 from execution.journal.refusals import read_active_refusals
 from execution.journal.schema import open_journal_for_reading
@@ -362,7 +362,7 @@ def _stop_reasons(settings: LiveSettings, account: str) -> tuple[list[str], froz
     if not journal.is_file():
         return lines, frozenset()
     with open_journal_for_reading(journal) as database:
-        halts = HaltBook(database, EventLog(database))
+        halts = HaltJournal(database, EventLog(database))
         lines += [
             f"A loop would be halted ({halt.rule.forbidden_scope}): {halt}. {halt.rule.remedy}"
             for halt in halts.active()

@@ -65,7 +65,7 @@ from event_contracts.trading.sampler import EstimateFile, MarketSampler, read_es
 from event_contracts.trading.status_sections import build_status_sections
 from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import DecisionJournal
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import EVENT_CONTRACT_ACCOUNT_PREFIX
@@ -115,7 +115,7 @@ class KalshiGate:
     """
 
     settings: KalshiGuardSettings
-    halts: HaltBook
+    halts: HaltJournal
     order_store: OrderStore
     kill_file: Path
 
@@ -462,10 +462,10 @@ class KalshiAccount:
         manager: KalshiMultiMarketOrderManager,
         unsampled_reasons: Mapping[str, str] = NO_REASONS,
     ) -> KalshiSnapshot:
-        """Read the account, mark it to market, update halts by its losses; return the snapshot.
+        """Read the account and mark it to market; halt if its losses reach a limit.
 
-        The snapshot is compared with the books of the last mark. Discrepancies and quarantined
-        markets are alerted.
+        Returns the snapshot, after a comparison with the positions and cash recorded at the last
+        mark. An alert is raised for discrepancies and for quarantined markets.
 
         unsampled_reasons: reasons why followed markets could not be read, by ticker.
         """

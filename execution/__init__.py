@@ -33,7 +33,7 @@ COMMANDS = {
         interruption_text="no orders were sent",
         log_name="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
-        override_parser="execution:parse_live_overrides",
+        override_parser_path="execution:parse_live_overrides",
         is_private=True,
         json_argument=PREVIEW_ARGUMENT,
     ),

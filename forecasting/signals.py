@@ -84,7 +84,7 @@ class SignalForecaster:
             issued = np.flatnonzero(rows == row)
             symbols = windows.symbol_index[issued]
             history = own.history([bars.symbols[s] for s in symbols], self.lookback, int(row))
-            claim[issued] = claimed_mean_return(self.signals(history), len(issued))
+            claim[issued] = mean_claimed_return(self.signals(history), len(issued))
         share = np.minimum(np.arange(1, HORIZON + 1), self.holding_bars) / self.holding_bars
         around = self.random_walk.quantiles_around(windows)
         deviation = around.scale[:, :1] * np.sqrt(self.holding_bars)
@@ -94,7 +94,7 @@ class SignalForecaster:
         )
 
 
-def claimed_mean_return(signals: Signals, count: int) -> Array:
+def mean_claimed_return(signals: Signals, count: int) -> Array:
     """Return the claimed mean return of each symbol, [S].
 
     It is in units of the standard deviation over the holding period. Raises InputError for values

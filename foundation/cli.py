@@ -83,8 +83,8 @@ class Command:
     interruption_text: state of the output files, printed after an interruption.
     log_name: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
-    override_parser: `module:function` that converts the command's arguments to key=value words;
-        empty: none.
+    override_parser_path: `module:function` that converts the command's arguments to key=value
+        words; empty: none.
     flag_by_setting: command-line flag of each setting that has one.
     takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
     is_private: whether only the owner may read the output files, such as those of an account.
@@ -102,7 +102,7 @@ class Command:
     interruption_text: str = "nothing was written"
     log_name: str = ""
     log_links: tuple[str, ...] = ()
-    override_parser: str = ""
+    override_parser_path: str = ""
     flag_by_setting: Mapping[str, str] = field(default_factory=dict)
     takes_hydra_flags: bool = False
     is_private: bool = False
@@ -249,14 +249,15 @@ def _print_help_or_refuse(command: Command, words: list[str]) -> CommandLine | N
 def _parse_command_line(command: Command, words: Sequence[str]) -> CommandLine:
     """Return a command line with its key=value words, and Hydra's flags if the command takes them.
 
-    A command that takes no Hydra flags parses its own flags later. Without a `override_parser`,
-    such flags also prevent the validation of its key=value words: the result then has none.
+    A command that takes no Hydra flags parses its own flags later. Without a
+    `override_parser_path`, such flags also prevent the validation of its key=value words: the
+    result then has none.
     """
     from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
     if not command.takes_hydra_flags:
-        flagged = any(word.startswith("-") for word in words) and not command.override_parser
+        flagged = any(word.startswith("-") for word in words) and not command.override_parser_path
         overrides = [] if flagged else filter(is_override, _parse_overrides(command, words))
         return CommandLine(command.config, list(overrides))
     parser = FlagParser(settings=True, allow_abbrev=False)
@@ -320,10 +321,10 @@ def _run_module_name(module: str) -> str:
 
 
 def _parse_overrides(command: Command, words: Sequence[str]) -> list[str]:
-    """Return a command's arguments as key=value words, converted by its `override_parser`."""
-    if not command.override_parser:
+    """Return a command's arguments as key=value words, converted by its `override_parser_path`."""
+    if not command.override_parser_path:
         return list(words)
-    module, _, name = command.override_parser.partition(":")
+    module, _, name = command.override_parser_path.partition(":")
     overrides: list[str] = getattr(importlib.import_module(module), name)(words)
     return overrides
 

@@ -37,7 +37,7 @@ from foundation.threads import run_in_background
 log = logging.getLogger(__name__)
 
 DEFAULT_WIDTH = 160  # characters per line without a terminal
-PROGRESS_LINE_SECONDS = 2.0  # seconds
+PROGRESS_INTERVAL_SECONDS = 2.0  # seconds
 LOG_FOLDER = Path("logs")
 
 
@@ -92,7 +92,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
         ended = Event()
 
         def write_periodically() -> None:
-            while not ended.wait(PROGRESS_LINE_SECONDS):
+            while not ended.wait(PROGRESS_INTERVAL_SECONDS):
                 lines.write_if_due()
 
         with run_in_background(write_periodically, ended.set):
@@ -155,7 +155,7 @@ class ProgressLines:
                 self._write_line("done, ")
 
     def _is_due(self) -> bool:
-        return self._clock() - self._last >= PROGRESS_LINE_SECONDS
+        return self._clock() - self._last >= PROGRESS_INTERVAL_SECONDS
 
     def _write_line(self, prefix: str) -> None:
         self._last = self._clock()

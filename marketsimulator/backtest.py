@@ -96,7 +96,9 @@ def run_backtest(
         decision_bar_run=coarse_run,
         benchmark=benchmark,
     )
-    return _record_trial(replace(results, computed_on_text=format_computation_device(forecaster)))
+    return _record_trial(
+        replace(results, hardware_description=format_computation_device(forecaster))
+    )
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:

@@ -439,7 +439,7 @@ def build_live_results(
         other_holdings=tuple(
             sorted(set(simulation.end_account.positions) - set(market.bars.symbols))
         ),
-        computed_on_text=format_computation_device(simulation.trader.forecaster),
+        hardware_description=format_computation_device(simulation.trader.forecaster),
         benchmark=read_benchmark(settings, market),
     )
 

@@ -75,7 +75,7 @@ class Strategy(Protocol):
         """Whether expected returns include the forecast."""
 
     @property
-    def uses_premium(self) -> bool:
+    def uses_risk_premium(self) -> bool:
         """Whether expected returns include the premium of the asset class."""
 
     @property

@@ -81,7 +81,7 @@ class KellyStrategy:
     stock_multiplier: float = 1.0
     uses_forecast: bool = True
     holding_interval: HoldingRule | None = None
-    uses_premium: ClassVar[bool] = True
+    uses_risk_premium: ClassVar[bool] = True
     lookback: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ class WeightRuleStrategy:
     uses_forecast: bool = False
     is_forecast_directed: bool = False
     lookback: int = 0
-    uses_premium: ClassVar[bool] = False
+    uses_risk_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return the feasible weights that are closest to the rule's weights.
@@ -182,7 +182,7 @@ class LegacyStrategy:
     risk_multiplier: float = 1.0
     holding_interval: HoldingRule | None = None
     uses_forecast: ClassVar[bool] = True
-    uses_premium: ClassVar[bool] = False
+    uses_risk_premium: ClassVar[bool] = False
     lookback: ClassVar[int] = 0
 
     def allocate(self, inputs: SizingInputs) -> Allocation:

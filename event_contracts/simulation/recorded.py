@@ -14,9 +14,9 @@ moments only. A settlement row follows the last instant.
 
 Such files have no sizes and no trades. By assumption every level of the book holds
 `ASSUMED_CONTRACTS_PER_LEVEL` contracts. If the bid falls by some ticks, as many levels have gone:
-market sellers took the share `ASSUMED_TRADED_SHARE` of their contracts, and the rest was cancelled.
-Buyers at the ask are the mirror image. Without a move of the quote no trade is assumed, so that
-resting orders do not fill in a quiet market.
+market sellers took the share `ASSUMED_TRADED_FRACTION` of their contracts, and the rest was
+cancelled. Buyers at the ask are the mirror image. Without a move of the quote no trade is assumed,
+so that resting orders do not fill in a quiet market.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 FIVE_MINUTES = np.timedelta64(5, "m")
 CENTS_PER_DOLLAR = 100  # the tick of these files is a cent
 ASSUMED_CONTRACTS_PER_LEVEL = 100
-ASSUMED_TRADED_SHARE = 0.5
+ASSUMED_TRADED_FRACTION = 0.5
 _QUOTES_SUFFIX = "_top_of_book.parquet"
 _SETTLEMENT_SUFFIX = "_settlement.parquet"
 
@@ -227,7 +227,7 @@ def _build_session(bid: Index, ask: Index, outcome: int) -> Array:
     rows[:, YES_ASK] = ask / CENTS_PER_DOLLAR
     rows[:, BID_SIZE] = np.where(bid > 0, ASSUMED_CONTRACTS_PER_LEVEL, 0)
     rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, ASSUMED_CONTRACTS_PER_LEVEL, 0)
-    level = ASSUMED_TRADED_SHARE * ASSUMED_CONTRACTS_PER_LEVEL
+    level = ASSUMED_TRADED_FRACTION * ASSUMED_CONTRACTS_PER_LEVEL
     rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
     rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
     session[-1, YES_BID] = outcome * (CENTS_PER_DOLLAR - 1) / CENTS_PER_DOLLAR

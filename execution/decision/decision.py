@@ -346,7 +346,7 @@ class DecisionArrays(NamedTuple):
     held_weight, target_weight: weights before and after the decision.
     lots: target as a signed number of quantity increments; NaN if the symbol is not traded.
     is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: reason why a change of the position makes no order: 0 for none,
+    no_order_reason_codes: reason why a change of the position makes no order: 0 for none,
         `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
@@ -370,7 +370,7 @@ class DecisionArrays(NamedTuple):
     target_weight: Array
     lots: Array
     is_trimmed: Mask
-    no_order_code: Index
+    no_order_reason_codes: Index
     price: Array
     unit_cost: Array
     unconstrained_weight: Array
@@ -396,7 +396,7 @@ class DecisionArrays(NamedTuple):
         }
         for name in ("held_weight", "target_weight"):
             columns[name] = np.zeros((rows, size))
-        for name in ("binding_bits", "horizon_periods", "no_order_code"):
+        for name in ("binding_bits", "horizon_periods", "no_order_reason_codes"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -453,10 +453,12 @@ def build_decision_columns(
     trimmed = arrays.is_trimmed[cells] & ~sized
     target = arrays.target_weight[cells]
     binding_bits = np.where(sized, arrays.binding_bits[cells], 0)
-    no_order_code = arrays.no_order_code[cells]
-    checked = sized & (no_order_code == 0) & (target != arrays.allocated_weight[cells])
+    no_order_reason_codes = arrays.no_order_reason_codes[cells]
+    checked = sized & (no_order_reason_codes == 0) & (target != arrays.allocated_weight[cells])
     binding_bits |= checked.astype(np.int64) << CASH_CHECK_BIT
-    binding_bits |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
+    binding_bits |= np.where(
+        no_order_reason_codes > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_reason_codes - 1), 0
+    )
     binding_bits |= (adjustable & ~sized).astype(np.int64) << SIZING_FAILED_BIT
     binding_bits |= trimmed.astype(np.int64) << OVERNIGHT_TRIM_BIT
     binding_bits |= exits.astype(np.int64) << (
@@ -551,7 +553,7 @@ def build_decision_arrays(
         target_weight=as_row(rounded_targets.target_weight),
         lots=as_row(rounded_targets.lots),
         is_trimmed=as_row(rounded_targets.is_trimmed),
-        no_order_code=as_row(rounded_targets.no_order_code),
+        no_order_reason_codes=as_row(rounded_targets.no_order_reason_codes),
         price=as_row(price),
         unit_cost=as_row(problem.costs.unit_cost[0]),
         unconstrained_weight=as_row(given.unconstrained_weight),

@@ -42,7 +42,7 @@ ORDER_TOO_SMALL_CODE = 1  # the order's value is below the venue's minimum
 DUST_POSITION_CODE = 2  # the position's value is below the least that the venue closes
 
 
-class SizingTerms(NamedTuple):
+class SizingParameters(NamedTuple):
     """Trading costs and limits of a decision, as arrays over the N rows of an account.
 
     crypto: [N] true for crypto.
@@ -69,9 +69,9 @@ class SizingTerms(NamedTuple):
 
 
 @compiled
-def select_sizing_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
+def select_sizing_terms(terms: SizingParameters, chosen: Index) -> SizingParameters:
     """Return the terms of the symbols at the indices `chosen` [m] of a panel."""
-    return SizingTerms(
+    return SizingParameters(
         take(terms.crypto, chosen),
         take(terms.long_only, chosen),
         take(terms.unit_cost, chosen),
@@ -162,14 +162,14 @@ class RoundedTargets(NamedTuple):
     target_weight: [N] target weight.
     lots: [N] target as a signed number of quantity increments; NaN for rows that are not traded.
     is_trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: [N] reason why a change of the position makes no order: 0 for none,
+    no_order_reason_codes: [N] reason why a change of the position makes no order: 0 for none,
         `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     """
 
     target_weight: Array
     lots: Array
     is_trimmed: Mask
-    no_order_code: Index
+    no_order_reason_codes: Index
 
 
 @compiled
@@ -180,7 +180,7 @@ def build_problem(
     class_sharpe: Array,
     financing: Array,
     account: AccountArrays,
-    terms: SizingTerms,
+    terms: SizingParameters,
 ) -> DecisionProblem:
     """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
@@ -248,7 +248,7 @@ def round_to_lots(
     kept = scale_crypto_buys_to_cash(problem, weights) if is_sized else held
     target = _zero_exiting_weights(kept, exiting)
     lots = np.full(len(held), np.nan)
-    no_order_code = np.zeros(len(held), dtype=np.int64)
+    no_order_reason_codes = np.zeros(len(held), dtype=np.int64)
     trimmable = np.zeros(len(held), dtype=np.bool_)
     if trim_overnight:
         _mark_unsized_stocks(trimmable, problem, is_sized, account)
@@ -258,8 +258,8 @@ def round_to_lots(
             if adjustable[s] or exiting[s] or trimmable[s]:
                 target[s] = 0.0
                 lots[s] = 0.0
-        _skip_small_changes(target, lots, no_order_code, held, account)
-        return RoundedTargets(target, lots, trimmable, no_order_code)
+        _skip_small_changes(target, lots, no_order_reason_codes, held, account)
+        return RoundedTargets(target, lots, trimmable, no_order_reason_codes)
     if trim_overnight:
         ceiling = problem.limits.stock_ceiling
         share = overnight_trim_factor(target[:count], crypto[:count], trimmable[:count], ceiling)
@@ -275,8 +275,8 @@ def round_to_lots(
                 target[s] * account.equity / account.price[s], account.quantity_increment[s]
             )
     _enforce_net_limits(problem, weights, is_sized, lots, account)
-    _skip_small_changes(target, lots, no_order_code, held, account)
-    return RoundedTargets(target, lots, trimmable, no_order_code)
+    _skip_small_changes(target, lots, no_order_reason_codes, held, account)
+    return RoundedTargets(target, lots, trimmable, no_order_reason_codes)
 
 
 @jit_inline
@@ -291,7 +291,7 @@ def _zero_exiting_weights(weights: Array, exiting: Mask) -> Array:
 
 @jit_inline
 def _skip_small_changes(
-    target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountArrays
+    target: Array, lots: Array, no_order_reason_codes: Index, held: Array, account: AccountArrays
 ) -> None:
     """Leave a position unchanged if the venue would refuse the change as too small.
 
@@ -317,7 +317,7 @@ def _skip_small_changes(
         ):
             target[s] = held[s]
             lots[s] = np.nan
-            no_order_code[s] = DUST_POSITION_CODE if closes else ORDER_TOO_SMALL_CODE
+            no_order_reason_codes[s] = DUST_POSITION_CODE if closes else ORDER_TOO_SMALL_CODE
 
 
 @compiled

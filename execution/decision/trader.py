@@ -32,7 +32,7 @@ from execution.decision.decision import (
 from execution.decision.problem import (
     LabelledAccountArrays,
     RoundedTargets,
-    SizingTerms,
+    SizingParameters,
     build_labelled_account_arrays,
     build_problem,
     round_to_lots,
@@ -400,7 +400,7 @@ class Trader:
         traded = labelled.crypto[: labelled.arrays.position_count]
         positions = labelled.arrays.position_count
         groups = self.limits.group_limits()
-        terms = SizingTerms(
+        terms = SizingParameters(
             crypto=labelled.crypto,
             # Positions outside the panel are never traded.
             long_only=np.append(
@@ -437,4 +437,4 @@ class Trader:
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
         """Return the Sharpe ratios [T, 2] of stocks and crypto; zeros if no premium is used."""
         ratios = self.prior.class_sharpe_ratios(belief.crypto_correlation)
-        return ratios if strategy.uses_premium else np.zeros_like(ratios)
+        return ratios if strategy.uses_risk_premium else np.zeros_like(ratios)

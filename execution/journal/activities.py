@@ -182,7 +182,7 @@ _BOOKINGS = JournalTable(
 )
 
 
-class ActivityBook:
+class ActivityJournal:
     """The venue's listed activities of one account, as recorded in its journal."""
 
     def __init__(self, database: Database, events: EventLog) -> None:

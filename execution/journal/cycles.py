@@ -51,7 +51,7 @@ _CYCLES = JournalTable(
 )
 
 
-class CycleBook:
+class CycleJournal:
     """Record of the cycles of one job, in the account's journal."""
 
     def __init__(self, database: Database, job: str) -> None:
@@ -150,7 +150,7 @@ _NEXT_CYCLE = JournalTable(
 )
 
 
-class NextCycleBook:
+class NextCycleJournal:
     """The record of an account's next cycle in its journal.
 
     database: the account's journal.

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
 from execution.decision.choice import Choice, Rationale
-from execution.journal.cycles import CycleBook
+from execution.journal.cycles import CycleJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
@@ -170,7 +170,7 @@ class DecisionJournal:
         self._book = book
         self._job = job
         DECISIONS_TABLE.create(database)
-        self.cycles = CycleBook(database, job)
+        self.cycles = CycleJournal(database, job)
 
     def has_decision(self, at: np.datetime64) -> bool:
         """Return whether the journal has a decision at this instant, other than a withdrawn one."""
@@ -280,7 +280,7 @@ class DecisionJournal:
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS_TABLE.first_row(self._database, condition, (self._job,))
 
-    def last_choices(self) -> list[ChoiceRow]:
+    def latest_choice_by_symbol(self) -> list[ChoiceRow]:
         """Return the last choice on each symbol, those of the newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}

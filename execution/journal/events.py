@@ -129,7 +129,7 @@ class AlertRow:
 _NOTICES = JournalTable("notices", AlertRow, autoincrement=True)
 
 
-class AlertBook:
+class AlertJournal:
     """The record of alerts sent about an account; `Notifier.add_recorder` takes it as an argument.
 
     database: the account's journal.

@@ -163,7 +163,7 @@ _ACTIVE_CLAUSE = "WHERE cleared_at IS NULL ORDER BY number"
 _LATEST = "WHERE number IN (SELECT max(number) FROM halts GROUP BY kind) ORDER BY number"
 
 
-class HaltBook:
+class HaltJournal:
     """The active and the ended halts of one account, as recorded in its journal.
 
     database: the account's journal.

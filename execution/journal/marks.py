@@ -84,7 +84,7 @@ MARKS_TABLE = JournalTable(
 )
 
 
-class EquityMarkBook:
+class EquityMarkJournal:
     """The equity marks of an account, as recorded in its journal.
 
     database: the account's journal.

@@ -26,7 +26,7 @@ from pydantic import Json
 
 from execution.journal.events import EventLog
 from execution.journal.orders import decode_order, encode_order
-from execution.journal.refusals import RefusalBook
+from execution.journal.refusals import RefusalJournal
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
 from execution.orders.gate import AnyOrder, OrderRole
 from execution.orders.orders import Order
@@ -255,11 +255,11 @@ class OrderStore:
         self,
         database: Database | None = None,
         events: EventLog | None = None,
-        refusals: RefusalBook | None = None,
+        refusals: RefusalJournal | None = None,
     ) -> None:
         self._database = Database() if database is None else database
         self._events = EventLog(self._database) if events is None else events
-        self.refusals = refusals or RefusalBook(self._database, self._events)
+        self.refusals = refusals or RefusalJournal(self._database, self._events)
         INTENTS_TABLE.create(self._database)
 
     def record_plan(self, intent: OrderIntent) -> None:

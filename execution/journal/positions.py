@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.journal.activities import EPOCH, ActivityBook, read_bookings, read_fills_since
+from execution.journal.activities import EPOCH, ActivityJournal, read_bookings, read_fills_since
 from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
@@ -153,7 +153,7 @@ class PositionProfit(NamedTuple):
     realised_profit: Fraction
 
 
-class PositionBook:
+class PositionJournal:
     """The positions of one account in its journal, with entry prices and profits.
 
     database: the account's journal.
@@ -162,7 +162,7 @@ class PositionBook:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._orders = OrderStore(database)
-        ActivityBook(database, EventLog(database))
+        ActivityJournal(database, EventLog(database))
         for table in (_OPENING_POSITIONS, _HELD_POSITIONS):
             table.create(database)
 

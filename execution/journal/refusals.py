@@ -140,7 +140,7 @@ _REFUSALS = JournalTable(
 )
 
 
-class RefusalBook:
+class RefusalJournal:
     """The record of one account's refused orders, which also sends the alerts about them.
 
     database: the account's journal.
@@ -273,7 +273,7 @@ class RefusalBook:
 
 def read_active_refusals(database: Database) -> list[Refusal]:
     """Return the causes in a journal for which orders are currently refused, oldest first."""
-    return RefusalBook(database, EventLog(database)).active()
+    return RefusalJournal(database, EventLog(database)).active()
 
 
 def refusal_scope(order: AnyOrder) -> RefusalScope:

@@ -31,17 +31,17 @@ from typing import Any, get_args
 import numpy as np
 
 from execution.journal.cycles import latest_cycles, read_next_cycle
-from execution.journal.events import AlertBook, EventLog
-from execution.journal.halts import Halt, HaltBook, HaltKind
+from execution.journal.events import AlertJournal, EventLog
+from execution.journal.halts import Halt, HaltJournal, HaltKind
 from execution.journal.marks import (
     EquityMark,
-    EquityMarkBook,
+    EquityMarkJournal,
     format_event_exposure_line,
     format_exposure_line,
 )
 from execution.journal.order_store import PENDING_STATES, OrderStore
 from execution.journal.orders import encode_order
-from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalBook, read_active_refusals
+from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal, read_active_refusals
 from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import (
     KILL_FILE,
@@ -114,10 +114,10 @@ def report_status(path: Path, now: np.datetime64) -> Result:
 
 def _build_status_document(path: Path, database: Database) -> dict[str, Any]:
     """Return the state of an account for JSON: money in USD, instants in UTC."""
-    mark = EquityMarkBook(database).last_mark()
-    halts = HaltBook(database, EventLog(database)).active()
+    mark = EquityMarkJournal(database).last_mark()
+    halts = HaltJournal(database, EventLog(database)).active()
     waiting = OrderStore(database).intents_in_states(PENDING_STATES)
-    notices = AlertBook(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
+    notices = AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
     return {
         "account": path.parent.name,
         "mark": mark and asdict(mark),
@@ -145,14 +145,14 @@ def _build_status_document(path: Path, database: Database) -> dict[str, Any]:
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
     """Yield lines with the account's equity, exposure and halts, and a line about the kill file."""
-    mark = EquityMarkBook(database).last_mark()
+    mark = EquityMarkJournal(database).last_mark()
     if mark is None:
         yield "no cycle has run yet"
     else:
         yield f"{format_utc(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
         contracts = is_event_contract_account(path.parent.name)
         yield format_event_exposure_line(mark) if contracts else format_exposure_line(mark)
-    for halt in HaltBook(database, EventLog(database)).active():
+    for halt in HaltJournal(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
     if may_exist(kill_file := path.parent / KILL_FILE):
         yield f"the kill file {kill_file} exists: no orders are sent until you remove it"
@@ -190,7 +190,7 @@ def _cycle_lines(database: Database) -> Iterator[str]:
 
 
 def _alert_lines(database: Database) -> Iterator[str]:
-    for notice in reversed(AlertBook(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)):
+    for notice in reversed(AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)):
         yield f"{format_utc(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
 
 
@@ -209,7 +209,7 @@ def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
         if no such halt is active.
     """
     with _open_for_writing(path) as database:
-        halts = HaltBook(database, EventLog(database))
+        halts = HaltJournal(database, EventLog(database))
         # The loop may mark the account at the same time.
         with database.transaction():
             standing = halts.active()
@@ -218,7 +218,7 @@ def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
                 what = f"clear one of the active halts: {others}" if others else "no halt is active"
                 raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
             ended = halts.clear(
-                kind, by, _last_venue_time(standing, EquityMarkBook(database).last_mark())
+                kind, by, _last_venue_time(standing, EquityMarkJournal(database).last_mark())
             )
     return Result(closing_lines=[f"cleared: {ended}"])
 
@@ -235,7 +235,7 @@ def clear_refusals(path: Path, by: str) -> Result:
         if the venue refuses no orders.
     """
     with _open_for_writing(path) as database:
-        ended = RefusalBook(database, EventLog(database)).clear_all_causes(by)
+        ended = RefusalJournal(database, EventLog(database)).clear_all_causes(by)
     if not ended:
         raise InputError(
             f"{ORDER_REFUSED_ALERT}: nothing to clear, the venue refuses no orders now"

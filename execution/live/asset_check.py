@@ -84,6 +84,6 @@ def _decided_symbols(journal: Path) -> frozenset[str]:
             decisions = DecisionJournal(
                 database, EventLog(database), OrderStore(database), TRADE_JOB
             )
-            return frozenset(row.choice.symbol for row in decisions.last_choices())
+            return frozenset(row.choice.symbol for row in decisions.latest_choice_by_symbol())
     except DatabaseFailed:
         return frozenset()

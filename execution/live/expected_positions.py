@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from execution.brokers import UnmodelledOrder
-from execution.journal.activities import Activity, ActivityBook
+from execution.journal.activities import Activity, ActivityJournal
 from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS_TABLE,
@@ -53,7 +53,9 @@ from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
 MAX_CRYPTO_FEE_FRACTION = Decimal("0.01")  # fraction of a purchase; above any fee of the venue
-MIN_EXPLAINED_RATIO = 10  # least ratio of a surplus to the part that bookings leave unexplained
+MIN_SURPLUS_TO_UNEXPLAINED_RATIO = (
+    10  # least ratio of a surplus to the part that bookings leave unexplained
+)
 MAX_TRADE_TO_MEAN_PRICE_RATIO = (
     2  # largest ratio of a trade's price to its order's mean price, up or down
 )
@@ -135,7 +137,7 @@ class ExpectedPositions:
         self._database = database
         self._events = events
         self._intents = OrderStore(database, events)
-        self.listed = ActivityBook(database, events)
+        self.listed = ActivityJournal(database, events)
         for table in (EXPECTED_POSITIONS_TABLE, APPLIED_FILLS_TABLE, OPENING_BALANCE_TABLE):
             table.create(database)
 
@@ -477,7 +479,7 @@ def find_explaining_bookings(
             EXACT_CONTEXT.subtract(surplus, exact_sum(changes[name] for name in names))
         ):
             return names
-    return nearer if MIN_EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
+    return nearer if MIN_SURPLUS_TO_UNEXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
 def position_changes_from_fill(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:

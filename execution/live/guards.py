@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.halts import HaltBook, HaltScope
+from execution.journal.halts import HaltJournal, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
 from execution.live.exposure import WorstCaseExposure, build_worst_case_exposure
@@ -89,7 +89,7 @@ class Guards:
     def __init__(
         self,
         settings: GuardSettings,
-        halts: HaltBook,
+        halts: HaltJournal,
         book: OrderStore,
         kill_file: Path,
         stop: StopSignal,
@@ -314,14 +314,14 @@ class SnapshotGate:
             self.allowed_orders[name] = order
 
 
-def stop_reason(halts: HaltBook, kill_file: Path) -> str:
+def stop_reason(halts: HaltJournal, kill_file: Path) -> str:
     """Return why the kill file or a halt stops every order, or an empty string."""
     if may_exist(kill_file):
         return f"the kill file {kill_file} exists; remove it to send orders"
     return halt_reason(halts, "everything")
 
 
-def halt_reason(halts: HaltBook, forbidden: HaltScope) -> str:
+def halt_reason(halts: HaltJournal, forbidden: HaltScope) -> str:
     """Describe the first active halt with this scope of forbidden orders; empty without one."""
     for halt in halts.active():
         if halt.rule.forbidden_scope == forbidden:

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt, HaltBook, HaltChanges, HaltKind
+from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt, HaltChanges, HaltJournal, HaltKind
 from execution.journal.marks import (
     EquityMark,
-    EquityMarkBook,
+    EquityMarkJournal,
     ReturnIndexPoint,
     new_york_day,
     to_decimal,
@@ -42,7 +42,7 @@ class LossLimits(Protocol):
 
 
 def record_mark_and_halts(
-    book: EquityMarkBook, halts: HaltBook, mark: EquityMark, limits: LossLimits
+    book: EquityMarkJournal, halts: HaltJournal, mark: EquityMark, limits: LossLimits
 ) -> tuple[ReturnIndexPoint, HaltChanges]:
     """Record an equity mark, and raise or end the loss halts.
 

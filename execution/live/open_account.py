@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.cycles import NextCycleBook
+from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import AlertBook, EventLog
-from execution.journal.halts import HALT_RULES, HaltBook, HaltChanges, HaltKind
-from execution.journal.marks import EquityMarkBook
+from execution.journal.events import AlertJournal, EventLog
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltJournal, HaltKind
+from execution.journal.marks import EquityMarkJournal
 from execution.journal.order_store import OrderStore
-from execution.journal.positions import PositionBook
-from execution.journal.refusals import RefusalBook
+from execution.journal.positions import PositionJournal
+from execution.journal.refusals import RefusalJournal
 from execution.live.account_lock import KILL_FILE, may_exist, open_journal
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
@@ -51,17 +51,17 @@ class OpenAccount:
         self.name = name
         self.database = database
         self.events = EventLog(database, redactor, clock)
-        self.refusals = RefusalBook(database, self.events, notices)
+        self.refusals = RefusalJournal(database, self.events, notices)
         self.book = OrderStore(database, self.events, self.refusals)
-        self.halts = HaltBook(database, self.events)
-        self.marks = EquityMarkBook(database)
-        self.positions = PositionBook(database)
-        self.next_cycle = NextCycleBook(database, cycle_seconds)
+        self.halts = HaltJournal(database, self.events)
+        self.marks = EquityMarkJournal(database)
+        self.positions = PositionJournal(database)
+        self.next_cycle = NextCycleJournal(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
         self._clock = clock
         self._redactor = redactor
-        self._alerts = AlertBook(database, redactor, clock)
+        self._alerts = AlertJournal(database, redactor, clock)
         notices.add_recorder(self)
 
     def record_alert(self, kind: str, text: str) -> None:

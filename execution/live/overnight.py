@@ -44,7 +44,7 @@ log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
 CHECK_TIMES_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTEN_LEG_NUMBER = 9  # number, in place of a leg, in the ids of orders that close all positions
+FLATTEN_ORDER_NUMBER = 9  # number, in place of a leg, in the ids of orders that close all positions
 CHECK_RETRY_INTERVAL = np.timedelta64(15, "s")  # time until a failed check is repeated
 NO_CHECK_YET = np.datetime64("1970-01-01", "ns")
 
@@ -377,7 +377,7 @@ def build_flattening_orders(
         item = instrument(symbol)
         largest = size_limits.max_order_quantity(item, account.prices[symbol])
         for k, part in enumerate(split_quantity(abs(held), largest, item.qty_increment)):
-            name = format_order_id(order_prefix, when, symbol, FLATTEN_LEG_NUMBER, k)
+            name = format_order_id(order_prefix, when, symbol, FLATTEN_ORDER_NUMBER, k)
             orders.append(
                 _reduction(name, symbol, held, part, "all positions are closed on request")
             )

@@ -25,7 +25,7 @@ from markupsafe import Markup
 from execution.decision.choice import format_horizon, format_no_order_reason
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
-from execution.journal.events import AlertBook, AlertRow
+from execution.journal.events import AlertJournal, AlertRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import ORDER_STATES, PENDING_STATES, OrderIntent
@@ -154,7 +154,7 @@ class StatusPage:
         self._sections = sections
         self._time = time
         self._journal = account.build_decision_journal(TRADE_JOB)
-        self._notices = AlertBook(database, NULL_REDACTOR, time)
+        self._notices = AlertJournal(database, NULL_REDACTOR, time)
         self._curve = EquityCurve()
         self._written: StatusPageState | None = None
         self._rests_until = -np.inf
@@ -222,7 +222,7 @@ class StatusPage:
         book = self._account.book
         mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
-        choices = self._journal.last_choices()
+        choices = self._journal.latest_choice_by_symbol()
         self._curve = self._curve.extend(self._account.marks.marks_since(self._curve.last_mark_at))
         halts = self._account.halts.active()
         unknown = len(book.intents_with_unknown_outcome())

@@ -98,7 +98,7 @@ class TradingJob:
         self._filled = False  # whether an order has filled in this cycle
         self._waits = True  # whether the bars of the last day are still missing
         self._validator = BarValidator()
-        self._decided = {row.choice.symbol for row in self._journal.last_choices()}
+        self._decided = {row.choice.symbol for row in self._journal.latest_choice_by_symbol()}
         last = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last is None else last.idle_reason
 

@@ -62,9 +62,9 @@ class AssetClassHistory:
         symbol has a forecast too.
     forecast_median, forecast_log_variance: [N, H] median and log variance of the log return in each
         base forecast, for all asset classes.
-    first_step_ratio: [N] median of the first step divided by its deviation. It is 0 without a
-        forecast, for another asset class, and for a symbol whose price does not move, because its
-        ratio would be rounding error.
+    first_step_median_to_deviation: [N] median of the first step divided by its deviation. It is 0
+        without a forecast, for another asset class, and for a symbol whose price does not move,
+        because its ratio would be rounding error.
     """
 
     kind: AssetClass
@@ -82,7 +82,7 @@ class AssetClassHistory:
     forecast_offsets: Index = field(default_factory=lambda: _NO_INDICES)
     forecast_median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
     forecast_log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
-    first_step_ratio: Array = field(default_factory=lambda: _EMPTY)
+    first_step_median_to_deviation: Array = field(default_factory=lambda: _EMPTY)
 
     @classmethod
     def from_bars(cls, kind: AssetClass, bars: Bars) -> AssetClassHistory:
@@ -154,7 +154,7 @@ class AssetClassHistory:
             ),
             forecast_median=base.median,
             forecast_log_variance=base.log_variance,
-            first_step_ratio=first_step,
+            first_step_median_to_deviation=first_step,
         )
 
     @property
@@ -187,7 +187,7 @@ class AssetClassHistory:
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
     def slice_first_step_ratios(self, starts: Index, stops: Index) -> list[Array]:
-        """Return the `first_step_ratio` values in a range of each symbol's bars.
+        """Return the `first_step_median_to_deviation` values in a range of each symbol's bars.
 
         starts, stops: [S] first bar of each symbol, and end of its bars (exclusive).
         """
@@ -197,7 +197,7 @@ class AssetClassHistory:
             rows + np.maximum(stops, self.first_forecast_bar),
             strict=True,
         )
-        return [self.first_step_ratio[first:stop] for first, stop in spans]
+        return [self.first_step_median_to_deviation[first:stop] for first, stop in spans]
 
 
 def build_sample(

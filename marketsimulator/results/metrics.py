@@ -36,8 +36,8 @@ class FigureFormat(NamedTuple):
 
     formatter: function that formats the value.
     label: label in the table of figures, as in quantstats, pyfolio or freqtrade; empty: not listed.
-    is_annual: true if the figure is annualised; short runs do not show it.
-    is_ratio: true if short runs show the annualised figure, marked as short.
+    is_annual: true if the figure is annualised; hidden for short runs, unless `is_ratio` is set.
+    is_ratio: true for a ratio, such as Sharpe, which short runs show with the mark (short).
     """
 
     formatter: NumberFormatter

@@ -173,7 +173,7 @@ def render_report(
         title=results.title,
         run_name=format_run_name(summary),
         heading=format_run_period(summary),
-        computed_on_text=results.computed_on_text,
+        hardware_description=results.hardware_description,
         verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, with_intervals=True),

@@ -97,7 +97,7 @@ class BacktestResults:
     elapsed_seconds: elapsed time, seconds.
     trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
-    computed_on_text: device of the main run's model
+    hardware_description: device of the main run's model
         (`forecasting.settings.format_computation_device`).
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
@@ -113,7 +113,7 @@ class BacktestResults:
     elapsed_seconds: float
     trial_statistics: TrialStatistics | None = None
     no_ledger_note: str = TRIALS_OFF_NOTE
-    computed_on_text: str = ""
+    hardware_description: str = ""
     title: str = "Backtest"
     other_holdings: tuple[str, ...] = ()
     decision_bar_run: Run | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, find_relevant_symbols
 from execution.decision.problem import (
     RoundedTargets,
-    SizingTerms,
+    SizingParameters,
     build_problem,
     round_to_lots,
     select_sizing_terms,
@@ -87,7 +87,7 @@ class CompiledInputs(NamedTuple):
     beliefs: BeliefTable
     asset_class_sharpe: Array
     financing_cost: Array
-    sizing_terms: SizingTerms
+    sizing_terms: SizingParameters
     leverage_and_margin_equity: tuple[float, float]
     kelly_fraction: float
     max_crypto_value: float

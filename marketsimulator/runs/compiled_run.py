@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.problem import SizingTerms
+from execution.decision.problem import SizingParameters
 from foundation.arrays import Array, Index, StructuredArray
 from foundation.threads import single_threaded_blas
 from marketsimulator.account.book import Book, create_account_log, max_logged_cash_flows
@@ -84,10 +84,10 @@ def build_compiled_inputs(
     class_sharpe = settings.prior.class_sharpe_ratios(belief_table.crypto_correlation)
     return CompiledInputs(
         beliefs=belief_table,
-        asset_class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
+        asset_class_sharpe=class_sharpe if rule.uses_risk_premium else np.zeros_like(class_sharpe),
         financing_cost=settings.margin.nightly_rate(belief_table.instants)[:, None]
         * belief_table.interest_night_count,
-        sizing_terms=SizingTerms(
+        sizing_terms=SizingParameters(
             crypto=bars.crypto,
             long_only=bars.long_only,
             unit_cost=settings.costs.expected_cost(bars.crypto, settings.fees),

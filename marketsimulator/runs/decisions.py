@@ -408,7 +408,7 @@ def _explain_decisions(
         scatter_values(arrays.target_weight[row], chosen, rounded.target_weight)
         scatter_values(arrays.lots[row], chosen, rounded.lots)
         scatter_values(arrays.is_trimmed[row], chosen, rounded.is_trimmed)
-        scatter_values(arrays.no_order_code[row], chosen, rounded.no_order_code)
+        scatter_values(arrays.no_order_reason_codes[row], chosen, rounded.no_order_reason_codes)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross_exposure
         by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED

@@ -71,7 +71,7 @@ class ReconciledAccount:
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
-        """Compare positions with the journal; alert discrepancies and quarantine their symbols.
+        """Compare positions with the journal; for discrepancies, alert and quarantine symbols.
 
         If no other job marks the account to market, do so once a minute, so that losses can trigger
         halts.

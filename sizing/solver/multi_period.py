@@ -337,7 +337,7 @@ def _headroom_net_of_fixed(problem: SizingProblem, limit: int) -> float:
 
 @jit_inline
 def fixed_weight_usage(problem: SizingProblem, coefficients: Array) -> float:
-    """Return the use of a gross group by fixed weights.
+    """Return the part of a group's gross limit that fixed weights take up.
 
     coefficients: [S] coefficients of the group.
     """

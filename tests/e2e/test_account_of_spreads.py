@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import StopSignal
@@ -105,7 +105,7 @@ class Funded(DeskVenue):
 def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     """The seller of an account, guarded as a live one is."""
     database = Database()
-    halts = HaltBook(database, EventLog(database))
+    halts = HaltJournal(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
     guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", StopSignal())
     return here.seller(Funded(here.desk, here, guards, beyond))

@@ -11,7 +11,7 @@ import pytest
 
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.journal.order_store import OrderStore
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database
@@ -40,7 +40,7 @@ def test_status_escapes_control_characters_from_the_venue(tmp_path: Path) -> Non
     with closing(Database(path)) as database:
         events = EventLog(database)
         DecisionJournal(database, events, OrderStore(database, events), "trade")
-        halts = HaltBook(database, events)
+        halts = HaltJournal(database, events)
         why = f"the venue says [/x] [bold]no[/bold] {MOVES}"
         halts.raise_halt("positions", why, np.datetime64("2024-02-20T15:30", "ns"))
     _, printed, said = answer_of("execution.live", "status", "--folder", "live", cwd=tmp_path)

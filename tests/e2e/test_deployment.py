@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
+from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleJournal
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.settings import LiveSettings
 from foundation.clock import TimeSource, utc_now
@@ -239,9 +239,9 @@ def test_docker_healthcheck_fails_while_a_cycle_is_overdue(
         longest = 1_000
         due = utc_now() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
         with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL_FILE)) as database:
-            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).record_next_cycle(
-                "trade", due, due
-            )
+            NextCycleJournal(
+                database, longest, clock=TimeSource(now=lambda: due)
+            ).record_next_cycle("trade", due, due)
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 

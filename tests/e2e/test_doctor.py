@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from execution.doctor import CHECKS, DoctorContext, Finding, clock_offset_seconds, run_checks
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook, HaltKind
+from execution.journal.halts import HaltJournal, HaltKind
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
@@ -304,7 +304,7 @@ def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Pa
 
     def raise_halt(kind: HaltKind, why: str) -> None:
         with opened(here, tmp_path) as database:
-            HaltBook(database, EventLog(database)).raise_halt(kind, why, NOW)
+            HaltJournal(database, EventLog(database)).raise_halt(kind, why, NOW)
 
     kill.parent.mkdir()
     kill.touch()

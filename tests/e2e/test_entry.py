@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
@@ -129,7 +129,7 @@ def test_preview_shows_halts_and_skips_quarantined_symbols(
     (folder / KILL_FILE).touch()
     with closing(Database(folder / JOURNAL_FILE)) as database:
         cause = json.dumps({"SYA": ["3"]})
-        halts = HaltBook(database, EventLog(database))
+        halts = HaltJournal(database, EventLog(database))
         halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)
     words = ("preview", "symbols=[SYA,SYB]", "sizing.strategy=equal_weight")
     said = previewed(here, *words)[0]

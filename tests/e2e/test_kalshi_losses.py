@@ -32,7 +32,7 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Kalsh
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.__main__ import clear_halt, write_kill_file
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
@@ -296,7 +296,7 @@ def gate(tmp_path: Path) -> KalshiGate:
     events = EventLog(database)
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
     book = OrderStore(database, events)
-    return KalshiGate(settings, HaltBook(database, events), book, tmp_path / "KILL")
+    return KalshiGate(settings, HaltJournal(database, events), book, tmp_path / "KILL")
 
 
 def test_orders_are_limited_by_value_and_hourly_count(gate: KalshiGate) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import select_account_folder
 from execution.live.settings import LiveSettings
@@ -206,7 +206,7 @@ def test_halt_is_cleared_only_where_the_account_trades(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     here, there = tmp_path / "here", tmp_path / "there"
     with open_journal("moved", there / "data" / "live") as journal:
-        halts = HaltBook(journal.database, EventLog(journal.database))
+        halts = HaltJournal(journal.database, EventLog(journal.database))
         halts.raise_halt("cash", "12 USD are missing", np.datetime64("2024-02-20", "ns"))
     shutil.copytree(there, here)
     code, text = asked(here, "clear", "cash", "--by", "Ada", "--account", "moved")

@@ -26,7 +26,7 @@ from execution.alpaca.options import AlpacaSpreadAccount
 from execution.brokers import EstimatedClock
 from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
 from execution.journal.order_store import OrderStore
-from execution.journal.refusals import RefusalBook
+from execution.journal.refusals import RefusalJournal
 from execution.live.__main__ import parse_arguments
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
@@ -260,7 +260,7 @@ def test_refused_spread_orders_alert_once_per_cause(practice: Start, vix: Path) 
     events = EventLog(database)
     alerts, notices = Alerts(), Notifier(None, None)
     notices.add_recorder(alerts)
-    refusals = RefusalBook(database, events, notices)
+    refusals = RefusalJournal(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
     mine = AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, time=HURRIED, book=book)

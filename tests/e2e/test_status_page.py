@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.journal.cycles import NextCycleBook
+from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import AlertBook, EventLog
-from execution.journal.halts import HALT_RULES, HaltBook
-from execution.journal.marks import EquityMark, EquityMarkBook, ReturnIndexPoint
+from execution.journal.events import AlertJournal, EventLog
+from execution.journal.halts import HALT_RULES, HaltJournal
+from execution.journal.marks import EquityMark, EquityMarkJournal, ReturnIndexPoint
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
 from execution.live.accounts import TRADE_JOB
@@ -64,10 +64,10 @@ class Written:
         self.database = Database(folder / JOURNAL_FILE)
         self.events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
-        self.halts = HaltBook(self.database, self.events)
+        self.halts = HaltJournal(self.database, self.events)
         self.journal = DecisionJournal(self.database, self.events, self.book, TRADE_JOB)
-        self.marks = EquityMarkBook(self.database)
-        self.next_cycle = NextCycleBook(self.database, 0.0, TimeSource(now=lambda: NOW))
+        self.marks = EquityMarkJournal(self.database)
+        self.next_cycle = NextCycleJournal(self.database, 0.0, TimeSource(now=lambda: NOW))
         self.seconds = 0.0
         self.status = self.status_page()
 
@@ -134,10 +134,10 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         day.mark(NOW - np.timedelta64(hours, "h"), equity, flows, SYA=20_000.0)
     day.halts.raise_halt("daily_loss", f"lost 11 %: {ATTACK}", NOW)
-    AlertBook(day.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(
+    AlertJournal(day.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(
         "halt daily_loss", "halted: lost 11 %"
     )
-    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).record_next_cycle(
+    NextCycleJournal(day.database, 240.0, TimeSource(now=lambda: NOW)).record_next_cycle(
         TRADE_JOB, END, NOW
     )
     day.status.refresh()
@@ -181,7 +181,9 @@ def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> No
 
 
 def test_external_text_is_escaped_on_the_status_page(practised: Path, written: Written) -> None:
-    AlertBook(written.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
+    AlertJournal(written.database, NULL_REDACTOR, TimeSource(now=lambda: NOW)).record(
+        ATTACK, ATTACK
+    )
     written.order("one", reason=ATTACK)
     written.order("two")
     written.book.set_state("two", "denied", ATTACK)
@@ -360,7 +362,7 @@ def test_status_page_fits_phone_and_desktop(browser: Page, practised: Path) -> N
 def test_status_page_shows_warning_when_out_of_date(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
     for until, old in ((NOW, True), (later, False), (None, False)):
-        written.next_cycle = NextCycleBook(
+        written.next_cycle = NextCycleJournal(
             written.database, 0.0, TimeSource(now=lambda at=until: at)
         )
         if until is None:

@@ -12,8 +12,8 @@ import pytest
 
 from execution.journal.cycles import read_next_cycle
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
-from execution.journal.marks import EquityMark, EquityMarkBook
+from execution.journal.halts import HaltJournal
+from execution.journal.marks import EquityMark, EquityMarkJournal
 from execution.journal.order_store import PENDING_STATES
 from execution.live.__main__ import clear_halt
 from execution.live.account_lock import JOURNAL_FILE
@@ -202,7 +202,7 @@ def test_account_halts_also_stop_the_spread_seller(
     folder = tmp_path / "live" / here.venue.record.account_id
     if stopped:
         database = Database(folder / JOURNAL_FILE)
-        HaltBook(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
+        HaltJournal(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
     sell_spreads(words, KEYS)
     assert bool(here.posts) == (not stopped)
@@ -225,8 +225,8 @@ def test_account_losses_halt_a_standalone_seller(
     database = Database(folder / JOURNAL_FILE)
     before = NOW - np.timedelta64(3, "D")
     mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
-    halts = HaltBook(database, EventLog(database))
-    record_mark_and_halts(EquityMarkBook(database), halts, mark, GuardSettings())
+    halts = HaltJournal(database, EventLog(database))
+    record_mark_and_halts(EquityMarkJournal(database), halts, mark, GuardSettings())
     database.close()
     sell_spreads(words, KEYS)
     assert not here.posts

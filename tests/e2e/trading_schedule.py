@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database, query_rows
 from tests.e2e.fault_checks import Books, Sent, World, ordered
@@ -205,11 +205,11 @@ class Trading:
         return self.command(*self.words, *PATIENT, *more)
 
     @contextmanager
-    def halts(self) -> Iterator[HaltBook]:
+    def halts(self) -> Iterator[HaltJournal]:
         """Those of the account; of none, where it has no journal yet."""
         path = self.journal if self.journal.exists() else None
         with closing(Database(path)) as database:
-            yield HaltBook(database, EventLog(database))
+            yield HaltJournal(database, EventLog(database))
 
     def command(self, *words: str) -> int:
         """Another command on the same files, and its exit code."""

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltBook, HaltKind
+from execution.journal.halts import HALT_RULES, HaltJournal, HaltKind
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import open_order_prices
@@ -122,7 +122,7 @@ class Desk:
     def __post_init__(self) -> None:
         events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, events)
-        self.halts = HaltBook(self.database, events)
+        self.halts = HaltJournal(self.database, events)
         self.stop = StopSignal()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
         self.gate = self.guards.build_gate(self.snapshot)

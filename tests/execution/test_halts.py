@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltBook, HaltChanges, HaltKind
+from execution.journal.halts import HALT_RULES, HaltChanges, HaltJournal, HaltKind
 from foundation.clock import TimeSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
@@ -23,9 +23,9 @@ kinds = st.sampled_from(tuple(HALT_RULES))
 steps = st.lists(st.tuples(st.sampled_from(("raise", "clear")), kinds), max_size=12)
 
 
-def halts_in(database: Database | None = None) -> HaltBook:
+def halts_in(database: Database | None = None) -> HaltJournal:
     place = Database() if database is None else database
-    return HaltBook(place, EventLog(place, clock=TimeSource(now=lambda: NOW)))
+    return HaltJournal(place, EventLog(place, clock=TimeSource(now=lambda: NOW)))
 
 
 @given(steps)

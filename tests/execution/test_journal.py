@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import decision_from_choices
-from execution.journal.cycles import NextCycleBook
+from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
-from execution.journal.events import AlertBook, EventLog
-from execution.journal.halts import HaltBook
-from execution.journal.marks import EquityMark, EquityMarkBook
+from execution.journal.events import AlertJournal, EventLog
+from execution.journal.halts import HaltJournal
+from execution.journal.marks import EquityMark, EquityMarkJournal
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_journal_for_reading
 from execution.live.account_lock import refuse_unusable_journal
@@ -42,11 +42,11 @@ def opened(database: Database) -> OrderStore:
     events = EventLog(database)
     book = OrderStore(database, events)
     DecisionJournal(database, events, book, "trade")
-    HaltBook(database, events)
-    EquityMarkBook(database)
+    HaltJournal(database, events)
+    EquityMarkJournal(database)
     ExpectedPositions(database, events)
-    NextCycleBook(database, 1.0)
-    AlertBook(database, NULL_REDACTOR, TimeSource(now=lambda: NOW))
+    NextCycleJournal(database, 1.0)
+    AlertJournal(database, NULL_REDACTOR, TimeSource(now=lambda: NOW))
     return book
 
 
@@ -114,7 +114,7 @@ def test_corrupted_journal_bytes_are_detected_or_change_nothing(tmp_path: Path) 
         for number in range(40):
             order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
             book.record_submission(OrderIntent(order, NOW))
-        halts = HaltBook(database, EventLog(database))
+        halts = HaltJournal(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
         decision = decision_from_choices(
             SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",)
@@ -123,7 +123,7 @@ def test_corrupted_journal_bytes_are_detected_or_change_nothing(tmp_path: Path) 
             decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
         mark = EquityMark(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
-        record_mark_and_halts(EquityMarkBook(database), halts, mark, GuardSettings())
+        record_mark_and_halts(EquityMarkJournal(database), halts, mark, GuardSettings())
     before, bytes_before = content(path), path.read_bytes()
     written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
     draw = random.Random(51)

@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook, HaltChanges, HaltKind
-from execution.journal.marks import EquityMark, EquityMarkBook, ReturnIndexPoint, new_york_day
+from execution.journal.halts import HaltChanges, HaltJournal, HaltKind
+from execution.journal.marks import EquityMark, EquityMarkJournal, ReturnIndexPoint, new_york_day
 from execution.live.guards import GuardSettings
 from execution.live.losses import (
     REHALT_LOSS_GROWTH_FRACTION,
@@ -49,7 +49,7 @@ class Account:
 
     def __init__(self, settings: GuardSettings = SETTINGS) -> None:
         database = Database()
-        self.halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
+        self.halts = HaltJournal(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
         self.settings = settings
         self.points: list[ReturnIndexPoint] = []
 
@@ -306,13 +306,13 @@ def test_halt_cleared_at_future_time_excuses_no_loss(kind: HaltKind) -> None:
 
 def test_acknowledged_losses_survive_a_restart() -> None:
     database = Database()
-    halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
+    halts = HaltJournal(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
-        _, changes = record_mark_and_halts(EquityMarkBook(database), halts, mark, SETTINGS)
+        _, changes = record_mark_and_halts(EquityMarkJournal(database), halts, mark, SETTINGS)
         assert ("drawdown" in changes.reasons_to_raise) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)
-    point = EquityMarkBook(database).index_point_before()
+    point = EquityMarkJournal(database).index_point_before()
     assert point is not None
     assert (point.return_index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 

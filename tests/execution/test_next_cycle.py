@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
+from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleJournal
 from execution.live.__main__ import TROUBLE_EXIT_CODE, report_status
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import TimeSource
@@ -28,7 +28,7 @@ class Loop:
     def __init__(self, path: Path | None) -> None:
         self.database = Database(path)
         self.now = HERE
-        self.book = NextCycleBook(self.database, SECONDS, clock=TimeSource(now=lambda: self.now))
+        self.book = NextCycleJournal(self.database, SECONDS, clock=TimeSource(now=lambda: self.now))
 
 
 @pytest.fixture

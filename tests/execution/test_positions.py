@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.activities import Activity, ActivityBook
+from execution.journal.activities import Activity, ActivityJournal
 from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.positions import (
-    PositionBook,
     PositionChange,
+    PositionJournal,
     PositionLedger,
     PositionProfit,
     PositionRow,
@@ -163,8 +163,8 @@ class Journal:
         self.database = Database()
         events = EventLog(self.database)
         self.orders = OrderStore(self.database, events)
-        self.activities = ActivityBook(self.database, events)
-        self.positions = PositionBook(self.database)
+        self.activities = ActivityJournal(self.database, events)
+        self.positions = PositionJournal(self.database)
 
     def filled(self, name: str, quantity: str, price: str, at: np.datetime64 = AT) -> None:
         side: Side = "sell" if quantity.startswith("-") else "buy"

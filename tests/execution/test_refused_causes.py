@@ -14,7 +14,7 @@ from execution.journal.events import EventLog
 from execution.journal.refusals import (
     ORDER_REFUSED_ALERT,
     REDUCTION_REFUSED_ALERT,
-    RefusalBook,
+    RefusalJournal,
     generalise_reason,
 )
 from execution.orders.event_contract_orders import EventContractOrder
@@ -41,7 +41,7 @@ class Told:
         self.alerts = Alerts()
         notices = Notifier(None, None)
         notices.add_recorder(self.alerts)
-        self.book = RefusalBook(self.database, EventLog(self.database), notices)
+        self.book = RefusalJournal(self.database, EventLog(self.database), notices)
 
     @property
     def kinds(self) -> list[str]:

@@ -462,11 +462,13 @@ def test_median_spread_ratio_and_intraday_pattern_match_bars(market: Bars) -> No
     rows = np.concatenate(
         [np.arange(len(spread))[slices[s]] for s in history.panel_symbol_indices.tolist()]
     )
-    known = history.first_step_ratio != 0
+    known = history.first_step_median_to_deviation != 0
     assert known[rows].mean() > 0.9
     assert not np.delete(known, rows).any(), "of the class alone"
-    assert np.abs(history.first_step_ratio).max(where=known, initial=0.0) > 0.1
-    np.testing.assert_allclose(history.first_step_ratio[known], (median / spread)[known], rtol=1e-3)
+    assert np.abs(history.first_step_median_to_deviation).max(where=known, initial=0.0) > 0.1
+    np.testing.assert_allclose(
+        history.first_step_median_to_deviation[known], (median / spread)[known], rtol=1e-3
+    )
     week = last_friday_four_pms(market.times[-1:])[0]
     factor = fits.fit_calibration(history, week, 10_000, 3.0).intraday_pattern
     begun = history.times <= week

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from examples.breakout_signal import breakout
 from forecasting.forecast import HORIZON, MEDIAN_INDEX
-from forecasting.signals import SignalForecaster, Signals, claimed_mean_return
+from forecasting.signals import SignalForecaster, Signals, mean_claimed_return
 from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.history import PriceHistory
@@ -25,7 +25,7 @@ def test_claimed_mean_follows_from_hit_rate_and_payoff(hit_rate: float, payoff: 
     """A trade wins `payoff` with the hit rate and otherwise loses 1."""
     mean = hit_rate * payoff - (1.0 - hit_rate)
     variance = hit_rate * payoff**2 + (1.0 - hit_rate) - mean**2
-    claims = claimed_mean_return(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)
+    claims = mean_claimed_return(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)
     np.testing.assert_allclose(
         claims, np.array([1.0, 0.0, -1.0]) * mean / np.sqrt(variance), rtol=1e-9
     )
@@ -69,7 +69,7 @@ def test_later_bars_change_no_signal(
 )
 def test_invalid_signal_claims_are_refused(signals: Signals, line: str) -> None:
     with pytest.raises(InputError, match=line):
-        claimed_mean_return(signals, 1)
+        mean_claimed_return(signals, 1)
 
 
 @pytest.mark.parametrize("words", [{"holding_bars": 25}, {"lookback": 20}])

@@ -15,7 +15,7 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import HoldPolicy, Policy
 from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltBook
+from execution.journal.halts import HaltJournal
 from foundation.notifier import Notifier
 from tests.e2e.kalshi_desk import RAIN, UNLIMITED, KalshiStand, order
 from tests.event_contracts.trading import journal
@@ -51,7 +51,7 @@ class Trading:
 
     def __post_init__(self) -> None:
         self.log, book = journal(self.stand.database)
-        self.halts = HaltBook(self.stand.database, EventLog(self.stand.database))
+        self.halts = HaltJournal(self.stand.database, EventLog(self.stand.database))
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notifier(None, None)

@@ -16,7 +16,7 @@ from execution.orders.orders import Order
 from marketsimulator.results.drift.terms import ProfitComponent, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
-OrderOutcome = Literal["same"] | ProfitComponent
+OrderDifference = Literal["same"] | ProfitComponent
 NO_CYCLE_REASON = "the live loop ran no cycle at that time"
 DeadlineFunction = Callable[
     [np.datetime64], np.datetime64
@@ -39,7 +39,7 @@ class OrderComparison:
     symbol: str
     live: Trade | None
     simulated: Trade | None
-    outcome: OrderOutcome
+    outcome: OrderDifference
     why: str
 
 
@@ -122,7 +122,7 @@ def _classify_order(
     record: JournalRecord,
     decided_at: np.datetime64 | None,
     until: DeadlineFunction,
-) -> tuple[OrderOutcome, str]:
+) -> tuple[OrderDifference, str]:
     """Return the profit term to which an order's difference is attributed, and its reason.
 
     mine: live order; None if there is none.
@@ -155,7 +155,7 @@ def _classify_order(
 
 def _classify_fill(
     mine: Trade, other: Trade, cause: ProfitComponent, why: str
-) -> tuple[OrderOutcome, str]:
+) -> tuple[OrderDifference, str]:
     if mine.quantity != other.quantity:
         return cause, why
     if mine.traded_value != other.traded_value:
