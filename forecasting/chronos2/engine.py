@@ -90,8 +90,8 @@ class Engine:
     dtype: precision of matrix products.
     bf16_instruction_set: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none
         is used.
-    is_on_cpu: true if the device is a CPU. Each portion of the windows then has its own passes, which threads
-        compute in parallel unless `execution_mode` is `compiled`.
+    is_on_cpu: true if the device is a CPU. Each portion of the windows then has its own passes,
+        which threads compute in parallel unless `execution_mode` is `compiled`.
     """
 
     network: Callable[..., torch.Tensor]

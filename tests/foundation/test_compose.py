@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser_path.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

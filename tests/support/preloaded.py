@@ -25,7 +25,7 @@ import pydantic  # noqa: F401
 import rich.progress  # noqa: F401
 import scipy.special
 import torch  # noqa: F401
-from hydra.core.override_parser_path.overrides_parser import OverridesParser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
