@@ -60,7 +60,7 @@ class SignalForecaster:
 
     def __post_init__(self) -> None:
         if not 1 <= self.holding_bars <= HORIZON:
-            raise InputError(f"holding: {self.holding_bars} bars is outside 1 … {HORIZON}")
+            raise InputError(f"holding_bars: {self.holding_bars} bars is outside 1 … {HORIZON}")
         if self.lookback < self.random_walk.context_length:
             raise InputError(
                 f"lookback: {self.lookback} bars is below the {self.random_walk.context_length}"

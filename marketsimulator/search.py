@@ -63,7 +63,7 @@ class SearchSettings:
         return cls(SearchPlan(space, options), settings)
 
 
-def prepare_output_folder(settings: SearchSettings, config: DictConfig) -> Path:
+def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
     """Return the checked output folder; overwrite=true removes its stored trials."""
     output = check_folder(config, STORAGE_FILE)
     if may_overwrite(config):

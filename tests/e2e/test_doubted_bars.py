@@ -244,9 +244,9 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     """Have the venue's history show so many of SYA's latest bars alone, the first in part."""
     real = market_data.bars_response
 
-    def stump(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
-        found = real(venue, *rest, latest_count=latest)
-        if latest or "SYA" not in found:
+    def stump(venue: Venue, *rest: Any, latest_count: int = 0) -> dict[str, list[dict[str, Any]]]:
+        found = real(venue, *rest, latest_count=latest_count)
+        if latest_count or "SYA" not in found:
             return found
         rows = found["SYA"][len(found["SYA"]) - left :]
         return {**found, "SYA": [{**row, "o": row["c"]} for row in rows[:1]] + rows[1:]}
