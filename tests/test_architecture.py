@@ -55,7 +55,7 @@ def test_architecture_document_lists_every_account_class() -> None:
     assert found == set(rows_under("class"))
 
 
-def test_bar_to_order_representation_classes_stay_within_limit() -> None:
+def test_architecture_lists_few_classes_between_bar_and_order() -> None:
     listed = rows_under("representation")
     assert len(listed) <= MOST_REPRESENTATIONS
     assert set(listed) <= {(node.name, path) for path, node in classes()}

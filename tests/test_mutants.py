@@ -68,7 +68,7 @@ SURVIVES = ("return value - 7", "return value - 8")
 
 
 @pytest.mark.slow
-def test_untested_mutants_survive_and_equivalents_are_skipped(root: Path) -> None:
+def test_mutation_run_reports_survivors_and_skips_equivalent_mutants(root: Path) -> None:
     drawn = {m[:4] for m in mutants(root, "toy/sums.py", 100, 1)}
     wanted = {key for key in drawn if key[2:] in {*CAUGHT, SURVIVES}}
     every = measure(root, LIST, drawn - wanted, number=100, most=MOST)
@@ -97,7 +97,7 @@ def test_strings_and_types_are_unmutated_and_seeds_reproducible(root: Path) -> N
         (f"{SUMS}\n@compiled\ndef same(x):\n    return x\n", "no mutant of toy/sums.py same$"),
     ],
 )
-def test_file_or_compiled_function_without_mutants_fails(
+def test_mutation_run_fails_for_code_without_mutants(
     root: Path, tmp_path: Path, code: str, said: str
 ) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
@@ -106,7 +106,7 @@ def test_file_or_compiled_function_without_mutants_fails(
         measure(copy, LIST)
 
 
-def test_mutation_swaps_arguments_of_compiled_wrappers(root: Path, tmp_path: Path) -> None:
+def test_compiled_wrappers_are_mutated_by_swapping_arguments(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "toy" / "sums.py").write_text("@jit_inline\ndef both(a, b):\n    return pair(a, b)\n")
     (found,) = mutants(copy, "toy/sums.py", 100, 1)

@@ -131,7 +131,7 @@ def test_missing_response_field_leaves_the_account_readable(held: Practice) -> N
     ours.cancel(["waits"])
 
 
-def test_open_order_with_missing_terms_counts_as_sent(held: Practice) -> None:
+def test_open_order_lacking_fields_is_read_as_sent(held: Practice) -> None:
     _, book = forgotten()
     ours = broker(held, book=book)
     ours.account()

@@ -182,7 +182,7 @@ def noted(here: Practice, kind: str, **fields: Any) -> None:
     here.venue.record.record_activity({"activity_type": kind, "date": day, **fields})
 
 
-def test_activity_pages_are_read_once_and_duplicates_rejected(
+def test_repeated_activity_in_the_paged_list_is_refused(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 250

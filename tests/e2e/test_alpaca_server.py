@@ -103,7 +103,7 @@ def test_every_order_type_is_accepted_and_reported(practice: Start) -> None:
     assert client.get_orders() == []
 
 
-def test_halted_symbol_orders_rest_disallowed_orders_are_refused(practice: Start) -> None:
+def test_orders_rest_when_halted_and_fail_when_disallowed(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
     client = trading(here)

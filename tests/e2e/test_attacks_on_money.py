@@ -47,7 +47,7 @@ def richer(usd: float) -> Callable[[Any], Any]:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("usd", "skipped"), [(-1e5, 0), (1e6, 1), (-1e5, 2)])
-def test_single_wrong_cash_response_neither_trades_nor_halts(
+def test_wrong_cash_response_triggers_neither_trade_nor_halt(
     practice: Start, here: Practice, tmp_path: Path, usd: float, skipped: int
 ) -> None:
     """Whichever reading of a cycle is wrong, the next one is requested and used."""
@@ -72,7 +72,7 @@ def test_single_wrong_cash_response_neither_trades_nor_halts(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
-def test_persistent_unexplained_cash_halts_until_a_person_clears(
+def test_unexplained_cash_halts_trading_until_manually_cleared(
     here: Practice, tmp_path: Path, usd: float
 ) -> None:
     told = Told(ACCOUNT, richer(usd))
@@ -134,7 +134,9 @@ def test_tenfold_fill_price_halts_trading_only_if_repeated(here: Practice, tmp_p
         assert held(desk) == before
 
 
-def test_dividend_missing_from_cash_is_ignored_and_alerted(here: Practice, tmp_path: Path) -> None:
+def test_listed_dividend_absent_from_cash_alerts_without_halting(
+    here: Practice, tmp_path: Path
+) -> None:
     dividend = {
         "id": "20240220000000000::odd",
         "activity_type": "DIV",
@@ -194,7 +196,9 @@ def test_reported_leverage_multiplier_is_capped_at_four(here: Practice, tmp_path
         assert "multiplier of 1000 exceeds the maximum; using 4" in alerts(desk)
 
 
-def test_no_stock_order_while_venue_clock_says_closed(practice: Start, tmp_path: Path) -> None:
+def test_stock_orders_wait_while_venue_clock_reports_closed(
+    practice: Start, tmp_path: Path
+) -> None:
     """For example an unscheduled day of mourning: an order would wait for the next open."""
     told = Told(CLOCK, {"is_open": False}, ALWAYS)
     here = practice("symbols=[SYA,SYXUSD]")

@@ -77,7 +77,7 @@ def dying(after: int) -> Callable[[Path, Path], Path]:
     return counted
 
 
-def test_interrupted_output_folder_is_refused_until_written_again(
+def test_results_folder_left_incomplete_is_refused_until_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

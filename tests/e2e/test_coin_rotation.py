@@ -74,7 +74,7 @@ def alone(*words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
-def test_full_crypto_rotation_fills_every_order_each_hour(capital: float) -> None:
+def test_hourly_rotation_of_all_crypto_fills_every_order(capital: float) -> None:
     """The venue checks a purchase at 1.03 of its price against the cash from the sale."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
@@ -101,7 +101,7 @@ def test_crypto_purchases_fit_sale_proceeds_after_quantity_rounding(
         assert row.gross_crypto > least * row.equity, "no hour is spent in cash"
 
 
-def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
+def test_live_rotation_of_all_crypto_matches_the_backtest(practice: Start) -> None:
     here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-21")
     settings = alone(*REFUSES, "end=2024-02-21")
     market = here.venue.market

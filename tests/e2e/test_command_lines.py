@@ -13,7 +13,7 @@ from tests.support.messages import check_message
 from tests.support.original_command import ORIGINAL, bars_file
 
 
-def test_legacy_flags_read_bar_files_and_write_output(tmp_path: Path) -> None:
+def test_legacy_flags_select_bars_and_the_output_folder(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet")
     words = ["--symbols", "AAA/USD", "--days", "3", "--capital", "5000", "--data-dir", str(data)]
     words += ["--output", "out", "sizing.fraction=0.25"]
@@ -100,7 +100,7 @@ def test_legacy_flags_find_bars_in_trainingdata_by_default(tmp_path: Path) -> No
     assert "trainingdata/hourly/crypto" in summary["data"]
 
 
-def test_symbol_without_bars_names_trainingdata_and_the_flag(tmp_path: Path) -> None:
+def test_missing_bars_error_names_trainingdata_and_the_flag(tmp_path: Path) -> None:
     code, _, said = answer_of(ORIGINAL, "--symbols", "NVDA", cwd=tmp_path)
     assert (code, said.count("\n")) == (2, 1)
     assert "no bars of NVDA were found below trainingdata/" in said
@@ -108,7 +108,7 @@ def test_symbol_without_bars_names_trainingdata_and_the_flag(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_named_folder_overrides_bars_below_trainingdata(
+def test_stated_bar_folder_takes_precedence_over_trainingdata(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars_file(tmp_path / "other", "AAAUSD.parquet")

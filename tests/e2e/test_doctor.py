@@ -155,7 +155,7 @@ def test_doctor_passes_healthy_account_and_writes_no_files(
     assert not here.posts
 
 
-def test_missing_api_keys_are_named_skipping_dependent_checks(
+def test_doctor_skips_checks_that_need_missing_api_keys(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_SECRET_KEY", " ")
@@ -211,7 +211,7 @@ def test_doctor_distinguishes_rejected_keys_from_unreachable_venue(
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE; SYXUSD cannot be traded"),
     ],
 )
-def test_each_account_restriction_changes_only_one_doctor_check(
+def test_each_account_restriction_changes_only_its_doctor_check(
     here: Practice,
     healthy: dict[str, Finding],
     tmp_path: Path,
@@ -295,7 +295,7 @@ def test_damaged_journal_fails_the_doctor_check(here: Practice, tmp_path: Path) 
         assert found["halts"].detail == "skipped because the check journal failed; fix that first"
 
 
-def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Path) -> None:
+def test_doctor_states_remedies_for_halts_and_kill_file(here: Practice, tmp_path: Path) -> None:
     kill = journal(here, tmp_path).with_name("KILL")
 
     def stands() -> tuple[str, str]:

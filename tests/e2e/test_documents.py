@@ -182,7 +182,7 @@ def test_every_file_named_in_documentation_exists() -> None:
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
-def test_architecture_names_the_file_of_each_extension_point() -> None:
+def test_architecture_page_names_each_extension_points_file() -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     table = text.partition("## Where to add what")[2].partition("\n## ")[0]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| a")]

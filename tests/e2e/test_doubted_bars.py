@@ -226,7 +226,7 @@ def test_replay_rejects_the_same_bars_as_backtest(
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
-def test_position_price_validates_bars_without_a_feed_price(
+def test_without_feed_prices_position_prices_validate_the_bars(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)

@@ -80,7 +80,7 @@ def test_interrupted_download_resumes_where_it_stopped(
     assert len(again.asked) <= 14 - fails + 4
 
 
-def test_repeated_download_appends_bars_and_split_reloads_file(
+def test_repeated_download_appends_bars_or_reloads_after_split(
     market: Bars, tmp_path: Path, short_chunks: None
 ) -> None:
     bring(Known(market), tmp_path, "SYA", end=EARLY)
@@ -94,7 +94,9 @@ def test_repeated_download_appends_bars_and_split_reloads_file(
     same(tmp_path, split, "SYA")
 
 
-def test_symbol_without_bars_and_unreadable_file_are_named(market: Bars, tmp_path: Path) -> None:
+def test_download_error_names_unknown_symbol_or_unreadable_file(
+    market: Bars, tmp_path: Path
+) -> None:
     with refused(DataError, "ZZZ"):
         bring(Known(market), tmp_path, "ZZZ")
     (tmp_path / "SYA.parquet").write_bytes(b"nothing of the kind")

@@ -191,7 +191,7 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("term", "number", "happens"), HAPPENS)
-def test_each_venue_event_is_attributed_to_drift_term(
+def test_each_venue_event_has_its_own_drift_term(
     practice: Start, tmp_path: Path, term: str, number: int, happens: Step
 ) -> None:
     """All terms sum to the difference, and every decision follows from its own account."""
@@ -348,7 +348,7 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
-def test_drift_page_fits_and_shows_both_accounts(
+def test_drift_page_fits_any_width_and_compares_orders(
     browser: Page, with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
     drift = comparison.measure_drift(with_coin)

@@ -53,7 +53,7 @@ def test_strikes_of_one_event_share_one_loss_limit(stand: KalshiStand) -> None:
     manager.submit(no_of(exchange, "SIM-2", 7))
 
 
-def test_orders_of_unknown_outcome_count_against_the_event(stand: KalshiStand) -> None:
+def test_unknown_orders_count_toward_the_event_loss_limit(stand: KalshiStand) -> None:
     exchange = stand.practice.exchange
     manager = stand.manager(LIMITED)
     stand.lose(manager, no_of(exchange, "SIM-1", 30))

@@ -48,7 +48,7 @@ def flags_of(module: str) -> set[str]:
     return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
 
 
-def test_all_commands_registered_and_at_most_28_listed() -> None:
+def test_all_commands_are_registered_and_few_are_listed() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     files.append(ROOT / "trade_stock_e2e.py")
     starts = {path for path in files if f'\n    {START}("' in path.read_text()}

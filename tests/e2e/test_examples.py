@@ -125,7 +125,7 @@ def test_example_index_lists_every_file_and_command() -> None:
         ("write_forecasts.py", "forecasts of example-forecasts.parquet"),
     ],
 )
-def test_examples_trade_custom_bars_forecaster_and_forecasts(
+def test_examples_run_with_custom_bars_or_forecasts(
     results: Callable[[str], Path], name: str, forecaster: str
 ) -> None:
     assert len(inspect.getsource(Drift).splitlines()) <= 30
@@ -201,7 +201,7 @@ def test_custom_fee_table_is_charged_on_fills(results: Callable[[str], Path]) ->
 
 
 @pytest.mark.slow
-def test_finetuned_checkpoint_differs_from_bundled_and_is_used(
+def test_finetuning_example_trades_with_a_checkpoint_it_trained(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     assert len(example_text("finetune.py").splitlines()) <= 80
@@ -234,7 +234,7 @@ def test_example_pictures_are_at_most_40_kilobytes() -> None:
 
 
 @pytest.mark.slow
-def test_timesfm_is_calibrated_and_traded(results: Callable[[str], Path]) -> None:
+def test_timesfm_example_trades_on_calibrated_forecasts(results: Callable[[str], Path]) -> None:
     output = results("timesfm_forecaster.py")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["forecaster"] == "timesfm, calibrated"
@@ -264,7 +264,7 @@ def test_spread_contracts_grow_with_balance_and_profit(folder: Path) -> None:
     assert sizes[1].max() == 10
 
 
-def test_temperature_probabilities_sum_to_one_and_size_contracts(
+def test_temperature_example_buys_only_contracts_with_an_edge(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     found = read_estimates(results("temperature_estimates.py"))

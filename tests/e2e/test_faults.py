@@ -234,7 +234,7 @@ def test_fault_checks_detect_every_forbidden_trading_outcome(world: World, name:
     assert " ".join(+world.counts()) == counted
 
 
-def test_orders_missing_from_venue_or_journal_are_counted(world: World) -> None:
+def test_fault_checks_count_orders_missing_from_either_record(world: World) -> None:
     book = world.books.written
     filled = {name: intent.progress.filled for name, intent in book.items()}
     there = [name for name, intent in book.items() if intent.was_accepted]

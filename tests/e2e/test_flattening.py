@@ -57,7 +57,9 @@ def test_flattening_keeps_positions_that_we_never_traded(practice: Start, tmp_pa
         assert held(desk) == {"SYC": 7}
 
 
-def test_positions_of_a_closed_market_fail_the_flattening(here: Practice, tmp_path: Path) -> None:
+def test_flattening_fails_naming_positions_of_a_closed_market(
+    here: Practice, tmp_path: Path
+) -> None:
     with without_sya(here, tmp_path, "2024-02-20T22:30:00Z") as desk:
         kept = [f"{quantity:f} {symbol}" for symbol, quantity in sorted(held(desk).items())]
         with refused(BrokerError, "told", "NOT closed", *kept):
@@ -127,7 +129,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("trouble", ["", "SYA: not cancelled"])
-def test_flattening_asked_during_the_last_failed_cycle_is_done(
+def test_flattening_is_executed_after_the_last_failed_cycle(
     here: Practice, tmp_path: Path, trouble: str
 ) -> None:
     desk = Desk.at(here, tmp_path, *PLAIN)

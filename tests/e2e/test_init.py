@@ -82,7 +82,7 @@ def test_generated_settings_file_works_for_backtest_and_live(
     assert not (folder / "keys.env").exists()
 
 
-def test_config_choice_and_overrides_merge_under_one_key(set_up: Callable[..., Path]) -> None:
+def test_init_writes_forecaster_kind_and_overrides_together(set_up: Callable[..., Path]) -> None:
     folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
     file = folder / "kelly.yaml"
     changed = {"kind": "ewma", "calibrated": False}
@@ -180,7 +180,7 @@ def test_invalid_init_input_gives_one_line_error_only(
 
 
 @pytest.mark.parametrize("key", ["AKLIVE", "PK'quote", "PK space"])
-def test_live_or_unquotable_key_is_refused(
+def test_init_refuses_live_account_keys_and_unquotable_keys(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_KEY_ID", key)
@@ -234,7 +234,7 @@ class Session:
         return code
 
 
-def test_init_repeats_invalid_prompts_and_interrupt_writes_nothing(
+def test_init_repeats_prompts_and_writes_nothing_when_interrupted(
     bars: Path, tmp_path: Path
 ) -> None:
     session = Session("mine", cwd=tmp_path)
@@ -287,7 +287,7 @@ def test_init_produces_first_backtest_report_within_five_minutes(
 
 
 @pytest.mark.slow
-def test_download_doctor_and_backtest_use_the_keys(
+def test_generated_keys_file_works_for_download_and_doctor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

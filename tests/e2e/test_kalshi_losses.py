@@ -195,7 +195,7 @@ def test_deposits_and_withdrawals_are_cash_flows_across_restarts(here: KalshiPra
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
-def test_closed_market_keeps_last_bid_value_until_determined() -> None:
+def test_closed_market_keeps_its_last_bid_until_determined() -> None:
     """A second process restores the last bid from the journal."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement_ticks=4) as here:
@@ -230,7 +230,7 @@ def test_unreadable_account_records_no_equity_mark(here: KalshiPractice) -> None
         assert len(now.marks()) == 1
 
 
-def test_clock_going_back_keeps_marks_in_order(here: KalshiPractice) -> None:
+def test_equity_marks_stay_ordered_when_clock_goes_back(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         pay_in(here.exchange, 50)
@@ -239,7 +239,7 @@ def test_clock_going_back_keeps_marks_in_order(here: KalshiPractice) -> None:
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
 
 
-def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> None:
+def test_loop_records_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> None:
     pages = []
 
     def look(entry: ActionEntry) -> None:
@@ -258,7 +258,7 @@ def test_loop_marks_equity_each_cycle_and_stop_reason(here: KalshiPractice) -> N
     assert last.startswith("Finished: no more cycles are scheduled ·")
 
 
-def test_kill_stops_loop_and_reports_no_closed_position(here: KalshiPractice) -> None:
+def test_kalshi_kill_file_stops_the_loop_without_flattening(here: KalshiPractice) -> None:
     said: list[str] = []
 
     def stopped(entry: ActionEntry) -> None:

@@ -72,7 +72,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     return view
 
 
-def test_buys_and_sells_of_both_sides_match_exchange(stand: KalshiStand) -> None:
+def test_position_matches_exchange_after_trading_both_sides(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
     assert 0 < receipt.filled_count == 20 - receipt.remaining_count
@@ -94,7 +94,7 @@ def test_buys_and_sells_of_both_sides_match_exchange(stand: KalshiStand) -> None
     assert {stand.state(f"o-{number}") for number in range(1, 5)} == {"filled"}
 
 
-def test_order_open_at_market_end_is_booked(stand: KalshiStand) -> None:
+def test_orders_still_open_at_market_end_are_resolved(stand: KalshiStand) -> None:
     manager = stand.manager()
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))

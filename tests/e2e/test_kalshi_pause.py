@@ -62,7 +62,7 @@ def test_cancellation_during_pause_leaves_the_order_resting(stand: KalshiStand, 
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
 
 
-def test_pause_reports_when_the_venue_expects_to_resume() -> None:
+def test_refusal_during_maintenance_states_when_trading_resumes() -> None:
     with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
         while not is_maintenance_time(exchange.now):

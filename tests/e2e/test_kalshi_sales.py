@@ -48,7 +48,7 @@ def space_of(style: Any) -> LimitOrderActionSpace:
     ("style", "rests"), [("aggressive", False), ("passive", True), ("mid", True)]
 )
 @pytest.mark.parametrize(("side", "buy", "sell"), [("YES", 2, 7), ("NO", 12, 17)])
-def test_position_can_be_sold_with_every_style(
+def test_position_can_be_sold_at_every_price_style(
     style: str, rests: bool, side: str, buy: int, sell: int
 ) -> None:
     session = flat(40, 0.48, 0.52)

@@ -42,7 +42,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
         server.kill()
 
 
-def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> None:
+def test_practice_server_accepts_the_credentials_it_prints(tmp_path: Path) -> None:
     with served(tmp_path, "--capital", "250", "synthetic=3") as (url, key_id, pem):
         assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
         signed = signed_headers(key_id, pem, "GET", BALANCE)
@@ -54,7 +54,7 @@ def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> N
         assert moved["passed"] == 2
 
 
-def test_recorded_markets_open_at_recorded_relative_times(tmp_path: Path) -> None:
+def test_recorded_markets_open_at_their_recorded_relative_times(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
         for ticker, first in (("E-1-A", 0), ("E-1-B", 15))

@@ -62,7 +62,7 @@ def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> lis
     return [intent.client_order_id for intent in manager.cancel_stale_orders(market, LATER)]
 
 
-def test_own_resting_orders_are_cancelled_manual_ones_stay(stand: KalshiStand) -> None:
+def test_tick_cancels_own_resting_orders_not_manual_ones(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     placed(stand, "o-3", market="SNOW")
     by_hand(stand)
@@ -106,7 +106,7 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining_count == 10
 
 
-def test_tick_cancels_own_orders_unknown_ones_block_market(stand: KalshiStand) -> None:
+def test_order_of_unknown_outcome_blocks_decisions_until_found(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     stand.lose(stand.manager(), order("o-3", "0.40", 10, market="SNOW"))
     trading = Trading(stand)
@@ -139,7 +139,7 @@ def test_resting_orders_are_cancelled_on_tick_after_halt(stand: KalshiStand) -> 
     assert resting(stand) == []
 
 
-def test_order_now_violating_limits_is_cancelled(stand: KalshiStand) -> None:
+def test_resting_order_is_cancelled_once_it_violates_limits(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     manager = stand.manager(rich("994"))
     taken = manager.cancel_stale_orders(RAIN, np.datetime64(0, "ns"))
@@ -148,7 +148,7 @@ def test_order_now_violating_limits_is_cancelled(stand: KalshiStand) -> None:
 
 
 @pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59), ("killed", 0)])
-def test_skipped_tick_is_logged_and_still_cancels_orders(
+def test_resting_orders_are_cancelled_even_on_skipped_ticks(
     stand: KalshiStand, tmp_path: Path, why: str, row: int
 ) -> None:
     trading = Trading(stand, rich("999"), kill_file=tmp_path / "KILL")
@@ -191,7 +191,7 @@ def test_halt_prevents_resting_purchases_from_opening_positions() -> None:
         assert (view.yes_count, view.no_count) == (0, 0)
 
 
-def test_order_is_limited_to_the_decision_price() -> None:
+def test_order_limit_price_is_that_of_the_decision() -> None:
     with kalshi_stand(sessions={RAIN: quotes([(0.93, 0.95, 40)])}) as stand:
         trading = Trading(stand, policy=BinaryKellyPolicy())
         entry = trading.tick(0, bid=40, ask=42, estimate=0.60)
@@ -201,7 +201,7 @@ def test_order_is_limited_to_the_decision_price() -> None:
         assert trading.manager.view(RAIN).yes_count == 0
 
 
-def test_order_filled_before_withdrawal_stays_filled() -> None:
+def test_order_filled_before_its_cancellation_stays_filled() -> None:
     falling = quotes([(0.50, 0.52, 1), (0.40, 0.42, 59)])
     with kalshi_stand(sessions={RAIN: falling}, life=20) as stand:
         placed(stand, "o-1", price="0.45")

@@ -292,7 +292,7 @@ def test_incomplete_bar_counts_as_late_until_timeout(
     assert live.feed.late_symbols(here.venue.now) == ()
 
 
-def test_corrected_bar_is_adopted_and_split_reloads_history(
+def test_feed_adopts_corrected_bars_and_reloads_after_splits(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA]")
@@ -344,7 +344,7 @@ def test_incrementally_updated_feed_equals_a_fresh_one(practice: Start) -> None:
     assert max(held) < held[0] + 24
 
 
-def test_blocked_or_restricted_account_is_respected(
+def test_live_orders_respect_account_blocks_and_restrictions(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA,SYB,SYC,SYD]")

@@ -48,7 +48,9 @@ def test_daily_decision_waits_for_late_bars_before_auction(
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
 
-def test_each_decision_time_is_decided_once_across_restarts(here: Practice, tmp_path: Path) -> None:
+def test_each_scheduled_decision_is_made_once_across_restarts(
+    here: Practice, tmp_path: Path
+) -> None:
     desk = Desk.at(here, tmp_path)
     for _ in range(3):
         desk = desk.again()
@@ -192,7 +194,7 @@ def test_damaged_journal_is_kept_and_blocks_trading(
     assert query_rows(path, "SELECT kind FROM halts") == [("journal",)]
 
 
-def test_no_artefact_of_failing_run_contains_a_secret(here: Practice, tmp_path: Path) -> None:
+def test_no_output_of_a_failing_run_contains_secrets(here: Practice, tmp_path: Path) -> None:
     address = here.url.replace("http://", "http://somebody:hushhush@")
     here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
     texts = []

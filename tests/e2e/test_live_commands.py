@@ -107,7 +107,7 @@ def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "stop"), (["--flatten"], "flatten")])
-def test_kill_writes_a_file_that_names_its_action(
+def test_kill_command_writes_the_chosen_action_to_file(
     folder: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     with folder_lock(folder.name, folder):
@@ -153,7 +153,7 @@ def test_the_only_account_being_traded_is_the_default(folder: Path, tmp_path: Pa
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
-def test_kill_without_running_loop_reports_no_position_closed(folder: Path, tmp_path: Path) -> None:
+def test_kill_without_a_running_loop_reports_nothing_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL_FILE).unlink()
     said = "no order was cancelled and no position closed; no loop starts until you"
     code, text = asked(tmp_path, "kill")
@@ -166,7 +166,7 @@ def test_kill_without_running_loop_reports_no_position_closed(folder: Path, tmp_
     assert (folder / "KILL").read_text() == "flatten"
 
 
-def test_kill_file_is_written_where_the_account_trades(
+def test_kill_file_goes_to_the_accounts_trading_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -200,7 +200,7 @@ def test_kill_in_named_folder_stops_another_users_loop(
         assert (journal.folder / "KILL").is_file()
 
 
-def test_halt_is_cleared_only_where_the_account_trades(
+def test_halt_is_cleared_only_in_the_trading_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -66,7 +66,7 @@ def test_overnight_reduction_accepted_late_is_not_sent_twice(
         assert 1.9 < gross(here) <= 2.0
 
 
-def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path: Path) -> None:
+def test_overnight_order_of_unknown_outcome_keeps_its_id(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -81,7 +81,9 @@ def test_unknown_overnight_order_is_resent_with_same_id(here: Practice, tmp_path
         assert any(cut.client_order_id in body for body in here.posts[posts:])
 
 
-def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: Path) -> None:
+def test_overnight_cut_works_despite_opening_of_unknown_outcome(
+    here: Practice, tmp_path: Path
+) -> None:
     """Both orders together would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
         trades = desk.live.feed.last_trades(["SYA"])
@@ -98,7 +100,7 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
         assert gross(here) <= 2.0
 
 
-def test_unknown_sale_does_not_block_required_overnight_reduction(
+def test_overnight_cut_works_despite_sale_of_unknown_outcome(
     here: Practice, tmp_path: Path
 ) -> None:
     """The day's sale may never be accepted, or be accepted only at the close."""

@@ -147,7 +147,7 @@ def test_alpaca_client_sells_and_buys_back_a_spread(practice: Start, vix: Path) 
     assert not client.get_all_positions()
 
 
-def test_spread_sold_and_bought_back_is_booked_filled(practice: Start, vix: Path) -> None:
+def test_spread_sale_and_buyback_are_recorded_as_filled(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     book = OrderStore()
@@ -222,7 +222,7 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
         assert not here.venue.options.desks[UNDER].option_positions()
 
 
-def test_spread_is_sold_once_when_order_response_lost(practice: Start, vix: Path) -> None:
+def test_spread_is_sold_once_if_response_is_lost(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)
@@ -310,7 +310,7 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
 
 
 @pytest.mark.slow
-def test_spread_seller_books_equal_trades_over_http(
+def test_spread_trades_over_http_equal_those_without_http(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     rows = []
@@ -333,7 +333,7 @@ def test_spread_seller_books_equal_trades_over_http(
     assert rows[0] == rows[1]
 
 
-def test_seller_sends_and_repeats_no_order_after_cutoff(
+def test_spread_seller_sends_no_order_after_the_cutoff(
     practice: Start, vix: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A spread that was not bought back in time stays open, even if the outcome of its last order
@@ -358,7 +358,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 
-def test_spread_seller_resolves_unknown_order_before_poll_limit(
+def test_spread_seller_resolves_unknown_orders_within_poll_limit(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = options(practice, vix)
@@ -394,7 +394,7 @@ def test_spread_seller_resolves_unknown_order_before_poll_limit(
         ("HEALTHCHECK_URL=ftp://token", ("HEALTHCHECK_URL",)),
     ],
 )
-def test_invalid_seller_settings_error_hides_urls(wrong: str, facts: tuple[str, ...]) -> None:
+def test_error_about_spread_seller_settings_hides_urls(wrong: str, facts: tuple[str, ...]) -> None:
     with refused(InputError, *facts) as caught:
         selling(wrong)
     assert "token" not in str(caught.value)

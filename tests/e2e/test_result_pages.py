@@ -55,7 +55,7 @@ def spreads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_spread_page_fits_and_names_each_trade(
+def test_spread_page_fits_any_width_and_names_trades(
     browser: Page, spreads: Path, tmp_path: Path
 ) -> None:
     page = (spreads / "spreads.html").read_text()
@@ -94,7 +94,7 @@ def test_monte_carlo_page_shows_fan_and_distributions(
     assert browser.value(f"{CHOSEN}.dataset.name") == "with maximum losses"
 
 
-def test_stress_page_fits_and_describes_scenarios(browser: Page, tmp_path: Path) -> None:
+def test_stress_page_fits_any_width_and_describes_scenarios(browser: Page, tmp_path: Path) -> None:
     held = {"AAA": (400.0, 100.0), "BBB": (-50.0, 80.0), "BTCUSD": (0.2, 60_000.0)}
     scenarios = [Scenario(**each) for each in compose_config("stress", []).scenarios]
     result = run_stress(book_of(held, 30_000.0), scenarios, terms())

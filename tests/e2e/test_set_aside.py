@@ -113,7 +113,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
 
 
 @pytest.mark.parametrize(("side", "limit"), [("buy", None), ("sell", 0.01)])
-def test_manual_order_counts_at_market_not_limit_price(
+def test_manual_order_counts_at_market_price_not_limit(
     here: Practice, tmp_path: Path, side: str, limit: float | None
 ) -> None:
     desk = Desk.at(here, tmp_path, *WIDE)
@@ -372,7 +372,7 @@ def test_flattening_keeps_manually_bought_shares_of_a_symbol(
     assert here.venue.broker.account().positions == {"SYA": 3}
 
 
-def test_flattening_keeps_quarantined_positions_when_comparison_fails(
+def test_flattening_keeps_quarantined_positions_when_reconciliation_fails(
     desk: Desk, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bought_by_hand(here)

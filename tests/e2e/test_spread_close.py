@@ -52,7 +52,7 @@ def test_unknown_settlement_price_blocks_sales_and_alerts(tmp_path: Path, caplog
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> None:
+def test_timed_spread_exit_works_without_option_quotes(tmp_path: Path, silent: bool) -> None:
     """The venue has no quote for an option, or does not respond."""
     here, *_ = opened(tmp_path, exit_minute=350)
     no_answer = refusing(BrokerError("the quotes: no answer"))
@@ -170,7 +170,7 @@ def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> N
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
 
 
-def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
+def test_spread_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
     settings = dict(cutoff=42.0, entry_window=10.0)
     here, seller, _ = opened(tmp_path, minute=345, settings=settings, entry_minutes=(343,))
     seller.exiting = True
@@ -180,14 +180,16 @@ def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("window", "minutes"), [(2.5, 262.5), (0.5, 260.5), (60.0, 300.0)])
-def test_entry_order_expires_with_its_window(tmp_path: Path, window: float, minutes: float) -> None:
+def test_spread_entry_order_expires_when_its_window_ends(
+    tmp_path: Path, window: float, minutes: float
+) -> None:
     rules: dict[str, Any] = dict(entry_minutes=(260,), exit_minute=300.0)
     here, *_ = opened(tmp_path, minute=260, settings=dict(entry_window=window), **rules)
     (ticket,) = here.desk.tickets.values()
     assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")
 
 
-def test_seller_sells_nothing_outside_full_sessions(tmp_path: Path) -> None:
+def test_spread_seller_sells_nothing_outside_full_sessions(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
         clock: Any = lambda at=at: np.datetime64(at, "ns")  # noqa: E731

@@ -106,7 +106,7 @@ class Perilous:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
-def test_seller_killed_repeatedly_books_all_cash_once(tmp_path: Path, seed: int) -> None:
+def test_spread_seller_books_cash_once_despite_repeated_kills(tmp_path: Path, seed: int) -> None:
     entries = (30, 60, 120, 180, 240)
     here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entry_minutes=entries)
 
@@ -140,7 +140,7 @@ def test_seller_killed_repeatedly_books_all_cash_once(tmp_path: Path, seed: int)
     assert here.desk.reserved_cash == 0
 
 
-def test_partially_filled_close_is_finished_later(tmp_path: Path) -> None:
+def test_partially_filled_spread_close_is_finished_later(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,), sizing=PRIOR)
     here.to(0, 30)
     seller = here.seller(
@@ -179,7 +179,7 @@ UNSAFE: dict[str, Callable[[Practising], object]] = {
 
 
 @pytest.mark.parametrize("unsafe", UNSAFE.values(), ids=UNSAFE)
-def test_unknown_state_or_halt_blocks_sales_and_alerts(
+def test_unsafe_account_state_blocks_spread_sales_and_alerts(
     tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], object]
 ) -> None:
     """An unknown state stops trading; the seller does not start from an empty state."""
@@ -194,7 +194,7 @@ def test_unknown_state_or_halt_blocks_sales_and_alerts(
 
 
 @pytest.mark.parametrize("broken", ["account_balance.json", "trades.csv", ".update.json"])
-def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, broken: str) -> None:
+def test_closed_trade_is_booked_when_account_becomes_readable(tmp_path: Path, broken: str) -> None:
     here, *_ = opened(tmp_path, days=4)
     path = here.folder / broken
     before = path.read_text() if path.exists() else None
@@ -218,7 +218,7 @@ def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, brok
         (lambda path: path.rename(f"{path}.aside-0"), ()),
     ],
 )
-def test_seller_with_unreadable_state_file_does_not_start(
+def test_spread_seller_needs_a_readable_state_file(
     tmp_path: Path, damage: Callable[[Path], object], facts: tuple[str, ...]
 ) -> None:
     here, *_ = opened(tmp_path)
@@ -232,7 +232,7 @@ def test_seller_with_unreadable_state_file_does_not_start(
 
 
 @pytest.mark.parametrize("left", ["half", "a folder", "nothing"])
-def test_state_file_damaged_midrun_is_kept_spreads_managed(
+def test_spreads_are_managed_despite_a_damaged_state_file(
     tmp_path: Path, left: str, caplog: Log
 ) -> None:
     here, seller, spread = opened(tmp_path, entry_minutes=(30, 60))
@@ -395,7 +395,7 @@ def test_unknown_order_blocks_further_entries_in_same_step(
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_close_is_resent_only_while_options_are_held(
+def test_closing_order_is_resent_only_if_options_remain(
     tmp_path: Path, caplog: Log, by_hand: bool
 ) -> None:
     """Otherwise options that were bought back manually would be bought twice, without being
@@ -432,7 +432,7 @@ def test_close_is_resent_only_while_options_are_held(
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-def test_failed_exit_alerts_despite_an_earlier_positions_alert(tmp_path: Path, caplog: Log) -> None:
+def test_failed_exit_alerts_even_after_a_positions_alert(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     here.to(0, 60)
     seller.step()

@@ -49,7 +49,7 @@ def head() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_ray_cluster_runs_sweeps_and_forecasts_at_address(head: str, tmp_path: Path) -> None:
+def test_sweeps_and_forecasts_run_on_given_ray_cluster(head: str, tmp_path: Path) -> None:
     address = f"hydra.launcher.ray.init.address={head}"
     # The launcher names a size of the object store, which a cluster that runs has chosen already.
     low, high = swept("ray", tmp_path, address, "+hydra.launcher.ray.init.object_store_memory=null")

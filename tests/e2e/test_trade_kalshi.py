@@ -176,7 +176,7 @@ def test_exchange_maintenance_sends_one_non_urgent_notice(
     assert "refuse" not in told
 
 
-def test_kelly_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> None:
+def test_kelly_policy_trades_only_with_a_custom_estimate(practice: KalshiPractice) -> None:
     """With the quote's midpoint as estimate Kelly holds; with a fair price ten cents higher it
     buys.
     """

@@ -142,7 +142,7 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
 
 
 @pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
-def test_size_of_manual_option_order_decides_the_halt(
+def test_manual_option_order_halts_according_to_its_size(
     practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)

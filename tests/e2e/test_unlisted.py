@@ -48,7 +48,7 @@ def at(here: Practice, *words: str) -> tuple[str, ...]:
         ("symbols=[SYA,SYBEUR]", ("SYBEUR", "EUR")),
     ],
 )
-def test_unlisted_symbol_is_refused_and_nothing_written(
+def test_unlisted_symbol_is_refused_before_writing_anything(
     here: Practice, tmp_path: Path, mode: str, symbols: str, facts: tuple[str, ...]
 ) -> None:
     line = refusal_of("trade_stock_e2e", *at(here, mode, symbols, "output=out"))
@@ -89,7 +89,7 @@ def test_unlisted_symbol_among_over_fifty_is_refused(here: Practice) -> None:
     )
 
 
-def test_untradable_asset_is_not_reported_missing(here: Practice) -> None:
+def test_untradable_asset_is_not_reported_as_unlisted(here: Practice) -> None:
     here.venue.flags["SYB"] = {"tradable": False}
     try:
         code, said, _ = answer_of("trade_stock_e2e", *at(here, "preview", "symbols=[SYA,SYB]"))

@@ -260,7 +260,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
         ({"result": "", "settlement_value_dollars": "0.5000"}, (D("5"), D("5"))),
     ],
 )
-def test_market_with_scalar_result_is_no_longer_sampled(
+def test_market_with_scalar_result_yields_no_more_observations(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
     """No recorded session contains the market."""
@@ -280,7 +280,7 @@ def test_market_with_scalar_result_is_no_longer_sampled(
     assert (listing.position_value(D(10), sales), listing.position_value(D(-10), sales)) == worth
 
 
-def test_market_that_cannot_be_sampled_is_reported(traded: KalshiStand) -> None:
+def test_market_with_contradictory_quotes_is_reported(traded: KalshiStand) -> None:
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = MarketSampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()

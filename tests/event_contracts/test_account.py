@@ -394,7 +394,7 @@ def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_account_that_changes_during_reads_is_rejected(venue: Venue) -> None:
+def test_account_that_keeps_changing_while_read_is_refused(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(listed_fill(f"{next(numbers) + 1}.00"))

@@ -127,9 +127,7 @@ def test_price_style_determines_the_limit_price(style: Any, prices: list[str]) -
 
 
 @given(views(), st.sampled_from(STYLES))
-def test_allowed_actions_satisfy_limits_masked_ones_give_reasons(
-    before: MarketView, style: Any
-) -> None:
+def test_actions_beyond_limits_are_masked_with_a_reason(before: MarketView, style: Any) -> None:
     """The test fills allowed purchases contract by contract, after all resting orders."""
     space = LimitOrderActionSpace(price_style=style)
     masks = space.action_masks(before)
@@ -211,7 +209,7 @@ def test_action_mask_applies_cash_and_position_limits_exactly(
     assert np.flatnonzero(LimitOrderActionSpace().action_masks(before)).tolist() == allowed
 
 
-def test_fixed_size_masks_all_other_sizes() -> None:
+def test_fixed_order_size_masks_all_other_sizes() -> None:
     free = LimitOrderActionSpace()
     fixed = LimitOrderActionSpace(fixed_size=10)
     before = view(yes=150)
@@ -230,7 +228,7 @@ def test_fixed_size_masks_all_other_sizes() -> None:
 @given(views())
 @example(view(yes=150))
 @example(view(no=150))
-def test_allowed_action_sends_order_masked_one_sends_none(before: MarketView) -> None:
+def test_only_an_allowed_action_sends_an_order(before: MarketView) -> None:
     """A masked action sends no order, raises no error and has size 0."""
     space = LimitOrderActionSpace()
     for action, allowed in enumerate(space.action_masks(before)):
@@ -297,7 +295,7 @@ LIMITS = PositionLimits()
 
 
 @given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
-def test_order_within_limits_passes_otherwise_limit_is_named(
+def test_order_beyond_a_limit_is_refused_naming_it(
     count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
 ) -> None:
     reason = LIMITS.validate_order(

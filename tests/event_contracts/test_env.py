@@ -57,7 +57,7 @@ def played(
 
 
 @given(seeds, styles)
-def test_environment_cash_equals_exact_account(seed: int, style: str) -> None:
+def test_environment_cash_equals_that_of_exact_accounting(seed: int, style: str) -> None:
     env = env_of(style)
     account = Account(D(1000))
     rules = env.space.fees
@@ -211,7 +211,7 @@ def test_random_actions_conserve_money_to_the_micro_dollar(style: str) -> None:
     assert unexplained_money(VectorKalshiEnv(256, price_style=style), 200_000, seed=5) == 0
 
 
-def test_invalid_codes_and_counts_are_refused() -> None:
+def test_invalid_action_codes_and_environment_counts_are_refused() -> None:
     env, fresh = (VectorKalshiEnv(2, market=QUICK) for _ in range(2))
     env.reset(seed=0)
     cases: list[tuple[Callable[[], Any], str]] = [

@@ -83,7 +83,7 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
 
 @settings(max_examples=8)
 @given(seeds, styles, cash_amounts, st.booleans())
-def test_exchange_cash_over_many_markets_equals_exact_account(
+def test_simulated_exchange_cash_equals_that_of_exact_accounting(
     seed: int, style: str, cash: float, limited: bool
 ) -> None:
     """With limits there are no deposits or withdrawals, and the limits hold; without limits cash
@@ -188,7 +188,7 @@ def test_resting_order_whose_fill_exceeds_limits_is_cancelled() -> None:
     ("held", "cash", "filled"),
     [(0, "90.42", 100), (0, "90.41", 0), (10, "45.85", 10), (10, "45.84", 0)],
 )
-def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: int) -> None:
+def test_no_fill_takes_cash_below_the_buffer(held: int, cash: str, filled: int) -> None:
     """As a maker, 100 YES at 0.40 cost 40.00 and a fee of 0.42. 10 NO at 0.58 cost 5.80 and 0.0427,
     so 5.85; netted with 10 YES they pay 10.00.
     """

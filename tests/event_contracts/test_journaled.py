@@ -109,7 +109,7 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_account_is_compared_with_a_fixed_order_size(path: Path) -> None:
+def test_replayed_account_is_compared_with_fixed_size_orders(path: Path) -> None:
     comparison = run_comparison(ComparisonSettings(journal=str(path), random_runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}

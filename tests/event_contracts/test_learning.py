@@ -59,7 +59,7 @@ def begun_anew(seed: int = 3, **more: Any) -> Learner:
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**31), st.integers(1, 20))
-def test_highest_allowed_action_is_chosen_independent_of_batch(
+def test_allowed_action_of_highest_value_is_chosen(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
     policy = load_network_policy(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))

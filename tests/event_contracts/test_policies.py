@@ -135,7 +135,7 @@ def test_kelly_respects_limits_including_resting_orders(
 
 
 @given(masks, st.floats(0, 1), st.integers(-500, 500), st.integers(0, 100), st.integers(0, 100))
-def test_kelly_sends_nothing_that_is_not_allowed(
+def test_kelly_policy_chooses_only_allowed_actions(
     rows: list[list[bool]], chance: float, held: int, bid: int, ask: int
 ) -> None:
     allowed = mask_of(rows)
@@ -163,7 +163,7 @@ def chosen(policy: BinaryKellyPolicy, allowed: Mask | None = None, **row: float)
         *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
     ],
 )
-def test_kelly_policy_uses_price_and_fee_of_style(
+def test_kelly_policy_decision_depends_on_the_price_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
     policy = BinaryKellyPolicy(replace(LOOSE, price_style=style))
@@ -171,7 +171,9 @@ def test_kelly_policy_uses_price_and_fee_of_style(
 
 
 @given(st.floats(0.4372, 0.445), st.floats(0.05, 1.0))
-def test_kelly_policy_buys_the_configured_fraction(chance: float, fraction: float) -> None:
+def test_kelly_policy_scales_purchases_by_the_configured_fraction(
+    chance: float, fraction: float
+) -> None:
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
     intent, index = decode_action(

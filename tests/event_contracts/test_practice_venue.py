@@ -176,7 +176,9 @@ def test_closing_order_needs_no_cash() -> None:
         ({"count": "5000"}, ()),
     ],
 )
-def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[str, ...]) -> None:
+def test_invalid_order_is_refused_naming_its_field(
+    change: dict[str, Any], facts: tuple[str, ...]
+) -> None:
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
     with refused(RequestRefused, *facts):
@@ -285,7 +287,7 @@ def test_order_responses_agree_with_the_displayed_book(practice: KalshiPractice)
     assert book(practice)["no_dollars"] == [["0.5000", "30.00"]]
 
 
-def test_post_only_rests_or_is_refused(practice: KalshiPractice) -> None:
+def test_post_only_order_rests_or_is_refused(practice: KalshiPractice) -> None:
     """In production, a post_only order that crosses is answered with 400 and leaves no order."""
     refused = create(practice, "x", post_only=True)
     answer = refused.json()

@@ -260,7 +260,7 @@ def assert_mean(values: Array, expected: float) -> None:
 
 
 @given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
-def test_synthetic_sessions_pass_validation_even_partly_reversed(
+def test_synthetic_sessions_pass_validation_even_with_rows_reversed(
     seed: int, market: SyntheticSessionModel, cut: int
 ) -> None:
     session = synthetic_session(seed, market)
@@ -321,7 +321,7 @@ def test_last_fair_price_is_the_outcome_probability() -> None:
     assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels
 
 
-def test_probability_matches_the_logistic_function_to_5e_6() -> None:
+def test_synthetic_outcome_probability_is_logistic_within_5e_6() -> None:
     log_odds = np.linspace(-15, 15, 2001)
     market = SyntheticSessionModel(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
     normals = np.zeros((len(log_odds), 3, 2))
@@ -332,7 +332,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
     assert 1e-6 < error < 5e-6
 
 
-def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
+def test_mispriced_quotes_offer_the_edge_over_the_estimate() -> None:
     """The estimate remains the outcome probability, which the preceding tests verify."""
     plain = synthetic_sessions(2, 3_000, SHORT)
     mispriced = synthetic_sessions(
@@ -346,7 +346,7 @@ def test_mispricing_earns_stated_edge_and_leaves_estimate_unchanged() -> None:
     assert_mean(profit, (estimates - asks)[cheap].mean())
 
 
-def test_market_orders_trade_only_against_stale_quotes() -> None:
+def test_synthetic_market_orders_trade_only_against_stale_quotes() -> None:
     """Resting at the best price earns nothing, because market orders know the next fair price."""
     fair_market = synthetic_sessions(1, 5_000, SHORT)
     before = fair_market[:, :-2]
@@ -368,7 +368,7 @@ def test_market_orders_trade_only_against_stale_quotes() -> None:
     assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
 
 
-def test_depth_and_width_match_their_stated_means() -> None:
+def test_quoted_depth_and_spread_match_their_stated_means() -> None:
     market = SyntheticSessionModel(
         steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5
     )

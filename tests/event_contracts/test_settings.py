@@ -72,5 +72,5 @@ def test_invalid_setting_is_refused_naming_its_key(kind: Any, given: dict[str, A
     assert "\n" not in str(caught.value)
 
 
-def test_order_life_is_equal_in_training_and_live() -> None:
+def test_order_lifetime_is_equal_in_training_and_live() -> None:
     assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2

@@ -205,7 +205,7 @@ def test_estimate_is_used_until_its_expiry_time(
         ("market,probability,until\nRAIN,0.5\n", ("line 2",)),
     ],
 )
-def test_invalid_estimate_file_is_refused_by_line(
+def test_invalid_estimate_file_is_refused_naming_the_line(
     tmp_path: Path, text: str, facts: tuple[str, ...]
 ) -> None:
     path = tmp_path / "own.csv"

@@ -127,7 +127,7 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
         assert book.damaged_copy is None
 
 
-def test_path_that_cannot_be_checked_counts_as_existing(tmp_path: Path) -> None:
+def test_path_whose_existence_is_uncertain_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert may_exist(tmp_path / "file")
@@ -144,7 +144,7 @@ def refusal(account: str, root: Path) -> str:
     return str(caught.value)
 
 
-def test_journal_is_used_by_one_process_across_users(
+def test_two_users_processes_cannot_share_one_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's state folder has a different account lock."""

@@ -108,7 +108,7 @@ def test_short_and_unsettled_proceeds_never_buy_crypto(
     assert account.unsettled_proceeds >= 0
 
 
-def test_short_options_reduce_cash_long_ones_add_none() -> None:
+def test_short_options_reduce_cash_while_long_add_none() -> None:
     owed = {**OPTION, "qty": "-1", "market_value": "-120.5"}
     bought = {**OPTION, "qty": "1", "market_value": "300"}
     account = read(None, [owed])
@@ -192,7 +192,7 @@ def of_a_feed(
 
 @pytest.mark.parametrize("bare", [NOTHING_SAID, {**NOTHING_SAID, **WORTH_NOTHING}])
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_unpriced_position_is_quarantined_or_uses_last_trade(
+def test_unpriced_position_is_quarantined_without_a_last_trade(
     bare: dict[str, Any], sign: str
 ) -> None:
     odd = {**bare, "qty": f"{sign}3"}
@@ -237,7 +237,7 @@ def test_market_value_totals_must_match_the_priced_positions() -> None:
         ({"symbol": "SPY240920P00560000", "side": "?"}, "SPY240920P00560000", "side is not buy"),
     ],
 )
-def test_malformed_foreign_order_is_quarantined_own_is_refused(
+def test_malformed_open_order_is_quarantined_only_if_manual(
     more: dict[str, Any], place: str, why: str
 ) -> None:
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
@@ -636,7 +636,7 @@ def test_position_rows_of_one_symbol_are_summed() -> None:
     )
 
 
-def test_unvalued_short_option_counts_at_its_last_price() -> None:
+def test_short_option_without_market_value_uses_its_price() -> None:
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
     assert of_a_feed([{**option, "qty": "0"}], {}).unpriced_quantities == {}

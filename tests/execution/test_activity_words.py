@@ -91,7 +91,7 @@ SAID_ONCE = {
 ABOUT = ("symbol", "cusip", "qty")  # without a symbol a quantity has no meaning
 
 
-def test_corrupted_activity_field_changes_nothing_or_raises_error() -> None:
+def test_corrupted_activity_field_cannot_silently_change_a_booking() -> None:
     refused = 0
     unseen = set()
     cases = [(name, field) for name, (said, _) in ENTRIES.items() for field in said]

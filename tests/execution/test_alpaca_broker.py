@@ -242,7 +242,7 @@ ANSWER = taken(state="filled", **FILLED, **WORDS, updated_at="2024-03-05T17:30:2
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("field", ANSWER)
-def test_corrupted_order_field_keeps_fill_or_raises_error(field: str) -> None:
+def test_corrupted_order_field_never_silently_changes_a_fill(field: str) -> None:
     expected = broker_at(post=[ANSWER])[0].submit([order()])
     seen = 0
     for value in ("removed", *VALUES):
@@ -267,7 +267,7 @@ def test_corrupted_order_field_keeps_fill_or_raises_error(field: str) -> None:
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_expired_order_is_denied_by_the_venue_clock(beside: bool) -> None:
+def test_order_that_expired_by_venue_clock_is_denied(beside: bool) -> None:
     broker, venue, waited, _ = broker_at(0.0, post=[taken("o-2", "filled", **FILLED)])
     broker.account()
     venue.words["clock"] = [shown("2024-03-05T17:31:20Z")]

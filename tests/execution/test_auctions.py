@@ -68,7 +68,7 @@ def test_auction_orders_are_refused_from_cutoff_until_evening(
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
-def test_auction_order_is_accepted_from_its_stated_time(
+def test_auction_order_is_accepted_from_the_computed_time(
     now: np.datetime64, tif: TimeInForce
 ) -> None:
     begins = first_accepted_time(order(tif), now)
@@ -78,7 +78,7 @@ def test_auction_order_is_accepted_from_its_stated_time(
     assert first_accepted_time(order("day"), now) == now
 
 
-def test_closing_auction_send_deadline_is_four_minutes_later() -> None:
+def test_auction_orders_may_be_sent_for_four_minutes() -> None:
     clock = Timeframe("1d", "close").stock_clock
     assert clock.bars_per_day == clock.slot_count == 1
     for decided in clock.ends[-500:]:
@@ -117,7 +117,7 @@ def test_decision_at_an_auction_targets_the_next_one() -> None:
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())
-def test_auction_orders_are_whole_shares_and_all_accepted(
+def test_auction_orders_have_whole_shares_and_are_accepted(
     held: int, wanted: int, odd: bool
 ) -> None:
     here = Decimal(held) + (Decimal("0.5") if odd and held > 0 else 0)

@@ -137,7 +137,7 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
         ("2024-03-05T19:00", "next", "2024-03-05T20:00", False),
     ],
 )
-def test_belief_interval_ends_at_the_next_relevant_decision(
+def test_belief_interval_lasts_until_the_holding_periods_end(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
     belief = believed(market.slice_until(at(now)), now, holding).at_instant(at(now))
@@ -359,7 +359,7 @@ def test_missing_forecast_error_states_the_reason(market: Bars) -> None:
         seen(few, STOCK, "2024-03-05T17:30")
 
 
-def test_forecast_without_dispersion_is_no_forecast(market: Bars) -> None:
+def test_forecast_without_dispersion_counts_as_missing(market: Bars) -> None:
     class Certain(RandomWalk):
         def forecast(
             self, bars: Bars, since: np.datetime64, progress: Any = no_progress

@@ -65,7 +65,7 @@ class Halting:
         ("NVDA", ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT"}),
     ],
 )
-def test_openings_follow_only_after_reductions_have_filled(
+def test_opening_orders_wait_until_reductions_have_filled(
     halted: str | None, sent: list[str], filled: set[str]
 ) -> None:
     broker = Halting(halted)

@@ -34,7 +34,7 @@ def test_late_posted_cash_activity_is_accepted_within_tolerance(
         assert bool(unexplained_cash_reason(far, before, EQUITY, NONE)) != whole
 
 
-def test_cash_explained_since_the_opening_balance_is_accepted() -> None:
+def test_cash_difference_explained_by_a_booking_is_accepted() -> None:
     before = CashDifference(Decimal(5_000), NONE)
     listed = CashDifference(NONE, Decimal(5_000))
     assert unexplained_cash_reason(listed, before, EQUITY, NONE) == ""
@@ -46,7 +46,7 @@ def test_open_crypto_bids_may_explain_missing_cash() -> None:
     assert unexplained_cash_reason(CashDifference(bids, NONE), None, EQUITY, bids)
 
 
-def test_cash_difference_counts_bookings_apart_from_trades() -> None:
+def test_cash_difference_separates_bookings_from_trades() -> None:
     database = Database()
     book = ExpectedPositions(database, EventLog(database))
     book.record_opening_balance({}, Decimal(1_000), BEGUN, ())

@@ -272,7 +272,7 @@ def test_flattening_closes_only_our_positions_in_open_markets(
         ("7", None, None),
     ],
 )
-def test_only_what_we_opened_of_dropped_symbols_is_closed(
+def test_only_own_positions_in_dropped_symbols_are_closed(
     held: str, net_fills: str | None, ours: str | None
 ) -> None:
     positions = {"GONE": Decimal(held), "NVDA": Decimal(3)}

@@ -89,7 +89,7 @@ def test_concatenated_decision_columns_equal_the_original() -> None:
     assert joined.group_limit_names == GROUPS
 
 
-def test_reason_states_trading_cost_when_known() -> None:
+def test_order_reason_states_trading_cost_when_known() -> None:
     told = columns_of([0]).choice_at(0, "AAA", Decimal(3))
     for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
         changed = told._replace(qty=Decimal(qty), unit_cost=cost, price=50.0)
@@ -99,7 +99,7 @@ def test_reason_states_trading_cost_when_known() -> None:
         assert changed.change_cost_usd == pytest.approx(worth, nan_ok=True)
 
 
-def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
+def test_order_reason_separates_premium_from_forecast() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
     assert format_horizon(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
@@ -118,7 +118,7 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
         (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )
-def test_reason_for_no_order_states_shared_portfolio_risk(earned: float, says: str) -> None:
+def test_no_order_reason_states_risk_shared_with_portfolio(earned: float, says: str) -> None:
     rests_on = Rationale(28.0, 0.12, 0.06, earned, 0.0, None, 0.1, 0.0, 0.0)
     unheld = Choice(
         "BTCUSD", 0.0, 0.02, 0.0, 0.0, 0.0, Decimal(0), 60_000.0, {}, 0.0028, rationale=rests_on

@@ -110,7 +110,7 @@ def test_two_rejected_account_snapshots_allow_only_reductions() -> None:
     assert gateway.accepted == [HELD]
 
 
-def test_orders_without_an_explicit_gate_use_default_guards() -> None:
+def test_orders_sent_without_guards_use_the_default_guards() -> None:
     desk, gateway, _ = desk_of(0)
     desk.submit([OPENING])
     desk.submit([REDUCTION])

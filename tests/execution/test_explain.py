@@ -53,7 +53,7 @@ def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return decisions, orders, fills
 
 
-def test_binding_limits_have_prices_and_explain_the_weight(run: Path) -> None:
+def test_only_binding_limits_have_shadow_prices(run: Path) -> None:
     decisions, orders, _ = frames(run)
     for limit in LIMITS:
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
@@ -142,7 +142,7 @@ def test_default_order_reason_is_limited_to_few_words(run: Path) -> None:
         ([], ("--order", "--symbol")),
     ],
 )
-def test_unanswerable_explain_query_gives_one_line_error(
+def test_explain_query_without_answer_gives_one_line_error(
     run: Path, words: list[str], facts: tuple[str, ...]
 ) -> None:
     check_message(refusal_of("marketsimulator.explain", str(run), *words), *facts)

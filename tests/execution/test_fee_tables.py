@@ -123,7 +123,7 @@ def test_unverified_fee_rates_are_named_while_in_force(
     assert FeeSchedule().unverified_stock_tables(*days) == []
 
 
-def test_unverified_crypto_tier_is_named() -> None:
+def test_unverified_crypto_fee_tier_is_named() -> None:
     tiers = CryptoTier(0.0, 0.001, 0.002), CryptoTier(1e6, 0.0, 0.001, verified=False)
     assert FeeSchedule(crypto_tiers=tiers).has_unverified_crypto_tier
     assert not FeeSchedule(crypto_tiers=tiers[:1]).has_unverified_crypto_tier

@@ -328,7 +328,9 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 
 @every_part
 @pytest.mark.parametrize("kind", [each for each in HALT_RULES if each != "symbols"])
-def test_each_halt_blocks_forbidden_orders_until_cleared(kind: HaltKind, part: OrderRole) -> None:
+def test_each_halt_blocks_its_forbidden_orders_until_cleared(
+    kind: HaltKind, part: OrderRole
+) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbidden_scope == "everything" or part in OPENINGS
@@ -339,7 +341,7 @@ def test_each_halt_blocks_forbidden_orders_until_cleared(kind: HaltKind, part: O
 
 
 @every_part
-def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> None:
+def test_orders_are_blocked_only_in_quarantined_symbols(part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
     assert (
@@ -501,7 +503,7 @@ LEAST = "above guards.max_position, 0.75"
         (replace(intent(), order=CONTRACTS), None, "does not trade event contracts", {}),
     ],
 )  # fmt: skip
-def test_guards_accept_order_at_limit_and_refuse_beyond(
+def test_guards_accept_orders_up_to_exactly_the_limit(
     one: OrderIntent, snapshot: AccountSnapshot | None, why: str, bounds: dict[str, float]
 ) -> None:
     found = judged(one, snapshot, **bounds)
@@ -527,11 +529,11 @@ def test_stale_last_trade_blocks_openings_during_market_hours(
 
 
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
-def test_openings_need_an_account_snapshot(one: OrderIntent) -> None:
+def test_opening_orders_need_an_account_snapshot(one: OrderIntent) -> None:
     assert Desk().judge(one, NOW) == "the account was not read before this opening order"
 
 
-def test_openings_need_prices_and_spread_risk() -> None:
+def test_opening_orders_need_last_trade_and_spread_risk() -> None:
     unpriced = replace(seen(), last_trades=None)
     assert judged(intent(), unpriced) == "the feed has no last trade of NVDA"
     assert judged(intent(part="reduction"), unpriced) == ""
@@ -564,7 +566,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_limits_count_resent_order_once_and_denied_never() -> None:
+def test_limits_count_resent_orders_once_denied_ones_never() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
     assert said.count("") == 1, "of those that are judged by one snapshot"

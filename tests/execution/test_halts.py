@@ -47,7 +47,7 @@ def test_at_most_one_halt_per_kind_is_active(path: list[tuple[str, HaltKind]]) -
         assert len(halts.history()) == raised
 
 
-def test_clearing_a_halt_needs_a_name() -> None:
+def test_clearing_a_halt_needs_the_persons_name() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW)
     with refused(InputError, "positions"):
@@ -55,7 +55,7 @@ def test_clearing_a_halt_needs_a_name() -> None:
     assert halts.active()
 
 
-def test_unwritable_halt_change_is_rolled_back() -> None:
+def test_halt_change_that_cannot_be_written_is_undone() -> None:
     database = Database()
     halts = halts_in(database)
     halts.raise_halt("daily_loss", "yesterday", NOW)
@@ -86,7 +86,7 @@ def test_unknown_halt_kind_is_refused() -> None:
         halts.active()
 
 
-def test_cleared_halt_cause_remains_until_acknowledgement_is_consumed() -> None:
+def test_cleared_halts_cause_remains_until_acknowledgement_is_used() -> None:
     halts = halts_in()
 
     def seen() -> tuple[object, str]:

@@ -138,7 +138,7 @@ def exact(number: Fraction) -> Decimal:
 
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
-def test_activity_sequence_and_duplicates_keep_expected_positions_unchanged(
+def test_order_and_duplicates_of_activities_change_no_position(
     history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Manual trades are listed too, and change no expected position."""
@@ -169,7 +169,7 @@ happenings = st.tuples(
 
 
 @given(st.lists(happenings, min_size=1, max_size=8), st.data())
-def test_position_discrepancy_equals_unlisted_and_manual_changes(
+def test_position_discrepancy_equals_unlisted_and_manual_trades(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
     """Order responses and activities explain every change but one; manual trades are a discrepancy

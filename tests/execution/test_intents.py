@@ -163,7 +163,7 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
         ),
     ],
 )
-def test_order_response_fields_map_to_recorded_progress(
+def test_order_progress_is_read_from_the_venue_response(
     state: str, more: dict[str, str], progress: OrderProgress
 ) -> None:
     assert placed(taken("a", state, **more)).progress == progress

@@ -52,7 +52,7 @@ def test_overnight_limit_includes_positions_outside_the_data_panel(market: Bars)
         (0.0, True, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
     ],
 )
-def test_exiting_symbols_are_closed_even_without_sizing(
+def test_rounding_targets_closes_symbols_that_exit(
     equity: float, sized: bool, target: list[float], lots: list[float]
 ) -> None:
     """Of three stocks with weight 0.3 the first exits, the second is decided, and the third is

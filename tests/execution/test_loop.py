@@ -58,7 +58,7 @@ def test_stop_signal_handler_never_deadlocks_during_wait() -> None:
     assert 3 < moment < 999
 
 
-def test_stop_wakes_every_waiter_and_later_waits_return() -> None:
+def test_stop_signal_ends_every_current_and_later_wait() -> None:
     stop = StopSignal()
 
     def wait() -> None:
@@ -162,7 +162,7 @@ def run(
     JobLoop(jobs, clock, stop, Notifier(None, None), Seen(**seen), 3).run()
 
 
-def test_jobs_step_when_due_and_loop_stays_alive(clock: Clock, stop: StopSignal) -> None:
+def test_jobs_step_when_due_and_the_heartbeat_continues(clock: Clock, stop: StopSignal) -> None:
     hourly, often = Every("a", 60, 3, clock), Every("b", 20, 7, clock)
     told: Told = []
     alive: list[np.datetime64] = []
@@ -201,7 +201,7 @@ def test_next_step_is_announced_before_it_is_awaited(clock: Clock, stop: StopSig
         (InputError("the journal cannot be used"), 9, 1),  # a fault of the program
     ],
 )
-def test_failed_step_is_skipped_repeated_failures_end_loop(
+def test_loop_ends_only_after_repeated_failed_steps(
     error: Exception,
     times: int,
     steps: int,
@@ -247,7 +247,7 @@ def test_loop_stops_after_current_step_or_while_waiting(
         assert clock.at - begin <= LONGEST
 
 
-def test_first_signal_stops_second_one_terminates(stop: StopSignal) -> None:
+def test_first_signal_stops_the_loop_second_terminates_it(stop: StopSignal) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)

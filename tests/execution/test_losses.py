@@ -203,7 +203,7 @@ def test_loss_halts_match_a_full_history_reference(path: Steps, lost: Steps, aft
 
 
 @given(st.lists(st.integers(40, 130), min_size=1, max_size=40), st.data())
-def test_drawdown_halt_starts_at_limit_ends_at_resume(
+def test_drawdown_halt_lasts_from_limit_to_resume_level(
     equities: list[int], data: st.DataObject
 ) -> None:
     resume = data.draw(st.sampled_from((0.0, 0.5, 0.9)))
@@ -256,7 +256,7 @@ def test_backward_clock_step_does_not_clear_daily_loss() -> None:
         (0.8, 0.8, "100; 10 both; clear; 5; 0 both; clear; 0; -10"),
     ],
 )
-def test_total_loss_halts_until_cleared_then_starts_anew(
+def test_losses_are_measured_anew_after_a_total_loss(
     unit: Decimal, daily_loss: float, drawdown: float, steps: str
 ) -> None:
     """Each step has the equity, the deposit and the halts it raises; no halt ends by itself."""
@@ -281,7 +281,7 @@ def test_total_loss_halts_until_cleared_then_starts_anew(
 @pytest.mark.parametrize(
     ("kind", "limit", "seen"), [("daily_loss", 0.10, 0.12), ("drawdown", 0.20, 0.30)]
 )
-def test_acknowledged_loss_halts_again_after_a_quarter_more(
+def test_acknowledged_loss_that_grows_further_halts_again(
     kind: HaltKind, limit: float, seen: float, minutes: int
 ) -> None:
     limits: dict[str, Any] = {"daily_loss": 1.0, "drawdown": 1.0, kind: limit}
@@ -295,7 +295,7 @@ def test_acknowledged_loss_halts_again_after_a_quarter_more(
 
 
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
-def test_halt_cleared_at_future_time_excuses_no_loss(kind: HaltKind) -> None:
+def test_halt_cleared_at_a_future_time_recurs(kind: HaltKind) -> None:
     account = Account(replace(SETTINGS, daily_loss=0.3))
     account.worth(1000)
     account.worth(690)

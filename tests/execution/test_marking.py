@@ -34,7 +34,7 @@ def test_exposure_line_counts_unknown_instruments_as_stocks() -> None:
     ("at", "ceiling"),
     [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
 )
-def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
+def test_stock_leverage_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
     account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), max_leverage=4.0)
     assert build_mark(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 

@@ -73,7 +73,7 @@ def test_new_order_replaces_conflicting_open_orders(
         assert decision.orders_to_cancel == (), "the order of somebody else"
 
 
-def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> None:
+def test_decision_cancels_only_its_own_open_reductions(market: Bars) -> None:
     bars = known(market, MIDDAY)
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
@@ -97,7 +97,7 @@ def test_only_own_reductions_in_deciding_symbols_are_resized(market: Bars) -> No
         ("2", "-0.5", "0", False),
     ],
 )
-def test_opposing_or_reducing_orders_replace_a_fractional_order(
+def test_opposing_or_reducing_change_replaces_a_fractional_order(
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)

@@ -83,7 +83,7 @@ def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
     ("asked", "waits"),
     [("7", 7.0), ("0.25", 0.25), ("0", 0.0), ("-3", 0.0), ("30", 30.0), ("soon", 1.0), (None, 1.0)],
 )
-def test_retry_after_of_a_busy_venue_is_respected(asked: str | None, waits: float) -> None:
+def test_retry_after_header_of_busy_venue_is_respected(asked: str | None, waits: float) -> None:
     busy = status(429) if asked is None else status(429, Retry_After=asked)
     answer, venue, waited = posted(busy, busy, taken())
     assert (answer, venue.times("post"), waited) == (placed(taken()), 3, [waits, waits])
@@ -138,7 +138,7 @@ def test_unknown_order_outcome_is_queried_by_client_id(
         ([status(404), lost()], lost()),
     ],
 )
-def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: Said) -> None:
+def test_order_the_venue_cannot_find_is_resent_once(looks: list[Said], again: Said) -> None:
     """A venue that does not know an order may still accept it later."""
     answer, venue, waited = posted(lost(), again, get=looks)
     assert type(answer) is OutcomeUnknown
@@ -212,7 +212,9 @@ def test_unknown_order_is_resent_only_on_explicit_resolution() -> None:
 
 
 @pytest.mark.parametrize(("until", "posts"), [(NOW, 0), (SOON, 1)])
-def test_resolving_never_sends_expired_orders_or_waits(until: np.datetime64, posts: int) -> None:
+def test_resolving_an_unknown_order_sends_nothing_once_expired(
+    until: np.datetime64, posts: int
+) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
     assert desk.resolve_order("o-1", retry_gate=ALLOW_ALL_ORDERS) == "unknown"
@@ -220,7 +222,7 @@ def test_resolving_never_sends_expired_orders_or_waits(until: np.datetime64, pos
 
 
 @pytest.mark.parametrize("state", ["submitting", "unknown"])
-def test_reposted_unknown_order_is_queried_then_sent_once(state: Any) -> None:
+def test_reposted_order_is_queried_before_it_is_resent(state: Any) -> None:
     desk, venue, _ = outbox_at(book_of(sent(state)), post=[taken()], get=[status(404)])
     assert desk.post(replace(ORDER, expires_at=SOON)) == placed(taken())
     assert venue.times("post") == 1
@@ -249,7 +251,7 @@ def test_order_with_malformed_status_response_stays_unknown(
     assert "o-1" in caplog.text
 
 
-def test_unfound_order_becomes_not_received_after_one_day(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_order_becomes_not_received_after_one_day(caplog: pytest.LogCaptureFixture) -> None:
     book = book_of(sent())
     nearly, a_day = shown("2024-03-06T17:31:19Z"), shown("2024-03-06T17:31:20Z")
     for clock, get, found in (
@@ -300,7 +302,7 @@ def test_order_in_expired_options_is_no_longer_unknown(
         ("not_received", {}, None),
     ],
 )  # fmt: skip
-def test_resolving_returns_the_venues_answer_or_unknown(
+def test_resolving_an_order_returns_venue_answer_or_unknown(
     before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)
@@ -324,7 +326,7 @@ def test_open_order_is_followed_to_its_final_state() -> None:
 
 
 @pytest.mark.parametrize("state", ORDER_STATES)
-def test_sent_order_without_a_response_is_unknown(state: OrderState) -> None:
+def test_sent_order_without_a_response_has_unknown_outcome(state: OrderState) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
     assert desk.has_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
     assert desk.may_have_been_sent("o-1") is (state != "planned")
@@ -333,7 +335,7 @@ def test_sent_order_without_a_response_is_unknown(state: OrderState) -> None:
 
 
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
-def test_accepted_order_is_never_resent_or_given_up(look: Said) -> None:
+def test_order_known_to_be_accepted_is_never_resent(look: Said) -> None:
     book = book_of(sent("accepted", None))
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
@@ -378,7 +380,7 @@ def test_wrong_clock_response_neither_expires_nor_resends_orders() -> None:
     assert venue.times("post") == 0
 
 
-def test_rejected_order_may_be_resent_accepted_one_not() -> None:
+def test_only_a_rejected_order_may_be_sent_again() -> None:
     filled = taken(state="filled")
     desk, venue, _ = outbox_at(post=[status(403), taken()], get=[filled])
     with pytest.raises(OrderRejected):
@@ -415,7 +417,7 @@ def test_replaced_order_is_followed_with_both_fills() -> None:
         {"legs": [{"symbol": "A", "status": "rejected", "qty": "1", "filled_qty": "1"}]},
     ],
 )
-def test_impossible_fills_are_queried_again_then_refused(wrong: dict[str, Any]) -> None:
+def test_impossible_fill_is_queried_again_before_being_refused(wrong: dict[str, Any]) -> None:
     sound = taken(state="filled", qty="10", filled_qty="10", filled_avg_price="5")
     desk, _, waited = venue_at(get=[{**sound, **wrong}, sound])
     assert desk.refresh_order(placed(taken())) == placed(sound)
@@ -475,7 +477,7 @@ def test_manually_replaced_order_is_tracked_through_its_replacement() -> None:
     assert desk.post(ORDER).replacement_chain == (placed(new, old), placed(old))
 
 
-def test_missing_legs_are_fetched_by_a_second_query() -> None:
+def test_missing_spread_legs_are_fetched_by_second_query() -> None:
     desk, venue, _ = venue_at(get=[taken(legs=[{"n": 1}])])
     has_legs = placed(taken(legs=[{"n": 2}]))
     assert desk.load_legs(has_legs) is has_legs
@@ -531,7 +533,7 @@ LEGS = [
 
 
 @pytest.mark.parametrize("stated", [{"filled_qty": "2"}, {"filled_qty": "1"}, {}])
-def test_legs_without_filled_quantities_raise_an_error(stated: dict[str, Any]) -> None:
+def test_spread_legs_without_filled_quantities_raise_an_error(stated: dict[str, Any]) -> None:
     """Two legs reported as unfilled although they filled would be an untracked short spread."""
     silent = [{k: v for k, v in leg.items() if k != "filled_qty"} for leg in LEGS]
     canceled = [{**leg, "status": "canceled"} for leg in silent]
@@ -547,7 +549,7 @@ def test_legs_without_filled_quantities_raise_an_error(stated: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("field", LEGS[0])
-def test_corrupted_leg_field_keeps_fill_or_raises_error(field: str) -> None:
+def test_corrupted_leg_field_never_silently_changes_a_fill(field: str) -> None:
     assert compute_spread_fill([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):

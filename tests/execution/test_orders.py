@@ -351,7 +351,7 @@ def test_spread_collateral_is_unavailable_to_stocks_and_crypto(
 
 @example(0.5)
 @given(st.floats(0.01, 70_000.0))
-def test_collateral_reduces_free_equity_share_and_unborrowed_cash(collateral: float) -> None:
+def test_spread_collateral_reduces_free_equity_and_unborrowed_cash(collateral: float) -> None:
     """The account has 80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a
     stock.
     """

@@ -75,7 +75,7 @@ def test_failed_solver_still_cuts_the_overnight_book(
     assert all("no convergence; " in str(order.reason) for order in decision.orders)
 
 
-def test_book_under_ceiling_and_untradable_stocks_stay_unchanged(market: Bars) -> None:
+def test_overnight_cut_skips_compliant_books_and_untradable_stocks(market: Bars) -> None:
     bars, earlier = known(market, LAST), known(market, EARLIER)
     assert mute(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
     assert mute(*STOCKS).decide(earlier, account_in(earlier, **OVER)) is None

@@ -54,7 +54,7 @@ def test_flat_forecasts_trade_only_on_the_risk_premium(market: Bars) -> None:
     assert {o.side for o in coins.orders} == {"buy"}
 
 
-def test_only_symbols_with_new_bar_and_forecast_decide(market: Bars) -> None:
+def test_only_symbols_with_new_bar_and_forecast_trade(market: Bars) -> None:
     @dataclass(frozen=True)
     class Late(RandomWalk):
         """The last bar of SYA has no forecast yet."""
@@ -87,7 +87,7 @@ def test_only_symbols_with_new_bar_and_forecast_decide(market: Bars) -> None:
         (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"], [0, 0, 28]),
     ],
 )
-def test_plan_periods_cover_next_decision_signal_and_horizon(
+def test_plan_periods_end_at_decision_signal_and_horizon(
     market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
@@ -102,7 +102,7 @@ def test_plan_periods_cover_next_decision_signal_and_horizon(
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
 
-def test_variance_after_forecast_blends_short_and_long_run(market: Bars) -> None:
+def test_variance_beyond_forecasts_reverts_to_long_run_variance(market: Bars) -> None:
     """The last step's own variance is never extrapolated."""
     panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
@@ -144,7 +144,7 @@ def test_forecast_signal_decays_geometrically_over_later_periods(market: Bars, l
         assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
-def test_signal_size_is_skill_times_hourly_deviation(market: Bars) -> None:
+def test_forecast_signal_size_is_skill_times_hourly_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_trading_years[0, :2, s]
@@ -157,7 +157,7 @@ def test_kelly_50pct_is_an_alias_of_half_kelly(name: str) -> None:
     assert SizingSettings(strategy=name).build_strategy() == SizingSettings().build_strategy()
 
 
-def test_horizon_before_signal_end_leaves_last_period_empty(market: Bars) -> None:
+def test_horizon_before_signal_end_empties_the_last_period(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
     assert belief.period_ends[0, 2] == belief.period_ends[0, 1] > belief.first_period_end

@@ -184,7 +184,7 @@ class Journal:
         return found
 
 
-def test_fill_in_order_progress_and_list_counts_once() -> None:
+def test_fill_in_order_response_and_activity_counts_once() -> None:
     journal = Journal()
     journal.filled("one", "10", "50.5")
     journal.positions.record_positions(account(SYA="10"))
@@ -210,7 +210,7 @@ def test_realised_profit_uses_listed_fill_prices_when_complete() -> None:
     assert journal.only().realised_profit == Fraction("41.332")
 
 
-def test_split_keeps_cost_basis_share_transfer_removes_it() -> None:
+def test_split_keeps_cost_basis_but_transfers_lose_it() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
@@ -223,7 +223,7 @@ def test_split_keeps_cost_basis_share_transfer_removes_it() -> None:
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
-def test_opening_position_is_entered_at_the_starting_price() -> None:
+def test_position_held_at_start_has_starting_price_cost() -> None:
     journal = Journal()
     journal.positions.record_opening_positions([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
@@ -268,7 +268,7 @@ def test_missing_crypto_quantity_is_explained_only_by_fee(
     assert found.realised_profit == (-100 * fee if explained else 0)
 
 
-def test_unlisted_crypto_fee_is_a_loss() -> None:
+def test_crypto_fee_missing_from_activities_is_a_loss() -> None:
     coins = PositionLedger(Fraction(2), Fraction(100))
     held = PositionRow("BTCUSD", D("1.995"), D(110))
     found = compute_position_profit("BTCUSD", held, coins)

@@ -164,7 +164,7 @@ def test_quantity_is_zero_while_the_market_is_closed(
     assert sized(symbol="SYX/USD").reason.startswith("Enhanced")
 
 
-def test_stale_forecast_opens_no_position_without_legacy_rule(
+def test_stale_forecast_opens_positions_only_under_legacy_rule(
     venue: Any, sized: Sized, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The market's last bar ends at 16:00; the fixture's bars end before 20:30."""

@@ -110,7 +110,7 @@ def test_accepted_purchases_do_not_clear_refused_sales() -> None:
     assert told.kinds == [REDUCTION_REFUSED_ALERT, ALL_CLEAR]
 
 
-def test_other_symbols_do_not_clear_symbol_specific_refusal() -> None:
+def test_orders_in_other_symbols_clear_no_refusal() -> None:
     told = Told()
     answer = "rejected (403): SYA cannot be traded"
     for _ in range(3):
@@ -169,7 +169,7 @@ def test_a_blocked_account_alerts_until_it_is_released() -> None:
     assert told.kinds == [ORDER_REFUSED_ALERT, ALL_CLEAR, ORDER_REFUSED_ALERT]
 
 
-def test_trading_pause_sends_one_notice_until_trading_resumes() -> None:
+def test_exchange_pause_sends_one_notice_until_trading_resumes() -> None:
     told = Told()
     for _ in range(3):
         told.book.record_venue_pause("trading is paused at the venue (exchange_is_paused)", NOW)
@@ -223,7 +223,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(0, 12))
-def test_each_cause_alternates_between_alert_and_all_clear(
+def test_alerts_and_all_clears_alternate_for_each_cause(
     steps: list[tuple[list[tuple[Order, str]], list[Order]]], restart: int
 ) -> None:
     told = Told()

@@ -75,7 +75,7 @@ def begun() -> Database:
 
 @example(replace(ONE, share=-0.0), replace(ONE, part=2, share=0))
 @given(samples, samples)
-def test_journal_row_round_trips_and_put_replaces_key(one: Sample, other: Sample) -> None:
+def test_journal_row_round_trips_and_upsert_replaces_it(one: Sample, other: Sample) -> None:
     database = begun()
     SAMPLES.insert(database, one)
     assert SAMPLES.select_rows(database) == [one]

@@ -48,7 +48,7 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     )
 
 
-def test_order_rationale_uses_moments_until_next_decision(market: Bars) -> None:
+def test_order_rationale_states_moments_until_the_next_decision(market: Bars) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
             assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)
@@ -146,7 +146,7 @@ def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
     name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
 )
-def test_orders_pass_buying_power_check_at_103_percent(
+def test_orders_fit_the_buying_power_at_103_percent(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
     """The venue checks market buys and shorts at 1.03 of their price and would refuse the full
@@ -200,7 +200,7 @@ def test_log_message_states_leverage_limit_applied_to_targets(market: Bars) -> N
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
 
 
-def test_order_sized_by_the_legacy_rule_says_so(market: Bars) -> None:
+def test_order_reason_says_if_legacy_rule_sized_it(market: Bars) -> None:
     kelly = trader(SYA=50.0)
     legacy = replace(kelly, sizing=SizingSettings(enhanced=False))
     [order] = [o for o in decided(market, MIDDAY, legacy).orders if o.symbol == "SYA"]

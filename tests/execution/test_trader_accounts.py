@@ -72,7 +72,7 @@ def test_unpriced_position_outside_the_universe_is_named(market: Bars) -> None:
         ({"enhanced": False}, 0.6),
     ],
 )
-def test_sizing_settings_reach_their_strategy(
+def test_sizing_settings_change_the_traders_target_weight(
     market: Bars, words: dict[str, Any], size: float
 ) -> None:
     decision = decided(market, MIDDAY, trader_of(Tilted(SYA=90.0), SizingSettings(**words)))

@@ -160,7 +160,7 @@ def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, 
     return {**ANSWERS, name: [*answer[:number], entry, *answer[number + 1 :]]}
 
 
-def test_corrupted_account_field_keeps_account_or_raises_error() -> None:
+def test_corrupted_account_field_never_silently_changes_the_account() -> None:
     """A corrupted field never gives a different equity or an unexpected exception: an unnoticed
     error would be traded on.
     """
@@ -217,7 +217,7 @@ BAR = {"t": "2024-03-05T17:30:00Z", "o": 10.0, "h": 12, "l": 9.5, "c": 11.0, "v"
 
 
 @pytest.mark.parametrize("field", BAR)
-def test_corrupted_bar_field_keeps_bar_or_raises_error(field: str) -> None:
+def test_corrupted_bar_field_never_silently_changes_a_bar(field: str) -> None:
     starts, values = _arrays([BAR])
     refused = 0
     for value in ("removed", *VALUES):

@@ -64,7 +64,7 @@ def test_venue_clock_is_trusted_again_after_local_jump() -> None:
     assert refusals == [0, 15, 30, 45]
 
 
-def test_practice_server_clock_may_stand_still() -> None:
+def test_practice_server_clock_is_trusted_while_standing_still() -> None:
     desk, _, waited = venue_at(BrokerSettings(url_override="http://127.0.0.1:9"))
     desk.now()
     waited.append(86_400.0)

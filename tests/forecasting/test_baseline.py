@@ -47,7 +47,7 @@ def test_ewma_volatility_matches_hand_calculation() -> None:
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
-def test_selected_quantiles_equal_slices_of_the_full_table(market: Bars) -> None:
+def test_selected_quantiles_equal_those_of_the_full_table(market: Bars) -> None:
     """They agree to the last bit."""
     table = RandomWalk().forecast(market, market.times[0])
     rows = np.array([3, 400, 401, 1000])
@@ -59,7 +59,7 @@ def test_selected_quantiles_equal_slices_of_the_full_table(market: Bars) -> None
             )
 
 
-def test_long_history_forecasts_equal_those_of_single_windows(market: Bars) -> None:
+def test_forecasts_over_history_equal_forecasts_of_single_windows(market: Bars) -> None:
     for walk in (RandomWalk(), RandomWalk(context_length=5, sample_variance_share=0.3)):
         table = walk.forecast(market, market.times[0])
         contexts = table.windows.contexts(np.arange(len(table.windows)))
@@ -67,7 +67,7 @@ def test_long_history_forecasts_equal_those_of_single_windows(market: Bars) -> N
         np.testing.assert_allclose(table.all_quantiles, expected, rtol=1e-6)
 
 
-def test_oracle_forecasts_actual_closes_and_nan_past_data(market: Bars) -> None:
+def test_oracle_forecasts_actual_closes_or_nan_beyond_data(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")
     times, values = market.bars_of_symbol(s)

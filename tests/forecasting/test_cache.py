@@ -188,7 +188,7 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
     return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
 
 
-def test_forecasts_do_not_depend_on_previously_computed_portions(
+def test_resuming_a_partly_computed_forecast_changes_no_forecast(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads split a matrix, so the position of a window in a batch can change its last

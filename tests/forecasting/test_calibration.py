@@ -235,7 +235,7 @@ def standing_still(bars: Bars) -> Bars:
     return replace(bars, values=values)
 
 
-def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
+def test_constant_symbol_leaves_other_symbols_forecast_intervals_unchanged(year: Bars) -> None:
     moving, frozen = (
         CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200])
         for b in (year, standing_still(year))
@@ -328,7 +328,7 @@ def test_dispersion_regression_recovers_known_coefficients() -> None:
     assert (np.diff(spread.standardised_quantiles, axis=1) > 0).all()
 
 
-def test_dispersion_fit_detects_wider_hours_and_symbols() -> None:
+def test_dispersion_fit_detects_more_volatile_hours_and_symbols() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
@@ -366,7 +366,7 @@ def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
         assert 0.76 < part["inside80"].mean() < 0.84
 
 
-def test_dispersion_without_data_is_the_prior() -> None:
+def test_forecast_dispersion_without_data_is_the_prior() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
     spread, _ = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_allclose(
@@ -399,7 +399,7 @@ def test_single_instant_forecast_equals_full_history_forecast(market: Bars) -> N
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
-def test_fit_sample_is_evenly_thinned_to_the_maximum(counts: list[int], most: int) -> None:
+def test_calibration_sample_is_thinned_evenly_to_its_maximum(counts: list[int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fits, "MAX_FIT_FORECASTS", most)
         kept = thinned([0] * len(counts), counts)
@@ -449,7 +449,7 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     return Changed(change=hummed)
 
 
-def test_median_spread_ratio_and_intraday_pattern_match_bars(market: Bars) -> None:
+def test_fitted_intraday_pattern_matches_variances_of_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility_from_quantiles(
         raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile"
@@ -489,7 +489,7 @@ def test_persistence_is_estimated_from_forecast_medians_not_returns(
     assert ((table.shrinkage >= 0) & (table.shrinkage <= 1)).all()
 
 
-def test_constant_symbol_does_not_affect_persistence(year: Bars) -> None:
+def test_constant_symbol_leaves_persistence_of_forecasts_unchanged(year: Bars) -> None:
     """Its standardised medians are rounding noise."""
     still = standing_still(year)
     base = humming(left=0.6, drift=1.0001)
@@ -497,7 +497,9 @@ def test_constant_symbol_does_not_affect_persistence(year: Bars) -> None:
     assert np.abs(np.unique(table.persistence) - 0.6).max() < 0.06
 
 
-def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skill_is_relative_median_size_times_shrinkage(
+    year: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Medians of a tenth of the random walk's deviation, which has no intraday pattern, are about a
     tenth of the returns.
     """

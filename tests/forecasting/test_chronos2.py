@@ -64,7 +64,7 @@ def test_windows_of_all_symbols_share_full_batches(
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars) -> None:
+def test_median_of_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars) -> None:
     table = Chronos2Forecaster(InferenceProfile(augmentation=augmentation)).forecast(
         market, market.times[-40]
     )
@@ -110,7 +110,7 @@ def test_predict_ohlc_quantiles_are_monotone_and_ohlc_consistent(
     )
 
 
-def test_incoherent_model_output_is_available_on_request(
+def test_predict_ohlc_returns_unadjusted_model_output_on_request(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     frame = ohlc(market, "SYXUSD")

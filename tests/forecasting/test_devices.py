@@ -94,7 +94,7 @@ def test_outdated_cuda_driver_error_states_its_version(monkeypatch: pytest.Monke
     assert resolve_device("auto") == "cpu"
 
 
-def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
+def test_forecasting_in_tf32_on_a_cpu_is_refused(market: Bars) -> None:
     """It is not refused when planning: a cluster's driver may have no GPU."""
     forecaster = Chronos2Forecaster(InferenceProfile(dtype="tf32"))
     with refused(InputError, "tf32", "CUDA"):
@@ -184,7 +184,7 @@ def test_configured_batch_size_overrides_memory_based_default(
         ({}, ""),
     ],
 )
-def test_bf16_multiplication_unit_follows_cpu_capabilities(
+def test_bf16_instruction_set_depends_on_the_cpu(
     capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp32, the default, does not depend on the processor."""
@@ -217,7 +217,7 @@ def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyP
     assert len(set(made)) == 4
 
 
-def test_an_older_torch_reports_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_torch_versions_report_no_bf16_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert bf16_instruction_set(devices.cpu_capabilities()) == ""
 
@@ -405,7 +405,7 @@ def test_worker_threads_compute_whole_batches_in_parallel(
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
 
 
-def test_cpu_engine_pauses_while_caller_processes_a_portion() -> None:
+def test_cpu_engine_waits_while_caller_uses_its_results() -> None:
     """The caller may change torch settings between portions without affecting a batch."""
     begun: list[int] = []
 

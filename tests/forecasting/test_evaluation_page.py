@@ -68,7 +68,7 @@ def test_few_weeks_need_larger_gains_for_significance() -> None:
     assert (three["reach"], three["beyond"]) == (None, 0)
 
 
-def test_evaluation_dates_are_new_york_and_inclusive() -> None:
+def test_evaluation_dates_are_inclusive_new_york_dates() -> None:
     """The last nanosecond of 11 April in New York is 12 April in UTC."""
     span = {"start": "2025-03-03T05:00Z", "end": "2025-04-12T03:59Z"}
     assert format_date_range(span) == "2025-03-03 to 2025-04-11"
@@ -81,7 +81,7 @@ def test_evaluation_dates_are_new_york_and_inclusive() -> None:
         ({"forecaster": "oracle (reads the future; not a result)"}, "reads the future"),
     ],
 )
-def test_inadmissible_evaluation_is_reported_as_no_result(
+def test_evaluation_that_proves_nothing_reports_no_result(
     changes: dict[str, str], says: str
 ) -> None:
     told = figures(("ewma", 1.0), **changes)

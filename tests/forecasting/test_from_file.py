@@ -47,7 +47,7 @@ def written(rows: pd.DataFrame, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_batch_file_replays_forecasts_from_any_instant(
+def test_forecast_file_replays_forecasts_from_any_instant(
     share: float, rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
     """Forecasts issued before the first instant are in force there."""
@@ -126,7 +126,7 @@ def test_batch_reports_symbols_without_forecast_values(bars: Bars, tmp_path: Pat
     assert "SYA" not in said
 
 
-def test_missing_forecast_reason_states_constant_close(bars: Bars) -> None:
+def test_missing_forecast_values_are_explained_by_constant_close(bars: Bars) -> None:
     values = bars.values.copy()
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")

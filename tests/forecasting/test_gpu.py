@@ -202,7 +202,7 @@ def test_fused_attention_kernel_matches_reference_attention(
 
 @needs_cuda
 @pytest.mark.parametrize("dtype", ["tf32", "bf16"])
-def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
+def test_reduced_precision_forecasts_are_identical_in_any_batch(dtype: Dtype) -> None:
     """Their cache key names one method of computation."""
     profile = InferenceProfile(device="cuda", dtype=dtype)
     forecaster = Chronos2Forecaster(profile, 512)

@@ -103,7 +103,7 @@ def test_mean_between_steps_weights_neighbours_by_distance() -> None:
         )
 
 
-def test_missing_later_steps_keep_earlier_variances_known() -> None:
+def test_missing_later_forecast_steps_keep_earlier_variances_known() -> None:
     """This occurs with an oracle near the end of its bars."""
     values = forecast(1e-4, 0.01).values.copy()
     values[:, 10:] = np.nan

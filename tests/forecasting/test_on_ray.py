@@ -119,7 +119,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 
 @pytest.mark.slow
-def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
+def test_ray_forecasts_equal_local_ones_despite_killed_workers(
     two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"

@@ -94,7 +94,7 @@ def test_missing_plugin_forecaster_is_refused_before_reading_bars(own: str) -> N
             ForecasterSettings(kind=kind).check()
 
 
-def test_class_without_forecast_is_refused_before_bars(own: str) -> None:
+def test_forecaster_class_without_forecast_method_is_refused(own: str) -> None:
     with refused(InputError, f"{own}.Mute"):
         ForecasterSettings(kind=f"{own}.Mute").check()
 

@@ -142,7 +142,7 @@ def test_forecasts_without_known_outcome_have_no_score(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_baselines_cover_nominally_and_only_oracle_has_information(market: Bars) -> None:
+def test_baselines_have_nominal_coverage_but_no_skill(market: Bars) -> None:
     """On a synthetic market all baselines have nominal coverage and none has an edge."""
     tables = [
         f.forecast(market, market.times[-700])

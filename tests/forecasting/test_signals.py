@@ -35,7 +35,7 @@ def long_always(history: PriceHistory) -> Signals:
     return Signals(np.ones(len(history.closes)), 0.6)
 
 
-def test_signal_mean_grows_until_the_holding_period_ends(market: Bars) -> None:
+def test_signal_forecast_grows_until_the_holding_period_ends(market: Bars) -> None:
     table = SignalForecaster("long", long_always, holding_bars=6).forecast(market, SINCE)
     medians = np.log(table.all_quantiles[..., MEDIAN_INDEX] / table.price[:, None])
     np.testing.assert_allclose(medians[:, 2] / medians[:, 5], 0.5, rtol=1e-3)

@@ -39,7 +39,7 @@ def test_undefined_template_value_is_an_error() -> None:
 
 
 @given(numbers, numbers)
-def test_chart_values_keep_eight_digits_and_whole_seconds(
+def test_chart_data_keep_eight_digits_and_whole_seconds(
     first: list[float], second: list[float]
 ) -> None:
     series = []

@@ -154,7 +154,7 @@ def test_one_letter_typo_suggests_the_intended_setting(key: str, data: st.DataOb
         (["limits.cap=1,2"], "error: limits.cap: unknown setting"),
     ],
 )
-def test_multirun_refuses_a_wrong_job_before_any_runs(
+def test_multirun_with_one_invalid_job_runs_nothing(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
     line = refusal_of_command("marketsimulator.backtest", "-m", *words, cwd=tmp_path)

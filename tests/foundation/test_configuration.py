@@ -140,7 +140,7 @@ def test_single_value_for_a_list_setting_is_accepted() -> None:
     assert settings(one={"rates": 0.5}).one.rates == (0.5,)
 
 
-def test_settings_class_error_names_its_group() -> None:
+def test_error_of_a_settings_class_names_the_key() -> None:
     @settings_class("group")
     class Grouped:
         share: float = setting(0.5, "a share", gt=0)

@@ -111,7 +111,9 @@ def test_kill_9_loses_no_committed_transaction(
         check_integrity(path)
 
 
-def test_interrupted_transaction_is_rolled_back_not_damage(database: Database, path: Path) -> None:
+def test_interrupted_transaction_is_rolled_back_without_damage_report(
+    database: Database, path: Path
+) -> None:
     put(database, -1, -1)
     killed = path.with_name("killed.sqlite")
     database.execute("PRAGMA cache_size = 1")

@@ -112,7 +112,7 @@ def test_plugin_is_accepted_only_in_target_settings(trap: Path, words: list[str]
     assert not (trap / "sprung").exists()
 
 
-def test_named_plugin_runs_only_when_needed(trap: Path) -> None:
+def test_plugin_named_in_settings_runs_only_when_needed(trap: Path) -> None:
     settings = BacktestSettings.from_config(
         compose_config("backtest", ["sizing._target_=trap.rule"])
     )

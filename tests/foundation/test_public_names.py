@@ -74,7 +74,7 @@ def test_every_public_name_exists_and_is_documented(name: str) -> None:
         package.no_such_name  # noqa: B018
 
 
-def test_words_with_several_meanings_name_nothing() -> None:
+def test_no_public_name_is_an_ambiguous_word() -> None:
     found = {
         f"{path}: {name}": AMBIGUOUS[name.strip("_")]
         for path, names in names_by_file().items()

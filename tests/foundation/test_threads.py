@@ -26,7 +26,7 @@ def test_parallel_map_keeps_order_and_bounded_lookahead() -> None:
     assert taken == list(range(200))
 
 
-def test_parallel_map_raises_errors_at_the_failed_result() -> None:
+def test_parallel_map_raises_each_error_at_its_result() -> None:
     def inverse(part: int) -> float:
         return 1 / part
 
@@ -48,7 +48,7 @@ def threads_of_linear_algebra() -> set[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
-def test_workers_are_single_threaded_and_within_blas_limit(allowed: int) -> None:
+def test_parallel_workers_use_one_blas_thread_each(allowed: int) -> None:
     def made(_: int) -> tuple[int, set[int]]:
         return threading.get_ident(), threads_of_linear_algebra()
 

@@ -234,7 +234,7 @@ def test_only_get_requests_are_retried_after_server_errors(status: bytes) -> Non
         assert len(seen) == 2
 
 
-def test_retry_after_is_waited_outside_the_deadline(clock: Clock) -> None:
+def test_retry_after_wait_is_outside_the_request_deadline(clock: Clock) -> None:
     with answering(refusing(b"429", b"Retry-After: 50\r\n", 1)) as (url, seen):
         assert session(30.0).get(url).status_code == 200
     assert clock.waits == [50.0]

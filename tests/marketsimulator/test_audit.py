@@ -82,7 +82,7 @@ def test_look_ahead_is_detected_and_dated(setup: Setup, monkeypatch: pytest.Monk
         assert any(symbol in probe.first_difference for symbol in setup[1].bars.symbols)
 
 
-def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
+def test_audit_alters_only_bars_after_the_cutoff(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
     other = scramble_later_bars(market, cut, 1)
     less = drop_later_bars(market, cut)
@@ -116,7 +116,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
 
 
 @pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
-def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None:
+def test_scheduled_decisions_have_no_look_ahead(name: str, schedule: str) -> None:
     # Risk parity lacks some of Kelly's columns, which are no difference.
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])

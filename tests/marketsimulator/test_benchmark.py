@@ -247,7 +247,7 @@ def test_benchmark_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None
         assert read.to_list() == frame["return"].to_list()
 
 
-def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults) -> None:
+def test_benchmark_starting_over_a_week_late_is_refused(beside: BacktestResults) -> None:
     """Crypto trades before stocks: the stock benchmark has no return until its first bar."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)

@@ -57,7 +57,7 @@ def test_closing_auction_position_earns_dividend_and_pays_interest() -> None:
 
 
 @pytest.mark.parametrize(("fill", "tif"), [("open", "opg"), ("close", "cls")])
-def test_daily_order_enters_auction_and_closes_before_reversing(
+def test_daily_auction_order_closes_before_reversing_the_position(
     fill: FillTime, tif: TimeInForce
 ) -> None:
     move = [STOCK], [Decimal(10)], [Decimal(-5)], [float("inf")], ["test"]

@@ -76,7 +76,7 @@ def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
         assert format_percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_each_varied_setting_gives_one_run_per_strategy(settings: BacktestSettings) -> None:
+def test_each_value_of_varied_setting_gives_one_run(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",
@@ -138,7 +138,7 @@ def still(s):
 
 
 @pytest.mark.slow
-def test_comparison_accepts_custom_rules_and_leaves_runs_unchanged(tmp_path: Path) -> None:
+def test_comparison_of_custom_strategies_never_overwrites_a_run(tmp_path: Path) -> None:
     (tmp_path / "rules.py").write_text(TWO_RULES)
     done = command("strategies=[rules.half,rules.still,kelly_50]", "output=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -400,7 +400,7 @@ def test_slippage_is_excess_cost_of_live_fills() -> None:
     assert excess_slippage_by_symbol(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
 
 
-def test_fill_timestamped_before_its_order_counts_after_sending() -> None:
+def test_fill_timestamped_before_its_order_counts_when_sent() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
@@ -545,9 +545,7 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
         ("2024-02-21T03:00", "2024-02-21T03:30", False),
     ],
 )
-def test_instant_is_comparable_once_all_started_bars_exist(
-    ends: str, at: str, covered: bool
-) -> None:
+def test_drift_compares_only_instants_with_complete_bars(ends: str, at: str, covered: bool) -> None:
     bars = SETTINGS.load_bars().slice_until(np.datetime64(ends, "ns"))
     assert has_all_bars_until(bars, np.datetime64(at, "ns")) is covered
 
@@ -587,7 +585,7 @@ def of_decision(anew: Decision | None) -> DecisionComparison:
     return compare_decisions(record(), {AT: anew}, {AT: {}}, [], half_an_hour)
 
 
-def test_decision_missing_on_one_side_is_a_difference() -> None:
+def test_decision_missing_live_or_simulated_is_a_difference() -> None:
     symbols = of_decision(made(symbol="BBB")).differences
     assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
     (alone,) = of_decision(None).differences
@@ -603,7 +601,7 @@ def test_decision_missing_on_one_side_is_a_difference() -> None:
         ("2024-07-02T19:45", "1d fill=close", "19:45", "19:48"),
     ],
 )
-def test_decision_instant_is_missed_only_after_live_deadline(
+def test_drift_counts_decisions_missed_only_after_the_deadline(
     at: str, words: str, first: str, last: str
 ) -> None:
     """Live deadline and drift report use the same minute on every timeframe: the last cycle in time

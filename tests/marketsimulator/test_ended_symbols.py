@@ -87,7 +87,7 @@ def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) 
     assert fill.price == pytest.approx(7.0)
 
 
-def test_end_of_data_or_disabled_delisting_closes_nothing() -> None:
+def test_position_stays_open_if_delisting_does_not_apply() -> None:
     for after in (None, 7):
         broker, bars, _ = held(100.0, DelistingRules(missed_sessions=after))
         broker.advance(len(bars.times) - 1)
@@ -100,7 +100,7 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingR
     return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-def test_merger_of_short_closes_held_successor_shares_first() -> None:
+def test_short_in_merged_symbol_first_offsets_held_successor() -> None:
     broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
     broker.advance(14)
     assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]

@@ -110,7 +110,7 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
 @pytest.mark.parametrize(
     ("finer", "words"), [(HALF, "capital=1500"), (ONE_MINUTE, "limits.intraday_leverage=0.5")]
 )
-def test_single_finer_bar_per_bar_changes_no_fill(finer: Timeframe, words: str) -> None:
+def test_finer_bars_equal_to_coarse_change_no_fill(finer: Timeframe, words: str) -> None:
     """Runs agree to the bit with impact, missing bars, margin calls and crypto. If volume limits an
     order, its remainder waits for finer bars. It reserves buying power that the next order has in a
     backtest on one bar.
@@ -164,7 +164,7 @@ def test_finer_bars_decide_which_exit_order_fills_first() -> None:
         assert broker.fills[1].booked_at == ends[2]
 
 
-def test_finer_bars_may_be_narrower_and_slightly_rounded() -> None:
+def test_finer_bars_may_be_narrower_or_slightly_rounded() -> None:
     hours, parts = walks(1, 9)
     narrow = parts.values.copy()
     narrow[..., 1], narrow[..., 2] = (
@@ -312,7 +312,7 @@ def test_mismatched_finer_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_execution_bars_are_refused_where_unsupported(files: tuple[Path, Path]) -> None:
+def test_commands_that_cannot_use_execution_bars_refuse_them(files: tuple[Path, Path]) -> None:
     with refused(InputError, "data.execution_bars"):
         settings_of("data.execution_bars=x").load_market()
     with refused(DataError, "data.execution_bars"):

@@ -104,7 +104,7 @@ def test_tick_size_depends_on_price_below_one_dollar(ticks: int, part: float) ->
     )
 
 
-def test_missing_bar_fills_nothing_zero_volume_is_refused() -> None:
+def test_orders_need_a_bar_and_impact_needs_volume() -> None:
     times = stock_ends("2024-10-02", 4)
     silent = (100.0, 101.0, 99.0, 100.0, 0.0)
     some = panel_of({"AAA": (times, [silent] * 4), "BBB": (times[[0, 2, 3]], [silent] * 3)})

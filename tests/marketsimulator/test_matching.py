@@ -19,7 +19,7 @@ from tests.marketsimulator.accounts import (
 )
 
 
-def test_worse_of_two_exits_fills_first_within_bar() -> None:
+def test_stop_fills_before_profit_limit_in_one_bar() -> None:
     """Half exits at a profit limit of 105 and half at a stop of 95, in a bar that reaches both: the
     stop fills first. Short positions are symmetric.
     """
@@ -35,14 +35,14 @@ def test_worse_of_two_exits_fills_first_within_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_triggered_stop_uses_buying_power_of_later_orders() -> None:
+def test_triggered_stop_fills_despite_orders_submitted_later() -> None:
     b = stock(FLAT, (100, 103, 99, 102))
     bid = order("buy", 1, "limit", "bid", limit_price=50.0)
     b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
     assert walk(b, 1) == [(2_000, 102.0)]
 
 
-def test_day_orders_expire_at_session_end_gtc_stay() -> None:
+def test_only_good_till_cancelled_orders_outlive_the_session() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
     for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):
         b = stock(*bars)

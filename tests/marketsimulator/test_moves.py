@@ -75,7 +75,7 @@ def test_position_reversal_is_sent_as_close_then_open() -> None:
     assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
 
-def test_holding_below_one_increment_stays_until_position_closes() -> None:
+def test_fraction_below_one_increment_stays_until_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0004])) == [(0, -1.0004)]
@@ -145,7 +145,7 @@ def test_full_fill_buffer_grows_and_keeps_its_fills() -> None:
 
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
-def test_quantities_in_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
+def test_quantities_in_increments_of_a_billionth_are_exact(before: int, after: int) -> None:
     """The difference of two floats may fall short of the exact difference of a billionth."""
     book = book_of({"BTCUSD": before / 1e9})
     book.account["cash"] = 1e7
@@ -154,7 +154,7 @@ def test_quantities_in_billionth_increments_are_sent_exactly(before: int, after:
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
 
 
-def test_compiled_order_parts_match_decision_near_whole_increments() -> None:
+def test_compiled_order_splitting_matches_decision_near_whole_increments() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], max_crypto_order=1_500.0))]
     before = to_shortest_decimal(round(held, 9))

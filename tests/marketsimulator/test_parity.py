@@ -190,7 +190,7 @@ def test_price_strategy_trades_alike_in_every_engine(
     assert len(run.fills) > 50
 
 
-def test_compiled_run_explains_failed_and_singular_covariance_decisions() -> None:
+def test_compiled_run_explains_decisions_of_failed_solver() -> None:
     settings, market, trader = believing(seed=7)
     table = trader.belief_table
     assert table is not None

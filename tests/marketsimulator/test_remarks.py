@@ -34,7 +34,7 @@ from trainingdata.instruments import instrument
         (-30.0, 30.0, "Costs of $30.00 exceed the profit before costs, $0.00."),
     ],
 )
-def test_cost_remark_after_loss_states_loss_before_costs(
+def test_cost_remark_compares_costs_with_profit_or_loss(
     profit: float, costs: float, says: str
 ) -> None:
     assert cost_remarks(profit, costs) == [says]
@@ -63,7 +63,7 @@ def test_uninvested_buy_and_hold_is_explained() -> None:
 
 
 @pytest.mark.parametrize(("name", "short"), [("sharpe", "1.20 (short)"), ("calmar", "—")])
-def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
+def test_annual_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
     figures = {name: 1.2}
     assert format_figure(figures, name, annual=True) == "1.20"
     assert format_figure(figures, name, annual=False) == short

@@ -99,7 +99,7 @@ def test_midnight_timestamps_are_dates_in_any_time_zone(
     assert replay(weights, stamped).returns.equals(run.returns)
 
 
-def test_minutes_give_the_same_returns_in_any_zone() -> None:
+def test_minute_bars_give_equal_returns_in_any_zone() -> None:
     index = pd.date_range("2024-03-04 14:30", "2024-03-28 21:00", freq="15min", tz="UTC")
     index = index[(index.hour >= 14) & (index.day_of_week < 5)]
     minutes = market(index)
@@ -173,7 +173,7 @@ def test_late_starting_benchmark_counts_as_cash_before(bars: dict[str, pd.DataFr
     assert record.benchmark.returns.iloc[101:].tolist() == pytest.approx(expected.tolist())
 
 
-def test_shorter_benchmark_shortens_the_record_not_the_account(
+def test_shorter_benchmark_shortens_only_the_track_record(
     run: ReplayResult, bars: dict[str, pd.DataFrame]
 ) -> None:
     short = bars["close"]["AAA"].pct_change().iloc[100:]

@@ -185,7 +185,7 @@ def test_drawdown_table_begins_with_the_maximum(both: tuple[str, dict[str, Any]]
     assert max(int(cells[3]) for _, cells in rows) <= summary["drawdown_days"]
 
 
-def test_heat_map_colours_by_sign_and_size(both: tuple[str, dict[str, Any]]) -> None:
+def test_heat_map_colours_show_sign_and_size(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
     found = re.findall(r'<td class="(up|down)(\d)">([+-])', section(page, "Monthly returns"))
     assert found
@@ -211,7 +211,7 @@ def test_exposure_chart_shows_daily_long_and_short_weights(
         assert ends == pytest.approx([whole.max(), whole.min()], rel=1e-4)
 
 
-def test_longer_run_has_rolling_charts(
+def test_report_shows_rolling_charts_only_for_longer_runs(
     both: tuple[str, dict[str, Any]], traded: BacktestResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "shorter than the window" in section(both[0], "Rolling figures")
@@ -266,7 +266,7 @@ def test_trade_text_states_entry_addition_exit_or_reversal() -> None:
     assert trade("2", "-2").description == "exit short: buy 2 at $10.00"
 
 
-def test_chart_trade_markers_prefer_entries_and_exits() -> None:
+def test_crowded_price_chart_keeps_entry_and_exit_markers() -> None:
     """With growing trades, the first exit of each time bin precedes the second of the last bin."""
     early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
     late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
@@ -496,7 +496,7 @@ def test_report_page_shows_the_summary_warnings(both: tuple[str, dict[str, Any]]
         assert f"<li>{html.escape(warning)}</li>" in page
 
 
-def test_page_fetches_nothing_and_runs_only_its_charts(both: tuple[str, dict[str, Any]]) -> None:
+def test_report_page_loads_nothing_from_the_network(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
     rest = without_scripts(page)
     assert not re.search(r"<(script|link|img|iframe)|\bsrc=|url\(|@import|https?://", rest)
@@ -545,7 +545,7 @@ def test_backtest_report_renders_even_without_trades_or_equity(
 
 
 @pytest.mark.slow
-def test_default_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
+def test_default_report_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
     """The run has eight symbols over a year and a half and thousands of trades."""
     words = (
         "forecaster=historical",
@@ -561,7 +561,7 @@ def test_default_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED_BARS.is_dir(), reason="needs the real bars of ../shared")
-def test_year_of_18_symbols_has_at_most_a_megabyte(tmp_path: Path) -> None:
+def test_report_page_of_18_symbols_is_below_megabyte(tmp_path: Path) -> None:
     folders = f"data.dir=[{SHARED_BARS}/hourly_stock,{SHARED_BARS}/hourly_crypto]"
     span = ("start=2024-07-01", "end=2025-06-30", "benchmark=SPY")
     run = run_backtest(settings_of(folders, *span, "forecaster=ewma", "trials=null"))

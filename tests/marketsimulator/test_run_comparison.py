@@ -245,7 +245,7 @@ def test_incomparable_runs_are_refused_in_one_line(
 TAILED = np.random.default_rng(7).normal(0.0005, 0.01, (6, 80))
 
 
-def test_outperformance_and_curve_ends_equal_total_returns(tmp_path: Path) -> None:
+def test_comparison_table_and_curves_agree_on_total_returns(tmp_path: Path) -> None:
     tails = (0.05, -0.04, 0.0)
     found = comparison_of(
         *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))

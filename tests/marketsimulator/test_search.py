@@ -141,7 +141,7 @@ def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any)
     return compute_objective(returns, objective, 252)
 
 
-def test_search_objective_equals_a_backtest_of_its_span(found: SearchResult) -> None:
+def test_search_objective_equals_that_of_a_backtest(found: SearchResult) -> None:
     for choice in found.choices[1:]:
         assert choice.objective_value == backtest_objective(choice, SMALL, "sharpe")
 
@@ -197,7 +197,9 @@ def follow(inputs, weight=0.0):
 """
 
 
-def test_planted_edge_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_finds_an_edge_planted_in_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Daily returns have an autocorrelation of 0.4; the default settings hold nothing."""
     name = own_module(FOLLOW, tmp_path, monkeypatch)
     bars = tmp_path / "bars"

@@ -25,7 +25,7 @@ def serving_of(*words: str) -> ServerOptions:
 
 
 @given(st.text())
-def test_practice_speed_accepts_wait_or_bounded_number(word: str) -> None:
+def test_speed_flag_accepts_wait_or_a_bounded_number(word: str) -> None:
     try:
         expected = float(word)
     except ValueError:

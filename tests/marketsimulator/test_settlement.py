@@ -169,7 +169,7 @@ def test_buying_power_is_four_times_equity_less_crypto() -> None:
     assert 1_550 < b.send(0, 10_000) <= 1_600
 
 
-def test_book_beyond_six_times_equity_can_only_close() -> None:
+def test_books_above_six_times_equity_accept_only_reductions() -> None:
     b = Bench(-560_000.0, leverage=10.0)
     b.hold(0, 6_600)
     assert b.send(1, 1) == 0
@@ -291,7 +291,7 @@ def test_maintenance_margin_depends_on_price_and_side(
     assert maintenance_requirement(quantity, price, special) == pytest.approx(need)
 
 
-def test_account_without_equity_liquidates_even_penny_stocks() -> None:
+def test_negative_equity_liquidates_even_penny_stocks() -> None:
     b = Bench(-1_100.0)
     b.book.holdings["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])

@@ -68,7 +68,7 @@ def test_every_engine_records_and_draws_the_same_stops(
     assert sum("; the stop was at $" in note for note in exits) > len(exits) / 2
 
 
-def test_stop_line_steps_per_level_with_gaps() -> None:
+def test_stop_line_is_stepped_with_gaps_between_levels() -> None:
     line = stop_series(hourly(9.0, 9.0, 9.5, math.nan, math.nan, 9.5))
     hours = (line.x - NOON) / HOUR
     assert hours.tolist() == [0, 2, 2, 2, 3, 3, 5, 6, 6]

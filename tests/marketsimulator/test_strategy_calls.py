@@ -40,7 +40,7 @@ def leaves(problem: DecisionProblem) -> list[np.ndarray]:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
-def test_flattened_sizing_problem_is_read_back_unchanged(
+def test_sizing_problem_survives_flattening_into_arrays(
     seed: int, absent: int, gross: int, net: int
 ) -> None:
     """The copy agrees to the bit, also with fewer symbols than the panel."""

@@ -156,7 +156,7 @@ def test_overleveraged_portfolio_gets_margin_call_without_price_move() -> None:
     assert not outcome_of(book_of({"AAA": (200, 100.0)}, 10_000, noon)).margin.has_margin_call
 
 
-def test_squeeze_can_lose_multiples_of_a_short() -> None:
+def test_short_squeeze_can_cost_several_times_the_position() -> None:
     """A short of 100 at 20 rises to 80 and loses 6,000; the long position loses a fifth of
     5,000.
     """
@@ -175,7 +175,7 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
     )
 
 
-def test_halted_symbol_keeps_its_price_and_stays_unsold() -> None:
+def test_stress_test_never_sells_a_halted_symbol() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, crypto=-0.3, halted="largest")
     assert outcome.losses_by_symbol == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
@@ -199,7 +199,7 @@ def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
     return np.array([each.fraction for each in scenario_price_moves(scenario, book).values()])
 
 
-def test_historical_scenario_uses_worst_bar_of_tradable_stocks(tmp_path: Path) -> None:
+def test_historical_scenario_uses_the_worst_bar_excluding_halted(tmp_path: Path) -> None:
     """AAA, the largest, is lowest at the end of the day and BBB at its beginning; AAA is halted."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.6, "BBB": 1.0})
     for symbol, price in (("AAA", 100.0), ("BBB", 80.0)):
@@ -272,7 +272,7 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
         assert found.final_leverage == pytest.approx(gross / end.equity, rel=1e-12)
 
 
-def test_proceeds_of_open_shorts_match_the_account(tmp_path: Path) -> None:
+def test_stress_test_reads_short_proceeds_from_the_run(tmp_path: Path) -> None:
     """One short is sold twice and partly bought back, and a margin call closes a share of both."""
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
@@ -291,7 +291,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_open_margin_call_is_met_at_next_opens(run: Path) -> None:
+def test_stress_test_meets_an_open_margin_call(run: Path) -> None:
     """The book at the crash's close, with unchanged prices, as in the run."""
     fills = pd.read_parquet(run / "fills.parquet")
     through = fills[fills["client_order_id"].str.startswith("liquidation")]

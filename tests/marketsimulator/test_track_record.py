@@ -75,7 +75,7 @@ def test_deflated_sharpe_falls_with_more_trials() -> None:
     assert "Luck is not ruled out" in many.warnings()[0]
 
 
-def test_best_of_noise_gets_no_good_verdict() -> None:
+def test_best_of_many_random_records_is_not_good() -> None:
     records = [TrackRecord.from_returns(daily(0.0, seed=k), trials=40) for k in range(40)]
     best = max(records, key=lambda record: record.stats["Sharpe"])
     assert best.figures["probabilistic_sharpe"] > 0.95
@@ -116,7 +116,7 @@ def test_track_record_is_cut_to_the_benchmark_days() -> None:
         (lambda r: (r / 5).rename("return %"), "percent"),
     ],
 )
-def test_returns_in_percent_and_fractions_are_recognised(
+def test_returns_are_recognised_as_percent_or_fractions(
     tmp_path: Path, form: object, unit: str
 ) -> None:
     returns = form(daily())  # type: ignore[operator]

@@ -66,7 +66,7 @@ def prepared(settings: BacktestSettings, market: Market) -> Trader:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
-def test_higher_of_two_margin_equity_thresholds_applies(
+def test_higher_minimum_equity_for_margin_applies(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
     market = settings.load_market()

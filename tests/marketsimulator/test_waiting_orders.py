@@ -205,7 +205,7 @@ def test_resting_order_needs_buying_power_or_held_crypto() -> None:
     assert len(b.account().open_orders) == 3
 
 
-def test_waiting_orders_reserve_buying_power_on_both_sides() -> None:
+def test_waiting_purchases_and_short_sales_reserve_buying_power() -> None:
     """A bid for 200,000 leaves half of 4×; a closing order reserves nothing."""
     b = stock(FLAT, FLAT, FLAT)
     b.submit([order("buy", 2_000, "limit", "bid", limit_price=99.0)])
@@ -260,7 +260,7 @@ def test_partly_filled_stop_continues_at_the_next_open() -> None:
     assert early.order_states(["o"])["o"] == "canceled"
 
 
-def test_waiting_orders_end_when_filled_or_position_closed() -> None:
+def test_waiting_order_never_trades_beyond_quantity_or_position() -> None:
     """A bid that three bars trade through buys once; a sale of 15 sells the 10 held at an open."""
     dips = (100.0, 101.0, 94.0, 100.0)
     b = stock(FLAT, dips, dips, dips)

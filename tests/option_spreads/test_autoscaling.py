@@ -54,7 +54,7 @@ def test_negative_kelly_fraction_gives_one_contract() -> None:
     assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
 
 
-def test_prior_bootstrap_sizes_27_contracts_capped_at_3() -> None:
+def test_bootstrap_of_27_contracts_is_capped_at_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
@@ -81,7 +81,7 @@ def test_prior_bootstrap_sizes_27_contracts_capped_at_3() -> None:
         (20_000, True, 10, 3),
     ],
 )
-def test_safety_halt_overrides_autoscaling_switch_and_bootstrap(
+def test_safety_halt_applies_even_without_autoscaling(
     balance: float, enabled: bool, trades: int, expected: int
 ) -> None:
     good = results(trades, "100", 0, "1")
@@ -112,13 +112,13 @@ EVEN = results(10, "100", 10, "90")  # Kelly 0.05
         (20_000, results(5, "100", 0, "1"), {"ROLLING_WINDOW": 5}, 1),
     ],
 )
-def test_contract_count_uses_exact_arithmetic_over_rolling_window(
+def test_contract_count_is_exact_over_its_rolling_window(
     balance: float, history: list[Fraction], more: dict[str, Any], expected: int
 ) -> None:
     assert number(balance, history, **more) == expected
 
 
-def test_zero_profit_is_loss_and_fees_are_deducted() -> None:
+def test_trade_statistics_count_zero_profit_as_a_loss() -> None:
     statistics = TradeStatistics.from_profits([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.win_count, statistics.loss_count) == (5, 5)
     assert TradeStatistics.from_profits(EVEN).kelly_fraction == Fraction(1, 20)

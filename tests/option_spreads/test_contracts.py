@@ -99,7 +99,7 @@ def test_trade_results_are_converted_to_per_contract_profits(root: Path) -> None
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_given_balance_bootstraps_while_missing_account_sizes_zero(root: Path) -> None:
+def test_account_that_does_not_exist_sizes_zero_contracts(root: Path) -> None:
     """Live and paper accounts are separate."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
@@ -110,7 +110,7 @@ def test_given_balance_bootstraps_while_missing_account_sizes_zero(root: Path) -
     assert calculate_position_size(20_000, 250) == 0, "one file without the other is not an account"
 
 
-def test_environment_variables_apply_including_the_old_cap_name(
+def test_contract_cap_is_read_from_either_environment_variable(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOOTSTRAP_MODE", "prior")
@@ -175,7 +175,7 @@ def test_sizing_uses_the_lower_balance_and_alerts_differences(
         ([row("a", "10")], None, "[" * 100_000),
     ],
 )
-def test_unreadable_account_file_sizes_zero_and_is_kept(
+def test_unreadable_account_file_sizes_zero_contracts_and_stays(
     root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)
@@ -197,7 +197,7 @@ def test_unreadable_account_file_sizes_zero_and_is_kept(
         *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
-def test_corrupt_balance_sizes_zero_once_and_is_rebuilt(root: Path, content: str) -> None:
+def test_corrupt_balance_file_sizes_zero_contracts_then_recovers(root: Path, content: str) -> None:
     deposit = "2024-10-02,d,DEPOSIT,,,,10:00,5000,"
     folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), deposit], total=2)
     path = folder / "account_balance.json"
@@ -210,7 +210,7 @@ def test_corrupt_balance_sizes_zero_once_and_is_rebuilt(root: Path, content: str
     assert calculate_position_size(max_risk_per_contract=250) == 1
 
 
-def test_unconfirmed_live_balance_without_trades_sizes_nothing(root: Path) -> None:
+def test_live_balance_without_trades_must_be_confirmed(root: Path) -> None:
     folder_of(root, []).rename(root / "live")
     damaged = '{"balance": NaN, "total_trades": 0}'
     path = root / "live" / "account_balance.json"
@@ -231,7 +231,7 @@ def test_unconfirmed_live_balance_without_trades_sizes_nothing(root: Path) -> No
     assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 1
 
 
-def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
+def test_trade_update_is_booked_once_preserving_extra_columns(root: Path) -> None:
     """Blanks around an id are ignored."""
     folder = folder_of(
         root,
@@ -253,7 +253,7 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
 
 
 @given(st.data())
-def test_tampered_account_files_size_zero_or_are_readable(
+def test_tampered_account_files_never_give_an_incomplete_account(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Bytes of either file are changed, cut or added: the account sizes 0 contracts or is read
@@ -323,7 +323,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", range(8))
-def test_killed_update_neither_loses_nor_doubles_a_trade(
+def test_killed_account_update_books_each_trade_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """The kill comes while journal and files are written and replaced, and when the journal
@@ -383,7 +383,7 @@ def test_invalid_argument_is_refused_in_one_line(root: Path, name: str, wrong: A
     ("level", "propagate", "logged"),
     [(logging.WARNING, True, False), (logging.INFO, True, True), (logging.INFO, False, False)],
 )
-def test_verbose_lines_appear_once_with_any_logging_setup(
+def test_sizing_lines_are_printed_or_logged_exactly_once(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

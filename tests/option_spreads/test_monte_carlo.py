@@ -135,7 +135,7 @@ def test_simulated_account_paths_match_sequential_exact_calculation(
         assert (bool(found.has_halted[r]), int(found.contract_counts[r])) == (halted, total)
 
 
-def test_stress_includes_full_losses_absent_from_sample() -> None:
+def test_monte_carlo_stress_adds_maximum_losses_never_observed() -> None:
     """The probability of a maximum loss is above 0."""
     told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
     assert stress_loss_probability(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
@@ -175,7 +175,7 @@ def test_summary_statistics_match_the_simulated_runs() -> None:
     assert runs.longest_days_under_water[r] == longest
 
 
-def test_trade_file_results_are_per_contract_with_risk(tmp_path: Path) -> None:
+def test_trade_file_yields_profit_and_risk_per_contract(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
@@ -292,7 +292,7 @@ def test_fractional_trade_rate_draws_are_reproducible_by_seed(rate: float) -> No
     assert set(np.delete(steps, np.arange(4, len(steps), 5))) == {1}
 
 
-def test_day_without_trades_stays_empty_under_stress() -> None:
+def test_monte_carlo_stress_adds_no_trades() -> None:
     draws = draw_trades(7, 600, 50, 0.3, seed=1)
     worse = insert_random_max_losses(draws, 7, 0.25, seed=1)
     np.testing.assert_array_equal(worse < 0, draws < 0)
@@ -322,7 +322,7 @@ def test_safety_halt_threshold_is_exact_to_the_dollar() -> None:
     assert one_run([100, -540], rules).has_halted.tolist() == [False]
 
 
-def test_runs_beyond_memory_are_refused_before_drawing() -> None:
+def test_monte_carlo_exceeding_memory_is_refused_before_drawing() -> None:
     with refused(InputError, "runs", "1,000,000", "100,000", varies=r"has \d+"):
         simulate_accounts(FIFTY, MonteCarloSettings(runs=1_000_000, days=100_000))
 
@@ -348,7 +348,7 @@ def test_doubtful_trade_samples_give_warnings(results: list[int], says: list[str
 
 
 @pytest.mark.slow
-def test_monte_carlo_command_reproduces_and_refuses_missing_file(tmp_path: Path) -> None:
+def test_monte_carlo_command_is_reproducible_by_seed(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),
@@ -388,7 +388,7 @@ def test_share_of_runs_above_given_balances_is_reported() -> None:
     assert 0 < found["20000.5"] < found["19500"]
 
 
-def test_histogram_counts_runs_beyond_its_axis_in_note() -> None:
+def test_histogram_note_counts_runs_beyond_its_axis() -> None:
     pytest.importorskip("matplotlib")
     final = np.append(np.linspace(10_000, 30_000, 999), 900_000.0)
     paths = simulate_accounts(FIFTY, MonteCarloSettings(trades="t", runs=1000, days=2))["iid"]

@@ -46,7 +46,7 @@ CLOSE = "2024-04-02 16:00"
 CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 
 
-def test_open_spread_records_its_sizing_balance_if_known(tmp_path: Path) -> None:
+def test_open_spread_stores_the_balance_that_sized_it(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
     columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).to_csv_row()
@@ -90,7 +90,7 @@ def test_malformed_open_spread_field_is_refused(tmp_path: Path, field: str, valu
 
 
 @given(st.data())
-def test_tampered_open_spreads_file_is_refused_or_readable(
+def test_tampered_open_spreads_file_never_gives_invalid_spreads(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -114,7 +114,7 @@ def test_truncated_or_foreign_open_spreads_file_is_refused(tmp_path: Path) -> No
             read_state(tmp_path)
 
 
-def test_costs_are_booked_per_leg_contract_and_order() -> None:
+def test_spread_trade_pays_costs_per_contract_and_order() -> None:
     """Three are sold at 1.25, one is bought back at 0.50, and two settle at 2.00."""
     half = ONE.apply_fill(SpreadFill(1, Decimal("-0.50")))
     trade = half.to_closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))

@@ -32,7 +32,7 @@ def test_option_values_match_quantlib_and_put_call_parity(
     assert mine - other == pytest.approx((s - k) * (1 if call else -1), abs=1e-9 * max(s, k))
 
 
-def test_option_without_time_or_volatility_is_intrinsic() -> None:
+def test_option_without_time_or_volatility_has_intrinsic_value() -> None:
     spots = np.array([90.0, 100, 110])
     for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
         for call, worth in ((True, [0, 0, 10]), (False, [10, 0, 0])):

@@ -72,7 +72,7 @@ def once(days: IndexPaths, rules: SpreadRules, costs: SpreadCosts = FREE) -> Spr
     return trade
 
 
-def test_crash_loses_width_less_credit_plus_costs() -> None:
+def test_spread_in_a_crash_loses_its_maximum() -> None:
     """A simulation must be able to lose as much as the contract."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entry_minutes=(0,), **HELD)
@@ -83,7 +83,7 @@ def test_crash_loses_width_less_credit_plus_costs() -> None:
     assert float(dear.profit_per_contract) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
 
 
-def test_stop_exit_pays_ask_and_gaps_lose_more() -> None:
+def test_stop_exit_loses_more_when_the_price_gaps() -> None:
     rules = SpreadRules(strategy="PUT", entry_minutes=(0,), **{**HELD, "stop_usd": 100.0})
     slow = once(path(*np.linspace(5000, 4940, 40)), rules)
     fast = once(path(5000, 5000, 4900, 4900, 5000), rules)
@@ -92,7 +92,7 @@ def test_stop_exit_pays_ask_and_gaps_lose_more() -> None:
     assert float(fast.profit_per_contract) < -250
 
 
-def test_profits_are_exited_by_target_trail_or_expiry() -> None:
+def test_profitable_spreads_exit_by_target_trailing_or_expiry() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(
         strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
@@ -186,7 +186,7 @@ VIX = pd.Series(
 )
 
 
-def test_only_full_sessions_are_built_with_previous_vix() -> None:
+def test_index_paths_cover_full_sessions_with_previous_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
     days = build_index_paths(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
@@ -198,7 +198,7 @@ def test_only_full_sessions_are_built_with_previous_vix() -> None:
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_intraday_vix_follows_index_falls_without_look_ahead() -> None:
+def test_intraday_vix_opposes_the_index_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = build_index_paths(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
@@ -348,7 +348,7 @@ def test_sessions_with_bad_bar_or_vix_are_dropped(
 
 
 @pytest.mark.slow
-def test_spread_backtest_runs_every_strategy_and_refuses_errors(tmp_path: Path) -> None:
+def test_spread_backtest_reports_every_strategy_and_refuses_errors(tmp_path: Path) -> None:
     words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said

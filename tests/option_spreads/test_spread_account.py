@@ -66,7 +66,7 @@ def rules_of(*names: str) -> list[SpreadRules]:
     return [SpreadRules(strategy=name) for name in names]
 
 
-def test_contract_size_uses_trades_in_closing_order() -> None:
+def test_contract_sizing_window_orders_trades_by_closing_time() -> None:
     """With a window of one trade, the last to close decides, not the last to be entered."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=2, ROLLING_WINDOW=1)
     won_first = [offer(0, 1, 5, "-50"), offer(0, 2, 4, "60"), offer(0, 6, 7, "1")]
@@ -77,7 +77,7 @@ def test_contract_size_uses_trades_in_closing_order() -> None:
     assert simulate_spread_account(won_last, sizing).trades[2].contracts == 3
 
 
-def test_open_spreads_affect_neither_size_nor_balance() -> None:
+def test_results_of_open_spreads_do_not_affect_sizing() -> None:
     """Of three simultaneous entries, later ones do not know the result of earlier ones."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
     at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]

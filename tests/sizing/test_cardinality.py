@@ -82,7 +82,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_contribution_of_weight_equals_loss_when_removed(seed: int, periods: int) -> None:
+def test_contribution_of_a_weight_is_what_removal_loses(seed: int, periods: int) -> None:
     """For a weight kept at its held value, the loss may differ by the exit cost."""
     p = wide(seed, periods)
     weights = p.solve()[1]
@@ -140,7 +140,7 @@ def test_positions_within_the_count_limit_are_unchanged() -> None:
 
 
 @pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
-def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> None:
+def test_position_limit_keeps_the_first_of_equal_symbols(n: int, most: int) -> None:
     p = plan_for(np.full((1, n), 1e-3), np.eye(n)[None] * 1e-3, lower=0.0, upper=0.6)
     _, plan, _, gap = solve_with_max_positions(p, float(most))
     assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))

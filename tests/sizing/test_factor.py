@@ -36,7 +36,7 @@ def lower(factor: Array) -> Array:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 9))
-def test_downdated_factor_equals_that_of_remaining_rows(seed: int, n: int) -> None:
+def test_removing_rows_updates_the_cholesky_factor_correctly(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
     factor = np.full((n, n), np.nan)
@@ -63,7 +63,7 @@ def test_downdated_factor_equals_that_of_remaining_rows(seed: int, n: int) -> No
         np.testing.assert_allclose(matrix[np.ix_(rows, rows)] @ answer, x, rtol=1e-6, atol=1e-7)
 
 
-def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
+def test_linearly_dependent_row_gets_half_the_ridge_pivot() -> None:
     """Its square root is above zero, so a step through it is finite."""
     matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
     factor = matrix.copy()
@@ -74,7 +74,9 @@ def test_dependent_row_gets_half_the_ridge_as_pivot() -> None:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
-def test_elimination_is_exact_and_counts_the_rank(seed: int, n: int, scale: float) -> None:
+def test_gaussian_elimination_solves_singular_systems_and_reports_rank(
+    seed: int, n: int, scale: float
+) -> None:
     """Zero pivots are recognised relative to the largest diagonal element, in any unit."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, n + 1))
@@ -86,7 +88,7 @@ def test_elimination_is_exact_and_counts_the_rank(seed: int, n: int, scale: floa
     np.testing.assert_allclose(system @ answer, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
-def test_elimination_pivots_and_ignores_zero_rows() -> None:
+def test_gaussian_elimination_pivots_and_ignores_zero_rows() -> None:
     answer = np.array([3.0, 5.0])
     assert solve_by_elimination(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
     assert answer == pytest.approx([2.0, 3.0])

@@ -92,7 +92,7 @@ def test_premiums_are_per_class_and_zero_when_unknown() -> None:
     assert found[2:4].tolist() == [0.0, 0.0]
 
 
-def test_uncorrelated_class_has_no_premium() -> None:
+def test_uncorrelated_asset_class_has_no_risk_premium() -> None:
     assert premiums(np.full(4, 0.04), equicorrelated(4, -0.3)).tolist() == [0.0] * 4
     many = 200
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many

@@ -93,7 +93,7 @@ def test_solved_weights_satisfy_the_optimality_conditions(
         assert_optimal(p)
 
 
-def test_coordinate_ascent_starts_wide_program_near_optimum() -> None:
+def test_coordinate_ascent_finds_most_weights_of_wide_programs() -> None:
     """Most weights are at their optimum before the first active-set step, within bounds and
     headroom.
     """
@@ -156,7 +156,7 @@ def test_solver_moves_a_short_position_across_zero() -> None:
     assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
 
 
-def test_exactly_feasible_ceiling_is_solved_infeasible_is_refused() -> None:
+def test_program_with_an_exactly_feasible_limit_is_solved() -> None:
     one = np.ones(1)
     p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=0.5)
     assert solved(p)[1].tolist() == [0.5]
@@ -189,7 +189,7 @@ def test_tiny_ceiling_still_binds() -> None:
     assert w == pytest.approx([1e-11], rel=1e-6)
 
 
-def test_lower_bounds_that_use_most_headroom_are_solved() -> None:
+def test_program_with_large_lower_bounds_is_solved() -> None:
     """Lower bounds are 0.6 and 0.3 with a headroom of 1: by hand the first stays, and the second
     rises until the headroom is used.
     """

@@ -164,7 +164,7 @@ def test_risk_parity_refuses_a_symbol_without_variance() -> None:
     assert equal_risk_weights(np.array([[4.0]])).tolist() == [1.0]
 
 
-def test_legacy_sizing_uses_headroom_left_by_fixed_positions() -> None:
+def test_legacy_sizing_uses_leverage_left_by_fixed_positions() -> None:
     """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; crypto wants half and gets what the
     joint ceiling leaves.
     """
@@ -270,7 +270,7 @@ def test_partly_closed_markets_leave_risk_based_weights_unchanged() -> None:
         assert strategy_from_name(name).allocate(partly).target_weight.tolist() == held.tolist()
 
 
-def test_legacy_sizing_takes_half_the_remaining_leverage_each() -> None:
+def test_legacy_sizing_gives_each_symbol_half_remaining_leverage() -> None:
     """At 4x, half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6, and so on. The sign
     is the forecast's. The multiplier applies to stocks only; crypto and the symbol's own position
     use no leverage.
@@ -313,7 +313,7 @@ def test_unknown_strategy_name_is_refused(
 
 
 @given(st.integers(0, 10_000))
-def test_exiting_symbols_are_closed_and_use_no_headroom(seed: int) -> None:
+def test_exiting_symbols_get_zero_weight_and_no_leverage(seed: int) -> None:
     """The other symbols are sized without it, and explanations omit it."""
     s = random_inputs(np.random.default_rng(seed))
     exiting = ~s.crypto & ~s.adjustable

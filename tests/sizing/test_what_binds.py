@@ -79,7 +79,7 @@ def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
         ([], [[1.0]], [0.3], 4e-4, 0.3, 1.4e-4),
     ],
 )
-def test_group_limit_binds_weights_in_both_directions(
+def test_group_limit_binds_long_and_short_weights(
     gross: list[list[float]],
     net: list[list[float]],
     most: list[float],

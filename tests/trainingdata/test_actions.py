@@ -113,7 +113,7 @@ def test_invalid_action_row_is_named_in_the_error(
 
 
 @given(rows=sound_rows(), data=st.data())
-def test_duplicate_action_row_is_refused_order_is_irrelevant(
+def test_corporate_actions_reject_duplicates_in_any_row_order(
     rows: list[Row], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("actions")
@@ -151,7 +151,7 @@ def test_action_dates_are_read_from_parquet(tmp_path: Path) -> None:
         )
 
 
-def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
+def test_action_already_reflected_in_prices_is_not_booked(tmp_path: Path) -> None:
     path = str(file(tmp_path, "NVDA,2024-06-10,split,10", "NVDA,2024-06-11,dividend,0.01"))
     assert len(DataSettings(actions=path, adjustment="raw").actions_to_book()) == 2
     assert [
@@ -160,7 +160,7 @@ def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
     assert DataSettings().actions_to_book() == ()
 
 
-def test_prices_before_a_split_are_split_adjusted(market: Bars, tmp_path: Path) -> None:
+def test_adjustment_divides_prices_before_a_split(market: Bars, tmp_path: Path) -> None:
     actions = read_corporate_events(
         file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2")
     )

@@ -193,7 +193,7 @@ def test_hourly_bars_with_a_daily_header_stay_hourly(tmp_path: Path) -> None:
     assert read.times.tolist() == expected.times.tolist()
 
 
-def test_crypto_timestamps_need_a_stated_bar_side(tmp_path: Path) -> None:
+def test_crypto_timestamps_must_be_declared_starts_or_ends(tmp_path: Path) -> None:
     path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
     check_message(refusal(path), "data.stamps=begin", "data.stamps=end")
     begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))
@@ -209,7 +209,7 @@ def test_crypto_timestamps_need_a_stated_bar_side(tmp_path: Path) -> None:
     ("stamp", "state", "other"), [("timestamp", "begin", "end"), ("end", "end", "begin")]
 )
 @pytest.mark.parametrize("case", [str, str.title])
-def test_bar_side_contradicting_the_header_is_refused(
+def test_timestamp_setting_contradicting_the_column_header_is_refused(
     tmp_path: Path, stamp: str, state: str, other: str, case: Callable[[str], str]
 ) -> None:
     path = put(tmp_path, hours(COIN_HOURS, stamp).rename(columns=case), "AAAUSD.csv")
@@ -217,7 +217,7 @@ def test_bar_side_contradicting_the_header_is_refused(
     assert load_bars(path, stamps=state).times.tolist() == load_bars(path).times.tolist()
 
 
-def test_daily_dates_are_accepted_with_either_bar_side(tmp_path: Path) -> None:
+def test_daily_dates_may_mark_bar_starts_or_ends(tmp_path: Path) -> None:
     path = put(tmp_path, days("timestamp"))
     for side in ("begin", "end"):
         np.testing.assert_array_equal(load_bars(path, stamps=side).values[0], VALUES)

@@ -42,9 +42,7 @@ def left_out(closes: list[float]) -> list[int]:
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
-def test_persistent_price_move_rejects_only_its_first_bar(
-    seed: int, row: int, factor: float
-) -> None:
+def test_lasting_price_move_rejects_only_its_first_bar(seed: int, row: int, factor: float) -> None:
     closes = walk(seed)
     closes[row:] = [close * factor for close in closes[row:]]
     assert left_out(closes) == [row]
@@ -149,7 +147,7 @@ def test_rejected_bar_is_missing_and_others_are_untouched() -> None:
     bad=st.integers(1, CONFIRMATION_WINDOW_BARS - 1),
     factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
 )
-def test_current_price_contradicts_bars_since_last_agreement(
+def test_current_price_rejects_bars_since_they_last_agreed(
     seed: int, bad: int, factor: float
 ) -> None:
     closes = [50.0 + 0.1 * close for close in walk(seed)]
@@ -159,7 +157,7 @@ def test_current_price_contradicts_bars_since_last_agreement(
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
-def test_price_matching_no_bar_contradicts_only_the_last() -> None:
+def test_price_matching_no_bar_rejects_only_the_last() -> None:
     bars = coins(walk(3))
     assert np.flatnonzero(find_contradicted_bars(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not find_contradicted_bars(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
@@ -167,7 +165,7 @@ def test_price_matching_no_bar_contradicts_only_the_last() -> None:
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
-def test_confirmed_bars_are_restored_for_later_history(
+def test_rejected_bar_returns_once_later_bars_confirm_it(
     seed: int, factor: float, stays: bool
 ) -> None:
     closes = walk(seed)

@@ -62,7 +62,7 @@ def test_correlation_without_data_is_the_prior(market: Bars) -> None:
     assert np.allclose(values[~crypto][:, crypto], 0.2)
 
 
-def test_half_filled_window_gives_data_half_weight(market: Bars) -> None:
+def test_correlations_from_half_a_window_get_half_weight(market: Bars) -> None:
     """Weight n / window: a window twice as long as the data leaves every pair half way to the
     prior.
     """
@@ -105,7 +105,7 @@ def test_batched_correlations_equal_single_instant_estimates(market: Bars) -> No
 
 
 @pytest.mark.parametrize("fill", ["open", "close"])
-def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: FillTime) -> None:
+def test_correlations_of_daily_bars_are_estimated_monthly(fill: FillTime) -> None:
     market = SyntheticMarket(
         start="2019-01-02", symbols=("SYA", "SYB", "SYC"), timeframe=Timeframe("1d", fill)
     ).generate_bars()

@@ -91,7 +91,7 @@ def unchanged(found: np.ndarray, expected: np.ndarray) -> None:
     st.integers(2, 6),
     st.sampled_from(["tick", "rounded", "accrued", "few ticks", "young"]),
 )
-def test_constant_symbol_gets_prior_correlation_changing_no_pair(
+def test_adding_a_constant_symbol_changes_no_other_correlation(
     seed: int, n: int, kind: str
 ) -> None:
     rng = np.random.default_rng(seed)

@@ -34,7 +34,7 @@ def test_rejected_bar_is_not_counted_as_missing() -> None:
     assert row[4:7] == ("3", "1", "1")
 
 
-def test_range_from_holiday_to_weekend_is_complete(tmp_path: Path) -> None:
+def test_date_range_from_holiday_to_weekend_is_complete(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
     assert format_missing_ranges(bars, "2023-12-30", "2024-01-07") == ()
     assert format_missing_ranges(bars, "2023-12-29", "2024-01-08") == (

@@ -100,7 +100,7 @@ def test_unspecified_delisting_uses_the_default_terms() -> None:
 
 
 @pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
-def test_symbol_trading_again_is_no_longer_masked_delisted(
+def test_symbol_that_trades_again_is_no_longer_delisted(
     more: int, gone: bool, missing: int
 ) -> None:
     times = stock_ends("2026-05-04", 56)

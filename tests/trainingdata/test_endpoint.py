@@ -100,7 +100,7 @@ def test_multiline_error_reason_is_shown_in_one_line() -> None:
 
 @pytest.mark.parametrize("name", [KEY_VARIABLE, SECRET_VARIABLE])
 @given(control=st.characters(max_codepoint=0x9F, categories=["Cc", "Zs"]), at=st.integers(1, 15))
-def test_key_with_an_invalid_character_is_refused_unshown(name: str, control: str, at: int) -> None:
+def test_error_about_an_invalid_api_key_hides_it(name: str, control: str, at: int) -> None:
     letters = "q1w2e3r4t5y6u7i8"
     keys = {
         KEY_VARIABLE: "K" * 16,

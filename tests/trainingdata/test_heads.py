@@ -80,7 +80,9 @@ def same_bars(one: Bars, other: Bars) -> None:
     st.sampled_from(["another clock", "the other side", "early", "late"]),
 )
 @settings(max_examples=25)
-def test_wrong_time_zone_or_bar_side_is_refused(head: FileFormat, minutes: int, fault: str) -> None:
+def test_wrong_time_zone_or_timestamp_convention_is_refused(
+    head: FileFormat, minutes: int, fault: str
+) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
     or late.
     """
@@ -194,7 +196,7 @@ def test_unknown_format_error_shows_a_valid_file(tmp_path: Path) -> None:
         (text(headings="Price,Close,High,Low,Open,Volume"), ()),
     ],
 )
-def test_damaged_row_or_header_is_explained(
+def test_error_explains_a_damaged_row_or_header(
     tmp_path: Path, content: str | bytes, facts: tuple[str, ...]
 ) -> None:
     said = refusal(put(tmp_path, content))
@@ -394,7 +396,7 @@ def test_folders_and_files_combine_and_duplicates_count_once(tmp_path: Path) -> 
         (["EURUSD.csv"], ("EURUSD",)),
     ],
 )
-def test_file_with_an_uncertain_symbol_is_refused(
+def test_file_whose_symbol_is_uncertain_is_refused(
     tmp_path: Path, names: list[str], facts: tuple[str, ...]
 ) -> None:
     for name in names:
@@ -416,7 +418,7 @@ def test_crypto_pair_spellings_map_to_one_data_symbol() -> None:
     assert not is_symbol("BTC/USDT")
 
 
-def test_usdt_prices_are_noted_as_treated_as_usd(tmp_path: Path) -> None:
+def test_provenance_notes_that_usdt_counts_as_usd(tmp_path: Path) -> None:
     bars = table("AAAUSD")
     said = ("prices are in USDT; 1 USDT counts as 1 USD",)
     assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).provenances[0].notes == said
@@ -454,7 +456,7 @@ def test_bars_of_unsupported_length_or_date_are_refused(
     check_message(refusal(put(tmp_path, rows, f"{name}.csv")), *facts)
 
 
-def test_each_vendor_header_matches_exactly_one_format() -> None:
+def test_each_vendor_header_matches_exactly_one_file_format() -> None:
     """If two formats matched a file, their order would decide which one reads it."""
     for head in FILE_FORMATS:
         needed = (*head.timestamp_columns, *head.ohlcv_columns)

@@ -42,7 +42,7 @@ def test_strategy_history_ends_with_bars_known_at_decision(
 
 
 @given(row=st.integers(0, 1_000), length=LENGTHS)
-def test_keeping_only_last_bars_gives_the_same_history(market: Bars, row: int, length: int) -> None:
+def test_strategy_history_needs_only_the_last_bars(market: Bars, row: int, length: int) -> None:
     row = min(row, len(market.times) - 1)
     until = BarsBySymbol(market.slice_rows(0, row + 1), keep=length)
     first, second = until.history(NAMES, length), BarsBySymbol(market).history(NAMES, length, row)

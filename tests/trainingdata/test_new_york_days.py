@@ -70,7 +70,7 @@ def test_new_york_day_clock_matches_a_naive_implementation(at: datetime, ahead: 
 
 
 @given(st.lists(st.integers(10, 400), max_size=5), st.integers(0, 9))
-def test_daily_slot_distinguishes_weekend_days(numbers: list[int], ahead: int) -> None:
+def test_time_slot_of_daily_crypto_bars_marks_weekends(numbers: list[int], ahead: int) -> None:
     expected = [
         [int(ends()[k + j].astimezone(NEW_YORK).isoweekday() > 5) for j in range(ahead + 1)]
         for k in numbers

@@ -58,7 +58,7 @@ def by_hand(
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )
-def test_only_complete_hours_are_built_and_others_counted(
+def test_only_complete_hours_become_bars_others_are_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())

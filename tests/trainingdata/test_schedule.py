@@ -70,7 +70,7 @@ def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 )
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
-def test_schedule_selects_first_fills_or_stated_times(
+def test_schedule_selects_the_expected_decision_times(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     decides = Schedule.parse(text).is_scheduled(timeframe.clock(kind), all64(at))
@@ -78,7 +78,7 @@ def test_schedule_selects_first_fills_or_stated_times(
 
 
 @given(periods, frames, kinds, moments())
-def test_each_schedule_period_decides_once_at_first_fill(
+def test_scheduled_periods_have_one_decision_each(
     name: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     """With daily bars this is Friday's close, which fills at Monday's open."""
@@ -91,7 +91,7 @@ def test_each_schedule_period_decides_once_at_first_fill(
 
 
 @given(moments())
-def test_closing_auction_decision_belongs_to_its_closing_day(at: datetime) -> None:
+def test_closing_auction_decision_counts_for_its_own_day(at: datetime) -> None:
     clock = Timeframe("1d", "close").clock(AssetClass.STOCK)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
     assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
@@ -102,7 +102,7 @@ def test_closing_auction_decision_belongs_to_its_closing_day(at: datetime) -> No
 
 
 @given(periods, moments())
-def test_new_york_crypto_days_decide_once_a_period(name: str, at: datetime) -> None:
+def test_new_york_crypto_schedule_decides_once_per_period(name: str, at: datetime) -> None:
     clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.parse(name).is_scheduled(clock, made)]

@@ -114,7 +114,7 @@ def test_holding_period_ends_at_next_decision_or_session(
 @example(HOURLY, datetime(2024, 10, 1, 19, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 15, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 16, 30, tzinfo=UTC))
-def test_intraday_leverage_ceiling_applies_until_last_possible_cut(
+def test_intraday_leverage_ceiling_applies_until_the_last_cut(
     timeframe: Timeframe, at: datetime
 ) -> None:
     day = day_of(at, timeframe)
@@ -127,7 +127,7 @@ def test_intraday_leverage_ceiling_applies_until_last_possible_cut(
 
 
 @given(frames, moments(), moments())
-def test_bars_between_instants_are_counted_with_fractions(
+def test_bars_between_two_instants_are_counted_in_fractions(
     timeframe: Timeframe, one: datetime, other: datetime
 ) -> None:
     begin = min(one, other)
@@ -143,7 +143,7 @@ def test_bars_between_instants_are_counted_with_fractions(
 
 
 @given(frames, st.lists(st.sampled_from(range(40, 250)), min_size=1, max_size=5), st.integers(0, 9))
-def test_slots_of_following_bars_match_the_calendar(
+def test_time_of_day_slots_follow_the_exchange_calendar(
     timeframe: Timeframe, numbers: list[int], ahead: int
 ) -> None:
     """Slot 0 is the bar that contains the night."""
@@ -174,7 +174,7 @@ def test_nth_bar_end_matches_counting_one_by_one(
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
-def test_crypto_slot_is_new_york_hour_and_daytype(hours: list[int], ahead: int) -> None:
+def test_crypto_slot_is_the_new_york_weekday_hour(hours: list[int], ahead: int) -> None:
     ends = [FIRST + k * HOUR for k in hours]
     starts = [
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
@@ -220,7 +220,7 @@ def test_debit_nights_count_calendar_days_between_sessions(one: datetime, other:
 
 
 @given(st.integers(0, 420))
-def test_date_maps_to_its_or_the_next_session(number: int) -> None:
+def test_date_without_a_session_maps_to_the_next(number: int) -> None:
     date = (FIRST + timedelta(days=number)).date()
     dates = [day.date for day in days()]
     k = bisect_left(dates, str(date))
@@ -251,7 +251,7 @@ def test_date_maps_to_its_or_the_next_session(number: int) -> None:
 @example(datetime(2024, 3, 5, 20, tzinfo=UTC), 60)  # up to the close
 @example(datetime(2024, 3, 5, 21, tzinfo=UTC), 60)  # from the close on
 @example(datetime(2024, 3, 8, 19, tzinfo=UTC), 24 * 60)  # Friday afternoon and a day
-def test_news_overlap_is_positive_only_with_a_session(at: datetime, minutes: int) -> None:
+def test_shared_news_time_is_positive_only_during_sessions(at: datetime, minutes: int) -> None:
     end = at + timedelta(minutes=minutes)
     share = float(stock_crypto_news_overlap(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
@@ -267,7 +267,7 @@ def test_news_overlap_is_positive_only_with_a_session(at: datetime, minutes: int
     assert share == pytest.approx(expected, rel=1e-9)
 
 
-def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dates_outside_the_calendar_get_a_suggested_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = exchange_calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
         assert format_outside_calendar(early).endswith(
@@ -282,7 +282,7 @@ def test_calendar_error_suggests_remedy_for_each_end(monkeypatch: pytest.MonkeyP
         assert all(format_outside_calendar(late).endswith(cure) for late in ends)
 
 
-def test_first_calendar_days_have_earlier_reference_times() -> None:
+def test_reference_times_exist_before_the_first_calendar_day() -> None:
     opens = exchange_calendar().opens[:1]
     marks = last_four_pms(opens), last_friday_four_pms(opens), last_month_end_four_pms(opens)
     assert [str(mark[0])[:10] for mark in marks] == ["1962-01-01", "1961-12-29", "1961-12-31"]
@@ -323,7 +323,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     ("name", "stock", "coin"),
     [("1d", 1, 1), ("1h", 7, 24), ("30m", 13, 48), ("15m", 26, 96), ("5m", 78, 288)],
 )
-def test_days_and_years_have_their_stated_bar_counts(
+def test_bar_counts_per_day_and_year_match_calendar(
     name: TimeframeName, stock: int, coin: int
 ) -> None:
     """A full session has 390 minutes and a year 252 sessions; crypto has 365.25 full days."""
@@ -340,7 +340,7 @@ def test_days_and_years_have_their_stated_bar_counts(
 
 
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
-def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None:
+def test_slot_label_states_new_york_time(timeframe: Timeframe) -> None:
     stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
@@ -355,7 +355,7 @@ def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None
         assert coins.slot_label(place) == ("a day" if timeframe.is_daily else ended)
 
 
-def test_instants_are_utc_and_dates_new_york_inclusive() -> None:
+def test_instants_are_in_utc_dates_in_new_york() -> None:
     at = np.datetime64("2024-03-05T17:30:15.5", "ns")
     assert format_compact_utc(at) == "20240305T173015Z"
     assert format_utc(at) == "2024-03-05T17:30Z"
@@ -382,7 +382,7 @@ def test_invalid_or_out_of_range_date_is_refused() -> None:
 
 
 @given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))
-def test_history_start_is_the_same_midnight_all_day(second: int, days: int) -> None:
+def test_history_start_is_a_midnight_fixed_all_day(second: int, days: int) -> None:
     now = np.datetime64("2024-03-05") + np.timedelta64(second, "s")
     assert history_start(now, days) == np.datetime64("2024-03-05") - np.timedelta64(days, "D")
     assert history_start(now, days).dtype == np.dtype("datetime64[ns]")

@@ -62,14 +62,14 @@ def test_variance_without_history_is_the_prior(long: Bars) -> None:
     assert rows[0] == pytest.approx([0.25**2, 0.75**2])
 
 
-def test_variances_of_no_instants_are_empty(long: Bars) -> None:
+def test_long_run_variances_of_no_instants_are_empty(long: Bars) -> None:
     number, rows = long_run_variances(long, long.times[:0])
     assert (number.shape, rows.shape) == ((0,), (0, 2))
 
 
 @settings(max_examples=25)
 @given(share=st.floats(0, 1))
-def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: float) -> None:
+def test_long_run_variance_is_independent_of_panel_start(long: Bars, share: float) -> None:
     """With at least 251 earlier sessions any history gives the same value, for one instant or
     many.
     """

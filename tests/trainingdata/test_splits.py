@@ -154,13 +154,13 @@ def test_jump_that_reverts_is_bad_data_not_split(
     assert np.flatnonzero(mask).tolist() == ([2, 2 + rows] if far and rows > 1 else [2])
 
 
-def test_bad_row_does_not_hide_a_split() -> None:
+def test_split_is_detected_despite_a_bad_row() -> None:
     closes = [100.0, 100, 50, 100, 50, 50, 50, 50]
     (split,) = find_unexplained_jumps(stock(closes, closes))
     assert ratio_of(split) == 2
 
 
-def test_long_lasting_jump_and_return_are_two_splits() -> None:
+def test_lasting_jump_and_its_reversal_are_two_splits() -> None:
     closes = [100.0, 100, *[50.0] * (CONFIRMATION_WINDOW_BARS + 1), 100, 100]
     assert [one.kind for one in find_unexplained_jumps(stock(closes, closes))] == ["split"] * 2
 

@@ -84,7 +84,7 @@ def test_correct_timestamps_are_never_refused(file: File, data: st.DataObject) -
 
 @given(FILES, CLOCKS, CLOCKS, st.booleans(), st.booleans())
 @settings(max_examples=40)
-def test_wrong_time_zone_or_bar_side_is_refused(
+def test_wrong_time_zone_or_timestamp_convention_is_refused(
     file: File, shown: str, read: str, ends: bool, said: bool
 ) -> None:
     # One session on each side of a change of clocks shows nothing for certain.

@@ -38,7 +38,7 @@ def write_days(folder: Path, frame: pd.DataFrame, dates: list[str] = DATES) -> N
         frame[frame["window_start"] == start].to_csv(folder / f"{date}.csv", index=False)
 
 
-def test_daily_market_files_equal_one_combined_file(tmp_path: Path) -> None:
+def test_one_file_per_day_equals_one_combined_file(tmp_path: Path) -> None:
     whole, apart = tmp_path / "whole", tmp_path / "apart"
     whole.mkdir()
     apart.mkdir()
@@ -64,7 +64,7 @@ def test_symbol_missing_from_one_daily_file_is_read(tmp_path: Path) -> None:
     assert load_bars(tmp_path, symbols=["AAA", "BBB"]).mask.sum(axis=1).tolist() == [4, 3]
 
 
-def test_files_that_overlap_or_differ_are_refused(tmp_path: Path) -> None:
+def test_overlapping_or_differing_symbol_files_are_refused(tmp_path: Path) -> None:
     frame = polygon(DATES, CLOSES)
     write_days(tmp_path, frame)
     frame.to_csv(tmp_path / "again.csv", index=False)

@@ -334,7 +334,7 @@ def test_row_missing_a_single_number_is_refused(tmp_path: Path) -> None:
         load_bars(tmp_path)
 
 
-def test_months_with_and_without_headers_form_one_series(tmp_path: Path) -> None:
+def test_monthly_files_with_and_without_headers_are_joined(tmp_path: Path) -> None:
     """Binance counts milliseconds until 2024 and microseconds from 2025 on."""
     year_end = table("BTCUSD", "2024-12-30", days=5)
     late = year_end["start"] >= "2025-01-01"
