@@ -282,7 +282,9 @@ class KalshiVenueSettings:
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
-            raise InputError("markets: only recorded markets can be selected; set folder, too")
+            raise InputError(
+                "markets: selects recorded markets, but folder is not set; set folder to recordings"
+            )
         self.episode_settings()
 
     @classmethod

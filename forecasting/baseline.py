@@ -55,7 +55,7 @@ class RandomWalk:
                 f"forecaster.context_length: {self.context_length} is below the minimum of 3"
             )
         if not 0 < self.decay < 1:
-            raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
+            raise InputError(f"forecaster.decay: {self.decay} is not above 0 and below 1")
         if self.degrees_of_freedom <= 2:
             raise InputError(
                 f"forecaster.degrees_of_freedom: {self.degrees_of_freedom} is not above 2"

@@ -82,11 +82,13 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Fore
     issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
     # Checked before the computation, which would take just as long without a result.
     if not (issued >= first).any():
+        needed = settings.forecaster.context_length
+        has_bars = ((bars.times >= first) & (bars.times <= last)).any()
+        why = f"no symbol has {needed} bars by then" if has_bars else "no bar closes then"
+        cure = "choose a later range, or load a longer history"
         raise InputError(
             f"start, end: no forecast is possible between {format_utc(first)} and"
-            f" {format_utc(last)}:"
-            f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars by"
-            " then; choose another range, or load a longer history"
+            f" {format_utc(last)}: {why}; {cure if has_bars else 'choose another range'}"
         )
     del issued
     predictions = RayPredictor(settings.ray) if settings.launcher == "ray" else predict_locally
@@ -241,9 +243,8 @@ def write_batch(batch: ForecastBatch, output: Path, progress: Progress = no_prog
                 progress("forecasts", done, total)
             if not written.any():
                 raise InputError(
-                    f"output: {output} was not written: none of"
-                    f" {format_count(total, 'forecast')} has"
-                    f" values{batch.format_missing_values(written)}"
+                    f"output: {output} was not written: none of {format_count(total, 'forecast')}"
+                    f" has values{batch.format_missing_values(written)}"
                 )
     except OSError as error:
         raise InputError(

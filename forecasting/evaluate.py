@@ -324,7 +324,8 @@ def search_symbol_settings(
             raise InputError(
                 f"{symbol}: {format_count(count, 'forecast')} with"
                 f" {int(windows.window_lengths[0])} bars of"
-                f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
+                f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds} forecasts;"
+                " choose an earlier start"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
     # Every candidate is scored on the same forecasts: a long context begins later than a short one.

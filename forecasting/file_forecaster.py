@@ -124,6 +124,11 @@ def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
     try:
         with parquet.ParquetFile(path) as file:
             yield file
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{path}: not a valid forecast file: it is damaged or not in Parquet format; write it"
+            " again"
+        ) from error
     except (OSError, pa.ArrowException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a valid forecast file: {reason}") from error
@@ -166,8 +171,12 @@ class _RowPortion:
         """
         try:
             return self.rows[column].to_numpy(dtype=np.float64)
-        except ValueError as error:
-            raise DataError(f"{self.path}: {column}: {error}") from error
+        except ValueError:
+            import pandas as pd
+
+            numbers = pd.to_numeric(self.rows[column], errors="coerce").isna().to_numpy()
+            self.raise_at_first(numbers, f"{column} {{{column}!r}} is not a number")
+            raise
 
     def symbol_indices(self, bars: Bars) -> Index:
         """Return the panel index of each row's symbol, [n]; -1 for a symbol outside the panel."""
@@ -276,21 +285,28 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     """
     level_counts = np.isfinite(values).sum(axis=2)
     there = level_counts > 0
+    partial = there & (level_counts < len(LEVELS))
     short = there.any(axis=1) & ~there.all(axis=1)
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
         away = np.abs(np.log(values[..., MEDIAN_INDEX] / windows.price[:, None]))
         far = (away > MAX_MEDIAN_MOVE_IN_WIDTHS * width + MEDIAN_LOG_MOVE_TOL).any(axis=1)
-        falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
-    partial = (there & (level_counts < len(LEVELS))).any(axis=1)
+        falling = np.diff(values, axis=2) < 0
     for bad, what in (
-        (partial, f"a step has fewer than the {len(LEVELS)} quantile levels"),
-        (short, f"the forecast has fewer than {HORIZON} steps"),
-        (falling, "values decrease from one quantile level to the next"),
+        (partial.any(axis=1), f"step {{step}} has {{levels}} of the {len(LEVELS)} quantile levels"),
+        (short, f"the forecast has {{steps}} of {HORIZON} steps"),
+        (falling.any(axis=(1, 2)), "step {falling}: value falls from a quantile level to the next"),
         (far, "prices do not match the bars; use the bars that the forecasts were made from"),
     ):
         if bad.any():
             number = first_true_index(np.asarray(bad))
+            step = int(partial[number].argmax())
+            fault = what.format(
+                step=step + 1,
+                levels=level_counts[number, step],
+                steps=there[number].sum(),
+                falling=int(falling[number].any(axis=1).argmax()) + 1,
+            )
             name = bars.symbols[int(windows.symbol_index[number])]
             at = format_utc(windows.issued_at[number])
-            raise DataError(f"{path}: {name} issued at {at}: {what}")
+            raise DataError(f"{path}: {name} issued at {at}: {fault}")

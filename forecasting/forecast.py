@@ -277,11 +277,18 @@ class ForecastTable:
                 row, step = np.argwhere(~sound)[0]
                 symbol = self.symbols[self.windows.symbol_index[first + row]]
                 at = format_utc(self.windows.issued_at[first + row])
-                shown = " ".join(f"{value:g}" for value in part[row, step])
-                raise ValueError(
-                    "quantiles of closes in USD must be finite, above zero and must not decrease"
-                    f" along the levels, got {shown} for {symbol} at {at}, step {step + 1}"
-                )
+                values = part[row, step]
+                invalid = ~((values > lower_bound) & (values < np.inf))
+                if invalid.any():
+                    q = int(invalid.argmax())
+                    fault = f"quantile {LEVELS[q]:g} is {values[q]:g}, not a finite price above 0"
+                else:
+                    q = int((values[1:] < values[:-1]).argmax())
+                    fault = (
+                        f"quantiles must not decrease, but fall from {values[q]:g} at {LEVELS[q]:g}"
+                        f" to {values[q + 1]:g} at {LEVELS[q + 1]:g}"
+                    )
+                raise ValueError(f"{symbol} at {at}, step {step + 1}: {fault}")
 
 
 LOOK_AHEAD_NOTE = "reads the future; not a result"

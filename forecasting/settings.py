@@ -26,7 +26,7 @@ from forecasting.forecast import (
 )
 from forecasting.forecast_cache import DEFAULT_CACHE_FOLDER
 from foundation.arrays import Instants
-from foundation.errors import InputError, invalid_choice_error, to_one_line
+from foundation.errors import InputError, format_choices, invalid_choice_error, to_one_line
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
     create_plugin,
@@ -160,7 +160,7 @@ class ForecasterSettings(InferenceProfile):
             _require_forecast_method(self.kind, made)
             if not hasattr(made, "name"):
                 raise InputError(
-                    f"{FORECASTER_TARGET_KEY}: {self.kind} has no name; add a text `name` to it"
+                    f"{FORECASTER_TARGET_KEY}: {self.kind} has no name; add an attribute `name`"
                 )
             return PluginForecaster(made, format_plugin_call(self.kind, self.arguments))
         return FORECASTERS[self.kind](self, symbols)
@@ -395,18 +395,8 @@ class PluginForecaster:
         """
         with translate_plugin_errors(FORECASTER_GROUP, self.constructor_call):
             table = self.custom_forecaster.forecast(_read_only(bars), since, progress)
-        sound = isinstance(table, ForecastTable) and len(table.windows) > 0
-        if (
-            not sound
-            or table.symbols != bars.symbols
-            or not np.array_equal(table.panel_times, bars.times)
-        ):
-            returned = to_one_line(repr(table), 80)
-            raise InputError(
-                f"{FORECASTER_TARGET_KEY}: {self.constructor_call} returned {returned}; return a"
-                " ForecastTable with the"
-                " panel's symbols and clock and at least one forecast"
-            )
+        if fault := _find_table_fault(table, bars):
+            raise InputError(f"{FORECASTER_TARGET_KEY}: {self.constructor_call} returned {fault}")
         with translate_plugin_errors(FORECASTER_GROUP, self.constructor_call):
             table.check_quantiles(0.0)
         for first in range(0, len(table.windows), WINDOWS_PER_CHUNK):
@@ -417,6 +407,22 @@ class PluginForecaster:
                     " in step 1 of every forecast"
                 )
         return table
+
+
+def _find_table_fault(table: object, bars: Bars) -> str:
+    """Describe how a custom forecaster's result does not fit the panel; empty if it fits."""
+    if not isinstance(table, ForecastTable):
+        return f"{to_one_line(repr(table), 80)}; return a ForecastTable"
+    if not len(table.windows):
+        return "a ForecastTable without forecasts; return at least one forecast"
+    if table.symbols != bars.symbols:
+        return (
+            f"a ForecastTable of {format_choices(table.symbols)}; return one with the panel's"
+            f" symbols in their order, {format_choices(bars.symbols)}"
+        )
+    if not np.array_equal(table.panel_times, bars.times):
+        return "a ForecastTable with other instants than the panel's; set panel_times to bars.times"
+    return ""
 
 
 def _read_only(bars: Bars) -> Bars:

@@ -307,7 +307,10 @@ def _file_values(line: CommandLine) -> dict[str, str]:
             check_settings_key(key)
             group, dot, name = key.partition(".")
             if dot and group in known:
-                raise InputError(f"{key}: nest the setting in its group, {group}: {{{name}: …}}")
+                raise InputError(
+                    f"{key}: names with a dot are not allowed in a settings file; write"
+                    f" {group}: {{{name}: …}}"
+                )
             if key not in known and not _is_known_anywhere(key):
                 raise unknown_key_error(key, known, advice="docs/SETTINGS.md lists all settings")
     except InputError as error:
@@ -407,7 +410,10 @@ def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
         )
     into_list = r"merging override \+*([^=\s]+)=(.*)\nCannot merge .+ ListConfig"
     if there := re.search(into_list, message):
-        return InputError(f"{there[1]}: {there[2]} is a list; write {there[1]}.NAME=value")
+        return InputError(
+            f"{there[1]}: {there[2]} is a list, but named values are required; write"
+            f" {there[1]}.NAME=value"
+        )
     if missing := getattr(error, "missing_cfg_file", None):
         return _unknown_file_error(str(missing), error, line)
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
@@ -591,13 +597,13 @@ def refuse_repeated_keys(words: Iterable[str]) -> None:
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
             both = redact_secrets(f"{values[key]} and {value}", {})
-            raise InputError(f"{key} is set twice: {both}; remove one of them")
+            raise InputError(f"{key} is set twice, to {both}; remove one of them")
         values[key] = value
     for group, value in values.items():
         inner = [key for key in values if key.startswith(f"{group}.")]
         if inner and value.lstrip().startswith("{"):
             both = redact_secrets(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
-            raise InputError(f"{group} is set twice: {both}; remove one of them")
+            raise InputError(f"{group} is set in whole and in part: {both}; merge them into one")
 
 
 def refuse_unsupported_syntax(words: Iterable[str]) -> None:
@@ -614,7 +620,9 @@ def refuse_unsupported_syntax(words: Iterable[str]) -> None:
             continue
         for home in _USER_HOME_PATTERN.findall(word):
             if os.path.expanduser(home) == home:
-                raise InputError(f"{word}: {home} does not exist: unknown user {home[1:]}")
+                raise InputError(
+                    f"{word}: unknown user {home[1:]}, so {home} is not a folder; write its path"
+                )
 
 
 def quote_value(value: str) -> str:

@@ -106,6 +106,8 @@ def invalid_choice_error(
     other_accepted_values: description of further accepted values; empty for none.
     """
     known = list(choices)
+    if len(known) == 1 and not other_accepted_values:
+        return InputError(f"{key}: {value!r} is unknown; the only choice is {known[0]}")
     others = f", or {other_accepted_values}" if other_accepted_values else ""
     hint = format_suggestion(
         _choices_of_same_duration(value, known) or closest_choices(str(value), known)

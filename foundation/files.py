@@ -99,10 +99,10 @@ def _refuse_foreign_content(folder: Path, mark: str, keys: Collection[str]) -> N
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
     if held and not any(_has_keys_or_columns(path, keys) for path in of_that_name):
-        foreign = f"another command's {of_that_name[0].name}" if of_that_name else held[0]
+        foreign = of_that_name[0].name if of_that_name else held[0]
         raise InputError(
-            f"output: {folder} contains files that this command did not write ({foreign}, no"
-            f" {mark} of its own); choose another folder, or set {OVERWRITE_ARGUMENT}"
+            f"output: {folder} contains {foreign}, which this command did not write; choose another"
+            f" folder, or set {OVERWRITE_ARGUMENT}"
         )
 
 
@@ -171,8 +171,8 @@ def check_file_digests(folder: Path, name: str) -> None:
             path = folder / file
             if path.is_file() and file_digest(path) != digest:
                 raise InputError(
-                    f"{name}: {path} does not match {mark}: it is from another run or was"
-                    " modified; run that command again"
+                    f"{name}: {path} does not match {mark}: the file is from another run or was"
+                    " modified; repeat the run"
                 )
 
 
@@ -227,7 +227,7 @@ def _refuse_folder(folder: Path, what: str) -> None:
     except OSError as error:  # an invalid name
         raise InputError(f"{what} cannot be written: {error.strerror}") from error
     if not nearest.is_dir():
-        raise InputError(f"{what} cannot be written: {nearest} is a file")
+        raise InputError(f"{what} cannot be written: {nearest} is a file, not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"{what} cannot be written: no write permission for {nearest}")
 

@@ -66,6 +66,9 @@ _ERROR_MESSAGES = {
     "int_parsing": "is not a whole number",
     "int_from_float": "is not a whole number",
     "finite_number": "is not a finite number",
+    "int_type": "is not a whole number",
+    "bool_parsing": "is not true or false",
+    "bool_type": "is not true or false",
     "string_type": "is not text; put it in quotes",
     "dict_type": "is not a mapping; write {{NAME: value}}",
     "greater_than": "is not above {gt:g}",
@@ -214,7 +217,7 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
     if unknown:
         return unknown_key_error(place, _sibling_keys(kind, parts, place))
     if problem["type"] == "literal_error":
-        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
+        known = [word.strip("'") or word for word in re.findall(r"'[^']*'", problem["msg"])]
         if any(each["type"].startswith("bool_") for each in problems):
             known += ["true", "false"]
         return invalid_choice_error(place, problem["input"], known)
@@ -277,6 +280,12 @@ def _format_invalid_value(problem: Any, kind: Any, parts: Sequence[object]) -> s
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if problem["type"] == "string_type" and is_number and (unit := _duration_unit_at(kind, parts)):
         return "has no time unit" + format_suggestion([f"{value}{unit}"] if value > 0 else [])
+    if problem["type"] == "string_type" and isinstance(value, list | tuple):
+        return "is a list; write one value, without brackets"
+    if problem["type"] == "string_type" and value is None:
+        return "is not text; write a value"
+    if problem["type"] == "string_pattern_mismatch" and not value.strip():
+        return "is blank; write at least one character"
     if problem["type"] in _ERROR_MESSAGES:
         return _ERROR_MESSAGES[problem["type"]].format(**problem.get("ctx", {}))
     message: str = problem["msg"]
@@ -405,6 +414,8 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
     except OmegaConfBaseException as error:
         key = error.full_key or ""
         reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
+        if missing := re.fullmatch(r"Interpolation key '(.*)' not found", reason):
+            reason = f"the value refers to {missing[1]!r}, which is not a setting"
         raise InputError(f"{key}: {reason}" if key else reason) from error
     # `overwrite` concerns the output files, not the work: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
@@ -476,6 +487,19 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return _validate_settings(type(settings), plain)
 
 
+def _explain_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Return the problem of a YAML file for a message, in the words of its author."""
+    problem, mark = error.problem or "", error.problem_mark
+    if problem.startswith("found duplicate key "):
+        return f"key {problem.removeprefix('found duplicate key ')} is set twice; remove one"
+    if problem == "mapping values are not allowed here" and mark is not None:
+        line = path.read_text(encoding="utf-8").splitlines()[mark.line]
+        if ":" in line[: mark.column]:
+            return "the line has a second colon; put the value in quotes"
+        return "the line is indented, but the line before already has a value; align the two lines"
+    return problem
+
+
 def check_config_file(path: Path, group: str, examples: str = "") -> None:
     """Validate a user's YAML file of settings.
 
@@ -496,8 +520,16 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
             OmegaConf.load(path)  # it also rejects a key that occurs twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
-        raise InputError(f"{place}{where}: invalid YAML: {error.problem}") from error
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{place}{where}: invalid YAML: {_explain_yaml(path, error)}") from error
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = f"{error.object[error.start]:#x}"
+        raise InputError(
+            f"{place} line {line}: byte {byte} is not 'utf-8' text; save the file as UTF-8"
+        ) from error
+    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{place}: cannot be read: {to_one_line(str(error))}") from error
     if content is None:
         raise InputError(f"{place}: the file contains no {group or 'settings'}; {examples}")

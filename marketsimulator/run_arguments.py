@@ -44,5 +44,6 @@ def overrides_from_returns_file(words: Sequence[str]) -> list[str]:
     files = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in files]
     if len(files) + sum(word.startswith("returns=") for word in others) > 1:
-        raise InputError(f"returns: {', '.join(files)}: name one file")
+        named = ", ".join([*files, *(word for word in others if word.startswith("returns="))])
+        raise InputError(f"returns: several files are named, {named}; name one")
     return [*(f"returns={quote_value(file)}" for file in files), *others]

@@ -189,7 +189,10 @@ class ReplayResult:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise InputError(f"page: cannot write {path}: {error.strerror}") from error
+            reason = error.strerror
+            if isinstance(error, FileExistsError):
+                reason = f"{error.filename} is a file, not a folder"
+            raise InputError(f"page: cannot write {path}: {reason}") from error
         return file
 
     def compare(self, *others: ReplayResult) -> Comparison:

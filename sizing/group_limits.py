@@ -271,9 +271,9 @@ def read_group_limits(path: str) -> GroupLimits:
     try:
         limits = _GROUP_LIMITS_ADAPTER.validate_python(read_plain_yaml(file))
     except ValidationError as error:
-        raise InputError(
-            f"{GROUPS_FILE_KEY}: {path}: {settings_error(error, GroupLimits)}"
-        ) from None
+        # A check of the whole file has no key: its message names the group itself.
+        reason = str(settings_error(error, GroupLimits)).removeprefix(": ")
+        raise InputError(f"{GROUPS_FILE_KEY}: {path}: {reason}") from None
     if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:
         raise InputError(
             f"{GROUPS_FILE_KEY}: {path}: the file has {len(limits.limit_names)} limits, counting"

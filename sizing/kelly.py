@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
+from foundation.formatting import format_count
 from foundation.threads import single_threaded_blas
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import solve_by_cholesky
@@ -178,12 +179,10 @@ def kelly_weights(
 
 def format_solver_failure(status: int, symbols: int) -> str:
     """Return the error message for a solver status other than SOLVED."""
+    problem = f"the sizing problem of {format_count(symbols, 'symbol')}"
     if status == INFEASIBLE:
-        return (
-            f"the sizing problem of {symbols} symbols has no solution: the lower bounds of weights"
-            " exceed a limit"
-        )
-    return f"the sizing problem of {symbols} symbols did not converge within the maximum of steps"
+        return f"{problem} has no solution: the lower bounds of weights exceed a limit; lower them"
+    return f"{problem} did not converge within the solver's maximum number of steps"
 
 
 def _solve_instant(

@@ -16,6 +16,7 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.compiled import jit_inline
 from foundation.errors import InputError
+from foundation.formatting import format_count
 from sizing.allocation import Strategy
 from sizing.increments import count_lots
 from sizing.inputs import (
@@ -383,10 +384,15 @@ def _check_moments(
         )
     periods = len(np.atleast_2d(moments.mu))
     deviation = np.atleast_2d(moments.sigma)
-    if not periods or np.isinf(deviation).any() or (deviation[1:] < 0).any():
+    if not periods:
+        raise InputError("moments.sigma: it has no rows; give one row per period")
+    if np.isinf(deviation).any():
+        raise InputError("moments.sigma: a value is infinite; give finite values, or NaN")
+    if (deviation[1:] < 0).any():
+        period, s = np.argwhere(deviation[1:] < 0)[0]
         raise InputError(
-            "moments.sigma: expected one row per period, not infinite, and non-negative after the"
-            " first"
+            f"moments.sigma: {deviation[period + 1, s]:g} for {moments.symbols[s]} in period"
+            f" {period + 2} is below 0"
         )
     if correlation is not None and np.shape(correlation) not in ((m, m), (periods, m, m)):
         raise InputError(
@@ -394,11 +400,14 @@ def _check_moments(
             f" got {np.shape(correlation)}"
         )
     within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in borrow_costs]
-    if len(borrow_costs) not in (0, periods) or not all(within):
+    if len(borrow_costs) not in (0, periods):
         raise InputError(
-            f"borrow_costs: expected {periods} numbers, at least 0 and below 1, one per period; got"
+            f"borrow_costs: expected {format_count(periods, 'number')}, one per period; got"
             f" {list(borrow_costs)}"
         )
+    if not all(within):
+        wrong = borrow_costs[within.index(False)]
+        raise InputError(f"borrow_costs: {wrong!r} must be at least 0 and below 1")
 
 
 def _check_moments_known(

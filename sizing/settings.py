@@ -113,10 +113,12 @@ def _read_feasible_groups(path: str, symbol_cap: float, leverage: float) -> Grou
 
     limits = read_group_limits(path)
     if (row := limits.find_infeasible_limit(symbol_cap, leverage)) is not None:
+        group, _, side = row.rpartition("_")
+        bound = "minimum" if side == "least" else "maximum"
         raise InputError(
-            f"{GROUPS_FILE_KEY}: {path}: {row} cannot be satisfied together with"
-            f" limits.symbol_cap={symbol_cap:g}, the leverage limits and the other groups' limits;"
-            " widen one of them"
+            f"{GROUPS_FILE_KEY}: {path}: {row}, the {bound} of groups.{group}.net, cannot be met"
+            f" together with limits.symbol_cap={symbol_cap:g}, the leverage limits and the other"
+            " groups' limits; widen one of them"
         )
     return limits
 

@@ -79,20 +79,20 @@ def find_bar_files(
                 )
             if other := _find_other_security(symbol, found):
                 raise DataError(
-                    f"{symbol}: no file found in {where}; it has a file of {other}, but"
+                    f"{symbol}: no file found in {where}; there is a file of {other}, but"
                     f" {format_other_security_error(other)}"
                 )
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
+            other_file = (
+                f"; {found[unnamed[0]][0].path} has no symbol in its name: {_NAMING_ADVICE}"
+                if unnamed
+                else ""
+            )
             raise DataError(
-                f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available: "
-                + (format_choices(there) or "none")
+                f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
+                f" {format_choices(there) or 'none'}{other_file}"
                 + format_suggestion(closest_symbols(symbol, there))
-                + (
-                    f"; {found[unnamed[0]][0].path} is not named after a symbol: {_NAMING_ADVICE}"
-                    if unnamed
-                    else ""
-                )
             )
         file = found[symbol][0].path
         if reason := format_non_usd_pair_error(symbol) or format_other_security_error(symbol):
@@ -258,10 +258,8 @@ def read_finer_bars(
             return _build_timeframe_panel(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
-        f"{files[longest][0]}: {format_bar_length(read[longest].bar_minutes)} cannot form bars that"
-        f" are finer than {timeframe.singular_bar_text} and divide it evenly; supply bars of 1, 5,"
-        " 15 or 30"
-        " minutes"
+        f"{files[longest][0]}: {format_bar_length(read[longest].bar_minutes)} do not divide"
+        f" {timeframe.singular_bar_text} into shorter bars; supply bars of 1, 5, 15 or 30 minutes"
     )
 
 

@@ -342,7 +342,7 @@ def _refuse_contrary_stamp_side(head: FileFormat, stated: TimestampSide | None, 
         return
     side, word = ("end", "end") if head.stamps_are_ends else ("begin", "start")
     raise DataError(
-        f"{path}: data.stamps={stated} contradicts the header ({head.vendor}), where"
+        f"{path}: data.stamps={stated} contradicts the header (format {head.vendor}), where column"
         f" {' '.join(head.timestamp_columns)} is the {word} of a bar; set data.stamps={side}, or"
         f" rename the column to {stated}"
     )
@@ -537,13 +537,20 @@ def _adjust_prices(values: Array, adjusted: pd.Series, path: str) -> Array:
     wrong = ~((ratio > 0) & (ratio <= 1 + _MAX_RATIO_FALL)) | falls
     if wrong.any():
         row = first_true_index(wrong)
-        before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
+        if not ratio[row] > 0:
+            fault = "is not a price above 0"
+        elif ratio[row] > 1 + _MAX_RATIO_FALL:
+            fault = f"is {ratio[row]:.6g} times the close, but must be at most the close"
+        else:
+            fault = (
+                f"is {ratio[row]:.6g} times the close, less than {ratio[row - 1]:.6g} times in the"
+                " row before, but this ratio must not fall"
+            )
         raise row_error(
             path,
             row,
-            f"{adjusted.name} {format_cell(adjusted.iloc[row])} is {ratio[row]:.6g} times the close"
-            f"{before}; an adjusted close must be at most the close, and the ratio must not fall;"
-            " correct the row, or set data.adjustment=split",
+            f"{adjusted.name} {format_cell(adjusted.iloc[row])} {fault}; correct the row, or set"
+            " data.adjustment=split",
         )
     scaled = values.copy()
     scaled[:, :VOLUME] *= ratio[:, None]
@@ -561,11 +568,12 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
     if len(np.unique(k)) < 2:
         return
     closing = inside + np.timedelta64(minutes, "m") >= days.closes[k]
-    if (inside == days.opens[k]).any() and closing.any():
+    starts_at_open = (inside == days.opens[k]).any()
+    if starts_at_open and closing.any():
         return
     verb = "lies" if outside == 1 else "lie"
+    missing = "ends at the close" if starts_at_open else "starts at the open"
     raise DataError(
         f"{path}: the time zone {zone} looks wrong: {format_count(outside, 'row')} {verb}"
-        " outside New"
-        " York trading hours, and no row matches the open, or none the close; correct data.zone"
+        f" outside New York trading hours, and no row {missing}; correct data.zone"
     )

@@ -20,6 +20,7 @@ import pandas as pd
 
 from foundation.arrays import Index, first_true_index
 from foundation.errors import DataError, InputError, to_one_line
+from foundation.formatting import format_count
 from trainingdata.bars import row_error
 from trainingdata.columns import (
     UNNAMED_COLUMN,
@@ -143,7 +144,8 @@ def gather_symbol_rows(
                 " keep the files of each vendor in a separate folder"
             )
     parts = [part for part in (table.select(symbol) for table in tables) if len(part)]
-    place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
+    others = format_count(len(tables) - 1, "more file")
+    place = f"{first.table.path} and {others}, joined rows of {spelling}"
     return parts, head, place
 
 
@@ -232,7 +234,8 @@ def _parse_csv(raw: bytes, path: str) -> BarTable:
     refuse_other_separator(names, path)
     _refuse_open_quotes(text, path)
     if not any(names):
-        raise DataError(f"{path}: the file is empty, or its first line is; add a header row")
+        empty = "its first line" if text.strip() else "the file"
+        raise DataError(f"{path}: {empty} is empty; the first line must be the header")
     rest = _FOOTER.sub(b"", rest)
     _refuse_second_header(first, rest, path)
     if names[0] == _PRICE:
@@ -338,10 +341,11 @@ def _make_names_distinct(names: Sequence[str]) -> list[str]:
 def _refuse_undecodable_bytes(text: bytes, path: str) -> None:
     """Reject bytes that are not UTF-8 text: another encoding, or a truncated file."""
     if b"\0" in text:
+        if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{path}: line 1 is encoded as UTF-16; save the file as UTF-8")
         line = text.count(b"\n", 0, text.index(b"\0")) + 1
         raise DataError(
-            f"{path}: line {line} contains zero bytes: the file is UTF-16 or truncated; save or"
-            " download it again as UTF-8"
+            f"{path}: line {line} contains zero bytes, so the file is damaged; download it again"
         )
     try:
         text.decode()
@@ -379,8 +383,8 @@ def _parse_yfinance_csv(text: bytes, path: str) -> BarTable:
         raise DataError(f"{path}: cannot be read: {error}".rstrip()) from error
     if list(wide.columns.names) != [_PRICE, _TICKER]:
         raise DataError(
-            f"{path}: the second header row is not {_TICKER},…, which must follow {_PRICE},…;"
-            " download the file again"
+            f"{path}: line 2 does not start with {_TICKER}, but line 1 with {_PRICE}, as in files"
+            " of yfinance; download the file again"
         )
     # Every ticker has a row, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()

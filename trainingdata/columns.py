@@ -87,7 +87,7 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     if not stamp:
         missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
     if missing:
-        raise _unknown_header_error(names, path, f"missing: {', '.join(missing)}")
+        raise _unknown_header_error(names, path, f"missing columns: {', '.join(missing)}")
     adjusted = columns.one(_ADJUSTED_CLOSE_NAMES, "adjusted close") or ""
     symbol = (
         columns.one(_SYMBOL_COLUMN_NAMES, "symbol")
@@ -263,8 +263,6 @@ def _unknown_header_error(names: Sequence[str], path: str, why: str) -> DataErro
     if sum(map(_is_number, names)) >= len(OHLCV_FIELDS):
         why = "the first line is data; add a header row above it"
     return DataError(
-        f"{path}: unknown header: {to_one_line(line)}; {why}; columns are matched by name, in any"
-        " case"
-        f" and order; a valid file starts with the lines {EXAMPLE_CSV_LINES[0]} and"
-        f" {EXAMPLE_CSV_LINES[1]}"
+        f"{path}: unknown header {to_one_line(line)!r}: {why}. Columns may have any order and case."
+        f" A valid file starts with the lines {EXAMPLE_CSV_LINES[0]} and {EXAMPLE_CSV_LINES[1]}"
     )

@@ -100,7 +100,8 @@ def read_corporate_events(path: Path) -> tuple[CorporateEvent, ...]:
         if same in rows:
             what = f"{event.symbol} is delisted or renamed twice; keep one row"
             if isinstance(event, CorporateAction):
-                what = f"{event.symbol} has the same {row.kind} twice in the session of {row.date};"
+                repeated = "two splits" if row.kind == "split" else f"the same {row.kind} twice"
+                what = f"{event.symbol} has {repeated} in the session of {row.date};"
                 what += " keep one row, or combine them"
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
@@ -150,7 +151,7 @@ def _parse_event(row: _ActionRow) -> CorporateEvent:
     _check_kind(symbol, kind)
     for column, kinds in _KINDS_BY_COLUMN.items():
         if getattr(row, column) and kind not in kinds:
-            raise DataError(f"column {column!r} does not apply to a {kind}; leave the cell empty")
+            raise DataError(f"column {column!r} does not apply to kind {kind}; empty the cell")
     try:
         day = parse_date(row.date)
     except ValueError:
@@ -174,13 +175,15 @@ def _parse_number_cell(column: str, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{column} {cell!r} is not a number; write it as 0.25") from None
+        fault = f"{column} {cell!r} is not a number" if cell else f"{column} is empty"
+        raise DataError(f"{fault}; write a plain number such as 0.25") from None
 
 
 def _check_kind(symbol: str, kind: str) -> None:
     """Reject an event with an invalid symbol, or with a kind that is unknown or not for crypto."""
     if not is_symbol_in_any_case(symbol):
-        raise DataError(f"{symbol!r} is not the symbol of a stock (NVDA) or crypto pair (BTCUSD)")
+        fault = f"{symbol!r} is not a symbol" if symbol else "symbol '' is empty"
+        raise DataError(f"{fault}; write a stock (NVDA) or a crypto pair in USD (BTCUSD)")
     if kind not in ACTION_KINDS:
         raise DataError(f"kind {kind!r} is unknown; use one of {', '.join(ACTION_KINDS)}")
     if is_crypto(symbol) and kind not in DELISTING_KINDS:
@@ -220,9 +223,8 @@ def _parse_symbol_end(
     if kind == "ended":
         return Delisting(name, opens, _booked(row, opens), cash_per_share=value)
     if not is_symbol_in_any_case(row.into):
-        raise DataError(
-            f"into is {row.into!r}, not a symbol; write the symbol that replaces {name}"
-        )
+        fault = f"{row.into!r}, not a symbol" if row.into else "empty"
+        raise DataError(f"into is {fault}; write the symbol that replaces {name}")
     into = instrument(row.into).symbol
     if into == name:
         raise DataError(f"a {kind} replaces {name} by itself; write another symbol in 'into'")

@@ -277,7 +277,7 @@ def _localise_stamps(
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
         raise fault(0, "{value} has no time zone; store the column in UTC" + advice)
     if column.isna().any():
-        raise fault(first_true_index(column.isna().to_numpy()), "is empty")
+        raise fault(first_true_index(column.isna().to_numpy()), "is empty; fill it in")
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
         return column
     return _local_to_utc(column, zone, np.arange(len(column)), fault)
@@ -301,9 +301,11 @@ def _local_to_utc(
         stamps = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         if stamps.isna().any():
             row = int(rows[first_true_index(stamps.isna().to_numpy())])
-            twice = f"is ambiguous or does not exist in {zone}, because the clock changes; write it"
-            twice += " in UTC, ending in Z"
-            raise fault(row, "{value} " + twice) from None
+            local = naive.iloc[[first_true_index(stamps.isna().to_numpy())]]
+            forward = local.dt.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
+            hour = "repeats" if forward.isna().any() else "skips"
+            why = f"lies in the hour that the clock of {zone} {hour}; write it in UTC, ending in Z"
+            raise fault(row, "{value} " + why) from None
     utc: pd.Series = stamps.dt.tz_convert("UTC")
     return utc
 

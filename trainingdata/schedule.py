@@ -54,11 +54,15 @@ class Schedule:
                 return cls(period)
         found = [_TIME.fullmatch(part.strip()) for part in text.split(",")]
         times = [60 * int(each[1]) + int(each[2]) for each in found if each]
-        if len(times) < len(found) or len(set(times)) < len(times):
+        for minutes in times:
+            if times.count(minutes) > 1:
+                again = format_time_of_day(minutes)
+                raise InputError(f"schedule: New York time {again} is listed twice; remove one")
+        if len(times) < len(found):
+            hint = format_suggestion(closest_choices(text, _NAMED_FREQUENCIES))
             raise InputError(
-                f"schedule: {text!r} is invalid; use bars, weekly, monthly, or distinct New York"
-                " times of day such as"
-                f" 10:30,15:30{format_suggestion(closest_choices(text, _NAMED_FREQUENCIES))}"
+                f"schedule: {text!r} is invalid; use bars, weekly, monthly, or New York times of"
+                f" day such as 10:30,15:30{hint}"
             )
         return cls("times", tuple(sorted(times)))
 
@@ -79,8 +83,7 @@ class Schedule:
                 )
                 there = to_one_line(", ".join(map(format_time_of_day, grid)), 200) or "none"
                 raise InputError(
-                    f"schedule: no decision is possible at {wrong} with"
-                    f" {timeframe.plural_bar_text};"
+                    f"schedule: no decision is possible at {wrong} with timeframe={timeframe.name};"
                     f" possible times for {_CLASSES[kind]}: {there}"
                 )
 

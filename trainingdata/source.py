@@ -496,6 +496,6 @@ def _refuse_contradictory_bars(
         raise DataError(
             f"{what}: {OHLCV_FIELDS[column]} of {bars.timeframe.singular_bar_text} that starts at"
             f" {format_utc(starts[row])} is {values[row, column]:.10g}, but"
-            f" {made[row, column]:.10g} by the finer bars; use one vendor and one adjustment for"
+            f" {made[row, column]:.10g} in the finer bars; use one vendor and one adjustment for"
             " both"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -48,9 +48,9 @@ def parse_timestamp_cells(
         units = [each.unit for each in file_format.epoch_formats]
         if epoch is not None and epoch not in units:
             raise DataError(
-                f"{path}: data.epoch={epoch} contradicts the header ({file_format.vendor}), where"
-                f" {column.name} counts {' or '.join(units)}; remove the setting, or rename the"
-                " column to time"
+                f"{path}: data.epoch={epoch} contradicts the header (format {file_format.vendor}),"
+                f" where column {column.name} counts {' or '.join(units)}; remove the setting, or"
+                " rename the column to time"
             )
         return *_parse_epochs(
             column, file_format.epoch_formats, path, f"format {file_format.vendor}"
@@ -181,13 +181,22 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
     dates = column.astype(str).str.strip().str.fullmatch(_DATE_AT_MIDNIGHT).to_numpy(dtype=bool)
     if not dates.all() and dates.sum() > len(dates) / 2:
         row = first_true_index(~dates)
+        have = "has" if dates.sum() == 1 else "have"
         raise row_error(
             path,
             row,
-            f"{column.name} {format_cell(column.iloc[row])} is not a date, but"
-            f" {format_count(int(dates.sum()), 'other row')} are dates; remove the row,"
+            f"{column.name} {_describe_lone_time(column.iloc[row])}, but"
+            f" {format_count(int(dates.sum()), 'other row')} {have} dates; remove the row,"
             " or keep bars of different lengths in separate files",
         )
+
+
+def _describe_lone_time(cell: object) -> str:
+    """Describe a cell among dates for a message: empty, a time of day, or no date."""
+    if pd.isna(cast(Any, cell)) or not str(cell).strip():
+        return "is empty"
+    has_time = re.match(_DATE + r"[ T]\d{1,2}:", str(cell).strip())
+    return f"{format_cell(cell)} {'has a time of day' if has_time else 'is not a date'}"
 
 
 def _are_dates(column: pd.Series) -> bool:
@@ -223,12 +232,16 @@ def _parse_epochs(
     if np.isnat(times).any():
         row = first_true_index(np.isnat(times))
         known = " or ".join(
-            f"{epoch.unit} (from {epoch.start_date} to {epoch.end_date})" for epoch in epochs
+            f"{epoch.unit} since 1970 from {epoch.start_date} to {epoch.end_date}"
+            for epoch in epochs
         )
+        number = numbers.iloc[row]
+        is_whole = bool(pd.notna(number) and number % 1 == 0)
+        fault = "is not a time in" if is_whole else "is not a whole number of"
         raise row_error(
             path,
             row,
-            f"{column.name} {format_cell(column.iloc[row])} is not a valid count of {known} since"
-            f" 1970 ({source}); correct the cell or the unit",
+            f"{column.name} {format_cell(column.iloc[row])} {fault} {known} ({source}); correct the"
+            f" cell{' or the unit' * is_whole}",
         )
     return times, f"UTC, epoch {' and '.join(units)}"

@@ -79,9 +79,10 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         symbols = tuple(map(str, frame.columns))
         return CorrelationMatrix(symbols, frame.to_numpy(dtype=np.float64), as_of)
     except FileNotFoundError:
+        missing = f"{notes}, which belongs to {table.name}," if table.exists() else table
         raise InputError(
-            f"correlation.file: {table} or {notes.name} in the same folder does not exist; build"
-            " the matrix first, or correct the path"
+            f"correlation.file: {missing} does not exist; build the matrix first, or correct the"
+            " path"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

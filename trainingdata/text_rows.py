@@ -60,7 +60,9 @@ def read_text_frame(path: Path, content_name: str) -> pd.DataFrame:
                 frame = frame.reset_index()
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, pd.errors.EmptyDataError) as error:
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: cannot be read as {content_name}: it is empty") from error
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as {content_name}: {reason}") from error
     if why := format_separator_error(list(map(str, frame.columns))):

@@ -102,8 +102,10 @@ class UniverseSettings:
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.window_days <= MAX_WINDOW_DAYS):
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
+            has_unit = re.fullmatch(r"\d+d", self.window)
+            fault = "is out of range" if has_unit else "is not a number of calendar days"
             raise InputError(
-                f"universe.window: {self.window!r} is not a number of calendar days; write 1d to"
+                f"universe.window: {self.window!r} {fault}; write 1d to"
                 f" {MAX_WINDOW_DAYS}d{format_suggestion(meant) or ', such as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
@@ -278,9 +280,9 @@ class Universe:
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
             raise InputError(
-                f"universe.{HYDRA_TARGET_KEY}: {name} returned {type(answer).__name__}"
-                f" {scores.shape}; return"
-                f" an array of {len(bars.symbols)} numbers, one per symbol, NaN for no score"
+                f"universe.{HYDRA_TARGET_KEY}: {name} returned a {type(answer).__name__} of shape"
+                f" {scores.shape}; return an array of {len(bars.symbols)} numbers, one per symbol,"
+                " NaN for no score"
             )
         return scores.astype(np.float64)
 
@@ -369,17 +371,23 @@ def _parse_membership(
 ) -> tuple[str, np.datetime64, np.datetime64]:
     if not is_symbol_in_any_case(symbol):
         raise DataError(f"{place}: {symbol!r} is not a symbol, such as NVDA or BTCUSD")
-    try:
-        first = parse_date(begin)
-        last = parse_date(end) if end else NO_END_DATE
-    except ValueError as error:
-        raise DataError(f"{place}: from {begin!r} or to {end!r} is invalid: {error}") from None
+    if not begin:
+        raise DataError(f"{place}: from is empty; write the first day of the membership")
+    first = _parse_member_date(place, "from", begin)
+    last = _parse_member_date(place, "to", end) if end else NO_END_DATE
     if last <= first:
         raise DataError(
             f"{place}: {symbol}: to {last} is not after from {first}; write the first day after the"
             " membership in `to`"
         )
     return instrument(symbol).symbol, first, last
+
+
+def _parse_member_date(place: str, column: str, cell: str) -> np.datetime64:
+    try:
+        return parse_date(cell)
+    except ValueError as error:
+        raise DataError(f"{place}: {column}: {error}") from None
 
 
 def _refuse_overlaps(path: Path, rows: list[tuple[str, np.datetime64, np.datetime64]]) -> None:

@@ -131,8 +131,9 @@ class AssetClassHistory:
             if len(gaps):
                 missing = format_utc(own[last[gaps[0]] + 1])
                 raise DataError(
-                    f"calibration: {base.name} has no forecast for {symbol} at {missing}, but one"
-                    " is needed at every bar; add it, or set forecaster.calibrated=false"
+                    f"calibration: forecaster {base.name} has no forecast for {symbol} at"
+                    f" {missing}, but one is needed at every bar; add it, or set"
+                    " forecaster.calibrated=false"
                 )
             first.append(int(last[0]) if len(last) else len(own))
             recent = trailing_variance_averages(

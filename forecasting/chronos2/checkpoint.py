@@ -13,6 +13,7 @@ from typing import Any
 
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
+from foundation.formatting import format_count
 
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS_FILE = "model.safetensors"
@@ -146,12 +147,13 @@ def _parse_checkpoint(folder: Path, name: str, written: bytes) -> Checkpoint:
             f"forecaster.model: {name} does not forecast the quantile level {missing[0]}; choose a"
             " Chronos-2 checkpoint with all 21 levels"
         )
-    standard = chronos.get("input_patch_stride", patch) == patch and chronos.get("use_reg_token")
-    if not standard or max_steps < HORIZON:
-        raise InputError(
-            f"forecaster.model: {name} is not supported; choose a Chronos-2 checkpoint with"
-            f" non-overlapping patches, a register token and at least {HORIZON} steps per pass"
-        )
+    if chronos.get("input_patch_stride", patch) != patch:
+        raise _unsupported_error(name, "has overlapping patches", "without overlaps")
+    if not chronos.get("use_reg_token"):
+        raise _unsupported_error(name, "has no register token", "with one")
+    if max_steps < HORIZON:
+        steps = f"forecasts only {format_count(max_steps, 'step')} per pass"
+        raise _unsupported_error(name, steps, f"with at least {HORIZON}")
     return Checkpoint(
         folder=folder,
         name=name,
@@ -165,9 +167,15 @@ def _parse_checkpoint(folder: Path, name: str, written: bytes) -> Checkpoint:
 
 
 def _not_chronos_error(name: str, error: Exception) -> InputError:
-    reason = f"{type(error).__name__}: {error}"
+    reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return InputError(
         f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: {reason}"
+    )
+
+
+def _unsupported_error(name: str, fault: str, alternative: str) -> InputError:
+    return InputError(
+        f"forecaster.model: {name} {fault}; choose a Chronos-2 checkpoint {alternative}"
     )
 
 

@@ -333,7 +333,10 @@ def extract_ohlc_context(
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: every price must be a number") from error
     if not np.isfinite(context).all():
-        raise InputError(f"{place}: every price must be a finite number")
+        row, column = np.argwhere(~np.isfinite(context))[0]
+        last = f"last {format_count(length, 'bar')}: row {row + 1}"
+        fault = f"price {OHLC_COLUMNS[column]} is {context[row, column]:g}, not a finite number"
+        raise InputError(f"{place}: {last}: {fault}")
     order = np.arange(length).astype("datetime64[ns]")
     bars = np.column_stack([context, np.zeros(length)])
     check_bars(order, bars, f"{place}: last {format_count(length, 'bar')}")

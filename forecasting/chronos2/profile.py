@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
-from foundation.errors import DataError, InputError, invalid_choice_error
+from foundation.errors import DataError, InputError, invalid_choice_error, unknown_key_error
 from foundation.files import write_atomically
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_error
 
 Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
 Dtype = Literal["fp32", "tf32", "bf16"]
@@ -66,8 +66,12 @@ class InferenceProfile:
     def __post_init__(self) -> None:
         # Only the form is checked here, not whether the device exists.
         if not re.fullmatch(DEVICE_PATTERN, self.device):
-            devices = ("auto", "cpu", "cuda", "cuda:N")
-            raise invalid_choice_error("forecaster.device", self.device, devices)
+            raise invalid_choice_error(
+                "forecaster.device",
+                self.device,
+                ("auto", "cpu", "cuda"),
+                other_accepted_values="cuda:N with the number N of a GPU, such as cuda:1",
+            )
         if self.dtype == "tf32" and self.device == "cpu":
             raise tf32_cpu_error()
 
@@ -160,6 +164,10 @@ def _read(path: Path) -> SymbolSettings:
         raise DataError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "file"
-        reason = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
-        raise DataError(f"{path}: {place}: {reason}, got {problem['input']!r}") from error
+        if problem["type"] == "json_invalid":
+            reason = f"the file is not valid JSON: {problem['ctx']['error']}"
+        elif problem["type"] == "extra_forbidden":
+            reason = str(unknown_key_error(str(problem["loc"][0]), SymbolSettings.model_fields))
+        else:
+            reason = str(settings_error(error, SymbolSettings))
+        raise DataError(f"{path}: {reason}") from error

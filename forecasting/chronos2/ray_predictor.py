@@ -179,7 +179,7 @@ def _run_task(
     values = empty_array(0, HORIZON, len(LEVELS))
     if len(rows):
         values = forecaster.predict(ray.get(shared[0]), rows, profile, engine=engine)
-    machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation_description}"
+    machine = f"{socket.gethostname()}, process {os.getpid()} ({engine.computation_description})"
     return TaskResult(machine, VERSION, values, forecaster.build_specification(profile, engine))
 
 
@@ -204,17 +204,17 @@ def _refuse_different_worker(answer: TaskResult, first: TaskResult) -> None:
     """Reject the result of a machine whose version or computation differs from the first one's."""
     if answer.package_version != VERSION:
         raise InputError(
-            f"ray: {answer.worker_description} has kelly-chronos {answer.package_version}, but"
-            " this machine"
-            f" has {VERSION}; install the same version on every machine of the cluster"
+            f"ray: kelly-chronos has version {answer.package_version} on"
+            f" {answer.worker_description}, but {VERSION} on this machine; install the same"
+            " version on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
     other = [name for name, value in ours.items() if its.get(name) != value]
     if other:
         raise InputError(
-            f"ray: machines differ in {', '.join(other)}: {answer.worker_description} has"
-            f" {its.get(other[0])}, the first machine {ours[other[0]]}; install the same model and"
-            " libraries on all, or set forecaster.batch_size and forecaster.compile"
+            f"ray: machines differ in {', '.join(other)}: {other[0]} is {its.get(other[0])} on"
+            f" {answer.worker_description}, but {ours[other[0]]} on the first machine; install the"
+            " same model and libraries on all, or set forecaster.batch_size and forecaster.compile"
         )
 
 

@@ -80,7 +80,9 @@ def _from_file(path: Path, market: Market) -> Benchmark:
     """Return a benchmark of daily returns; each ends at 16:00 New York of its date."""
     dates, returns = check_daily_returns(read_returns(path), str(path))
     if (returns == -1).any():
-        raise InputError(f"{path}: {dates[returns == -1][0]}: return -1 leaves no value to compare")
+        raise InputError(
+            f"{path}: {dates[returns == -1][0]}: return -1 is a total loss; correct it"
+        )
     _, marks = day_end_rows(market.run_bars.times, has_crypto=False)
     missing = np.setdiff1d(new_york_date(marks), dates)
     if len(missing):

@@ -202,8 +202,8 @@ class JournalRecord:
                 continue
             if symbol not in values:
                 raise InputError(
-                    f"journal: decision {decision.decision_id} has a position in"
-                    f" {symbol}, but the journal has no price for it"
+                    f"journal: decision {decision.decision_id} has a position in {symbol}, but the"
+                    " journal has no price for it; set end to a time before this decision"
                 )
             prices[symbol] = to_fraction(values[symbol]) / held
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)

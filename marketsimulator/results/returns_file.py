@@ -149,14 +149,17 @@ def _value_column(path: Path, names: list[str], column: str | None) -> tuple[str
     if column is not None:
         name = column.strip().casefold()
         if name not in names:
-            raise DataError(f"{path}: column: no column {column!r}; choose {format_choices(names)}")
+            raise DataError(
+                f"{path}: column: {column!r} is not among the columns; choose from"
+                f" {format_choices(names)}"
+            )
         return name, _is_equity(name)
     known = [name for name in names if _is_equity(name) is not None]
     returns = [name for name in known if not _is_equity(name)]
     if len(returns) > 1:
         raise DataError(
-            f"{path}: {format_choices(returns)} are columns of returns; keep one, or choose it with"
-            " column=NAME"
+            f"{path}: columns {format_choices(returns)} all contain returns; keep one, or choose"
+            " it with column=NAME"
         )
     if returns:
         return returns[0], False

@@ -28,9 +28,7 @@ from marketsimulator.run_result import (
 from trainingdata.instants import format_utc, parse_instant
 
 SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
-_RUN_FOLDER_HINT = (
-    "give the results folder of a backtest (for a live account, its status page shows the reasons)"
-)
+_RUN_FOLDER_HINT = "give the results folder of a backtest (for a live account, use its status page)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class RunFolder:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise DataError(f"{path}: not valid JSON: {error}") from None
+            raise DataError(f"{path}: not valid JSON: {error}; repeat the run") from None
         if not isinstance(content, dict):
             raise DataError(f"{path}: not the summary of a backtest: expected a JSON object")
         return content

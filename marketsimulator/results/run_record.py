@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from forecasting.forecast import has_look_ahead
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, first_true_index
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_equity_curve
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
+from trainingdata.instants import format_utc
 
 EQUITY_TABLE_NAME = "equity"
 SUMMARY_KEY_TYPES: Mapping[str, Any] = {  # type by key of the summary
@@ -120,7 +121,10 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
         value = content.get(name)
         number = value if isinstance(value, float) else 0.0
         if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(number):
-            raise DataError(f"{path}: not the summary of a backtest: {name} is {value!r}")
+            expected = {str: "text", list: "a list"}.get(kind, "a finite number")
+            raise DataError(
+                f"{path}: not the summary of a backtest: {name} is {value!r}, not {expected}"
+            )
 
 
 def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
@@ -128,12 +132,20 @@ def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
     # A missing instant (NaT) does not increase either.
-    increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
-    if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
-        raise DataError(
-            f"{run.path / EQUITY_TABLE_NAME}.parquet: no usable equity curve: expected strictly"
-            " increasing timestamps, each with a finite equity"
-        )
+    increases = np.diff(instants) > np.timedelta64(0)
+    fault = ""
+    if not len(instants):
+        fault = "the equity curve is empty"
+    elif np.isnat(instants).any():
+        fault = f"row {first_true_index(np.isnat(instants)) + 1}: the timestamp is missing"
+    elif not increases.all():
+        row = first_true_index(~increases) + 1
+        fault = f"row {row + 1}: timestamp {format_utc(instants[row])} is not after the row before"
+    elif not np.isfinite(equity).all():
+        row = first_true_index(~np.isfinite(equity))
+        fault = f"row {row + 1}: equity {equity[row]:g} is not a finite number"
+    if fault:
+        raise DataError(f"{run.path / EQUITY_TABLE_NAME}.parquet: {fault}; repeat the run")
     return instants, equity
 
 

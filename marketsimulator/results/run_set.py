@@ -81,8 +81,8 @@ class SharedDays:
         common = reduce(np.intersect1d, [at for at, _ in marks])
         if len(common) < MIN_COMMON_MARKS:
             raise InputError(
-                f"RUN: the runs share only {len(common)} daily closes (16:00 New York); a"
-                f" comparison needs at least {MIN_COMMON_MARKS}. Choose runs over the same"
+                f"RUN: the runs share {format_count(len(common), 'daily close')} (16:00 New York),"
+                f" but a comparison needs at least {MIN_COMMON_MARKS}; choose runs over the same"
                 " period"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])

@@ -381,9 +381,9 @@ def _common_days(
     covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_RECORD_GAP_DAYS, "D"))
     if covered.sum() < MIN_DAYS_FOR_INTERVALS:
         raise InputError(
-            f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
-            f" {dates[-1]}) share {format_count(int(covered.sum()), 'day')}, fewer than"
-            f" {MIN_DAYS_FOR_INTERVALS}; choose a benchmark with a longer history"
+            f"benchmark: series {names[1]} ({known[0]} to {known[-1]}) and series {names[0]}"
+            f" ({dates[0]} to {dates[-1]}) share {format_count(int(covered.sum()), 'day')}, fewer"
+            f" than {MIN_DAYS_FOR_INTERVALS}; choose a benchmark with a longer history"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         aligned = growth[reached] / growth[before] - 1.0

@@ -164,6 +164,7 @@ def _open_ledger(ledger: str | Path, key: str = "trials") -> Iterator[sqlite3.Co
             file.execute(LEDGER_SCHEMA_SQL)
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:
+        reason = "it is a folder" if Path(ledger).is_dir() else str(error)
         raise InputError(
-            f"{key}: cannot open ledger {ledger}: {error}; choose another file, or set {key}=null"
+            f"{key}: cannot open ledger {ledger}: {reason}; choose another file, or set {key}=null"
         ) from error

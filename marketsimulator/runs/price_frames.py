@@ -54,16 +54,16 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
     if not all(frame.index.equals(original) for frame in frames.values()):
         stamps, bars_daily = _standard_index(frames["open"].index, "bars")
         if bars_daily != is_daily:
-            kinds = {True: "days", False: "times"}
+            kinds = {True: "days", False: "times of day"}
             raise InputError(
-                f"weights: rows are {kinds[is_daily]}, but rows of the bars are"
-                f" {kinds[bars_daily]}; give both the same timeframe"
+                f"weights: the index has {kinds[is_daily]}, but that of bars has"
+                f" {kinds[bars_daily]}; index both by the same bars"
             )
         places = stamps.get_indexer(rows)
         if (places < 0).any():
             first = original[int(np.argmax(places < 0))]
             raise InputError(
-                f"weights: no bar at {first}; use rows of the bars, such as"
+                f"weights: no bar at {first}; use timestamps of the bars, such as"
                 f" {stamps[min(int(stamps.searchsorted(rows[0])), len(stamps) - 1)]}"
             )
         begin = int(places[0])
@@ -75,7 +75,11 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
         frames = {name: frame.iloc[begin:] for name, frame in frames.items()}
     opens, closes = (_prices(name, frames[name]) for name in PRICE_FIELDS)
     if np.isinf(target).any():
-        raise InputError("weights: infinite weight; use a finite one, or NaN to keep the position")
+        row, column = np.argwhere(np.isinf(target))[0]
+        raise InputError(
+            f"weights: {weights.columns[column]} at {index[row]} is {target[row, column]:g}; use a"
+            " finite weight, or NaN to keep the position"
+        )
     if is_daily:
         dates = index.to_numpy("datetime64[D]")
         at = new_york_four_pm(dates)
@@ -96,11 +100,9 @@ def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFra
     fields = {str(key).casefold(): frame for key, frame in frames.items()}
     for name in PRICE_FIELDS:
         if name not in fields:
-            known = format_choices(list(map(str, bars))) or "none"
-            raise InputError(
-                f"bars: no frame {name!r}, got {known}; give frames open and close, or a frame per"
-                " symbol"
-            )
+            known = format_choices(list(map(str, bars)))
+            fault = f"no frame {name!r}{f' among {known}' if known else ', because it is empty'}"
+            raise InputError(f"bars: {fault}; give frames open and close, or a frame per symbol")
         missing = [str(each) for each in columns if each not in fields[name].columns]
         if missing:
             raise InputError(
@@ -118,7 +120,9 @@ def _frames_by_name(bars: BarFrames, columns: pd.Index) -> Mapping[str, pd.DataF
     """Return frames by symbol or by field; one frame is split by its first level of columns."""
     if not isinstance(bars, pd.DataFrame):
         if not isinstance(bars, Mapping):
-            raise InputError(f"bars: expected frames by name, got {type(bars).__name__}")
+            raise InputError(
+                f"bars: expected a mapping of names to frames, got {type(bars).__name__}"
+            )
         for key, frame in bars.items():
             if not isinstance(frame, pd.DataFrame):
                 raise InputError(f"bars[{key!r}]: expected a DataFrame, got {type(frame).__name__}")
@@ -146,11 +150,11 @@ def _merge_symbols(
     for symbol in columns:
         if symbol not in frames:
             known = format_choices([str(each) for each in frames])
-            raise InputError(f"bars: no frame for {symbol} among {known}; add it")
+            raise InputError(f"bars: no frame for {symbol}, only for {known}; add it")
         frame = frames[symbol]
         if not _has_fields(frame):
             known = format_choices([str(each) for each in frame.columns])
-            raise InputError(f"bars[{symbol!r}]: columns open and close required, got {known}")
+            raise InputError(f"bars[{symbol!r}]: has {known}, but needs columns open and close")
         index, is_daily = _standard_index(frame.index, f"bars[{symbol!r}]")
         kinds[is_daily] = str(symbol)
         by_name = {str(column).casefold(): column for column in frame.columns}
@@ -158,8 +162,8 @@ def _merge_symbols(
             prices[name][symbol] = frame[by_name[name]].set_axis(index)
     if len(kinds) > 1:
         raise InputError(
-            f"bars: rows of {kinds[True]} are days, rows of {kinds[False]} are times; give all"
-            " symbols the same timeframe"
+            f"bars: the index of {kinds[True]} has days, that of {kinds[False]} has times of day;"
+            " give all symbols the same timeframe"
         )
     return {
         name: pd.concat(series, axis=1, sort=True)[columns.to_list()]
@@ -172,10 +176,15 @@ def _standard_index(index: pd.Index, name: str) -> tuple[pd.DatetimeIndex, bool]
 
     Raises InputError for stamps that do not increase, or have a time but no time zone.
     """
-    if not isinstance(index, pd.DatetimeIndex) or not (
-        index.is_monotonic_increasing and index.is_unique and not index.hasnans
-    ):
-        raise InputError(f"{name}: the index must be an increasing DatetimeIndex")
+    if not isinstance(index, pd.DatetimeIndex):
+        raise InputError(f"{name}: expected a DatetimeIndex, got {type(index).__name__}")
+    if index.hasnans:
+        raise InputError(f"{name}: the index contains NaT; remove its rows")
+    if not index.is_unique:
+        twice = index[index.duplicated()][0]
+        raise InputError(f"{name}: the index contains {twice} twice; keep one row")
+    if not index.is_monotonic_increasing:
+        raise InputError(f"{name}: the index is not in time order; use .sort_index()")
     # Libraries stamp days at midnight of New York, of UTC, or without a zone.
     local = index.tz_localize(None)
     if bool((local == local.normalize()).all()):
@@ -191,9 +200,13 @@ def _standard_index(index: pd.Index, name: str) -> tuple[pd.DatetimeIndex, bool]
 def _prices(name: str, frame: pd.DataFrame) -> Array:
     """Return the values [T, S] of a price frame."""
     values = _float_values(f"bars[{name!r}]", frame)
-    if (values <= 0).any() or (values == np.inf).any():
-        wrong = values[(values <= 0) | (values == np.inf)][0]
-        raise InputError(f"bars[{name!r}]: price {wrong:g} must be above 0 and finite")
+    wrong = (values <= 0) | (values == np.inf)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"bars[{name!r}]: {frame.columns[column]} at {frame.index[row]} is"
+            f" {values[row, column]:g}; a price must be above 0 and finite"
+        )
     return values
 
 

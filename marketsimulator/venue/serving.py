@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import resource
 import signal
@@ -44,7 +45,7 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if not self.host.strip():
             raise InputError(
-                "--host: is empty; give a host name or an IP address (0.0.0.0 listens"
+                "--host: the value is empty; give a host name or an IP address (0.0.0.0 listens"
                 " on all interfaces)"
             )
         if not 0 <= self.port < 65_536:
@@ -67,10 +68,16 @@ class ServerOptions:
         try:
             return socket.create_server((self.host, self.port), family=family)
         except (OSError, UnicodeError) as error:
-            why = getattr(error, "strerror", None) or error
+            why = str(getattr(error, "strerror", None) or error).partition(" (while ")[0]
+            code = getattr(error, "errno", None)
+            if code in (errno.EADDRINUSE, errno.EACCES):
+                cure = "choose another such as --port 8005, or use --port 0 for a free one"
+                if code == errno.EADDRINUSE:
+                    cure = f"stop the process that uses the port, {cure}"
+                raise InputError(f"--port: cannot listen on {self.url}: {why}; {cure}") from error
             raise InputError(
-                f"--port: cannot listen on {self.url}: {why}; stop the process that uses the"
-                " port, choose another such as --port 8005, or use --port 0 for a free one"
+                f"--host: cannot listen on {self.host!r}: {why}; use an address of this machine,"
+                " such as 127.0.0.1"
             ) from error
 
 

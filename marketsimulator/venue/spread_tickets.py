@@ -23,6 +23,7 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
+from foundation.errors import to_one_line
 from marketsimulator.venue.entry_prices import DailyEntryPrices
 from marketsimulator.venue.request import ResponseBody
 from marketsimulator.venue.tickets import (
@@ -152,7 +153,9 @@ def parse_spread_order(request: Mapping[str, Any], earlier_order_count: int) -> 
             raise ValueError("time_in_force: a multi-leg order must be a day order")
         asked = request["legs"]
         if not (isinstance(asked, list) and all(isinstance(leg, dict) for leg in asked)):
-            raise ValueError("legs: expected a list of objects")
+            raise ValueError(
+                f"legs: expected a list of objects, got {to_one_line(repr(asked), 80)}"
+            )
         legs = tuple(map(_parse_leg, asked))
         contracts = parse_decimal(request, "qty")
         # The bound comes first: an integer of a million digits takes minutes to write out.

@@ -60,7 +60,7 @@ def test_plugin_error_names_code_arguments_and_line(
     with refused(InputError, *facts), translate_plugin_errors("sizing", said):
         load_plugin("sizing", f"{own}.divide")()
     with refused(DataError, "a.csv", "row 3"), translate_plugin_errors("sizing", "own.f"):
-        raise DataError("a.csv: row 3")
+        raise DataError("a.csv: row 3: close is empty; fill it in")
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ def test_one_file_per_day_equals_one_combined_file(tmp_path: Path) -> None:
         assert read.symbols == kept.symbols
         np.testing.assert_array_equal(read.values, kept.values)
     assert [origin.file.rpartition("/")[2] for origin in read.provenances] == [
-        "2024-01-02.csv and 3 more, rows of BBB",
-        "2024-01-02.csv and 3 more, rows of TPC",
+        "2024-01-02.csv and 3 more files, joined rows of BBB",
+        "2024-01-02.csv and 3 more files, joined rows of TPC",
     ]
 
 

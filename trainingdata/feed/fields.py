@@ -88,7 +88,7 @@ def as_mapping(response: Any) -> Mapping[str, Any]:
     Raises InvalidResponse for a response that is not a mapping.
     """
     if not isinstance(response, Mapping):
-        raise InvalidResponse(f"expected an object with fields, got {response!r}")
+        raise InvalidResponse(f"expected a JSON object, got {response!r}")
     return response
 
 
@@ -218,7 +218,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
 
     if isinstance(value, str) and _USUAL_INSTANT_PATTERN.fullmatch(value):
         return np.datetime64(value.removesuffix("Z"), "ns")
-    stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
+    stamp = pd.to_datetime(value, errors="coerce") if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
         raise ValueError("not a timestamp with a time zone")
     # A year outside the range of nanoseconds would silently become another one.

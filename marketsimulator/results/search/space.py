@@ -124,13 +124,14 @@ def _parse_distribution(place: str, values: Any, *, is_float: bool) -> BaseDistr
     if isinstance(values, Mapping):
         if list(values) != [CHOICES_KEY]:
             raise InputError(
-                f"{place}: invalid {dict(values)}; write {SUPPORTED_VALUE_FORMS}, or"
-                f" {{{CHOICES_KEY}: [5, 50]}}"
+                f"{place}: {dict(values)} is neither a range nor a list; write"
+                f" {SUPPORTED_VALUE_FORMS}, or {{{CHOICES_KEY}: [5, 50]}}"
             )
         return _parse_choices(place, values[CHOICES_KEY])
     if not _is_list(values):
         raise InputError(
-            f"{place}: invalid {format_setting_value(values)}; write {SUPPORTED_VALUE_FORMS}"
+            f"{place}: {format_setting_value(values)} is neither a range nor a list; write"
+            f" {SUPPORTED_VALUE_FORMS}"
         )
     log = len(values) == 3 and values[2] == LOG_SCALE_KEYWORD
     if not (all(map(_is_number, values[:2])) and (log or len(values) == 2)):

@@ -77,9 +77,8 @@ def build_walk_forward_folds(
     marks = build_whole_span(market).day_end_rows
     if len(marks) < span_count * MIN_DAYS_FOR_INTERVALS:
         raise InputError(
-            f"spans: {span_count} spans of {len(marks)} days have {len(marks) // span_count} each,"
-            " fewer than"
-            f" {MIN_DAYS_FOR_INTERVALS}; set fewer spans or a longer period"
+            f"spans: {len(marks)} days in {span_count} spans are {len(marks) // span_count} days"
+            f" per span, fewer than {MIN_DAYS_FOR_INTERVALS}; set fewer spans or a longer period"
         )
     ends = [len(marks) * k // span_count for k in range(span_count + 1)]
     edges = [market.start_row, *(int(marks[end - 1]) for end in ends[1:])]
