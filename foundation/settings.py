@@ -66,6 +66,9 @@ _ERROR_MESSAGES = {
     "int_parsing": "is not a whole number",
     "int_from_float": "is not a whole number",
     "finite_number": "is not a finite number",
+    "int_type": "is not a whole number",
+    "bool_parsing": "is not true or false",
+    "bool_type": "is not true or false",
     "string_type": "is not text; put it in quotes",
     "dict_type": "is not a mapping; write {{NAME: value}}",
     "greater_than": "is not above {gt:g}",
@@ -233,9 +236,9 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
         return InputError(
             f"{place}: {text} has thousands separators; write {text.replace(',', '')}"
         )
-    return InputError(
-        f"{place}: {problem['input']!r} {_format_invalid_value(problem, kind, parts)}"
-    )
+    value = problem["input"]
+    shown = str(value) if isinstance(value, Decimal) else repr(value)
+    return InputError(f"{place}: {shown} {_format_invalid_value(problem, kind, parts)}")
 
 
 def _thousands_separated_number(value: object) -> str:

@@ -116,8 +116,10 @@ def parse_decimal(value: Any) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not has_supported_magnitude(number):
+    if not number.is_finite():
         raise ValueError("not a number")
+    if not has_supported_magnitude(number):
+        raise ValueError("not a number in the supported range")
     return number
 
 
@@ -194,7 +196,7 @@ def choice_parser(*known: Word) -> Callable[[Any], Word]:
         for word in known:
             if value == word:
                 return word
-        raise ValueError(f"not {' or '.join(known)}")
+        raise ValueError(f"{'not' if len(known) == 1 else 'not one of'} {', '.join(known)}")
 
     return parse
 
@@ -218,7 +220,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
 
     if isinstance(value, str) and _USUAL_INSTANT_PATTERN.fullmatch(value):
         return np.datetime64(value.removesuffix("Z"), "ns")
-    stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
+    stamp = pd.to_datetime(value, errors="coerce") if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
         raise ValueError("not a timestamp with a time zone")
     # A year outside the range of nanoseconds would silently become another one.
