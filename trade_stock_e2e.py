@@ -104,7 +104,7 @@ def run_dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> C
     prices = last_closes_by_symbol(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
-        raise InputError(f"positions.{unpriced[0]}: no bars, so no price; add the symbol's bars")
+        raise InputError(f"positions.{unpriced[0]}: no price without bars; add the symbol's bars")
     lent = settings.margin.leverage
     account = AccountSnapshot(
         settings.capital, positions, prices, bars.last_instant, max_leverage=lent
@@ -125,10 +125,12 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
             quantity = Decimal(str(given))
         except InvalidOperation:
             raise InputError(f"positions.{symbol}: {given!r} is not a number") from None
-        if not quantity.is_finite() or (quantity < 0 and not item.is_shortable):
+        if not quantity.is_finite():
+            raise InputError(f"positions.{symbol}: {given} is not a finite number of units")
+        if quantity < 0 and not item.is_shortable:
             raise InputError(
-                f"positions.{symbol}: {given} is not a possible position; use a finite number, not"
-                " below 0 for crypto"
+                f"positions.{symbol}: {given} is a short position, which crypto does not allow;"
+                " give 0 or more"
             )
         if item.symbol in positions:
             raise InputError(f"positions.{symbol}: {item.symbol} is listed twice; list it once")
@@ -187,7 +189,7 @@ def _refuse_wrong_keys(settings: LiveSettings, keys: ApiKeys) -> None:
     if kind and kind != wanted and not settings.broker.is_loopback:
         raise InputError(
             f"{KEY_VARIABLE}: this is the key of a {kind} account but broker.paper requires a"
-            f" {wanted} one; set the keys of that account"
+            f" {wanted} one; set the keys of a {wanted} account"
         )
 
 

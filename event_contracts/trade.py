@@ -418,7 +418,8 @@ def build_policy(
     except InputError as error:
         hint = format_suggestion(closest_choices(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
-            f"policy: {error}; set it to a checkpoint, kelly, random or nothing{hint}"
+            f"policy: {error}; set policy to the path of a checkpoint, or to one of"
+            f" {', '.join(BUILT_IN_POLICIES)}{hint}"
         ) from error
     if why := network.checkpoint_info.incompatibility_reason(settings):
         raise InputError(f"{settings.policy}: {why}")

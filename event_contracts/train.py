@@ -76,9 +76,8 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
         learner.load(Path(settings.resume))
         if learner.steps_done >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {format_count(learner.steps_done, 'step')}"
-                " already; set"
-                f" steps, the total of all runs, above that instead of {settings.steps:,}"
+                f"steps: {settings.steps:,} is the total of all runs, but {settings.resume} has"
+                f" {format_count(learner.steps_done, 'step')} already; raise steps"
             )
     try:
         _train_and_save(learner, settings, output, progress)

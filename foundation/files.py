@@ -163,8 +163,8 @@ def check_file_digests(folder: Path, name: str) -> None:
     """
     if _is_unfinished(folder):
         raise InputError(
-            f"{name}: {folder} is incomplete: a run is writing it, or was interrupted while"
-            " writing; wait, or run that command again"
+            f"{name}: folder {folder} is incomplete: another run is writing it, or was interrupted;"
+            " wait for that run, or repeat it"
         )
     for mark in SUMMARY_FILES:
         for file, digest in _read_summary_digests(folder / mark).items():

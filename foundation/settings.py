@@ -236,9 +236,9 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
         return InputError(
             f"{place}: {text} has thousands separators; write {text.replace(',', '')}"
         )
-    return InputError(
-        f"{place}: {problem['input']!r} {_format_invalid_value(problem, kind, parts)}"
-    )
+    value = problem["input"]
+    shown = str(value) if isinstance(value, Decimal) else repr(value)
+    return InputError(f"{place}: {shown} {_format_invalid_value(problem, kind, parts)}")
 
 
 def _thousands_separated_number(value: object) -> str:

@@ -244,12 +244,21 @@ def require_paper_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
         raise InputError(
             f"{KEY_VARIABLE}: this is the key of a live account; use the keys of a paper account"
         )
-    elif not all(map(_QUOTABLE.fullmatch, (keys.key, keys.secret))):
-        raise InputError(
-            f"{KEY_VARIABLE}: the key or its secret contains a quote, a backslash or a space; copy"
-            " both again"
-        )
+    else:
+        for name, value in ((KEY_VARIABLE, keys.key), (SECRET_VARIABLE, keys.secret)):
+            if not _QUOTABLE.fullmatch(value):
+                raise InputError(
+                    f"{name}: contains {_unquotable_character(value)}, which no key has (value not"
+                    " shown); copy the key again"
+                )
     return keys
+
+
+def _unquotable_character(text: str) -> str:
+    """Return a description of the first character that cannot be quoted."""
+    found = next((each for each in text if not _QUOTABLE.fullmatch(each)), "")
+    names = {"'": "a quote", "\\": "a backslash", " ": "a space"}
+    return names.get(found, "a character outside printable ASCII")
 
 
 def parse_alert_url(text: str) -> str | None:
@@ -258,7 +267,9 @@ def parse_alert_url(text: str) -> str | None:
         return None
     check_url("--alerts", text)
     if not _QUOTABLE.fullmatch(text):
-        raise InputError("--alerts: the address contains a quote or a backslash; write it as %XX")
+        raise InputError(
+            f"--alerts: the address contains {_unquotable_character(text)}; write it as %XX"
+        )
     return text
 
 
@@ -277,14 +288,19 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     overrides = tuple(word for word in plain if is_override(word))
     folders = [word for word in plain if not is_override(word)]
     if len(folders) > 1:
-        raise InputError(f"{folders[1]}: a folder is already given, {folders[0]}; remove one")
+        raise InputError(
+            f"FOLDER: {len(folders)} folders are given, {' and '.join(map(repr, folders))}; give"
+            " one"
+        )
     refuse_repeated_keys(overrides)
     for word in overrides:
         check_settings_key(word.partition("=")[0])
     compose_config("live", overrides)
     name = folders[0] if folders else "kelly"
-    if not name or not name.isprintable():
-        raise InputError(f"FOLDER: {name!r} is empty or has a control character; choose another")
+    if not name:
+        raise InputError("FOLDER: the name is empty; name a folder")
+    if not name.isprintable():
+        raise InputError(f"FOLDER: {name!r} contains a control character; choose another name")
     setup = Setup(Path(name).expanduser(), overrides=overrides)
     if setup.folder.is_file():
         raise InputError(f"{setup.folder}: this is a file; name a folder")

@@ -205,7 +205,7 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     if len(before) < MIN_FILLS_FOR_ANNUAL_FIGURES:
         raise InputError(
             f"{path}: review needs at least {MIN_FILLS_FOR_ANNUAL_FIGURES} closed trades before"
-            f" {dates[0]}, the file has {len(before)}"
+            f" {dates[0]}, but the file has {len(before)}; review a later month"
         )
     sample = build_sample(before)
     options = MonteCarloSettings(

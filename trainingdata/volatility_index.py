@@ -49,12 +49,18 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
         raise DataError(
             f"{key}: {path} is not a Parquet file with columns timestamp and close: {why}"
         ) from error
-    if not len(closes) or closes.index.hasnans:
-        raise DataError(f"{key}: {path} has no rows, or a row without a timestamp")
+    if not len(closes):
+        raise DataError(f"{key}: {path} has no rows; give a file with one row per day")
+    if (undated := days.isna()).any():
+        raise DataError(f"{key}: {path}: row {undated.argmax() + 1} has no timestamp; fill it in")
     if (twice := closes.index[closes.index.duplicated()]).size:
         raise DataError(f"{key}: {path} lists {twice[0]:%Y-%m-%d} twice; keep one row per day")
-    if not (np.isfinite(closes) & (closes > 0)).all():
-        raise DataError(f"{key}: {path}: every close must be a number above 0")
+    if (invalid := ~(np.isfinite(closes) & (closes > 0))).any():
+        day, close = closes.index[invalid][0], closes[invalid].iloc[0]
+        raise DataError(
+            f"{key}: {path}: the close of {day:%Y-%m-%d} is {close:g}; every close must be a number"
+            " above 0"
+        )
     if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
             f"{key}: {path}: the median close is {median:g}, outside the range of a volatility"

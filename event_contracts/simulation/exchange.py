@@ -435,8 +435,13 @@ class Exchange:
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"the market is {state} and accepts no orders"
-        elif price % self._terms.price_step_units or order.count % 1:
-            why = f"{order.count} at ${order.price} is not on whole contracts and ticks"
+        elif price % self._terms.price_step_units:
+            why = (
+                f"price ${order.price} is not a multiple of the price step,"
+                f" ${self._terms.price_step_units / PRICE_UNITS_PER_DOLLAR:g}"
+            )
+        elif order.count % 1:
+            why = f"{order.count} is not a whole number of contracts"
         elif market.market_record["resting"] == MAX_RESTING_ORDERS:
             why = f"{MAX_RESTING_ORDERS} orders rest already, the maximum of a market"
         else:
@@ -448,7 +453,10 @@ class Exchange:
             depth, own = self.depth_within_limit(order)
             found = depth if own is None or prevention == "maker" else min(depth, own)
             if found < order.count:
-                why = f"fill-or-kill of {order.count} at ${order.price}; the book offers {found}"
+                why = (
+                    f"cannot fill {order.count} contracts at ${order.price} at once"
+                    f" (fill-or-kill): the book offers {found}"
+                )
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.format_order_id(market.market_record["numbers"])

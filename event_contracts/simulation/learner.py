@@ -284,7 +284,8 @@ class Learner:
             there, here = getattr(about, name), getattr(self.checkpoint_info, name)
             if there != here:
                 raise InputError(
-                    f"{path}: trained with {name} {there}, but this run has {here}; set it to that"
+                    f"{path}: the checkpoint was trained with {name}={json.dumps(there)}, but this"
+                    f" run has {name}={json.dumps(here)}; set {name}={json.dumps(there)}"
                 )
         if not 0 <= about.steps <= MAX_TRAINED_STEPS:
             raise InputError(
@@ -301,10 +302,15 @@ class Learner:
                 _read_parameter_vector(path, weights, {f"{OPTIMIZER_PREFIX}{name}": vector.shape})
                 for name in ("exp_avg", "exp_avg_sq")
             )
-            if count < 0 or (square < 0).any():
-                raise InputError(
-                    f"{path}: invalid optimizer state: step count or squared gradients are negative"
-                )
+            for what, is_negative in (
+                ("step count", bool(count < 0)),
+                ("squared gradient", bool((square < 0).any())),
+            ):
+                if is_negative:
+                    raise InputError(
+                        f"{path}: the optimizer's state has a negative {what}; resume from another"
+                        " checkpoint"
+                    )
             moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
         with torch.no_grad():
             self.networks.parameter_vector.copy_(vector)
@@ -325,9 +331,12 @@ def _read_parameter_vector(
     """
     for name, shape in shapes.items():
         values = weights.get(name)
-        if values is None or values.shape != shape:
+        if values is None:
+            raise InputError(f"{path}: {name} is missing; resume from another checkpoint")
+        if values.shape != shape:
             raise InputError(
-                f"{path}: {name} is missing or does not match learner.layers of this run"
+                f"{path}: {name} has shape {list(values.shape)}, but this run needs {list(shape)};"
+                " set learner.layers as in the run that wrote the checkpoint"
             )
         if values.dtype != np.float32 or not np.isfinite(values).all():
             raise InputError(f"{path}: {name} must contain finite float32 numbers")

@@ -105,7 +105,7 @@ def recorded_markets(
                 if listed.setdefault(str(ticker), event) != event:
                     raise DataError(
                         f"{quotes_file}: {ticker} is listed in two events,"
-                        f" {listed[str(ticker)]} and {event}"
+                        f" {listed[str(ticker)]} and {event}; keep the rows of one event"
                     )
             markets += _build_event_markets(event, quotes, outcomes, step)
     if not markets:
@@ -161,10 +161,17 @@ def _iterate_event_quotes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     if table.empty:
         return
     bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    if not np.isin(bids, np.arange(CENTS_PER_DOLLAR + 1)).all():
-        raise DataError(f"{path}: yes_bid and no_bid must be whole cents, 0 … {CENTS_PER_DOLLAR}")
-    if table[["ticker", "event"]].isna().any(axis=None):
-        raise DataError(f"{path}: ticker or event is missing in a row")
+    invalid = ~np.isin(bids, np.arange(CENTS_PER_DOLLAR + 1))
+    if invalid.any():
+        row, column = np.argwhere(invalid)[0]
+        name = ("yes_bid", "no_bid")[column]
+        raise DataError(
+            f"{path}: row {row + 1}: {name} {table[name].iloc[row]} is not a whole number of cents,"
+            f" 0 … {CENTS_PER_DOLLAR}"
+        )
+    for name in ("ticker", "event"):
+        if (missing := table[name].isna().to_numpy()).any():
+            raise DataError(f"{path}: row {missing.argmax() + 1}: {name} is missing; fill it in")
     table[["yes_bid", "no_bid"]] = bids
     table["timestamp"] = parse_instant_column(table["timestamp"], str(path))
     table = table.sort_values("timestamp", kind="stable")

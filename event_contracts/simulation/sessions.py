@@ -104,7 +104,9 @@ def ticks_per_dollar(tick: float) -> int:
     """Return the number of price steps of `tick` USD in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING_TOL_USD:
-        raise InputError(f"tick: ${tick:g} must divide a dollar into 2 … 10000 ticks")
+        raise InputError(
+            f"tick: {tick:g} USD does not divide a dollar into 2 … 10,000 equal ticks; set 0.01"
+        )
     return ticks
 
 

@@ -90,7 +90,7 @@ def _parse_expiration_time(seconds: object) -> np.datetime64 | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
-        raise ValueError("expected integer seconds since 1970")
+        raise ValueError("expected whole seconds since 1970")
     return np.datetime64(seconds * 10**9, "ns")
 
 
@@ -146,7 +146,8 @@ class OrderRequest:
             request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
             problem = error.errors()[0]
-            message = f"{problem['loc'][0]}: {problem['msg']}"
+            why = str(problem["msg"]).removeprefix("Value error, ")
+            message = f"{problem['loc'][0]}: {why}"
             raise RequestRefused(400, "invalid_parameters", message) from None
         # The first is in the venue's own words of August 2026; the second as documented.
         if request.reduce_only and request.time_in_force != "immediate_or_cancel":

@@ -368,16 +368,15 @@ class PreTradeCheck:
             taken = scale_amount(sales), scale_amount(purchases)
             if count <= max_sale_count(scale_amount(held), *taken, immediate=not rests):
                 return None
-            also = f", {purchases} {against} in resting purchases" if rests and purchases else ""
+            also = f"; {purchases} {against} in resting purchases" if rests and purchases else ""
             return (
-                f"cannot sell {count} {side}: {held} held, {sales} of them in resting sales{also}"
+                f"cannot sell {count} {side}: {held} {side} contracts held, {sales} of them in"
+                f" resting sales{also}"
             )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
         if count > max_purchase_count(*map(scale_amount, (opposite, sales, purchases))):
-            return (
-                f"cannot buy {count} {side}: {opposite} {against} held, {sales} of them in resting"
-                f" sales, {purchases} {side} in resting purchases"
-            )
+            reserved = f"{sales} of them in resting sales; {purchases} {side} in resting purchases"
+            return f"cannot buy {count} {side}: {opposite} {against} contracts held, {reserved}"
         cost = self.fees.max_purchase_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:

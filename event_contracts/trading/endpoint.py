@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ VENUE_ADDRESSES = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
 }
+_SECRET_LINES = re.compile(r"\[secret\]((\s|\\n)+\[secret\])+")  # lines of one key
 _MAX_SHOWN_LINE_LENGTH = 8  # characters of a key's line; shorter ones could be any word
 
 VenueMode = Literal["demo", "live"]
@@ -86,7 +88,8 @@ class KalshiKeys:
     def __post_init__(self) -> None:
         if not (self.key_id and self.key_id.isascii() and self.key_id.isprintable()):
             raise InputError(
-                f"{KEY_ID_VARIABLE}: not a key id; use printable ASCII as shown by the venue"
+                f"{KEY_ID_VARIABLE}: contains a character that no key id has (value not shown);"
+                " copy the key id from the venue again"
             )
         _ = self.signing_key
 
@@ -109,8 +112,10 @@ class KalshiKeys:
             try:
                 text = Path(path).read_text(encoding="ascii").strip()
             except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or "not ASCII text"
                 raise InputError(
-                    f"{PRIVATE_KEY_PATH_VARIABLE}: {path}: cannot be read ({type(error).__name__})"
+                    f"{PRIVATE_KEY_PATH_VARIABLE}: {path} cannot be read: {why}; give the path of"
+                    " the private key in PEM format"
                 ) from None
         # Environment files write a line break as two characters.
         return cls(key_id, text.replace("\\n", "\n").strip())
@@ -123,9 +128,14 @@ class KalshiKeys:
 
         try:
             key = load_pem_private_key(self.private_key.encode(), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except TypeError:
             raise InputError(
-                f"{PRIVATE_KEY_VARIABLE}: not a private key in PEM format without a password"
+                f"{PRIVATE_KEY_VARIABLE}: the private key has a password; give one without"
+            ) from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise InputError(
+                f"{PRIVATE_KEY_VARIABLE}: not a private key in PEM format (value not shown); copy"
+                " the key from the venue again"
             ) from None
         if not isinstance(key, RSAPrivateKey):
             raise InputError(
@@ -162,6 +172,7 @@ class KalshiKeys:
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
             if len(line) > _MAX_SHOWN_LINE_LENGTH and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
+        text = _SECRET_LINES.sub("[secret]", text)
         return redact_secrets(text, {"[key]": self.key_id})
 
 
@@ -218,7 +229,7 @@ class HttpStatusError(Exception):
     """Error for a response with an HTTP error status."""
 
     def __init__(self, status: int, words: str) -> None:
-        super().__init__(f"status {status}: {words}")
+        super().__init__(f"HTTP status {status}: {words}")
         self.status = status
         self.response_text = words
 

@@ -63,7 +63,7 @@ class UnreadableRow:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.list_name} {self.row_id}: {self.reason}"
+        return f"the venue's list of {self.list_name}, row {self.row_id}: {self.reason}"
 
 
 def build_unreadable_row(

@@ -185,9 +185,14 @@ class MarketListing(ParsedEntry):
     def refusal_reason(self, order: EventContractOrder) -> str | None:
         """Return the reason why the market does not accept an order, or None if it does."""
         if self.status != ACTIVE_STATUS:
-            return f"{order.market} is {self.status}"
-        if not self.price_ticks.is_valid_price(convert_side_price(order.side, order.price)):
-            return f"{order.price} is not a valid price of {order.market} {order.side}"
+            return f"market {order.market} is {self.status} and accepts no orders"
+        price = convert_side_price(order.side, order.price)
+        if not self.price_ticks.is_valid_price(price):
+            step = self.price_ticks.price_step_at(price, price)
+            return (
+                f"price ${order.price} of {order.market} {order.side} is not a multiple of the"
+                f" price step, ${step}, above 0 and below 1"
+            )
         return None
 
     def position_value(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
@@ -547,8 +552,8 @@ class MarketSettlement:
             certain = row.stated_yes_payout if row.result_payout is None else row.result_payout
             if certain is not None:
                 return cls(row.market, certain, row.at, row.result, net)
-            missing = "revenue" if paid is None else "yes_count_fp or no_count_fp"
-            raise InvalidResponse(f"value and {missing} are missing")
+            count = "yes_count_fp" if row.yes_count is None else "no_count_fp"
+            raise InvalidResponse(f"value and {'revenue' if paid is None else count} are missing")
         stated = row.result_payout if row.stated_yes_payout is None else row.stated_yes_payout
         remark = ""
         if stated is not None:

@@ -263,7 +263,10 @@ class CheckpointInfo:
             if trained != needed:
                 value = style if name == "price_style" else trained
                 shown = value if isinstance(value, str) else json.dumps(value, default=str)
-                return f"trained with {name}={to_one_line(shown)}; set it to that, or train again"
+                return (
+                    f"the checkpoint was trained with another value of {name}; set"
+                    f" {name}={to_one_line(shown)}, or train again"
+                )
         return None
 
     @property
@@ -327,19 +330,19 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
         )
     if len(choice) != ACTION_COUNT:
         raise InputError(
-            f"{path}: the checkpoint has {len(choice)} actions, this version has {ACTION_COUNT};"
-            " train it again"
+            f"{path}: the checkpoint has {len(choice)} actions, but this release has"
+            f" {ACTION_COUNT}; train it again"
         )
     try:
         about = TypeAdapter(CheckpointInfo).validate_json(header[CHECKPOINT_KEY], extra="forbid")
     except (KeyError, ValueError):
         raise InputError(
-            f"{path}: the checkpoint does not describe its training; train it again"
+            f"{path}: the checkpoint has no valid description of its training; train it again"
         ) from None
     if about.order_rules != ORDER_RULES_VERSION:
         raise InputError(
-            f"{path}: trained with version {about.order_rules} of the order rules, this version has"
-            f" {ORDER_RULES_VERSION}; train it again"
+            f"{path}: the checkpoint was trained with version {about.order_rules} of the order"
+            f" rules, but this release has version {ORDER_RULES_VERSION}; train it again"
         )
     _check_layers(path, weights, about)
     return weights, about
@@ -348,17 +351,23 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
     """Raise `InputError` for layers whose shapes do not match each other or the features."""
     if about.features != FEATURES:
-        raise InputError(f"{path}: trained on features of another version; train it again")
+        raise InputError(
+            f"{path}: the checkpoint was trained on the features of another release; train it again"
+        )
     width = len(about.features)
     for name in _layer_names(weights):
         layer = weights.get(name, np.zeros(0))
-        offsets = weights.get(name.replace("weight", "bias"))
-        fits = layer.ndim == 2 and layer.shape[1] == width and layer.dtype == np.float32
-        if not fits or offsets is None or offsets.shape != layer.shape[:1]:
-            raise InputError(
-                f"{path}: {name} has shape {list(layer.shape)}, {layer.dtype}; expected"
-                f" [.., {width}], float32, with its bias"
-            )
+        offsets = weights.get(name.replace("weight", "bias"), np.zeros(()))
+        if layer.ndim != 2 or layer.shape[1] != width:
+            why = f"has shape {list(layer.shape)}; expected two dimensions, the second of {width}"
+        elif layer.dtype != np.float32:
+            why = f"has type {layer.dtype}; expected float32"
+        elif offsets.shape != layer.shape[:1]:
+            why = f"has no bias of {len(layer)} numbers"
+        else:
+            why = ""
+        if why:
+            raise InputError(f"{path}: {name} {why}; train the checkpoint again")
         if not (np.isfinite(layer).all() and np.isfinite(offsets).all()):
             raise InputError(f"{path}: {name} contains numbers that are not finite")
         width = len(layer)

@@ -103,18 +103,28 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
                 raise InputError(f"expected {len(header)} values, got {len(line)}")
             values = dict(zip(header, (value.strip() for value in line), strict=True))
             market = values["market"]
-            if not market or market in found:
-                raise InputError(f"market {market!r} is empty or listed twice")
+            if not market:
+                raise InputError("market is empty")
+            if market in found:
+                raise InputError(f"market {market!r} is listed twice; remove one of its lines")
             chance = float(values["probability"])
             if not 0.0 <= chance <= 1.0:
                 raise InputError(f"probability {chance} is outside 0 … 1")
-            found[market] = chance, parse_timestamp(values["until"])
+            found[market] = chance, _parse_expiry(values["until"])
         except ValueError as error:
             shown = to_one_line(",".join(line))
             raise InputError(
                 f"{path}, line {lines.line_num}: {to_one_line(str(error))}: {shown!r}"
             ) from None
     return found
+
+
+def _parse_expiry(text: str) -> np.datetime64:
+    """Parse the column `until`. Raises InputError for a text that is not an instant."""
+    try:
+        return parse_timestamp(text)
+    except ValueError as error:
+        raise InputError(f"until is {error}; write it as 2026-11-24T12:00Z") from None
 
 
 def tick_from_listing(listing: MarketListing) -> Record:

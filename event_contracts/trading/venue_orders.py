@@ -105,7 +105,7 @@ def parse_order_price(value: Any) -> Decimal:
     """Parse the price of an order in USD: a multiple of 0.0001, above 0 and below 1."""
     price = parse_price(value)
     if price in (0, CONTRACT_PAYOUT_USD) or price % PRICE_STEP_USD:
-        raise ValueError("not an order price above 0 and below 1, in ten-thousandths")
+        raise ValueError("not an order price: a multiple of 0.0001, above 0 and below 1")
     return price
 
 
@@ -113,7 +113,7 @@ def parse_signed_count(value: Any) -> Decimal:
     """Parse a number of contracts of either sign, a multiple of 0.01."""
     count = parse_fixed_point(value)
     if count % CONTRACT_COUNT_STEP:
-        raise ValueError("not a number of contracts in hundredths")
+        raise ValueError("not a multiple of 0.01 contracts")
     return count
 
 
@@ -212,7 +212,9 @@ class VenueOrder(ParsedEntry):
         # Without this optional field the response refers to the posted order.
         named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(response)
         if named != intent.client_order_id:
-            raise InvalidResponse("it describes another order")
+            raise InvalidResponse(
+                f"it describes order {named}, not the posted order {intent.client_order_id}"
+            )
         filled = RequiredField("fill_count", parse_count).read(response)
         remaining = RequiredField("remaining_count", parse_count).read(response)
         order = to_contract_order(intent)
@@ -402,7 +404,7 @@ class OrderVenue(KalshiConnection):
         with self.translate_errors(what):
             order = VenueOrder.parse(answer)
             if order.order_id != order_id:
-                raise InvalidResponse("it describes another order")
+                raise InvalidResponse(f"it describes another order, {order.order_id}")
         return order
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:

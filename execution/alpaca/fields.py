@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from foundation.decimals import EXACT_CONTEXT
-from foundation.errors import InvalidResponse
+from foundation.errors import InputError, InvalidResponse
 from trainingdata.feed.fields import (
     ZERO_DECIMAL,
     OptionalField,
@@ -211,9 +211,12 @@ def parse_activity_type(value: Any) -> str:
 def parse_new_york_midnight(value: Any) -> np.datetime64:
     """Convert a date (YYYY-MM-DD) to the instant at which that day starts in New York."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
-    if day is None or not 1990 <= int(day[1][:4]) <= 2200:
-        raise ValueError("not a date (YYYY-MM-DD, 1990 to 2200)")
-    return parse_instant(day[1], name="the date")
+    try:
+        if day is not None and 1990 <= int(day[1][:4]) <= 2200:
+            return parse_instant(day[1], name="the date")
+    except InputError:  # no such day in the month
+        pass
+    raise ValueError("not a date (YYYY-MM-DD, 1990 to 2200)")
 
 
 class ActivityEntry:

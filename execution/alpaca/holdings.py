@@ -185,8 +185,8 @@ def check_position_sums(
         if apart <= FIRST_READ_SUM_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             continue
         difference = (
-            f"the positions are worth ${sum(worth.values()):,.0f} (qty times price), but {name} is"
-            f" ${stated:,.0f}"
+            f"the {side} positions are worth ${sum(worth.values()):,.0f} (qty times price), but"
+            f" {name} is ${stated:,.0f}"
         )
         if not reread or apart > REREAD_SUM_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             raise InvalidResponse(difference)
@@ -268,11 +268,13 @@ def _refuse_contradicting_signs(position: JsonObject) -> None:
     is_long = {number > 0 for number in (quantity, value) if number}
     if side is not None:
         is_long.add(side == "long")
-    if len(is_long) > 1 or (value and not quantity):
-        raise InvalidResponse(
-            f"{PositionEntry.symbol.read(position)}: qty {quantity}, market_value {value} and side"
-            f" {side} contradict each other (long or short)"
-        )
+    symbol = PositionEntry.symbol.read(position)
+    if value and not quantity:
+        raise InvalidResponse(f"{symbol}: qty is 0, but market_value is {value} (no side)")
+    if len(is_long) > 1:
+        worth = "no market_value" if value is None else f"market_value {value}"
+        stated = f"qty {quantity}, {worth}, {'no side' if side is None else f'side {side}'}"
+        raise InvalidResponse(f"{symbol}: the position is both long and short: {stated}")
 
 
 def _asset_class(position: JsonObject) -> str:

@@ -58,7 +58,7 @@ class AlpacaOrder:
         """
         stated = OrderEntry.optional_client_order_id.read(as_mapping(response))
         if stated not in (None, client_order_id):
-            raise InvalidResponse("the response describes another order")
+            raise InvalidResponse(f"it describes order {stated}, not order {client_order_id}")
         # Alpaca's document makes the id optional: a response to a query for one order is about it.
         response = {**response, "client_order_id": client_order_id}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.optional_side):
@@ -190,9 +190,13 @@ def compute_spread_fill(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     if whole := sum(each.filled_quantity for each in chain):
         counts.add(Decimal(whole))
     # A leg that filled without its protecting leg is not a spread, and its loss is unbounded.
-    if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
-        numbers = ", ".join(sorted(map(str, counts)))
+    numbers = ", ".join(sorted(map(str, counts)))
+    if len(counts) != 1:
         raise InvalidResponse(f"the legs have filled different numbers of contracts: {numbers}")
+    if any(count % 1 for count in counts):
+        raise InvalidResponse(f"the legs have filled a fraction of a contract: {numbers}")
+    if not traded and any(counts):
+        raise InvalidResponse(f"the order has filled {numbers}, but no leg is listed")
     contracts = int(counts.pop())
     if contracts:
         credit = (credit / contracts).quantize(PRICE_PRECISION).normalize()
@@ -248,5 +252,6 @@ def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> No
         and not last / MAX_FILL_PRICE_RATIO <= float(mean) <= last * MAX_FILL_PRICE_RATIO
     ):
         raise InvalidResponse(
-            f"filled_avg_price {mean} is implausibly far from the last price of {name}, {last:g}"
+            f"filled_avg_price {mean} differs from the last price of {name}, {last:g}, by more"
+            f" than a factor of {MAX_FILL_PRICE_RATIO}"
         )

@@ -216,15 +216,23 @@ def build_symbol_belief(
         or clock.bars_elapsed(here)[0] - clock.bars_elapsed(bar_times[-1:])[0] >= 1
     ):
         present = bars.times[bars.has_bar[s]]
-        last = format_utc(present[-1]) if len(present) else "never"
-        why = f"the latest bar ({last}) is too old at {format_utc(now)}"
+        last = format_utc(present[-1]) if len(present) else ""
+        why = "the symbol has no bars"
+        if last:
+            why = (
+                f"the latest bar ({last}) is too old at {format_utc(now)}: a newer bar should have"
+                " closed"
+            )
         if len(present) and clock.bars_elapsed(here)[0] - clock.bars_elapsed(present[-1:])[0] < 1:
             why = f"the latest bar ({last}) needs the next bar to confirm it"
         raise NoForecast(f"{symbol}: no forecast: {why}")
     table = forecaster.forecast(bars, bars.last_instant)
     latest = table.latest_window_index[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
-        raise NoForecast(f"{symbol}: no forecast: its {len(bar_times)} bars are too few")
+        raise NoForecast(
+            f"{symbol}: no forecast: its {len(bar_times)} bars are fewer than the forecaster needs;"
+            " load a longer history"
+        )
     adjustable = (np.arange(len(bars.symbols)) == s)[None]
     ends = _period_ends(bars, here, adjustable, periods)
     row = np.array([len(bars.times) - 1])

@@ -291,7 +291,8 @@ class OrderStore:
             before = self.get(intent.client_order_id)
             if before is not None and "submitting" not in _NEXT_STATES[before.state]:
                 raise InputError(
-                    f"{intent.client_order_id}: not sent again, the order is already {before.state}"
+                    f"order {intent.client_order_id}: not sent again, because its state is already"
+                    f" {before.state}"
                 )
             self._write(intent, intent.state)
 

@@ -442,7 +442,7 @@ class Outbox(Generic[Report]):
         if isinstance(second, LookupFailure) or second.matches(intent):
             return second
         if second.progress.venue_order_id == other.progress.venue_order_id:
-            raise OrderRejected(f"{name}: the venue has another order with this id")
+            raise OrderRejected(f"{name}: the venue has another order with this id; use a new id")
         return LookupFailure.NO_RESPONSE
 
     def _not_found_error(

@@ -52,13 +52,18 @@ def format_instant(at: np.datetime64) -> str:
     return str(at.astype("datetime64[ns]"))
 
 
+# Messages of this project by pydantic's error types.
+_ERROR_MESSAGES = {"json_invalid": "not valid JSON", "dict_type": "not a JSON object"}
+
+
 def parse_instant(text: Any) -> np.datetime64:
-    if isinstance(text, str) and _INSTANT.fullmatch(text):
-        at = np.datetime64(text, "ns")
-        # numpy returns another year if the instant exceeds 64 bits of nanoseconds.
-        if str(at).startswith(text):
-            return at
-    raise ValueError("not a time in the format YYYY-MM-DDThh:mm:ss")
+    if not (isinstance(text, str) and _INSTANT.fullmatch(text)):
+        raise ValueError("not a time in the format YYYY-MM-DDThh:mm:ss")
+    at = np.datetime64(text, "ns")
+    # numpy returns another year if the instant exceeds 64 bits of nanoseconds.
+    if not str(at).startswith(text):
+        raise ValueError("a time outside the supported years")
+    return at
 
 
 def _parse_decimal(text: Any) -> Decimal:
@@ -74,7 +79,7 @@ def _parse_decimal(text: Any) -> Decimal:
 def parse_bounded_amount(text: Any) -> Decimal:
     amount = _parse_decimal(text)
     if not has_supported_magnitude(amount):
-        raise ValueError("amount is outside the range of an account")
+        raise ValueError("outside the range of amounts in USD")
     return amount
 
 
@@ -303,7 +308,9 @@ def translate_decoding_errors(path: Path | None, table: str, *key: object) -> It
         yield
     except ValidationError as error:
         problem = error.errors()[0]
-        why = str(problem.get("ctx", {}).get("error") or problem["msg"])
+        why = _ERROR_MESSAGES.get(problem["type"]) or str(
+            problem.get("ctx", {}).get("error") or problem["msg"]
+        )
         if problem["loc"]:
             shown = to_one_line(repr(problem["input"]), _MAX_CHARACTERS_SHOWN)
             why = f"{problem['loc'][0]}: {why}: {shown}"

@@ -84,9 +84,9 @@ class LiveAccount:
         found = self.connection.account_id()
         if found != self.account.name:
             raise AccountIdMismatch(
-                f"the venue's account is now {found}, but this process trades {self.account.name}:"
-                " the practice server was restarted and has lost the orders. The journal is"
-                " unchanged; restart this process to trade the new account"
+                f"the venue now has account {found!r}, but this process trades account"
+                f" {self.account.name!r}: the practice server was restarted and has lost the"
+                " orders. The journal is unchanged; restart this process to trade the new account"
             )
 
     def build_gate(

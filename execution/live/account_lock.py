@@ -77,7 +77,8 @@ def account_lock(account_id: str) -> Iterator[Path]:
     """
     if not is_account_id(account_id):
         raise InputError(
-            f"the venue's account id {account_id!r} is not valid; expected letters, digits, - and _"
+            f"the venue's account id {account_id!r} is not valid; expected 1 to 64 letters, digits,"
+            " - and _"
         )
     folder = account_state_folder(account_id)
     with folder_lock(account_id, folder):
@@ -105,8 +106,8 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot lock the account: {error.strerror or error}; let this user write"
-            " there, or set another folder"
+            f"{folder}: cannot lock the account: {error.strerror or error}; make it a folder that"
+            " this user can write to, or set another folder"
         ) from error
     try:
         yield
@@ -260,7 +261,10 @@ def recorded_journal_path(account_id: str) -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{note}: cannot read: {error}; let this user read it") from error
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(
+            f"{note} cannot be read: {why}; make it a file that this user can read"
+        ) from error
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:

@@ -377,7 +377,7 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
             log.error("%s: %s", job.name, error)
             troubles.append(f"{job.name}: {error}")
     if left:
-        troubles.append(f"NOT closed: {', '.join(left)}")
+        troubles.append(f"positions NOT closed: {', '.join(left)}")
     if troubles:
         what = "cancel all orders or close all positions" if flatten else "cancel all orders"
         text = f"stopped ({stop.why}), but could not {what}: {'; '.join(troubles)}"

@@ -393,7 +393,7 @@ class TradingJob:
             ours = closable_positions(held, tradable, bought)
             left = [f"{held[symbol]:f} {symbol}" for symbol in sorted(ours)]
         if troubles:
-            held_on = f"; NOT closed: {', '.join(left)}" if left else ""
+            held_on = f"; positions NOT closed: {', '.join(left)}" if left else ""
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")
         return left
 

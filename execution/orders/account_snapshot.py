@@ -88,7 +88,10 @@ class AccountSnapshot:
             )
         for root, risk in (self.max_loss_by_root or {}).items():
             if not 0 <= risk < math.inf:
-                raise ValueError(f"max_loss_by_root: {root} must be finite and >= 0, got {risk}")
+                raise ValueError(
+                    f"max_loss_by_root: the maximum loss of {root} must be a finite number of at"
+                    f" least 0, got {risk}"
+                )
         object.__setattr__(self, "equity", equity)
 
     def with_reserved_collateral(self, collateral: float) -> AccountSnapshot:

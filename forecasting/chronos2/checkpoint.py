@@ -139,7 +139,8 @@ def _parse_checkpoint(folder: Path, name: str, written: bytes) -> Checkpoint:
     if architectures != [ARCHITECTURE]:
         raise InputError(
             f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: architectures"
-            f" is {architectures!r}, expected [{ARCHITECTURE!r}]"
+            f" is {architectures!r}, but must be the list [{ARCHITECTURE!r}]; choose a Chronos-2"
+            " checkpoint"
         )
     missing = [q for q in LEVELS if q not in levels]
     if missing:

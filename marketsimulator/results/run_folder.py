@@ -108,7 +108,10 @@ class RunFolder:
         try:
             frame = pd.read_parquet(path)
             missing = set(optional_columns).difference(frame.columns)
-            frame = frame.assign(**dict.fromkeys(missing, np.nan))[list(columns)]
+            frame = frame.assign(**dict.fromkeys(missing, np.nan))
+            for column in set(columns).difference(frame.columns):
+                raise ValueError(f"column {column} is missing")
+            frame = frame[list(columns)]
             for column in set(columns).difference(INSTANT_COLUMNS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])
             for column in set(columns).intersection(INSTANT_COLUMNS):

@@ -353,8 +353,8 @@ class AccountFiles:
         if entry is not None and entry["P/L_$"].strip():
             if parse_total_profit(entry) != trade.total_profit:
                 raise ConflictingBooking(
-                    f"{trade.trade_id}: already booked with P/L {entry['P/L_$']}, now reported"
-                    f" with {trade.total_profit}; correct one of them"
+                    f"trade {trade.trade_id}: already booked with P/L {entry['P/L_$']} USD, now"
+                    f" reported with {trade.total_profit} USD; correct one of them"
                 )
             return
         update = trade.to_csv_row()
@@ -455,7 +455,7 @@ def parse_balance_file(content: bytes, account_mode: str | None = None) -> tuple
         found = summary.get("account", account_mode)
         if account_mode is not None and found != account_mode:
             raise WrongAccountFile(
-                f"it belongs to the {str(found)[:20]} account, not to {account_mode}; set"
+                f"the file belongs to the {str(found)[:20]} account, not to {account_mode}; set"
                 " ACCOUNT_BALANCE_FILE to another file"
             )
         amount = parse_dollars(str(balance), "balance")

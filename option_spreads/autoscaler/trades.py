@@ -63,8 +63,8 @@ class ClosedTrade:
             )
         if any(map(_has_line_break, self.to_csv_row().values())):
             raise InputError(
-                f"{self.trade_id[:50]!r}: contains a line break; remove it from all fields"
-                " of the trade"
+                f"trade {self.trade_id[:50]!r}: a field contains a line break; remove it from all"
+                " fields of the trade"
             )
         size = self.position_size
         if (
@@ -73,14 +73,19 @@ class ClosedTrade:
             or not 1 <= size <= MAX_TRADE_CONTRACTS
         ):
             raise InputError(
-                f"{self.trade_id}: position_size {str(size)[:50]} must be a whole number from 1"
-                f" to {MAX_TRADE_CONTRACTS:,}"
+                f"trade {self.trade_id}: position_size {str(size)[:50]} must be a whole number"
+                f" from 1 to {MAX_TRADE_CONTRACTS:,}"
             )
-        if not (
-            isinstance(self.total_profit, Decimal) and has_supported_magnitude(self.total_profit)
-        ):
+        profit = self.total_profit
+        if not isinstance(profit, Decimal):
             raise InputError(
-                f"{self.trade_id}: P/L {str(self.total_profit)[:50]} is not a valid amount in USD"
+                f"trade {self.trade_id}: P/L {str(profit)[:50]} has type {type(profit).__name__};"
+                " give a Decimal"
+            )
+        if not has_supported_magnitude(profit):
+            raise InputError(
+                f"trade {self.trade_id}: P/L {str(profit)[:50]} is outside the range of amounts in"
+                " USD"
             )
         if not self.exit_time.strip():
             raise InputError(f"{self.trade_id}: exit_time is empty; a closed trade needs one")

@@ -381,9 +381,16 @@ class SpreadRules:
         """
         latest = min(self.last_entry_minute, last_order_minute)
         if late := [minute for minute in self.entry_minutes if minute >= latest]:
+            reason = (
+                "the broker accepts no orders from"
+                if last_order_minute < self.last_entry_minute
+                else "the session ends at"
+                if self.exit_minute is None
+                else "rules.exit_minute ends sales at"
+            )
             raise InputError(
-                f"rules.entry_minutes: no spread would be sold at {late}, which is not before"
-                f" minute {latest:g} (rules.exit_minute, or the broker's last orders)"
+                f"rules.entry_minutes: no spread can be sold at {late}, because {reason} minute"
+                f" {latest:g}; choose earlier minutes"
             )
 
     def must_exit(self, minute: float) -> bool:

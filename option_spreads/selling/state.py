@@ -28,7 +28,7 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from foundation.decimals import has_supported_magnitude, parse_number
-from foundation.errors import InputError
+from foundation.errors import InputError, to_one_line
 from foundation.files import write_atomically
 from option_spreads.autoscaler.account import UnknownAccountState, find_quarantine_path
 from option_spreads.autoscaler.trades import ClosedTrade, build_entry_columns
@@ -91,18 +91,19 @@ class OpenSpread:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if not (
-            self.contracts >= 1
-            and 0 <= self.closed_contracts <= self.contracts
-            and self.closing_attempts >= 0
+        for name, count, least, most in (
+            ("contracts", self.contracts, 1, math.inf),
+            ("closed_contracts", self.closed_contracts, 0, self.contracts),
+            ("closing_attempts", self.closing_attempts, 0, math.inf),
         ):
-            raise InputError(
-                f"{self.trade_id}: closed_contracts {self.closed_contracts} is invalid"
-                f" for {self.contracts} contracts"
-            )
-        prices = (self.credit, self.last_cost, self.buyback_cost, self.balance or Decimal(0))
-        if not (all(map(has_supported_magnitude, prices)) and math.isfinite(self.best_profit)):
-            raise InputError(f"{self.trade_id}: a price, balance or profit is not a finite number")
+            if not least <= count <= most:
+                limit = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+                raise InputError(f"{self.trade_id}: {name} is {count}; expected {limit}")
+        for name in ("credit", "last_cost", "buyback_cost", "balance"):
+            if not has_supported_magnitude(getattr(self, name) or Decimal(0)):
+                raise InputError(f"{self.trade_id}: {name} is outside the range of amounts in USD")
+        if not math.isfinite(self.best_profit):
+            raise InputError(f"{self.trade_id}: best_profit is not a finite number")
         _ = self.spread
 
     def __str__(self) -> str:
@@ -281,6 +282,12 @@ class SellerState:
 
 
 _STATE_ADAPTER = TypeAdapter(SellerState)
+# Messages of this project by pydantic's error types.
+_ERROR_MESSAGES = {
+    "int_type": "not a whole number",
+    "float_type": "not a number",
+    "unexpected_keyword_argument": "unknown field, with the value",
+}
 
 
 def total_collateral(spreads: Iterable[OpenSpread]) -> Decimal:
@@ -341,7 +348,12 @@ def read_state(folder: Path, *, may_be_missing: bool = True) -> SellerState:
         why = str(error)
         if isinstance(error, ValidationError):
             problem = error.errors()[0]
-            why = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            cause = problem.get("ctx", {}).get("error") or _ERROR_MESSAGES.get(
+                problem["type"], problem["msg"]
+            )
+            why = f"{'.'.join(map(str, problem['loc']))}: {cause}"
+            if problem["type"] in _ERROR_MESSAGES:
+                why += f": {to_one_line(repr(problem['input']), 50)}"
         raise UnknownAccountState(
             f"{path}: {why}; compare it with the venue's positions and correct it"
         ) from None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -161,7 +162,8 @@ def _parse_trade(row: CsvRow, now: np.datetime64) -> TradeRow:
     amount, size = Fraction(parse_total_profit(row)), parse_position_size(row)
     if abs(amount) > MAX_ABS_PROFIT_USD * size:
         raise ValueError(
-            f"P/L_$ {row['P/L_$']} is too large for {size} contracts; check P/L_$ and Position_Size"
+            f"P/L_$ {row['P/L_$']} is beyond {MAX_ABS_PROFIT_USD:,} USD per contract (Position_Size"
+            f" {size}); check both columns"
         )
     risk = _max_loss_per_contract(row)
     gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
@@ -181,16 +183,23 @@ def _max_loss_per_contract(row: CsvRow) -> Fraction:
     """
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
-    strikes = [parse_number(word.strip()) for word in words if word.strip()]
+    strikes = [_parse_cell(word.strip(), "Strikes:") for word in words if word.strip()]
     sides = zip(strikes[::2], strikes[1::2], strict=False)
     widths = [float(abs(long - short)) for short, long in sides]
     if not credit:
         raise ValueError("Entry_Credit is missing")
     # An iron condor has two sides, of which only one can be in the money at the close.
     width = max(widths) if widths else None
-    return Fraction(
-        str(compute_max_risk(row.get("Strategy", ""), float(parse_number(credit)), width))
-    )
+    points = _parse_cell(credit, "Entry_Credit")
+    return Fraction(str(compute_max_risk(row.get("Strategy", ""), float(points), width)))
+
+
+def _parse_cell(text: str, column: str) -> Decimal:
+    """Parse a number in a row. Raises ValueError that names its column."""
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise ValueError(f"{column} {error}") from None
 
 
 def _parse_trade_times(

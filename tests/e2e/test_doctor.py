@@ -175,7 +175,7 @@ def test_doctor_skips_checks_that_need_missing_api_keys(
     ("fault", "says"),
     [
         ({"kind": "status", "status": 401}, r"set, but the venue rejects them: .* refused \(401\)"),
-        ({"kind": "status", "status": 503}, "not verified: .*: status 503"),
+        ({"kind": "status", "status": 503}, "not verified: .*: HTTP status 503"),
         ({"kind": "drop_before"}, "not verified: .*: no response: .*; check the network"),
         ({"kind": "malformed"}, "not verified: .*: invalid response"),
     ],

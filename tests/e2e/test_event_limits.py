@@ -101,7 +101,7 @@ def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
     manager.submit(no_of(exchange, "SIM-2", 35))
     ask = exchange.quote("SIM-2").ask("YES")
     with refused(OrderRejected):
-        manager.submit(EventContractOrder("both", "SIM-2", "BUY", "YES", ask, 35 // ask))
+        manager.submit(EventContractOrder("o-3", "SIM-2", "BUY", "YES", ask, 35 // ask))
 
 
 @pytest.mark.parametrize("field", ["event_ticker", "strike_type", "floor_strike"])

@@ -33,7 +33,7 @@ def without_sya(here: Practice, folder: Path, at: str = SECOND) -> Iterator[Desk
     here.advance(at)
     desk = Desk.at(here, folder, *PLAIN, "symbols=[SYB]")
     desk.job.step()
-    desk.stop.request_stop("told")
+    desk.stop.request_stop("kill file")
     desk.live.account.kill_file.write_text("flatten")
     yield desk
     desk.database.close()
@@ -62,7 +62,7 @@ def test_flattening_fails_naming_positions_of_a_closed_market(
 ) -> None:
     with without_sya(here, tmp_path, "2024-02-20T22:30:00Z") as desk:
         kept = [f"{quantity:f} {symbol}" for symbol, quantity in sorted(held(desk).items())]
-        with refused(BrokerError, "told", "NOT closed", *kept):
+        with refused(BrokerError, "kill file", "NOT closed", *kept):
             finish_jobs([desk.job], desk.live.account, desk.stop)
         assert "NOT closed" in alerts(desk)
 
@@ -96,7 +96,7 @@ def test_failed_cycles_that_end_the_loop_cancel_open_orders(
     trading(here).post("/orders", {**words, **terms})
     here.advance(SECOND)
     here.fail(kind="status", status=500, count=1000, path="/v2/positions")
-    with refused(BrokerError, "positions: status 500"), loop_of(desk.job, desk) as loop:
+    with refused(BrokerError, "positions: HTTP status 500"), loop_of(desk.job, desk) as loop:
         loop.run()
     assert not here.venue.broker.account().open_orders
     told = "Stopped (trade: 1 failed cycle in a row): open orders were cancelled, positions are"
@@ -119,7 +119,7 @@ class Failing:
 
     def step(self) -> None:
         self.kill_file.write_text("flatten")
-        raise BrokerError("no answer")
+        raise BrokerError("the clock: no response")
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.finished.append(flatten)
@@ -134,7 +134,7 @@ def test_flattening_is_executed_after_the_last_failed_cycle(
 ) -> None:
     desk = Desk.at(here, tmp_path, *PLAIN)
     job = Failing(desk, trouble)
-    facts = [trouble, "1 failed cycle"] if trouble else ["no answer"]
+    facts = [trouble, "1 failed cycle"] if trouble else ["no response"]
     with refused(BrokerError, *facts), loop_of(job, desk) as loop:
         loop.run()
     assert job.finished == [True]

@@ -100,7 +100,7 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     assert [entry.market for entry in shown].count("SNOW") == 6
     [(kind, text)] = alerts()
     assert kind == "kalshi RAIN"
-    assert "status is not resting" in text
+    assert "status is not one of resting" in text
 
 
 def test_settlement_with_contradictory_payout_is_alerted_once(

@@ -112,10 +112,10 @@ def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
 
 def test_unfilled_fill_or_kill_order_counts_as_rejected() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}) as stand:
-        wanted = replace(order("buy", "0.50", 31, market=RAIN), time_in_force="fill_or_kill")
+        wanted = replace(order("o-1", "0.50", 31, market=RAIN), time_in_force="fill_or_kill")
         with refused(OrderRejected, "409", "fill_or_kill_insufficient_resting_volume"):
             stand.manager().submit(wanted)
-        assert (stand.state("buy"), stand.orders()) == ("rejected", {})
+        assert (stand.state("o-1"), stand.orders()) == ("rejected", {})
 
 
 def test_sale_is_capped_at_holdings_less_open_sales() -> None:
@@ -125,12 +125,12 @@ def test_sale_is_capped_at_holdings_less_open_sales() -> None:
         stand.practice.advance()
         manager.submit(order("rests", "0.60", 5, "SELL", market=RAIN))
         manager.submit(order("against", "0.30", 3, side="NO", market=RAIN))
-        stand.lose(manager, order("unknown", "0.60", 4, "SELL", market=RAIN))
+        stand.lose(manager, order("o-4", "0.60", 4, "SELL", market=RAIN))
         for each in (manager, stand.manager()):
             with refused(OrderRejected, "20", "9", "3"):
-                each.submit(order("more", "0.60", 9, "SELL", market=RAIN))
+                each.submit(order("o-5", "0.60", 9, "SELL", market=RAIN))
             with refused(OrderRejected, "9", "20"):
-                each.submit(order("other", "0.50", 9, side="NO", market=RAIN))
+                each.submit(order("o-6", "0.50", 9, side="NO", market=RAIN))
         manager.submit(order("most", "0.60", 8, "SELL", market=RAIN))
 
 

@@ -287,7 +287,7 @@ def test_uncancellable_order_blocks_closing_of_its_symbol_only(
 
 
 def refuse_all(names: Iterable[str]) -> dict[str, Decimal]:
-    raise BrokerError("503")
+    raise BrokerError("cancelling order stuck: HTTP status 503")
 
 
 def test_interrupted_decision_is_not_resumed_for_dropped_symbols(

@@ -460,9 +460,8 @@ def test_each_failing_spread_alerts_until_it_is_resolved(tmp_path: Path, caplog:
         requested = list(contracts)
         for each in requested:
             if each.is_call in without:
-                raise BrokerError(
-                    f"the quote of {'a call' if each.is_call else 'a put'} is nonsense"
-                )
+                option = "a call" if each.is_call else "a put"
+                raise BrokerError(f"the quote of {option} is invalid: bid 2 is above ask 1")
         return here.venue.quotes(requested)
 
     seller = here.seller(quotes=quotes)

@@ -196,7 +196,8 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
     lacking = with_fields(value=None, market_result="scalar", revenue=None)
     with changed_rows("/portfolio/settlements", lacking):
         reading, view = account(traded)
-    assert reading.unreadable_reasons == {WIND: "settlements WIND: value and revenue are missing"}
+    why = "the venue's list of settlements, row WIND: value and revenue are missing"
+    assert reading.unreadable_reasons == {WIND: why}
     assert view.market == SNOW
     # Nothing was deposited: the payout of an unreadable settlement is no deposit.
     assert (reading.net_deposits, reading.discrepancies) == (0, ())
@@ -228,11 +229,11 @@ def test_unreadable_order_does_not_prevent_finding_lost_order() -> None:
     with kalshi_stand(sessions={RAIN: flat()}) as stand:
         stand.practice.ask("POST", CREATE, body_of(buying("theirs", price="0.10")))
         manager = stand.manager()
-        stand.lose(manager, order("lost", "0.30", market=RAIN))
+        stand.lose(manager, order("o-1", "0.30", market=RAIN))
         stand.practice.land()
         with changed_rows("/portfolio/orders", spoilt):
             assert not manager.query_unknown_outcomes(RAIN)
-        assert stand.state("lost") == "accepted"
+        assert stand.state("o-1") == "accepted"
 
 
 def test_missing_market_does_not_block_other_markets(traded: KalshiStand) -> None:

@@ -94,7 +94,7 @@ def test_keys_are_redacted_whole_and_by_line() -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [f"key {KEYS.key_id}", " ".join(PEM.split()), PEM],
+    [f"unknown key {KEYS.key_id}", f"invalid key {' '.join(PEM.split())}", f"invalid key {PEM}"],
     ids=["the id", "the key in a line", "the key"],
 )
 def test_errors_hide_keys_echoed_by_the_venue(failure: str) -> None:

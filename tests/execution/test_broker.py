@@ -49,7 +49,7 @@ class Halting:
         self.sent += orders
         for order in orders:
             if self.trouble and order.symbol in self.halted:
-                raise BrokerError(f"no {order.symbol}")
+                raise BrokerError(f"{order.symbol}: order rejected by the venue")
         return [
             Fill(o.client_order_id, o.symbol, o.signed_qty, 1.0, 0.0, AT)
             for o in orders

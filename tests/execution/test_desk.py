@@ -75,9 +75,9 @@ class Checked:
 
     def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         if not reading.is_reread and self.rejected > 0:
-            raise RereadRequired("cash")
+            raise RereadRequired("cash differs from fills")
         if self.rejected > 1:
-            raise AccountReadingRejected("cash", reading.account)
+            raise AccountReadingRejected("cash differs from fills", reading.account)
         return reading.account
 
     def max_loss_by_root(self) -> dict[str, float]:

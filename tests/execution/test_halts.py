@@ -60,7 +60,7 @@ def test_halt_change_that_cannot_be_written_is_undone() -> None:
     halts = halts_in(database)
     halts.raise_halt("daily_loss", "yesterday", NOW)
     database.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON halts BEGIN SELECT RAISE(ABORT, 'disk'); END"
+        "CREATE TRIGGER full BEFORE INSERT ON halts BEGIN SELECT RAISE(ABORT, 'disk error'); END"
     )
     with refused(DatabaseFailed):
         halts.apply_changes(HaltChanges(("daily_loss",), {"drawdown": "peak"}), LATER)

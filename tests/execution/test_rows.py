@@ -111,7 +111,7 @@ def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
         ("amount", "1e15", ("amount",)),
         ("amount", "1e-25", ("amount",)),
         ("held", "[]", ("held",)),
-        ("held", "{", ("held", "EOF")),
+        ("held", "{", ("held", "not valid JSON")),
     ],
 )
 def test_invalid_cell_is_refused_naming_table_and_value(

@@ -241,4 +241,4 @@ def _format_refusal(error: Any, words: str) -> str:
             " set data.feed=iex"
         )
         return f"refused ({status}): {words}; {hint}"
-    return f"status {status}: {words}"
+    return f"HTTP status {status}: {words}"

@@ -116,8 +116,10 @@ def parse_decimal(value: Any) -> Decimal:
         number = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("not a number") from None
-    if not has_supported_magnitude(number):
+    if not number.is_finite():
         raise ValueError("not a number")
+    if not has_supported_magnitude(number):
+        raise ValueError("not a number in the supported range")
     return number
 
 
@@ -194,7 +196,7 @@ def choice_parser(*known: Word) -> Callable[[Any], Word]:
         for word in known:
             if value == word:
                 return word
-        raise ValueError(f"not {' or '.join(known)}")
+        raise ValueError(f"{'not' if len(known) == 1 else 'not one of'} {', '.join(known)}")
 
     return parse
 

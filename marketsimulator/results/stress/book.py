@@ -214,7 +214,7 @@ def load_account_book(
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
         raise InputError(
-            "account: it has no stock or crypto position, so there is nothing to stress"
+            "account: no stock or crypto position is open, so there is nothing to stress; open one"
         )
     values = {s: float(account.positions[s]) * account.prices[s] for s in held}
     shorts = {symbol: -value for symbol, value in values.items() if value < 0}
@@ -272,8 +272,8 @@ def compute_max_option_loss(positions: Sequence[Mapping[str, Any]]) -> float:
     loss = max_expiry_loss(held)
     if loss is None:
         raise InputError(
-            "account: it is short more calls than it is long, so the maximum loss is"
-            " unbounded; close the uncovered calls"
+            "account: more calls are short than long, so the maximum loss is unbounded; close the"
+            " uncovered calls"
         )
     holdings = parse_positions(positions)
     counted_in_cash = (
