@@ -487,14 +487,17 @@ def _class_charts(
     if group is None:
         return []
     steps = [step for step in group if step.isdigit()]
-    transforms = [
-        frame.loc[frame["kind"] == kind, "pit"].to_numpy()
-        for frame in list(frames.values())[:MAX_PIT_CURVES]
-    ]
+    transforms = {
+        name: frame.loc[frame["kind"] == kind, "pit"].to_numpy()
+        for name, frame in list(frames.items())[:MAX_PIT_CURVES]
+    }
     charts = {
         "Gain by step": build_gains_chart(group, figures["baselines"], steps),
         "Probability integral transform": build_pit_density_chart(
-            "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
+            "PIT of the evaluated forecaster",
+            list(transforms.values()),
+            list(transforms),
+            "calibrated",
         ),
         f"80 % interval holds, step {steps[0]}, by hour": build_coverage_chart(
             timeframe.clock(kind), group[steps[0]]["hours"]

@@ -436,10 +436,8 @@ class Exchange:
         if state != "active":
             why: str | None = f"the market is {state} and accepts no orders"
         elif price % self._terms.price_step_units:
-            why = (
-                f"price ${order.price} is not a multiple of the price step,"
-                f" ${self._terms.price_step_units / PRICE_UNITS_PER_DOLLAR:g}"
-            )
+            step = price_to_usd(self._terms.price_step_units)
+            why = f"price ${order.price} is not a multiple of the price step, ${step}"
         elif order.count % 1:
             why = f"{order.count} is not a whole number of contracts"
         elif market.market_record["resting"] == MAX_RESTING_ORDERS:
@@ -453,17 +451,14 @@ class Exchange:
             depth, own = self.depth_within_limit(order)
             found = depth if own is None or prevention == "maker" else min(depth, own)
             if found < order.count:
-                why = (
-                    f"cannot fill {order.count} contracts at ${order.price} at once"
-                    f" (fill-or-kill): the book offers {found}"
-                )
+                why = f"fill-or-kill of {order.count} contracts, but the book offers {found} now"
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.format_order_id(market.market_record["numbers"])
         placed = PlacedOrder(order_id, order, self.tick, order.count)
         placed.withheld_count, placed.is_rejected_later = withheld_count, rejects_later
         self.orders[order_id] = self._resting[order_id] = placed
-        self._match_placed_order(market, placed, cancels_own=prevention == "maker")
+        self._match_order(market, placed, cancels_own=prevention == "maker")
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -496,9 +491,7 @@ class Exchange:
                 self._step_market(ticker, market, elsewhere, paused)
                 worth = elsewhere + self._position_value_micros(ticker)
 
-    def _match_placed_order(
-        self, market: _Market, placed: PlacedOrder, *, cancels_own: bool
-    ) -> None:
+    def _match_order(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
         """Match a new order with the current book; its remainder rests or ends."""
         order = placed.order
         ticker, record = order.market, market.market_record
@@ -618,8 +611,7 @@ class SimulatedOrderManager:
     """Order manager over a simulated exchange; the caller moves time with `advance`.
 
     Orders are recorded before they are sent. A used client_order_id returns the earlier order.
-    order_store: store of intents; None keeps them in memory.
-    gate: gate that checks each order right before it is sent.
+    order_store: store of intents; None keeps them in memory. gate: checks each order when sent.
     """
 
     def __init__(
