@@ -143,8 +143,8 @@ class Setup:
         The number of days is left out if the overrides set the period.
         """
         keys = {word.partition("=")[0] for word in self.overrides}
-        days = None if {"start", "end", "days"} & keys else FIRST_BACKTEST_DAYS
-        return flags_to_overrides({"days": days, "output": self.folder / FIRST_BACKTEST_FOLDER})
+        days = [] if {"start", "end", "days"} & keys else [f"days={FIRST_BACKTEST_DAYS}"]
+        return [*days, *flags_to_overrides({"output": self.folder / FIRST_BACKTEST_FOLDER})]
 
     def format_settings(self) -> str:
         """Return the content of the settings file."""

@@ -410,7 +410,7 @@ def test_cached_forecasts_are_read_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source"
         " import DataSettings;"
-        "bars = DataSettings(start='2024-01-02', end='2024-03-08').bars(['SYA'], None, None);"
+        "bars = DataSettings(start='2024-01-02', end='2024-03-08').load_panel(['SYA'], None, None);"
         "ForecasterSettings(cache='kept').build(bars.symbols).forecast(bars,"
         " bars.times[-30]).all_quantiles;"
         "print('torch' in sys.modules)"
