@@ -56,8 +56,8 @@ class Schedule:
         times = [60 * int(each[1]) + int(each[2]) for each in found if each]
         for minutes in times:
             if times.count(minutes) > 1:
-                again = format_time_of_day(minutes)
-                raise InputError(f"schedule: New York time {again} is listed twice; remove one")
+                repeated = format_time_of_day(minutes)
+                raise InputError(f"schedule: New York time {repeated} is listed twice; remove one")
         if len(times) < len(found):
             hint = format_suggestion(closest_choices(text, _NAMED_FREQUENCIES))
             raise InputError(

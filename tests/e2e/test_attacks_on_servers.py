@@ -246,8 +246,14 @@ def test_invalid_query_number_is_refused_naming_its_field(
         ("/v2/options/contracts?type=calls", "type: 'calls' is not one of call, put"),
         ("/v2/stocks/bars?symbols=SYA&adjustment=bogus", "adjustment: 'bogus' is not one of raw"),
         ("/v2/stocks/bars?symbols=SYA&feed=spi", "otc; did you mean sip?"),
-        ("/v2/stocks/bars?symbols=SYA&sort=desc", "sort: 'desc' is not one of asc"),
-        ("/v2/stocks/bars?symbols=SYA&currency=EUR", "currency: 'EUR' is not one of USD"),
+        (
+            "/v2/stocks/bars?symbols=SYA&sort=desc",
+            "sort: 'desc' is unknown; the only choice is asc",
+        ),
+        (
+            "/v2/stocks/bars?symbols=SYA&currency=EUR",
+            "currency: 'EUR' is unknown; the only choice is USD",
+        ),
         (
             "/v2/stocks/bars?symbols=SYA&adjusted=raw",
             "adjusted: not supported by the practice venue; supported: symbols",

@@ -144,10 +144,10 @@ def test_error_of_a_settings_class_names_the_key() -> None:
     @settings_class("group")
     class Grouped:
         share: float = setting(0.5, "a share", gt=0)
-        secret: str = setting("key", "of an account", hidden=True)
+        secret: str = setting("abc123", "of an account", hidden=True)
 
     with refused(InputError, "group.share", "-1", "0"):
         Grouped(share=-1)
     with refused(InputError, "group.shar"):
         Grouped(shar=1)  # type: ignore[call-arg]
-    assert "key" not in repr(Grouped())
+    assert "abc123" not in repr(Grouped())
