@@ -301,6 +301,7 @@ class Exchange:
         self.space = self.settings.default_action_space()
         self.order_check: OrderCheck = self.space.pre_trade_check
         self._terms = self.settings.build_scaled_order_rules()
+        self._price_step = price_to_usd(self._terms.price_step_units)
         self._cash = self.settings.starting_cash_micros
         self._delay = settlement_ticks
         self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
@@ -381,8 +382,7 @@ class Exchange:
         return self._market(market).current_tick
 
     def quote(self, market: str) -> ContractQuote:
-        step = price_to_usd(self._terms.price_step_units)
-        return quote_from_tick(self.current_tick(market), step)
+        return quote_from_tick(self.current_tick(market), self._price_step)
 
     def view(self, market: str) -> MarketView:
         """Return the account and the quote of a market, as input for a decision.
@@ -436,8 +436,7 @@ class Exchange:
         if state != "active":
             why: str | None = f"the market is {state} and accepts no orders"
         elif price % self._terms.price_step_units:
-            step = price_to_usd(self._terms.price_step_units)
-            why = f"price ${order.price} is not a multiple of the price step, ${step}"
+            why = f"price ${order.price} is not a multiple of the price step, ${self._price_step}"
         elif order.count % 1:
             why = f"{order.count} is not a whole number of contracts"
         elif market.market_record["resting"] == MAX_RESTING_ORDERS:
@@ -611,7 +610,9 @@ class SimulatedOrderManager:
     """Order manager over a simulated exchange; the caller moves time with `advance`.
 
     Orders are recorded before they are sent. A used client_order_id returns the earlier order.
-    order_store: store of intents; None keeps them in memory. gate: checks each order when sent.
+
+    order_store: store of intents; None keeps them in memory.
+    gate: gate that checks each order right before it is sent.
     """
 
     def __init__(
@@ -676,8 +677,7 @@ class _SimulatedVenue:
     def now(self) -> np.datetime64:
         return self._exchange.now
 
-    def estimated_now(self) -> np.datetime64:
-        return self._exchange.now
+    estimated_now = now
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> PlacedOrder | None:
         del intent
