@@ -108,7 +108,7 @@ def invalid_choice_error(
     known = list(choices)
     if len(known) == 1 and not other_accepted_values:
         return InputError(f"{key}: {value!r} is unknown; the only choice is {known[0]}")
-    others = f", or {other_accepted_values}" if other_accepted_values else ""
+    others = f"; also accepted: {other_accepted_values}" if other_accepted_values else ""
     hint = format_suggestion(
         _choices_of_same_duration(value, known) or closest_choices(str(value), known)
     )

@@ -222,7 +222,7 @@ def check_kelly_fraction(fraction: float) -> None:
     if not 0 < fraction <= 1:
         raise InputError(
             f"sizing.fraction: {fraction:g} must be above 0 and at most 1 (0.5 is half Kelly; above"
-            " 1, wealth grows more slowly at more risk)"
+            " 1, risk rises and growth falls)"
         )
 
 
@@ -435,7 +435,7 @@ def _kelly_from_name(name: str, fraction: float | None) -> KellyStrategy:
     if percent > 100.0 and fraction is None:
         raise InputError(
             f"sizing.strategy: {name} is {kelly[2]} % of full Kelly; the percentage must be at most"
-            f" 100, because wealth grows more slowly at more risk above it; use {kelly[1]}_100"
+            f" 100, because above full Kelly risk rises and growth falls; use {kelly[1]}_100"
         )
     times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
     return KellyStrategy(
