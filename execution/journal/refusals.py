@@ -169,7 +169,7 @@ class RefusalJournal:
         response: text of the venue's response, without the order's id.
         """
         place = refusal_scope(order)
-        self._accepted.add(_VENUE)
+        self.record_trading_resumed()
         self._record_cause(
             place,
             generalise_reason(response, place.symbol),
@@ -179,7 +179,8 @@ class RefusalJournal:
 
     def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order, which may end causes of refusals when the job's step ends."""
-        self._accepted |= {refusal_scope(order), _VENUE}
+        self._accepted.add(refusal_scope(order))
+        self.record_trading_resumed()
 
     def record_account_block(self, why: str, at: np.datetime64) -> None:
         """Record that the venue accepts no orders from the account.

@@ -14,7 +14,7 @@ import numpy as np
 from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import count_cycles
-from execution.journal.order_store import OrderState, OrderStore
+from execution.journal.order_store import NEVER_SUBMITTED_STATES, OrderStore
 from execution.journal.refusals import VENUE_PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
@@ -56,7 +56,6 @@ NEW_ORDER_EVENTS_SQL = (
 )
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
 FILL_EVENTS_SQL = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCK_READS = 3
 
