@@ -1,10 +1,13 @@
 """Check whether an account can be traded from this machine; print one line per requirement.
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
+    [--send-test-alert]
 
 The command takes the settings of the live loop. Each line begins with `ok`, `warning` or `failure`,
 and names the remedy unless it is `ok`. The command sends no order, and writes only a probe file
 that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the settings are invalid.
+
+--send-test-alert    send a test alert to ALERT_URL (the setting alert_url)
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -48,12 +52,14 @@ from execution.live.account_lock import (
 from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
-from foundation.cli import Result
+from foundation.cli import FlagParser, Result
 from foundation.clock import SYSTEM_TIME, InstantSource
+from foundation.compose import compose_config
 from foundation.console import LOG_FOLDER
 from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal_path
 from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
 from foundation.formatting import format_duration
+from foundation.notifier import deliver_test_alert
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
@@ -95,11 +101,13 @@ class DoctorContext:
     settings: settings of the live loop.
     keys: API keys of the account, or the error that reports missing keys.
     clock: this machine's clock.
+    sends_test_alert: true to send a test alert to the configured address.
     """
 
     settings: LiveSettings
     keys: ApiKeys | InputError
     clock: InstantSource = SYSTEM_TIME
+    sends_test_alert: bool = False
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -373,6 +381,23 @@ def nearest_writable_folder(folder: Path) -> Path:
     return place
 
 
+def _check_alerts(start: DoctorContext) -> CheckResult:
+    """Check whether alerts have a recipient; send a test alert if that was requested.
+
+    The settings refuse a malformed address. Only its host is shown, because it may contain a
+    secret.
+    """
+    url = start.settings.alert_url
+    if url is None:
+        return "warning", "ALERT_URL is not set, so halts reach nobody; set it to a webhook"
+    host = urlsplit(url).hostname
+    if not start.sends_test_alert:
+        return "ok", f"sent to {host}; not tested, add --send-test-alert to send one"
+    if deliver_test_alert(url):
+        return "ok", f"{host} accepted a test alert"
+    return "failure", f"{host} did not accept a test alert; correct ALERT_URL or the network"
+
+
 def _check_process(start: DoctorContext) -> CheckResult:
     """Check that no other process trades the account, because only one process may lock it."""
     account = start.journal_path.parent.name
@@ -444,6 +469,7 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "feed": (_check_feed, "symbols"),
     "checkpoint": (_check_checkpoint, ""),
     "disk": (_check_disk, ""),
+    "alerts": (_check_alerts, ""),
     "process": (_check_process, "keys"),
     "journal": (
         lambda start: check_journal(start.journal_path, is_traded_now=start.is_account_traded_now),
@@ -469,19 +495,43 @@ def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Fi
     return findings
 
 
-def run(settings: LiveSettings) -> Result:
+@dataclass(frozen=True, slots=True)
+class DoctorCommandLine:
+    """Parsed command line of the doctor.
+
+    settings: settings of the live loop.
+    sends_test_alert: true to send a test alert to the configured address.
+    """
+
+    settings: LiveSettings
+    sends_test_alert: bool
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
+    """Parse the command line; the second value is None because there is no output folder."""
+    parser = FlagParser(settings=True, allow_abbrev=False)
+    parser.add_argument("--send-test-alert", action="store_true")
+    typed = parser.parse_intermixed_args(list(words))
+    parser.refuse_non_overrides(typed.overrides)
+    settings = LiveSettings.from_config(compose_config("live", typed.overrides))
+    return DoctorCommandLine(settings, typed.send_test_alert), None
+
+
+def run(settings: DoctorCommandLine) -> Result:
     """Run all checks, and print each finding as soon as it is available.
 
     The exit code is 1 if a check failed, else 0.
     """
-    require_alpaca(settings.broker)
+    live = settings.settings
+    require_alpaca(live.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
-    findings = print_findings(DoctorContext(settings, keys))
+    context = DoctorContext(live, keys, sends_test_alert=settings.sends_test_alert)
+    findings = print_findings(context)
     failed = any(finding.level == "failure" for finding in findings)
     checks = [asdict(finding) for finding in findings]
     return Result(

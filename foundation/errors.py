@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
+from typing import ClassVar
 
 # Characters that change the text direction (Unicode 16, section 23.2), and those that end a line or
 # a paragraph.
@@ -18,7 +19,12 @@ MIN_CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
-    """Invalid input of the user; the message states the error, its place, and the correction."""
+    """Invalid input of the user; the message states the error, its place, and the correction.
+
+    exit_code: exit code of a command that ends with the error.
+    """
+
+    exit_code: ClassVar[int] = 2
 
 
 class DataError(InputError):

@@ -80,6 +80,7 @@ class Notifier:
         first 4000 and 2000 characters of the alert.
     folder: folder that stores undelivered alerts over a restart; None stores none.
     time: clock of the heartbeats and retries.
+    subject: subject of all alerts, such as an account, with which their delivered texts begin.
     """
 
     def __init__(
@@ -88,7 +89,10 @@ class Notifier:
         alerts: str | None,
         folder: Path | None = None,
         time: TimeSource = SYSTEM_TIME,
+        *,
+        subject: str = "",
     ) -> None:
+        self._subject = subject
         self._healthcheck = healthcheck
         self._alerts = alerts
         self._path = None if folder is None else folder / UNDELIVERED_FILE
@@ -149,7 +153,8 @@ class Notifier:
         """Send and log a notice at every call, even if one of the same kind has been sent."""
         if self._alerts is not None:
             with self._changed:
-                self._waiting.append(_alert_payload(kind, text))
+                sent = f"{self._subject}: {text}" if self._subject else text
+                self._waiting.append(_alert_payload(kind, sent))
                 self._save_undelivered()
             self._wake_sender()
         level = logging.WARNING if kind in INFORMATIONAL_NOTICE_KINDS else logging.ERROR
@@ -247,6 +252,13 @@ class Notifier:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
             log.warning("%s: undelivered alerts cannot be saved: %s", self._path, error)
+
+
+def deliver_test_alert(url: str) -> bool:
+    """Send a test alert to an address; return whether the address accepted it."""
+    with Notifier(None, url) as notices:
+        notices.send_notice("test", "test alert: no action is required")
+        return notices.flush(EXIT_WAIT_SECONDS)
 
 
 def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:

@@ -17,18 +17,18 @@ from foundation.files import remove_empty_folder, unlock_output_folders
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def exit_with_error(error: Exception) -> NoReturn:
-    """Print an error as one line and exit with code 2."""
+def exit_with_error(error: InputError) -> NoReturn:
+    """Print an error as one line and exit with its code."""
     print(f"error: {escape_controls(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
-    sys.exit(2)
+    sys.exit(error.exit_code)
 
 
 @contextmanager
 def exit_on_errors(interruption_text: str) -> Iterator[list[Path]]:
     """Exit with a one-line message and an exit code after an error in the block.
 
-    The code is 2 for an `InputError`. It is 128 plus the signal's number for an interruption, by
-    the keyboard or by a signal that ends the process.
+    The code of an `InputError` is its `exit_code`. It is 128 plus the signal's number for an
+    interruption, by the keyboard or by a signal that ends the process.
 
     interruption_text: state of the output after an interruption, for the message.
 

@@ -99,6 +99,12 @@ class EventLog:
         events = _EVENTS.select_rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
 
+    def last_event(self, subject: str, *kinds: str) -> Event | None:
+        """Return the last event of a subject that has one of these kinds; None without one."""
+        marks = ", ".join("?" * len(kinds))
+        latest = f"WHERE subject = ? AND kind IN ({marks}) ORDER BY number DESC"
+        return _EVENTS.first_row(self._database, latest, (subject, *kinds))
+
     def events(self, subject: str | None = None) -> list[Event]:
         """Return the recorded events, oldest first.
 

@@ -49,20 +49,20 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "everything",
             "when the venue's activities explain the whole difference",
             "Compare the venue's positions and orders with the journal's, undo unwanted ones, and"
-            " clear the halt: the remaining difference becomes part of the opening balance.",
+            " clear the halt: the remaining difference becomes part of the expected positions.",
         ),
         "symbols": HaltRule(
             "symbols",
             "when the venue's activities explain the whole difference",
             "No orders are sent in these symbols. Compare the venue's positions and orders with the"
             " journal's, undo unwanted ones, and clear the halt: the remaining difference becomes"
-            " part of the opening balance.",
+            " part of the expected positions.",
         ),
         "cash": HaltRule(
             "everything",
             "when the venue lists a booking that explains the whole difference",
             "Compare the venue's cash with its trades, fees and transfers, find what explains the"
-            " difference, and clear the halt.",
+            " difference, and clear the halt: later cash is compared with this difference.",
         ),
         "journal": HaltRule(
             "everything",
@@ -223,12 +223,22 @@ class HaltJournal:
 
         The result is empty if nobody acknowledged a cause, or after `consume_acknowledgement`.
         """
+        return self._cleared_cause(kind, is_used=False)
+
+    def used_cause(self, kind: HaltKind) -> str:
+        """Return the cause of the last halt of a kind, if its acknowledgement has been used."""
+        return self._cleared_cause(kind, is_used=True)
+
+    def _cleared_cause(self, kind: HaltKind, *, is_used: bool) -> str:
+        """Return the cause of the last halt of a kind, if a person has cleared it, else "".
+
+        is_used: whether the acknowledgement must have been used; otherwise it must be unused.
+        """
         last = self.latest_by_kind().get(kind)
         if last is None or last.is_active or last.cleared_by == CLEARED_AUTOMATICALLY:
             return ""
-        found = _CAUSES.first_row(
-            self._database, "WHERE halt = ? AND NOT acknowledgement_used", (last.number,)
-        )
+        condition = "WHERE halt = ? AND acknowledgement_used = ?"
+        found = _CAUSES.first_row(self._database, condition, (last.number, int(is_used)))
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:

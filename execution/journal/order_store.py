@@ -50,6 +50,7 @@ OrderState = Literal[
 ]
 ORDER_STATES: tuple[OrderState, ...] = get_args(OrderState)
 UNKNOWN_OUTCOME_STATES: tuple[OrderState, ...] = ("submitting", "unknown")
+NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 REFUSED_STATES: tuple[OrderState, ...] = ("denied", "rejected")
 UNSENT_STATES: tuple[OrderState, ...] = ("planned", "denied", "rejected", "not_received")
 PENDING_STATES: tuple[OrderState, ...] = ("planned", "submitting", "unknown", "accepted")

@@ -29,6 +29,7 @@ from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from execution.journal.order_store import (
+    NEVER_SUBMITTED_STATES,
     UNKNOWN_OUTCOME_STATES,
     UNSENT_STATES,
     OrderIntent,
@@ -88,7 +89,6 @@ class OrderNotReceived(OrderRejected):
     """The venue does not know the order, and can no longer accept it because it has expired."""
 
 
-_NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 _STATE_BY_REJECTION: Mapping[type, OrderState] = {
     OrderNotReceived: "not_received",
     OrderDenied: "denied",
@@ -255,7 +255,7 @@ class Outbox(Generic[Report]):
         A rejected order may be sent again only if the venue accepts only one order per id.
         """
         return is_unsent(intent) and (
-            self._venue.has_idempotent_client_ids or intent.state in _NEVER_SUBMITTED_STATES
+            self._venue.has_idempotent_client_ids or intent.state in NEVER_SUBMITTED_STATES
         )
 
     def _with_job_and_venue(self, intent: OrderIntent) -> OrderIntent:

@@ -146,14 +146,20 @@ class RefusalJournal:
     database: the account's journal.
     events: event log that records the first refusal and the end of each cause.
     notices: sender of alerts and of the messages that end them; None sends none.
+    clear_command: command with which a person clears the causes; empty names none in alerts.
     """
 
     def __init__(
-        self, database: Database, events: EventLog, notices: Notifier | None = None
+        self,
+        database: Database,
+        events: EventLog,
+        notices: Notifier | None = None,
+        clear_command: str = "",
     ) -> None:
         self._database = database
         self._events = events
         self._notices = notices
+        self._clear_command = clear_command
         self._refused: set[RefusalScope] = set()  # in this step
         self._causes: set[str] = set()
         self._accepted: set[RefusalScope] = set()
@@ -169,7 +175,7 @@ class RefusalJournal:
         response: text of the venue's response, without the order's id.
         """
         place = refusal_scope(order)
-        self._accepted.add(_VENUE)
+        self.record_trading_resumed()
         self._record_cause(
             place,
             generalise_reason(response, place.symbol),
@@ -179,7 +185,8 @@ class RefusalJournal:
 
     def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order, which may end causes of refusals when the job's step ends."""
-        self._accepted |= {refusal_scope(order), _VENUE}
+        self._accepted.add(refusal_scope(order))
+        self.record_trading_resumed()
 
     def record_account_block(self, why: str, at: np.datetime64) -> None:
         """Record that the venue accepts no orders from the account.
@@ -258,7 +265,7 @@ class RefusalJournal:
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
                 self._events.append(ORDER_REFUSED_ALERT, cause, {"last": now.last_text})
-                self._send_notice(*_build_alert(now))
+                self._send_notice(*_build_alert(now, self._clear_command))
 
     def _end_cause(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
@@ -332,12 +339,17 @@ def _format_order(order: AnyOrder) -> str:
     )
 
 
-def _build_alert(refusal: Refusal) -> tuple[str, str]:
-    """Return the kind and the text of the alert about a refusal."""
+def _build_alert(refusal: Refusal, clear_command: str) -> tuple[str, str]:
+    """Return the kind and the text of the alert about a refusal.
+
+    clear_command: command with which a person clears refused orders; empty names none.
+    """
     last = refusal.last_text
     if refusal.is_venue_pause:
         return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
+    if clear_command:
+        until += f" Clear with: {clear_command}"
     if refusal.is_account_block:
         return ORDER_REFUSED_ALERT, (
             f"{last}. No decisions are made and no orders are sent; positions stay open. {until}"

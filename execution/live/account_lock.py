@@ -8,6 +8,7 @@ because two users have separate first locks but may share a journal.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -34,13 +35,14 @@ from foundation.database import (
 )
 from foundation.errors import InputError
 from foundation.files import restrict_to_owner, write_atomically
-from trainingdata.instants import format_compact_utc
+from trainingdata.instants import format_compact_utc, format_utc
 
 log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "journal.sqlite"
 STATUS_PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
+PROCESS_FILE = "process.json"  # id and start of the process that last traded the account
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
 KILL_FILE_FLATTEN_TEXT = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_PATH_FILE = "journal"
@@ -49,6 +51,15 @@ _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 class AccountInUse(InputError):
     """Another process has locked the account."""
+
+
+class KillFileExists(InputError):
+    """The account's kill file prevents the start of a loop, until a person removes it.
+
+    A process supervisor does not restart the loop after this exit code.
+    """
+
+    exit_code = 3
 
 
 def is_account_id(name: str) -> bool:
@@ -137,6 +148,36 @@ def is_account_locked(account_id: str, folder: Path) -> bool:
         return True
 
 
+class TradingProcess(NamedTuple):
+    """The process that has locked an account.
+
+    pid: id of the process; None if it is unknown.
+    started_at: instant by this machine's clock at which it locked the account; None if unknown.
+    """
+
+    pid: int | None = None
+    started_at: str | None = None
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return "a process trades the account"
+        return f"process {self.pid} has traded the account since {self.started_at}"
+
+
+def find_trading_process(folder: Path) -> TradingProcess | None:
+    """Return the process that trades an account now; None if no process has locked the account.
+
+    folder: folder of the account.
+    """
+    if not is_account_traded(folder.name, folder):
+        return None
+    try:
+        written = json.loads((folder / PROCESS_FILE).read_text(encoding="utf-8"))
+        return TradingProcess(int(written["pid"]), str(written["started_at"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return TradingProcess()
+
+
 class LockedJournal(NamedTuple):
     """Open journal of an account that this process has locked.
 
@@ -168,14 +209,19 @@ def open_journal(
                 path, replace_damaged, known=recorded_journal_path(account_id) == path
             )
             with closing(Database(path)) as database:
-                try:
-                    write_atomically(folder / _JOURNAL_PATH_FILE, str(path).encode())
-                except OSError as error:
-                    raise InputError(
-                        f"{folder / _JOURNAL_PATH_FILE}: cannot write: {error.strerror or error};"
-                        " let this user write there"
-                    ) from error
+                process = TradingProcess(os.getpid(), format_utc(utc_now()))
+                _write_note(folder / _JOURNAL_PATH_FILE, str(path))
+                _write_note(path.with_name(PROCESS_FILE), json.dumps(process._asdict()))
                 yield LockedJournal(database, path.parent, damaged_copy)
+
+
+def _write_note(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write: {error.strerror or error}; let this user write there"
+        ) from error
 
 
 def _check_or_move_journal(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from execution.live.account_lock import (
@@ -37,9 +39,7 @@ def select_account_folder(root: Path, account: str | None) -> Path:
     InputError
         if there is no such account, or more than one that qualifies.
     """
-    folders = sorted(path for path in root.glob("*") if path.is_dir())
-    if len(folders) > 1:
-        folders = [folder for folder in folders if _was_traded(folder)]
+    folders = account_folders(root)
     names = [folder.name for folder in folders]
     if account is not None:
         if account not in names and not is_account_id(account):
@@ -59,7 +59,7 @@ def select_account_folder(root: Path, account: str | None) -> Path:
         )
     if len(folders) == 1:
         return folders[0]
-    traded = [folder for folder in folders if is_account_traded(folder.name, folder)]
+    traded = find_traded_account_folders(folders)
     several = format_count(len(folders), "account")
     if len(traded) == 1:
         sys.stdout.write(
@@ -70,6 +70,17 @@ def select_account_folder(root: Path, account: str | None) -> Path:
         f"{root}: found {several}, {len(traded)} of them traded now; select one with --account:"
         f" {', '.join(names)}"
     )
+
+
+def account_folders(root: Path) -> list[Path]:
+    """Return the folders of the accounts in `root`, in the order of their names."""
+    folders = sorted(path for path in root.glob("*") if path.is_dir())
+    return folders if len(folders) == 1 else [each for each in folders if _was_traded(each)]
+
+
+def find_traded_account_folders(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders of the accounts that a process trades now."""
+    return [folder for folder in folders if is_account_traded(folder.name, folder)]
 
 
 def find_active_account_folder(folder: Path) -> Path:
@@ -95,6 +106,19 @@ def find_journal(folder: Path) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: journal not found; set --folder to the folder of the accounts")
     return path
+
+
+def format_clear_command(kind: str, folder: Path) -> str:
+    """Return the command with which a person clears a halt, or the refused orders, of an account.
+
+    kind: kind of the halt, or `refused`.
+    folder: folder of the account.
+    """
+    place = folder.absolute()
+    return (
+        f".venv/bin/python -m execution.live --folder {shlex.quote(str(place.parent))}"
+        f" --account {shlex.quote(place.name)} clear {kind} --by NAME"
+    )
 
 
 def is_event_contract_account(name: str) -> bool:

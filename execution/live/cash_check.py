@@ -66,6 +66,38 @@ def cash_tolerance(equity: Decimal) -> Decimal:
     return MAX_LATE_BOOKING_FRACTION * abs(equity) + CASH_ROUNDING_TOLERANCE_USD
 
 
+def describe_vanished_difference(
+    difference: CashDifference,
+    last_accepted: CashDifference | None,
+    acknowledged: CashDifference | None,
+    equity: Decimal,
+) -> str:
+    """Describe an acknowledged cash difference that no longer exists; empty if it still does.
+
+    difference: present difference.
+    last_accepted: difference at the last accepted account snapshot; None before the first one.
+    acknowledged: difference that a person last acknowledged; None without one.
+    equity: equity of the account as the venue reports it, USD.
+    """
+    if last_accepted is None or acknowledged is None:
+        return ""
+    tolerance = cash_tolerance(equity)
+    moved = difference.unexplained_usd - last_accepted.unexplained_usd
+    stood = abs(last_accepted.unexplained_usd - acknowledged.unexplained_usd) <= tolerance
+    if not stood or abs(difference.unexplained_usd) > tolerance or abs(moved) <= tolerance:
+        return ""
+    booked = difference.total_bookings_usd - last_accepted.total_bookings_usd
+    cause = (
+        f"the venue has listed bookings of {booked:+,.2f} USD"
+        if abs(booked + moved) <= tolerance
+        else "no trade or booking explains it; find what moved cash"
+    )
+    return (
+        f"the cleared cash difference of {last_accepted.unexplained_usd:+,.2f} USD has vanished"
+        f" ({moved:+,.2f} USD): {cause}"
+    )
+
+
 def unexplained_cash_reason(
     difference: CashDifference,
     last_accepted: CashDifference | None,

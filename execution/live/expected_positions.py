@@ -482,6 +482,15 @@ def find_explaining_bookings(
     return nearer if MIN_SURPLUS_TO_UNEXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
+def net_fills_by_symbol(book: OrderStore, job: str) -> dict[str, Decimal]:
+    """Return the signed quantities that the orders of a job have bought less sold, by symbol."""
+    changes: defaultdict[str, list[Decimal]] = defaultdict(list)
+    for intent in book.select_intents("job = ? AND filled != '0'", (job,)):
+        for symbol, change in position_changes_from_fill(intent, intent.progress.filled).items():
+            changes[symbol].append(change)
+    return {symbol: exact_sum(each) for symbol, each in changes.items()}
+
+
 def position_changes_from_fill(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
     """Return the signed position changes, by symbol, if an order fills this quantity.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from execution.journal.order_store import OrderIntent
+from execution.journal.order_store import PENDING_STATES, OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import GuardedOrder
 from execution.orders.last_trades import TradeSource
@@ -17,7 +17,6 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 _ZERO = Decimal(0)
-_PENDING_STATES = ("planned", "submitting", "unknown", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +154,6 @@ def _filled_and_remaining(
     if intent is None:
         return _ZERO, whole
     filled = intent.progress.filled.copy_sign(whole)
-    if intent.state in _PENDING_STATES:
+    if intent.state in PENDING_STATES:
         return filled, whole - filled
     return filled, _ZERO

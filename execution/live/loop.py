@@ -89,10 +89,11 @@ class LoopObserver(Protocol):
         """Send heartbeats while the loop waits for the next step."""
         ...
 
-    def on_step_end(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object, *, failed: bool) -> None:
         """Record that a step has ended.
 
         outcome: result of the step; None for a failed one.
+        failed: true if an error has ended the step.
         """
         ...
 
@@ -253,7 +254,7 @@ class JobLoop:
         else:
             self._failures[job.name] = 0
             self._notices.reset_alert(kind)
-        self._observer.on_step_end(job.name, outcome)
+        self._observer.on_step_end(job.name, outcome, failed=self._failures[job.name] > 0)
 
 
 def print_line(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -16,14 +17,22 @@ from execution.journal.halts import HALT_RULES, HaltChanges, HaltJournal, HaltKi
 from execution.journal.marks import EquityMarkJournal
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionJournal
-from execution.journal.refusals import RefusalJournal
-from execution.live.account_lock import KILL_FILE, may_exist, open_journal
+from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal
+from execution.live.account_lock import KILL_FILE, KillFileExists, may_exist, open_journal
+from execution.live.accounts import format_clear_command
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
-from foundation.database import Database
-from foundation.errors import InputError
+from foundation.database import Database, DatabaseFailed
 from foundation.notifier import Notifier, alert_heading
 from foundation.redaction import Redactor
+
+log = logging.getLogger(__name__)
+
+STOP_ALERT = "stopped"
+# Events of an account: the alert of a stop was sent, and a step has succeeded since.
+STOP_ALERTED_EVENT = "stop alerted"
+STOP_ENDED_EVENT = "stop ended"
+KILL_FILE_CAUSE = "the kill file exists"
 
 
 class OpenAccount:
@@ -51,7 +60,9 @@ class OpenAccount:
         self.name = name
         self.database = database
         self.events = EventLog(database, redactor, clock)
-        self.refusals = RefusalJournal(database, self.events, notices)
+        self.refusals = RefusalJournal(
+            database, self.events, notices, format_clear_command(ORDER_REFUSED_ALERT, folder)
+        )
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = HaltJournal(database, self.events)
         self.marks = EquityMarkJournal(database)
@@ -59,6 +70,8 @@ class OpenAccount:
         self.next_cycle = NextCycleJournal(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
+        self._folder = folder
+        self._is_stop_reported = False
         self._clock = clock
         self._redactor = redactor
         self._alerts = AlertJournal(database, redactor, clock)
@@ -68,13 +81,37 @@ class OpenAccount:
         """Record an alert in the journal, and print it on standard error."""
         self._alerts.record(kind, text)
         # The reason that ends the process is printed as its last line.
-        if kind != "stopped":
+        if kind != STOP_ALERT:
             with tolerate_print_errors():
                 sys.stderr.write(f"{alert_heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
         """Return the venue's time, estimated between two readings of its clock."""
         return self._clock.now()
+
+    def report_stop(self, cause: str, text: str) -> None:
+        """Send an alert that the loop has stopped: once per cause, until a step has succeeded.
+
+        A supervisor may restart the process every few seconds; each start would repeat the alert.
+        Further reports of this process are only logged, because they follow from the first.
+
+        cause: reason of the stop, which identifies the alert.
+        text: text of the alert.
+        """
+        last = self.events.last_event(self.name, STOP_ALERTED_EVENT, STOP_ENDED_EVENT)
+        is_repeated = last is not None and (last.kind, last.content) == (STOP_ALERTED_EVENT, cause)
+        if self._is_stop_reported or is_repeated:
+            log.error("still %s: %s", STOP_ALERT, text)
+        else:
+            self.events.append(STOP_ALERTED_EVENT, self.name, cause)
+            self.notices.alert(STOP_ALERT, text)
+        self._is_stop_reported = True
+
+    def end_stop_report(self) -> None:
+        """Record that the loop runs again, so that the next stop is alerted."""
+        last = self.events.last_event(self.name, STOP_ALERTED_EVENT, STOP_ENDED_EVENT)
+        if last is not None and last.kind == STOP_ALERTED_EVENT:
+            self.events.append(STOP_ENDED_EVENT, self.name)
 
     @property
     def has_kill_file(self) -> bool:
@@ -112,7 +149,9 @@ class OpenAccount:
         """
         if new:
             self.notices.reset_alert(f"halt {kind}")
-        self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
+        command = format_clear_command(kind, self._folder)
+        text = f"halted: {why}. {HALT_RULES[kind].remedy} Clear with: {command}"
+        self.notices.alert(f"halt {kind}", text)
 
 
 @contextmanager
@@ -140,8 +179,10 @@ def open_account(
 
     Raises
     ------
+    KillFileExists
+        if the account's kill file exists.
     InputError
-        if the account's kill file exists, or its journal cannot be locked or opened.
+        if the account's journal cannot be locked or opened.
     """
     with ExitStack() as held:
         folder, damaged_copy = root, None
@@ -151,8 +192,14 @@ def open_account(
             opened = open_journal(name, root, replace_damaged=replace_damaged)
             database, folder, damaged_copy = held.enter_context(opened)
         notices = held.enter_context(
-            Notifier(healthcheck_url, alert_url, None if is_dry_run else folder)
+            Notifier(
+                healthcheck_url,
+                alert_url,
+                None if is_dry_run else folder,
+                subject=f"account {name}",
+            )
         )
+        account: OpenAccount | None = None
         try:
             found = HaltChanges()
             if damaged_copy is not None:
@@ -166,7 +213,7 @@ def open_account(
                 account.halts.apply_changes(found, clock.now())
             account.alert_halt_changes(found)
             if account.has_kill_file:
-                raise InputError(
+                raise KillFileExists(
                     f"the kill file {account.kill_file} exists, so the loop does not start; remove"
                     " it first"
                 )
@@ -174,5 +221,21 @@ def open_account(
         except Exception as error:
             # Without the loop, the account is unattended.
             if unattended:
-                notices.alert("stopped", f"the loop has stopped: {error}")
+                _report_failure(account, notices, error)
             raise
+
+
+def _report_failure(account: OpenAccount | None, notices: Notifier, error: Exception) -> None:
+    """Send an alert about an error that ends the process.
+
+    account: the account; None if the error prevented it from being opened.
+    """
+    text = f"the loop has stopped: {error}"
+    cause = KILL_FILE_CAUSE if isinstance(error, KillFileExists) else str(error)
+    try:
+        if account is not None:
+            account.report_stop(cause, text)
+            return
+    except DatabaseFailed as failure:
+        log.warning("cannot record the stop in the journal: %s", failure)
+    notices.alert(STOP_ALERT, text)

@@ -28,7 +28,12 @@ from execution.brokers import (
 from execution.journal.activities import EPOCH, Activity
 from execution.journal.expected import ZERO_QUANTITY
 from execution.journal.halts import HaltKind
-from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
+from execution.live.cash_check import (
+    CashDifference,
+    cash_tolerance,
+    describe_vanished_difference,
+    unexplained_cash_reason,
+)
 from execution.live.expected_positions import (
     Discrepancy,
     DiscrepancyValue,
@@ -115,6 +120,7 @@ class Reconciler:
         self._notices.update_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
+        self._report_vanished_difference(now, equity)
         self._end_explained_cash_halt(now, equity)
         self._consume_acknowledgement("cash")
         self.holdings.accept_cash_difference(now)
@@ -190,8 +196,20 @@ class Reconciler:
             CashDifference.from_halt_cause(cause), cash_tolerance(equity)
         ):
             return False
-        log.warning("acknowledged, now part of the opening balance: %s", now)
+        log.warning("acknowledged, later cash is compared with this difference: %s", now)
         return True
+
+    def _report_vanished_difference(self, now: CashDifference, equity: Decimal) -> None:
+        """Send a notice if a cash difference that a person has acknowledged no longer exists."""
+        cause = self._halts.used_cause("cash")
+        vanished = describe_vanished_difference(
+            now,
+            self.holdings.last_accepted_difference(),
+            CashDifference.from_halt_cause(cause) if cause else None,
+            equity,
+        )
+        if vanished:
+            self._notices.send_notice("cash", vanished)
 
     def _end_explained_cash_halt(self, now: CashDifference, equity: Decimal) -> None:
         """End the cash halt if bookings listed since it was raised explain the difference."""
@@ -363,7 +381,7 @@ class Reconciler:
     def _accept_discrepancies(self, found: DiscrepanciesBySymbol) -> None:
         """Add acknowledged surpluses to the expected positions, and record acknowledged orders."""
         differences = dict(self._differences or {})
-        log.warning("acknowledged, now part of the opening balance: %s", _format_reasons(found))
+        log.warning("acknowledged, now part of the expected positions: %s", _format_reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
         orders = [each.order_id for group in found.values() for each in group if each.order_id]
         self.holdings.record_acknowledgement(surpluses, orders)

@@ -21,10 +21,12 @@ from execution.live.expected_positions import (
     max_crypto_fee,
     position_changes_from_fill,
 )
+from execution.live.loop import print_line
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import first_accepted_time
 from execution.orders.broker import Broker, is_fully_filled
 from foundation.errors import BrokerError
+from foundation.formatting import format_count
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +70,13 @@ def resume_batches(
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
             log.warning("decision %s not resumed: %s", decision.decision_id, why)
+            print_line(f"Decision {decision.decision_id} is not resumed: {why}.")
             journal.end_decision(decision.decision_id, why)
             continue
         log.info("decision %s resumed", decision.decision_id)
         due = _due_intents(intents, account.as_of)
+        count = format_count(len(due), "order")
+        print_line(f"Decision {decision.decision_id} is resumed: {count} to send.")
         orders = [intent.stock_or_crypto_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.
         retries = any(order.is_for_auction for order in orders)

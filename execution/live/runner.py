@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,13 +14,14 @@ import numpy as np
 from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import count_cycles
-from execution.journal.order_store import OrderState, OrderStore
+from execution.journal.order_store import NEVER_SUBMITTED_STATES, OrderStore
 from execution.journal.refusals import VENUE_PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
-from execution.live.accounts import TRADE_JOB
+from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.asset_check import refuse_misspelt_symbols
 from execution.live.cycle import Cycle
+from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
     Job,
@@ -30,7 +31,8 @@ from execution.live.loop import (
     print_line,
     stop_on_signals,
 )
-from execution.live.open_account import OpenAccount, open_account
+from execution.live.open_account import KILL_FILE_CAUSE, OpenAccount, open_account
+from execution.live.overnight import closable_positions
 from execution.live.settings import LiveSettings
 from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, StatusPageLimits
 from execution.live.trading import TradingJob
@@ -50,13 +52,11 @@ ResponseT = TypeVar("ResponseT")
 
 # Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
-KILL_FILE_REASON = "the kill file exists"
 NEW_ORDER_EVENTS_SQL = (
     "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
 )
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
 FILL_EVENTS_SQL = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCK_READS = 3
 
@@ -181,6 +181,7 @@ class LiveLoopObserver:
         self._page = page
         self._reports = reports
         self._announced: set[np.datetime64] = set()
+        self._runs = False  # whether a step has succeeded
 
     def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         self._account.next_cycle.record_next_cycle(job, due, now)
@@ -191,7 +192,10 @@ class LiveLoopObserver:
             self._announced.add(due)
             print_line(f"The next cycle is at {format_utc(due)}.")
 
-    def on_step_end(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object, *, failed: bool) -> None:
+        if not (failed or self._runs):
+            self._runs = True
+            self._account.end_stop_report()
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
         self._account.refusals.clear_contradicted_causes()
@@ -201,7 +205,7 @@ class LiveLoopObserver:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._account.notices.send_heartbeat()
         if self._account.has_kill_file:
-            self._stop.request_stop(KILL_FILE_REASON)
+            self._stop.request_stop(KILL_FILE_CAUSE)
         self._page.refresh()
 
 
@@ -236,19 +240,19 @@ def open_supervised_loop(
     with print_summary_at_end(account, stop), page.keep_updated(stop):
         supervisor.notify(READY=1)
         keeper = LiveLoopObserver(account, stop, supervisor, page, reporter)
+        failure: BrokerError | DataError | None = None
         try:
             yield JobLoop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
-        except (BrokerError, DataError):
-            if stop:
-                supervisor.notify(STOPPING=1)
-                finish_jobs(jobs, account, stop)
-            raise
-        if not stop:
-            account.next_cycle.clear()
-            account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
-        else:
+        except (BrokerError, DataError) as error:
+            failure = error
+        if stop:
             supervisor.notify(STOPPING=1)
             finish_jobs(jobs, account, stop)
+        elif failure is None:
+            account.next_cycle.clear()
+            account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
+        if failure is not None:
+            raise failure
 
 
 @contextmanager
@@ -367,17 +371,26 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
     """
     stop.flattening = flatten = _requests_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
-    account.notices.alert("stopped", f"the loop is stopping: {stop.why}")
+    remedy = f"; remove {account.kill_file} to trade again" if account.has_kill_file else ""
+    account.report_stop(stop.why, f"the loop is stopping: {stop.why}{remedy}")
     left: list[str] = []
+    closed: list[str] = []
     troubles = []
     for job in jobs:
         try:
-            left += job.finish(flatten=flatten)
+            open_positions = job.finish(flatten=flatten)
         except BrokerError as error:
             log.error("%s: %s", job.name, error)
             troubles.append(f"{job.name}: {error}")
+        else:
+            left += open_positions
+            closed += [] if open_positions else [job.name]
+    if flatten:
+        left += _positions_of_absent_jobs(account, {job.name for job in jobs})
     if left:
         troubles.append(f"positions NOT closed: {', '.join(left)}")
+        if closed:
+            troubles.append(f"closed: all positions of {' and '.join(closed)}")
     if troubles:
         what = "cancel all orders or close all positions" if flatten else "cancel all orders"
         text = f"stopped ({stop.why}), but could not {what}: {'; '.join(troubles)}"
@@ -385,6 +398,22 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
         raise BrokerError(text)
     done = "all our positions were closed" if flatten else "positions are unchanged"
     print_line(f"Stopped ({stop.why}): open orders were cancelled, {done}.")
+
+
+def _positions_of_absent_jobs(account: OpenAccount, jobs: Collection[str]) -> list[str]:
+    """Return the positions that jobs which do not run here have opened, one text each.
+
+    jobs: names of the jobs that run here.
+    """
+    left = []
+    if TRADE_JOB not in jobs:
+        expected = ExpectedPositions(account.database, account.events).positions_by_symbol()
+        held = {symbol: position.quantity for symbol, position in expected.items()}
+        ours = closable_positions(held, (), net_fills_by_symbol(account.book, TRADE_JOB))
+        left += [f"{quantity:f} {symbol}" for symbol, quantity in sorted(ours.items())]
+    if SPREADS_JOB not in jobs:
+        left += account.events.last_reported_positions(SPREADS_JOB)
+    return left
 
 
 def _requests_flatten(kill_file: Path) -> bool:

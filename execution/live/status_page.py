@@ -33,7 +33,7 @@ from execution.journal.orders import encode_order
 from execution.journal.positions import PositionProfit
 from execution.journal.refusals import Refusal
 from execution.live.account_lock import STATUS_PAGE_FILE
-from execution.live.accounts import TRADE_JOB
+from execution.live.accounts import TRADE_JOB, format_clear_command
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
@@ -236,6 +236,7 @@ class StatusPage:
             clock=format_utc_and_new_york,
             day=format_new_york_date,
             formatting=formatting,
+            clear_command=format_clear_command,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
             kill_file=self._account.kill_file,

@@ -7,11 +7,9 @@ them.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from decimal import Decimal
 
 import numpy as np
 
@@ -28,9 +26,11 @@ from execution.live.batch import (
     record_decision_batch,
 )
 from execution.live.cycle import Cycle, build_idle_cycle, next_decision_instant, run_decision_cycle
-from execution.live.expected_positions import position_changes_from_fill
+from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
+from execution.live.interruption import describe_interruption
+from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
@@ -41,7 +41,6 @@ from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
-from foundation.decimals import exact_sum
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
@@ -99,6 +98,8 @@ class TradingJob:
         self._waits = True  # whether the bars of the last day are still missing
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.latest_choice_by_symbol()}
+        unended = self._journal.cycles.last_cycle()
+        self._interrupted = None if unended is None or unended.ended_at is not None else unended
         last = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last is None else last.idle_reason
 
@@ -314,6 +315,8 @@ class TradingJob:
     def _update_earlier_orders(self) -> None:
         """Record the outcomes of earlier orders, including those of earlier processes."""
         if not self._followed:
+            if self._interrupted is not None:
+                print_line(describe_interruption(self._live.account.database, self._interrupted))
             self._journal.deny_unsent_orders()
             self._followed = True
         self.desk.refresh_open_orders()
@@ -377,7 +380,8 @@ class TradingJob:
             except BrokerError as error:
                 log.warning("closing positions without reconciling them first: %s", error)
             account = self.desk.account()
-            tradable, bought = self._settings.tradable_symbols, self._net_fills()
+            tradable = self._settings.tradable_symbols
+            bought = net_fills_by_symbol(self._live.book, TRADE_JOB)
             positions = closable_positions(
                 self._live.reconciler.explained_quantities(account.positions), tradable, bought
             )
@@ -396,15 +400,6 @@ class TradingJob:
             held_on = f"; positions NOT closed: {', '.join(left)}" if left else ""
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")
         return left
-
-    def _net_fills(self) -> dict[str, Decimal]:
-        """Return the signed quantity that our orders have bought less sold, by symbol."""
-        changes: defaultdict[str, list[Decimal]] = defaultdict(list)
-        for intent in self._live.book.select_intents("job = ? AND filled != '0'", (TRADE_JOB,)):
-            filled = intent.progress.filled
-            for symbol, change in position_changes_from_fill(intent, filled).items():
-                changes[symbol].append(change)
-        return {symbol: exact_sum(each) for symbol, each in changes.items()}
 
     def _cancel_own_orders(self) -> tuple[set[str], list[str]]:
         """Cancel our open orders, and those of unknown outcome that the venue has received.

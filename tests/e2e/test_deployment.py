@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleJournal
-from execution.live.account_lock import JOURNAL_FILE
+from execution.live.account_lock import JOURNAL_FILE, KillFileExists
 from execution.live.settings import LiveSettings
 from foundation.clock import TimeSource, utc_now
 from foundation.compose import compose_config
@@ -40,6 +40,7 @@ HARDENED = {  # beside the exposure that systemd counts
     "NotifyAccess": "main",
     "WatchdogSec": "180",
     "Restart": "on-failure",
+    "RestartPreventExitStatus": str(KillFileExists.exit_code),
     "DynamicUser": "yes",
     "ProtectSystem": "strict",
     "NoNewPrivileges": "yes",

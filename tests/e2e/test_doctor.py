@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from execution import doctor
 from execution.doctor import CHECKS, DoctorContext, Finding, clock_offset_seconds, run_checks
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal, HaltKind
@@ -26,6 +27,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
     LOCK_FILE,
+    PROCESS_FILE,
     account_lock,
     folder_lock,
     open_journal,
@@ -43,6 +45,7 @@ from tests.support.commands import overridden
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
 NAMES = list(CHECKS)
+UNREACHABLE = "http://127.0.0.1:9/secret"  # the discard port: nothing listens
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 ORDER = Order("a", "SYA", "buy", Decimal(3), "so")
@@ -88,6 +91,7 @@ def command(here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in environment(tmp_path).items():
         if name.startswith("APCA"):
             monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ALERT_URL", UNREACHABLE)
 
     def run(*words: str) -> tuple[int, str]:
         usual = (f"broker.url_override={here.url}", "broker.attempts=1", "symbols=[SYA,SYXUSD]")
@@ -155,6 +159,24 @@ def test_doctor_passes_healthy_account_and_writes_no_files(
     assert not here.posts
 
 
+def test_doctor_tests_alerts_only_on_request(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered: list[str] = []
+    monkeypatch.setattr(doctor, "deliver_test_alert", lambda url: bool(delivered.append(url)))
+    code, said = command()
+    assert (code, delivered) == (0, [])
+    assert "ok      alerts: sent to 127.0.0.1; not tested" in said
+    code, said = command("--send-test-alert")
+    assert (code, delivered) == (1, [UNREACHABLE])
+    assert "failure alerts: 127.0.0.1 did not accept a test alert" in said
+    assert "secret" not in said
+    monkeypatch.delenv("ALERT_URL")
+    code, said = command("--send-test-alert")
+    assert (code, len(delivered)) == (0, 1)
+    assert "warning alerts: ALERT_URL is not set" in said
+
+
 def test_doctor_skips_checks_that_need_missing_api_keys(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +190,7 @@ def test_doctor_skips_checks_that_need_missing_api_keys(
     ]
     assert [line.split(":")[0] for line in waiting] == [f"warning {n}" for n in OF_THE_ACCOUNT]
     others = {tuple(line.split(":")[0].split()) for line in lines[1:] if line not in waiting}
-    assert others == {("ok", name) for name in ("venue", "checkpoint", "disk")}
+    assert others == {("ok", name) for name in ("venue", "checkpoint", "disk", "alerts")}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +292,7 @@ def test_doctor_reads_the_journal_without_changing_it(here: Practice, tmp_path: 
     assert f"{path} is intact; orders with an unknown outcome: 1" in found["journal"].detail
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
-    assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
+    assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE, PROCESS_FILE}
     with opened(here, tmp_path) as database:
         OrderStore(database).set_state("a", "accepted")
     settled = examined(here, tmp_path)["journal"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.journal.order_store import OrderIntent, OrderState
-from execution.live.accounts import TRADE_JOB
+from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guards import GuardSettings
 from execution.live.loop import Job, JobLoop
 from execution.live.runner import AlwaysRespondingClock, finish_jobs, open_supervised_loop
@@ -65,6 +65,35 @@ def test_flattening_fails_naming_positions_of_a_closed_market(
         with refused(BrokerError, "kill file", "NOT closed", *kept):
             finish_jobs([desk.job], desk.live.account, desk.stop)
         assert "NOT closed" in alerts(desk)
+
+
+class Spreads:
+    """A job that has closed everything it opened."""
+
+    name = SPREADS_JOB
+
+    def next_step_time(self, now: np.datetime64) -> None:
+        return None
+
+    def step(self) -> None: ...
+
+    def finish(self, *, flatten: bool) -> list[str]:
+        return []
+
+
+def test_flattening_names_positions_of_absent_jobs(here: Practice, tmp_path: Path) -> None:
+    """A run of spreads alone does not close what an earlier run has bought."""
+    desk = Desk.at(here, tmp_path, *PLAIN)
+    desk.job.step()
+    here.advance(SECOND)
+    desk.live.reconcile()
+    kept = [f"{quantity:f} {symbol}" for symbol, quantity in sorted(held(desk).items())]
+    desk.stop.request_stop("kill file")
+    desk.live.account.kill_file.write_text("flatten")
+    closed = "closed: all positions of spreads"
+    with refused(BrokerError, f"positions NOT closed: {', '.join(kept)}", closed):
+        finish_jobs([Spreads()], desk.live.account, desk.stop)
+    desk.database.close()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pytest
 
 import trade_stock_e2e
 from execution.journal.cycles import read_next_cycle
-from execution.live.__main__ import report_status
 from execution.live.account_lock import JOURNAL_FILE, STATUS_PAGE_FILE
+from execution.live.status import report_status
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from foundation.files import write_atomically
@@ -161,7 +161,7 @@ def test_stopping_the_loop_cancels_and_reports_open_orders(
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
     if how != "SIGTERM":
         again = paper(here, tmp_path)
-        assert again.returncode == 2
+        assert again.returncode == 3, "a supervisor does not restart it"
         assert "KILL exists, so the loop does not start; remove it first" in again.stderr
 
 

@@ -67,8 +67,8 @@ def test_status_json_output_is_one_document(folder: Path, tmp_path: Path) -> Non
     status = json.loads(printed)
     assert (code, said) == (0, "")
     assert [*status] == [
-        *("account", "mark", "halts", "kill_file", "refusals", "orders", "open_spreads"),
-        *("cycles", "alerts", "next_cycle", "late"),
+        *("account", "process", "mark", "halts", "kill_file", "refusals", "orders"),
+        *("open_spreads", "cycles", "alerts", "next_cycle", "late"),
     ]
     assert status["account"] == folder.name
     assert status["mark"]["at"] == "2024-02-20T15:30:00Z"
@@ -117,13 +117,14 @@ def test_kill_command_writes_the_chosen_action_to_file(
         f"kill file written: {folder / 'KILL'}; the loop stops. Remove the file to trade again.\n",
     )
     assert (folder / "KILL").read_text() == says
+    assert (folder / "KILL").stat().st_mode & 0o044 == 0o044, "the loop's user has to read it"
     assert "KILL exists: no orders are sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
 CLEAR = ("clear", "drawdown", "--by", "Ada")
 
 
-@pytest.mark.parametrize("words", [("status",), ("kill",), CLEAR])
+@pytest.mark.parametrize("words", [("kill",), CLEAR])
 @pytest.mark.parametrize("traded", [0, 2])
 def test_ambiguous_account_must_be_named(
     folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
@@ -138,6 +139,39 @@ def test_ambiguous_account_must_be_named(
     assert all(name in text for name in (folder.name, "second"))
     assert not list(folder.parent.glob("*/KILL"))
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
+
+
+@pytest.mark.parametrize("traded", [0, 2])
+def test_status_lists_several_accounts(folder: Path, tmp_path: Path, traded: int) -> None:
+    second = shutil.copytree(folder, folder.parent / "second")
+    (second / "KILL").touch()
+    with ExitStack() as locks:
+        for each in (folder, second)[:traded]:
+            locks.enter_context(folder_lock(each.name, each))
+        code, text = asked(tmp_path, "status")
+    process = "a process trades the account" if traded else "no process trades the account"
+    first, other, hint = sorted(text.splitlines(), key=lambda line: line.startswith("select"))
+    lines = {line.partition(":")[0]: line for line in (first, other)}
+    assert (code, hint) == (0, "select one with --account for its full status")
+    assert lines[folder.name].startswith(f"{folder.name}: {process}, equity $")
+    assert lines[folder.name].endswith(", halted: drawdown")
+    assert lines["second"].startswith(f"second: {process}, the kill file exists, equity $")
+
+
+@pytest.mark.parametrize("words", [("clear", "KILL"), ("unkill",)])
+def test_undoing_kill_names_the_file_to_remove(
+    folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    code, text = asked(tmp_path, *words)
+    assert (code, text) == (
+        2,
+        f"error: {folder / 'KILL'}: no such file, so no kill file stops the account\n",
+    )
+    (folder / "KILL").touch()
+    code, text = asked(tmp_path, *words)
+    assert code == 2
+    assert f"remove the file {folder / 'KILL'}, then start the loop" in text
+    assert (folder / "KILL").exists()
 
 
 def test_the_only_account_being_traded_is_the_default(folder: Path, tmp_path: Path) -> None:

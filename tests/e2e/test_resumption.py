@@ -16,8 +16,12 @@ from execution.alpaca.order_venue import build_order_request
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.status import report_status
+from foundation.clock import utc_now
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start, resume, trading
+from tests.support.desks import PLAIN, Desk
 from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -95,3 +99,35 @@ def test_interrupted_order_is_not_sent_after_manual_trade(here: Practice, tmp_pa
     others = process.book.intents_in_states(("denied",))
     assert all("positions have changed" in each.state_reason for each in others)
     assert sending.stock_or_crypto_order.qty == here.venue.tickets["by-hand"].filled_quantity
+
+
+def test_restart_reports_orders_of_the_interrupted_cycle(
+    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the console once, and in the status until the next start."""
+
+    def never_arrives(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    desk = Desk.at(here, tmp_path, *PLAIN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TradingClient, "post", never_arrives)
+        with pytest.raises(Killed):
+            desk.job.step()
+    found = (
+        "interrupted after decision trade-20240220T153000Z: 2 orders in the journal,"
+        " 0 answered by the venue, 1 unanswered, 1 not sent"
+    )
+    lines = report_status(tmp_path / JOURNAL_FILE, utc_now()).closing_lines
+    assert f"2024-02-20T15:30Z trade: {found}" in lines
+    assert lines[0] == "no process trades the account"
+    capsys.readouterr()
+    desk = desk.again()
+    desk.job.step()
+    line, outcome, *_ = capsys.readouterr().out.splitlines()
+    assert line == (
+        f"Restart: the cycle of 2024-02-20T15:30Z was {found}; unanswered orders are queried by"
+        " id; unsent orders are sent if the decision is still valid, else denied."
+    )
+    assert outcome == "Decision trade-20240220T153000Z is resumed: 2 orders to send."
+    desk.database.close()

@@ -13,9 +13,10 @@ import pytest
 
 from execution.brokers import UnmodelledOrder
 from execution.journal.halts import CLEARED_AUTOMATICALLY
-from execution.live.__main__ import clear_halt, report_status
+from execution.live.__main__ import clear_halt
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.expected_positions import DiscrepancyValue
+from execution.live.status import report_status
 from execution.orders.orders import Order
 from foundation.clock import utc_now
 from foundation.errors import BrokerError

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
+from execution.live.cash_check import (
+    CashDifference,
+    cash_tolerance,
+    describe_vanished_difference,
+    unexplained_cash_reason,
+)
 from execution.live.expected_positions import ExpectedPositions
 from foundation.database import Database
 from tests.support.activities import BEGUN, booking, fill, usd
@@ -59,3 +64,20 @@ def test_cash_difference_separates_bookings_from_trades() -> None:
     again = ExpectedPositions(database, EventLog(database))
     assert again.last_accepted_difference() == CashDifference(Decimal("0.25"), Decimal(-2))
     assert database.query("SELECT number FROM opening_balance") == [(1,)]
+
+
+def test_vanished_accepted_difference_is_reported_once() -> None:
+    accepted, gone = CashDifference(Decimal(5_000), NONE), CashDifference(NONE, NONE)
+    text = describe_vanished_difference(gone, accepted, accepted, EQUITY)
+    assert text.startswith("the cleared cash difference of +5,000.00 USD has vanished (-5,000.00")
+    assert text.endswith("no trade or booking explains it; find what moved cash")
+    booked = CashDifference(NONE, Decimal(5_000))
+    text = describe_vanished_difference(booked, accepted, accepted, EQUITY)
+    assert text.endswith("the venue has listed bookings of +5,000.00 USD")
+    for now, last, cleared in (
+        (accepted, accepted, accepted),  # it still exists
+        (gone, gone, accepted),  # it was reported
+        (gone, accepted, None),  # an open purchase had reserved cash
+        (gone, None, accepted),
+    ):
+        assert describe_vanished_difference(now, last, cleared, EQUITY) == ""

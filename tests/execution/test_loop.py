@@ -149,7 +149,7 @@ class Seen:
     def on_wait(self, job: str, due: np.datetime64) -> None:
         self.see(job, due)
 
-    def on_step_end(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object, *, failed: bool) -> None:
         assert outcome is None
         self.see(job, None)
 

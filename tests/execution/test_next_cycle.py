@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleJournal
-from execution.live.__main__ import TROUBLE_EXIT_CODE, report_status
 from execution.live.account_lock import JOURNAL_FILE
+from execution.live.status import TROUBLE_EXIT_CODE, report_status
 from foundation.clock import TimeSource
 from foundation.database import Database
 

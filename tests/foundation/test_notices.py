@@ -193,3 +193,10 @@ def test_new_text_of_active_alert_is_logged_once(caplog: pytest.LogCaptureFixtur
     notices.reset_alert("step")
     notices.alert("step", "b")
     assert caplog.messages[2:] == ["ALERT step: b"]
+
+
+def test_delivered_alerts_begin_with_their_subject(ear: str) -> None:
+    with Notifier(None, ear, subject="account paper-1") as notices:
+        notices.alert("bars", "SYC: no bar")
+        assert notices.flush(PATIENCE)
+    assert [each["text"] for each in Ear.heard] == ["account paper-1: SYC: no bar"]

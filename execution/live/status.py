@@ -1,0 +1,226 @@
+"""Report of a live account's state from its journal, while its loop runs or is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from execution.journal.cycles import latest_cycles, read_next_cycle
+from execution.journal.events import AlertJournal, EventLog
+from execution.journal.halts import HaltJournal, read_active_halts
+from execution.journal.marks import (
+    EquityMarkJournal,
+    format_event_exposure_line,
+    format_exposure_line,
+)
+from execution.journal.order_store import PENDING_STATES, OrderStore
+from execution.journal.orders import encode_order
+from execution.journal.refusals import ORDER_REFUSED_ALERT, Refusal, read_active_refusals
+from execution.journal.schema import open_journal_for_reading
+from execution.live.account_lock import (
+    JOURNAL_FILE,
+    KILL_FILE,
+    TradingProcess,
+    find_trading_process,
+    may_exist,
+    refuse_empty_journal,
+)
+from execution.live.accounts import SPREADS_JOB, format_clear_command, is_event_contract_account
+from execution.live.interruption import read_cycle_orders
+from foundation.cli import Result
+from foundation.database import Database
+from foundation.errors import InputError
+from foundation.formatting import format_count, format_usd
+from foundation.notifier import alert_heading
+from foundation.redaction import NULL_REDACTOR
+from trainingdata.instants import format_utc
+
+MAX_CYCLES_SHOWN = 5
+MAX_ALERTS_SHOWN = 3
+TROUBLE_EXIT_CODE = (
+    1  # exit code of `report_status` if the next cycle is late, or orders are refused
+)
+
+
+def report_status(path: Path, now: np.datetime64) -> Result:
+    """Report the state of an account from its journal.
+
+    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
+    The journal's integrity is not checked, because a long read would delay the loop's commits.
+
+    path: path of the account's journal.
+    now: present time by this machine's clock.
+    """
+    refuse_empty_journal(path)
+    process = find_trading_process(path.parent)
+    with open_journal_for_reading(path) as database:
+        refusals = read_active_refusals(database)
+        lines = [
+            str(process or "no process trades the account"),
+            *_account_lines(path, database),
+            *_refusal_lines(path.parent, refusals),
+            *_order_lines(database),
+            *_cycle_lines(database, is_running=process is not None),
+            *_alert_lines(database),
+        ]
+        document = _build_status_document(path, database, process)
+    expected = read_next_cycle(path)
+    refused = any(not each.is_venue_pause for each in refusals)
+    late = expected is not None and expected.is_overdue(now)
+    if expected is None:
+        lines.append("no cycle is scheduled")
+    else:
+        until = f"overdue after {format_utc(expected.overdue_at)} by this machine's clock"
+        was = f"late: {expected}, {until}; now {format_utc(now)}"
+        lines.append(was if late else f"next: {expected}, {until}")
+    document |= {"next_cycle": expected and asdict(expected), "late": late}
+    return Result(
+        closing_lines=lines,
+        exit_code=TROUBLE_EXIT_CODE if late or refused else 0,
+        json_document=document,
+    )
+
+
+def list_accounts(folders: Sequence[Path], now: np.datetime64) -> Result:
+    """Report the state of several accounts, one line each; the exit code is 0.
+
+    now: present time by this machine's clock.
+    """
+    accounts = [_summarise_account(folder, now) for folder in folders]
+    lines = [f"{account['account']}: {account['state']}" for account in accounts]
+    return Result(
+        closing_lines=[*lines, "select one with --account for its full status"],
+        json_document={"accounts": accounts},
+    )
+
+
+def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
+    """Return the name of an account, and its state in one line.
+
+    folder: folder of the account.
+    """
+    process = find_trading_process(folder)
+    parts = [str(process or "no process trades the account")]
+    journal = folder / JOURNAL_FILE
+    if may_exist(folder / KILL_FILE):
+        parts.append("the kill file exists")
+    try:
+        refuse_empty_journal(journal)
+        halts = [halt.kind for halt in read_active_halts(journal)]
+        expected = read_next_cycle(journal)
+        with open_journal_for_reading(journal) as database:
+            mark = EquityMarkJournal(database).last_mark()
+    except (InputError, OSError) as error:
+        parts.append(f"journal cannot be read: {error}")
+    else:
+        parts.append("no equity mark" if mark is None else f"equity {format_usd(mark.equity)}")
+        parts.append(f"halted: {', '.join(halts)}" if halts else "no halt")
+        if expected is not None and expected.is_overdue(now):
+            parts.append(f"late: {expected}")
+    return {"account": folder.name, "traded": process is not None, "state": ", ".join(parts)}
+
+
+def _build_status_document(
+    path: Path, database: Database, process: TradingProcess | None
+) -> dict[str, Any]:
+    """Return the state of an account for JSON: money in USD, instants in UTC."""
+    mark = EquityMarkJournal(database).last_mark()
+    halts = HaltJournal(database, EventLog(database)).active()
+    waiting = OrderStore(database).intents_in_states(PENDING_STATES)
+    notices = AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
+    return {
+        "account": path.parent.name,
+        "process": process and process._asdict(),
+        "mark": mark and asdict(mark),
+        "halts": [
+            {**asdict(halt), "forbids": halt.rule.forbidden_scope, "remedy": halt.rule.remedy}
+            for halt in halts
+        ],
+        "kill_file": may_exist(path.parent / KILL_FILE),
+        "refusals": [asdict(each) for each in read_active_refusals(database)],
+        "orders": [
+            {
+                "client_order_id": each.client_order_id,
+                "state": each.state,
+                **encode_order(each.order),
+                "filled": each.progress.filled,
+                "reason": str(each.order.reason),
+            }
+            for each in waiting
+        ],
+        "open_spreads": list(EventLog(database).last_reported_positions(SPREADS_JOB)),
+        "cycles": [asdict(row) for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN))],
+        "alerts": [asdict(notice) for notice in reversed(notices)],
+    }
+
+
+def _account_lines(path: Path, database: Database) -> Iterator[str]:
+    """Yield lines with the account's equity, exposure and halts, and a line about the kill file."""
+    mark = EquityMarkJournal(database).last_mark()
+    if mark is None:
+        yield "no cycle has run yet"
+    else:
+        yield f"{format_utc(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
+        contracts = is_event_contract_account(path.parent.name)
+        yield format_event_exposure_line(mark) if contracts else format_exposure_line(mark)
+    for halt in HaltJournal(database, EventLog(database)).active():
+        command = format_clear_command(halt.kind, path.parent)
+        yield f"halted: {halt}. {halt.rule.remedy} Clear with: {command}"
+    if may_exist(kill_file := path.parent / KILL_FILE):
+        yield f"the kill file {kill_file} exists: no orders are sent until you remove it"
+
+
+def _refusal_lines(folder: Path, refusals: Sequence[Refusal]) -> Iterator[str]:
+    """Yield lines with the causes of refused orders.
+
+    folder: folder of the account.
+    """
+    for refusal in refusals:
+        command = format_clear_command(ORDER_REFUSED_ALERT, folder)
+        remedy = "" if refusal.is_venue_pause else f". Clear with: {command}"
+        yield f"{refusal.line_prefix}: {refusal}{remedy}"
+
+
+def _order_lines(database: Database) -> Iterator[str]:
+    waiting = OrderStore(database).intents_in_states(PENDING_STATES)
+    if not waiting:
+        yield "no open orders"
+    for intent in waiting:
+        words = encode_order(intent.order)
+        asked = f"{words.get('side', '')} {words['qty']}".strip()
+        filled = f"{intent.progress.filled:f} filled"
+        yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
+    for line in EventLog(database).last_reported_positions(SPREADS_JOB):
+        yield f"open position: {line}"
+
+
+def _cycle_lines(database: Database, *, is_running: bool) -> Iterator[str]:
+    """Yield lines with the results of the latest cycles.
+
+    is_running: true if a process trades the account, so that the last cycle may be in progress.
+    """
+    book = OrderStore(database)
+    rows = latest_cycles(database, MAX_CYCLES_SHOWN)
+    for row in reversed(rows):
+        what = row.failure or row.idle_reason
+        if row.decision_id:
+            what = what or f"{row.decision_id}, {format_count(row.fill_count, 'fill')}"
+            if unsent := book.unsent_reasons(row.decision_id):
+                what += (
+                    f", {format_count(len(unsent), 'order')} NOT sent:"
+                    f" {next(iter(unsent.values()))}"
+                )
+        elif row.ended_at is None:
+            state = "in progress" if is_running and row is rows[0] else "interrupted"
+            what = f"{state} {read_cycle_orders(database, row)}"
+        what = what or "no decision"
+        yield f"{format_utc(row.began_at)} {row.job}: {what}"
+
+
+def _alert_lines(database: Database) -> Iterator[str]:
+    for notice in reversed(AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)):
+        yield f"{format_utc(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
