@@ -60,6 +60,7 @@ from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.verdict import backtest_verdict, benchmark_label
 from marketsimulator.run_result import holding_hours, run_file_writers
+from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_REGIME_TEXTS = {
@@ -81,7 +82,7 @@ def result_file_writers(
     extra_files: writers of additional files, by file name.
     """
     run = results.main_run
-    config = yaml.safe_dump(to_plain_value(asdict(results.settings)), sort_keys=False)
+    config = format_settings(results.settings)
 
     def write_report(path: Path) -> None:
         files = (*(name for name in writers if name != "report.html"), SUMMARY_FILE)
@@ -121,6 +122,11 @@ def terminal_parts(
         f" {format_number(seconds, 1)} s."
     )
     return [found.claim, table], list(filter(None, sentences))
+
+
+def format_settings(settings: BacktestSettings) -> str:
+    """Return the content of `config.yaml`."""
+    return yaml.safe_dump(to_plain_value(asdict(settings)), sort_keys=False)
 
 
 def to_plain_value(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -149,16 +149,19 @@ def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
     return instants, equity
 
 
-def flatten_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted keys; leave out those that never distinguish variants.
+def flatten_settings(
+    values: Mapping[str, Any], prefix: str = "", left_out: Collection[str] = NON_VARIANT_SETTINGS
+) -> dict[str, Any]:
+    """Flatten nested settings to dotted keys.
 
     prefix: text before each key.
+    left_out: dotted keys to leave out; by default those that never distinguish variants.
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= flatten_settings(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in NON_VARIANT_SETTINGS:
+            flat |= flatten_settings(value, f"{prefix}{key}.", left_out)
+        elif f"{prefix}{key}" not in left_out:
             flat[f"{prefix}{key}"] = value
     return flat
 
