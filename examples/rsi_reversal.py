@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array
-from sizing import SizingInputs, WeightsWithStops
+from sizing import SizingInputs, StrategyAnswer
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class RsiReversal:
     stop: float = 0.03
     risk: float = 0.005
 
-    def __call__(self, inputs: SizingInputs) -> WeightsWithStops:
+    def __call__(self, inputs: SizingInputs) -> StrategyAnswer:
         """Return weights [S], risk / stop in each symbol with an open trade, and its stop."""
         closes = inputs.history.closes
         entries = np.array([self._entry(own[np.isfinite(own)]) for own in closes])
         holds = np.isfinite(entries) & inputs.universe
         stops = np.where(holds, entries * (1.0 - self.stop), np.nan)
-        return WeightsWithStops(np.where(holds, self.risk / self.stop, 0.0), stops)
+        return StrategyAnswer(np.where(holds, self.risk / self.stop, 0.0), stops)
 
     def _entry(self, closes: Array) -> float:
         """Return the close at which the open trade was entered; NaN without an open trade.

@@ -31,11 +31,7 @@ from foundation.files import OVERWRITE_ARGUMENT
 from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.forecast_outcomes import forecasts_contain_future
 from marketsimulator.results.remarks import data_warning_remarks
-from marketsimulator.results.report import (
-    format_settings,
-    result_file_writers,
-    terminal_parts,
-)
+from marketsimulator.results.report import format_settings, result_file_writers, terminal_parts
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
 from marketsimulator.results.run_record import flatten_settings, format_setting_value
 from marketsimulator.results.summary import BacktestResults, run_baselines

@@ -85,6 +85,7 @@ class Choice(NamedTuple):
         expected return net of risk per unit of the limit, in multiples of equity; NaN if unknown.
     unit_cost: one-way cost, USD, of trading one USD.
     rationale: figures that explain the target.
+    strategy_reason: the strategy's own reason for its weight; empty without one.
     """
 
     symbol: str
@@ -98,6 +99,7 @@ class Choice(NamedTuple):
     binding_shadow_prices: Mapping[str, float]
     unit_cost: float
     rationale: Rationale = NO_RATIONALE
+    strategy_reason: str = ""
 
     @property
     def bound_by(self) -> str:
@@ -136,6 +138,8 @@ class OrderReason(NamedTuple):
 def format_reason(choice: Choice, hours: float) -> str:
     """Return a one-line explanation of a choice: forecast, weights, binding limits and cost.
 
+    The strategy's own reason precedes it.
+
     hours: length of the holding interval, hours.
     """
     if math.isnan(choice.sigma):
@@ -159,7 +163,15 @@ def format_reason(choice: Choice, hours: float) -> str:
     cost = ""
     if choice.qty and not math.isnan(choice.unit_cost):
         cost = f", cost ${choice.change_cost_usd:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
-    return f"{text}{_format_binding_limits(choice)}{format_stop(choice.rationale.stop_price)}{cost}"
+    return (
+        f"{format_strategy_reason(choice.strategy_reason)}{text}{_format_binding_limits(choice)}"
+        f"{format_stop(choice.rationale.stop_price)}{cost}"
+    )
+
+
+def format_strategy_reason(reason: str) -> str:
+    """Return a strategy's own reason as the beginning of a reason in words; empty without one."""
+    return f"{reason}; " if reason else ""
 
 
 def format_stop(price: float | None) -> str:

@@ -351,6 +351,7 @@ class Trader:
         arrays = build_decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
         cells = find_decided_cells(belief, arrays)
         strategy = sizing.strategy
+        reasons = (sizing.allocation and sizing.allocation.reasons) or ()
         columns = build_decision_columns(
             belief,
             arrays,
@@ -358,6 +359,7 @@ class Trader:
             self._class_sharpe(belief, strategy),
             uses_forecast=strategy.uses_forecast,
             group_limit_names=sizing.inputs.group_limit_names,
+            strategy_reasons={(0, s): reason for s, reason in enumerate(reasons) if reason},
         )
         return cells[1], columns
 

@@ -12,6 +12,7 @@ from execution.decision.choice import (
     LEGACY_RULE_SUFFIX,
     UNIVERSE_RULE_PREFIX,
     format_stop,
+    format_strategy_reason,
 )
 from foundation.formatting import format_basis_points, format_number
 
@@ -25,7 +26,7 @@ def format_decision(decision: Mapping[Any, Any]) -> str:
     decision: one row of the decisions table.
     """
     held, target = (format_number(decision[name], 3, sign=True) for name in ("held", "target"))
-    text = f"weight {held} to {target}"
+    text = f"{format_strategy_reason(decision['strategy_reason'])}weight {held} to {target}"
     if decision["mu"] == decision["mu"]:
         forecast = format_basis_points(decision["mu"], 1, sign=True)
         hours = (decision["until"] - decision["at"]) / pd.Timedelta(hours=1)
@@ -68,7 +69,8 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
-        failure = reason.partition(FORECAST_REASON_PREFIX)[0]
+        begin = decision["strategy_reason"] or FORECAST_REASON_PREFIX
+        failure = reason.partition(begin)[0]
         legacy = f" {LEGACY_RULE_SUFFIX}" if reason.endswith(LEGACY_RULE_SUFFIX) else ""
         reason = f"{failure}{format_decision(decision)}{legacy}"
     words = reason.split()
