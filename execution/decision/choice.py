@@ -6,6 +6,7 @@ Programs that only read a journal import this module. It therefore needs no comp
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
@@ -13,10 +14,10 @@ from typing import NamedTuple
 from foundation import formatting
 from trainingdata.instruments import is_stock
 
-FORECAST_REASON_PREFIX = (
-    "forecast "  # a reason with a forecast states it first; a failure precedes it
-)
-_FORECAST_FORMAT = FORECAST_REASON_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
+# A reason states the forecast, or that there is none, first; a failure precedes it.
+REASON_START = re.compile(r"(forecast|no forecast:|deviation) ")
+_FORECAST_FORMAT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
+_DEVIATION_FORMAT = "deviation %.1f bp over %.4g h"  # of a run without forecasts
 _HORIZON_FORMAT = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
@@ -73,8 +74,9 @@ class Choice(NamedTuple):
     """Decision on one symbol and its reasons: one row of `DecisionColumns`.
 
     symbol: name of the symbol.
-    mu: expected simple return over the first period, a fraction.
-    sigma: standard deviation of that return; NaN without a forecast.
+    mu: expected simple return over the first period, a fraction; NaN without a forecast.
+    sigma: standard deviation of the return; NaN without a forecast, unless the run has none
+        (forecaster=none).
     kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
         of equity.
     held_weight: weight of the position plus open orders before the decision, a multiple of equity.
@@ -145,7 +147,10 @@ def format_reason(choice: Choice, hours: float) -> str:
     if math.isnan(choice.sigma):
         text = f"no forecast: {_format_change(choice)}"
     else:
-        text = _FORECAST_FORMAT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        if math.isnan(choice.mu):
+            text = _DEVIATION_FORMAT % (choice.sigma * 1e4, hours)
+        else:
+            text = _FORECAST_FORMAT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += format_horizon(choice.rationale, hours)
         # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""

@@ -448,6 +448,7 @@ def build_decision_columns(
     *,
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
+    has_forecast: bool = True,
     strategy_reasons: StrategyReasons = NO_STRATEGY_REASONS,
 ) -> DecisionColumns:
     """Convert sizing results to the columns of the decisions on the symbols in `cells`.
@@ -455,6 +456,7 @@ def build_decision_columns(
     cells: row and symbol indices [N], as `find_decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
     uses_forecast: true if the strategy uses the forecast.
+    has_forecast: false for a run without forecasts (forecaster=none), whose `mu` is NaN.
     strategy_reasons: the strategy's own reasons.
     """
     row, symbol = cells
@@ -483,7 +485,7 @@ def build_decision_columns(
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
     own = arrays.symbol_bound_shadow_price[cells]
     return DecisionColumns(
-        mu=beliefs.mu[row, 0, symbol],
+        mu=beliefs.mu[row, 0, symbol] if has_forecast else np.full(len(row), np.nan),
         sigma=beliefs.sigma[row, 0, symbol],
         kelly=np.where(sized, arrays.unconstrained_weight[cells], np.nan),
         held_weight=arrays.held_weight[cells],

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from execution.decision.choice import (
-    FORECAST_REASON_PREFIX,
     LEGACY_RULE_SUFFIX,
+    REASON_START,
     UNIVERSE_RULE_PREFIX,
     format_stop,
     format_strategy_reason,
@@ -69,8 +69,8 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
-        begin = decision["strategy_reason"] or FORECAST_REASON_PREFIX
-        failure = reason.partition(begin)[0]
+        own = decision["strategy_reason"]
+        failure = reason.partition(own)[0] if own else REASON_START.split(reason, 1)[0]
         legacy = f" {LEGACY_RULE_SUFFIX}" if reason.endswith(LEGACY_RULE_SUFFIX) else ""
         reason = f"{failure}{format_decision(decision)}{legacy}"
     words = reason.split()

@@ -16,6 +16,7 @@ from execution.decision.decision import NO_ORDER_REASONS
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
@@ -178,7 +179,7 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     forecaster: name of the forecaster; for a forecast file it tells whether the file is calibrated.
     calibrated: true if the run itself calibrates the forecasts.
     """
-    if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
+    if calibrated or forecaster == NO_FORECAST or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
     return ["The forecasts are raw: not calibrated on realised returns."]
 
@@ -439,7 +440,7 @@ def no_trade_remarks(
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
-    forecast = [choice for choice in choices if np.isfinite(choice.mu)]
+    forecast = [choice for choice in choices if np.isfinite(choice.sigma)]
     if not forecast:
         return ["No trades: no symbol had a forecast."]
     if small := _small_account_remark(run, size_limits):

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from rich.console import RenderableType
 
+from forecasting.forecast import NO_FORECAST
 from foundation.charts import Chart
 from foundation.decimals import to_cents
 from foundation.files import add_summary_writer
@@ -220,6 +221,7 @@ def render_report(
         ),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
         limits=binding_limit_table(decisions),
+        has_forecasts=summary["forecaster"] != NO_FORECAST,
         forecasts=len(outcomes),
         fans=_fan_charts(results, outcomes),
         pit=pit_chart(outcomes.pit_values()) if len(outcomes) else None,

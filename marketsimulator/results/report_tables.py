@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Array, Instants
 from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 from foundation.formatting import (
@@ -62,7 +63,9 @@ def format_run_period(summary: dict[str, Any]) -> str:
 
 
 def format_run_name(summary: dict[str, Any]) -> str:
-    """Return the name of the main run: its strategy and forecaster."""
+    """Return the name of the main run: its strategy, and its forecaster if it has one."""
+    if summary["forecaster"] == NO_FORECAST:
+        return str(summary["strategy"])
     return f"{summary['strategy']} on {summary['forecaster']}"
 
 

@@ -17,7 +17,7 @@ from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress
+from forecasting.forecast import NO_FORECAST, Progress
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
 from marketsimulator.results.attribution import attribute_run_profit
@@ -184,7 +184,12 @@ class BacktestResults:
             *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
-            *same_trades_remarks(self.main_run, self._random_walk_run),
+            *(
+                remark
+                for run in self.benchmark_runs
+                if run.name == RANDOM_WALK
+                for remark in same_trades_remarks(self.main_run, run)
+            ),
             *deflated_sharpe_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         fills = self.figures_by_fill_timeframe()
@@ -357,10 +362,6 @@ class BacktestResults:
         return np.concatenate(parts)
 
     @property
-    def _random_walk_run(self) -> Run:
-        return next(run for run in self.benchmark_runs if run.name == RANDOM_WALK)
-
-    @property
     def _buy_and_hold_run(self) -> Run:
         return next(run for run in self.benchmark_runs if run.name == BUY_AND_HOLD)
 
@@ -428,17 +429,20 @@ class BacktestResults:
 
 def run_baselines(
     settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
-) -> tuple[Run, Run]:
-    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold."""
-    walk = RandomWalk(context_length=settings.forecaster.context_length)
-    deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, replace(trader, forecaster=walk).with_beliefs(market)),
-        (BUY_AND_HOLD, BuyAndHold(settings.orders)),
-    ]
-    walked, held = (
-        simulate_trading(settings, market, name, decider, progress) for name, decider in deciders
+) -> tuple[Run, ...]:
+    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold.
+
+    A trader without forecasts is its own baseline, which is left out.
+    """
+    deciders: dict[str, Decider] = {}
+    if settings.forecaster.kind != NO_FORECAST:
+        walk = RandomWalk(context_length=settings.forecaster.context_length)
+        deciders[RANDOM_WALK] = replace(trader, forecaster=walk).with_beliefs(market)
+    deciders[BUY_AND_HOLD] = BuyAndHold(settings.orders)
+    return tuple(
+        simulate_trading(settings, market, name, decider, progress)
+        for name, decider in deciders.items()
     )
-    return walked, held
 
 
 @dataclass(frozen=True, slots=True)

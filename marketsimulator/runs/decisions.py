@@ -24,6 +24,7 @@ from execution.decision.decision import (
 )
 from execution.decision.rebalancing import build_decision_orders, lots_to_order_quantity
 from execution.orders.orders import Order, to_shortest_decimal
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_true, compiled, scatter_values
 from foundation.threads import parallel_map
@@ -140,6 +141,7 @@ class CompiledDecisions(DecisionLog):
             self._inputs.asset_class_sharpe[begin + walked],
             uses_forecast=self._inputs.sizing_terms.uses_forecast,
             group_limit_names=self.group_limit_names,
+            has_forecast=self._settings.forecaster.kind != NO_FORECAST,
             strategy_reasons=self._reasons_in_part(begin, walked),
         )
         row, symbol = place
