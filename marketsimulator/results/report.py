@@ -40,6 +40,7 @@ from marketsimulator.results.report_tables import (
     attribution_tables,
     benchmark_sentence,
     binding_limit_table,
+    capital_sentence,
     cost_table,
     describe_significance,
     drawdown_table,
@@ -116,7 +117,14 @@ def terminal_parts(
     table = figure_table(summary, title)
     found = backtest_verdict(summary)
     benchmark = benchmark_sentence(summary)
-    sentences = [describe_significance(summary), benchmark, found.evidence, *summary["remarks"]]
+    significance = describe_significance(summary)
+    sentences = [
+        capital_sentence(summary),
+        significance,
+        benchmark,
+        found.evidence,
+        *summary["remarks"],
+    ]
     regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
         f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed:"
@@ -184,6 +192,7 @@ def render_report(
         verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, with_intervals=True),
+        capital=capital_sentence(summary),
         benchmark=benchmark_sentence(summary),
         significance=describe_significance(summary),
         outperformances=outperformance_table(summary),

@@ -104,6 +104,13 @@ def figure_table(
     return Table(title, ("", *run_headings(summary)), rows, optional_columns=optional)
 
 
+def capital_sentence(summary: dict[str, Any]) -> str:
+    """Return a sentence that states the equity at the start and at the end, USD."""
+    capital = summary["capital"]
+    final = capital * (1 + summary["total_return"])
+    return f"Start capital {format_usd(capital)}, final equity {format_usd(final)}."
+
+
 def benchmark_sentence(summary: dict[str, Any]) -> str:
     """Return a sentence that names the benchmark of alpha, beta and capture."""
     return (

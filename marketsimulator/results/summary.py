@@ -52,6 +52,7 @@ from marketsimulator.results.remarks import (
     position_limit_remarks,
     same_trades_remarks,
     sample_size_remarks,
+    short_lookback_remarks,
     sizing_failure_remarks,
     small_order_remarks,
     uncalibrated_remarks,
@@ -172,6 +173,7 @@ class BacktestResults:
                 is_universe_chosen=not self.settings.universe.is_unrestricted,
             ),
             *unused_sizing_remarks(sizing),
+            *short_lookback_remarks(sizing),
             *self.settings.unused_symbol_warnings(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
@@ -197,6 +199,7 @@ class BacktestResults:
             "title": self.title,
             "strategy": sizing.strategy_label,
             "forecaster": self.forecaster_label,
+            "capital": capital,
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
@@ -341,6 +344,7 @@ class BacktestResults:
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
             "trials": None if trials is None else trials.trial_count,
+            "trial_sharpe_variance": None if trials is None else trials.sharpe_variance,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(
