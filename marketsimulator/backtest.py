@@ -128,7 +128,7 @@ def check_earlier_run(settings: BacktestSettings, output: Path) -> None:
     if not (earlier := RunFolder(output).read_settings()):
         return
     before, now = (
-        flatten_settings(each, left_out=("output",))
+        flatten_settings(each, left_out=("output", "trials"))
         for each in (earlier, yaml.safe_load(format_settings(settings)))
     )
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]

@@ -197,7 +197,7 @@ class SearchReport:
         heads = ("Test span", "Trial", "Settings", "Training objective", "Out-of-sample return")
         return Table("Best trials", heads, rows, left_aligned_columns=(2,))
 
-    def _progress_chart(self) -> Chart:
+    def progress_chart(self) -> Chart:
         """Return the chart of the best objective so far, by trial, of each training span."""
         series = []
         ends = []
@@ -256,7 +256,7 @@ class SearchReport:
             spans=self.chosen_settings_table(),
             growth=self._chart(),
             trials=self.trial_table(),
-            progress=self._progress_chart(),
+            progress=self.progress_chart(),
         )
 
     def _chart(self) -> Chart:
