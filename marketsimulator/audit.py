@@ -27,6 +27,7 @@ from forecasting.forecast import Progress, no_progress
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice_error
+from foundation.shell import format_command
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import (
     delist_random_symbols,
@@ -215,8 +216,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     name = words[0] if words else ""
     if name in REMOVED_AUDIT_REPLACEMENTS:
         raise InputError(
-            f"audit: {name} is not an audit; it is a counterfactual of compare: run python -m"
-            " marketsimulator.compare 'strategies=[kelly_50]'"
+            f"audit: {name} is not an audit; it is a counterfactual of compare: run"
+            f" {format_command('python -m marketsimulator.compare')} 'strategies=[kelly_50]'"
             f" 'counterfactuals={REMOVED_AUDIT_REPLACEMENTS[name]}' with the same settings"
         )
     if name not in AUDIT_NAMES:

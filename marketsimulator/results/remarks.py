@@ -16,6 +16,7 @@ from execution.decision.decision import NO_ORDER_REASONS
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
@@ -48,6 +49,7 @@ NO_ANNUAL_FIGURES_NOTE = (
     f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
     " days; ratios are marked short"
 )
+MAX_LOOKBACK = 20_000  # largest number of bars that `sizing.lookback` accepts
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
@@ -178,7 +180,7 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     forecaster: name of the forecaster; for a forecast file it tells whether the file is calibrated.
     calibrated: true if the run itself calibrates the forecasts.
     """
-    if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
+    if calibrated or forecaster == NO_FORECAST or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
     return ["The forecasts are raw: not calibrated on realised returns."]
 
@@ -245,6 +247,22 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
                 f" sizing.strategy={owner}."
             )
     return notes
+
+
+def short_lookback_remarks(sizing: SizingSettings) -> list[str]:
+    """Warn of whole-number arguments of a custom strategy that exceed its price history.
+
+    A slice beyond the history has fewer bars than asked for, without an error. Larger numbers than
+    any history are no numbers of bars.
+    """
+    if not is_plugin(sizing.strategy):
+        return []
+    return [
+        f"sizing.arguments.{name}={value} exceeds sizing.lookback={sizing.lookback}: if it counts"
+        f" bars, the strategy saw fewer; set sizing.lookback={value}."
+        for name, value in sizing.arguments.items()
+        if type(value) is int and sizing.lookback < value <= MAX_LOOKBACK
+    ]
 
 
 def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
@@ -439,7 +457,7 @@ def no_trade_remarks(
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
-    forecast = [choice for choice in choices if np.isfinite(choice.mu)]
+    forecast = [choice for choice in choices if np.isfinite(choice.sigma)]
     if not forecast:
         return ["No trades: no symbol had a forecast."]
     if small := _small_account_remark(run, size_limits):
