@@ -292,6 +292,7 @@ class ForecastTable:
                 raise ValueError(f"{symbol} at {at}, step {step + 1}: {fault}")
 
 
+CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 LOOK_AHEAD_NOTE = "reads the future; not a result"
 
 

@@ -344,9 +344,12 @@ class EvaluationSettings(PanelSettings):
 
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "forecast steps to score")
     baselines: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines to compare with, uncalibrated"
+        ("ewma", "mix", "garch", "historical"),
+        "baselines to compare with; calibrated if the forecaster is",
     )
-    include_uncalibrated: bool = setting(True, "whether to score the forecaster uncalibrated, too")
+    include_uncalibrated: bool = setting(
+        True, "whether to score the forecaster and the baselines uncalibrated, too"
+    )
     candidate_contexts: tuple[int, ...] = setting(
         (),
         "context lengths to try for each symbol with every augmentation; significantly better "

@@ -230,6 +230,13 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
             "data.execution_bars: not supported by audits, which change decision bars only;"
             " remove data.execution_bars"
         )
+    if name == "look_ahead" and settings.forecaster.kind == "file":
+        raise InputError(
+            "forecaster: look_ahead cannot audit forecaster=file, because the file's forecasts do"
+            " not change when it changes later bars; check in the program that writes the file that"
+            " a forecast reads no bar after its issued_at, or run that program as"
+            " forecaster._target_=module.Class"
+        )
     return AuditSettings(name, settings), None
 
 

@@ -16,7 +16,9 @@ from execution.decision.decision import NO_ORDER_REASONS
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
-from forecasting.forecast import NO_FORECAST
+from forecasting.calibration.fit import MIN_REGRESSION_INSTANTS
+from forecasting.forecast import CALIBRATED_SUFFIX, HORIZON, NO_FORECAST
+from forecasting.settings import ForecasterSettings
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
@@ -50,7 +52,6 @@ NO_ANNUAL_FIGURES_NOTE = (
     " days; ratios are marked short"
 )
 MAX_LOOKBACK = 20_000  # largest number of bars that `sizing.lookback` accepts
-CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
 MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
@@ -183,6 +184,24 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     if calibrated or forecaster == NO_FORECAST or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
     return ["The forecasts are raw: not calibrated on realised returns."]
+
+
+def unused_forecast_file_remarks(
+    forecaster: ForecasterSettings, premium_share: float | None
+) -> list[str]:
+    """State the history that calibration needs if no position rests on a forecast file.
+
+    premium_share: share of the mean position that the assumed risk premium explains.
+    """
+    if forecaster.kind != "file" or not forecaster.calibrated or premium_share not in (None, 1.0):
+        return []
+    return [
+        "The forecast file has no effect on positions: calibration uses the median of step h only"
+        f" after {MIN_REGRESSION_INSTANTS}·h forecasts with known outcomes before a Friday"
+        f" (step 1: {MIN_REGRESSION_INSTANTS}, step {HORIZON}:"
+        f" {MIN_REGRESSION_INSTANTS * HORIZON}), and only if they prove it. It reads the last"
+        f" {forecaster.calibration.window:,} bars: add forecasts from before the start."
+    ]
 
 
 def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:

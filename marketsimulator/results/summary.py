@@ -58,6 +58,7 @@ from marketsimulator.results.remarks import (
     uncalibrated_remarks,
     undecided_symbol_remarks,
     universe_remarks,
+    unused_forecast_file_remarks,
     unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
@@ -183,6 +184,7 @@ class BacktestResults:
             *uncalibrated_remarks(
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated
             ),
+            *unused_forecast_file_remarks(self.settings.forecaster, figures["premium_share"]),
             *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
