@@ -115,6 +115,8 @@ def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
         assert now["SYA"].qty_increment == before["SYA"].qty_increment, "shares are ours to count"
         coin = Decimal("0.01") if increments == "broker" else before["SYXUSD"].qty_increment
         assert now["SYXUSD"].qty_increment == coin
+        assert now["SYXUSD"].min_order_qty == Decimal("0.01")
+        assert now["SYA"].min_order_qty == before["SYA"].min_order_qty
         assert np.array_equal(allowed.values, market.values, equal_nan=True)
     assert asked == [market.symbols]
     rules.apply(market, AT + np.timedelta64(9, "h"), "broker")

@@ -665,6 +665,12 @@ def test_open_order_value_uses_limit_or_last_trade() -> None:
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
 
 
+def test_gate_prices_are_those_of_its_snapshot() -> None:
+    assert Desk().gate.prices == {}
+    account = seen()
+    assert Desk(snapshot=account).gate.prices == account.market_prices != {}
+
+
 def test_fills_since_the_snapshot_count_as_positions() -> None:
     desk = Desk(replace(WIDE, max_position=0.75), snapshot=seen())
     assert desk.send(intent("long", qty=50)) == ""

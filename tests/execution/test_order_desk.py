@@ -89,6 +89,17 @@ def test_retry_after_header_of_busy_venue_is_respected(asked: str | None, waits:
     assert (answer, venue.times("post"), waited) == (placed(taken()), 3, [waits, waits])
 
 
+def test_acceptance_ends_the_refusal_of_its_cause() -> None:
+    desk, _, _ = outbox_at(post=[status(403, "insufficient buying power"), taken("o-2")])
+    with refused(OrderRejected) as caught:
+        desk.post(ORDER)
+    assert caught.value.alerted, "the refusal journal has sent the alert"
+    assert len(desk.book.refusals.active()) == 1
+    desk.post(replace(ORDER, client_order_id="o-2"))
+    desk.book.refusals.clear_contradicted_causes()
+    assert not desk.book.refusals.active()
+
+
 @pytest.mark.parametrize(
     ("busy", "posts", "waits"), [({}, 5, [1.0] * 5), ({"Retry_After": "45"}, 2, [45.0])]
 )

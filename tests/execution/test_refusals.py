@@ -54,6 +54,8 @@ def offer(price: float, **more: Any) -> Order:
 
 
 SHAPES = [
+    (order(type="limit", limit_price=1.001), "sub-penny increment"),
+    (order(type="limit", limit_price=0.9999), ""),
     *((order("BTCUSD", **kind), "") for kind in ({}, LIMIT)),
     (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
     *((order("BTCUSD", tif=tif), "crypto accepts only") for tif in ("day", "opg", "cls")),
