@@ -122,6 +122,8 @@ def open_trading_loop(
                 EstimatedClock(connection),
                 settings.healthcheck_url,
                 settings.alert_url,
+                notice_urls=settings.notice_urls,
+                notice_settings=settings.notices,
                 cycle_seconds=settings.max_cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
