@@ -3,14 +3,11 @@
 # Private access: a service's plugin is replaced by one that raises.
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -30,58 +27,19 @@ from foundation.notices import (
 )
 from foundation.notifier import MonitoringSettings, Notifier
 from tests.support.messages import refused
+from tests.support.receiver import PATIENCE, SECRET, Receiver, receiving
 
 pytest.importorskip("apprise")
 
-PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
-SECRET = "hush-hush-token-4711"
 NIGHT, MORNING = "2024-02-21T04:00", "2024-02-21T13:00"  # 23:00 and 08:00 in New York
 QUIET = NoticeSettings(quiet="22:00-07:00")
-
-
-class Receiver(ThreadingHTTPServer):
-    """A loopback server that keeps the messages it receives; a path may be refused or held."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self.refused: set[str] = set()
-        self.held: dict[str, threading.Event] = {}
-
-    def url(self, path: str = "a") -> str:
-        return f"json://somebody:{SECRET}@127.0.0.1:{self.server_port}/{SECRET}/{path}"
-
-    def texts(self, path: str = "a") -> list[str]:
-        return [body["message"] for at, body in self.received if at.endswith(f"/{path}")]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        path = self.path.rpartition("/")[2]
-        if path in self.server.held:
-            self.server.held[path].wait(PATIENCE)
-        self.server.received.append((self.path, body))
-        self.send_response(500 if path in self.server.refused else 200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
 
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.05)
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with receiving() as server:
         yield server
-        for event in server.held.values():
-            event.set()
-        server.shutdown()
-        thread.join(10)
 
 
 def clock(at: str) -> TimeSource:
