@@ -197,6 +197,7 @@ class LiveLoopObserver:
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
         self._account.refusals.clear_contradicted_causes()
+        self._metrics.refresh(force=True)
         self._report_alive(f"{job}: cycle completed")
 
     def _report_alive(self, state: str) -> None:

@@ -21,9 +21,9 @@ from foundation.notices import NoticeSettings
 from foundation.notifier import Notifier
 from foundation.redaction import NULL_REDACTOR
 from tests.e2e.practice import Practice
-from tests.e2e.test_status_page import Written
 from tests.support.paper_runs import paper
 from tests.support.receiver import SECRET, receiving
+from tests.support.written import Written
 
 BEFORE = "2024-02-21T21:14"  # a minute before the summary of that Wednesday is due
 DUE = "2024-02-21T21:15"

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from execution.journal.events import EventLog
 from execution.live import metrics as module
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.metrics import METRICS_FILE, MetricsFile, read_metrics
@@ -24,8 +25,8 @@ from foundation.notifier import Notifier
 from foundation.redaction import NULL_REDACTOR
 from tests.e2e.practice import Practice
 from tests.e2e.refused import answer_of
-from tests.e2e.test_status_page import NOW, Written
 from tests.support.paper_runs import paper
+from tests.support.written import NOW, Written
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 HOUR = np.timedelta64(1, "h")
@@ -74,8 +75,7 @@ def test_metrics_state_equity_exposure_orders_and_halts(day: Written) -> None:
 def test_order_latency_is_the_longest_wait(day: Written) -> None:
     for order, seconds in (("x", 2), ("y", 7)):
         for kind, at in (("submitting", NOW), ("accepted", NOW + np.timedelta64(seconds, "s"))):
-            day.events._clock = TimeSource(now=lambda at=at: at)
-            day.events.append(kind, order)
+            EventLog(day.database, clock=TimeSource(now=lambda at=at: at)).append(kind, order)
     assert samples(read_metrics(day.folder / JOURNAL_FILE))["order_latency_seconds"] == {(): 7.0}
 
 
@@ -94,20 +94,21 @@ def test_metrics_of_an_empty_journal_are_valid(tmp_path: Path) -> None:
     assert "equity_usd" not in found
 
 
-def metrics_file(day: Written, seconds: list[float]) -> MetricsFile:
+def metrics_file(day: Written) -> MetricsFile:
     told = Notifier(None, None), NULL_REDACTOR, TimeSource(now=lambda: NOW)
-    account = OpenAccount(day.folder.name, day.database, day.folder, *told)
-    return MetricsFile(account, TimeSource(monotonic=lambda: seconds[0]))
+    return MetricsFile(OpenAccount(day.folder.name, day.database, day.folder, *told))
 
 
 def test_metrics_file_is_private_and_follows_the_journal(day: Written) -> None:
-    writer, file = metrics_file(day, [0.0]), day.folder / METRICS_FILE
+    writer, file = metrics_file(day), day.folder / METRICS_FILE
     writer.refresh()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text() == read_metrics(day.folder / JOURNAL_FILE)
     file.unlink()
     writer.refresh()
-    assert not file.exists(), "nothing has changed"
+    assert not file.exists(), "there is no new event"
+    writer.refresh(force=True)
+    assert file.exists()
     day.mark(NOW, 95_000.0)
     writer.refresh()
     assert samples(file.read_text())["equity_usd"] == {(): 95_000.0}
@@ -119,7 +120,7 @@ def test_failing_metrics_are_logged_once_and_not_raised(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("made up")
 
-    writer = metrics_file(day, [0.0])
+    writer = metrics_file(day)
     with monkeypatch.context() as patch:
         patch.setattr(module, "build_metrics", fail)
         writer.refresh()
