@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from execution.journal.marks import EquityMark, format_event_exposure_line, format_exposure_line
+from execution.journal.marks import format_event_exposure_line, format_exposure_line
+from execution.journal.rows import format_instant
 from execution.live.accounts import SPREADS_JOB, is_event_contract_account
 from execution.live.activity import (
     commands_since,
@@ -33,6 +35,9 @@ OWNER_ONLY_FILE_MODE = 0o600
 _LAST_SUMMARY_SQL = (
     f"SELECT subject, at FROM events WHERE kind = '{SUMMARY_EVENT}' ORDER BY number DESC LIMIT 1"
 )
+
+# A row per minute: reading them with their positions would delay the loop by a second.
+_CURVE_SQL = "SELECT at, equity, return_index, index_peak FROM marks WHERE at >= ? ORDER BY at"
 
 
 def last_ended_session(now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
@@ -102,8 +107,9 @@ class DailySummary:
         if path is None:
             return ""
         try:
-            marks = self._account.marks.marks_since(now - PICTURE_PERIOD)
-            return str(draw_equity(marks, path.with_name(PICTURE_FILE)))
+            since = format_instant(now - PICTURE_PERIOD)
+            rows = self._account.database.query(_CURVE_SQL, (since,))
+            return str(draw_equity(rows, path.with_name(PICTURE_FILE)))
         except ModuleNotFoundError:
             return ""
         except OSError as error:
@@ -152,20 +158,23 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
         yield f"command: {command}"
 
 
-def draw_equity(marks: Sequence[EquityMark], path: Path) -> Path:
+def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
     """Draw equity and drawdown as a PNG file that only the owner may read; return its path.
+
+    rows: time, equity in USD, index of linked returns and its peak of each mark, oldest first.
 
     Raises ModuleNotFoundError without matplotlib.
     """
     from matplotlib.figure import Figure
 
-    at = np.array([mark.at for mark in marks], "datetime64[ns]")
+    at = np.array([row[0] for row in rows], "datetime64[ns]")
+    equity, index, peak = np.array([row[1:] for row in rows], "f8").reshape(-1, 3).T
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    upper.plot(at, [mark.equity for mark in marks])
+    upper.plot(at, equity)
     upper.set_ylabel("equity, USD")
     upper.yaxis.set_major_formatter("{x:,.0f}")
-    lower.fill_between(at, [-100 * float(mark.index_point.drawdown) for mark in marks], alpha=0.5)
+    lower.fill_between(at, 100 * (index / peak - 1), alpha=0.5)
     lower.set_ylabel("drawdown, %")
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
