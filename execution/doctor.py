@@ -7,7 +7,7 @@ The command takes the settings of the live loop. Each line begins with `ok`, `wa
 and names the remedy unless it is `ok`. The command sends no order, and writes only a probe file
 that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the settings are invalid.
 
---send-test-alert    send a test alert to ALERT_URL (the setting alert_url)
+--send-test-alert    send a test alert to ALERT_URL and NOTICE_URLS (alert_url, notice_urls)
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from foundation.console import LOG_FOLDER
 from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal_path
 from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
 from foundation.formatting import format_duration
+from foundation.notices import open_services
 from foundation.notifier import deliver_test_alert
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.fields import as_mapping
@@ -101,7 +102,7 @@ class DoctorContext:
     settings: settings of the live loop.
     keys: API keys of the account, or the error that reports missing keys.
     clock: this machine's clock.
-    sends_test_alert: true to send a test alert to the configured address.
+    sends_test_alert: true to send a test alert to the configured addresses.
     """
 
     settings: LiveSettings
@@ -388,14 +389,21 @@ def _check_alerts(start: DoctorContext) -> CheckResult:
     secret.
     """
     url = start.settings.alert_url
-    if url is None:
-        return "warning", "ALERT_URL is not set, so halts reach nobody; set it to a webhook"
-    host = urlsplit(url).hostname
+    services = open_services(start.settings.notice_urls)
+    hosts = [] if url is None else [str(urlsplit(url).hostname)]
+    recipients = " and ".join([*hosts, *(service.name for service in services)])
+    if not recipients:
+        return "warning", (
+            "ALERT_URL is not set, so halts reach nobody; set it to a webhook, or NOTICE_URLS to"
+            " services"
+        )
     if not start.sends_test_alert:
-        return "ok", f"sent to {host}; not tested, add --send-test-alert to send one"
-    if deliver_test_alert(url):
-        return "ok", f"{host} accepted a test alert"
-    return "failure", f"{host} did not accept a test alert; correct ALERT_URL or the network"
+        return "ok", f"sent to {recipients}; not tested, add --send-test-alert to send one"
+    if deliver_test_alert(url, services):
+        return "ok", f"{recipients} accepted a test alert"
+    return "failure", (
+        f"{recipients} did not accept a test alert; correct ALERT_URL, NOTICE_URLS or the network"
+    )
 
 
 def _check_process(start: DoctorContext) -> CheckResult:
@@ -500,7 +508,7 @@ class DoctorCommandLine:
     """Parsed command line of the doctor.
 
     settings: settings of the live loop.
-    sends_test_alert: true to send a test alert to the configured address.
+    sends_test_alert: true to send a test alert to the configured addresses.
     """
 
     settings: LiveSettings

@@ -1,9 +1,9 @@
 """Notices to the operator, and liveness messages to the supervisor of a process.
 
-A separate thread sends a heartbeat every five minutes, and an alert when the operator has to act.
-An address that does not respond does not delay the process. An alert is sent repeatedly until the
-address accepts it, also after a restart; meanwhile other alerts are sent. Addresses may contain
-secrets, so that only their host is ever printed.
+A heartbeat is sent every five minutes, and an alert when the operator has to act. Each recipient
+has a thread of its own, so that one that does not respond delays neither the process nor another
+recipient. An alert is sent repeatedly until its recipient accepts it, also after a restart;
+meanwhile other alerts are sent. Addresses may contain secrets, so that only their host is printed.
 
 systemd listens on a datagram socket that an environment variable names. It restarts a process that
 sends no liveness message for too long (sd_notify(3), sd_watchdog_enabled(3)).
@@ -17,15 +17,23 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import InputError
 from foundation.files import write_atomically
+from foundation.notices import (
+    INFORMATIONAL_NOTICE_KINDS,
+    NoticeService,
+    NoticeSettings,
+    alert_heading,
+    open_services,
+)
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
@@ -39,29 +47,27 @@ NOTICE_DEADLINE_SECONDS = 10.0  # seconds that a notice may take
 FIRST_RETRY_SECONDS = 5.0  # seconds before a failed notice is sent again, doubled every time
 MAX_RETRY_SECONDS = 300.0
 EXIT_WAIT_SECONDS = 10.0  # seconds that a process waits for its alerts when it ends
-UNDELIVERED_FILE = "undelivered_alerts.json"
+UNDELIVERED_FILE = "undelivered_alerts.json"  # notices for `alert_url`
+UNDELIVERED_SERVICE_FILE = "undelivered_alerts_{number}.json"  # notices for a service
 MAX_ALERT_CHARACTERS = 4000  # characters of an alert
 MAX_DISCORD_CHARACTERS = 2000  # characters that Discord accepts
 MAX_LOGGED_TEXTS = 100  # different texts of one alert that are logged
 MAX_QUEUED_ALERTS = 1000  # maximum of pending alerts; the oldest are dropped beyond it
-ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
-TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused; no action needed
-INFORMATIONAL_NOTICE_KINDS = (ALL_CLEAR, TRADING_PAUSED)
+THREAD_NAME = "notices"
 SOCKET_ENV_VARIABLE = "NOTIFY_SOCKET"
 SEND_TIMEOUT_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
-def _alert_payload(kind: str, text: str) -> dict[str, str]:
-    return {
+Notice = Mapping[str, str]  # `text`, `content`, `kind` and, if there is one, `picture`: its path
+
+
+def _build_notice(kind: str, text: str, picture: str = "") -> Notice:
+    notice = {
         "text": text[:MAX_ALERT_CHARACTERS],
         "content": text[:MAX_DISCORD_CHARACTERS],
         "kind": kind,
     }
-
-
-def alert_heading(kind: str) -> str:
-    """Return the first words of a notice's log line: `ALERT kind`, or the kind in capitals."""
-    return kind.upper() if kind in INFORMATIONAL_NOTICE_KINDS else f"ALERT {kind}"
+    return {**notice, "picture": picture} if picture else notice
 
 
 class AlertRecorder(Protocol):
@@ -70,17 +76,133 @@ class AlertRecorder(Protocol):
     def record_alert(self, kind: str, text: str) -> None: ...
 
 
-class Notifier:
-    """Sender of heartbeats and alerts; an address of None disables them.
+class DeliveryQueue:
+    """Pending notices of one recipient, which a thread sends until the recipient accepts them.
 
-    On exit from its context it waits up to ten seconds for pending alerts and for its thread.
+    send: function that sends a notice and returns whether the recipient accepted it.
+    path: file that stores pending notices over a restart; None stores none.
+    is_due: function that returns whether a notice may be sent now; others wait, with the process's
+        end as well.
+    limit: maximum of pending notices; the oldest are dropped beyond it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Notice], bool],
+        path: Path | None = None,
+        is_due: Callable[[Notice], bool] = lambda _: True,
+        limit: int = MAX_QUEUED_ALERTS,
+    ) -> None:
+        self._send = send
+        self._path = path
+        self._is_due = is_due
+        self._changed = threading.Condition()
+        self._woken = False
+        self._ended = False
+        self._waiting = deque(self._load(), maxlen=limit)
+        self._thread: threading.Thread | None = None
+        if self._waiting:
+            self._wake()
+
+    def put(self, notice: Notice) -> None:
+        with self._changed:
+            self._waiting.append(notice)
+            self._save()
+        self._wake()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait at most `seconds` until all due notices are delivered; return whether they are."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not any(map(self._is_due, self._waiting)), timeout=seconds
+            )
+
+    def end(self) -> None:
+        """Let the thread end after its present request."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def join(self, seconds: float) -> None:
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._deliver, name=THREAD_NAME, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _deliver(self) -> None:
+        """Send pending notices until the queue or the process ends."""
+        pause = FIRST_RETRY_SECONDS
+        while not self._ended:
+            with self._changed:
+                pending = list(self._waiting)
+                self._woken = False
+            for notice in pending:
+                if self._ended:
+                    break
+                if self._is_due(notice) and self._send(notice):
+                    self._remove(notice)
+            with self._changed:
+                pause = pause if self._waiting else FIRST_RETRY_SECONDS
+                self._changed.wait_for(
+                    lambda: self._woken or self._ended, pause if self._waiting else None
+                )
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
+
+    def _remove(self, notice: Notice) -> None:
+        with self._changed:
+            # Newer notices may have displaced it.
+            if notice in self._waiting:
+                self._waiting.remove(notice)
+            self._save()
+            self._changed.notify_all()
+
+    def _load(self) -> list[Notice]:
+        """Return the undelivered notices of an earlier process."""
+        if self._path is None:
+            return []
+        try:
+            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            return [
+                _build_notice(str(each["kind"]), str(each["text"]), str(each.get("picture", "")))
+                for each in kept
+            ]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            log.warning("%s: undelivered alerts cannot be read: %s", self._path, error)
+            return []
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        try:
+            if self._waiting:
+                write_atomically(self._path, json.dumps(list(self._waiting)).encode())
+            else:
+                self._path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: undelivered alerts cannot be saved: %s", self._path, error)
+
+
+class Notifier:
+    """Sender of heartbeats and notices; an address of None disables them.
+
+    On exit from its context it waits up to ten seconds for pending notices and for its threads.
 
     healthcheck: address that is requested at every heartbeat.
     alerts: address to which a JSON object {text, content, kind} is posted; text and content are the
         first 4000 and 2000 characters of the alert.
     folder: folder that stores undelivered alerts over a restart; None stores none.
-    time: clock of the heartbeats and retries.
-    subject: subject of all alerts, such as an account, with which their delivered texts begin.
+    time: clock of the heartbeats and of quiet hours.
+    subject: subject of all notices, such as an account, with which their delivered texts begin.
+    services: services that receive the same notices.
+    settings: quiet hours, and whether a daily summary is sent.
     """
 
     def __init__(
@@ -91,23 +213,30 @@ class Notifier:
         time: TimeSource = SYSTEM_TIME,
         *,
         subject: str = "",
+        services: Sequence[NoticeService] = (),
+        settings: NoticeSettings | None = None,
     ) -> None:
+        self.settings = settings or NoticeSettings()
+        self._quiet_hours = self.settings.quiet_hours()
         self._subject = subject
-        self._healthcheck = healthcheck
-        self._alerts = alerts
-        self._path = None if folder is None else folder / UNDELIVERED_FILE
         self._time = time
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
         self._record: AlertRecorder | None = None
-        self._changed = threading.Condition()
-        self._beat_due = False
-        self._woken = False
-        self._ended = False
-        self._waiting = deque(self._load_undelivered(), maxlen=MAX_QUEUED_ALERTS)
-        self._thread: threading.Thread | None = None
-        if self._waiting:
-            self._wake_sender()
+        self._heartbeats: DeliveryQueue | None = None
+        if healthcheck is not None:
+            self._heartbeats = DeliveryQueue(
+                HttpAddress("HEALTHCHECK_URL", healthcheck).request_once, limit=1
+            )
+        senders: dict[str, Callable[[Notice], bool]] = {}
+        if alerts is not None:
+            senders[UNDELIVERED_FILE] = HttpAddress("ALERT_URL", alerts).post_notice
+        for number, service in enumerate(services, start=1):
+            senders[UNDELIVERED_SERVICE_FILE.format(number=number)] = service.send
+        self._recipients = [
+            DeliveryQueue(send, None if folder is None else folder / name, self._is_due)
+            for name, send in senders.items()
+        ]
 
     def __enter__(self) -> Notifier:
         return self
@@ -115,11 +244,20 @@ class Notifier:
     def __exit__(self, *_: object) -> None:
         end = self._time.monotonic() + EXIT_WAIT_SECONDS
         self.flush(EXIT_WAIT_SECONDS)
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(max(end - self._time.monotonic(), 0.0))
+        for queue in self._queues:
+            queue.end()
+        for queue in self._queues:
+            queue.join(max(end - self._time.monotonic(), 0.0))
+
+    @property
+    def _queues(self) -> list[DeliveryQueue]:
+        return [*self._recipients, *([self._heartbeats] if self._heartbeats else [])]
+
+    def _is_due(self, notice: Notice) -> bool:
+        """Return false for a notice that needs no person, during quiet hours."""
+        quiet = self._quiet_hours
+        harmless = notice["kind"] in INFORMATIONAL_NOTICE_KINDS
+        return not (harmless and quiet is not None and quiet.contains(self._time.now()))
 
     def add_recorder(self, record: AlertRecorder) -> None:
         """Register a record that stores every later alert in addition to its delivery."""
@@ -128,13 +266,12 @@ class Notifier:
     def send_heartbeat(self) -> None:
         """Send a heartbeat if five minutes have passed since the last one."""
         now = self._time.monotonic()
-        if self._healthcheck is None or (
+        if self._heartbeats is None or (
             self._beat_at is not None and now - self._beat_at < HEARTBEAT_SECONDS
         ):
             return
         self._beat_at = now
-        self._beat_due = True
-        self._wake_sender()
+        self._heartbeats.put({})
 
     def alert(self, kind: str, text: str) -> None:
         """Send and log an alert of a kind once, until `reset_alert` resets the kind.
@@ -151,16 +288,20 @@ class Notifier:
 
     def send_notice(self, kind: str, text: str) -> None:
         """Send and log a notice at every call, even if one of the same kind has been sent."""
-        if self._alerts is not None:
-            with self._changed:
-                sent = f"{self._subject}: {text}" if self._subject else text
-                self._waiting.append(_alert_payload(kind, sent))
-                self._save_undelivered()
-            self._wake_sender()
+        self.send_unrecorded(kind, text)
         level = logging.WARNING if kind in INFORMATIONAL_NOTICE_KINDS else logging.ERROR
         log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
             self._record.record_alert(kind, text)
+
+    def send_unrecorded(self, kind: str, text: str, picture: str = "") -> None:
+        """Send a notice that is neither logged nor recorded as an alert.
+
+        picture: path of a picture that services attach; empty for none.
+        """
+        sent = f"{self._subject}: {text}" if self._subject else text
+        for recipient in self._recipients:
+            recipient.put(_build_notice(kind, sent, picture))
 
     def reset_alert(self, kind: str) -> None:
         """Reset a kind of alert, so that its next alert is sent."""
@@ -174,22 +315,26 @@ class Notifier:
             self.reset_alert(kind)
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most `seconds` for delivery of all notices; return whether all are delivered."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: not self._waiting and not self._beat_due, timeout=seconds
-            )
+        """Wait at most `seconds` for delivery of all due notices; return whether all are."""
+        end = self._time.monotonic() + seconds
+        results = [queue.flush(max(end - self._time.monotonic(), 0.0)) for queue in self._queues]
+        return all(results)
 
-    def _wake_sender(self) -> None:
-        with self._changed:
-            self._woken = True
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._deliver, name="notices", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
 
-    def _deliver(self) -> None:
-        """Send pending notices until the context or the process ends."""
+class HttpAddress:
+    """An address that is requested over HTTP; it may contain a secret.
+
+    name: name of the setting with the address, for log lines.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        self._name = name
+        self._url = url
+        # The debug lines of requests show addresses.
+        logging.getLogger("urllib3.connectionpool").addFilter(_is_not_about_a_notice)
+
+    @cached_property
+    def _session(self) -> Session:
         from requests import Session
 
         from foundation.transport import RateLimiter, Transport
@@ -200,68 +345,31 @@ class Notifier:
                 scheme,
                 Transport(REQUEST_TIMEOUT_SECONDS, NOTICE_DEADLINE_SECONDS, 1, RateLimiter(None)),
             )
-        pause = FIRST_RETRY_SECONDS
-        while not self._ended:
-            with self._changed:
-                beat, alerts = self._beat_due, list(self._waiting)
-                self._woken = False
-            if beat and self._healthcheck is not None:
-                _sent(session, "HEALTHCHECK_URL", self._healthcheck)
-            self._beat_due = self._beat_due and not beat
-            for alert in alerts:
-                # An undeliverable alert delays no heartbeat.
-                if self._ended or self._beat_due:
-                    break
-                if self._alerts and _sent(session, "ALERT_URL", self._alerts, alert):
-                    self._remove_delivered(alert)
-            with self._changed:
-                self._changed.notify_all()
-                pause = pause if self._waiting else FIRST_RETRY_SECONDS
-                self._changed.wait_for(
-                    lambda: self._woken or self._ended, pause if self._waiting else None
-                )
-                pause = min(2 * pause, MAX_RETRY_SECONDS)
+        return session
 
-    def _remove_delivered(self, alert: dict[str, str]) -> None:
-        with self._changed:
-            # Newer alerts may have displaced it.
-            if alert in self._waiting:
-                self._waiting.remove(alert)
-            self._save_undelivered()
+    def post_notice(self, notice: Notice) -> bool:
+        """Post a notice without its picture; return whether the address accepted it."""
+        body = {key: notice[key] for key in ("text", "content", "kind")}
+        return _sent(self._session, self._name, self._url, body)
 
-    def _load_undelivered(self) -> list[dict[str, str]]:
-        """Return the undelivered alerts of an earlier process."""
-        if self._path is None or self._alerts is None:
-            return []
-        try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return [_alert_payload(str(each["kind"]), str(each["text"])) for each in kept]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            log.warning("%s: undelivered alerts cannot be read: %s", self._path, error)
-            return []
-
-    def _save_undelivered(self) -> None:
-        if self._path is None:
-            return
-        try:
-            if self._waiting:
-                write_atomically(self._path, json.dumps(list(self._waiting)).encode())
-            else:
-                self._path.unlink(missing_ok=True)
-        except OSError as error:
-            log.warning("%s: undelivered alerts cannot be saved: %s", self._path, error)
+    def request_once(self, _: Notice) -> bool:
+        """Request the address; return true, because a failed heartbeat is not repeated."""
+        _sent(self._session, self._name, self._url)
+        return True
 
 
-def deliver_test_alert(url: str) -> bool:
-    """Send a test alert to an address; return whether the address accepted it."""
-    with Notifier(None, url) as notices:
+def deliver_test_alert(url: str | None, services: Sequence[NoticeService] = ()) -> bool:
+    """Send a test alert to an address and to services; return whether all accepted it."""
+    with Notifier(None, url, services=services) as notices:
         notices.send_notice("test", "test alert: no action is required")
         return notices.flush(EXIT_WAIT_SECONDS)
 
 
-def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
+def _is_not_about_a_notice(record: logging.LogRecord) -> bool:
+    return record.threadName != THREAD_NAME
+
+
+def _sent(session: Session, name: str, url: str, body: Notice | None = None) -> bool:
     """Send a notice; return whether the address accepted it.
 
     name: name of the setting with the address, for log lines.
@@ -293,10 +401,18 @@ class MonitoringSettings:
     alert_url: str | None = setting(
         None, "URL that receives alerts that need a person", hidden=True
     )
+    notice_urls: str | None = setting(
+        None,
+        "addresses of services that receive the same alerts, in apprise's form, separated by"
+        " spaces",
+        hidden=True,
+    )
+    notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
 
     def __post_init__(self) -> None:
         check_url("healthcheck_url", self.healthcheck_url)
         check_url("alert_url", self.alert_url)
+        open_services(self.notice_urls)
 
 
 def check_url(name: str, url: str | None) -> None:

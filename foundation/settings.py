@@ -54,7 +54,8 @@ Settings = TypeVar("Settings")
 
 NO_KEY_MARKER = "no_key"  # in the schema of a field that is not a key of a configuration
 _NO_KEY: dict[str, Any] = {NO_KEY_MARKER: True}
-_PYDANTIC_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+# Values may contain secrets, and a traceback shows the text of pydantic's error.
+_PYDANTIC_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 _DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)

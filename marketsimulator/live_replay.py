@@ -54,9 +54,9 @@ log = logging.getLogger("live")
 
 REPLAY_FILE = "replay.json"
 REPLAY_EVENT = "replay"  # journal event with the settings at the start of the replay
-SECRET_SETTINGS = ("healthcheck_url", "alert_url")
+SECRET_SETTINGS = ("healthcheck_url", "alert_url", "notice_urls")
 # Settings of the connection, of storage and alerts, and settings that a replay does not read.
-NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
+NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "notices", "broker", "folder", "start", "end")
 
 
 class ServerClockClient:

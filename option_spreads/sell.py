@@ -46,6 +46,8 @@ def sell_spreads(overrides: Sequence[str], keys: ApiKeys) -> None:
         folder=selling.folder,
         healthcheck_url=selling.HEALTHCHECK_URL,
         alert_url=selling.ALERT_URL,
+        notice_urls=selling.notice_urls,
+        notices=selling.notices,
         jobs=(SPREADS_JOB,),
         spreads=tuple(overrides),
     )

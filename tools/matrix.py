@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-RUNTIME = ("joblib", "pictures", "ray", "rl", "search")
+RUNTIME = ("joblib", "notices", "pictures", "ray", "rl", "search")
 
 
 def lowest_pins() -> Iterator[str]:

@@ -32,7 +32,8 @@ from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.errors import InputError, to_one_line
 from foundation.formatting import format_count
-from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
+from foundation.notices import ALL_CLEAR, TRADING_PAUSED
+from foundation.notifier import Notifier
 from trainingdata.instants import format_utc
 from trainingdata.instruments import is_stock
 

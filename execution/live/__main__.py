@@ -4,12 +4,15 @@
     python -m execution.live clear positions --by NAME
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
+    python -m execution.live metrics
 
 `status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
 and while the venue refuses orders. The default account is the only one in `data/live`. If there are
 several, it is the one that a process trades now; without such a one `status` lists all accounts.
 `--account ID` and `--folder FOLDER` select another account; the shipped systemd unit has
 `--folder /var/lib/kelly-chronos/data/live`. Both flags may be placed before or after the command.
+
+`metrics` prints the account's metrics in Prometheus' format.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -22,9 +25,10 @@ from foundation.cli import run_command
 if __name__ == "__main__":
     run_command("execution.live")
 
+import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import get_args
 
@@ -50,8 +54,9 @@ from execution.live.accounts import (
     is_event_contract_account,
     select_account_folder,
 )
+from execution.live.metrics import read_metrics
 from execution.live.status import list_accounts, report_status
-from foundation.cli import FlagParser, Result
+from foundation.cli import FlagParser, Result, write_to_stdout
 from foundation.clock import utc_now
 from foundation.database import Database
 from foundation.errors import InputError
@@ -211,6 +216,7 @@ def _parse_command(arguments: list[str]) -> Namespace:
     named.add_argument("--account")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
+    commands.add_parser("metrics", parents=[named])
     commands.add_parser("unkill", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
     clearing.add_argument(
@@ -233,11 +239,16 @@ def run(settings: Namespace) -> Result:
         folders = account_folders(settings.folder)
         if len(folders) > 1 and len(find_traded_account_folders(folders)) != 1:
             return list_accounts(folders, utc_now())
-    folder = select_account_folder(settings.folder, settings.account)
+    # A line about the selected account would make the metrics unreadable.
+    with redirect_stdout(sys.stderr) if settings.command == "metrics" else nullcontext():
+        folder = select_account_folder(settings.folder, settings.account)
     if settings.command == "unkill" or (
         settings.command == "clear" and settings.kind == KILL_FILE.lower()
     ):
         raise _build_kill_file_error(folder)
+    if settings.command == "metrics":
+        write_to_stdout(read_metrics(find_journal(folder)))
+        return Result()
     if settings.command == "kill":
         return write_kill_file(folder, flatten=settings.flatten)
     if settings.command == "clear":

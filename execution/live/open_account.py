@@ -23,7 +23,8 @@ from execution.live.accounts import format_clear_command
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
 from foundation.database import Database, DatabaseFailed
-from foundation.notifier import Notifier, alert_heading
+from foundation.notices import NoticeSettings, alert_heading, open_services
+from foundation.notifier import Notifier
 from foundation.redaction import Redactor
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,8 @@ def open_account(
     healthcheck_url: str | None = None,
     alert_url: str | None = None,
     *,
+    notice_urls: str | None = None,
+    notice_settings: NoticeSettings | None = None,
     cycle_seconds: float = 0.0,
     replace_damaged: bool = False,
     unattended: bool = False,
@@ -171,6 +174,8 @@ def open_account(
     """Lock an account, and open its journal in `root/<name>`, during a `with` block.
 
     healthcheck_url, alert_url: URLs that receive heartbeats and alerts; None sends none.
+    notice_urls: addresses of services that receive the same alerts; None: no services.
+    notice_settings: quiet hours and the daily summary; None: the defaults.
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     replace_damaged: true to rename a damaged journal, and start a new one.
     unattended: true to send an alert about an error that ends the process.
@@ -197,6 +202,8 @@ def open_account(
                 alert_url,
                 None if is_dry_run else folder,
                 subject=f"account {name}",
+                services=open_services(notice_urls),
+                settings=notice_settings,
             )
         )
         account: OpenAccount | None = None

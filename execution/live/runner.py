@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,11 +13,10 @@ import numpy as np
 from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import count_cycles
-from execution.journal.order_store import NEVER_SUBMITTED_STATES, OrderStore
-from execution.journal.refusals import VENUE_PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
+from execution.live.activity import format_activity_since
 from execution.live.asset_check import refuse_misspelt_symbols
 from execution.live.cycle import Cycle
 from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
@@ -31,15 +29,16 @@ from execution.live.loop import (
     print_line,
     stop_on_signals,
 )
+from execution.live.metrics import MetricsFile
 from execution.live.open_account import KILL_FILE_CAUSE, OpenAccount, open_account
 from execution.live.overnight import closable_positions
 from execution.live.settings import LiveSettings
 from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, StatusPageLimits
+from execution.live.summary import DailySummary
 from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, DataError, ResponseRejected
-from foundation.formatting import format_count, format_usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
@@ -52,11 +51,6 @@ ResponseT = TypeVar("ResponseT")
 
 # Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
-NEW_ORDER_EVENTS_SQL = (
-    "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
-)
-# Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
-FILL_EVENTS_SQL = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCK_READS = 3
 
@@ -122,6 +116,8 @@ def open_trading_loop(
                 EstimatedClock(connection),
                 settings.healthcheck_url,
                 settings.alert_url,
+                notice_urls=settings.notice_urls,
+                notice_settings=settings.notices,
                 cycle_seconds=settings.max_cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
@@ -163,8 +159,8 @@ def open_trading_loop(
 class LiveLoopObserver:
     """Loop observer for a live account.
 
-    Keeps the process supervisor informed, sends heartbeats, updates the status page and records the
-    next cycle.
+    Keeps the process supervisor informed, sends heartbeats and the daily summary, updates the
+    status page and the metrics, and records the next cycle.
     """
 
     def __init__(
@@ -176,6 +172,8 @@ class LiveLoopObserver:
         reports: CycleReporter | None,
     ) -> None:
         self._account = account
+        self._metrics = MetricsFile(account)
+        self._summary = DailySummary(account)
         self._stop = stop
         self._supervisor = supervisor
         self._page = page
@@ -199,6 +197,7 @@ class LiveLoopObserver:
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
         self._account.refusals.clear_contradicted_causes()
+        self._metrics.refresh(force=True)
         self._report_alive(f"{job}: cycle completed")
 
     def _report_alive(self, state: str) -> None:
@@ -207,6 +206,8 @@ class LiveLoopObserver:
         if self._account.has_kill_file:
             self._stop.request_stop(KILL_FILE_CAUSE)
         self._page.refresh()
+        self._metrics.refresh()
+        self._summary.send_if_due()
 
 
 @contextmanager
@@ -266,55 +267,7 @@ def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[Non
     finally:
         # An unreadable journal has already ended the loop with an error.
         with suppress(DatabaseFailed):
-            print_line(f"Ended ({end}): {_format_activity_since(account, event, cycle)}.")
-
-
-def _format_activity_since(account: OpenAccount, event: int, cycle: int) -> str:
-    """Describe the cycles, orders and fills since a given point, and the account's state now.
-
-    event: number of the last event before that point.
-    cycle: number of cycles before that point.
-    """
-    cycles = count_cycles(account.database) - cycle
-    mark = account.marks.last_mark()
-    equity = "equity unknown" if mark is None else f"equity {format_usd(mark.equity)}"
-    halts = ", ".join(halt.kind for halt in account.halts.active())
-    refusals = account.refusals.active()
-    refused = [each for each in refusals if not each.is_venue_pause]
-    parts = [
-        format_count(cycles, "cycle"),
-        *_format_order_counts(account.book, event),
-        equity,
-        f"halted: {halts}" if halts else "no halt",
-        *([VENUE_PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
-        *([f"the venue refuses orders: {format_count(len(refused), 'cause')}"] if refused else []),
-    ]
-    return ", ".join(parts)
-
-
-def _format_order_counts(book: OrderStore, event: int) -> list[str]:
-    """Return texts such as "3 sent" which count the orders since an event, by state.
-
-    A submitted order counts as sent; an order with a full or partial fill counts as filled.
-
-    event: number of the event.
-    """
-    decided = Counter(
-        intent.state for intent in book.intents_with_event_since(event, NEW_ORDER_EVENTS_SQL)
-    )
-    unsent = sum(decided[state] for state in NEVER_SUBMITTED_STATES)
-    filled = book.intents_with_event_since(event, FILL_EVENTS_SQL)
-    in_part = sum(intent.state != "filled" for intent in filled)
-    apart = {
-        f"{in_part} of them partially": in_part,
-        f"{format_count(decided['rejected'], 'order')} refused": decided["rejected"],
-        f"{format_count(unsent, 'order')} not sent": unsent,
-    }
-    return [
-        f"{format_count(decided.total() - unsent, 'order')} sent",
-        f"{format_count(len(filled), 'order')} filled",
-        *(words for words, count in apart.items() if count),
-    ]
+            print_line(f"Ended ({end}): {format_activity_since(account, event, cycle)}.")
 
 
 def request_until_response(

@@ -35,7 +35,7 @@ from foundation.cli import Result
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.formatting import format_count, format_usd
-from foundation.notifier import alert_heading
+from foundation.notices import alert_heading
 from foundation.redaction import NULL_REDACTOR
 from trainingdata.instants import format_utc
 

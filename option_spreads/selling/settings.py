@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foundation.errors import InputError
+from foundation.notices import NoticeSettings, open_services
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
@@ -93,8 +94,17 @@ class SellingSettings(AutoscalingSettings):
         BrokerSettings(), "connection to the account; only paper accounts and practice servers"
     )
 
+    notice_urls: str | None = setting(
+        None,
+        "addresses of services that receive the same alerts as ALERT_URL, in apprise's form,"
+        " separated by spaces",
+        hidden=True,
+    )
+    notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        open_services(self.notice_urls)
         parse_strategies(self.strategies)
         if instrument(self.underlying).kind is not AssetClass.STOCK:
             raise InputError(f"underlying: {self.underlying} is not a stock; give a stock symbol")

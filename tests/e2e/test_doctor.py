@@ -163,7 +163,7 @@ def test_doctor_tests_alerts_only_on_request(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delivered: list[str] = []
-    monkeypatch.setattr(doctor, "deliver_test_alert", lambda url: bool(delivered.append(url)))
+    monkeypatch.setattr(doctor, "deliver_test_alert", lambda url, _: bool(delivered.append(url)))
     code, said = command()
     assert (code, delivered) == (0, [])
     assert "ok      alerts: sent to 127.0.0.1; not tested" in said

@@ -21,6 +21,7 @@ from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
+from execution.live.metrics import METRICS_FILE
 from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
 from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
@@ -148,6 +149,9 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
     notices = query_rows(path, "SELECT kind, text FROM notices")
     assert [kind for kind, _ in notices] == ["refused", "all clear"]
     assert "(403)" in str(notices[0][1])
+    written = path.with_name(METRICS_FILE).read_text()
+    assert "kelly_chronos_alerts_total{" in written
+    assert 'kelly_chronos_gross_ratio{account="' in written
 
 
 def test_exchange_maintenance_sends_one_non_urgent_notice(

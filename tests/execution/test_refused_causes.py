@@ -21,7 +21,8 @@ from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
+from foundation.notices import ALL_CLEAR, TRADING_PAUSED
+from foundation.notifier import Notifier
 from tests.support.alerts import Alerts
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from foundation import notifier as module
-from foundation.notifier import ALL_CLEAR, UNDELIVERED_FILE, Notifier
+from foundation.notices import ALL_CLEAR
+from foundation.notifier import UNDELIVERED_FILE, Notifier
 from tests.support.alerts import Alerts
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
@@ -131,20 +132,22 @@ def test_refused_alert_does_not_block_others(ear: str, tmp_path: Path) -> None:
 def test_heartbeat_does_not_wait_for_undelivered_alerts(
     monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notifier]
 ) -> None:
-    sent: list[str] = []
+    alerting, beaten = threading.Event(), threading.Event()
+
+    def send(_: Any, name: str, *rest: Any) -> bool:
+        if name == "HEALTHCHECK_URL":
+            beaten.set()
+            return True
+        alerting.set()
+        return beaten.wait(PATIENCE)
+
+    monkeypatch.setattr(module, "_sent", send)
     notices = unended(NOBODY, NOBODY)
-
-    def in_vain(_: Any, name: str, *rest: Any) -> bool:
-        sent.append(name)
-        notices.send_heartbeat()
-        return name == "HEALTHCHECK_URL"
-
-    monkeypatch.setattr(module, "_sent", in_vain)
-    with notices._changed:
-        for text in ("first", "second"):
-            notices.alert(text, text)
-        assert notices._changed.wait_for(lambda: "HEALTHCHECK_URL" in sent, PATIENCE)
-    assert sent[:2] == ["ALERT_URL", "HEALTHCHECK_URL"]
+    notices.alert("halt", "text")
+    assert alerting.wait(PATIENCE)
+    notices.send_heartbeat()
+    assert beaten.wait(PATIENCE)
+    assert notices.flush(PATIENCE)
 
 
 def test_no_alert_is_longer_than_4000_characters(
