@@ -94,6 +94,7 @@ def test_acceptance_ends_the_refusal_of_its_cause() -> None:
     with refused(OrderRejected) as caught:
         desk.post(ORDER)
     assert caught.value.alerted, "the refusal journal has sent the alert"
+    desk.book.refusals.clear_contradicted_causes()
     assert len(desk.book.refusals.active()) == 1
     desk.post(replace(ORDER, client_order_id="o-2"))
     desk.book.refusals.clear_contradicted_causes()

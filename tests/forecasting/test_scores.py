@@ -1,5 +1,7 @@
 """Scores by hand and by property, and the commands that report them."""
 
+# Private access: a calibrated forecaster does not show the settings of its base.
+
 from __future__ import annotations
 
 import json

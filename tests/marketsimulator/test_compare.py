@@ -1,5 +1,7 @@
 """Strategies side by side over the same forecasts."""
 
+# Private access: earlier tests of the process have allowed names that this one must refuse.
+
 from __future__ import annotations
 
 import json
