@@ -132,7 +132,9 @@ class DriftSettings:
             )
         live = LiveSettings.from_config(config)
         names = {field.name for field in fields(BacktestSettings)} - DRIFT_OPTION_NAMES
-        simulation = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
+        config = OmegaConf.masked_copy(config, sorted(names))
+        config.guards = {"tiers": config.guards.tiers}  # others check orders of a live account
+        simulation = BacktestSettings.from_config(config)
         return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
 
@@ -402,6 +404,7 @@ def _replay_decisions(
         view = market.visible_bars(int(np.searchsorted(market.bars.times, at, side="right")))
         closes[at] = last_closes_by_symbol(view)
         account = rebuild_account(record, journaled, settings, closes[at])
+        account = settings.guards.apply(account, record.highest_equity_before(journaled))
         decisions[at] = hours.trader.decide(view, account) if view.last_instant == at else None
         progress("repeated decisions", number, len(compared))
     return decisions, closes

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
 from execution.decision.choice import Choice, Rationale
+from execution.decision.tiers import highest_equity
 from execution.journal.cycles import CycleJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
@@ -279,6 +280,16 @@ class DecisionJournal:
         """Return the job's last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS_TABLE.first_row(self._database, condition, (self._job,))
+
+    def highest_equity(self) -> float:
+        """Return the highest equity at a decision, USD, adjusted for deposits; 0 before the first.
+
+        Withdrawn decisions do not count.
+        """
+        query = "SELECT decided_at, equity FROM decisions WHERE job = ? AND ended != ?"
+        decided = self._database.query(query, (self._job, WITHDRAWN_OUTCOME))
+        paid = self._database.query("SELECT at, flows FROM marks WHERE flows != 0")
+        return highest_equity(dict(decided), dict(paid))
 
     def latest_choice_by_symbol(self) -> list[ChoiceRow]:
         """Return the last choice on each symbol, those of the newest decision first."""

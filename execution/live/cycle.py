@@ -134,6 +134,8 @@ def run_decision_cycle(
     account = account.with_prices({**last_closes_by_symbol(bars), **prices})
     account = account.with_prices(open_order_prices(account, feed))
     idle_reason = _describe_unpriced_order(account)
+    if journal is not None and settings.guards.tiers:
+        account = settings.guards.apply(account, journal.highest_equity())
     decision = None if idle_reason else trader.decide(bars, account)
     if decision is None:
         idle_reason = idle_reason or no_decision_reason(settings)

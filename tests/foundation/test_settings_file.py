@@ -53,7 +53,7 @@ def test_values_of_the_settings_file_are_applied(file: Callable[[str], str]) -> 
         assert (config.capital, config.trials) == (50_000.0, None)
         assert config.limits.symbol_cap == 0.5
         assert config.margin.borrow_rates == [{"symbol": "SYA", "rate": 0.1}]
-    assert "guards" not in backtest
+    assert "daily_loss" not in backtest.guards
     assert live.guards.daily_loss == 0.02
     assert OmegaConf.to_container(live.positions) == {"BRK.B": 5}
     assert live.alert_url is None
