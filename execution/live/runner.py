@@ -133,9 +133,7 @@ def open_trading_loop(
         jobs: list[Job] = []
         if trader is not None:
             jobs.append(TradingJob(live, feed, trader, settings, cycles=cycles))
-        for word in settings.jobs:
-            if word == TRADE_JOB:
-                continue
+        for word in settings.plugin_jobs:
             open_job = load_entry_point("jobs", word)
             job: PluginJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
