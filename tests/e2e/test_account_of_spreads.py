@@ -164,6 +164,7 @@ def test_live_account_sells_the_same_spreads_as_backtest(
     assert {row["Strategy"] for row in ours} == set(strategies)
     assert len({row["Position_Size"] for row in ours}) > 1
     refused = {refusal.reason for refusal in account.refused_trades}
+    assert days < 6 or "opposite_leg" in refused
     assert bound in (refused | {"cut"} if account.downsized_trade_count else refused)
     assert days < 3 or len({row["Account_Balance"] for row in ours}) > 1, "what it was sized from"
     reasons = {row["Exit_Reason"] for row in ours}
