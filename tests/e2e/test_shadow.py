@@ -12,7 +12,7 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.shadow_record import ShadowDay, append_shadow_total, read_shadow_days
 from foundation.errors import InputError
 from marketsimulator.shadow import ShadowJob, next_measurement, open_shadow_job
-from tests.e2e.practice import KEYS, OPENING, Start
+from tests.e2e.practice import KEYS, OPENING, Live, Start
 from tests.support.desks import Desk
 from tests.support.messages import refused
 
@@ -22,7 +22,8 @@ MORE = ("prior.stock_sharpe=0", "shadow=true")
 
 
 def shadow_of(desk: Desk) -> ShadowJob:
-    with open_shadow_job(desk.job._settings, KEYS, desk.live) as job:
+    settings = Live.at(desk.here, *desk.words).settings
+    with open_shadow_job(settings, KEYS, desk.live) as job:
         job.step()
         job.join()
     return job
