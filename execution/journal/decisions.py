@@ -281,16 +281,6 @@ class DecisionJournal:
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS_TABLE.first_row(self._database, condition, (self._job,))
 
-    def highest_equity(self) -> float:
-        """Return the highest equity at a decision, USD, adjusted for deposits; 0 before the first.
-
-        Withdrawn decisions do not count.
-        """
-        query = "SELECT decided_at, equity FROM decisions WHERE job = ? AND ended != ?"
-        decided = self._database.query(query, (self._job, WITHDRAWN_OUTCOME))
-        paid = self._database.query("SELECT at, flows FROM marks WHERE flows != 0")
-        return highest_equity(dict(decided), dict(paid))
-
     def latest_choice_by_symbol(self) -> list[ChoiceRow]:
         """Return the last choice on each symbol, those of the newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
@@ -303,6 +293,21 @@ class DecisionJournal:
                     symbol, ChoiceRow(row.decision_id, row.at, row.interval_end, choice)
                 )
         return list(found.values())
+
+
+def read_highest_equity(database: Database, job: str) -> float:
+    """Return the highest equity at a job's decisions, USD, adjusted for deposits; 0 without any.
+
+    Withdrawn decisions do not count.
+    """
+    tables = database.query("SELECT name FROM sqlite_master WHERE name IN ('decisions', 'marks')")
+    if len(tables) < 2:  # a process may have ended before it created the tables
+        return 0.0
+    query = "SELECT decided_at, equity FROM decisions WHERE job = ? AND ended != ?"
+    decided = database.query(query, (job, WITHDRAWN_OUTCOME))
+    return highest_equity(
+        dict(decided), dict(database.query("SELECT at, flows FROM marks WHERE flows != 0"))
+    )
 
 
 def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:

@@ -212,7 +212,7 @@ class JournalRecord:
     def highest_equity_before(self, decision: DecisionRow) -> float:
         """Return the highest equity at earlier decisions, adjusted for deposits; 0 without any.
 
-        `DecisionJournal.highest_equity` returned the same to the live decision.
+        `read_highest_equity` returned the same to the live decision.
         """
         earlier = self.decisions[: self.decisions.index(decision)]
         until = decision.decided_at

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.tiers import DrawdownTiers, highest_equity
+from execution.decision.trader import Trader
+from execution.journal.decisions import read_highest_equity
 from execution.orders.account_snapshot import AccountSnapshot
+from foundation.database import Database
 from foundation.errors import InputError
+from marketsimulator.run_result import Run
+from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
+from marketsimulator.settings import BacktestSettings
 from sizing.problem import scale_limits
 from tests.sizing.books import rich_book
+from tests.support.eager_runs import believing
 from tests.support.messages import refused
+from trainingdata.market import Market
 
 TIERS = DrawdownTiers({0.10: 0.5, 0.05: 0.75})
 
@@ -77,3 +87,28 @@ def test_factor_scales_the_cap_and_the_gross_ceilings() -> None:
         limits.max_positions,
     )
     assert scale_limits(problem, 1.0) is problem
+
+
+def test_backtest_sizes_by_the_drawdown_of_its_decisions() -> None:
+    """Each ceiling is that without tiers times the factor at the drawdown from earlier equities."""
+    tiers = DrawdownTiers({0.01: 0.6, 0.02: 0.3})
+    settings, market, trader = believing()
+    assert can_run_compiled(settings, market)
+    ceilings = {round(d.stock_ceiling, 9) for d in _run(settings, market, trader).decisions}
+    tightened = replace(settings, guards=tiers)
+    assert not can_run_compiled(tightened, market)
+    peak, factors = 0.0, []
+    for decision in _run(tightened, market, trader).decisions:
+        factors.append(tiers.limit_factor(max(1 - decision.equity / peak, 0.0)) if peak else 1.0)
+        assert round(decision.stock_ceiling / factors[-1], 9) in ceilings
+        peak = max(peak, decision.equity)
+    assert min(factors) == 0.3
+    assert any(0.3 < factor < 1.0 for factor in factors)
+
+
+def _run(settings: BacktestSettings, market: Market, trader: Trader) -> Run:
+    return simulate_trading(settings, market, "x", trader)
+
+
+def test_empty_journal_has_no_highest_equity() -> None:
+    assert read_highest_equity(Database(), "trade") == 0.0
