@@ -169,9 +169,10 @@ class ShadowSection(PageSection):
         rows = [
             (
                 day.until,
-                *(format_usd(usd, sign=True) for usd in (day.live_profit, day.shadow_profit)),
+                format_usd(day.live_profit, sign=True),
+                format_usd(day.shadow_profit, sign=True),
                 format_usd(day.difference, sign=True),
-                "; ".join(f"{name} {usd:+,.2f}" for name, usd in day.terms.items()) or "none",
+                day.causes,
             )
             for day in reversed(days)
         ] or [("not measured yet", "", "", "", "")]

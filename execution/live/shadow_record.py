@@ -6,8 +6,8 @@ The job `shadow` writes it; the status page and the daily summary read it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -50,12 +50,10 @@ class ShadowDay:
             {name: usd for name, usd in terms.items() if usd},
         )
 
-    def __str__(self) -> str:
-        terms = ", ".join(f"{name} {usd:+,.2f}" for name, usd in self.terms.items())
-        return (
-            f"live {self.live_profit:+,.2f} USD, shadow {self.shadow_profit:+,.2f} USD,"
-            f" difference {self.difference:+,.2f} USD{f' ({terms})' if terms else ''}"
-        )
+    @property
+    def causes(self) -> str:
+        """The terms as text, USD; "none" without a difference."""
+        return "; ".join(f"{name} {usd:+,.2f}" for name, usd in self.terms.items()) or "none"
 
 
 def read_shadow_days(folder: Path) -> list[ShadowDay]:
@@ -70,7 +68,9 @@ def read_shadow_days(folder: Path) -> list[ShadowDay]:
 def append_shadow_total(folder: Path, total: ShadowDay) -> None:
     """Append a measurement that covers the whole journal; it replaces one of the same end."""
     kept = [each for each in _read_totals(folder) if each.until < total.until]
-    _write_totals(folder / SHADOW_FILE, [*kept, total])
+    with atomic_file(folder / SHADOW_FILE) as part:
+        part.touch(mode=OWNER_ONLY_FILE_MODE)
+        part.write_text(json.dumps([*map(asdict, kept), asdict(total)], default=str), "utf-8")
 
 
 _NOTHING = ShadowDay("", _ZERO, _ZERO, {})
@@ -84,24 +84,9 @@ def _read_totals(folder: Path) -> list[ShadowDay]:
     return [
         ShadowDay(
             row["until"],
-            Decimal(row["live"]),
-            Decimal(row["shadow"]),
+            Decimal(row["live_profit"]),
+            Decimal(row["shadow_profit"]),
             {name: Decimal(usd) for name, usd in row["terms"].items()},
         )
         for row in rows
     ]
-
-
-def _write_totals(path: Path, totals: Sequence[ShadowDay]) -> None:
-    rows = [
-        {
-            "until": each.until,
-            "live": str(each.live_profit),
-            "shadow": str(each.shadow_profit),
-            "terms": {name: str(usd) for name, usd in each.terms.items()},
-        }
-        for each in totals
-    ]
-    with atomic_file(path) as part:
-        part.touch(mode=OWNER_ONLY_FILE_MODE)
-        part.write_text(json.dumps(rows), encoding="utf-8")
