@@ -30,7 +30,7 @@ MAX_CHARTS = 8
 MAX_COMMANDS_SHOWN = 10
 PRICE_DIGITS = 6  # significant digits of a price in a chart
 OTHER_PROFIT = "fees, dividends, interest, other"
-MIDNIGHT = np.timedelta64(0, "h")
+MIDNIGHT = np.timedelta64(0, "m")
 
 
 class CommandSection(PageSection):
