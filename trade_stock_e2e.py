@@ -39,6 +39,7 @@ from execution import PREVIEW_ARGUMENT, is_quantity_command, parse_live_override
 from execution.brokers import Gateway, create_broker_connection
 from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
+from execution.journal.decisions import read_highest_equity
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.journal.orders import encode_order
@@ -292,12 +293,14 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     Also prints the reasons why the live loop would not send the decision's orders.
     """
     connection = create_broker_connection(settings.broker, keys)
-    stops, quarantined = _stop_reasons(settings, connection.account_id())
+    stops, quarantined, peak = _read_journal(settings, connection.account_id())
 
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted_symbols(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, quarantined)
-    cycle = run_decision_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+    cycle = run_decision_cycle(
+        broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=peak
+    )
     _log_cycle(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)
@@ -347,10 +350,10 @@ def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
     }
 
 
-def _stop_reasons(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
-    """Return why the live loop of an account would send no orders, and the quarantined symbols.
+def _read_journal(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str], float]:
+    """Return why a live loop would send no orders, the quarantined symbols and the highest equity.
 
-    Both come from the account's journal and its kill file. The reasons are one line each.
+    They come from the account's journal and its kill file. The reasons are one line each.
 
     account: id of the account.
     """
@@ -362,7 +365,7 @@ def _stop_reasons(settings: LiveSettings, account: str) -> tuple[list[str], froz
         else []
     )
     if not journal.is_file():
-        return lines, frozenset()
+        return lines, frozenset(), 0.0
     with open_journal_for_reading(journal) as database:
         halts = HaltJournal(database, EventLog(database))
         lines += [
@@ -370,7 +373,7 @@ def _stop_reasons(settings: LiveSettings, account: str) -> tuple[list[str], froz
             for halt in halts.active()
         ]
         lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
-        return lines, halts.quarantined_symbols()
+        return lines, halts.quarantined_symbols(), read_highest_equity(database, TRADE_JOB)
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:

@@ -47,6 +47,8 @@ from foundation.redaction import redact_secrets
 from foundation.settings import (
     check_config_file,
     dotted_keys,
+    extended_groups,
+    has_setting,
     read_plain_yaml,
     register_env_resolver,
     setting_defaults,
@@ -206,13 +208,14 @@ def settings_classes(config: str) -> list[Any]:
 def _store_class_defaults(config: str) -> None:
     """Register the defaults of settings classes with Hydra, under `classes/NAME`.
 
-    A configuration file includes them by that name. Keys whose values come from a folder of files
-    in `configs`, and keys of an including configuration's class, are left out.
+    A configuration file includes them by that name. Keys that a folder in `configs` sets are left
+    out, and keys of an included configuration's class, but for groups that the class extends.
     """
     others = {path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()}  # set by groups
     for name in reversed(_included_configs(config)):
         kind = _load_settings_class(name)
-        values = {key: each for key, each in setting_defaults(kind).items() if key not in others}
+        left_out = others - extended_groups(kind)
+        values = {key: each for key, each in setting_defaults(kind).items() if key not in left_out}
         ConfigStore.instance().store(name, values, group="classes", package="_global_")
         others |= setting_fields(kind).keys()
 
@@ -316,7 +319,8 @@ def _file_values(line: CommandLine) -> dict[str, str]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     here = {key: value for key, value in values.items() if key in known}
-    return dict(_flat_values(here, _free_key_prefixes(line.base_config)))
+    flat = _flat_values(here, _free_key_prefixes(line.base_config))
+    return {key: value for key, value in flat if not _belongs_elsewhere(key, line.base_config)}
 
 
 def _flat_values(
@@ -348,8 +352,12 @@ def _to_grammar_value(value: Any) -> str:
 
 def _is_known_anywhere(key: str) -> bool:
     """Return True if some command has a key; products are imported until one is found."""
-    tables = iterate_product_tables("SETTINGS")
-    return any(key in _top_keys(name) for table in tables for name in table)
+    names = (name for table in iterate_product_tables("SETTINGS") for name in table)
+    return any(key in _top_keys(name) or has_setting(settings_classes(name), key) for name in names)
+
+
+def _belongs_elsewhere(key: str, config: str) -> bool:
+    return "." in key and not has_setting(settings_classes(config), key) and _is_known_anywhere(key)
 
 
 @cache
@@ -591,9 +599,7 @@ def refuse_repeated_keys(words: Iterable[str]) -> None:
     A word that sets a group to a value in braces also sets every key of the group.
     """
     values: dict[str, str] = {}
-    for word in words:
-        if not is_override(word):
-            continue
+    for word in filter(is_override, words):
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
             both = redact_secrets(f"{values[key]} and {value}", {})
@@ -641,12 +647,10 @@ def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
         if value is None or value == []:
             continue
         if isinstance(value, list):
-            # Commas, brackets and colons belong to Hydra's grammar, and a folder's name may contain
-            # them.
-            text = f"[{','.join(map(quote_value, value))}]"
+            # A folder's name may contain commas, brackets and colons of Hydra's grammar.
+            overrides.append(f"{key}=[{','.join(map(quote_value, value))}]")
         else:
-            text = quote_value(str(value))
-        overrides.append(f"{key}={text}")
+            overrides.append(f"{key}={quote_value(str(value))}")
     return overrides
 
 

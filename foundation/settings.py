@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache, wraps
@@ -327,6 +327,24 @@ def settings_class_at_path(kind: Any, parts: Sequence[object]) -> Any:
         if part in (hints := get_type_hints(kind)):
             kind = settings_class_in_annotation(hints[str(part)])
     return kind
+
+
+def has_setting(kinds: Iterable[Any], key: str) -> bool:
+    """Return whether one of the settings classes has a dotted key."""
+    *groups, name = key.split(".")
+    owners = [settings_class_at_path(kind, groups) for kind in kinds]
+    return any(owner is not None and name in setting_fields(owner) for owner in owners)
+
+
+def extended_groups(kind: Any) -> set[str]:
+    """Return the groups of a settings class that it redeclares with more settings than its base."""
+    hints, own = get_type_hints(kind), inspect.get_annotations(kind)
+    bases = [get_type_hints(base) for base in kind.__mro__[1:]]
+    return {
+        name
+        for name in own
+        if dataclasses.is_dataclass(hints[name]) and any(name in base for base in bases)
+    }
 
 
 def settings_class_in_annotation(hint: Any) -> Any:

@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.drift.decisions import compare_decisions, rebuild_account
 from marketsimulator.results.drift.orders import (
+    OrderComparison,
     UncomparedCounts,
     compare_orders,
     excess_slippage_by_symbol,
@@ -68,6 +70,7 @@ from marketsimulator.results.drift.report import (
 )
 from marketsimulator.results.drift.terms import (
     ComparedAccount,
+    ProfitComponent,
     build_compared_account,
     compare_profits,
     to_exact_account,
@@ -132,7 +135,9 @@ class DriftSettings:
             )
         live = LiveSettings.from_config(config)
         names = {field.name for field in fields(BacktestSettings)} - DRIFT_OPTION_NAMES
-        simulation = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
+        config = OmegaConf.masked_copy(config, sorted(names))
+        config.guards = {"tiers": config.guards.tiers}  # others check orders of a live account
+        simulation = BacktestSettings.from_config(config)
         return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
 
@@ -212,10 +217,10 @@ class LiveSimulation:
             )
         decided = record.decisions[0].at
         since = history_start(start.observed_at, settings.history_days)
-        market = _market_between(simulation.data, bars, decided, since, end.observed_at)
+        market = market_between(simulation.data, bars, decided, since, end.observed_at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.build_trader(forecaster).with_beliefs(market, progress)
-        simulated = _simulate_account(simulation, market, trader, record, end, progress)
+        simulated = simulate_account(simulation, market, trader, record, end, progress)
         live = record.build_run(forecaster.name, start, end, bars.symbols)
         parts = settings.journal_path, record, start, end, simulation, market, trader
         return cls(*parts, *simulated, live)
@@ -226,31 +231,58 @@ def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) 
     record, start, end = simulation.journal_record, simulation.start_account, simulation.end_account
     simulated = simulation.simulated_account
     bars = simulation.market.bars
-    meant = planned_orders(record, TRADE_JOB, start.observed_at, end.observed_at)
-    transfers = record.net_deposits(start.observed_at, end.observed_at)
-    live = build_compared_account(
-        simulation.live_run, start, end, meant, simulated.end_marks, transfers
-    )
-    until = partial(decision_deadline, bars)
-    orders = compare_orders(
-        live.trades, simulated.trades, record, simulation.decision_instants_by_order_id, until
+    live, orders, components = compare_accounts(
+        record,
+        (start, end),
+        simulation.live_run,
+        simulated,
+        simulation.decision_instants_by_order_id,
+        bars,
     )
     anew, closes = _replay_decisions(simulation, progress)
-    causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
         source_description=f"{simulation.journal_path}; {', '.join(bars.symbols)}: {bars.source}",
         start=start.observed_at,
         end=end.observed_at,
         live_account=live,
         simulated_account=simulated,
-        profit_components=compare_profits(live, simulated, causes),
+        profit_components=components,
         decision_comparison=compare_decisions(
-            record, anew, closes, simulation.simulated_run.decisions, until
+            record,
+            anew,
+            closes,
+            simulation.simulated_run.decisions,
+            partial(decision_deadline, bars),
         ),
         order_comparisons=orders,
         excess_slippage_bps=excess_slippage_by_symbol(orders),
         uncompared_counts=UncomparedCounts.from_journal(record, TRADE_JOB, end.observed_at),
     )
+
+
+def compare_accounts(
+    record: JournalRecord,
+    snapshots: tuple[ExactAccount, ExactAccount],
+    live_run: Run,
+    simulated: ComparedAccount,
+    decided_at: Mapping[str, np.datetime64],
+    bars: Bars,
+) -> tuple[ComparedAccount, tuple[OrderComparison, ...], dict[ProfitComponent, Fraction]]:
+    """Compare a live account with a simulated one; return the live account, orders and terms.
+
+    The terms are live profit less simulated profit by cause, USD.
+
+    snapshots: first and last account snapshot.
+    decided_at: decision instant of each simulated order, by id.
+    """
+    start, end = snapshots
+    meant = planned_orders(record, TRADE_JOB, start.observed_at, end.observed_at)
+    transfers = record.net_deposits(start.observed_at, end.observed_at)
+    live = build_compared_account(live_run, start, end, meant, simulated.end_marks, transfers)
+    until = partial(decision_deadline, bars)
+    orders = compare_orders(live.trades, simulated.trades, record, decided_at, until)
+    causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
+    return live, orders, compare_profits(live, simulated, causes)
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
@@ -287,7 +319,7 @@ def has_all_bars_until(bars: Bars, at: np.datetime64) -> bool:
     return True
 
 
-def _market_between(
+def market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
     """Return the market with the bars that the live run knew or that can fill its orders.
@@ -311,10 +343,10 @@ def _market_between(
     return data.with_finer_bars(data.build_market(bars, first))
 
 
-def _simulate_account(
+def simulate_account(
     settings: BacktestSettings,
     market: Market,
-    trader: Trader,
+    decider: Decider,
     record: JournalRecord,
     end: ExactAccount,
     progress: Progress,
@@ -339,7 +371,7 @@ def _simulate_account(
         as_of=market.initial_history.last_instant,
     )
     broker = settings.build_broker(market, initial_account)
-    witness = _RecordingDecider(trader, broker, end.observed_at)
+    witness = _RecordingDecider(decider, broker, end.observed_at)
     run = simulate_stepwise(settings, market, "simulation", witness, broker, progress)
     met = {
         symbol: InitialPosition(held, closes[symbol])
@@ -402,6 +434,7 @@ def _replay_decisions(
         view = market.visible_bars(int(np.searchsorted(market.bars.times, at, side="right")))
         closes[at] = last_closes_by_symbol(view)
         account = rebuild_account(record, journaled, settings, closes[at])
+        account = settings.guards.apply(account, record.highest_equity_before(journaled))
         decisions[at] = hours.trader.decide(view, account) if view.last_instant == at else None
         progress("repeated decisions", number, len(compared))
     return decisions, closes

@@ -145,6 +145,24 @@ class BookLimits(NamedTuple):
     group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
+def scale_limits(problem: DecisionProblem, factor: float) -> DecisionProblem:
+    """Return the problem with its symbol cap and gross ceilings multiplied by a factor.
+
+    Limits on groups and on the number of positions stay as they are.
+    """
+    if factor == 1.0:
+        return problem
+    limits = problem.limits
+    return problem._replace(
+        limits=limits._replace(
+            symbol_cap=limits.symbol_cap * factor,
+            crypto_cap=limits.crypto_cap * factor,
+            stock_ceiling=limits.stock_ceiling * factor,
+            granted_gross_exposure=limits.granted_gross_exposure * factor,
+        )
+    )
+
+
 class CurrentWeights(NamedTuple):
     """Current positions of an account, as weights.
 

@@ -375,8 +375,8 @@ class PreTradeCheck:
             )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
         if count > max_purchase_count(*map(scale_amount, (opposite, sales, purchases))):
-            taken = f"resting sales of {sales} {against} and purchases of {purchases} {side}"
-            left = f"of {opposite} {against} held, {taken} leave {opposite - sales - purchases}"
+            reserved = f"resting sales of {sales} {against} and purchases of {purchases} {side}"
+            left = f"of {opposite} {against} held, {reserved} leave {opposite - sales - purchases}"
             return f"cannot buy {count} {side}, which would close {against}: {left}"
         cost = self.fees.max_purchase_cost(price, count)
         free = self.free_cash(view)

@@ -93,12 +93,14 @@ class LabelledAccountArrays(NamedTuple):
     crypto: [N] true for crypto.
     arrays: account arrays; the quantity of a position includes its open orders.
     reduction_symbols: symbols of the rows with an empty name.
+    limit_factor: factor of the limits on weights at the account's drawdown.
     """
 
     symbols: tuple[str, ...]
     crypto: Mask
     arrays: AccountArrays
     reduction_symbols: tuple[str, ...] = ()
+    limit_factor: float = 1.0
 
 
 def build_labelled_account_arrays(
@@ -141,7 +143,7 @@ def build_labelled_account_arrays(
     beside = [is_crypto(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
     names = (*symbols, *[""] * len(reductions))
-    return LabelledAccountArrays(names, crypto, row, tuple(reductions))
+    return LabelledAccountArrays(names, crypto, row, tuple(reductions), account.limit_factor)
 
 
 def _min_order_and_dust_values(

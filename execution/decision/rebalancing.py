@@ -67,7 +67,7 @@ def rebalance(
         auction = None if coin else timeframe.auction_time_in_force
         tif = default_time_in_force(symbol, auction)
         leg = 0
-        steps = _split_at_zero(before, target)
+        steps = split_at_zero(before, target)
         for begin, end in steps[:1] if auction else steps:
             reduces = abs(end) < abs(begin)
             rank = _order_rank(reduces, coin)
@@ -196,7 +196,7 @@ def adjust_quantities_for_cancels(
     return changed
 
 
-def _split_at_zero(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
+def split_at_zero(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
     """Return the position before and after each order that leads from `held` to `target`.
 
     There are two orders if the sign changes: the position is closed before one of the opposite sign

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from execution.decision.sizing import SizingSettings
+from execution.decision.tiers import DrawdownTiers
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
@@ -59,6 +60,7 @@ class TradingSettings(PanelSettings):
         PriorSettings(), "assumed risk premiums, and the length of the forecast horizon"
     )
     limits: Limits = setting(Limits(), "limits on weights")
+    guards: DrawdownTiers = setting(DrawdownTiers(), "limits on weights, by drawdown")
     universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held and when")
     correlation: CorrelationSettings = setting(
         CorrelationSettings(), "source of the correlation matrices"

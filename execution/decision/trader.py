@@ -55,7 +55,7 @@ from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
 from sizing.inputs import SizingInputs, check_positions_have_prices, format_no_equity_error
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountArrays
+from sizing.problem import AccountArrays, scale_limits
 from sizing.settings import Limits, PriorSettings
 from sizing.strategies import LegacyStrategy
 from trainingdata.bars import Bars
@@ -432,6 +432,7 @@ class Trader:
             labelled.arrays,
             terms,
         )
+        problem = scale_limits(problem, labelled.limit_factor)
         history = own_bars.history(labelled.symbols, strategy.lookback)
         return SizingInputs(
             problem, labelled.symbols, belief.instants[0], groups.limit_names, history

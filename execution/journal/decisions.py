@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
 from execution.decision.choice import Choice, Rationale
+from execution.decision.tiers import highest_equity
 from execution.journal.cycles import CycleJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
@@ -293,6 +294,21 @@ class DecisionJournal:
                     symbol, ChoiceRow(row.decision_id, row.at, row.interval_end, choice)
                 )
         return list(found.values())
+
+
+def read_highest_equity(database: Database, job: str) -> float:
+    """Return the highest equity at a job's decisions, USD, adjusted for deposits; 0 without any.
+
+    Withdrawn decisions do not count.
+    """
+    tables = database.query("SELECT name FROM sqlite_master WHERE name IN ('decisions', 'marks')")
+    if len(tables) < 2:  # a process may have ended before it created the tables
+        return 0.0
+    query = "SELECT decided_at, equity FROM decisions WHERE job = ? AND ended != ?"
+    decided = database.query(query, (job, WITHDRAWN_OUTCOME))
+    return highest_equity(
+        dict(decided), dict(database.query("SELECT at, flows FROM marks WHERE flows != 0"))
+    )
 
 
 def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:

@@ -166,6 +166,10 @@ class PositionJournal:
         for table in (_OPENING_POSITIONS, _HELD_POSITIONS):
             table.create(database)
 
+    def changes_between(self, since: np.datetime64, until: np.datetime64) -> list[PositionChange]:
+        """Return the changes of positions after an instant, up to another one."""
+        return [each for each in self._position_changes() if since < each.at <= until]
+
     def record_opening_positions(self, opening: Iterable[PositionRow]) -> None:
         """Record the positions with which the journal of the account starts."""
         for position in opening:

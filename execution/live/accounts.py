@@ -23,6 +23,7 @@ from foundation.shell import format_command
 EVENT_CONTRACT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
 TRADE_JOB = "trade"  # job of stocks and crypto
 SPREADS_JOB = "spreads"  # job of option spreads
+SHADOW_JOB = "shadow"  # job that keeps a simulated account beside the live one
 
 
 def select_account_folder(root: Path, account: str | None) -> Path:

@@ -99,6 +99,7 @@ def run_decision_cycle(
     validator: BarValidator | None = None,
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
+    peak_equity: float = 0.0,
 ) -> Cycle:
     """Read the account and the bars, decide at the venue's latest prices, and return the cycle.
 
@@ -108,6 +109,7 @@ def run_decision_cycle(
     journal: journal of earlier decisions. If it has a decision at the same instant, none is made.
         None allows a decision at every instant.
     live: account that is reconciled again after a wait for bars; None skips this.
+    peak_equity: highest equity at an earlier decision, USD, for `guards.tiers`; 0 before the first.
     """
     validator = validator or BarValidator()
     account = broker.account()
@@ -134,6 +136,7 @@ def run_decision_cycle(
     account = account.with_prices({**last_closes_by_symbol(bars), **prices})
     account = account.with_prices(open_order_prices(account, feed))
     idle_reason = _describe_unpriced_order(account)
+    account = settings.guards.apply(account, peak_equity)
     decision = None if idle_reason else trader.decide(bars, account)
     if decision is None:
         idle_reason = idle_reason or no_decision_reason(settings)

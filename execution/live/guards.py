@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from execution.decision.tiers import DrawdownTiers
 from execution.journal.halts import HaltJournal, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
@@ -35,7 +36,7 @@ SECOND = np.timedelta64(1, "s")
 
 
 @settings_class("guards")
-class GuardSettings:
+class GuardSettings(DrawdownTiers):
     """Limits of a live account; the names of the fields are the keys under `guards` in the YAML."""
 
     max_order: float = setting(1_000_000.0, "largest value of one opening order, USD", ge=1, le=1e9)

@@ -20,6 +20,7 @@ from execution.live.activity import format_activity_since
 from execution.live.asset_check import refuse_misspelt_symbols
 from execution.live.cycle import Cycle
 from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
+from execution.live.journal_sections import CommandSection, DayProfitSection, PriceSection
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
     Job,
@@ -125,13 +126,11 @@ def open_trading_loop(
         )
         account.next_cycle.record_next_cycle("the first cycle", utc_now(), utc_now())
         live = LiveAccount(connection, account, settings, feed, stop)
-        sections: list[PageSection] = []
+        sections: list[PageSection] = [DayProfitSection(account), PriceSection(account, feed)]
         jobs: list[Job] = []
         if trader is not None:
             jobs.append(TradingJob(live, feed, trader, settings, cycles=cycles))
-        for word in settings.jobs:
-            if word == TRADE_JOB:
-                continue
+        for word in settings.plugin_jobs:
             open_job = load_entry_point("jobs", word)
             job: PluginJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
@@ -235,7 +234,7 @@ def open_supervised_loop(
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
     reporter: reporter that shows every cycle; None shows none.
     """
-    page = StatusPage(account, page_limits, sections)
+    page = StatusPage(account, page_limits, [*sections, CommandSection(account.database)])
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
     with print_summary_at_end(account, stop), page.keep_updated(stop):

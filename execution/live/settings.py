@@ -8,7 +8,7 @@ from dataclasses import fields
 from omegaconf import DictConfig, OmegaConf
 
 from execution.decision.settings import TradingSettings
-from execution.live.accounts import TRADE_JOB
+from execution.live.accounts import SHADOW_JOB, TRADE_JOB
 from execution.live.guards import GuardSettings
 from foundation.errors import InputError, invalid_choice_error
 from foundation.notifier import MonitoringSettings
@@ -42,6 +42,10 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     )
     folder: str = setting("data/live", "folder with a subfolder and a journal per account")
     jobs: tuple[str, ...] = setting((TRADE_JOB,), "jobs to run: `trade`, `spreads`, or both")
+    shadow: bool = setting(
+        False,
+        "keep a simulated account with the same decisions beside the live one, measured daily",
+    )
     spreads: tuple[str, ...] = setting(
         (), "overrides of configs/sell_spreads.yaml, for the job `spreads`"
     )
@@ -54,6 +58,11 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(
                 f"jobs: {list(self.jobs)} is empty or has a duplicate; list each job once"
+            )
+        if SHADOW_JOB in self.plugin_jobs and TRADE_JOB not in self.jobs:
+            raise InputError(
+                f"shadow: needs the job {TRADE_JOB}, but jobs is {list(self.jobs)}; set"
+                " shadow=false"
             )
         self._check_history()
         most = self.guards.max_orders_per_hour
@@ -92,6 +101,12 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         """Return the smallest number of bars per year of any asset class among the symbols."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.timeframe_or_hourly.clock(kind).bars_per_year for kind in kinds)
+
+    @property
+    def plugin_jobs(self) -> tuple[str, ...]:
+        """Entry points of the jobs other than trading, each once."""
+        shadow = (SHADOW_JOB,) if self.shadow else ()
+        return tuple(dict.fromkeys(job for job in (*self.jobs, *shadow) if job != TRADE_JOB))
 
     @property
     def effective_history_days(self) -> int:

@@ -11,12 +11,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from execution.journal.decisions import ChoiceRow
 from execution.journal.events import AlertJournal, AlertRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquityMark
-from execution.journal.order_store import ORDER_STATES, PENDING_STATES, OrderIntent
+from execution.journal.order_store import ORDER_STATES, PENDING_STATES, OrderIntent, OrderStore
 from execution.journal.orders import encode_order
 from execution.journal.positions import PositionProfit
 from execution.journal.refusals import Refusal
@@ -37,6 +38,7 @@ from execution.live.accounts import TRADE_JOB, format_clear_command
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
+from execution.orders.orders import Order
 from foundation import formatting
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, horizontal_line
@@ -56,6 +58,7 @@ OWNER_ONLY_FILE_MODE = 0o600
 WRITE_PAUSE_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no more cycles are scheduled"  # reason for the end if no stop was requested
+NO_STOPS: Mapping[str, OrderIntent] = MappingProxyType({})
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
 
 CHOICE_COLUMNS = (
@@ -252,7 +255,8 @@ class StatusPage:
             mark=mark,
             curve=self._curve,
             bounds=self._bounds,
-            positions=mark and build_position_table(mark, self._bounds, self._profits()),
+            positions=mark
+            and build_position_table(mark, self._bounds, self._profits(), resting_stops(book)),
             waiting=book.latest_intents(PENDING_STATES, MAX_ROWS_SHOWN),
             recent=book.latest_intents(FINISHED_STATES, MAX_ROWS_SHOWN),
             what=format_order_terms,
@@ -313,6 +317,26 @@ def format_order_terms(intent: OrderIntent) -> str:
     limit = asked.get("limit_price", asked.get("min_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
     return text if limit is None else f"{text}, limit {formatting.format_price(limit)}"
+
+
+def resting_stops(book: OrderStore) -> dict[str, OrderIntent]:
+    """Return the protective order of each symbol that rests at the venue or is on its way."""
+    marks = ", ".join("?" * len(PENDING_STATES))
+    found = book.select_intents(f"role = 'protection' AND state IN ({marks})", PENDING_STATES)
+    return {each.order.symbol: each for each in found if isinstance(each.order, Order)}
+
+
+def format_stop(intent: OrderIntent) -> str:
+    """Describe a protective order, such as "sell 10, stop $95.00 (accepted)"."""
+    order = intent.stock_or_crypto_order
+    if order.trail_percent is not None:
+        at = f"trailing {formatting.format_percent(order.trail_percent / 100, 2)}"
+    elif order.trail_price is not None:
+        at = f"trailing {formatting.format_price(order.trail_price)}"
+    else:
+        at = f"stop {formatting.format_price(order.stop_price or 0.0)}"
+    state = intent.state.replace("_", " ")
+    return f"{order.side} {formatting.format_quantity(order.qty)}, {at} ({state})"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -417,13 +441,18 @@ class EquityCurve:
 
 
 def build_position_table(
-    mark: EquityMark, bounds: StatusPageLimits, profits: Sequence[PositionProfit]
+    mark: EquityMark,
+    bounds: StatusPageLimits,
+    profits: Sequence[PositionProfit],
+    stops: Mapping[str, OrderIntent] = NO_STOPS,
 ) -> Table:
     """Return the table of open positions, the largest first, followed by closed positions.
 
     Values are in USD, weights in multiples of equity. The first rows are gross exposures, the last
     row is the sum of profits. For an account of event contracts, the table has no gross exposures,
     entry prices or profits.
+
+    stops: protective orders by symbol; without any, the table has no column of them.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.max_crypto_weight is None
@@ -458,8 +487,21 @@ def build_position_table(
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]
-    return Table(
+    table = Table(
         "Positions", ("held", *PROFIT_COLUMNS, *WEIGHT_COLUMNS), rows, has_total_row=bool(rows)
+    )
+    return _with_stops(table, mark, stops) if stops else table
+
+
+def _with_stops(table: Table, mark: EquityMark, stops: Mapping[str, OrderIntent]) -> Table:
+    """Return the table of positions with a column of protective orders."""
+    texts = dict.fromkeys(mark.positions, "none")
+    texts |= {name: format_stop(stop) for name, stop in stops.items()}
+    return replace(
+        table,
+        headings=(*table.headings, "protective order"),
+        rows=[(*row, texts.get(str(row[0]), "")) for row in table.rows],
+        left_aligned_columns=(len(table.headings),),
     )
 
 

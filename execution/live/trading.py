@@ -15,6 +15,7 @@ import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
+from execution.journal.decisions import read_highest_equity
 from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
 from execution.journal.order_store import PENDING_STATES, UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
@@ -332,6 +333,9 @@ class TradingJob:
             validator=self._validator,
             journal=self._journal,
             live=self._live,
+            peak_equity=read_highest_equity(self._live.account.database, TRADE_JOB)
+            if self._settings.guards.tiers
+            else 0.0,
         )
 
     def _record_undecided(self, reasons: Mapping[str, str]) -> None:

@@ -47,6 +47,8 @@ class AccountSnapshot:
         locked by the venue; no order is planned in these symbols.
     free_equity_share: fraction of equity available as margin for stock positions, above 0, at most
         1; the other part secures open spreads.
+    limit_factor: factor of the limits on weights at the account's drawdown (`guards.tiers`), above
+        0, at most 1.
     last_trades: last trade of each symbol that may be ordered.
     max_loss_by_root: maximum loss of open and pending spreads, USD, by the root of their options.
     spread_capital_usd: capital in USD by which spreads are sized, according to the account's files.
@@ -66,6 +68,7 @@ class AccountSnapshot:
     is_crypto_enabled: bool = True
     uncertain_symbols: frozenset[str] = frozenset()
     free_equity_share: float = 1.0
+    limit_factor: float = 1.0
     last_trades: Mapping[str, LastTrade] | None = None
     max_loss_by_root: Mapping[str, float] | None = None
     spread_capital_usd: float | None = None

@@ -18,6 +18,7 @@ from typing import get_args
 import numpy as np
 
 from execution.decision.decision import Decision, decision_from_choices
+from execution.decision.tiers import highest_equity
 from execution.journal.activities import (
     EPOCH,
     ActivityKind,
@@ -207,6 +208,18 @@ class JournalRecord:
                 )
             prices[symbol] = to_fraction(values[symbol]) / held
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
+
+    def highest_equity_before(self, decision: DecisionRow) -> float:
+        """Return the highest equity at earlier decisions, adjusted for deposits; 0 without any.
+
+        `read_highest_equity` returned the same to the live decision.
+        """
+        earlier = self.decisions[: self.decisions.index(decision)]
+        until = decision.decided_at
+        return highest_equity(
+            {each.decided_at: each.equity for each in earlier},
+            {each.at: each.net_deposits for each in self.equity_marks if each.at <= until},
+        )
 
     def _account_at_mark(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
         """Rebuild the account at a mark, which records the value of each position but no quantity.

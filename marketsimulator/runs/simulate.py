@@ -58,7 +58,8 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether these settings can run compiled, with the fills of a stepwise run.
 
     A compiled run supports neither a fallback strategy nor unfilled remainders that stay open,
-    which occur with `fills.remainder=carry` and with finer bars. All symbols must be tradable.
+    which occur with `fills.remainder=carry` and with finer bars, nor limits by drawdown
+    (`guards.tiers`). All symbols must be tradable.
     Daily bars of stocks and crypto together are not supported, because crypto decisions then depend
     on waiting stock orders. Order types need no check: a trader sends market and auction orders
     alone, and any other decider runs stepwise.
@@ -66,7 +67,7 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None
     mixed = bars.timeframe.is_daily and bool(bars.crypto.any()) and not bars.crypto.all()
-    plain = not carries and settings.sizing.fallback == "none"
+    plain = not carries and settings.sizing.fallback == "none" and not settings.guards.tiers
     return plain and not mixed and bool(bars.tradable.all())
 
 
@@ -169,13 +170,16 @@ def simulate_stepwise(
     first = market.start_row
     total = len(market.bars.times)
     work = _progress_label(name)
+    peak = 0.0  # highest equity at a decision, for `guards.tiers`
     with _without_full_collections():
         for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
                 if index > first:
                     broker.advance(index)
-                decision = decider.decide(view.slice_rows(0, index + 1), broker.account())
+                account = settings.guards.apply(broker.account(), peak)
+                decision = decider.decide(view.slice_rows(0, index + 1), account)
                 if decision is not None:
+                    peak = max(peak, account.equity)
                     decisions.append(decision)
                     place_orders(broker, decision.orders, decision.cancelled_quantities)
                 broker.open_bars()

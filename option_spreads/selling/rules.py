@@ -7,6 +7,7 @@ contract is for a hundred shares.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -77,6 +78,9 @@ class StrikeLeg:
     strike: float
     is_call: bool
     side: Side
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.strike:g} {'call' if self.is_call else 'put'}"
 
     @property
     def is_short(self) -> bool:
@@ -164,6 +168,21 @@ class Spread:
             if beyond > sold - near and not beyond > bought + near:
                 return True
         return False
+
+
+def find_opposite_leg(spread: Spread, open_spreads: Iterable[Spread]) -> StrikeLeg | None:
+    """Return the first leg that would close an open leg in place of opening one; None if none.
+
+    The venue nets options: an order that buys an option that another spread has sold would reduce
+    that position, and leave the other spread without its leg.
+
+    open_spreads: spreads of the same root and expiry, also those with an order in flight.
+    """
+    held = {(leg.strike, leg.is_call, leg.side) for each in open_spreads for leg in each.legs}
+    opposite: dict[Side, Side] = {"buy": "sell", "sell": "buy"}
+    return next(
+        (leg for leg in spread.legs if (leg.strike, leg.is_call, opposite[leg.side]) in held), None
+    )
 
 
 def build_spread(

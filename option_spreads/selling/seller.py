@@ -577,13 +577,14 @@ class SpreadSeller:
         )
         spread = rules.propose_spread(index, vix, deviation)
         if spread is None:
-            log.info(
-                "%s: no entry: volatility index %.2f is outside rules.min_vix … rules.max_vix",
-                name,
-                vix,
-            )
+            bounds = "rules.min_vix … rules.max_vix"
+            log.info("%s: no entry: volatility index %.2f is outside %s", name, vix, bounds)
             return None
-        legs = build_option_legs(spread, settings.root, session.date.astype(object))
+        expiry = session.date.astype(object)
+        if (leg := self._state.find_opposite_leg(spread, expiry)) is not None:
+            log.info("%s: no entry: %s would close a leg of an open spread", name, leg)
+            return None
+        legs = build_option_legs(spread, settings.root, expiry)
         prices = self._read_credit_and_cost(legs, name)
         if prices is None:
             return None

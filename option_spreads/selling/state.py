@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -32,7 +33,13 @@ from foundation.errors import InputError, to_one_line
 from foundation.files import write_atomically
 from option_spreads.autoscaler.account import UnknownAccountState, find_quarantine_path
 from option_spreads.autoscaler.trades import ClosedTrade, build_entry_columns
-from option_spreads.selling.rules import ExitReason, Spread, SpreadCosts, StrikeLeg
+from option_spreads.selling.rules import (
+    ExitReason,
+    Spread,
+    SpreadCosts,
+    StrikeLeg,
+    find_opposite_leg,
+)
 from trainingdata.sessions import Session, session_on
 
 STATE_FILE = "open_spreads.json"
@@ -252,6 +259,11 @@ class SellerState:
         sessions = [spread.expiry_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
+
+    def find_opposite_leg(self, spread: Spread, expiry: date) -> StrikeLeg | None:
+        """Return the first leg of a new spread that would close an open leg; None if none."""
+        beside = [each.spread for each in self.spreads if each.options[0].expiry == expiry]
+        return find_opposite_leg(spread, beside)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
         """Return the state with this spread added, or replaced if it has the same trade id."""

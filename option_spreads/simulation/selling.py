@@ -36,6 +36,7 @@ from option_spreads.selling.rules import (
     Spread,
     SpreadCosts,
     SpreadRules,
+    find_opposite_leg,
 )
 from option_spreads.simulation.path import IndexPaths
 from option_spreads.simulation.pricing import Smile, compute_spread_prices
@@ -44,8 +45,8 @@ from option_spreads.simulation.pricing import Smile, compute_spread_prices
 MAX_COLLATERAL_SHARE = 0.75
 
 # Reasons for an unsold offer: a halt, losing trades (NEGATIVE_KELLY_CONTRACTS), a balance that
-# covers no further contract, an order beyond MAX_POSITION.
-RefusalReason = Literal["halt", "negative_kelly", "not_covered", "max_position"]
+# covers no further contract, an order beyond MAX_POSITION, a leg opposite to an open one.
+RefusalReason = Literal["halt", "negative_kelly", "not_covered", "max_position", "opposite_leg"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +239,8 @@ class _SimulatedAccount:
     def enter_trade(self, offer: SpreadTrade) -> RefusalReason | None:
         """Size and sell a candidate trade; return None, or the reason why it was not sold."""
         spread = offer.spread
+        if find_opposite_leg(spread, (trade.spread for trade in self._open_trades)) is not None:
+            return "opposite_leg"
         # A size may depend on closed trades only.
         size = count_contracts(
             self._balance,

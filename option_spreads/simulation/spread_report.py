@@ -36,6 +36,7 @@ REFUSAL_TEXTS = {
     "negative_kelly": "because of a negative Kelly fraction",
     "not_covered": "because the balance did not cover a contract",
     "max_position": "because they would exceed max_position",
+    "opposite_leg": "because a leg would close one of an open spread",
 }
 TRADING_STOP_TEXTS = {  # refusals after which no offer can be sold
     "halt": "the safety halt (SAFETY_HALT_PCT)",

@@ -141,6 +141,15 @@ def test_simulation_of_a_live_journal_shows_no_drift(
     does_not_drift(drift, 6)
 
 
+def test_live_account_with_tiers_equals_its_simulation(practice: Start, tmp_path: Path) -> None:
+    words = (WITH_COIN, *BOTH_WAYS, "guards.tiers={0.0005: 0.6, 0.001: 0.3}")
+    here = begun(practice, WITH_COIN)
+    simulation = hours_of(cycles(here, tmp_path, *words, count=12), *words)
+    does_not_drift(comparison.measure_drift(simulation), 7)
+    ceilings = {each.stock_ceiling for each in simulation.journal_record.decisions}
+    assert min(ceilings) < 0.7 * max(ceilings), "the limits have tightened"
+
+
 def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-02-26")
     bars = data.load_panel(["SYA", "SYB"], None, None)

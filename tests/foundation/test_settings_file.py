@@ -25,7 +25,7 @@ limits: {symbol_cap: 0.5}
 margin:
   borrow_rates: [{symbol: SYA, rate: 0.1}]
 alert_url: ${oc.env:ALERT_URL,null}
-guards: {daily_loss: 0.02}
+guards: {daily_loss: 0.02, tiers: {0.05: 0.75}}
 positions: {BRK.B: 5}
 """
 
@@ -53,8 +53,8 @@ def test_values_of_the_settings_file_are_applied(file: Callable[[str], str]) -> 
         assert (config.capital, config.trials) == (50_000.0, None)
         assert config.limits.symbol_cap == 0.5
         assert config.margin.borrow_rates == [{"symbol": "SYA", "rate": 0.1}]
-    assert "guards" not in backtest
-    assert live.guards.daily_loss == 0.02
+    assert backtest.guards == {"tiers": {0.05: 0.75}}
+    assert (live.guards.daily_loss, live.guards.tiers) == (0.02, {0.05: 0.75})
     assert OmegaConf.to_container(live.positions) == {"BRK.B": 5}
     assert live.alert_url is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from string import printable
@@ -20,7 +21,7 @@ from foundation.database import Database
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import UnknownAccountState
 from option_spreads.selling.job import SPREADS_FOLDER_EVENT, check_open_spreads_exist
-from option_spreads.selling.rules import SpreadCosts
+from option_spreads.selling.rules import SpreadCosts, build_spread
 from option_spreads.selling.state import (
     STATE_FILE,
     OpenSpread,
@@ -44,6 +45,17 @@ ONE = OpenSpread(
 )
 CLOSE = "2024-04-02 16:00"
 CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
+
+
+def test_only_legs_of_the_same_expiry_are_opposite() -> None:
+    nearer = build_spread("PUT", 5005.0, distance=20, width=5)
+    state = SellerState((ONE,))
+    assert str(state.find_opposite_leg(nearer, date(2024, 4, 2))) == "buy 4980 put"
+    assert state.find_opposite_leg(nearer, date(2024, 4, 3)) is None
+    assert (
+        state.find_opposite_leg(build_spread("PUT", 5010.0, distance=20, width=5), date(2024, 4, 2))
+        is None
+    )
 
 
 def test_open_spread_stores_the_balance_that_sized_it(tmp_path: Path) -> None:

@@ -58,8 +58,9 @@ def test_flat_market_without_costs_earns_the_full_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
     days = IndexModel().simulate_paths(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
-    trades = sold(days, [SpreadRules(strategy=strategy, **HELD)], FREE, Smile(), SIZING)
-    assert len(trades) == 120
+    rules = SpreadRules(strategy=strategy, entry_minutes=(30,), **HELD)
+    trades = sold(days, [rules], FREE, Smile(), SIZING)
+    assert len(trades) == 40
     for trade in trades:
         assert trade.exit_reason == "expired"
         assert float(trade.profit_per_contract) == round(trade.credit * SHARES_PER_OPTION, 2)
@@ -228,14 +229,14 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     """
     days = IndexModel().simulate_paths(sessions(6), 2)
     rules = [
-        SpreadRules(strategy="PUT", entry_minutes=(61, 62, 90)),
-        SpreadRules(strategy="IRON_CONDOR"),
+        SpreadRules(strategy="PUT", entry_minutes=(61, 62, 300)),
+        SpreadRules(strategy="IRON_CONDOR", entry_minutes=(210,)),
     ]
     trades = sold(days, rules, SpreadCosts(), Smile(), SIZING)
     table = format_trades_csv(trades, days)
     names = [row["Trade_ID"] for row in parse_trade_rows(table.encode())[1]]
     day = str(days.dates[0]).replace("-", "")
-    assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
+    assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-300"} <= set(names)
     assert len(set(names)) == len(trades)
     (tmp_path / "trades.csv").write_text(table)
     sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))

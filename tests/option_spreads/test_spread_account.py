@@ -19,7 +19,13 @@ from foundation.formatting import format_usd
 from option_spreads import COMMANDS
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import backtest_account, summarize_backtest
-from option_spreads.selling.rules import ExitReason, SpreadCosts, SpreadRules, build_spread
+from option_spreads.selling.rules import (
+    ExitReason,
+    SpreadCosts,
+    SpreadRules,
+    build_spread,
+    find_opposite_leg,
+)
 from option_spreads.simulation.path import IndexModel, IndexPaths
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import (
@@ -111,6 +117,22 @@ def test_collateral_of_open_spreads_reduces_available_balance(
     # A closed spread frees its collateral.
     again = simulate_spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
     assert len(again.trades) == len(sold) + 1
+
+
+def test_spread_with_a_leg_opposite_to_an_open_one_is_refused() -> None:
+    """The new spread buys the put that the open one has sold; once that is closed, it is sold."""
+    nearer = build_spread("PUT", 5005.0, distance=20, width=5)
+    assert str(find_opposite_leg(nearer, [PUT])) == "buy 4980 put"
+    assert find_opposite_leg(PUT, [PUT]) is None
+    assert find_opposite_leg(build_spread("CALL", 4955.0, distance=20, width=5), [PUT]) is None
+    offers = [
+        offer(0, 1, 5, "10"),
+        replace(offer(0, 2, 9, "10"), spread=nearer),
+        replace(offer(0, 6, 9, "10"), spread=nearer),
+    ]
+    account = simulate_spread_account(offers, SIZING)
+    assert [trade.entry_time_index for trade in account.trades] == [1, 6]
+    assert [refusal.reason for refusal in account.refused_trades] == ["opposite_leg"]
 
 
 def test_contract_count_is_cut_to_available_collateral() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
 from foundation.formatting import format_count
-from trainingdata.bars import Bars, build_panel
+from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
-from trainingdata.instruments import Instrument, instrument
+from trainingdata.instruments import Instrument, instrument, is_symbol
 
 # Number of a symbol's last bars that are requested again each time, to detect changes.
 REFETCHED_BARS = 14
@@ -102,6 +102,15 @@ class BarFeed:
             if recent and not self._has_last_bar(item, now):
                 symbols.append(symbol)
         return tuple(symbols)
+
+    def known_closes(self, symbol: str, since: np.datetime64) -> tuple[Instants, Array]:
+        """Return ends [T] and closes [T] of a symbol's bars after an instant, without a request."""
+        item = instrument(symbol) if is_symbol(symbol) else None
+        if item not in self._tables:
+            return np.empty(0, "datetime64[ns]"), np.empty(0)
+        times, values = self._tables[item]
+        first = int(np.searchsorted(times, since, side="right"))
+        return times[first:], values[first:, CLOSE]
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         return self._data.prices(symbols, now)
