@@ -4,6 +4,7 @@
     python -m execution.live clear positions --by NAME
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
+    python -m execution.live pause | resume | reduce FRACTION | exit SYMBOL | flatten
 
 `status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
 and while the venue refuses orders. The default account is the only one in `data/live`. If there are
@@ -11,8 +12,15 @@ several, it is the one that a process trades now; without such a one `status` li
 `--account ID` and `--folder FOLDER` select another account; the shipped systemd unit has
 `--folder /var/lib/kelly-chronos/data/live`. Both flags may be placed before or after the command.
 
---by NAME            person who has checked the halt, or the refused orders, that are cleared
+The last line are commands to the running loop, each executed once and answered with what was done
+(exit code 0) and what was not (2). `pause` forbids opening orders until `resume`. `reduce` keeps a
+fraction of each position, `exit` closes one position, `flatten` closes all; the loop goes on, and
+opens none of them before `resume`. Without a loop, `pause` and `resume` act on the journal.
+
+--by NAME            person who has checked the halt, or the refused orders, that are cleared; of a
+                     command, its sender
 --flatten            cancel open orders and close all positions too
+--id ID              id of a command: repeated with the same id, it is not executed again
 """
 
 from __future__ import annotations
@@ -30,6 +38,7 @@ from typing import get_args
 
 import numpy as np
 
+from execution.journal.commands import VERBS
 from execution.journal.events import EventLog
 from execution.journal.halts import Halt, HaltJournal, HaltKind
 from execution.journal.marks import EquityMark, EquityMarkJournal
@@ -50,6 +59,7 @@ from execution.live.accounts import (
     is_event_contract_account,
     select_account_folder,
 )
+from execution.live.command_client import send_command
 from execution.live.status import list_accounts, report_status
 from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
@@ -57,6 +67,8 @@ from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import write_atomically
 from foundation.formatting import format_count
+
+ARGUMENT_NAMES = {"reduce": "FRACTION", "exit": "SYMBOL"}  # arguments of commands to the loop
 
 
 def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
@@ -219,6 +231,12 @@ def _parse_command(arguments: list[str]) -> Namespace:
         choices=[*get_args(HaltKind), ORDER_REFUSED_ALERT, KILL_FILE.lower()],
     )
     clearing.add_argument("--by", default="")
+    for verb in VERBS:
+        command = commands.add_parser(verb, parents=[named])
+        if verb in ARGUMENT_NAMES:
+            command.add_argument("argument", metavar=ARGUMENT_NAMES[verb])
+        command.add_argument("--by", default="")
+        command.add_argument("--id", default="")
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
     return parser.parse_args(arguments)
@@ -238,6 +256,9 @@ def run(settings: Namespace) -> Result:
         settings.command == "clear" and settings.kind == KILL_FILE.lower()
     ):
         raise _build_kill_file_error(folder)
+    if settings.command in VERBS:
+        argument = getattr(settings, "argument", "")
+        return send_command(folder, settings.command, argument, settings.by, settings.id)
     if settings.command == "kill":
         return write_kill_file(folder, flatten=settings.flatten)
     if settings.command == "clear":
