@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from execution.decision.sizing import SizingSettings
+from execution.decision.watch import WatchSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
@@ -67,6 +68,7 @@ class TradingSettings(PanelSettings):
     fees: FeeSchedule = setting(FeeSchedule(), "trading fees")
     margin: MarginTerms = setting(MarginTerms(), "margin limits and borrowing rates")
     orders: OrderSizeLimits = setting(OrderSizeLimits(), "smallest and largest value of an order")
+    watch: WatchSettings = setting(WatchSettings(), "limits between two decisions")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
