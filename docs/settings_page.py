@@ -71,7 +71,7 @@ off.
 ## Commands
 
 A configuration has the keys of its classes, and appends the time to their `output`.
-`overwrite=true` allows `output` to replace other files."""
+`overwrite=true` allows `output` to replace other files, and a backtest with other settings."""
 
 
 def settings_bases(kind: type[Any]) -> list[type[Any]]:

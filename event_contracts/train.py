@@ -29,6 +29,7 @@ from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.files import check_output_file, check_output_folder
 from foundation.formatting import format_count
+from foundation.shell import format_command
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
@@ -120,6 +121,6 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
             f"Trained for {format_count(learner.steps_done, 'step')}, in rounds of"
             f" {settings.steps_per_update:,}; checkpoint"
             f" {Path(settings.output) / CHECKPOINT_FILE}. Compare it with others:"
-            " python -m event_contracts.compare"
+            f" {format_command('python -m event_contracts.compare')}"
         ]
     )

@@ -1,7 +1,7 @@
 r"""A strategy with scikit-learn: a classifier of the next bar, fitted again every month.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-05-31 forecaster=ewma \
+        start=2024-03-04 end=2024-05-31 forecaster=none \
         sizing._target_=examples.classifier.Classifier sizing.lookback=600 \
         output=outputs/example-classifier
 """

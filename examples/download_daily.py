@@ -25,6 +25,8 @@ from typing import Any
 
 import pandas as pd
 
+from foundation.shell import format_command
+
 COLUMNS = {
     "Open": "open",
     "High": "high",
@@ -61,7 +63,8 @@ def main(words: Sequence[str]) -> None:
     try:
         yfinance = importlib.import_module("yfinance")
     except ImportError:
-        raise SystemExit("yfinance is not installed; pip install -e '.[yahoo]'") from None
+        install = format_command("pip install -e '.[yahoo]'")
+        raise SystemExit(f"yfinance is not installed; {install}") from None
     # UTC's date is this one or the next: days before it are complete, for crypto as well.
     today = str(pd.Timestamp.now(tz="America/New_York").date())
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 r"""A strategy based on prices: hold the symbols that rose most, each at equal risk.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-05-31 forecaster=ewma \
+        start=2024-03-04 end=2024-05-31 forecaster=none \
         sizing._target_=examples.momentum_rank.momentum_rank sizing.arguments.top=2 \
         output=outputs/example-momentum
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array
-from sizing import SizingInputs
+from sizing import SizingInputs, require_lookback
 
 
 def momentum_rank(inputs: SizingInputs, window: int = 120, skip: int = 7, top: int = 3) -> Array:
@@ -21,6 +21,7 @@ def momentum_rank(inputs: SizingInputs, window: int = 120, skip: int = 7, top: i
 
     skip: number of latest bars that the return excludes, because prices partly reverse within them.
     """
+    require_lookback(inputs, window=window + 1)
     closes = inputs.history.closes
     momentum = closes[:, -1 - skip] / closes[:, -1 - window] - 1.0
     momentum = np.where(inputs.universe & (momentum > 0), momentum, -np.inf)

@@ -1,7 +1,7 @@
 r"""A strategy based on prices: buy symbols that fell fast, with a stop that sets the position size.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-05-31 forecaster=ewma sizing.band=0 \
+        start=2024-03-04 end=2024-05-31 forecaster=none sizing.band=0 \
         sizing._target_=examples.rsi_reversal.RsiReversal sizing.arguments.stop=0.03 \
         output=outputs/example-rsi
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array
-from sizing import SizingInputs, WeightsWithStops
+from sizing import SizingInputs, StrategyAnswer
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,14 @@ class RsiReversal:
     stop: float = 0.03
     risk: float = 0.005
 
-    def __call__(self, inputs: SizingInputs) -> WeightsWithStops:
-        """Return weights [S], risk / stop in each symbol with an open trade, and its stop."""
+    def __call__(self, inputs: SizingInputs) -> StrategyAnswer:
+        """Return weights [S], risk / stop in each symbol with an open trade, stops and reasons."""
         closes = inputs.history.closes
         entries = np.array([self._entry(own[np.isfinite(own)]) for own in closes])
         holds = np.isfinite(entries) & inputs.universe
         stops = np.where(holds, entries * (1.0 - self.stop), np.nan)
-        return WeightsWithStops(np.where(holds, self.risk / self.stop, 0.0), stops)
+        reasons = [f"RSI fell below {self.low:g}" if each else "" for each in holds]
+        return StrategyAnswer(np.where(holds, self.risk / self.stop, 0.0), stops, reasons)
 
     def _entry(self, closes: Array) -> float:
         """Return the close at which the open trade was entered; NaN without an open trade.

@@ -68,13 +68,15 @@ def parse_live_overrides(arguments: Sequence[str]) -> list[str]:
     """
 
     from foundation.compose import is_override
+    from foundation.shell import format_command
 
     words = []
     for word in arguments[3:] if is_quantity_command(arguments) else arguments:
         if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
-            also = "a setting as key=value; for status, clear, kill: `python -m execution.live`"
+            command = format_command("python -m execution.live")
+            also = f"a setting as key=value; for status, clear, kill: `{command}`"
             raise invalid_choice_error(
                 "word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), other_accepted_values=also
             )

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     run_command("forecasting.evaluate")
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,8 +31,15 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Progress, has_look_ahead, no_progress
+from forecasting.forecast import (
+    CALIBRATED_SUFFIX,
+    Forecaster,
+    Progress,
+    has_look_ahead,
+    no_progress,
+)
 from forecasting.scores import (
+    MAX_ADDITIONAL_WEEKS,
     clustered_mean,
     gain_over_baseline,
     score_common_forecasts,
@@ -105,6 +113,7 @@ CLAIM_PHRASES = {
     -1.0: "higher loss than",
     0.0: "no significant difference from",
 }
+WEEKS_PER_MONTH = 365.25 / 12 / 7
 TOO_FEW_WEEKS_PHRASE = "too few weeks for a comparison with"
 
 
@@ -200,14 +209,52 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
             bars, first, last, settings.forecaster, settings.candidate_contexts, progress
         )
         found = tuple(asked)
-    compared = [settings.forecaster]
-    if settings.include_uncalibrated and settings.forecaster.calibrated:
-        compared.append(replace(settings.forecaster, calibrated=False))
-    compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.baselines]
-    tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
+    tables = [
+        each.forecast(bars, first, progress) for each in build_compared(settings, bars.symbols)
+    ]
     frames = score_common_forecasts(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
     return Evaluation(named, bars.source, bars.timeframe, first, last, found)
+
+
+def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list[Forecaster]:
+    """Build the evaluated forecaster, then the baselines, each with a name of its own.
+
+    Baselines of a calibrated forecaster are calibrated like it. They come before the uncalibrated
+    ones, which show what calibration itself gains.
+    """
+    own = settings.forecaster
+    baselines = [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.baselines]
+    raw = [replace(own, calibrated=False), *baselines]
+    evaluated = own.build(symbols)
+    compared = raw
+    if is_calibrated(evaluated.name):  # by its name, because a file may hold calibrated forecasts
+        compared = [
+            replace(each, calibrated=True, calibration=own.calibration) for each in baselines
+        ]
+        compared += raw if settings.include_uncalibrated else []
+    built = {evaluated.name: evaluated}
+    for each in compared:
+        forecaster = each.build(symbols)
+        built.setdefault(forecaster.name, forecaster)
+    return list(built.values())
+
+
+def is_calibrated(name: str) -> bool:
+    """Return whether a forecaster's name is that of a calibrated one."""
+    return name.endswith(CALIBRATED_SUFFIX)
+
+
+def select_comparable_baselines(figures: dict[str, Any]) -> list[str]:
+    """Return the baselines that are calibrated if the forecaster is, else the uncalibrated ones.
+
+    Without any, all baselines are returned.
+
+    figures: content of `evaluation.json`.
+    """
+    names: list[str] = figures["baselines"]
+    calibrated = is_calibrated(figures["forecaster"])
+    return [name for name in names if is_calibrated(name) == calibrated] or names
 
 
 def evaluation_file_writers(
@@ -228,14 +275,16 @@ def evaluation_file_writers(
 def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """Build the terminal output: a score table with one row per asset class and step."""
     loss, *rest = TERMINAL_COLUMNS
-    heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
+    comparable = select_comparable_baselines(figures)
+    heads = [loss, *(f"gain on {name}" for name in comparable), *rest]
     rows: list[Row] = []
     for group, named in ASSET_CLASS_LABELS.items():
         for step, scores in figures["groups"].get(group, {}).items():
             cells = format_score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
-    return [title, Table("", ("", "step", *heads), rows, left_aligned_columns=(1,)), INTERVAL_NOTE]
+    table = Table("", ("", "step", *heads), rows, left_aligned_columns=(1,))
+    return [title, table, *describe_needed_evidence(figures), INTERVAL_NOTE]
 
 
 def write_significant_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
@@ -401,11 +450,11 @@ def build_score_table(figures: dict[str, Any], group: str) -> Table:
 class EvaluationVerdict:
     """Verdict on the evaluated forecaster.
 
-    level: `good` if the loss is significantly smaller than that of every baseline; `bad` if it is
-        significantly larger than that of a baseline, or if the run is not valid evidence; else
-        `open`.
+    level: `good` if the loss is significantly smaller than that of every comparable baseline;
+        `bad` if it is significantly larger than that of one, or if the run is not valid evidence;
+        else `open`.
     claim: verdict in one line.
-    evidence: explanation of the intervals behind the verdict.
+    evidence: data needed for a significant gain, and explanation of the intervals.
     """
 
     level: Literal["good", "bad", "open"]
@@ -426,8 +475,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     signs = [-1.0] * len(claims)
     for kind, named in ASSET_CLASS_LABELS.items():
         names_by_range: dict[str, list[str]] = {}
-        scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
-        for name, skill in scores["skill"].items():
+        for name, skill in _comparable_skill(figures, kind).items():
             signs.append(skill["beyond"])
             words = (
                 TOO_FEW_WEEKS_PHRASE if skill["reach"] is None else CLAIM_PHRASES[skill["beyond"]]
@@ -438,7 +486,64 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     found: Literal["good", "bad", "open"] = "open"
     if signs and min(signs) != 0:
         found = "good" if min(signs) > 0 else "bad"
-    return EvaluationVerdict(found, " ".join(claims), INTERVAL_NOTE)
+    evidence = " ".join([*describe_needed_evidence(figures), INTERVAL_NOTE])
+    return EvaluationVerdict(found, " ".join(claims), evidence)
+
+
+def _comparable_skill(figures: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the gains of an asset class over all steps, by comparable baseline.
+
+    figures: content of `evaluation.json`.
+    """
+    if kind not in figures["groups"]:
+        return {}
+    skill = figures["groups"][kind]["all"]["skill"]
+    return {name: skill[name] for name in select_comparable_baselines(figures)}
+
+
+def describe_needed_evidence(figures: dict[str, Any]) -> list[str]:
+    """Estimate how much more data a significant gain would take; one sentence per asset class.
+
+    The sentence is about the comparable baseline with the least significant gain. There is none if
+    all gains are significant, after too few weeks, and for a run that cannot count as evidence.
+
+    figures: content of `evaluation.json`.
+    """
+    if has_look_ahead(figures["forecaster"]) or figures["data"].startswith("synthetic"):
+        return []
+    sentences = []
+    for kind, named in ASSET_CLASS_LABELS.items():
+        unproven = {
+            name: skill
+            for name, skill in _comparable_skill(figures, kind).items()
+            if skill["reach"] is not None and skill["beyond"] <= 0
+        }
+        if not unproven:
+            continue
+        name, skill = min(
+            unproven.items(), key=lambda each: each[1]["mean"] / (each[1]["reach"] or 1.0)
+        )
+        baseline = name.replace(", ", " ")
+        if skill["mean"] <= 0:
+            sentences.append(f"On {named}: no edge seen over {baseline}.")
+            continue
+        sentences.append(
+            f"On {named}: at this size of edge over {baseline}"
+            f" ({format_percent(skill['mean'], sign=True)}),"
+            f" {_format_additional_time(skill['more_weeks'])} would be needed for a significant"
+            " difference."
+        )
+    return sentences
+
+
+def _format_additional_time(weeks: float) -> str:
+    """Format a number of additional weeks in months, or in years from three years on."""
+    if weeks >= MAX_ADDITIONAL_WEEKS:
+        return "more than 100 more years"
+    months = math.ceil(weeks / WEEKS_PER_MONTH)
+    if months < 36:
+        return f"about {format_count(months, 'more month')}"
+    return f"about {format_count(round(months / 12), 'more year')}"
 
 
 def format_date_range(figures: dict[str, Any]) -> str:
@@ -458,7 +563,7 @@ def render_evaluation(
     frames: score frames by forecaster name.
     timeframe: timeframe of the bars.
     """
-    names = [figures["forecaster"], *figures["baselines"]]
+    names = [figures["forecaster"], *select_comparable_baselines(figures)]
     return render_page(
         "forecasting/evaluation.html.j2",
         f=figures,
@@ -492,7 +597,7 @@ def _class_charts(
         for name, frame in list(frames.items())[:MAX_PIT_CURVES]
     }
     charts = {
-        "Gain by step": build_gains_chart(group, figures["baselines"], steps),
+        "Gain by step": build_gains_chart(group, select_comparable_baselines(figures), steps),
         "Probability integral transform": build_pit_density_chart(
             "PIT of the evaluated forecaster",
             list(transforms.values()),

@@ -24,6 +24,7 @@ from trainingdata.instants import format_utc
 # Steps of every forecast. The number is fixed: with another one Chronos-2 gives another step 1,
 # because its attention over future patches is bidirectional.
 HORIZON = 24
+NO_FORECAST = "none"  # kind and name of the forecaster of runs without forecasts
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN_INDEX = LEVELS.index(0.5)
@@ -291,6 +292,7 @@ class ForecastTable:
                 raise ValueError(f"{symbol} at {at}, step {step + 1}: {fault}")
 
 
+CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 LOOK_AHEAD_NOTE = "reads the future; not a result"
 
 

@@ -18,6 +18,7 @@ from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.file_forecaster import FORECAST_FILE_SUFFIX, FileForecaster
 from forecasting.forecast import (
     HORIZON,
+    NO_FORECAST,
     WINDOWS_PER_CHUNK,
     Forecaster,
     ForecastTable,
@@ -60,7 +61,8 @@ class ForecasterSettings(InferenceProfile):
     kind: str = setting(
         "chronos2",
         "forecaster, set by forecaster=NAME, or a custom class by _target_; ewma: random walk "
-        "with EWMA variance; mix: the same, averaged with the sample variance",
+        "with EWMA variance; mix: the same, averaged with the sample variance; none: no forecast, "
+        "for strategies on prices",
     )
     arguments: Mapping[str, Any] = setting({}, "arguments of the custom class, by name")
     path: str | None = setting(
@@ -128,7 +130,7 @@ class ForecasterSettings(InferenceProfile):
         raw = self._build_uncalibrated(symbols)
         if isinstance(raw, CachedForecaster) and predictor is not None:
             raw = replace(raw, predictor=predictor)
-        if not self.calibrated:
+        if not self.calibrated or self.kind == NO_FORECAST:
             return raw
         folder = raw.calibration_fits_folder if isinstance(raw, CachedForecaster) else None
         kept = None if folder is None else FitStore(folder)
@@ -209,6 +211,7 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     ),
     "historical": lambda own, _: HistoricalQuantiles(context_length=own.context_length),
     "garch": lambda own, _: Garch(),
+    NO_FORECAST: lambda own, _: RandomWalk(context_length=own.context_length, label=NO_FORECAST),
     "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
     "file": _build_file_forecaster,
 }
@@ -341,9 +344,12 @@ class EvaluationSettings(PanelSettings):
 
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "forecast steps to score")
     baselines: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines to compare with, uncalibrated"
+        ("ewma", "mix", "garch", "historical"),
+        "baselines to compare with; calibrated if the forecaster is",
     )
-    include_uncalibrated: bool = setting(True, "whether to score the forecaster uncalibrated, too")
+    include_uncalibrated: bool = setting(
+        True, "whether to score the forecaster and the baselines uncalibrated, too"
+    )
     candidate_contexts: tuple[int, ...] = setting(
         (),
         "context lengths to try for each symbol with every augmentation; significantly better "
@@ -353,6 +359,8 @@ class EvaluationSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
+        if self.forecaster.kind == NO_FORECAST:
+            raise InputError("forecaster: none has no forecasts to evaluate; name another")
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
             problem = f"{wrong[0]} is outside 1 … {HORIZON}" if wrong else "the list is empty"

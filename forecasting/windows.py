@@ -72,6 +72,19 @@ class Windows:
         issued = self.issued_at[indices]
         return Windows(self.closes, self.window_lengths, symbol, last, issued)
 
+    def indices_since(self, since: np.datetime64 | Instants) -> Index:
+        """Return the indices of windows issued from `since` on, and each symbol's last before it.
+
+        since: one instant for all symbols, or one per symbol, [S].
+        """
+        parts = self.slices_by_symbol()
+        begins = np.broadcast_to(since, len(parts))
+        chosen = [
+            np.arange(part.start + last_index_before(self.issued_at[part], begin), part.stop)
+            for part, begin in zip(parts, begins, strict=True)
+        ]
+        return np.concatenate(chosen)
+
     def slices_by_symbol(self) -> list[slice]:
         """Return the slice of each symbol's windows, [S]."""
         bounds = np.searchsorted(self.symbol_index, np.arange(len(self.closes) + 1))
@@ -130,6 +143,24 @@ class Windows:
             view = np.lib.stride_tricks.sliding_window_view(self.closes[s], length)
             batch[chosen] = view[last[chosen] - length + 1]
         return batch
+
+    def realised_log_returns(self, bars: Bars, steps: int, before: np.datetime64) -> Array:
+        """Return the log returns from each window's last close to its next ones, [N, steps].
+
+        They are the targets of a training that ends at `before`: a return whose close is not known
+        until later is NaN.
+
+        bars: panel from which the windows were made.
+        steps: number of the symbol's bars ahead.
+        before: exclusive bound of the instants at which closes become known.
+        """
+        returns = np.full((len(self), steps), np.nan)
+        for s, rows in enumerate(self.slices_by_symbol()):
+            known = int(np.searchsorted(bars.bars_of_symbol(s)[0], before))
+            logs = np.append(np.log(self.closes[s][:known]), np.full(steps + 1, np.nan))
+            last = np.minimum(self.last_bar_index[rows], known)
+            returns[rows] = logs[last[:, None] + np.arange(1, steps + 1)] - logs[last, None]
+        return returns
 
     def latest_window_indices(self, clock: Instants) -> npt.NDArray[np.int32]:
         """Return the index of each symbol's last window issued at or before each instant, [S, T].

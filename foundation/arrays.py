@@ -15,6 +15,7 @@ Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Instants = npt.NDArray[np.datetime64]  # UTC, to the nanosecond
 StructuredArray = npt.NDArray[np.void]
+ObjectArray = npt.NDArray[np.object_]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:

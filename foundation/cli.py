@@ -37,10 +37,12 @@ from foundation.errors import (
 from foundation.files import (
     NON_OWNER_PERMISSIONS,
     check_output_file,
+    may_overwrite,
     resolve_output,
     write_files_atomically,
 )
 from foundation.plugin import iterate_product_tables
+from foundation.shell import format_command
 from foundation.signals import (
     TERMINATION_SIGNALS,
     exit_on_errors,
@@ -59,6 +61,7 @@ HYDRA_OUTPUT_CONFIGS = ("backtest",)  # configurations whose multirun jobs write
 
 JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
+_USAGE_PROGRAM = re.compile(r"^ {4}(python|kelly-chronos)(?= )", re.MULTILINE)
 _SHOW_CONFIG_FLAGS = ("--cfg", "-c")
 _UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (\S+)")
 _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)")
@@ -73,7 +76,8 @@ class Command:
     `from_config`, which reads the configuration. A module that parses its own flags has
     `parse_arguments(words)`, which returns the settings, and the output folder or None. A module
     whose output folder needs other checks has `resolve_output(settings, config)`, which returns
-    the checked folder.
+    the checked folder. A module with `check_earlier_run(settings, output)` refuses to replace an
+    earlier run there, unless overwrite=true.
 
     module: dotted name, as for `python -m`.
     config: name of the command's file in `configs`; None if the command takes only flags.
@@ -290,8 +294,14 @@ def _check_config_dir_files(folder: Path) -> None:
 
 
 def format_help_text(command: Command) -> str:
-    """Return the text of --help: the module's docstring, and the flag that lists the settings."""
-    lines = [read_module_docstring(command.module), "", "-h, --help   show this text"]
+    """Return the text of --help: the module's docstring, and the flag that lists the settings.
+
+    Its usage lines start with the program as the user can run it.
+    """
+    about = _USAGE_PROGRAM.sub(
+        lambda usage: f"    {format_command(usage[1])}", read_module_docstring(command.module)
+    )
+    lines = [about, "", "-h, --help   show this text"]
     if command.config is not None:
         lines.append(
             "--cfg job    show every setting with its value, after key=value changes, and meaning"
@@ -422,6 +432,8 @@ def _read(
     output = resolve_output(config, command.marker_file, command.marker_keys, folder)
     if Path(command.marker_file).suffix:
         check_output_file(output / command.marker_file, "output")
+    if hasattr(home, "check_earlier_run") and folder is None and not may_overwrite(config):
+        home.check_earlier_run(settings, output)
     return settings, output
 
 

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from functools import cache
 from typing import ClassVar
 
+from foundation.shell import format_command
+
 # Characters that change the text direction (Unicode 16, section 23.2), and those that end a line or
 # a paragraph.
 _TEXT_DIRECTION_CODES = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -114,7 +116,7 @@ def invalid_choice_error(
     known = list(choices)
     if len(known) == 1 and not other_accepted_values:
         return InputError(f"{key}: {value!r} is unknown; the only choice is {known[0]}")
-    others = f", or {other_accepted_values}" if other_accepted_values else ""
+    others = f"; also accepted: {other_accepted_values}" if other_accepted_values else ""
     hint = format_suggestion(
         _choices_of_same_duration(value, known) or closest_choices(str(value), known)
     )
@@ -146,9 +148,9 @@ def not_installed_error(library: str, user: str, extra: str) -> InputError:
     user: the command or setting that needs the library.
     extra: the project's extra that installs the library.
     """
+    install = format_command(f"pip install -e '.[{extra}]'")
     return InputError(
-        f"{library} is not installed, but {user} needs it; run pip install -e '.[{extra}]' in the"
-        " project's folder"
+        f"{library} is not installed, but {user} needs it; run {install} in the project's folder"
     )
 
 

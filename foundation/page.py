@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from foundation.charts import Chart
+from foundation.shell import format_command
 from foundation.tables import Table
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _load_template(name: str) -> Template:
         "policy": build_content_policy_tag,
         "read_asset": read_asset,
         "single_quoted": escape_single_quotes,
+        "command": format_command,
     }
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

@@ -99,12 +99,16 @@ def allow_plugin_import(name: str) -> None:
 def allow_configured_plugins(values: Any) -> None:
     """Allow imports of the custom code that a command line's settings name with `_target_`.
 
+    A varied setting, `GROUP._target_`, names a list of them.
+
     values: settings as nested mappings and lists, with interpolations unresolved.
     """
     if isinstance(values, Mapping):
-        name = values.get(HYDRA_TARGET_KEY)
-        if isinstance(name, str):
-            allow_plugin_import(name)
+        for key, given in values.items():
+            if str(key).rpartition(".")[2] == HYDRA_TARGET_KEY:
+                for name in given if isinstance(given, list) else [given]:
+                    if isinstance(name, str):
+                        allow_plugin_import(name)
     for part in child_values(values).values():
         allow_configured_plugins(part)
 
@@ -128,6 +132,29 @@ def apply_plugin_targets(values: dict[str, Any]) -> None:
             with translate_plugin_errors(group, name):
                 values[group] = make()
     _refuse_targets_elsewhere(values, "")
+
+
+def resolve_varied_targets(vary: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace each `GROUP._target_` among varied settings by the group's key for custom code.
+
+    Names of the project's own choices, such as `ewma`, stay as they are.
+
+    vary: values of each varied setting, by dotted key.
+    """
+    resolved = dict(vary)
+    for group, key in PLUGIN_KEYS.items():
+        place, values = f"{group}.{HYDRA_TARGET_KEY}", vary.get(f"{group}.{HYDRA_TARGET_KEY}")
+        if not key or not isinstance(values, list):
+            continue
+        if f"{group}.{key}" in vary:
+            raise InputError(f"vary.{place}: vary.{group}.{key} sets it too; remove one of them")
+        installed = entry_point_names(ENTRY_POINT_KINDS[group])
+        del resolved[place]
+        resolved[f"{group}.{key}"] = [
+            _target_name(group, name) if is_plugin(str(name)) or name in installed else name
+            for name in values
+        ]
+    return resolved
 
 
 def child_values(values: Any) -> dict[str, Any]:

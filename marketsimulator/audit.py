@@ -27,6 +27,7 @@ from forecasting.forecast import Progress, no_progress
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice_error
+from foundation.shell import format_command
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import (
     delist_random_symbols,
@@ -215,8 +216,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     name = words[0] if words else ""
     if name in REMOVED_AUDIT_REPLACEMENTS:
         raise InputError(
-            f"audit: {name} is not an audit; it is a counterfactual of compare: run python -m"
-            " marketsimulator.compare 'strategies=[kelly_50]'"
+            f"audit: {name} is not an audit; it is a counterfactual of compare: run"
+            f" {format_command('python -m marketsimulator.compare')} 'strategies=[kelly_50]'"
             f" 'counterfactuals={REMOVED_AUDIT_REPLACEMENTS[name]}' with the same settings"
         )
     if name not in AUDIT_NAMES:
@@ -228,6 +229,13 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
         raise InputError(
             "data.execution_bars: not supported by audits, which change decision bars only;"
             " remove data.execution_bars"
+        )
+    if name == "look_ahead" and settings.forecaster.kind == "file":
+        raise InputError(
+            "forecaster: look_ahead cannot audit forecaster=file, because the file's forecasts do"
+            " not change when it changes later bars; check in the program that writes the file that"
+            " a forecast reads no bar after its issued_at, or run that program as"
+            " forecaster._target_=module.Class"
         )
     return AuditSettings(name, settings), None
 

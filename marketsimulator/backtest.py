@@ -17,6 +17,9 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import yaml
 
 from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
 from forecasting.settings import format_computation_device
@@ -24,10 +27,13 @@ from foundation.cli import Result
 from foundation.compiled import compile_in_background
 from foundation.console import open_terminal, print_renderables
 from foundation.errors import InputError
+from foundation.files import OVERWRITE_ARGUMENT
 from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.forecast_outcomes import forecasts_contain_future
 from marketsimulator.results.remarks import data_warning_remarks
-from marketsimulator.results.report import result_file_writers, terminal_parts
+from marketsimulator.results.report import format_settings, result_file_writers, terminal_parts
+from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
+from marketsimulator.results.run_record import flatten_settings, format_setting_value
 from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
 from marketsimulator.runs.simulate import simulate_trading
@@ -39,6 +45,8 @@ from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
+
+MAX_CHANGES_NAMED = 3  # settings that a message names
 
 
 def _ignore_market(_: Market) -> None:
@@ -110,6 +118,31 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
             f"no decision is possible between {format_utc(first)} and {format_utc(last)}: no symbol"
             f" has the {context} bars that forecaster.context_length requires; load earlier"
             " bars or reduce it"
+        )
+
+
+def check_earlier_run(settings: BacktestSettings, output: Path) -> None:
+    """Raise `InputError` if the folder holds a run with other settings; a repetition is allowed."""
+    if not (output / SUMMARY_FILE).is_file():
+        return
+    if not (earlier := RunFolder(output).read_settings()):
+        return
+    before, now = (
+        flatten_settings(each, left_out=("output", "trials"))
+        for each in (earlier, yaml.safe_load(format_settings(settings)))
+    )
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        values = [
+            f"{key}: {format_setting_value(before.get(key))}, now"
+            f" {format_setting_value(now.get(key))}"
+            for key in changed[:MAX_CHANGES_NAMED]
+        ]
+        more = len(changed) - MAX_CHANGES_NAMED
+        raise InputError(
+            f"output: {output} holds a run with other settings ({'; '.join(values)}"
+            f"{f'; and {more} more' if more > 0 else ''}); choose another folder, or set"
+            f" {OVERWRITE_ARGUMENT} to replace it"
         )
 
 

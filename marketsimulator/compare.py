@@ -38,7 +38,7 @@ from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.forecast import Progress, has_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.plugin import allow_plugin_import, is_plugin
+from foundation.plugin import allow_plugin_import, is_plugin, resolve_varied_targets
 from foundation.settings import settings_from_config, with_changes
 from marketsimulator.results.belief_tables import BeliefTableCache
 from marketsimulator.results.comparison import Comparison, compare_records, frame_to_rows
@@ -283,6 +283,8 @@ class ComparisonSettings:
         )
         for name in filter(is_plugin, own.strategies):
             allow_plugin_import(name)
+        if own.vary:
+            own = replace(own, vary=resolve_varied_targets(own.vary))
         _refuse_own_output(own.runs, config.get("output"))
         keys = [str(key) for key in config if key not in COMPARISON_OPTION_NAMES]
         shared = BacktestSettings.from_config(OmegaConf.masked_copy(config, keys))

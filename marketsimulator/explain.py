@@ -92,7 +92,7 @@ def find_explanations(
     """
     folder = RunFolder(run)
     decisions = folder.read_table(
-        "decisions", DECISION_COLUMNS, optional_columns=["plan_stop_price"]
+        "decisions", DECISION_COLUMNS, optional_columns=["plan_stop_price", "strategy_reason"]
     )
     orders = folder.read_table("orders", ORDER_COLUMNS)
     fills = folder.read_table("fills", FILL_COLUMNS)

@@ -59,6 +59,7 @@ from foundation.errors import InputError, escape_controls, invalid_choice_error
 from foundation.files import check_output_folder, write_files_atomically
 from foundation.formatting import format_count
 from foundation.notifier import check_url
+from foundation.shell import format_command
 from foundation.signals import exit_on_errors
 from marketsimulator import backtest
 from marketsimulator.results.benchmark import read_benchmark
@@ -100,6 +101,7 @@ class Setup:
     alert_url: address that receives alerts; None: no alerts.
     start: first instant of a download.
     overrides: further settings as key=value words.
+    first_run: settings of the first backtest; None: not composed yet.
     """
 
     folder: Path
@@ -110,6 +112,7 @@ class Setup:
     alert_url: str | None = None
     start: np.datetime64 | None = None
     overrides: tuple[str, ...] = ()
+    first_run: BacktestSettings | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -323,8 +326,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     _refuse_other_content(setup.folder / KEYS_FILE_NAME, setup.format_keys())
     output = setup.folder / FIRST_BACKTEST_FOLDER
     check_output_folder(output, "summary.json", ("total_return", "comparisons"))
-    _check_first_run(setup)
-    return setup, output
+    return replace(setup, first_run=_compose_first_run(setup)), output
 
 
 def _ask_settings(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
@@ -378,8 +380,11 @@ def _typed_keys(key: str) -> ApiKeys | None:
     return ApiKeys.from_environment({KEY_VARIABLE: key, SECRET_VARIABLE: secret})
 
 
-def _check_first_run(setup: Setup) -> None:
-    """Raise `InputError` for settings with which the doctor or the first backtest would fail."""
+def _compose_first_run(setup: Setup) -> BacktestSettings:
+    """Return the settings of the first backtest.
+
+    Raises InputError for settings with which the doctor or the backtest would fail.
+    """
     words = setup.override_words()
     require_alpaca(LiveSettings.from_config(compose_config("live", words)).broker)
     known = {each.name for each in fields(BacktestSettings)} - {"output"}
@@ -389,6 +394,7 @@ def _check_first_run(setup: Setup) -> None:
     check_ledger(settings.trials)
     if settings.benchmark is not None and setup.bars_source != DOWNLOAD:
         read_benchmark(settings, settings.load_market())
+    return settings
 
 
 def _refuse_other_content(path: Path, text: str) -> None:
@@ -412,9 +418,9 @@ def run(settings: Setup, progress: Progress) -> Result:
         context = DoctorContext(live, settings.keys or InputError("no keys"))
         print_findings(context, () if settings.keys else CHECKS_WITHOUT_ACCOUNT)
         file = f"{SETTINGS_FILE_KEY}={settings.settings_file}"
-        *days, output = settings.first_run_words()
-        config = compose_config("backtest", [file, *days, output])
-        result = backtest.run(BacktestSettings.from_config(config), progress)
+        *days, _ = settings.first_run_words()
+        assert settings.first_run is not None
+        result = backtest.run(settings.first_run, progress)
     return replace(
         result, closing_lines=[*result.closing_lines, *_next_steps(settings, [file, *days])]
     )
@@ -452,12 +458,13 @@ def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
     """Return the commands to run next."""
     steps = [
-        f"Run it again: kelly-chronos backtest {' '.join(words)}",
-        "Write a strategy: kelly-chronos new-strategy my_rule",
+        f"Run it again: {format_command('kelly-chronos backtest')} {' '.join(words)}",
+        f"Write a strategy: {format_command('kelly-chronos new-strategy my_rule')}",
     ]
     if setup.keys is not None:
         steps += [
-            "Preview orders, with the keys in the environment: kelly-chronos trade-stock-e2e"
+            "Preview orders, with the keys in the environment:"
+            f" {format_command('kelly-chronos trade-stock-e2e')}"
             f" preview {SETTINGS_FILE_KEY}={setup.settings_file}",
             f"Trade on paper under systemd: sudo install -D -m 644 {setup.settings_file}"
             f" {SERVICE_SETTINGS_FOLDER / SETTINGS_FILE_NAME} && sudo install -m 600"

@@ -27,6 +27,7 @@ from jinja2 import Template
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, format_suggestion
 from foundation.files import write_files_atomically
+from foundation.shell import format_command
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parent / "templates"
 _STRATEGY_NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -52,7 +53,7 @@ def render_strategy_files(name: str) -> dict[str, str]:
     return {
         file: Template(
             (TEMPLATE_FOLDER / template).read_text(encoding="utf-8"), keep_trailing_newline=True
-        ).render(name=name, class_name=class_name)
+        ).render(name=name, class_name=class_name, command=format_command)
         for file, template in files.items()
     }
 
@@ -79,9 +80,10 @@ def run(settings: Namespace) -> Result:
     return Result(
         closing_lines=[
             f"Written: {', '.join(texts)}",
-            f"Test: python -m unittest test_{name}",
-            f"Backtest: kelly-chronos backtest sizing._target_={name}.{name} forecaster=ewma"
-            f" start=2024-03-04 output=outputs/{name}",
-            "With your bars and settings: replace start=… by config=FILE (see kelly-chronos init)",
+            f"Test: {format_command(f'python -m unittest test_{name}')}",
+            f"Backtest: {format_command('kelly-chronos backtest')} sizing._target_={name}.{name}"
+            f" forecaster=none start=2024-03-04 output=outputs/{name}",
+            "With your bars and settings: replace start=… by config=FILE (see"
+            f" {format_command('kelly-chronos init')})",
         ]
     )

@@ -23,13 +23,16 @@ from foundation.arrays import Array, Instants
 from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 
 INSTANT_COLUMNS = ("at", "until", "booked_at")
-TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
+TEXT_COLUMNS = {
+    *("symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"),
+    "strategy_reason",
+}
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
     *(f"plan_{name}" for name in Rationale._fields),
     *(f"shadow_{name}" for name in LIMITS_WITH_SHADOW_PRICE),
-    "equity",
+    *("equity", "strategy_reason"),
 )
 
 
@@ -148,6 +151,7 @@ def decision_frame(
         "cost": cost,
         **dict(zip([f"plan_{name}" for name in Rationale._fields], columns.rationale, strict=True)),
         "equity": equity,
+        "strategy_reason": columns.strategy_reason,
         **{f"shadow_{name}": price for name, price in prices.items()},
     }
     names = (*DECISION_COLUMNS, *(f"shadow_{name}" for name in columns.group_limit_names))
@@ -389,7 +393,7 @@ class Run:
         and `target` are weights. `price` and `cost`, the cost of the change, are in USD. `shadow_…`
         columns are shadow prices: the gain in expected return net of risk per unit of a limit, in
         equity; 0 if the limit does not bind. `equity` is the account's equity in USD, the base of
-        the weights.
+        the weights. `strategy_reason` is the strategy's own reason.
         """
         return self.decision_log.frame
 

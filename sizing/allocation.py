@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,8 @@ class Allocation:
         targets are not chosen by return, or no bound is known.
     stop_price: [S] price at which the strategy closes each position, USD; NaN without a stop. None:
         the strategy has no stops.
+    reasons: [S] the strategy's own reason for each weight, empty without a reason. None: it has
+        none.
     """
 
     unconstrained_weight: Array
@@ -56,6 +58,7 @@ class Allocation:
     forecast_weight: Array
     optimality_gap: float = 0.0
     stop_price: Array | None = None
+    reasons: Sequence[str] | None = None
 
     @property
     def binding_shadow_prices(self) -> tuple[Mapping[str, float], ...]:

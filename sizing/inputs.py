@@ -146,6 +146,22 @@ class SizingInputs:
         )
 
 
+def require_lookback(inputs: SizingInputs, **bars: int) -> None:
+    """Refuse numbers of bars that exceed the price history, which a slice would shorten silently.
+
+    bars: number of bars that a rule reads, by the name of its argument.
+
+    Raises InputError, which names the argument and `sizing.lookback`.
+    """
+    given = inputs.history.closes.shape[1]
+    for name, count in bars.items():
+        if count > given:
+            raise InputError(
+                f"sizing.arguments.{name}: {count} bars exceed sizing.lookback {given}; set"
+                f" sizing.lookback={count}, or a smaller sizing.arguments.{name}"
+            )
+
+
 def _copied(value: Any) -> Any:
     """Return a named tuple with copies of all its arrays; `deepcopy` takes ten times as long."""
     if isinstance(value, np.ndarray):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -49,18 +49,24 @@ NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
 
 
-class WeightsWithStops(NamedTuple):
-    """Weights of a rule, with the stop of each position.
+MAX_REASON_LENGTH = 80  # characters of a rule's reason for a symbol
 
-    A stop is recorded with the decision and drawn on the report's price chart. No order rests at
-    it: the rule itself closes the position.
+
+class StrategyAnswer(NamedTuple):
+    """Weights of a rule, with a stop and a reason for each position.
+
+    Stops and reasons are recorded with the decision, and shown on the report's price chart. No
+    order rests at a stop: the rule itself closes the position.
 
     weights: [S] desired weights, multiples of equity.
-    stop_price: [S] price at which the rule closes the position, USD; NaN without a stop.
+    stops: [S] price at which the rule closes the position, USD; NaN without a stop. None: no stops.
+    reasons: [S] why each weight is desired, one line of at most 80 characters; empty without a
+        reason. None: no reasons.
     """
 
     weights: Array
-    stop_price: Array
+    stops: Array | None = None
+    reasons: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class WeightRuleStrategy:
     """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
-    rule: function from inputs to desired weights [S], or to these with stops.
+    rule: function from inputs to desired weights [S], or to an answer with stops and reasons.
     rebalance_band: relative distance from the desired weight within which a current weight is kept.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
@@ -137,7 +143,7 @@ class WeightRuleStrategy:
     """
 
     name: str
-    rule: Callable[[SizingInputs], Array | WeightsWithStops]
+    rule: Callable[[SizingInputs], Array | StrategyAnswer]
     rebalance_band: float = 0.0
     holding_interval: HoldingRule | None = "session"
     uses_forecast: bool = False
@@ -156,12 +162,14 @@ class WeightRuleStrategy:
 
         # The rule gets a copy, so that writing to its inputs does not change the limits.
         answer = self.rule(inputs.copy())
-        desired, stop_price = answer if isinstance(answer, WeightsWithStops) else (answer, None)
+        if not isinstance(answer, StrategyAnswer):
+            answer = StrategyAnswer(answer)
+        desired = answer.weights
         wanted, ranked = keep_weights_within_band(inputs.held_weight, desired, self.rebalance_band)
         allocation = project_onto_limits(
             inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
-        return replace(allocation, stop_price=stop_price)
+        return replace(allocation, stop_price=answer.stops, reasons=answer.reasons)
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
@@ -222,7 +230,7 @@ def check_kelly_fraction(fraction: float) -> None:
     if not 0 < fraction <= 1:
         raise InputError(
             f"sizing.fraction: {fraction:g} must be above 0 and at most 1 (0.5 is half Kelly; above"
-            " 1, wealth grows more slowly at more risk)"
+            " 1, risk rises and growth falls)"
         )
 
 
@@ -435,7 +443,7 @@ def _kelly_from_name(name: str, fraction: float | None) -> KellyStrategy:
     if percent > 100.0 and fraction is None:
         raise InputError(
             f"sizing.strategy: {name} is {kelly[2]} % of full Kelly; the percentage must be at most"
-            f" 100, because wealth grows more slowly at more risk above it; use {kelly[1]}_100"
+            f" 100, because above full Kelly risk rises and growth falls; use {kelly[1]}_100"
         )
     times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
     return KellyStrategy(
@@ -494,7 +502,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
 
 def wrap_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
-) -> Callable[[SizingInputs], Array | WeightsWithStops]:
+) -> Callable[[SizingInputs], Array | StrategyAnswer]:
     """Wrap a custom rule so that an invalid result raises `InputError`.
 
     A valid result has one finite weight per symbol.
@@ -503,20 +511,24 @@ def wrap_plugin_rule(
     rule: the custom rule.
     """
 
-    def compute_weights(s: SizingInputs) -> Array | WeightsWithStops:
+    def compute_weights(s: SizingInputs) -> Array | StrategyAnswer:
         try:
             answer = rule(s)
         except (Exception, SystemExit) as error:
             from sizing.kelly import SolverFailed
 
             # Without a solution no new risk is taken, as for the project's own strategies.
-            if isinstance(error, SolverFailed):
+            # `require_lookback` names the settings itself.
+            if isinstance(error, (SolverFailed, InputError)):
                 raise
             with translate_plugin_errors(SIZING_GROUP, name):
                 raise
-        if isinstance(answer, WeightsWithStops):
-            weights = _check_rule_weights(name, answer.weights, s)
-            return WeightsWithStops(weights, _check_stop_prices(name, answer.stop_price, s))
+        if isinstance(answer, StrategyAnswer):
+            return StrategyAnswer(
+                _check_rule_weights(name, answer.weights, s),
+                None if answer.stops is None else _check_stop_prices(name, answer.stops, s),
+                None if answer.reasons is None else _check_reasons(name, answer.reasons, s),
+            )
         return _check_rule_weights(name, answer, s)
 
     return compute_weights
@@ -566,3 +578,25 @@ def _check_stop_prices(name: str, answer: object, s: SizingInputs) -> Array:
         f"{SIZING_TARGET_KEY}: {name} returned stop prices {to_one_line(repr(answer), 80)}; return"
         f" an array with a price above 0, or NaN, for each of the {len(s.held_weight)} symbols"
     )
+
+
+def _check_reasons(name: str, answer: object, s: SizingInputs) -> tuple[str, ...]:
+    """Return the reasons [S] that a rule returned.
+
+    Raises InputError for a result that is not one short line, or an empty text, per symbol.
+    """
+    needed = (
+        f"return a list with a line of at most {MAX_REASON_LENGTH} characters, or '', for each of"
+        f" the {len(s.held_weight)} symbols"
+    )
+    listed = list(answer) if isinstance(answer, (list, tuple, np.ndarray)) else []
+    if len(listed) != len(s.held_weight) or not all(isinstance(each, str) for each in listed):
+        returned = to_one_line(repr(answer), 80)
+        raise InputError(f"{SIZING_TARGET_KEY}: {name} returned reasons {returned}; {needed}")
+    for k, reason in enumerate(listed):
+        if len(reason) > MAX_REASON_LENGTH or not reason.isprintable():
+            returned = f"{to_one_line(repr(reason), 100)} for {s.format_symbol(k)}"
+            raise InputError(
+                f"{SIZING_TARGET_KEY}: {name} returned the reason {returned}; {needed}"
+            )
+    return tuple(str(each).strip() for each in listed)

@@ -232,12 +232,12 @@ def _parse_epochs(
     if np.isnat(times).any():
         row = first_true_index(np.isnat(times))
         known = " or ".join(
-            f"{epoch.unit} since 1970 from {epoch.start_date} to {epoch.end_date}"
+            f"{epoch.unit} since 1970 between {epoch.start_date} and {epoch.end_date}"
             for epoch in epochs
         )
         number = numbers.iloc[row]
         is_whole = bool(pd.notna(number) and number % 1 == 0)
-        fault = "is not a time in" if is_whole else "is not a whole number of"
+        fault = "is no number of" if is_whole else "is not a whole number of"
         raise row_error(
             path,
             row,

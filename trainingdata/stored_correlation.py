@@ -18,6 +18,7 @@ from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.files import write_files_atomically
 from foundation.plugin import (
     HYDRA_TARGET_KEY,
+    create_plugin,
     format_plugin_call,
     is_plugin,
     load_plugin,
@@ -191,8 +192,8 @@ class CorrelationSettings(CorrelationEstimator):
     def _own(self) -> CorrelationSource:
         make = load_plugin("correlation", self.kind)
         name = format_plugin_call(self.kind, self.arguments)
+        made = create_plugin("correlation", self.kind, make, self.arguments)
         with translate_plugin_errors("correlation", name):
-            made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
         if not is_source:
             returned = to_one_line(repr(made), 80)

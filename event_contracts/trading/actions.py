@@ -375,8 +375,11 @@ class PreTradeCheck:
             )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
         if count > max_purchase_count(*map(scale_amount, (opposite, sales, purchases))):
-            reserved = f"{sales} of them in resting sales; {purchases} {side} in resting purchases"
-            return f"cannot buy {count} {side}: {opposite} {against} contracts held, {reserved}"
+            return (
+                f"cannot buy {count} {side}, which would close {against}: of {opposite} {against}"
+                f" held, resting sales of {sales} {against} and purchases of {purchases} {side}"
+                f" leave {opposite - sales - purchases}"
+            )
         cost = self.fees.max_purchase_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:

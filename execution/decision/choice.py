@@ -6,6 +6,7 @@ Programs that only read a journal import this module. It therefore needs no comp
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
@@ -13,10 +14,10 @@ from typing import NamedTuple
 from foundation import formatting
 from trainingdata.instruments import is_stock
 
-FORECAST_REASON_PREFIX = (
-    "forecast "  # a reason with a forecast states it first; a failure precedes it
-)
-_FORECAST_FORMAT = FORECAST_REASON_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
+# A reason states the forecast, or that there is none, first; a failure precedes it.
+REASON_START = re.compile(r"(forecast|no forecast:|deviation) ")
+_FORECAST_FORMAT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
+_DEVIATION_FORMAT = "deviation %.1f bp over %.4g h"  # of a run without forecasts
 _HORIZON_FORMAT = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
@@ -73,8 +74,9 @@ class Choice(NamedTuple):
     """Decision on one symbol and its reasons: one row of `DecisionColumns`.
 
     symbol: name of the symbol.
-    mu: expected simple return over the first period, a fraction.
-    sigma: standard deviation of that return; NaN without a forecast.
+    mu: expected simple return over the first period, a fraction; NaN without a forecast.
+    sigma: standard deviation of the return; NaN without a forecast, unless the run has none
+        (forecaster=none).
     kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
         of equity.
     held_weight: weight of the position plus open orders before the decision, a multiple of equity.
@@ -85,6 +87,7 @@ class Choice(NamedTuple):
         expected return net of risk per unit of the limit, in multiples of equity; NaN if unknown.
     unit_cost: one-way cost, USD, of trading one USD.
     rationale: figures that explain the target.
+    strategy_reason: the strategy's own reason for its weight; empty without one.
     """
 
     symbol: str
@@ -98,6 +101,7 @@ class Choice(NamedTuple):
     binding_shadow_prices: Mapping[str, float]
     unit_cost: float
     rationale: Rationale = NO_RATIONALE
+    strategy_reason: str = ""
 
     @property
     def bound_by(self) -> str:
@@ -136,12 +140,17 @@ class OrderReason(NamedTuple):
 def format_reason(choice: Choice, hours: float) -> str:
     """Return a one-line explanation of a choice: forecast, weights, binding limits and cost.
 
+    The strategy's own reason precedes it.
+
     hours: length of the holding interval, hours.
     """
     if math.isnan(choice.sigma):
         text = f"no forecast: {_format_change(choice)}"
     else:
-        text = _FORECAST_FORMAT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        if math.isnan(choice.mu):
+            text = _DEVIATION_FORMAT % (choice.sigma * 1e4, hours)
+        else:
+            text = _FORECAST_FORMAT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += format_horizon(choice.rationale, hours)
         # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""
@@ -159,7 +168,15 @@ def format_reason(choice: Choice, hours: float) -> str:
     cost = ""
     if choice.qty and not math.isnan(choice.unit_cost):
         cost = f", cost ${choice.change_cost_usd:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
-    return f"{text}{_format_binding_limits(choice)}{format_stop(choice.rationale.stop_price)}{cost}"
+    return (
+        f"{format_strategy_reason(choice.strategy_reason)}{text}{_format_binding_limits(choice)}"
+        f"{format_stop(choice.rationale.stop_price)}{cost}"
+    )
+
+
+def format_strategy_reason(reason: str) -> str:
+    """Return a strategy's own reason as the beginning of a reason in words; empty without one."""
+    return f"{reason}; " if reason else ""
 
 
 def format_stop(price: float | None) -> str:

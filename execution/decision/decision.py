@@ -7,9 +7,10 @@ explain orders (see `choice`) are built from the columns only when they are read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from execution.decision.beliefs import BeliefTable
 from execution.decision.choice import NO_RATIONALE, UNIVERSE_RULE_PREFIX, Choice, Rationale
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
-from foundation.arrays import Array, Index, Instants, Mask
+from foundation.arrays import Array, Index, Instants, Mask, ObjectArray
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
@@ -58,6 +59,10 @@ FIRST_NO_ORDER_BIT = len(BINDING_REASONS) - len(NO_ORDER_REASONS)
 NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 
 
+StrategyReasons = Mapping[tuple[int, int], str]  # a strategy's reason by row and symbol index
+NO_STRATEGY_REASONS: StrategyReasons = MappingProxyType({})
+
+
 class DecisionColumns(NamedTuple):
     """Decisions on N symbols, one array per figure; [N] unless stated, in the units of `Choice`.
 
@@ -66,6 +71,7 @@ class DecisionColumns(NamedTuple):
     binding_bits: bit mask of the limits and reasons that bind; `reason_names` lists their names by
         bit.
     shadow_prices: [N, 7 + G] shadow prices of `LIMITS_WITH_SHADOW_PRICE` and of group limits.
+    strategy_reason: texts, the strategy's own reasons; empty without one.
     rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
@@ -79,6 +85,7 @@ class DecisionColumns(NamedTuple):
     unit_cost: Array
     binding_bits: Index
     shadow_prices: Array
+    strategy_reason: ObjectArray
     rationale: tuple[Array, ...]
     group_limit_names: tuple[str, ...] = ()
 
@@ -108,6 +115,7 @@ class DecisionColumns(NamedTuple):
             unit_cost=collect_column("unit_cost"),
             binding_bits=np.array(binding_bits, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
+            strategy_reason=np.array([each.strategy_reason for each in choices], dtype=object),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
             group_limit_names=group_limit_names,
         )
@@ -161,6 +169,7 @@ class DecisionColumns(NamedTuple):
             },
             unit_cost=float(self.unit_cost[i]),
             rationale=rests_on,
+            strategy_reason=self.strategy_reason[i],
         )
 
     def binding_shadow_prices(self) -> dict[str, Array]:
@@ -439,12 +448,16 @@ def build_decision_columns(
     *,
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
+    has_forecast: bool = True,
+    strategy_reasons: StrategyReasons = NO_STRATEGY_REASONS,
 ) -> DecisionColumns:
     """Convert sizing results to the columns of the decisions on the symbols in `cells`.
 
     cells: row and symbol indices [N], as `find_decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
     uses_forecast: true if the strategy uses the forecast.
+    has_forecast: false for a run without forecasts (forecaster=none), whose `mu` is NaN.
+    strategy_reasons: the strategy's own reasons.
     """
     row, symbol = cells
     adjustable = beliefs.is_adjustable[cells]
@@ -472,7 +485,7 @@ def build_decision_columns(
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
     own = arrays.symbol_bound_shadow_price[cells]
     return DecisionColumns(
-        mu=beliefs.mu[row, 0, symbol],
+        mu=beliefs.mu[row, 0, symbol] if has_forecast else np.full(len(row), np.nan),
         sigma=beliefs.sigma[row, 0, symbol],
         kelly=np.where(sized, arrays.unconstrained_weight[cells], np.nan),
         held_weight=arrays.held_weight[cells],
@@ -481,11 +494,24 @@ def build_decision_columns(
         unit_cost=np.where(sized | trimmed | exits, arrays.unit_cost[cells], np.nan),
         binding_bits=binding_bits,
         shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
+        strategy_reason=_strategy_reason_column(strategy_reasons, cells, sized),
         rationale=_build_rationale_columns(
             beliefs, arrays, cells, sized, class_sharpe, uses_forecast
         ),
         group_limit_names=group_limit_names,
     )
+
+
+def _strategy_reason_column(
+    reasons: StrategyReasons, cells: tuple[Index, Index], sized: Mask
+) -> ObjectArray:
+    """Return the strategy's reason for each cell, [N]; empty where it computed no new weight."""
+    column = np.full(len(sized), "", dtype=object)
+    if reasons:
+        row, symbol = (part.tolist() for part in cells)
+        for k in np.flatnonzero(sized).tolist():
+            column[k] = reasons.get((row[k], symbol[k]), "")
+    return column
 
 
 def _build_rationale_columns(

@@ -49,7 +49,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
-from forecasting.forecast import Forecaster, Progress, no_progress
+from forecasting.forecast import NO_FORECAST, Forecaster, Progress, no_progress
 from foundation.arrays import Array, Index
 from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
@@ -351,6 +351,7 @@ class Trader:
         arrays = build_decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
         cells = find_decided_cells(belief, arrays)
         strategy = sizing.strategy
+        reasons = (sizing.allocation and sizing.allocation.reasons) or ()
         columns = build_decision_columns(
             belief,
             arrays,
@@ -358,6 +359,8 @@ class Trader:
             self._class_sharpe(belief, strategy),
             uses_forecast=strategy.uses_forecast,
             group_limit_names=sizing.inputs.group_limit_names,
+            has_forecast=self.forecaster.name != NO_FORECAST,
+            strategy_reasons={(0, s): reason for s, reason in enumerate(reasons) if reason},
         )
         return cells[1], columns
 

@@ -60,6 +60,7 @@ def decode_choice(entry: Mapping[str, Any]) -> Choice:
             key: _none_to_nan(value) for key, value in entry["binding_shadow_prices"].items()
         },
         rationale=Rationale(**rationale, **optional),
+        strategy_reason=entry.get("strategy_reason", ""),
         **{key: _none_to_nan(entry[key]) for key in numbers},
     )
 

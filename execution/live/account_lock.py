@@ -161,7 +161,7 @@ class TradingProcess(NamedTuple):
     def __str__(self) -> str:
         if self.pid is None:
             return "a process trades the account"
-        return f"process {self.pid} trades the account since {self.started_at}"
+        return f"process {self.pid} has traded the account since {self.started_at}"
 
 
 def find_trading_process(folder: Path) -> TradingProcess | None:

@@ -18,6 +18,7 @@ from execution.live.account_lock import (
 )
 from foundation.errors import InputError
 from foundation.formatting import format_count
+from foundation.shell import format_command
 
 EVENT_CONTRACT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
 TRADE_JOB = "trade"  # job of stocks and crypto
@@ -116,7 +117,7 @@ def format_clear_command(kind: str, folder: Path) -> str:
     """
     place = folder.absolute()
     return (
-        f".venv/bin/python -m execution.live --folder {shlex.quote(str(place.parent))}"
+        f"{format_command('python -m execution.live')} --folder {shlex.quote(str(place.parent))}"
         f" --account {shlex.quote(place.name)} clear {kind} --by NAME"
     )
 

@@ -45,7 +45,8 @@ class CycleOrders:
         answered = len(self.orders) - self.unanswered_count - self.unsent_count
         return (
             f"after decision {names}: {format_count(len(self.orders), 'order')} in the journal,"
-            f" {answered} sent, {self.unanswered_count} unanswered, {self.unsent_count} not sent"
+            f" {answered} answered by the venue, {self.unanswered_count} unanswered,"
+            f" {self.unsent_count} not sent"
         )
 
 

@@ -97,7 +97,9 @@ def fit_calibration(
         slots,
     )
     begin = np.maximum(starts - LOOKBACKS_BARS[-1], 0)
-    member, last = _thin_bars(np.maximum(starts, history.first_forecast_bar), ends)
+    member, last = _thin_bars(
+        np.maximum(starts, history.first_forecast_bar), np.minimum(ends, history.forecast_end_bar)
+    )
     sample = build_sample(history, begin, member, last, pattern)
     move, variance = compute_realised_outcomes(history, member, last, ends)
     # A symbol that does not move carries no information, and its forecasts over a deviation near

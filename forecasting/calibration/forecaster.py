@@ -33,6 +33,7 @@ from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.history import AssetClassHistory
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.forecast import (
+    CALIBRATED_SUFFIX,
     HORIZON,
     LEVELS,
     Forecaster,
@@ -86,7 +87,7 @@ class CalibratedForecaster:
 
     @property
     def name(self) -> str:
-        return f"{self.base.name}, calibrated"
+        return f"{self.base.name}{CALIBRATED_SUFFIX}"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -100,7 +101,7 @@ class CalibratedForecaster:
         since = np.broadcast_to(since, len(bars.symbols))
         classes = {kind: AssetClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._load_base_moments(bars, list(classes.values()), since, progress)
-        windows = raw.windows.select(_requested_windows(raw.windows, since))
+        windows = raw.windows.select(raw.windows.indices_since(since))
         histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
         source = raw.source_digest
         # Over years of bars, its windows take as much memory as all later arrays together.
@@ -242,16 +243,3 @@ class CalibratedForecaster:
                 end = int(np.searchsorted(times, week, side="right"))
                 begin[s] = times[max(end - self.settings.window, 0)]
         return begin
-
-
-def _requested_windows(windows: Windows, since: Instants) -> Index:
-    """Return the indices of the windows that were requested.
-
-    These are the windows from `since` [S] on, and each symbol's last window before.
-    """
-    # The base forecasts also include earlier windows, for fits.
-    parts = []
-    for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):
-        before = last_index_before(windows.issued_at[rows], begin)
-        parts.append(np.arange(rows.start + before, rows.stop))
-    return np.concatenate(parts)

@@ -58,8 +58,9 @@ class AssetClassHistory:
         the next H bars.
     clock_index: [M] index of each bar's instant on that clock.
     first_forecast_bar: [S] index of the bar with the first base forecast, among each symbol's bars.
-    forecast_offsets: [S] position of each symbol's first base forecast; every later bar of the
-        symbol has a forecast too.
+    forecast_end_bar: [S] index after the bar with the last base forecast; all bars between have
+        one too.
+    forecast_offsets: [S] position of each symbol's first base forecast.
     forecast_median, forecast_log_variance: [N, H] median and log variance of the log return in each
         base forecast, for all asset classes.
     first_step_median_to_deviation: [N] median of the first step divided by its deviation. It is 0
@@ -79,6 +80,7 @@ class AssetClassHistory:
     intraday_slots: IntradaySlots
     clock_index: Index
     first_forecast_bar: Index = field(default_factory=lambda: _NO_INDICES)
+    forecast_end_bar: Index = field(default_factory=lambda: _NO_INDICES)
     forecast_offsets: Index = field(default_factory=lambda: _NO_INDICES)
     forecast_median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
     forecast_log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
@@ -115,12 +117,13 @@ class AssetClassHistory:
     def with_forecasts(self, base: LogReturnMoments) -> AssetClassHistory:
         """Return a copy of the history with base forecasts.
 
-        base: moments of the forecasts for the panel, one at every bar from a symbol's first.
+        base: moments of the forecasts for the panel, one at every bar from a symbol's first to its
+            last.
 
         Raises DataError for a bar without a forecast.
         """
         parts = base.windows.slices_by_symbol()
-        first = []
+        first, end = [], []
         first_step = np.zeros(len(base.windows))
         plain = np.ones(len(self.intraday_slots))
         for member, (s, own) in enumerate(self.iterate_bar_times()):
@@ -132,10 +135,11 @@ class AssetClassHistory:
                 missing = format_utc(own[last[gaps[0]] + 1])
                 raise DataError(
                     f"calibration: forecaster {base.name} has no forecast for {symbol} at"
-                    f" {missing}, but one is needed at every bar; add it, or set"
-                    " forecaster.calibrated=false"
+                    f" {missing}, but one is needed at every bar between the symbol's first and"
+                    " last forecast; add it, or set forecaster.calibrated=false"
                 )
             first.append(int(last[0]) if len(last) else len(own))
+            end.append(int(last[-1]) + 1 if len(last) else len(own))
             recent = trailing_variance_averages(
                 self.bar_variances,
                 self.clock_index,
@@ -150,6 +154,7 @@ class AssetClassHistory:
         return replace(
             self,
             first_forecast_bar=np.array(first, dtype=np.int64),
+            forecast_end_bar=np.array(end, dtype=np.int64),
             forecast_offsets=np.array(
                 [parts[s].start for s in self.panel_symbol_indices.tolist()], dtype=np.int64
             ),
@@ -194,8 +199,8 @@ class AssetClassHistory:
         """
         rows = self.forecast_offsets - self.first_forecast_bar
         spans = zip(
-            rows + np.maximum(starts, self.first_forecast_bar),
-            rows + np.maximum(stops, self.first_forecast_bar),
+            rows + np.clip(starts, self.first_forecast_bar, self.forecast_end_bar),
+            rows + np.clip(stops, self.first_forecast_bar, self.forecast_end_bar),
             strict=True,
         )
         return [self.first_step_median_to_deviation[first:stop] for first, stop in spans]

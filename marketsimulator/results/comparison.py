@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,9 @@ class Comparison:
             )
             for k in self.run_set.ranking()[:shown]
         ]
+        if "deflated_sharpe" in more:
+            count = format_count(int(self.table["trials"].iloc[0]), "trial")
+            more["deflated_sharpe"] += f" ({count})"
         heads = ("Run", *main.values(), "vs best", "Significance", *more.values())
         significance = len(main) + 2
         return Table(
@@ -269,8 +272,9 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: trial statistics for the deflated Sharpe ratios, unless a run's ledger counts
-        more trials; None: these runs are all trials.
+    counted_trials: statistics of the trial ledger; None: unknown. The ledger that counts most
+        trials, this one or one that a run has stored, deflates the Sharpe ratios, as it does in
+        that run's report. Without any ledger these runs are all trials.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
@@ -278,9 +282,13 @@ def compare_records(
     shared = SharedDays.from_records(records)
     table = _comparison_table(records, names, shared)
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
-    trials = counted_trials or TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
-    ledgers = [int(record.summary["trials"] or 0) for record in records]
-    _add_deflated_sharpe(table, replace(trials, trial_count=max(trials.trial_count, *ledgers)))
+    own = TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
+    ledgers = [
+        counted_trials,
+        *(record.trial_statistics(own.sharpe_variance) for record in records),
+    ]
+    trials = max([*filter(None, ledgers), own], key=lambda each: each.trial_count)
+    _add_deflated_sharpe(table, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
     ]

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from execution.decision.choice import (
-    FORECAST_REASON_PREFIX,
     LEGACY_RULE_SUFFIX,
+    REASON_START,
     UNIVERSE_RULE_PREFIX,
     format_stop,
+    format_strategy_reason,
 )
 from foundation.formatting import format_basis_points, format_number
 
@@ -25,7 +26,7 @@ def format_decision(decision: Mapping[Any, Any]) -> str:
     decision: one row of the decisions table.
     """
     held, target = (format_number(decision[name], 3, sign=True) for name in ("held", "target"))
-    text = f"weight {held} to {target}"
+    text = f"{format_strategy_reason(decision['strategy_reason'])}weight {held} to {target}"
     if decision["mu"] == decision["mu"]:
         forecast = format_basis_points(decision["mu"], 1, sign=True)
         hours = (decision["until"] - decision["at"]) / pd.Timedelta(hours=1)
@@ -68,7 +69,8 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
-        failure = reason.partition(FORECAST_REASON_PREFIX)[0]
+        own = decision["strategy_reason"]
+        failure = reason.partition(own)[0] if own else REASON_START.split(reason, 1)[0]
         legacy = f" {LEGACY_RULE_SUFFIX}" if reason.endswith(LEGACY_RULE_SUFFIX) else ""
         reason = f"{failure}{format_decision(decision)}{legacy}"
     words = reason.split()

@@ -16,6 +16,9 @@ from execution.decision.decision import NO_ORDER_REASONS
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
+from forecasting.calibration.fit import MIN_REGRESSION_INSTANTS
+from forecasting.forecast import CALIBRATED_SUFFIX, HORIZON, NO_FORECAST
+from forecasting.settings import ForecasterSettings
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
@@ -48,7 +51,7 @@ NO_ANNUAL_FIGURES_NOTE = (
     f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
     " days; ratios are marked short"
 )
-CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
+MAX_LOOKBACK = 20_000  # largest number of bars that `sizing.lookback` accepts
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
 MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
@@ -178,9 +181,27 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     forecaster: name of the forecaster; for a forecast file it tells whether the file is calibrated.
     calibrated: true if the run itself calibrates the forecasts.
     """
-    if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
+    if calibrated or forecaster == NO_FORECAST or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
     return ["The forecasts are raw: not calibrated on realised returns."]
+
+
+def unused_forecast_file_remarks(
+    forecaster: ForecasterSettings, premium_share: float | None
+) -> list[str]:
+    """State the history that calibration needs if no position rests on a forecast file.
+
+    premium_share: share of the mean position that the assumed risk premium explains.
+    """
+    if forecaster.kind != "file" or not forecaster.calibrated or premium_share not in (None, 1.0):
+        return []
+    return [
+        "The forecast file has no effect on positions: calibration uses the median of step h only"
+        f" after {MIN_REGRESSION_INSTANTS}·h forecasts with known outcomes before a Friday"
+        f" (step 1: {MIN_REGRESSION_INSTANTS}, step {HORIZON}:"
+        f" {MIN_REGRESSION_INSTANTS * HORIZON}), and only if they prove it. It reads the last"
+        f" {forecaster.calibration.window:,} bars: add forecasts from before the start."
+    ]
 
 
 def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
@@ -245,6 +266,22 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
                 f" sizing.strategy={owner}."
             )
     return notes
+
+
+def short_lookback_remarks(sizing: SizingSettings) -> list[str]:
+    """Warn of whole-number arguments of a custom strategy that exceed its price history.
+
+    A slice beyond the history has fewer bars than asked for, without an error. Larger numbers than
+    any history are no numbers of bars.
+    """
+    if not is_plugin(sizing.strategy):
+        return []
+    return [
+        f"sizing.arguments.{name}={value} exceeds sizing.lookback={sizing.lookback}: if it counts"
+        f" bars, the strategy saw fewer; set sizing.lookback={value}."
+        for name, value in sizing.arguments.items()
+        if type(value) is int and sizing.lookback < value <= MAX_LOOKBACK
+    ]
 
 
 def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
@@ -439,7 +476,7 @@ def no_trade_remarks(
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
-    forecast = [choice for choice in choices if np.isfinite(choice.mu)]
+    forecast = [choice for choice in choices if np.isfinite(choice.sigma)]
     if not forecast:
         return ["No trades: no symbol had a forecast."]
     if small := _small_account_remark(run, size_limits):

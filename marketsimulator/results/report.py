@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from rich.console import RenderableType
 
+from forecasting.forecast import NO_FORECAST
 from foundation.charts import Chart
 from foundation.decimals import to_cents
 from foundation.files import add_summary_writer
@@ -39,6 +40,7 @@ from marketsimulator.results.report_tables import (
     attribution_tables,
     benchmark_sentence,
     binding_limit_table,
+    capital_sentence,
     cost_table,
     describe_significance,
     drawdown_table,
@@ -60,6 +62,7 @@ from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.verdict import backtest_verdict, benchmark_label
 from marketsimulator.run_result import holding_hours, run_file_writers
+from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_REGIME_TEXTS = {
@@ -81,7 +84,7 @@ def result_file_writers(
     extra_files: writers of additional files, by file name.
     """
     run = results.main_run
-    config = yaml.safe_dump(to_plain_value(asdict(results.settings)), sort_keys=False)
+    config = format_settings(results.settings)
 
     def write_report(path: Path) -> None:
         files = (*(name for name in writers if name != "report.html"), SUMMARY_FILE)
@@ -114,13 +117,25 @@ def terminal_parts(
     table = figure_table(summary, title)
     found = backtest_verdict(summary)
     benchmark = benchmark_sentence(summary)
-    sentences = [describe_significance(summary), benchmark, found.evidence, *summary["remarks"]]
+    significance = describe_significance(summary)
+    sentences = [
+        capital_sentence(summary),
+        significance,
+        benchmark,
+        found.evidence,
+        *summary["remarks"],
+    ]
     regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
         f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed:"
         f" {format_number(seconds, 1)} s."
     )
     return [found.claim, table], list(filter(None, sentences))
+
+
+def format_settings(settings: BacktestSettings) -> str:
+    """Return the content of `config.yaml`."""
+    return yaml.safe_dump(to_plain_value(asdict(settings)), sort_keys=False)
 
 
 def to_plain_value(value: Any) -> Any:
@@ -177,6 +192,7 @@ def render_report(
         verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, with_intervals=True),
+        capital=capital_sentence(summary),
         benchmark=benchmark_sentence(summary),
         significance=describe_significance(summary),
         outperformances=outperformance_table(summary),
@@ -214,6 +230,7 @@ def render_report(
         ),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
         limits=binding_limit_table(decisions),
+        has_forecasts=summary["forecaster"] != NO_FORECAST,
         forecasts=len(outcomes),
         fans=_fan_charts(results, outcomes),
         pit=pit_chart(outcomes.pit_values()) if len(outcomes) else None,

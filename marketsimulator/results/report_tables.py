@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Array, Instants
 from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 from foundation.formatting import (
@@ -62,7 +63,9 @@ def format_run_period(summary: dict[str, Any]) -> str:
 
 
 def format_run_name(summary: dict[str, Any]) -> str:
-    """Return the name of the main run: its strategy and forecaster."""
+    """Return the name of the main run: its strategy, and its forecaster if it has one."""
+    if summary["forecaster"] == NO_FORECAST:
+        return str(summary["strategy"])
     return f"{summary['strategy']} on {summary['forecaster']}"
 
 
@@ -99,6 +102,13 @@ def figure_table(
     names = list(summary["comparisons"])
     optional = [2 + names.index(RANDOM_WALK)] if len(names) > 2 and RANDOM_WALK in names else []
     return Table(title, ("", *run_headings(summary)), rows, optional_columns=optional)
+
+
+def capital_sentence(summary: dict[str, Any]) -> str:
+    """Return a sentence that states the equity at the start and at the end, USD."""
+    capital = summary["capital"]
+    final = capital * (1 + summary["total_return"])
+    return f"Start capital {format_usd(capital)}, final equity {format_usd(final)}."
 
 
 def benchmark_sentence(summary: dict[str, Any]) -> str:

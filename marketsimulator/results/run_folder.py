@@ -102,13 +102,15 @@ class RunFolder:
         """Read columns of the file `NAME.parquet`; instants are UTC without a time zone.
 
         name: name of the table, such as `fills`.
-        optional_columns: those of `columns` that older run folders lack; read as NaN.
+        optional_columns: those of `columns` that older run folders lack; read as NaN or empty text.
         """
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
             missing = set(optional_columns).difference(frame.columns)
-            frame = frame.assign(**dict.fromkeys(missing, np.nan))
+            frame = frame.assign(
+                **{each: "" if each in TEXT_COLUMNS else np.nan for each in missing}
+            )
             for column in set(columns).difference(frame.columns):
                 raise ValueError(f"column {column} is missing")
             frame = frame[list(columns)]

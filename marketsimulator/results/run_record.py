@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -17,6 +17,7 @@ from foundation.arrays import Array, Instants, first_true_index
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_equity_curve
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
+from marketsimulator.results.trials import TrialStatistics
 from trainingdata.instants import format_utc
 
 EQUITY_TABLE_NAME = "equity"
@@ -25,6 +26,7 @@ SUMMARY_KEY_TYPES: Mapping[str, Any] = {  # type by key of the summary
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
     "trials": (int, NoneType),  # null for a run without a ledger
+    "trial_sharpe_variance": (int, float, NoneType),
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
@@ -65,6 +67,17 @@ class RunRecord:
         """
         is_live = self.summary.get("title") == LIVE_RUN_TITLE
         return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
+
+    def trial_statistics(self, default_variance: float) -> TrialStatistics | None:
+        """Return the statistics of the trial ledger when the run ended; None without a ledger.
+
+        default_variance: variance for a summary that states the number of trials alone.
+        """
+        count = self.summary["trials"]
+        variance = self.summary.get("trial_sharpe_variance")
+        if count is None:
+            return None
+        return TrialStatistics(count, default_variance if variance is None else variance)
 
     def daily_equity_curve(self) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the equity at them, USD."""
@@ -149,16 +162,19 @@ def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
     return instants, equity
 
 
-def flatten_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted keys; leave out those that never distinguish variants.
+def flatten_settings(
+    values: Mapping[str, Any], prefix: str = "", left_out: Collection[str] = NON_VARIANT_SETTINGS
+) -> dict[str, Any]:
+    """Flatten nested settings to dotted keys.
 
     prefix: text before each key.
+    left_out: dotted keys to leave out; by default those that never distinguish variants.
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= flatten_settings(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in NON_VARIANT_SETTINGS:
+            flat |= flatten_settings(value, f"{prefix}{key}.", left_out)
+        elif f"{prefix}{key}" not in left_out:
             flat[f"{prefix}{key}"] = value
     return flat
 

@@ -17,7 +17,7 @@ from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import Progress
+from forecasting.forecast import NO_FORECAST, Progress
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
 from marketsimulator.results.attribution import attribute_run_profit
@@ -52,11 +52,13 @@ from marketsimulator.results.remarks import (
     position_limit_remarks,
     same_trades_remarks,
     sample_size_remarks,
+    short_lookback_remarks,
     sizing_failure_remarks,
     small_order_remarks,
     uncalibrated_remarks,
     undecided_symbol_remarks,
     universe_remarks,
+    unused_forecast_file_remarks,
     unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
@@ -172,6 +174,7 @@ class BacktestResults:
                 is_universe_chosen=not self.settings.universe.is_unrestricted,
             ),
             *unused_sizing_remarks(sizing),
+            *short_lookback_remarks(sizing),
             *self.settings.unused_symbol_warnings(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
@@ -181,10 +184,16 @@ class BacktestResults:
             *uncalibrated_remarks(
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated
             ),
+            *unused_forecast_file_remarks(self.settings.forecaster, figures["premium_share"]),
             *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
-            *same_trades_remarks(self.main_run, self._random_walk_run),
+            *(
+                remark
+                for run in self.benchmark_runs
+                if run.name == RANDOM_WALK
+                for remark in same_trades_remarks(self.main_run, run)
+            ),
             *deflated_sharpe_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         fills = self.figures_by_fill_timeframe()
@@ -192,6 +201,7 @@ class BacktestResults:
             "title": self.title,
             "strategy": sizing.strategy_label,
             "forecaster": self.forecaster_label,
+            "capital": capital,
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
@@ -336,6 +346,7 @@ class BacktestResults:
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
             "trials": None if trials is None else trials.trial_count,
+            "trial_sharpe_variance": None if trials is None else trials.sharpe_variance,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(
@@ -355,10 +366,6 @@ class BacktestResults:
             for begin, end, view in self.market.visible_bars_by_segment()
         ]
         return np.concatenate(parts)
-
-    @property
-    def _random_walk_run(self) -> Run:
-        return next(run for run in self.benchmark_runs if run.name == RANDOM_WALK)
 
     @property
     def _buy_and_hold_run(self) -> Run:
@@ -428,17 +435,20 @@ class BacktestResults:
 
 def run_baselines(
     settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
-) -> tuple[Run, Run]:
-    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold."""
-    walk = RandomWalk(context_length=settings.forecaster.context_length)
-    deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, replace(trader, forecaster=walk).with_beliefs(market)),
-        (BUY_AND_HOLD, BuyAndHold(settings.orders)),
-    ]
-    walked, held = (
-        simulate_trading(settings, market, name, decider, progress) for name, decider in deciders
+) -> tuple[Run, ...]:
+    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold.
+
+    A trader without forecasts is its own baseline, which is left out.
+    """
+    deciders: dict[str, Decider] = {}
+    if settings.forecaster.kind != NO_FORECAST:
+        walk = RandomWalk(context_length=settings.forecaster.context_length)
+        deciders[RANDOM_WALK] = replace(trader, forecaster=walk).with_beliefs(market)
+    deciders[BUY_AND_HOLD] = BuyAndHold(settings.orders)
+    return tuple(
+        simulate_trading(settings, market, name, decider, progress)
+        for name, decider in deciders.items()
     )
-    return walked, held
 
 
 @dataclass(frozen=True, slots=True)

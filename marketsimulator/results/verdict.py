@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from forecasting.forecast import has_look_ahead
+from forecasting.forecast import NO_FORECAST, has_look_ahead
 from foundation.formatting import format_count, format_enumeration, format_percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
@@ -45,7 +45,8 @@ def benchmark_label(summary: dict[str, Any], name: str) -> str:
     figures = summary["comparisons"][name]
     if figures["time_invested"] == 0:
         return f"{label} (no positions)"
-    if figures["premium_share"] == 1.0 and name != RANDOM_WALK:
+    is_marked = name != RANDOM_WALK and summary["forecaster"] != NO_FORECAST
+    if figures["premium_share"] == 1.0 and is_marked:
         return f"{label} (no forecast)"
     return label
 
@@ -119,6 +120,8 @@ def _position_sources(summary: dict[str, Any]) -> str:
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
         return "No position was held."
+    if summary["forecaster"] == NO_FORECAST:
+        return ""
     if share is None:
         return "Neither a premium nor a forecast explains the positions."
     return (

@@ -41,7 +41,7 @@ from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from sizing.strategies import KellyStrategy, WeightRuleStrategy, WeightsWithStops
+from sizing.strategies import KellyStrategy, StrategyAnswer, WeightRuleStrategy
 from trainingdata.bars import Bars
 from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 from trainingdata.market import Market
@@ -60,6 +60,8 @@ class CompiledRun(NamedTuple):
     decisions: recorded decisions.
     explanations: [T', S] explanations of a Python strategy; no rows if they are not recorded.
     stop_prices: [T', S] stops of a Python strategy; no rows if they are not recorded.
+    strategy_reasons: a Python strategy's own reasons, by row of the decision and symbol index;
+        empty if they are not recorded.
     failure_reasons_by_row: why a Python strategy has no weights, by row of the decision.
     book: account state at the end.
     """
@@ -71,6 +73,7 @@ class CompiledRun(NamedTuple):
     decisions: RecordedDecisions
     explanations: TargetExplanation
     stop_prices: Array
+    strategy_reasons: dict[tuple[int, int], str]
     failure_reasons_by_row: dict[int, str]
     book: Book
 
@@ -163,7 +166,7 @@ def run_compiled(
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["tape_length"][0])]
-    explained = call.explanations, caller.stop_prices, caller.failures
+    explained = call.explanations, caller.stop_prices, caller.reasons, caller.failures
     return CompiledRun(inputs, account, tape, written, recorded, *explained, book)
 
 
@@ -172,6 +175,8 @@ class _StrategyCaller:
 
     failures: why the strategy has no weights, by row of the decision.
     stop_prices: [T', S] stops that the strategy returned; no rows if they are not recorded.
+    reasons: reasons that the strategy returned, by row and symbol index; empty if they are not
+        recorded.
     error: error that the strategy raised; the run has ended.
     """
 
@@ -189,6 +194,7 @@ class _StrategyCaller:
         places: [T'] instant of each decision.
         """
         self.failures: dict[int, str] = {}
+        self.reasons: dict[tuple[int, int], str] = {}
         self.error: BaseException | None = None
         self._strategy = strategy
         self._rule = strategy.rule if isinstance(strategy, WeightRuleStrategy) else None
@@ -232,11 +238,9 @@ class _StrategyCaller:
             inputs = self._sizing_inputs(row, size)
             if self._rule is not None:
                 answer = self._rule(inputs)
-                if isinstance(answer, WeightsWithStops):
+                if isinstance(answer, StrategyAnswer):
                     if len(self.stop_prices):
-                        self.stop_prices[row, self._problem.symbol_indices[:size]] = (
-                            answer.stop_price
-                        )
+                        self._record_answer(row, size, answer)
                     answer = answer.weights
                 self._weights[:size] = answer
             else:
@@ -249,6 +253,15 @@ class _StrategyCaller:
             self.error = error
             return STRATEGY_RAISED
         return SOLVED
+
+    def _record_answer(self, row: int, size: int, answer: StrategyAnswer) -> None:
+        """Record the stops and the reasons of an answer for `size` symbols."""
+        symbols = self._problem.symbol_indices[:size]
+        if answer.stops is not None:
+            self.stop_prices[row, symbols] = answer.stops
+        for s, reason in zip(symbols.tolist(), answer.reasons or (), strict=False):
+            if reason:
+                self.reasons[row, s] = reason
 
     def _sizing_inputs(self, row: int, size: int) -> SizingInputs:
         beliefs = self._inputs.beliefs

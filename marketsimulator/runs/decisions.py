@@ -24,6 +24,7 @@ from execution.decision.decision import (
 )
 from execution.decision.rebalancing import build_decision_orders, lots_to_order_quantity
 from execution.orders.orders import Order, to_shortest_decimal
+from forecasting.forecast import NO_FORECAST
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_true, compiled, scatter_values
 from foundation.threads import parallel_map
@@ -103,6 +104,7 @@ class CompiledDecisions(DecisionLog):
         self._kept = walk.decisions
         self._explanations = walk.explanations
         self._stop_prices = walk.stop_prices
+        self._strategy_reasons = walk.strategy_reasons
         self._failures = walk.failure_reasons_by_row
         self.group_limit_names = settings.limits.group_limits().limit_names
 
@@ -139,6 +141,8 @@ class CompiledDecisions(DecisionLog):
             self._inputs.asset_class_sharpe[begin + walked],
             uses_forecast=self._inputs.sizing_terms.uses_forecast,
             group_limit_names=self.group_limit_names,
+            has_forecast=self._settings.forecaster.kind != NO_FORECAST,
+            strategy_reasons=self._reasons_in_part(begin, walked),
         )
         row, symbol = place
         decided, number = np.unique(row, return_inverse=True)
@@ -154,6 +158,18 @@ class CompiledDecisions(DecisionLog):
             arrays.lots[place],
             columns,
         )
+
+    def _reasons_in_part(self, begin: int, walked: Index) -> dict[tuple[int, int], str]:
+        """Return the strategy's reasons by position in `walked`, rows from `begin`, and symbol."""
+        if not self._strategy_reasons:
+            return {}
+        size = len(self._symbols)
+        return {
+            (k, s): reason
+            for k, row in enumerate(walked.tolist())
+            for s in range(size)
+            if (reason := self._strategy_reasons.get((begin + row, s)))
+        }
 
     def _decision_arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
         """Return the decision arrays of a span of rows, and each row's two stock exposure limits.

@@ -61,7 +61,8 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     A compiled run supports neither a fallback strategy, nor limits of the watch, nor unfilled
     remainders that stay open, which occur with `fills.remainder=carry` and with finer bars. All
     symbols must be tradable. Daily bars of stocks and crypto together are not supported, because
-    crypto decisions then depend on waiting stock orders.
+    crypto decisions then depend on waiting stock orders. Order types need no check: a trader sends
+    market and auction orders alone, and any other decider runs stepwise.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None

@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 
 from foundation.errors import InputError
 from foundation.files import flush_to_disk, restrict_to_owner, write_atomically
+from foundation.shell import format_command
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
     TRADE_COLUMNS,
@@ -47,11 +48,15 @@ MAX_RECENT_TRADES = 50  # number of trades in the balance file
 LOCK_TIMEOUT_SECONDS = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 _UPDATE_ADAPTER = TypeAdapter(dict[str, str])
-UNCONFIRMED_BALANCE_MESSAGE = (
-    "the balance cannot be derived, because there are no trades; look up the balance at the"
-    " broker and confirm it with `python -m option_spreads.contracts recover LIVE"
-    " STARTING_CAPITAL=USD`"
-)
+
+
+def _unconfirmed_balance_message() -> str:
+    return (
+        "the balance cannot be derived, because there are no trades; look up the balance at the"
+        " broker and confirm it with"
+        f" `{format_command('python -m option_spreads.contracts recover LIVE')}"
+        " STARTING_CAPITAL=USD`"
+    )
 
 
 class UnknownAccountState(InputError):
@@ -142,7 +147,9 @@ class AccountFiles:
 
         task: `init`, `recover` or `review`.
         """
-        return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
+        return format_command(
+            f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -308,7 +315,7 @@ class AccountFiles:
         except ValueError as error:
             if self._live and not closed:
                 raise UnknownAccountState(
-                    f"{path}: {error}; {UNCONFIRMED_BALANCE_MESSAGE}"
+                    f"{path}: {error}; {_unconfirmed_balance_message()}"
                 ) from None
             # Quarantined and never overwritten: its contents may explain the damage.
             aside = self._quarantine_balance_file()

@@ -27,6 +27,7 @@ FILES = (
     "make_bars.py",
     "download_daily.py",
     "drift.py",
+    "trained_forecaster.py",
     "timesfm_forecaster.py",
     "best_two.py",
     "moving_average.py",
@@ -46,7 +47,7 @@ FILES = (
     "forecast_to_report.ipynb",
 )
 SHORT = (  # of at most 60 lines
-    *("timesfm_forecaster.py", "quiet_trend.py", "spread_contracts.py"),
+    *("trained_forecaster.py", "timesfm_forecaster.py", "quiet_trend.py", "spread_contracts.py"),
     *("temperature_estimates.py", "receive_alerts.py", "forecast_to_report.ipynb"),
 )
 
@@ -135,6 +136,17 @@ def test_examples_run_with_custom_bars_or_forecasts(
     assert {"ACME", "ZINC"} <= set(summary["symbols"])
     assert len(pd.read_parquet(output / "fills.parquet")) > 10
     assert (output / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_trained_forecaster_is_scored_against_calibrated_ewma(
+    results: Callable[[str], Path],
+) -> None:
+    """On random walks there is nothing to learn."""
+    scores = json.loads((results("trained_forecaster.py") / "evaluation.json").read_text())
+    assert scores["forecaster"] == "ridge, calibrated"
+    for kind in ("stock", "crypto"):
+        assert scores["groups"][kind]["all"]["skill"]["ewma, calibrated"]["beyond"] == 0
 
 
 @pytest.mark.slow

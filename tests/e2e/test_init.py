@@ -82,6 +82,17 @@ def test_generated_settings_file_works_for_backtest_and_live(
     assert not (folder / "keys.env").exists()
 
 
+def test_first_backtest_has_the_settings_of_the_file(tmp_path: Path) -> None:
+    """It is composed once, when the answers are checked."""
+    words = ["mine", "--bars", "synthetic", "forecaster=ewma", "limits.symbol_cap=0.4"]
+    with chdir(tmp_path):
+        setup, _ = parse_arguments(words)
+        write_setup(setup)
+        again = [f"config={setup.settings_file}", *setup.first_run_words()]
+        assert setup.first_run == BacktestSettings.from_config(compose_config("backtest", again))
+    unlock_output_folders()
+
+
 def test_init_writes_forecaster_kind_and_overrides_together(set_up: Callable[..., Path]) -> None:
     folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
     file = folder / "kelly.yaml"

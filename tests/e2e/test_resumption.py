@@ -115,8 +115,8 @@ def test_restart_reports_orders_of_the_interrupted_cycle(
         with pytest.raises(Killed):
             desk.job.step()
     found = (
-        "interrupted after decision trade-20240220T153000Z: 2 orders in the journal, 0 sent,"
-        " 1 unanswered, 1 not sent"
+        "interrupted after decision trade-20240220T153000Z: 2 orders in the journal,"
+        " 0 answered by the venue, 1 unanswered, 1 not sent"
     )
     lines = report_status(tmp_path / JOURNAL_FILE, utc_now()).closing_lines
     assert f"2024-02-20T15:30Z trade: {found}" in lines

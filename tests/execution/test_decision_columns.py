@@ -42,6 +42,7 @@ def columns_of(binding_bits: list[int]) -> DecisionColumns:
             )
         },
         binding_bits=np.array(binding_bits, dtype=np.int64),
+        strategy_reason=np.full(count, "", dtype=object),
         shadow_prices=prices.reshape(count, len((*LIMITS_WITH_SHADOW_PRICE, *GROUPS))),
         rationale=tuple([column] * 10),
         group_limit_names=GROUPS,

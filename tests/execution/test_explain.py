@@ -108,9 +108,9 @@ def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     assert story.endswith("no order")
 
 
-def test_explain_reads_decisions_without_stop_column(run: Path, tmp_path: Path) -> None:
+def test_explain_reads_decisions_without_newer_columns(run: Path, tmp_path: Path) -> None:
     older = shutil.copytree(run, tmp_path / "older") / "decisions.parquet"
-    pd.read_parquet(older).drop(columns="plan_stop_price").to_parquet(older)
+    pd.read_parquet(older).drop(columns=["plan_stop_price", "strategy_reason"]).to_parquet(older)
     (older.parent / "summary.json").write_text("{}")  # no digests, so that files may differ
     assert explain(older.parent, symbol="SYA") == explain(run, symbol="SYA")
 

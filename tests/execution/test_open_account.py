@@ -77,5 +77,5 @@ def test_halt_alert_names_the_command_that_clears_it(tmp_path: Path) -> None:
 def test_trading_process_is_named_while_it_runs(tmp_path: Path) -> None:
     folder = tmp_path / NAME
     with open_account(NAME, tmp_path, NULL_REDACTOR, SYSTEM_TIME):
-        assert "trades the account since 20" in str(find_trading_process(folder))
+        assert "has traded the account since 20" in str(find_trading_process(folder))
     assert find_trading_process(folder) is None

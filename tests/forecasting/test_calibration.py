@@ -672,3 +672,27 @@ def test_missing_forecast_in_calibration_history_is_refused(market: Bars) -> Non
 
     with refused(DataError, "SYA"):
         CalibratedForecaster(Changed(change=holed)).forecast(market, market.times[-30])
+
+
+@pytest.mark.parametrize("symbol", [0, 2, 4])
+def test_forecasts_of_one_symbol_may_end_before_the_others(year: Bars, symbol: int) -> None:
+    """A fit does not read another symbol's forecasts in place of the missing ones."""
+    end = year.times[-600]
+
+    def cut(table: ForecastTable) -> ForecastTable:
+        windows = table.windows
+        kept = np.flatnonzero((windows.symbol_index != symbol) | (windows.issued_at < end))
+        rest = table.all_quantiles[kept]
+        return ForecastTable.from_quantiles(table.name, year, windows.select(kept), rest)
+
+    usual, short = (
+        CalibratedForecaster(Changed(change=change), SHORT).forecast(year, year.times[-900])
+        for change in (lambda table: table, cut)
+    )
+    early, others = (
+        np.flatnonzero(table.windows.issued_at < end - np.timedelta64(7, "D"))
+        for table in (usual, short)
+    )
+    np.testing.assert_array_equal(usual.quantiles[early], short.quantiles[others])
+    assert np.isfinite(short.all_quantiles).all()
+    assert (short.windows.issued_at[short.windows.symbol_index == symbol] < end).all()

@@ -10,14 +10,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples.trained_forecaster import Ridge
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, no_progress
+from forecasting.forecast import (
+    HORIZON,
+    LEVELS,
+    MEDIAN_INDEX,
+    Forecaster,
+    ForecastTable,
+    Progress,
+    no_progress,
+)
 from forecasting.settings import ForecasterSettings, PluginForecaster
+from forecasting.windows import Windows
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
+from marketsimulator.results.counterfactuals import scramble_later_bars
 from tests.support.messages import refused
 from tests.support.own_module import own_module
-from trainingdata.bars import Bars
+from trainingdata.bars import CLOSE, Bars
 
 CODE = """
 from dataclasses import replace
@@ -142,3 +153,31 @@ def test_only_the_first_forecast_step_is_required(market: Bars) -> None:
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
     with refused(InputError):
         PluginForecaster(first, "own.Bent").forecast(market, since)
+
+
+def test_training_targets_contain_no_later_closes(market: Bars) -> None:
+    """A target is there exactly if its close was known before the training ended."""
+    windows = Windows.from_bars(market, market.times[-200], 10)
+    before = market.times[-40]
+    for chosen in (windows, windows.select(np.arange(0, len(windows), 3))):
+        targets = chosen.realised_log_returns(market, 5, before)
+        for row in range(len(chosen)):
+            times, values = market.bars_of_symbol(int(chosen.symbol_index[row]))
+            last = chosen.last_bar_index[row]
+            ahead = np.arange(last + 1, last + 6)
+            known = ahead[ahead < np.searchsorted(times, before)]
+            expected = np.log(values[known, CLOSE] / values[last, CLOSE])
+            np.testing.assert_allclose(targets[row, : len(known)], expected, atol=1e-12)
+            assert np.isnan(targets[row, len(known) :]).all()
+
+
+def test_trained_example_forecasts_without_later_bars(market: Bars) -> None:
+    """Forecasts up to a bar are the same whatever follows it, and those of a month share a fit."""
+    cut = market.times[-100]
+    other = scramble_later_bars(market, cut, seed=1)
+    tables = [Ridge().forecast(bars, market.times[-600]) for bars in (market, other)]
+    known = np.flatnonzero(tables[0].windows.issued_at <= cut)
+    ours, theirs = (table.quantiles[known] for table in tables)
+    np.testing.assert_array_equal(ours, theirs)
+    moved = ours[:, 0, MEDIAN_INDEX] != tables[0].price[known].astype(np.float32)
+    assert moved.mean() > 0.5, "it was fitted"

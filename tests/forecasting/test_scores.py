@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
+from forecasting.calibration.forecaster import CalibratedForecaster
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import (
+    build_compared,
     evaluate,
     evaluation_file_writers,
     render_terminal_parts,
@@ -105,7 +108,8 @@ def test_standard_error_treats_each_week_as_one_observation() -> None:
     mean, error = clustered_mean(values, week)
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
-    lost = pd.DataFrame({"loss": values * 0 + 1, "week": week})
+    instants = np.datetime64("2024-01-05T21:00", "ns") + week * np.timedelta64(7, "D")
+    lost = pd.DataFrame({"loss": values * 0 + 1, "week": instants, "weeks_ahead": 0})
     assert gain_over_baseline(lost, lost.assign(loss=2.0))["mean"] == pytest.approx(0.5)
     assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 
@@ -206,7 +210,7 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
     )
     evaluation = evaluate(settings)
     assert evaluation.forecaster_name == "historical, calibrated"
-    assert [name for name in evaluation.score_frames][1] == "historical"
+    assert [*evaluation.score_frames][1:4] == ["ewma, calibrated", "mix, calibrated", "historical"]
     counts = {len(frame) for frame in evaluation.score_frames.values()}
     assert len(counts) == 1
     figures = evaluation.build_figures()
@@ -227,6 +231,37 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
         ours["forecasts"]
         == (evaluation.score_frames[evaluation.forecaster_name]["kind"] == "stock").sum()
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ["ewma, calibrated", "mix, calibrated", "ewma", "mix"]),
+        ({"include_uncalibrated": False}, ["ewma, calibrated", "mix, calibrated"]),
+        (
+            {"forecaster": ForecasterSettings(kind="historical", calibrated=False)},
+            ["historical", "ewma", "mix"],
+        ),
+        (
+            {"forecaster": ForecasterSettings(kind="historical")},
+            [
+                *("historical, calibrated", "ewma, calibrated", "mix, calibrated"),
+                *("historical", "ewma", "mix"),
+            ],
+        ),
+    ],
+)
+def test_calibrated_forecaster_is_compared_with_calibrated_baselines(
+    changes: dict[str, Any], names: list[str]
+) -> None:
+    """The evaluated forecaster is first, and a baseline with its name does not replace it."""
+    first = ForecasterSettings(kind="ewma", context_length=64)
+    settings = EvaluationSettings(**{"forecaster": first, "baselines": ("ewma", "mix"), **changes})
+    built = build_compared(settings, ("SYA",))
+    assert [each.name for each in built] == names
+    if not changes:
+        assert isinstance(built[0], CalibratedForecaster)
+        assert built[0].base == first._build_uncalibrated(("SYA",))
 
 
 def test_an_evaluation_without_outcomes_is_refused() -> None:

@@ -19,7 +19,7 @@ ALLOWED = {
     "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data"
     " file_formats instants long_run_variance resampling schedule sessions source stamp_checks"
     " synthetic timeframe universe",
-    "forecasting": "chronos2/profile evaluate forecast settings",
+    "forecasting": "chronos2/profile evaluate forecast scores settings",
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
     " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"

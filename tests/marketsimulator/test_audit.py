@@ -8,6 +8,7 @@ import pytest
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, no_progress
+from foundation.errors import InputError
 from marketsimulator import audit
 from marketsimulator.audit import check_history_start, check_look_ahead
 from marketsimulator.compare import compare
@@ -23,6 +24,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.support.commands import overridden
+from tests.support.messages import refused
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
@@ -224,6 +226,14 @@ def test_look_ahead_audit_exit_code_reports_findings() -> None:
     code, printed, _ = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 1
     assert "Look-ahead bias: future bars change decisions." in printed
+
+
+def test_look_ahead_audit_refuses_a_forecast_file() -> None:
+    """The file's forecasts would not fit the changed prices."""
+    words = ("forecaster=file", "forecaster.path=forecasts.parquet")
+    with refused(InputError, "forecaster", "look_ahead", "file"):
+        audit.parse_arguments(("look_ahead", *words))
+    assert audit.parse_arguments(("begin", *words))[0].audit_name == "begin"
 
 
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:

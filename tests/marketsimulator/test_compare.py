@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forecasting.settings import ForecasterSettings
+from foundation import plugin
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
 from foundation.formatting import format_percent
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
-from marketsimulator.compare import compare
+from marketsimulator.compare import ComparisonSettings, compare
 from marketsimulator.results.comparison import Comparison
 from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_record import LIVE_RUN_TITLE
@@ -154,6 +157,32 @@ def test_comparison_of_custom_strategies_never_overwrites_a_run(tmp_path: Path) 
         assert done.returncode == 2
         check_message(done.stderr.splitlines()[-1], fact)
     assert (tmp_path / "run" / "equity.parquet").exists()
+
+
+def varied(text: str) -> dict[str, Any]:
+    """The varied settings of a command."""
+    words = ["strategies=[kelly_50]", f"vary={text}"]
+    found = ComparisonSettings.from_config(compose_config("compare", words)).options.vary
+    assert found is not None
+    return found
+
+
+def test_varied_target_selects_custom_and_own_forecasters() -> None:
+    names = "[examples.drift.Drift, ewma]"
+    assert varied(f"{{forecaster._target_: {names}, forecaster.calibrated: [false]}}") == {
+        "forecaster.calibrated": [False],
+        "forecaster.kind": ["examples.drift.Drift", "ewma"],
+    }
+    ForecasterSettings(kind="examples.drift.Drift").check()
+
+
+def test_varied_target_from_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_allowed_imports", set())
+    monkeypatch.setenv("FORECASTER", "elsewhere.Forecaster")
+    with refused(InputError, "forecaster._target_", "elsewhere.Forecaster"):
+        varied("{forecaster._target_: ['${oc.env:FORECASTER}', ewma]}")
+    with refused(InputError, "vary.forecaster._target_", "vary.forecaster.kind"):
+        varied("{forecaster._target_: [examples.drift.Drift], forecaster.kind: [ewma]}")
 
 
 @pytest.mark.parametrize(

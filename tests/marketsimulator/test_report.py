@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders.orders import Fill
+from forecasting.settings import ForecasterSettings
 from foundation.charts import MAX_CURVE_POINTS
 from foundation.decimals import to_cents
 from foundation.files import write_files_atomically
@@ -38,6 +39,7 @@ from marketsimulator.results.remarks import (
     deflated_sharpe_remarks,
     sample_size_remarks,
     uncalibrated_remarks,
+    unused_forecast_file_remarks,
 )
 from marketsimulator.results.report import render_report, result_file_writers
 from marketsimulator.results.report_charts import daily_weights
@@ -469,10 +471,15 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
     assert idle.evidence == "No position was held."
 
 
+FROM_FILE = ForecasterSettings(kind="file", path="forecasts.parquet")
+
+
 @pytest.mark.parametrize(
     ("remark", "warns", "silent"),
     [
         (lambda x: uncalibrated_remarks("ewma", calibrated=x), False, True),
+        (lambda x: unused_forecast_file_remarks(FROM_FILE, x), 1.0, 0.99),
+        (lambda x: unused_forecast_file_remarks(x, None), FROM_FILE, ForecasterSettings()),
         (lambda x: sample_size_remarks(*x), (29, 60), (30, 60)),
         (lambda x: sample_size_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),

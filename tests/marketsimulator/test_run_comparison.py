@@ -23,7 +23,7 @@ from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.multirun import MultirunComparison
 from marketsimulator.results.run_record import LIVE_RUN_TITLE, find_run_folders, read_run_record
 from marketsimulator.results.run_set import RunSet, compare_best_run, comparison_verdict
-from marketsimulator.results.significance import estimate_overfitting
+from marketsimulator.results.significance import deflated_sharpe, estimate_overfitting
 from tests.e2e.refused import answer_of, refusal_of
 from tests.marketsimulator.run_folder_files import write_run
 from tests.support.messages import check_message, refused
@@ -62,6 +62,28 @@ def set_of(returns: Array) -> RunSet:
         overfitting=estimate_overfitting(returns),
         seed=0,
     )
+
+
+def test_comparison_deflates_a_run_as_its_report_does(tmp_path: Path) -> None:
+    """Two runs alone have another variance than the ledger."""
+    variance = 0.004
+    write_run(tmp_path / "a", returns=NOISE[0], trials=5, trial_sharpe_variance=variance)
+    write_run(tmp_path / "b", returns=NOISE[1], trials=7, trial_sharpe_variance=variance)
+    comparison = comparison_of(tmp_path)
+    found = measure_daily_performance(np.cumprod(np.append(1.0, 1 + NOISE[1])), 252)
+    ratio = found.daily_sharpe()
+    assert ratio is not None
+    expected = deflated_sharpe(
+        ratio,
+        found.days,
+        trials=7,
+        variance=variance,
+        skewness=found.skewness or 0.0,
+        excess_kurtosis=found.excess_kurtosis or 0.0,
+        autocorrelation=found.autocorrelation or 0.0,
+    )
+    assert comparison.table["deflated_sharpe"][1] == pytest.approx(expected)
+    assert "Deflated Sharpe (7 trials)" in comparison.terminal_table().headings
 
 
 def test_comparing_a_live_account_adds_no_trial(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ _VARYING = (
     (re.compile(r"(exchange calendar \(\S+ to )[\d-]+"), r"\1END"),  # a year from today
     (re.compile(r"\b(own_)?test_\w+"), r"\1TMP"),  # the name of a temporary folder
 )
+_COMMAND_FOLDER = re.compile(
+    rf"({re.escape(sys.prefix)}|[\w./-]*\.venv)/bin/(?=(python|pip|kelly-chronos) )"
+)
 _current: _TestMessages | None = None
 
 
@@ -73,6 +76,7 @@ def normalized(text: str, temporary: Path) -> str:
         (re.escape(sys.prefix), "PREFIX"),
         (re.escape(str(ROOT)), "ROOT"),
     )
+    text = re.sub(_COMMAND_FOLDER, "", text)  # `foundation.shell.format_command`
     for pattern, name in folders:
         text = re.sub(pattern, name, text)
     for each, name in _VARYING:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -55,6 +55,7 @@ from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
 
 TRIALS_PER_BATCH = 10  # trials drawn before the first of them has a result
+BEST_TRIALS_SHOWN = 20  # trials that are tested beside the choices, over all test spans
 RUINED_OBJECTIVE = -100.0  # objective of settings that lose everything
 
 
@@ -66,6 +67,22 @@ class SearchPlan:
     options: SearchOptions
 
 
+class SearchTrial(NamedTuple):
+    """A trial of a training span.
+
+    number: number of its draw, from 1.
+    params: drawn values by key.
+    objective_value: their objective on the training span.
+    test_returns: [D] daily returns on the next span; None if it is not among the best, or without a
+        test.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    objective_value: float
+    test_returns: Array | None = None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class SpanChoice:
     """The settings chosen on a training span, and their returns on the next span.
@@ -74,6 +91,8 @@ class SpanChoice:
     params: chosen values by key.
     objective_value: their objective on the training span.
     training_returns: [D] daily returns on the training span.
+    trials: trials of the training span in the order of their draws.
+    best_trials: the best distinct ones with their test, best first; empty without a test.
     test_returns: [D] daily returns on the test span; None without a test.
     default_test_returns: [D] daily returns of the default settings on the test span; None without a
         test.
@@ -83,6 +102,8 @@ class SpanChoice:
     params: dict[str, Any]
     objective_value: float
     training_returns: Array
+    trials: tuple[SearchTrial, ...] = ()
+    best_trials: tuple[SearchTrial, ...] = ()
     test_returns: Array | None = None
     default_test_returns: Array | None = None
 
@@ -235,11 +256,20 @@ class _Search:
             choice, tried = self._choose(fold)
             if fold.test_span is not None:
                 chosen = self._plan.space.build_variant(self._settings, choice.params)
-                both = self._run_variants([chosen, self._settings], fold.test_span)
+                # Only the choice trades: the tests of other trials are shown and decide nothing.
+                best = _best_trials(choice.trials, BEST_TRIALS_SHOWN // (len(folds) - 1))
+                others = [self._plan.space.build_variant(self._settings, t.params) for t in best]
+                tests = self._run_variants([chosen, self._settings, *others], fold.test_span)
                 choice = replace(
-                    choice, test_returns=both[0].returns, default_test_returns=both[1].returns
+                    choice,
+                    test_returns=tests[0].returns,
+                    default_test_returns=tests[1].returns,
+                    best_trials=tuple(
+                        trial._replace(test_returns=test.returns)
+                        for trial, test in zip(best, tests[2:], strict=True)
+                    ),
                 )
-                forecasters += [each.forecaster for each in both]
+                forecasters += [each.forecaster for each in tests[:2]]
             choices.append(choice)
         return SearchResult(
             market=self._market,
@@ -265,6 +295,7 @@ class _Search:
         study = optuna.create_study(sampler=sampler, direction="maximize")
         digest = data_hash(fold.training_span.market)
         tried: dict[str, TrialResult] = {}  # by the drawn values
+        drawn: list[SearchTrial] = []
         for begin in range(0, options.trials, TRIALS_PER_BATCH):
             count = min(TRIALS_PER_BATCH, options.trials - begin)
             draws = [study.ask(dict(space.distributions)) for _ in range(count)]
@@ -291,11 +322,13 @@ class _Search:
                 if k >= len(finished):
                     self._store.add_trial(archive, draw.params, space.distributions, value, result)
                 study.tell(draw, value)
+                drawn.append(SearchTrial(begin + k + 1, draw.params, value))
             self._done += count
             self._progress("trials", self._done, options.trials * options.spans)
         params = study.best_params
         trained = tried[_params_key(params)].returns
-        return SpanChoice(fold, params, study.best_value, trained), list(tried.values())
+        choice = SpanChoice(fold, params, study.best_value, trained, tuple(drawn))
+        return choice, list(tried.values())
 
     def _run_variants(
         self, variants: Sequence[BacktestSettings], span: SearchSpan
@@ -365,6 +398,14 @@ def compute_objective(returns: Array, objective: str, per_year: int) -> float:
     if objective == "log_growth":
         return float(np.log1p(returns).mean()) * per_year
     return measure_daily_performance(cumulative_growth(returns), per_year).sharpe or 0.0
+
+
+def _best_trials(trials: Sequence[SearchTrial], count: int) -> list[SearchTrial]:
+    """Return the best trials with different values, at least one, best first."""
+    distinct: dict[str, SearchTrial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.objective_value, reverse=True):
+        distinct.setdefault(_params_key(trial.params), trial)
+    return list(distinct.values())[: max(count, 1)]
 
 
 def _params_key(params: Mapping[str, Any]) -> str:
