@@ -9,7 +9,7 @@ anything nor becomes the peak from which later drawdowns count.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -118,16 +118,11 @@ def next_watch_state(
         return state, ""
     supported = min(index, state.index)
     is_new_day = new_york_date(np.array([at]))[0] != new_york_date(np.array([state.at]))[0]
-    read = WatchState(
-        at,
-        index,
-        supported,
-        max(state.peak, supported),
-        state.supported if is_new_day else state.day_start,
-        margin,
-    )
+    day_start = state.supported if is_new_day else state.day_start
+    peak = max(state.peak, supported)
+    read = WatchState(at, index, supported, peak, day_start, margin)
     beyond = tuple(name for name, limit in settings.limits.items() if read.losses[name] >= limit)
-    read = WatchState(at, index, supported, read.peak, read.day_start, margin, beyond)
+    read = replace(read, beyond=beyond)
     agrees = abs(index - state.index) <= MAX_DISAGREEMENT * abs(state.index)
     confirmed = [name for name in beyond if agrees and name in state.beyond]
     if not confirmed:

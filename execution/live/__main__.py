@@ -36,12 +36,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from execution.journal.commands import VERBS
 from execution.journal.events import EventLog
-from execution.journal.halts import Halt, HaltJournal, HaltKind
-from execution.journal.marks import EquityMark, EquityMarkJournal
+from execution.journal.halts import HaltJournal, HaltKind
 from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal
 from execution.live.account_lock import (
     KILL_FILE,
@@ -59,7 +56,7 @@ from execution.live.accounts import (
     is_event_contract_account,
     select_account_folder,
 )
-from execution.live.command_client import send_command
+from execution.live.command_client import LastVenueClock, send_command
 from execution.live.status import list_accounts, report_status
 from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
@@ -94,9 +91,7 @@ def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"clear one of the active halts: {others}" if others else "no halt is active"
                 raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
-            ended = halts.clear(
-                kind, by, _last_venue_time(standing, EquityMarkJournal(database).last_mark())
-            )
+            ended = halts.clear(kind, by, LastVenueClock(database).now())
     return Result(closing_lines=[f"cleared: {ended}"])
 
 
@@ -127,16 +122,6 @@ def _open_for_writing(path: Path) -> Iterator[Database]:
     refuse_unusable_journal(path)
     with closing(Database(path)) as database:
         yield database
-
-
-def _last_venue_time(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
-    """Return the venue's last known time: the latest in the halts and in the last equity mark.
-
-    halts: at least one halt.
-    mark: last equity mark; None without one.
-    """
-    instants = [halt.raised_at for halt in halts]
-    return max(instants if mark is None else [*instants, mark.at])
 
 
 def write_kill_file(folder: Path, *, flatten: bool) -> Result:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
+from execution.brokers import MarksRejected
 from execution.decision.reduction import (
     build_reductions,
     excess_quantities,
     reduction_obstacle,
     target_quantities,
 )
-from execution.journal.commands import Command, CommandJournal
+from execution.journal.commands import WATCH, Command, CommandJournal
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import REFUSED_STATES, UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account import LiveAccount
@@ -100,7 +101,7 @@ class PositionReducer:
         ):
             symbols = (command.argument,) if command.verb == "exit" else None
             stuck, _ = self.owner.cancel_own_orders(symbols, group)
-            account = self.desk.account()
+            account = self._read_account(command)
             held = self.owner.closable_positions(account)
             if command.targets is None:
                 chosen = {s: q for s, q in held.items() if symbols is None or s in symbols}
@@ -123,6 +124,19 @@ class PositionReducer:
             for symbol, quantity in excess.items()
         ]
         return CommandOutcome(_describe_fills(book.intents_for_decision(group)), left)
+
+    def _read_account(self, command: Command) -> AccountSnapshot:
+        """Return the account snapshot.
+
+        If the venue's marks are rejected, a person's command uses the feed's prices. The watch's
+        command waits for marks that are accepted.
+        """
+        try:
+            return self.desk.account()
+        except MarksRejected as error:
+            if command.by == WATCH:
+                raise
+            return error.account
 
     def _resend(
         self, intents: Sequence[OrderIntent], excess: Mapping[str, Decimal], reasons: dict[str, str]

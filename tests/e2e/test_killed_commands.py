@@ -73,6 +73,29 @@ def test_loop_killed_at_a_commit_executes_a_command_once(
     assert_executed_once(loop, name, before)
 
 
+@pytest.mark.parametrize("commit", [1, 2, 4, 7])
+@pytest.mark.parametrize("verb", ["pause", "exit", "flatten", "resume"])
+def test_each_verb_survives_a_kill_at_a_commit(loop: Trading, verb: str, commit: int) -> None:
+    """The positions that are closed come back with the next decision after `resume`."""
+    while not positions(loop):
+        loop.here.advance()
+        assert loop.work()
+    name, symbol = f"{verb}-{commit}", min(positions(loop))
+    loop.alive().control.arm(commit, after=commit % 2 == 0)
+    write(loop, name, verb, symbol if verb == "exit" else "")
+    assert answer_of(loop, name)["state"] == "done"
+    kinds = query_rows(loop.journal, "SELECT kind FROM halts WHERE cleared_at IS NULL")
+    assert kinds == {"exit": [("exited",)], "resume": []}.get(verb, [("paused",)])
+    assert verb != "flatten" or positions(loop) == {}
+    assert verb != "exit" or symbol not in positions(loop)
+    query = "SELECT count(*) FROM halts WHERE why LIKE ? AND raised_at >= ?"
+    begun = query_rows(loop.journal, "SELECT received_at FROM commands WHERE id = ?", (name,))
+    ((raised,),) = query_rows(loop.journal, query, (f"command {verb}%", begun[0][0]))
+    assert raised == (verb != "resume"), "one halt"
+    write(loop, f"after-{name}", "resume", "")
+    answer_of(loop, f"after-{name}")
+
+
 def test_command_written_before_a_kill_is_executed_once(loop: Trading) -> None:
     loop.gone()
     before = positions(loop)
