@@ -17,6 +17,7 @@ from event_contracts.simulation.settings import (
 from event_contracts.trading.actions import DEFAULT_ORDER_TICKS, NO_POSITION_LIMITS, OrderSettings
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
+from execution.decision.watch import WatchSettings
 from foundation.errors import InputError
 from foundation.notifier import MonitoringSettings
 from foundation.settings import setting, settings_class, settings_from_config
@@ -95,6 +96,9 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
     guards: KalshiGuardSettings = setting(
         KalshiGuardSettings(), "limits that every order must keep"
     )
+    watch: WatchSettings = setting(
+        WatchSettings(), "limits between two ticks; nothing is sold: action=halt, no margin"
+    )
     broker: KalshiSettings = setting(
         KalshiSettings(), "connection to the venue; its mode follows from `mode`"
     )
@@ -107,6 +111,11 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
             raise InputError(f"markets: {list(self.markets)} lists a ticker twice; list each once")
         if self.broker.mode != "demo" or self.broker.confirm_live:
             raise InputError("broker.mode cannot be set; set mode and confirm_live instead")
+        if self.watch.action != "halt" or self.watch.margin is not None:
+            raise InputError(
+                f"watch: action={self.watch.action}, margin={self.watch.margin}: the watch of event"
+                " contracts sells nothing and has no margin; set action=halt and margin=null"
+            )
         MonitoringSettings.__post_init__(self)
         self.venue_settings()
         self.build_action_space(FeeRules())

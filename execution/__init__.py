@@ -49,7 +49,7 @@ COMMANDS = {
         config="live",
         interruption_text="nothing was changed",
         is_private=True,
-        json_argument="status",
+        json_argument="status pause resume reduce exit flatten",
     ),
 }
 SETTINGS = {"live": "execution.live.settings:LiveSettings"}

@@ -94,8 +94,8 @@ class Command:
     is_private: whether only the owner may read the output files, such as those of an account.
     extra_by_library: optional libraries that the command needs, each with the extra of this project
         that installs it.
-    json_argument: argument that --json requires, such as `status`; empty: none; None: the command
-        does not support --json.
+    json_argument: arguments of which --json requires one, separated by spaces, such as `status`;
+        empty: none; None: the command does not support --json.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -189,10 +189,10 @@ def _remove_json_flag(command: Command) -> bool:
     if command.json_argument is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
         return False
     sys.argv = [sys.argv[0], *(word for word in words if word != JSON_FLAG)]
-    if command.json_argument not in ("", *words):
+    required = command.json_argument.split()
+    if required and not {*required} & {*words}:
         raise InputError(
-            f"{JSON_FLAG}: {command.module} supports it with {command.json_argument} only; remove"
-            " it"
+            f"{JSON_FLAG}: {command.module} supports it with {', '.join(required)} only; remove it"
         )
     if command.takes_hydra_flags and {"-m", "--multirun"} & {*words}:
         raise InputError(f"{JSON_FLAG}: not supported with --multirun; remove it")

@@ -27,11 +27,13 @@ from execution.journal.order_store import REFUSED_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted_symbols
+from execution.live.commands import CommandDesk
 from execution.live.loop import StopSignal, print_warning, stop_on_signals
 from execution.live.open_account import open_account
 from execution.live.runner import CycleReporter
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
+from execution.live.watch import AccountWatch, build_account_watch
 from forecasting.forecast import Progress
 from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
@@ -155,7 +157,18 @@ def run_replay(
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(show_progress())
-        _run_cycles(job, clock, stop, reporter, progress)
+        watch = None
+        if settings.watch.limits:
+            desk = CommandDesk(
+                account.kill_file.parent,
+                account.database,
+                account.events,
+                account.halts,
+                (job,),
+                account,
+            )
+            watch = build_account_watch(live, settings, desk)
+        _run_cycles(job, clock, stop, reporter, progress, watch)
         if clock.instants_left:
             raise TerminatedBySignal(signal.Signals[stop.why])
         return records.write_run_files(clock)
@@ -167,13 +180,18 @@ def _run_cycles(
     stop: StopSignal,
     reports: CycleReporter,
     progress: Progress,
+    watch: AccountWatch | None,
 ) -> None:
     """Run a cycle at the clock's present instant and at each later one, until a stop signal.
 
     If a replay is resumed, the present instant gets a second cycle.
+
+    watch: watch that reads the account before each cycle; None if it has no limit.
     """
     first, instants = clock.instants_passed, clock.instants_left + 1
     while True:
+        if watch is not None:
+            watch.read()
         reports.report(job.run_cycle())
         progress("instants", clock.instants_passed - first + 1, instants)
         if stop or not clock.advance():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from execution.decision.sizing import SizingSettings
 from execution.decision.tiers import DrawdownTiers
+from execution.decision.watch import WatchSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
@@ -69,6 +70,7 @@ class TradingSettings(PanelSettings):
     fees: FeeSchedule = setting(FeeSchedule(), "trading fees")
     margin: MarginTerms = setting(MarginTerms(), "margin limits and borrowing rates")
     orders: OrderSizeLimits = setting(OrderSizeLimits(), "smallest and largest value of an order")
+    watch: WatchSettings = setting(WatchSettings(), "limits between two decisions")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)

@@ -20,8 +20,10 @@ from foundation.database import Database
 from foundation.errors import InputError, to_one_line
 from trainingdata.instants import format_utc
 
-HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
-HaltScope = Literal["everything", "openings", "symbols"]
+HaltKind = Literal[
+    "positions", "symbols", "cash", "journal", "daily_loss", "drawdown", "paused", "exited", "watch"
+]
+HaltScope = Literal["everything", "openings", "symbols", "openings of symbols"]
 
 CLEARED_AUTOMATICALLY = "itself"  # in place of a person's name, if the cause of a halt has ended
 
@@ -30,7 +32,7 @@ CLEARED_AUTOMATICALLY = "itself"  # in place of a person's name, if the cause of
 class HaltRule:
     """Effect of a kind of halt, and the way in which it ends.
 
-    forbidden_scope: orders that the halt forbids: all orders, all but reductions, or orders in the
+    forbidden_scope: orders that the halt forbids: all orders, all but reductions, or both in the
         symbols that the cause names. The halts `positions` and `cash` still allow short options to
         be bought back.
     auto_end_condition: condition on which the halt ends automatically; empty if only a person can
@@ -79,6 +81,20 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
             "openings",
             "when the drawdown has fallen to guards.drawdown_resume_fraction of its limit",
             "Find the cause of the loss; clear the halt to open positions again before that.",
+        ),
+        "paused": HaltRule(
+            "openings", "", "`python -m execution.live resume` allows opening orders again."
+        ),
+        "exited": HaltRule(
+            "openings of symbols",
+            "",
+            "`python -m execution.live resume` allows opening orders in these symbols again.",
+        ),
+        "watch": HaltRule(
+            "openings",
+            "when the next New York date starts, unless watch.drawdown caused it",
+            "Find the cause of the loss; clear the halt to open positions again. Later losses are"
+            " then counted from the clearing on.",
         ),
     }
 )
@@ -255,6 +271,11 @@ class HaltJournal:
     def quarantined_symbols(self) -> frozenset[str]:
         """Return the symbols that are not traded because a discrepancy is unresolved."""
         standing = self.active_cause("symbols")
+        return frozenset() if standing is None else frozenset(json.loads(standing[1]))
+
+    def exited_symbols(self) -> frozenset[str]:
+        """Return the symbols in which a command forbids opening orders."""
+        standing = self.active_cause("exited")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def consume_acknowledgement(self, kind: HaltKind) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -67,6 +68,14 @@ class EquityMark:
             self.accepted_drawdown,
         )
         return ReturnIndexPoint(self.at, to_decimal(self.equity), *index)
+
+    @property
+    def ceiling_use(self) -> float:
+        """Gross stock exposure, multiples of the largest that is allowed at the mark."""
+        largest = self.stock_ceiling * self.equity
+        if largest > 0:
+            return self.gross_stock / largest
+        return math.inf if self.gross_stock else 0.0
 
     def with_index_point(self, point: ReturnIndexPoint) -> EquityMark:
         return replace(

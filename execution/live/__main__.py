@@ -5,6 +5,7 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
     python -m execution.live metrics
+    python -m execution.live pause | resume | reduce FRACTION | exit SYMBOL | flatten
 
 `status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
 and while the venue refuses orders. The default account is the only one in `data/live`. If there are
@@ -14,8 +15,15 @@ several, it is the one that a process trades now; without such a one `status` li
 
 `metrics` prints the account's metrics in Prometheus' format.
 
---by NAME            person who has checked the halt, or the refused orders, that are cleared
+The last line are commands to the running loop, each executed once and answered with what was done
+(exit code 0) and what was not (2). `pause` forbids opening orders until `resume`. `reduce` keeps a
+fraction of each position, `exit` closes one position, `flatten` closes all; the loop goes on, and
+opens none of them before `resume`. Without a loop, `pause` and `resume` act on the journal.
+
+--by NAME            person who has checked the halt, or the refused orders, that are cleared; of a
+                     command, its sender
 --flatten            cancel open orders and close all positions too
+--id ID              id of a command: repeated with the same id, it is not executed again
 """
 
 from __future__ import annotations
@@ -32,11 +40,9 @@ from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
+from execution.journal.commands import VERBS
 from execution.journal.events import EventLog
-from execution.journal.halts import Halt, HaltJournal, HaltKind
-from execution.journal.marks import EquityMark, EquityMarkJournal
+from execution.journal.halts import HaltJournal, HaltKind
 from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal
 from execution.live.account_lock import (
     KILL_FILE,
@@ -54,6 +60,7 @@ from execution.live.accounts import (
     is_event_contract_account,
     select_account_folder,
 )
+from execution.live.command_client import LastVenueClock, send_command
 from execution.live.metrics import read_metrics
 from execution.live.status import list_accounts, report_status
 from foundation.cli import FlagParser, Result, write_to_stdout
@@ -62,6 +69,8 @@ from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import write_atomically
 from foundation.formatting import format_count
+
+ARGUMENT_NAMES = {"reduce": "FRACTION", "exit": "SYMBOL"}  # arguments of commands to the loop
 
 
 def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
@@ -87,9 +96,7 @@ def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"clear one of the active halts: {others}" if others else "no halt is active"
                 raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
-            ended = halts.clear(
-                kind, by, _last_venue_time(standing, EquityMarkJournal(database).last_mark())
-            )
+            ended = halts.clear(kind, by, LastVenueClock(database).now())
     return Result(closing_lines=[f"cleared: {ended}"])
 
 
@@ -120,16 +127,6 @@ def _open_for_writing(path: Path) -> Iterator[Database]:
     refuse_unusable_journal(path)
     with closing(Database(path)) as database:
         yield database
-
-
-def _last_venue_time(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
-    """Return the venue's last known time: the latest in the halts and in the last equity mark.
-
-    halts: at least one halt.
-    mark: last equity mark; None without one.
-    """
-    instants = [halt.raised_at for halt in halts]
-    return max(instants if mark is None else [*instants, mark.at])
 
 
 def write_kill_file(folder: Path, *, flatten: bool) -> Result:
@@ -225,6 +222,12 @@ def _parse_command(arguments: list[str]) -> Namespace:
         choices=[*get_args(HaltKind), ORDER_REFUSED_ALERT, KILL_FILE.lower()],
     )
     clearing.add_argument("--by", default="")
+    for verb in VERBS:
+        command = commands.add_parser(verb, parents=[named])
+        if verb in ARGUMENT_NAMES:
+            command.add_argument("argument", metavar=ARGUMENT_NAMES[verb])
+        command.add_argument("--by", default="")
+        command.add_argument("--id", default="")
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
     return parser.parse_args(arguments)
@@ -249,6 +252,9 @@ def run(settings: Namespace) -> Result:
     if settings.command == "metrics":
         write_to_stdout(read_metrics(find_journal(folder)))
         return Result()
+    if settings.command in VERBS:
+        argument = getattr(settings, "argument", "")
+        return send_command(folder, settings.command, argument, settings.by, settings.id)
     if settings.command == "kill":
         return write_kill_file(folder, flatten=settings.flatten)
     if settings.command == "clear":

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +47,12 @@ class AccountIdMismatch(InputError):
     """The venue's account id differs from the id with which the process started."""
 
 
+class SnapshotObserver(Protocol):
+    """Interface of an observer of the account snapshots that the watch reads between cycles."""
+
+    def on_snapshot(self, snapshot: AccountSnapshot) -> None: ...
+
+
 class LiveAccount:
     """Account at a venue, reconciled with the account's journal.
 
@@ -73,6 +80,7 @@ class LiveAccount:
         # Maximum loss of open and pending spreads, USD by root of their options, as last reported
         # by each job.
         self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
+        self.watch_observers: list[SnapshotObserver] = []  # notified between two cycles
         self.all_cycles_done = False  # whether the trading job has done all its cycles
         self._settings = settings
         self._time = connection.time

@@ -182,6 +182,9 @@ class Guards:
     ) -> str:
         if why := halt_reason(self._halts, "openings"):
             return why
+        name = order.root if isinstance(order, SpreadOrder) else order.symbol
+        if name in self._halts.exited_symbols():
+            return f"{halt_reason(self._halts, 'openings of symbols')}; resume to open {name} again"
         if snapshot is None:
             return "the account was not read before this opening order"
         if not snapshot.equity > 0:

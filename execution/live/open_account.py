@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from execution.journal.commands import WATCH, Command
 from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import AlertJournal, EventLog
@@ -20,6 +21,7 @@ from execution.journal.positions import PositionJournal
 from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal
 from execution.live.account_lock import KILL_FILE, KillFileExists, may_exist, open_journal
 from execution.live.accounts import format_clear_command
+from execution.live.loop import print_line
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
 from foundation.database import Database, DatabaseFailed
@@ -120,6 +122,13 @@ class OpenAccount:
 
     def build_decision_journal(self, job: str) -> DecisionJournal:
         return DecisionJournal(self.database, self.events, self.book, job)
+
+    def report_command(self, command: Command) -> None:
+        """Print the answer to a command; alert what was not done, and what the watch has sold."""
+        text = f"command {command}: {command.state}: {command.answer}"
+        print_line(text)
+        if command.state != "done" or (command.by == WATCH and command.targets is not None):
+            self.notices.send_notice("command", text)
 
     def raise_halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
         """Raise a halt of this kind, and send an alert about it.

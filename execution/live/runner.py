@@ -18,6 +18,7 @@ from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.activity import format_activity_since
 from execution.live.asset_check import refuse_misspelt_symbols
+from execution.live.commands import CommandDesk
 from execution.live.cycle import Cycle
 from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
 from execution.live.journal_sections import CommandSection, DayProfitSection, PriceSection
@@ -37,6 +38,7 @@ from execution.live.settings import LiveSettings
 from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, StatusPageLimits
 from execution.live.summary import DailySummary
 from execution.live.trading import TradingJob
+from execution.live.watch import AccountWatch, build_account_watch
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, DataError, ResponseRejected
@@ -151,6 +153,7 @@ def open_trading_loop(
                 sections=sections,
                 max_failed_cycles=settings.max_failed_cycles,
                 reporter=reporter,
+                build_watch=lambda desk: build_account_watch(live, settings, desk),
             )
         )
 
@@ -169,6 +172,8 @@ class LiveLoopObserver:
         supervisor: Supervisor,
         page: StatusPage,
         reports: CycleReporter | None,
+        commands: CommandDesk,
+        watch: AccountWatch | None,
     ) -> None:
         self._account = account
         self._metrics = MetricsFile(account)
@@ -177,14 +182,19 @@ class LiveLoopObserver:
         self._supervisor = supervisor
         self._page = page
         self._reports = reports
+        self._commands = commands
+        self._watch = watch
         self._announced: set[np.datetime64] = set()
         self._runs = False  # whether a step has succeeded
 
     def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         self._account.next_cycle.record_next_cycle(job, due, now)
+        self._take_commands()
 
     def on_wait(self, job: str, due: np.datetime64) -> None:
         self._report_alive(f"{job} at {format_utc(due)}")
+        if self._watch is not None and not self._stop:
+            self._watch.read_if_due()
         if job == TRADE_JOB and due not in self._announced:
             self._announced.add(due)
             print_line(f"The next cycle is at {format_utc(due)}.")
@@ -204,9 +214,18 @@ class LiveLoopObserver:
         self._account.notices.send_heartbeat()
         if self._account.has_kill_file:
             self._stop.request_stop(KILL_FILE_CAUSE)
+        self._take_commands()
         self._page.refresh()
         self._metrics.refresh()
         self._summary.send_if_due()
+
+    def _take_commands(self) -> None:
+        if self._stop:
+            return
+        try:
+            self._commands.take()
+        except BrokerError as error:
+            log.warning("commands are taken later: %s", error)
 
 
 @contextmanager
@@ -221,6 +240,7 @@ def open_supervised_loop(
     sections: Sequence[PageSection],
     max_failed_cycles: int,
     reporter: CycleReporter | None = None,
+    build_watch: Callable[[CommandDesk], AccountWatch] | None = None,
 ) -> Iterator[JobLoop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
@@ -233,13 +253,25 @@ def open_supervised_loop(
     sections: sections that plugins add to the status page.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
     reporter: reporter that shows every cycle; None shows none.
+    build_watch: returns the watch of the account, which acts through the given desk; None: none.
     """
     page = StatusPage(account, page_limits, [*sections, CommandSection(account.database)])
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
     with print_summary_at_end(account, stop), page.keep_updated(stop):
         supervisor.notify(READY=1)
-        keeper = LiveLoopObserver(account, stop, supervisor, page, reporter)
+        commands = CommandDesk(
+            account.kill_file.parent,
+            account.database,
+            account.events,
+            account.halts,
+            jobs,
+            account,
+            reporter=account,
+            stop=stop,
+        )
+        watch = None if build_watch is None else build_watch(commands)
+        keeper = LiveLoopObserver(account, stop, supervisor, page, reporter, commands, watch)
         failure: BrokerError | DataError | None = None
         try:
             yield JobLoop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)

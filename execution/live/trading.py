@@ -7,14 +7,16 @@ them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
+from execution.journal.commands import Command
 from execution.journal.decisions import read_highest_equity
 from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
 from execution.journal.order_store import PENDING_STATES, UNKNOWN_OUTCOME_STATES
@@ -26,6 +28,7 @@ from execution.live.batch import (
     record_batch_outcome,
     record_decision_batch,
 )
+from execution.live.commands import CommandOutcome
 from execution.live.cycle import Cycle, build_idle_cycle, next_decision_instant, run_decision_cycle
 from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
@@ -33,6 +36,7 @@ from execution.live.guards import stop_reason
 from execution.live.interruption import describe_interruption
 from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
+from execution.live.reducing import PositionReducer
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
@@ -94,6 +98,7 @@ class TradingJob:
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
+        self._reducer = PositionReducer(self.desk, live, self._journal, settings, self)
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle
         self._waits = True  # whether the bars of the last day are still missing
@@ -376,7 +381,7 @@ class TradingJob:
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
-        stuck, troubles = self._cancel_own_orders()
+        stuck, troubles = self.cancel_own_orders()
         left: list[str] = []
         if flatten:
             try:
@@ -384,11 +389,7 @@ class TradingJob:
             except BrokerError as error:
                 log.warning("closing positions without reconciling them first: %s", error)
             account = self.desk.account()
-            tradable = self._settings.tradable_symbols
-            bought = net_fills_by_symbol(self._live.book, TRADE_JOB)
-            positions = closable_positions(
-                self._live.reconciler.explained_quantities(account.positions), tradable, bought
-            )
+            positions = self.closable_positions(account)
             account = replace(account, positions=positions)
             # Symbols with an order that still rests are skipped: their shares could be sold twice.
             orders = build_flattening_orders(
@@ -398,21 +399,39 @@ class TradingJob:
             self._night.send_reductions(orders, account, name)
             # Positions without a price are open too, and were not closed.
             held = {s: each.quantity for s, each in self._connection.positions().items()}
-            ours = closable_positions(held, tradable, bought)
+            bought = net_fills_by_symbol(self._live.book, TRADE_JOB)
+            ours = closable_positions(held, self._settings.tradable_symbols, bought)
             left = [f"{held[symbol]:f} {symbol}" for symbol in sorted(ours)]
         if troubles:
             held_on = f"; positions NOT closed: {', '.join(left)}" if left else ""
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")
         return left
 
-    def _cancel_own_orders(self) -> tuple[set[str], list[str]]:
-        """Cancel our open orders, and those of unknown outcome that the venue has received.
+    def trades_symbol(self, symbol: str) -> bool:
+        return symbol in self._settings.tradable_symbols or bool(
+            net_fills_by_symbol(self._live.book, TRADE_JOB).get(symbol)
+        )
 
-        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
-        """
+    def reduce_positions(self, command: Command) -> CommandOutcome:
+        return self._reducer.reduce(command)
+
+    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
+        return closable_positions(
+            self._live.reconciler.explained_quantities(account.positions),
+            self._settings.tradable_symbols,
+            net_fills_by_symbol(self._live.book, TRADE_JOB),
+        )
+
+    def cancel_own_orders(
+        self, symbols: Collection[str] | None = None, kept_group: str = ""
+    ) -> tuple[set[str], list[str]]:
         stuck, troubles = set(), []
         for intent in self._live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
+                continue
+            if symbols is not None and intent.order.symbol not in symbols:
+                continue
+            if kept_group and intent.decision_id == kept_group:
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
@@ -137,10 +137,12 @@ class SimulatedBroker:
         self._tape_buffer = create_account_log(0)
         mark_positions(book.account[0], book.holdings, market.initial_history.last_closes())
 
-    def advance(self, row: int) -> None:
+    def advance(self, row: int, on_finer_bar: Callable[[], None] | None = None) -> None:
         """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
         All instants in between are processed too, because orders fill and sessions close at them.
+
+        on_finer_bar: callback at each end of a finer bar in between, which may send orders.
         """
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
@@ -149,6 +151,14 @@ class SimulatedBroker:
             self._opening = None
             self._index += 1
             last = int(self._rows[self._index])
+            while on_finer_bar is not None and self._row + 1 < last:
+                self._row += 1
+                tape = self._allocate_account_log()
+                advance_account(self._book, self._line, tape, self._row)
+                self._record_fills_and_bookings(tape)
+                on_finer_bar()
+                self.open_bars()
+                self._opening = None
             while self._row + 1 < last:
                 tape = self._allocate_account_log()
                 finer = self._row + 1, last

@@ -21,6 +21,7 @@ from marketsimulator.account.tape import AccountLogEntry, append_fills_and_booki
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
+from marketsimulator.runs.watching import SimulatedWatch
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import format_compact_utc, format_utc, format_utc_each
 from trainingdata.market import Market
@@ -57,17 +58,18 @@ def simulate_trading(
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether these settings can run compiled, with the fills of a stepwise run.
 
-    A compiled run supports neither a fallback strategy nor unfilled remainders that stay open,
-    which occur with `fills.remainder=carry` and with finer bars, nor limits by drawdown
-    (`guards.tiers`). All symbols must be tradable.
-    Daily bars of stocks and crypto together are not supported, because crypto decisions then depend
-    on waiting stock orders. Order types need no check: a trader sends market and auction orders
-    alone, and any other decider runs stepwise.
+    A compiled run supports neither a fallback strategy, nor limits of the watch, nor limits by
+    drawdown (`guards.tiers`), nor unfilled remainders that stay open, which occur with
+    `fills.remainder=carry` and with finer bars. All symbols must be tradable. Daily bars of stocks
+    and crypto together are not supported, because crypto decisions then depend on waiting stock
+    orders. Order types need no check: a trader sends market and auction orders alone, and any other
+    decider runs stepwise.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None
     mixed = bars.timeframe.is_daily and bool(bars.crypto.any()) and not bars.crypto.all()
-    plain = not carries and settings.sizing.fallback == "none" and not settings.guards.tiers
+    stepped = carries or settings.watch.limits or settings.guards.tiers
+    plain = not stepped and settings.sizing.fallback == "none"
     return plain and not mixed and bool(bars.tradable.all())
 
 
@@ -167,6 +169,7 @@ def simulate_stepwise(
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
+    watch = SimulatedWatch(settings, market, broker) if settings.watch.limits else None
     first = market.start_row
     total = len(market.bars.times)
     work = _progress_label(name)
@@ -175,14 +178,19 @@ def simulate_stepwise(
         for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
                 if index > first:
-                    broker.advance(index)
+                    broker.advance(index, None if watch is None else watch.read)
+                if watch is not None:
+                    watch.read()
                 account = settings.guards.apply(broker.account(), peak)
                 decision = decider.decide(view.slice_rows(0, index + 1), account)
                 if decision is not None:
                     peak = max(peak, account.equity)
                     decisions.append(decision)
-                    place_orders(broker, decision.orders, decision.cancelled_quantities)
+                    orders = decision.orders if watch is None else watch.allow(decision.orders)
+                    place_orders(broker, orders, decision.cancelled_quantities)
                 broker.open_bars()
+                if watch is not None and index == first:
+                    watch.begin()
                 rows.append(broker.equity_row())
                 if decision is not None and log.isEnabledFor(log_level):
                     what = decision.sizing_failure, decision.sizing_rules, decision.orders

@@ -12,9 +12,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreadAccount
+from execution.journal.commands import Command
 from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
 from execution.live.account import AccountIdMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
+from execution.live.commands import CommandOutcome
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import print_line
 from execution.live.settings import LiveSettings
@@ -282,6 +284,29 @@ class SpreadJob:
             )
         return lines
 
+    def trades_symbol(self, symbol: str) -> bool:
+        return symbol in (self._settings.root, self._settings.underlying)
+
+    def reduce_positions(self, command: Command) -> CommandOutcome:
+        """Buy back all open spreads for `flatten`, and for `exit` of their root or underlying.
+
+        `reduce` buys none back, because a spread is closed whole.
+        """
+        if command.verb == "exit" and not self.trades_symbol(command.argument):
+            return CommandOutcome()
+        before = [each.trade_id for each in self._seller.spreads]
+        if command.verb == "reduce":
+            return CommandOutcome(left=[f"spread {name} (exit closes it)" for name in before])
+        self._seller.exiting = True
+        try:
+            left = self._buy_back_spreads()
+        finally:
+            self._seller.exiting = False
+        return CommandOutcome(
+            [f"bought back spread {name}" for name in before if name not in left],
+            [f"spread {name} (buying back continues)" for name in left],
+        )
+
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel working orders, and return []; with `flatten`, buy back all open spreads.
 
@@ -297,6 +322,10 @@ class SpreadJob:
                 self._record_open_spreads()
             return []
         self._seller.exiting = True
+        return self._buy_back_spreads()
+
+    def _buy_back_spreads(self) -> list[str]:
+        """Buy back open spreads in a few polls; return the trade ids of those that stay open."""
         for _ in range(MAX_CLOSING_POLLS):
             self._poll()
             if not self._seller.spreads:

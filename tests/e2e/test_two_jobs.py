@@ -17,8 +17,10 @@ from execution.journal.marks import EquityMark, EquityMarkJournal
 from execution.journal.order_store import PENDING_STATES
 from execution.live.__main__ import clear_halt
 from execution.live.account_lock import JOURNAL_FILE
+from execution.live.commands import read_answer, write_command
 from execution.live.guards import GuardSettings
 from execution.live.losses import record_mark_and_halts
+from foundation.clock import utc_now
 from foundation.database import Database, query_rows
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
@@ -92,6 +94,38 @@ def test_one_process_trades_stocks_and_spreads_together(
         assert EventLog(database).last_reported_positions(SPREADS_FOLDER_EVENT) == [str(folder)]
     assert query_rows(path, "SELECT failure FROM cycles WHERE failure != ''") == []
     assert read_next_cycle(path) is None, "all its cycles were made"
+
+
+@pytest.mark.slow
+def test_exit_buys_back_spreads_and_sells_no_more(
+    practice: Start, vix: Path, tmp_path: Path
+) -> None:
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
+    files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)
+    files.initialise()
+    loop = Started(both_jobs(here.url, vix, "cycles=null"), cwd=tmp_path, env=environment(tmp_path))
+    while loop.running and not any(each.stage == "open" for each in read_spreads(files)):
+        time.sleep(0.2)
+        here.advance()
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    values = {"verb": "exit", "argument": UNDER, "by": "Ada", "written_at": str(utc_now())}
+    write_command(folder, "out", values)
+    while loop.running and (answer := read_answer(folder, "out")) is None:
+        time.sleep(0.1)
+    while loop.running and read_spreads(files):
+        time.sleep(0.2)
+        here.advance()
+    assert loop.running
+    loop.kill()
+    assert answer is not None
+    assert "spread" in answer["answer"]
+    path = folder / JOURNAL_FILE
+    assert query_rows(path, "SELECT kind FROM halts") == [("exited",)]
+
+
+def read_spreads(files: AccountFiles) -> tuple[OpenSpread, ...]:
+    return read_state(files.folder).spreads
 
 
 @pytest.mark.slow

@@ -1,0 +1,143 @@
+"""The watch: limits on an account's losses and exposure that hold between two decisions.
+
+The live loop reads the account every `watch.seconds`, and the simulator at every bar it has. Both
+apply `next_watch_state`. The watch acts after two consecutive readings, at different instants, that
+are beyond the same limit and agree with each other. One wrong reading therefore neither sells
+anything nor becomes the peak from which later drawdowns count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from foundation.settings import setting, settings_class
+from trainingdata.instants import new_york_date
+
+MAX_DISAGREEMENT = 0.2  # relative change between two readings that agree
+LimitName = Literal["daily_loss", "drawdown", "margin"]
+
+
+@settings_class("watch")
+class WatchSettings:
+    """Limits between two decisions, and what happens once beyond them."""
+
+    seconds: float = setting(
+        60.0, "seconds between two readings of a live account between cycles", ge=5, le=3600
+    )
+    daily_loss: float | None = setting(
+        None,
+        "loss at which the watch acts, fraction of the equity at the start of the day; null: none",
+        ge=0.001,
+        le=1,
+    )
+    drawdown: float | None = setting(
+        None,
+        "loss at which the watch acts, fraction of the highest equity; null: none",
+        ge=0.001,
+        le=1,
+    )
+    margin: float | None = setting(
+        None,
+        "gross stock exposure at which the watch acts, multiples of the largest that the broker "
+        "and limits allow at that hour; null: none",
+        ge=0.01,
+        le=10,
+    )
+    action: Literal["halt", "reduce", "flatten"] = setting(
+        "halt",
+        "what the watch does, once: `halt` forbids opening orders; `reduce` and `flatten` also "
+        "reduce positions",
+    )
+    reduce_to: float = setting(
+        0.5, "fraction of each position that action=reduce keeps", ge=0, lt=1
+    )
+
+    @property
+    def limits(self) -> Mapping[LimitName, float]:
+        """Limits that are set, by name."""
+        named: dict[LimitName, float | None] = {
+            "daily_loss": self.daily_loss,
+            "drawdown": self.drawdown,
+            "margin": self.margin,
+        }
+        return {name: limit for name, limit in named.items() if limit is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class WatchState:
+    """State of the watch after a reading.
+
+    at: instant of the reading.
+    index: index of returns without deposits and withdrawals at the reading.
+    supported: smaller index of this reading and the one before; one wrong reading cannot raise it.
+    peak: highest `supported` since the watch began or its halt was cleared.
+    day_start: `supported` at the end of the day before, or where the watch began.
+    margin: gross stock exposure, multiples of its largest allowed value.
+    beyond: limits that the reading is beyond.
+    """
+
+    at: np.datetime64
+    index: float
+    supported: float
+    peak: float
+    day_start: float
+    margin: float = 0.0
+    beyond: tuple[LimitName, ...] = ()
+
+    @classmethod
+    def first(cls, at: np.datetime64, index: float) -> WatchState:
+        """Return the state of a watch that begins at a reading."""
+        return cls(at, index, index, index, index)
+
+    @property
+    def losses(self) -> Mapping[LimitName, float]:
+        """Value of each limited figure at the reading."""
+        return {
+            "daily_loss": _loss(self.index, self.day_start),
+            "drawdown": _loss(self.index, self.peak),
+            "margin": self.margin,
+        }
+
+
+def next_watch_state(
+    state: WatchState, at: np.datetime64, index: float, margin: float, settings: WatchSettings
+) -> tuple[WatchState, str]:
+    """Return the state after a reading, and why the watch acts, or an empty string.
+
+    A second reading of the same instant changes nothing.
+
+    at: instant of the reading.
+    index: index of returns without deposits and withdrawals; equity if there are none.
+    margin: gross stock exposure, multiples of its largest allowed value.
+    """
+    if at <= state.at:
+        return state, ""
+    supported = min(index, state.index)
+    is_new_day = new_york_date(np.array([at]))[0] != new_york_date(np.array([state.at]))[0]
+    day_start = state.supported if is_new_day else state.day_start
+    peak = max(state.peak, supported)
+    read = WatchState(at, index, supported, peak, day_start, margin)
+    beyond = tuple(name for name, limit in settings.limits.items() if read.losses[name] >= limit)
+    read = replace(read, beyond=beyond)
+    agrees = abs(index - state.index) <= MAX_DISAGREEMENT * abs(state.index)
+    confirmed = [name for name in beyond if agrees and name in state.beyond]
+    if not confirmed:
+        return read, ""
+    name = confirmed[0]
+    return read, (
+        f"{name} {read.losses[name]:.4g} after {state.losses[name]:.4g} has reached"
+        f" watch.{name}, {settings.limits[name]:g}"
+    )
+
+
+def ends_with_the_day(reason: str) -> bool:
+    """Return whether the halt that the watch raised for a reason ends on the next New York date."""
+    return not reason.startswith("drawdown")
+
+
+def _loss(index: float, base: float) -> float:
+    return 1.0 - index / base if base > 0 else 0.0

@@ -1,0 +1,143 @@
+"""Commands that persons and programs give to an account, each recorded before it is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import Json
+
+from execution.journal.events import EventLog
+from execution.journal.halts import HaltKind
+from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
+from foundation.database import Database
+
+Verb = Literal["pause", "resume", "reduce", "exit", "flatten"]
+VERBS: tuple[Verb, ...] = get_args(Verb)
+CommandState = Literal["received", "done", "refused", "expired"]
+
+WATCH = "watch"  # sender of the commands by which the watch of an account acts
+_SECOND = np.timedelta64(1, "s")
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Journal row of a command.
+
+    command_id: id of the command; a command with a known id is not executed a second time.
+    verb: `pause`, `resume`, `reduce`, `exit` or `flatten`.
+    argument: fraction of `reduce`, symbol of `exit`; else empty.
+    by: name of the person or program that gave the command; `WATCH` for the account's watch.
+    written_at: instant by the clock of the sender's machine.
+    received_at: instant of the receipt by the venue's clock, different for every command; the ids
+        of its orders contain it.
+    state: `received` until the command is answered; then `done`, `refused` or `expired`.
+    answer: what was done, and what was not, in words.
+    answered_at: instant of the answer by the venue's clock.
+    targets: signed quantity to which each position is reduced, by symbol; None until it is known.
+    """
+
+    command_id: Text
+    verb: Verb
+    argument: Text
+    by: Text
+    written_at: Instant
+    received_at: Instant
+    state: CommandState = "received"
+    answer: Text = ""
+    answered_at: Instant | None = None
+    targets: Json[Mapping[str, ExactDecimal] | None] = None
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.argument}".strip() + f" by {self.by}"
+
+    @property
+    def kept_fraction(self) -> Decimal:
+        """Fraction of each position that stays."""
+        return Decimal(self.argument) if self.verb == "reduce" else _ZERO
+
+    @property
+    def halt_kind(self) -> HaltKind:
+        """Kind of the halt that the command raises."""
+        if self.by == WATCH:
+            return "watch"
+        return "exited" if self.verb == "exit" else "paused"
+
+
+COMMANDS_TABLE = JournalTable("commands", Command, column_names={"command_id": "id"})
+
+
+class CommandJournal:
+    """The commands of one account, as recorded in its journal.
+
+    database: the account's journal.
+    events: log that records receipts and answers.
+    """
+
+    def __init__(self, database: Database, events: EventLog) -> None:
+        self._database = database
+        self._events = events
+        COMMANDS_TABLE.create(database)
+
+    def receive(self, command: Command) -> Command:
+        """Record a new command, in the surrounding transaction if there is one, and return it.
+
+        If an earlier command was received at the same instant or later, the receipt is moved behind
+        it, to another whole second.
+        """
+        with self._database.transaction():
+            last = COMMANDS_TABLE.first_row(self._database, "ORDER BY received_at DESC")
+            at = command.received_at.astype("datetime64[s]")
+            if last is not None:
+                at = max(at, last.received_at.astype("datetime64[s]") + _SECOND)
+            command = replace(command, received_at=at.astype("datetime64[ns]"))
+            COMMANDS_TABLE.insert(self._database, command)
+            self._events.append("command received", command.command_id, str(command))
+        return command
+
+    def set_targets(self, command: Command, targets: Mapping[str, Decimal]) -> Command:
+        """Record the quantities to which a command reduces positions, and return the command."""
+        command = replace(command, targets=dict(targets))
+        COMMANDS_TABLE.upsert(self._database, command)
+        return command
+
+    def answer(
+        self, command_id: str, state: CommandState, answer: str, at: np.datetime64
+    ) -> Command:
+        """Record the answer to a command, and return the command.
+
+        Raises
+        ------
+        LookupError
+            for an unknown id.
+        """
+        with self._database.transaction():
+            command = self.get(command_id)
+            if command is None:
+                raise LookupError(f"{command_id}: no such command")
+            command = replace(command, state=state, answer=answer, answered_at=at)
+            COMMANDS_TABLE.upsert(self._database, command)
+            self._events.append(f"command {state}", command_id, answer)
+        return command
+
+    def get(self, command_id: str) -> Command | None:
+        """Return the command with this id; None without one."""
+        return COMMANDS_TABLE.first_row(self._database, "WHERE id = ?", (command_id,))
+
+    def unanswered(self) -> Sequence[Command]:
+        """Return the commands that are received and not answered, oldest first."""
+        clause = "WHERE state = 'received' ORDER BY received_at"
+        return COMMANDS_TABLE.select_rows(self._database, clause)
+
+    def latest(self, limit: int) -> Sequence[Command]:
+        """Return the latest commands, newest first.
+
+        limit: maximum number of commands returned.
+        """
+        return COMMANDS_TABLE.select_rows(
+            self._database, "ORDER BY received_at DESC LIMIT ?", (limit,)
+        )

@@ -1,0 +1,367 @@
+"""Commands of an account, taken once each: from files in the account's folder to answers in files.
+
+A command is the file `commands/ID.json`, which any program of the account's owner may write. The
+loop takes commands between two steps and while it waits. A command's receipt is recorded in the
+journal, in one transaction with the halt that it raises, before an order is sent. Its answer is
+recorded in the journal and then written to `commands/ID.answer.json`. A process that resumes a
+command after a crash therefore neither repeats nor forgets it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from execution.journal.commands import VERBS, WATCH, Command, CommandJournal, CommandState
+from execution.journal.events import EventLog
+from execution.journal.halts import HaltChanges, HaltJournal, HaltKind
+from execution.journal.rows import format_instant, parse_instant
+from execution.live.loop import StopSignal
+from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
+from foundation.database import Database
+from foundation.errors import BrokerError, InputError, invalid_choice_error, to_one_line
+from foundation.files import write_atomically
+from trainingdata.instants import HOUR, format_utc
+from trainingdata.instruments import instrument
+
+log = logging.getLogger("live")
+
+COMMANDS_FOLDER = "commands"
+MAX_COMMAND_AGE = HOUR  # age from which a command is not executed
+MAX_FILE_BYTES = 10_000
+MAX_ANSWER_FILES = 200  # the oldest answers are deleted beyond it
+RETRY_SECONDS = 5.0  # seconds until a command is tried again after an error
+REDUCING_VERBS = ("reduce", "exit", "flatten")
+RESUMABLE_HALTS: Sequence[HaltKind] = ("paused", "exited")
+_ANSWER_SUFFIX = ".answer.json"
+_COMMAND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SYMBOL = re.compile(r"[A-Za-z0-9./_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutcome:
+    """What a job did for a command, in words.
+
+    done: changes of positions.
+    left: positions that are larger than the command asks for, each with the reason.
+    """
+
+    done: Sequence[str] = ()
+    left: Sequence[str] = ()
+
+
+@runtime_checkable
+class CommandedJob(Protocol):
+    """A job that can execute commands which reduce positions."""
+
+    @property
+    def name(self) -> str: ...
+
+    def trades_symbol(self, symbol: str) -> bool:
+        """Return whether the job trades a symbol or has a position in it."""
+        ...
+
+    def reduce_positions(self, command: Command) -> CommandOutcome:
+        """Reduce positions as a command asks, and return what was done.
+
+        A second call for the same command continues the first one. Raises `BrokerError` if the
+        venue does not respond; the command is then tried again.
+        """
+        ...
+
+
+class CommandReporter(Protocol):
+    """Interface of a reporter that shows the effects of commands to a person."""
+
+    def alert_halt_changes(self, changes: HaltChanges) -> None:
+        """Send alerts about halts that commands raise and end."""
+        ...
+
+    def report_command(self, command: Command) -> None:
+        """Report the answer to a command."""
+        ...
+
+
+def parse_command(command_id: str, values: Any, at: np.datetime64) -> Command:
+    """Return the command that a file or a command line describes.
+
+    values: values by field: `verb`, `argument`, `by`, `written_at`.
+    at: instant of the receipt.
+
+    Raises
+    ------
+    InputError
+        for an invalid value.
+    """
+    if not _COMMAND_ID.fullmatch(command_id):
+        raise InputError(
+            f"command id {command_id!r} is not valid; use 1 to 64 letters, digits, - and _"
+        )
+    if not isinstance(values, dict):
+        raise InputError(f"command {command_id}: expected a JSON object with verb, argument and by")
+    texts = {name: str(values.get(name, "")) for name in ("verb", "argument", "by")}
+    verb, argument, by = (to_one_line(text.strip()) for text in texts.values())
+    if verb not in VERBS:
+        raise invalid_choice_error("verb", verb, VERBS)
+    if not by or by == WATCH:
+        raise InputError(f"{verb}: `by` is {by!r}; name the person or program that commands it")
+    try:
+        written_at = parse_instant(str(values.get("written_at", "")).removesuffix("Z"))
+    except ValueError as error:
+        raise InputError(f"{verb}: written_at is {error}") from error
+    return Command(command_id, verb, _parse_argument(verb, argument), by, written_at, at)
+
+
+def _parse_argument(verb: str, argument: str) -> str:
+    if verb == "exit":
+        if not _SYMBOL.fullmatch(argument):
+            raise InputError(f"exit: {argument!r} is not a symbol; name the position to close")
+        try:
+            return instrument(argument).symbol
+        except InputError:  # a market of event contracts
+            return argument
+    if verb == "reduce":
+        try:
+            fraction = Decimal(argument)
+        except InvalidOperation:
+            fraction = Decimal(-1)
+        if not 0 <= fraction < 1:
+            raise InputError(
+                f"reduce: {argument!r} is not a fraction from 0 to below 1; name the fraction of"
+                " each position that stays"
+            )
+    elif argument:
+        raise InputError(f"{verb}: takes no argument, got {argument!r}")
+    return argument
+
+
+def command_path(folder: Path, command_id: str) -> Path:
+    """Return the path of a command's file.
+
+    folder: folder of the account.
+    """
+    return folder / COMMANDS_FOLDER / f"{command_id}.json"
+
+
+def write_command(folder: Path, command_id: str, values: dict[str, str]) -> Path:
+    """Write the file of a command, which only the owner of the account's folder may read."""
+    path = command_path(folder, command_id)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, json.dumps(values).encode())
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        # The loop may run as the user who owns the folder.
+        owner = folder.stat()
+        for each in (path.parent, path):
+            os.chown(each, owner.st_uid, owner.st_gid)
+    return path
+
+
+def read_answer(folder: Path, command_id: str) -> dict[str, str] | None:
+    """Return the answer to a command: its fields with `state` and `answer`; None without one."""
+    path = folder / COMMANDS_FOLDER / f"{command_id}{_ANSWER_SUFFIX}"
+    try:
+        answer: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read the answer: {error}") from error
+    return answer
+
+
+class CommandDesk:
+    """Taker of an account's commands.
+
+    folder: folder of the account.
+    jobs: jobs of the loop; none while no loop runs. Commands reduce the positions of those that are
+        a `CommandedJob`.
+    venue_clock: clock that returns the venue's time.
+    reporter: reporter of the halts and answers of commands; None reports none.
+    stop: signal that stops the loop; orders are then left to the next process.
+    time: clock of this machine, by which the age of commands is measured.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        events: EventLog,
+        halts: HaltJournal,
+        jobs: Sequence[object],
+        venue_clock: InstantSource,
+        *,
+        reporter: CommandReporter | None = None,
+        stop: StopSignal | None = None,
+        time: TimeSource = SYSTEM_TIME,
+    ) -> None:
+        self._folder = folder / COMMANDS_FOLDER
+        self._database = database
+        self._halts = halts
+        self._jobs = [job for job in jobs if isinstance(job, CommandedJob)]
+        self._clock = venue_clock
+        self._reporter = reporter
+        self._stop = StopSignal() if stop is None else stop
+        self._time = time
+        self._retry_at = 0.0
+        self._failure = ""
+        self.journal = CommandJournal(database, events)
+
+    def take(self) -> None:
+        """Receive the commands in the folder, and execute those that are not answered yet."""
+        for path in sorted(self._folder.glob("*.json")):
+            if not path.name.endswith(_ANSWER_SUFFIX):
+                self.take_file(path)
+        if self._time.monotonic() >= self._retry_at:
+            for command in self.journal.unanswered():
+                if not self._stop:
+                    self.execute(command)
+
+    def take_file(self, path: Path) -> None:
+        """Receive the command in a file; publish the answer if it was answered before."""
+        if known := self.journal.get(path.stem):
+            self._publish(known)
+            return
+        try:
+            if path.is_symlink() or path.stat().st_size > MAX_FILE_BYTES:
+                raise InputError(f"{path.name}: not a regular file of at most 10 kB")
+            values = json.loads(path.read_text(encoding="utf-8"))
+            command = parse_command(path.stem, values, self._clock.now())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            log.warning("%s: command refused: %s", path, error)
+            answer = {"id": path.stem, "state": "refused", "answer": to_one_line(str(error))}
+            self._write_answer(path.stem, answer)
+            return
+        self.receive(command)
+
+    def receive(self, command: Command, reason: str = "", cause: str = "") -> Command:
+        """Record the receipt of a command and its halt, and return it.
+
+        A command that needs no order is answered at once.
+
+        reason: reason of the halt; by default the command itself.
+        cause: cause of the halt, as the journal records it.
+        """
+        changes = HaltChanges()
+        with self._database.transaction():
+            command = self.journal.receive(command)
+            if abs(self._time.now() - command.written_at) > MAX_COMMAND_AGE:
+                text = f"not executed: written at {format_utc(command.written_at)}, more than an"
+                command = self._record_answer(command, "expired", f"{text} hour from now")
+            elif why := self._refusal_reason(command):
+                command = self._record_answer(command, "refused", why)
+            else:
+                changes = self._change_halts(command, reason or f"command {command}", cause)
+                if command.verb not in REDUCING_VERBS:
+                    text = self._describe_halts(changes)
+                    command = self._record_answer(command, "done", text)
+        if self._reporter is not None:
+            self._reporter.alert_halt_changes(changes)
+        self._publish(command)
+        return command
+
+    def execute(self, command: Command) -> None:
+        """Reduce positions as a received command asks, and answer it once that is done.
+
+        If the venue does not respond, the command is tried again, until it is an hour old.
+        """
+        try:
+            outcomes = [job.reduce_positions(command) for job in self._jobs]
+        except BrokerError as error:
+            self._retry_at = self._time.monotonic() + RETRY_SECONDS
+            if self._failure != str(error):
+                self._failure = str(error)
+                log.warning("command %s: %s; retrying", command, error)
+            if self._time.now() - command.written_at <= MAX_COMMAND_AGE:
+                return
+            answer: tuple[CommandState, str] = "expired", f"not done within an hour: {error}"
+        else:
+            if self._stop or not self._jobs:
+                return  # the next process completes it
+            text = "; ".join(part for outcome in outcomes for part in outcome.done)
+            left = ", ".join(part for outcome in outcomes for part in outcome.left)
+            text = text or "no position was reduced"
+            answer = ("refused", f"{text}; NOT reduced: {left}") if left else ("done", text)
+        self._publish(self._record_answer(command, *answer))
+
+    def _refusal_reason(self, command: Command) -> str:
+        """Return why a command cannot be executed here, or an empty string."""
+        if command.verb not in REDUCING_VERBS:
+            return ""
+        if not self._jobs:
+            return (
+                "no loop runs, so no order was sent; start the loop and repeat the command, or"
+                " close positions at the venue"
+            )
+        symbol = command.argument
+        if command.verb == "exit" and not any(job.trades_symbol(symbol) for job in self._jobs):
+            return f"{symbol} is neither traded nor held by this loop; check the symbol"
+        return ""
+
+    def _change_halts(self, command: Command, reason: str, cause: str) -> HaltChanges:
+        """Raise the halt of a command, or end halts if it is `resume`; return the changes."""
+        active = {halt.kind for halt in self._halts.active()}
+        now = self._clock.now()
+        if command.verb == "resume":
+            ended = tuple(kind for kind in RESUMABLE_HALTS if kind in active)
+            for kind in ended:
+                self._halts.clear(kind, command.by, now)
+            return HaltChanges(kinds_to_end=ended)
+        kind = command.halt_kind
+        if kind == "exited":
+            cause = json.dumps(sorted({*self._halts.exited_symbols(), command.argument}))
+            # The new halt names all symbols.
+            self._halts.clear(kind, command.by, now)
+        if not self._halts.raise_halt(kind, reason, now, cause=cause):
+            return HaltChanges()
+        return HaltChanges(reasons_to_raise={kind: reason})
+
+    def _describe_halts(self, changes: HaltChanges) -> str:
+        """Return the answer to a command that needs no order: the halts that are active now."""
+        ended = f"ended: {', '.join(changes.kinds_to_end)}; " if changes.kinds_to_end else ""
+        halts = "; ".join(map(str, self._halts.active()))
+        return f"{ended}halted: {halts}" if halts else f"{ended}opening orders are allowed"
+
+    def _record_answer(self, command: Command, state: CommandState, text: str) -> Command:
+        return self.journal.answer(command.command_id, state, to_one_line(text), self._clock.now())
+
+    def _publish(self, command: Command) -> None:
+        """Write the answer to a command to its file, and delete the command's file."""
+        if command.state == "received":
+            return
+        if self._reporter is not None:
+            self._reporter.report_command(command)
+        self._write_answer(command.command_id, describe_command(command))
+
+    def _write_answer(self, command_id: str, answer: dict[str, str]) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        path = self._folder / f"{command_id}{_ANSWER_SUFFIX}"
+        write_atomically(path, json.dumps(answer).encode())
+        path.chmod(0o600)
+        (self._folder / f"{command_id}.json").unlink(missing_ok=True)
+        answers = self._folder.glob(f"*{_ANSWER_SUFFIX}")
+        for old in sorted(answers, key=os.path.getmtime)[:-MAX_ANSWER_FILES]:
+            old.unlink(missing_ok=True)
+
+
+def describe_command(command: Command) -> dict[str, str]:
+    """Return a command and its answer by field, for JSON."""
+    return {
+        "id": command.command_id,
+        "verb": command.verb,
+        "argument": command.argument,
+        "by": command.by,
+        "state": command.state,
+        "answer": command.answer,
+        "written_at": format_instant(command.written_at),
+    }

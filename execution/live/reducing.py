@@ -1,0 +1,230 @@
+"""Orders of the commands `reduce`, `exit` and `flatten` in stocks and crypto.
+
+The first attempt records in the journal the quantity to which each position is reduced. Every
+attempt, also one after a crash, first sends recorded orders of unknown outcome again under their
+ids. New orders then cover only what still exceeds the recorded quantities. No attempt can therefore
+trade the same shares twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+
+from execution.brokers import MarksRejected
+from execution.decision.reduction import (
+    build_reductions,
+    excess_quantities,
+    reduction_obstacle,
+    target_quantities,
+)
+from execution.journal.commands import WATCH, Command, CommandJournal
+from execution.journal.decisions import DecisionJournal
+from execution.journal.order_store import REFUSED_STATES, UNKNOWN_OUTCOME_STATES, OrderIntent
+from execution.live.account import LiveAccount
+from execution.live.accounts import TRADE_JOB
+from execution.live.commands import CommandOutcome
+from execution.live.guarded_broker import GuardedBroker
+from execution.live.resumption import POSITIONS_CHANGED_REASON
+from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.broker import place_reductions
+from execution.orders.orders import Order
+from foundation.errors import BrokerError
+from foundation.formatting import format_price
+
+log = logging.getLogger("live")
+
+READ_DELAYS_SECONDS = (
+    0.0,
+    0.0,
+    2.0,
+    2.0,
+)  # seconds before each reading; orders follow but the last
+ZERO = Decimal(0)
+
+
+class PositionOwner(Protocol):
+    """Interface of a job whose positions commands reduce."""
+
+    def cancel_own_orders(
+        self, symbols: Collection[str] | None = None, kept_group: str = ""
+    ) -> tuple[set[str], list[str]]:
+        """Cancel our open orders, and those of unknown outcome that the venue has received.
+
+        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
+
+        symbols: symbols whose orders are cancelled; None cancels all.
+        kept_group: id of a group of orders that stay open; empty for none.
+        """
+        ...
+
+    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
+        """Return the part of each position that may be closed, by symbol."""
+        ...
+
+
+@dataclass(slots=True)
+class PositionReducer:
+    """Reducer of positions in stocks and crypto to the quantities that commands ask for.
+
+    desk: broker that sends the orders.
+    journal: journal of the job that trades stocks and crypto.
+    owner: job whose orders are cancelled and whose positions are reduced.
+    """
+
+    desk: GuardedBroker
+    live: LiveAccount
+    journal: DecisionJournal
+    settings: LiveSettings
+    owner: PositionOwner
+    _commands: CommandJournal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._commands = CommandJournal(self.live.account.database, self.live.account.events)
+
+    def reduce(self, command: Command) -> CommandOutcome:
+        """Reduce positions as a command asks, and return what was done."""
+        group = f"{TRADE_JOB}-command-{command.command_id}"
+        book = self.live.book
+        self.desk.refresh_open_orders()
+        self.live.reconcile()
+        earlier = {*book.unsent_reasons(group)}
+        for last, _ in zip(
+            (*(False,) * (len(READ_DELAYS_SECONDS) - 1), True),
+            self.live.connection.time.delayed_attempts(READ_DELAYS_SECONDS),
+            strict=True,
+        ):
+            symbols = (command.argument,) if command.verb == "exit" else None
+            stuck, _ = self.owner.cancel_own_orders(symbols, group)
+            account = self._read_account(command)
+            held = self.owner.closable_positions(account)
+            if command.targets is None:
+                chosen = {s: q for s, q in held.items() if symbols is None or s in symbols}
+                targets = target_quantities(chosen, command.kept_fraction)
+                command = self._commands.set_targets(command, targets)
+            excess = excess_quantities(held, command.targets or {})
+            intents = book.intents_for_decision(group)
+            reasons = {symbol: "an open order could not be cancelled" for symbol in stuck}
+            for intent in intents:
+                if intent.state in REFUSED_STATES and intent.client_order_id not in earlier:
+                    reasons[intent.stock_or_crypto_order.symbol] = intent.state_reason
+            orders = self._resend(intents, excess, reasons) or self._build_orders(
+                command, account, excess, reasons, intents
+            )
+            if last or not orders:
+                break
+            self._send(orders, account, group, intents)
+        left = [
+            f"{abs(quantity):f} {symbol} ({reasons.get(symbol, 'not filled')})"
+            for symbol, quantity in excess.items()
+        ]
+        return CommandOutcome(_describe_fills(book.intents_for_decision(group)), left)
+
+    def _read_account(self, command: Command) -> AccountSnapshot:
+        """Return the account snapshot.
+
+        If the venue's marks are rejected, a person's command uses the feed's prices. The watch's
+        command waits for marks that are accepted.
+        """
+        try:
+            return self.desk.account()
+        except MarksRejected as error:
+            if command.by == WATCH:
+                raise
+            return error.account
+
+    def _resend(
+        self, intents: Sequence[OrderIntent], excess: Mapping[str, Decimal], reasons: dict[str, str]
+    ) -> list[Order]:
+        """Return the recorded orders that may be unsent, to be sent under their ids.
+
+        An order that exceeds what is left to reduce is not sent.
+        """
+        orders = []
+        remaining = {symbol: abs(quantity) for symbol, quantity in excess.items()}
+        for intent in intents:
+            order = intent.stock_or_crypto_order
+            is_unknown = intent.state in UNKNOWN_OUTCOME_STATES
+            if not (is_unknown or intent.state == "planned"):
+                continue
+            if order.qty <= remaining.get(order.symbol, ZERO):
+                remaining[order.symbol] -= order.qty
+                orders.append(order)
+            elif is_unknown:
+                reasons[order.symbol] = f"the outcome of {order.client_order_id} is unknown"
+            else:
+                self.live.book.deny(intent, POSITIONS_CHANGED_REASON)
+        return orders
+
+    def _build_orders(
+        self,
+        command: Command,
+        account: AccountSnapshot,
+        excess: Mapping[str, Decimal],
+        reasons: dict[str, str],
+        intents: Sequence[OrderIntent],
+    ) -> list[Order]:
+        """Return new orders for what is left to reduce, and add the reasons why there are none."""
+        orders: list[Order] = []
+        numbers = Counter(intent.stock_or_crypto_order.symbol for intent in intents)
+        for symbol, quantity in excess.items():
+            if why := reduction_obstacle(account, symbol, quantity, self.settings.orders):
+                reasons.setdefault(symbol, why)
+            if symbol not in reasons:
+                orders += build_reductions(
+                    account,
+                    symbol,
+                    quantity,
+                    self.settings.order_prefix,
+                    command.received_at,
+                    self.settings.orders,
+                    f"command {command}",
+                    numbers[symbol],
+                )
+        return orders
+
+    def _send(
+        self,
+        orders: Sequence[Order],
+        account: AccountSnapshot,
+        group: str,
+        intents: Sequence[OrderIntent],
+    ) -> None:
+        """Record new orders as planned, and send all orders.
+
+        intents: recorded orders of the group.
+        """
+        gate = self.live.build_gate(
+            account, {order.symbol for order in orders}, require_trades=False
+        )
+        recorded = {intent.client_order_id for intent in intents}
+        new = [order for order in orders if order.client_order_id not in recorded]
+        if new:
+            self.journal.record_reducing_orders(group, new, account.as_of)
+        for order in orders:
+            log.warning("%s: %s %s %s", group, order.side, order.qty, order.symbol)
+        try:
+            place_reductions(self.desk, orders, gate)
+        except BrokerError as error:
+            log.warning("%s", error)  # the next reading shows what it has done
+
+
+def _describe_fills(intents: Sequence[OrderIntent]) -> list[str]:
+    """Describe the fills of orders, one text for each symbol."""
+    filled: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    paid: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
+    for intent in intents:
+        order, progress = intent.stock_or_crypto_order, intent.progress
+        if progress.filled:
+            key = ("sold" if order.side == "sell" else "bought", order.symbol)
+            filled[key] += progress.filled
+            paid[key] += progress.filled * (progress.filled_price or ZERO)
+    return [
+        f"{verb} {quantity:f} {symbol} at {format_price(float(paid[verb, symbol] / quantity))}"
+        for (verb, symbol), quantity in sorted(filled.items())
+    ]

@@ -1,0 +1,237 @@
+"""The watch of a live account: it reads the account between cycles, and acts beyond limits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from execution.decision.watch import WatchSettings, WatchState, ends_with_the_day, next_watch_state
+from execution.journal.commands import WATCH, Command, Verb
+from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt
+from execution.journal.marks import EquityMark, new_york_day
+from execution.journal.watch import WatchJournal, WatchRow
+from execution.live.account import LiveAccount, SnapshotObserver
+from execution.live.commands import CommandDesk
+from execution.live.guarded_broker import GuardedBroker
+from execution.live.open_account import OpenAccount
+from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import BrokerError
+from trainingdata.instants import format_compact_utc
+from trainingdata.instruments import is_crypto
+from trainingdata.sessions import is_in_session
+
+log = logging.getLogger("live")
+
+MAX_FAILED_READINGS = 5  # failed readings in a row, after which an alert is sent
+SECOND = np.timedelta64(1, "s")
+_VERBS: dict[str, Verb] = {"halt": "pause", "reduce": "reduce", "flatten": "flatten"}
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedAccount:
+    """An accepted reading of an account.
+
+    mark: equity mark of the reading, as recorded in the journal.
+    snapshot: account snapshot; None for an account of event contracts.
+    data_age: age of the oldest last trade of a position in an open market, seconds; None without
+        one.
+    """
+
+    mark: EquityMark
+    snapshot: AccountSnapshot | None = None
+    data_age: float | None = None
+
+
+class WatchedAccountReader(Protocol):
+    """Interface of a reader of an account for its watch."""
+
+    def read_watched_account(self) -> WatchedAccount | None:
+        """Read the account, record its equity mark and return it.
+
+        Returns None before the journal has an opening balance. Raises `BrokerError` if the reading
+        is not accepted.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAccountReader:
+    """Reader of an account of stocks, crypto and options for its watch.
+
+    desk: broker that checks each reading against the journal.
+    """
+
+    live: LiveAccount
+    desk: GuardedBroker
+
+    def read_watched_account(self) -> WatchedAccount | None:
+        if not self.live.reconciler.holdings.has_opening_balance:
+            return None
+        snapshot = self.desk.read_and_record_mark()
+        mark = self.live.account.marks.last_mark()
+        assert mark is not None
+        return WatchedAccount(mark, snapshot, self._data_age(snapshot))
+
+    def _data_age(self, snapshot: AccountSnapshot) -> float | None:
+        in_session = bool(is_in_session(np.array([snapshot.as_of]))[0])
+        symbols = [s for s, q in snapshot.positions.items() if q and (in_session or is_crypto(s))]
+        try:
+            trades = self.live.feed.last_trades(symbols) if symbols else {}
+        except BrokerError as error:
+            log.warning("watch: the age of data is unknown: %s", error)
+            return None
+        ages = (float((snapshot.as_of - each.traded_at) / SECOND) for each in trades.values())
+        return max(ages, default=None)
+
+
+class AccountWatch:
+    """The watch of one live account.
+
+    desk: executor of the command by which the watch acts.
+    observers: observers that are notified of each accepted snapshot.
+    """
+
+    def __init__(
+        self,
+        settings: WatchSettings,
+        reader: WatchedAccountReader,
+        account: OpenAccount,
+        desk: CommandDesk,
+        observers: Sequence[SnapshotObserver] = (),
+        time: TimeSource = SYSTEM_TIME,
+    ) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._account = account
+        self._desk = desk
+        self._observers = observers
+        self._time = time
+        self._journal = WatchJournal(account.database)
+        self._interval = np.timedelta64(round(settings.seconds * 1000), "ms")
+        self._next: np.datetime64 | None = None
+        self._failures = 0
+
+    def read_if_due(self) -> None:
+        """Read the account if `watch.seconds` have passed since the last reading.
+
+        A failed reading is alerted after several, and tried again at the next due time.
+        """
+        now = self._account.now()
+        if self._next is None or now < self._next - self._interval:
+            self._next = now + self._interval  # the watch has begun, or the clock was set back
+        if now < self._next:
+            return
+        self._next = now + self._interval
+        try:
+            self.read()
+        except BrokerError as error:
+            self._failures += 1
+            log.warning("watch: reading %d failed: %s", self._failures, error)
+            if self._failures >= MAX_FAILED_READINGS:
+                text = f"the account could not be read {self._failures} times in a row: {error}"
+                self._account.notices.alert("watch", text)
+            return
+        self._failures = 0
+        self._account.notices.reset_alert("watch")
+
+    def read(self) -> None:
+        """Read the account, record the reading, act beyond a limit, and notify the observers.
+
+        Raises
+        ------
+        BrokerError
+            if the reading is not accepted.
+        """
+        reading = self._reader.read_watched_account()
+        if reading is None:
+            return
+        mark = reading.mark
+        halt = self._account.halts.latest_by_kind().get("watch")
+        state, began_at = self._state_before(mark, halt)
+        state, reason = next_watch_state(
+            state, mark.at, float(mark.return_index), mark.ceiling_use, self._settings
+        )
+        self._journal.record(_build_row(state, began_at, reading))
+        if halt is not None and halt.is_active and _ends(halt, mark.at):
+            self._account.halts.clear("watch", CLEARED_AUTOMATICALLY, mark.at)
+            self._account.notices.reset_alert("halt watch")
+            halt = None
+        if reason and (halt is None or not halt.is_active):
+            self._act(reason, mark.at)
+        if reading.snapshot is not None:
+            for observer in self._observers:
+                observer.on_snapshot(reading.snapshot)
+
+    def _state_before(
+        self, mark: EquityMark, halt: Halt | None
+    ) -> tuple[WatchState, np.datetime64]:
+        """Return the state before a reading, and the instant from which losses count.
+
+        A new watch counts losses like the loss limits of the guards. After a person has cleared the
+        watch's halt, losses count from the next reading on.
+        """
+        last = self._journal.last()
+        cleared_at = None
+        if halt is not None and halt.cleared_by != CLEARED_AUTOMATICALLY:
+            cleared_at = halt.cleared_at
+        if cleared_at is not None and (last is None or last.began_at < cleared_at):
+            return WatchState.first(mark.at, float(mark.return_index)), mark.at
+        if last is not None:
+            return last.state, last.began_at
+        before = self._account.marks.index_point_before(mark.at)
+        if before is None:
+            return WatchState.first(mark.at, float(mark.return_index)), mark.at
+        index = float(before.return_index)
+        peak, day_start = float(before.index_peak), float(before.index_at_day_start)
+        return WatchState(before.at, index, index, peak, day_start), before.at
+
+    def _act(self, reason: str, at: np.datetime64) -> None:
+        settings = self._settings
+        verb = _VERBS[settings.action]
+        argument = f"{settings.reduce_to:g}" if verb == "reduce" else ""
+        name = f"watch-{format_compact_utc(at)}"
+        if self._desk.journal.get(name) is None:
+            command = Command(name, verb, argument, WATCH, self._time.now(), at)
+            self._desk.receive(command, f"watch: {reason}; {verb} {argument}".strip(), reason)
+            self._desk.take()
+
+
+def _ends(halt: Halt, at: np.datetime64) -> bool:
+    reason = halt.reason.removeprefix("watch: ")
+    return ends_with_the_day(reason) and bool(new_york_day(at) > new_york_day(halt.raised_at))
+
+
+def _build_row(state: WatchState, began_at: np.datetime64, reading: WatchedAccount) -> WatchRow:
+    mark = reading.mark
+    gross = sum(map(abs, mark.positions.values()))
+    return WatchRow(
+        number=1,
+        began_at=began_at,
+        at=state.at,
+        equity=mark.equity,
+        gross=gross / mark.equity if mark.equity > 0 else 0.0,
+        margin=state.margin,
+        daily_loss=state.losses["daily_loss"],
+        drawdown=state.losses["drawdown"],
+        data_age=reading.data_age,
+        index=state.index,
+        supported=state.supported,
+        peak=state.peak,
+        day_start=state.day_start,
+        beyond=state.beyond,
+    )
+
+
+def build_account_watch(
+    live: LiveAccount, settings: LiveSettings, desk: CommandDesk
+) -> AccountWatch:
+    """Return the watch of an account of stocks, crypto and options."""
+    gateway = live.connection.create_gateway(terms=settings.orders, book=live.book, feed=live.feed)
+    reader = LiveAccountReader(live, GuardedBroker(gateway, live, secured=True))
+    return AccountWatch(settings.watch, reader, live.account, desk, live.watch_observers)

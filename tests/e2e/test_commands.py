@@ -1,0 +1,211 @@
+"""Commands to an account: executed once, answered, and bound by the account's halts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from execution.journal.order_store import OrderIntent
+from execution.live.commands import CommandDesk, read_answer, write_command
+from foundation.clock import utc_now
+from tests.e2e.practice import Practice, order, trading
+from tests.e2e.test_replay import Killed, mortal
+from tests.support.desks import PLAIN, SECOND, THIRD, Desk, alerts, halted_by, held
+from tests.support.messages import check_message
+
+
+def command_desk(desk: Desk, jobs: Any = None) -> CommandDesk:
+    """The taker of commands that the loop of a desk would have."""
+    account = desk.live.account
+    return CommandDesk(
+        account.kill_file.parent,
+        account.database,
+        account.events,
+        account.halts,
+        [desk.job] if jobs is None else jobs,
+        account,
+        reporter=account,
+        stop=desk.stop,
+    )
+
+
+def give(desk: Desk, verb: str, argument: str = "", name: str = "", **more: str) -> dict[str, str]:
+    """Write a command, have it taken, and return the answer."""
+    folder = desk.live.account.kill_file.parent
+    name = name or f"c-{verb}-{len(list((folder / 'commands').glob('*')))}"
+    values = {"verb": verb, "argument": argument, "by": "Ada", "written_at": str(utc_now())}
+    path = write_command(folder, name, values | more)
+    assert path.stat().st_mode & 0o777 == 0o600
+    command_desk(desk).take()
+    answer = read_answer(folder, name)
+    assert answer is not None
+    assert not path.exists()
+    return answer
+
+
+@pytest.fixture
+def desk(here: Practice, tmp_path: Path) -> Iterator[Desk]:
+    """A process that has bought SYA and SYB."""
+    desk = Desk.at(here, tmp_path, *PLAIN)
+    desk.job.step()
+    assert {"SYA", "SYB"} <= {*held(desk)}
+    yield desk
+    desk.database.close()
+
+
+def test_pause_forbids_openings_until_resume(desk: Desk) -> None:
+    answer = give(desk, "pause")
+    assert answer["state"] == "done"
+    assert "paused since" in answer["answer"]
+    assert halted_by(desk) == ["paused"]
+    assert "halted: command pause by Ada" in alerts(desk)
+    give(desk, "flatten")
+    desk.step_at(SECOND)
+    assert held(desk) == {}
+    assert give(desk, "resume")["answer"] == "ended: paused; opening orders are allowed"
+    desk.step_at(THIRD)
+    assert held(desk)
+
+
+def test_flatten_closes_every_position(desk: Desk, here: Practice) -> None:
+    sizes = held(desk)
+    answer = give(desk, "flatten")
+    assert answer["state"] == "done"
+    for symbol, quantity in sizes.items():
+        assert f"{abs(quantity):f} {symbol} at $" in answer["answer"]
+    assert held(desk) == {}
+    assert halted_by(desk) == ["paused"]
+
+
+def test_reduce_keeps_the_fraction_of_each_position(desk: Desk) -> None:
+    before = held(desk)
+    assert give(desk, "reduce", "0.25")["state"] == "done"
+    for symbol, quantity in held(desk).items():
+        assert abs(quantity) == int(abs(before[symbol]) * Decimal("0.25")), symbol
+
+
+def test_exit_closes_one_symbol_and_keeps_it_closed(desk: Desk) -> None:
+    assert give(desk, "exit", "SYA")["state"] == "done"
+    assert {*held(desk)} == {"SYB"}
+    desk.step_at(SECOND)
+    assert "SYA" not in held(desk)
+    assert "exited since" in desk.database.query("SELECT group_concat(why) FROM intents")[0][0]
+    give(desk, "exit", "SYB")
+    assert desk.live.halts.exited_symbols() == {"SYA", "SYB"}
+
+
+def test_repeated_id_is_answered_and_not_executed(desk: Desk) -> None:
+    first = give(desk, "reduce", "0.5", name="once")
+    orders = len(desk.here.posts)
+    assert give(desk, "reduce", "0.5", name="once") == first
+    assert len(desk.here.posts) == orders
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "facts"),
+    [
+        ("reduce", "1", ("reduce", "1", "fraction")),
+        ("reduce", "half", ("half", "fraction")),
+        ("exit", "", ("exit", "symbol")),
+        ("exit", "NVDA", ("NVDA", "neither traded nor held")),
+        ("flatten", "SYA", ("flatten", "SYA", "no argument")),
+        ("sell", "", ("sell", "flatten")),
+    ],
+)
+def test_invalid_commands_are_refused_and_change_nothing(
+    desk: Desk, verb: str, argument: str, facts: tuple[str, ...]
+) -> None:
+    before = held(desk)
+    answer = give(desk, verb, argument)
+    assert answer["state"] == "refused"
+    check_message(answer["answer"], *facts)
+    assert (held(desk), halted_by(desk)) == (before, [])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"verb": 1}', "x" * 20_000, '{"verb": "pause"}'])
+def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> None:
+    folder = desk.live.account.kill_file.parent / "commands"
+    folder.mkdir()
+    (folder / "bad.json").write_text(content)
+    command_desk(desk).take()
+    answer = read_answer(folder.parent, "bad")
+    assert answer is not None
+    assert answer["state"] == "refused"
+    assert halted_by(desk) == []
+
+
+def test_commands_older_than_an_hour_expire(desk: Desk) -> None:
+    before = held(desk)
+    old = str(utc_now() - np.timedelta64(61, "m"))
+    assert give(desk, "flatten", written_at=old)["state"] == "expired"
+    assert (held(desk), halted_by(desk)) == (before, [])
+
+
+def test_closed_market_leaves_positions_and_says_so(desk: Desk) -> None:
+    desk.here.advance("2024-02-20T22:30:00Z")
+    before = held(desk)
+    answer = give(desk, "flatten")
+    assert answer["state"] == "refused"
+    assert all(
+        f"{abs(q):f} {s} (its market is closed" in answer["answer"] for s, q in before.items()
+    )
+    assert (held(desk), halted_by(desk)) == (before, ["paused"])
+
+
+def test_command_waits_while_the_venue_does_not_respond(desk: Desk) -> None:
+    desk.here.fail(kind="status", status=500, count=1000, path="/v2/account")
+    folder = desk.live.account.kill_file.parent
+    values = {"verb": "flatten", "argument": "", "by": "Ada", "written_at": str(utc_now())}
+    write_command(folder, "late", values)
+    command_desk(desk).take()
+    assert read_answer(folder, "late") is None
+    assert halted_by(desk) == ["paused"], "nothing is opened meanwhile"
+    desk.here.clear_faults()
+    command_desk(desk).take()
+    answer = read_answer(folder, "late")
+    assert answer is not None
+    assert (answer["state"], held(desk)) == ("done", {})
+
+
+def test_open_orders_are_cancelled_before_positions_are_closed(desk: Desk, here: Practice) -> None:
+    (symbol,) = [each for each in held(desk) if held(desk)[each] > 0][:1]
+    far = order("ours", symbol, "sell", "1", type="limit", limit_price=10_000.0, tif="gtc")
+    desk.live.book.record_submission(
+        OrderIntent(far, here.venue.now, state="accepted", job="trade")
+    )
+    terms = {"type": "limit", "limit_price": "10000", "time_in_force": "gtc"}
+    words = {"symbol": symbol, "qty": "1", "side": "sell", "client_order_id": "ours"}
+    trading(here).post("/orders", {**words, **terms})
+    assert give(desk, "exit", symbol)["state"] == "done"
+    assert not here.venue.broker.account().open_orders
+    assert symbol not in held(desk)
+
+
+def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
+    """Every commit and every order, before and after it."""
+    folder = desk.live.account.kill_file.parent
+    step, was_killed = 0, True
+    while was_killed:
+        was_killed, before, name = False, held(desk), f"step-{step}"
+        values = {"verb": "reduce", "argument": "0.98", "by": "Ada", "written_at": str(utc_now())}
+        write_command(folder, name, values)
+        try:
+            with mortal(step):
+                command_desk(desk).take()
+        except Killed:
+            was_killed, desk = True, desk.again()
+            command_desk(desk).take()
+        answer = read_answer(folder, name)
+        assert answer is not None
+        assert answer["state"] == "done", (step, answer)
+        kept = {symbol: int(quantity * Decimal("0.98")) for symbol, quantity in before.items()}
+        assert held(desk) == kept, step
+        query = "SELECT state FROM commands WHERE id = ?"
+        assert desk.database.query(query, (name,)) == [("done",)]
+        step += 1
+    assert step > 20

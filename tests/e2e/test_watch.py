@@ -1,0 +1,209 @@
+"""The watch of a live account at a practice server, and the same rule in the simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.journal.marks import EquityMark
+from execution.live.watch import AccountWatch, WatchedAccount, build_account_watch
+from execution.orders.account_snapshot import AccountSnapshot
+from foundation.compose import compose_config
+from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.changed_answers import Told
+from tests.e2e.practice import SPAN, Practice, Start, live_settings
+from tests.e2e.test_attacks_on_money import richer
+from tests.e2e.test_commands import command_desk, give
+from tests.support.desks import (
+    ACCOUNT,
+    ALWAYS,
+    PLAIN,
+    SECOND,
+    Desk,
+    alerts,
+    attacked,
+    halted_by,
+    held,
+)
+
+WEEK = ("start=2024-02-20T15:00Z", "end=2024-02-23")
+MINUTE = np.timedelta64(1, "m")
+
+
+def watch_of(desk: Desk, *words: str) -> AccountWatch:
+    settings = live_settings(desk.here, *words)
+    return build_account_watch(desk.live, settings, command_desk(desk))
+
+
+@dataclass
+class Told100:
+    """Readings that a test makes up, a minute apart."""
+
+    desk: Desk
+    equities: list[float]
+
+    def read_watched_account(self) -> WatchedAccount:
+        equity = self.equities.pop(0)
+        last = self.desk.live.account.marks.last_mark()
+        assert last is not None
+        at = last.at + MINUTE
+        mark = EquityMark(at, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
+        point = self.desk.live.account.marks.index_point_before(at)
+        assert point is not None
+        mark = mark.with_index_point(point.next_point(at, equity, 0.0))
+        self.desk.live.account.marks.record_mark(mark, mark.index_point)
+        return WatchedAccount(mark)
+
+
+def made_up(desk: Desk, *shares: float, action: str = "flatten") -> AccountWatch:
+    """A watch of made-up readings, shares of the equity at its begin."""
+    settings = live_settings(desk.here, "watch.drawdown=0.05", f"watch.action={action}").watch
+    mark = desk.live.account.marks.last_mark()
+    assert mark is not None
+    reader = Told100(desk, [share * mark.equity for share in shares])
+    return AccountWatch(settings, reader, desk.live.account, command_desk(desk))
+
+
+@pytest.fixture
+def desk(here: Practice, tmp_path: Path) -> Desk:
+    desk = Desk.at(here, tmp_path, *PLAIN)
+    desk.job.step()
+    assert held(desk)
+    return desk
+
+
+def test_watch_flattens_once_after_two_agreeing_readings(desk: Desk) -> None:
+    watch = made_up(desk, 0.94, 0.5, 0.94, 0.94, 0.93, 0.93)
+    for _ in range(3):
+        watch.read()
+        assert held(desk), "one reading, or two that disagree, sell nothing"
+    watch.read()
+    assert held(desk) == {}
+    assert halted_by(desk) == ["watch"]
+    orders = len(desk.here.posts)
+    watch.read()
+    watch.read()
+    assert len(desk.here.posts) == orders
+    assert "ALERT command" not in alerts(desk)
+    assert "command flatten by watch: done: sold" in alerts(desk)
+    query = "SELECT verb, by, state FROM commands"
+    assert desk.database.query(query) == [("flatten", "watch", "done")]
+    desk.database.close()
+
+
+@pytest.mark.parametrize(("action", "kept"), [("halt", 1.0), ("reduce", 0.5)])
+def test_watch_halts_and_reduces_as_set(desk: Desk, action: str, kept: float) -> None:
+    before = held(desk)
+    watch = made_up(desk, 0.94, 0.94, action=action)
+    watch.read()
+    watch.read()
+    assert halted_by(desk) == ["watch"]
+    for symbol, quantity in before.items():
+        assert held(desk)[symbol] == int(float(quantity) * kept)
+    assert give(desk, "resume")["answer"].startswith("halted: watch since")
+
+
+def test_cleared_watch_counts_losses_from_then_on(desk: Desk) -> None:
+    watch = made_up(desk, *(0.94,) * 2, *(0.93,) * 4, *(0.88,) * 2, action="halt")
+    watch.read()
+    watch.read()
+    last = desk.live.account.marks.last_mark()
+    assert last is not None
+    desk.live.halts.clear("watch", "Ada", last.at)
+    for _ in range(4):
+        watch.read()
+        assert halted_by(desk) == []
+    desk = desk.again()
+    watch = made_up(desk, 0.88 / 0.93, 0.88 / 0.93, action="halt")
+    watch.read()
+    watch.read()
+    assert halted_by(desk) == ["watch"], "a new process has kept the peak"
+
+
+@pytest.mark.parametrize("usd", [-50_000.0, 1_000_000.0])
+@pytest.mark.parametrize("answers", [1, 2, ALWAYS])
+def test_wrong_answers_of_the_venue_sell_nothing(
+    here: Practice, tmp_path: Path, usd: float, answers: int
+) -> None:
+    told = Told(ACCOUNT, richer(usd))
+    with attacked(here, tmp_path, told) as desk:
+        before, posts = held(desk), len(desk.here.posts)
+        watch = watch_of(desk, "watch.drawdown=0.05", "watch.action=flatten")
+        told.answers = answers
+        for at in ("2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z", "2024-02-20T18:30:00Z"):
+            here.advance(at)
+            watch._next = np.datetime64("2024-02-20", "ns")  # due
+            watch.read_if_due()
+        assert (held(desk), len(desk.here.posts)) == (before, posts)
+        assert "watch" not in halted_by(desk)
+        assert desk.database.query("SELECT verb FROM commands") == []
+
+
+class Seen:
+    """Keeps the snapshots that it is notified of."""
+
+    def __init__(self) -> None:
+        self.seen: list[AccountSnapshot] = []
+
+    def on_snapshot(self, snapshot: AccountSnapshot) -> None:
+        self.seen.append(snapshot)
+
+
+def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
+    observer = Seen()
+    desk.live.watch_observers.append(observer)
+    watch = watch_of(desk)
+    desk.here.advance(SECOND)
+    watch.read()
+    assert [snapshot.positions for snapshot in observer.seen] == [held(desk)]
+    [(at, equity)] = desk.database.query("SELECT at, equity FROM watch")
+    assert at.startswith("2024-02-20T16:30")
+    assert equity == pytest.approx(observer.seen[0].equity)
+    desk.database.close()
+
+
+def replay(here: Practice, folder: Path, *words: str) -> Desk:
+    """Every instant of a server: a reading of the watch, then a cycle."""
+    desk = Desk.at(here, folder, *words)
+    watch = build_account_watch(desk.live, live_settings(here, *words), command_desk(desk))
+    while True:
+        watch.read()
+        desk.job.run_cycle()
+        if here.venue.is_over:
+            return desk
+        here.advance()
+
+
+@pytest.mark.parametrize(
+    ("limits", "acts"),
+    [
+        (("watch.drawdown=1",), False),
+        (("watch.drawdown=0.001", "watch.action=flatten"), True),
+        (("watch.daily_loss=0.001", "watch.action=reduce", "watch.reduce_to=0.4"), True),
+        (("watch.margin=0.1", "watch.action=halt"), True),
+    ],
+)
+def test_simulated_watch_equals_the_live_one_to_the_cent(
+    practice: Start, tmp_path: Path, limits: tuple[str, ...], acts: bool
+) -> None:
+    words = ("symbols=[SYA,SYB,SYC]", *PLAIN, *limits)
+    here = practice(*words, *WEEK, "increments=original")
+    settings = BacktestSettings.from_config(compose_config("backtest", [*SPAN[:3], *WEEK, *words]))
+    market = settings.load_market()
+    assert not can_run_compiled(settings, market)
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
+    expected = simulate_trading(settings, market, "alone", trader.with_beliefs(market))
+    desk = replay(here, tmp_path, *words)
+    fills = here.venue.broker.fills
+    assert [(f.client_order_id, f.qty, f.price, f.at) for f in fills] == [
+        (f.client_order_id, f.qty, f.price, f.at) for f in expected.fills
+    ]
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
+    assert bool(desk.database.query("SELECT 1 FROM halts WHERE kind = 'watch'")) == acts
+    sells = any(action in limits for action in ("watch.action=flatten", "watch.action=reduce"))
+    assert any("-8-" in fill.client_order_id for fill in fills) == sells
+    desk.database.close()
