@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from execution.decision.protection import ProtectionSettings
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
@@ -67,6 +68,9 @@ class TradingSettings(PanelSettings):
     fees: FeeSchedule = setting(FeeSchedule(), "trading fees")
     margin: MarginTerms = setting(MarginTerms(), "margin limits and borrowing rates")
     orders: OrderSizeLimits = setting(OrderSizeLimits(), "smallest and largest value of an order")
+    protect: ProtectionSettings = setting(
+        ProtectionSettings(), "protective order of each position at the venue"
+    )
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)

@@ -14,8 +14,8 @@ from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | EventContractOrder
-# Role of an order in its decision; `night` trims positions before the close.
-OrderRole = Literal["", "reduction", "opening", "night"]
+# Role of an order; `night` trims positions before the close, `protection` is a protective order.
+OrderRole = Literal["", "reduction", "opening", "night", "protection"]
 
 
 class OrderGate(Protocol):

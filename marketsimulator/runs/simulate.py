@@ -21,6 +21,7 @@ from marketsimulator.account.tape import AccountLogEntry, append_fills_and_booki
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
+from marketsimulator.runs.protection import SimulatedProtection
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import format_compact_utc, format_utc, format_utc_each
 from trainingdata.market import Market
@@ -57,15 +58,15 @@ def simulate_trading(
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether these settings can run compiled, with the fills of a stepwise run.
 
-    A compiled run supports neither a fallback strategy nor unfilled remainders that stay open,
-    which occur with `fills.remainder=carry` and with finer bars. All symbols must be tradable.
-    Daily bars of stocks and crypto together are not supported, because crypto decisions then depend
-    on waiting stock orders.
+    A compiled run supports neither a fallback strategy nor protective orders, nor unfilled
+    remainders that stay open, which occur with `fills.remainder=carry` and with finer bars. All
+    symbols must be tradable. Daily bars of stocks and crypto together are not supported, because
+    crypto decisions then depend on waiting stock orders.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None
     mixed = bars.timeframe.is_daily and bool(bars.crypto.any()) and not bars.crypto.all()
-    plain = not carries and settings.sizing.fallback == "none"
+    plain = not (carries or settings.protect.is_on) and settings.sizing.fallback == "none"
     return plain and not mixed and bool(bars.tradable.all())
 
 
@@ -165,6 +166,7 @@ def simulate_stepwise(
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
+    protection = SimulatedProtection(settings, broker) if settings.protect.is_on else None
     first = market.start_row
     total = len(market.bars.times)
     work = _progress_label(name)
@@ -173,10 +175,14 @@ def simulate_stepwise(
             for index in range(begin, end):
                 if index > first:
                     broker.advance(index)
-                decision = decider.decide(view.slice_rows(0, index + 1), broker.account())
+                known = view.slice_rows(0, index + 1)
+                account = broker.account() if protection is None else protection.account()
+                decision = decider.decide(known, account)
                 if decision is not None:
                     decisions.append(decision)
                     place_orders(broker, decision.orders, decision.cancelled_quantities)
+                if protection is not None:
+                    protection.update(known)
                 broker.open_bars()
                 rows.append(broker.equity_row())
                 if decision is not None and log.isEnabledFor(log_level):
@@ -188,7 +194,9 @@ def simulate_stepwise(
                     )
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
-    return Run(name, decisions, broker.fills, rows, broker.margin_event_counts(), broker.bookings)
+    counts = broker.margin_event_counts()
+    sent = () if protection is None else tuple(protection.orders)
+    return Run(name, decisions, broker.fills, rows, counts, broker.bookings, protective_orders=sent)
 
 
 def _progress_label(name: str) -> str:
