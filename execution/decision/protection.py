@@ -8,7 +8,7 @@ that it orders (`Trader.decide`), because the venue refuses an order opposite to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from types import MappingProxyType
@@ -140,6 +140,8 @@ class ProtectedAccount:
     auction: auction in which orders of daily decisions fill; None for shorter bars.
     checked_at: instant at which the venue has to accept an auction order; None skips the check.
     blocked_symbols: symbols in which no order is sent.
+    last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
+        passed the stop as well as its price has.
     """
 
     account: AccountSnapshot
@@ -151,6 +153,7 @@ class ProtectedAccount:
     auction: TimeInForce | None = None
     checked_at: np.datetime64 | None = None
     blocked_symbols: Collection[str] = ()
+    last_trades: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def formatted_at(self) -> str:
@@ -212,7 +215,7 @@ class _Stop(NamedTuple):
     ratio: distance from the anchor, a fraction.
     anchor: price from which the distance is measured, USD: average entry, or market if trailing.
     price: stop price; None for a trailing stop, which the venue moves.
-    has_passed: true if the market has reached the stop price.
+    market: present price, USD.
     """
 
     symbol: str
@@ -220,8 +223,16 @@ class _Stop(NamedTuple):
     ratio: Decimal
     anchor: Decimal
     price: Decimal | None
-    has_passed: bool
+    market: Decimal
     anchor_name: str = "the market"
+
+    @property
+    def has_passed(self) -> bool:
+        return self.is_passed_at(self.market)
+
+    def is_passed_at(self, market: Decimal) -> bool:
+        """Return whether the market, at this price, has reached the stop price."""
+        return self.price is not None and (market - self.price) * self.sign <= 0
 
     @property
     def sign(self) -> int:
@@ -267,18 +278,17 @@ def _find_stop(
     market = _to_price(last)
     if settings.kind == "trailing":
         if is_stock(symbol):
-            return _Stop(symbol, held, ratio, market, None, False)
+            return _Stop(symbol, held, ratio, market, None, market)
         # Alpaca has no trailing stops of crypto: each update raises a stop-limit order instead.
         levels = [_round_price(market * (1 - ratio), symbol)]
         levels += [Decimal(repr(order.stop_price)) for order in resting if order.stop_price]
-        return _Stop(symbol, held, ratio, market, max(levels), market <= max(levels))
+        return _Stop(symbol, held, ratio, market, max(levels), market)
     if entry is None:
         return "its average entry price is unknown"
     anchor = _to_price(entry)
     sign = 1 if held > 0 else -1
     price = _round_price(anchor * (1 - sign * ratio), symbol)
-    passed = (market - price) * sign <= 0
-    return _Stop(symbol, held, ratio, anchor, price, passed, "the average entry")
+    return _Stop(symbol, held, ratio, anchor, price, market, "the average entry")
 
 
 def _choose_orders(
@@ -296,6 +306,9 @@ def _choose_orders(
     if stop.has_passed and usable:
         return usable[:1], (), ""
     if stop.has_passed:
+        last = state.last_trades.get(stop.symbol)
+        if last is None or not stop.is_passed_at(_to_price(last)):
+            return (), (), "its price is beyond its stop, which its last trade does not confirm"
         return (), _closing_orders(state, stop), ""
     wanted = _protective_order(settings, state, stop)
     if wanted is None:

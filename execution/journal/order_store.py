@@ -196,7 +196,7 @@ def _build_intent(row: _IntentRow) -> OrderIntent:
         row.client_order_id,
         row.terms,
         reason=row.reason,
-        reduces=row.role in ("reduction", "night"),
+        reduces=row.role in ("reduction", "night", "protection"),
         expires_at=row.expires_at,
     )
     progress = OrderProgress(row.state, *(getattr(row, name) for name in _PROGRESS_FIELDS))

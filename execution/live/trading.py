@@ -32,6 +32,7 @@ from execution.live.expected_positions import position_changes_from_fill
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
+from execution.live.protection import update_protection
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
@@ -39,7 +40,7 @@ from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
-from execution.orders.orders import Order
+from execution.orders.orders import Order, is_protective_order
 from execution.orders.venue_rules import VenueRules
 from foundation.decimals import exact_sum
 from foundation.errors import BrokerError, DataError
@@ -123,6 +124,7 @@ class TradingJob:
         """Run a cycle and return it, or check positions before the close and return None."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.check_if_due(now):
+            self.update_protection()
             return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # a cycle that only sends planned orders does not count
@@ -153,7 +155,19 @@ class TradingJob:
                 cycle = self._rejected_cycle(error)
             self._waits = self._waits_for_bars(cycle)
         self._record_result(number, cycle)
+        self.update_protection()
         return cycle
+
+    def update_protection(self) -> None:
+        """Keep one protective order a position; a watch may call this between the cycles.
+
+        A failure is alerted, and leaves the resting orders as they are until the next call.
+        """
+        try:
+            update_protection(self.desk, self._live, self._journal, self._feed, self._settings)
+        except (BrokerError, DataError) as error:
+            log.error("protective orders were not updated: %s", error)
+            self._live.notices.alert("protection", f"protective orders were not updated: {error}")
 
     @contextmanager
     def _record_cycle_start(self, now: np.datetime64) -> Iterator[int]:
@@ -369,7 +383,9 @@ class TradingJob:
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
-        stuck, troubles = self._cancel_own_orders()
+        # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
+        stays = not (flatten or self._live.account.has_kill_file)
+        stuck, troubles = self._cancel_own_orders(keep_stops=stays)
         left: list[str] = []
         if flatten:
             try:
@@ -406,14 +422,18 @@ class TradingJob:
                 changes[symbol].append(change)
         return {symbol: exact_sum(each) for symbol, each in changes.items()}
 
-    def _cancel_own_orders(self) -> tuple[set[str], list[str]]:
+    def _cancel_own_orders(self, *, keep_stops: bool) -> tuple[set[str], list[str]]:
         """Cancel our open orders, and those of unknown outcome that the venue has received.
+
+        keep_stops: true leaves protective orders at the venue.
 
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
         """
         stuck, troubles = set(), []
         for intent in self._live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
+                continue
+            if keep_stops and is_protective_order(intent.order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:

@@ -16,7 +16,7 @@ from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
-from trainingdata.instants import format_compact_utc
+from trainingdata.instants import format_compact_utc, parse_compact_utc
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_crypto
 
 Side = Literal["buy", "sell"]
@@ -320,6 +320,11 @@ def parse_order_prefix(client_order_id: str) -> str:
     The prefix may contain dashes. The parts after it do not.
     """
     return client_order_id.rsplit("-", 4)[0]
+
+
+def parse_order_instant(client_order_id: str) -> np.datetime64:
+    """Return the instant in one of our client order ids."""
+    return parse_compact_utc(client_order_id.rsplit("-", 4)[1])
 
 
 def is_protective_id(client_order_id: str) -> bool:

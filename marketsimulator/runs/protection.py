@@ -71,6 +71,10 @@ class SimulatedProtection:
                 auction=bars.timeframe.auction_time_in_force,
                 # With daily bars the account has no instant at which the next auction is open.
                 checked_at=None if daily else account.as_of,
+                last_trades={
+                    symbol: self._broker.open_price(symbol) or account.prices[symbol]
+                    for symbol in account.positions
+                },
             ),
         )
         self._broker.cancel(order.client_order_id for order in plan.cancels)

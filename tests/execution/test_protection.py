@@ -48,6 +48,7 @@ def plan_of(
     account: AccountSnapshot,
     entries: dict[str, float] | None = None,
     deviations: dict[str, float] | None = None,
+    trades: dict[str, float] | None = None,
     **words: Any,
 ) -> ProtectionPlan:
     chosen = ProtectionSettings(**{"kind": "stop", **words})
@@ -60,6 +61,7 @@ def plan_of(
         DEFAULT_SIZE_LIMITS,
         at=account.as_of,
         checked_at=account.as_of,
+        last_trades=account.prices if trades is None else trades,
     )
     return plan_protection(chosen, state)
 
@@ -145,6 +147,9 @@ def test_position_beyond_its_stop_is_closed_with_reason() -> None:
     assert str(order.reason).startswith("closes 820 ACME at 45, beyond its stop 45.42")
     assert is_protective_id(order.client_order_id)
     assert not is_protective_order(order)
+    for trades in ({}, {"ACME": 47.0}):
+        unsure = plan_of(fallen, {"ACME": 47.81}, trades=trades)
+        assert (unsure.orders, set(unsure.unprotected)) == ((), {"ACME"})
     late = snapshot({"ACME": "820"}, {"ACME": 45.0}, at=EVENING)
     waits = plan_of(late, {"ACME": 47.81})
     assert waits.orders == ()
