@@ -1,10 +1,11 @@
 """Measure what protective orders cost and save on real bars, for docs/STUDIES.md.
 
-    python studies/protection.py HOURLY_STOCKS HOURLY_CRYPTO DAILY_STOCKS
+    python studies/protection.py hourly STRATEGY FOLDER FOLDER
+    python studies/protection.py daily STRATEGY FOLDER
 
-Each argument is a folder of bars. Prints a table of each data set: return, Sharpe ratio, largest
-drawdown, turnover, stops filled, their spread and slippage, and the return beyond the same strategy
-without protection with its 90 % interval. Forecasts are those of calibrated EWMA.
+Each folder has bars. Prints return, Sharpe ratio, largest drawdown, turnover, stops filled with
+their traded value, and the return beyond the same strategy without protection with its 90 %
+interval. Forecasts are those of calibrated EWMA.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from execution.decision.beliefs import BeliefTable
-from execution.decision.trader import Trader
+from execution.decision.protection import ProtectionKind, ProtectionSettings
 from execution.orders.orders import is_protective_id
 from foundation.arrays import Array
 from foundation.compose import compose_config
@@ -32,18 +32,21 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 
-STRATEGIES = ("kelly_50", "kelly_50_x4")
 DISTANCES = ("5%", "3sd", "5sd")
 PLAIN = ("forecaster=ewma", "trials=null")
-HOURLY_PERIOD = ("start=2023-10-01", "end=2024-10-01")
-DAILY_PERIOD = ("timeframe=1d", "data.adjustment=all", "start=2017-04-03")
-HEADS = "strategy | protect | return | Sharpe | drawdown | turnover | stops | their costs | beyond"
+PERIODS = {
+    "hourly": ("start=2023-10-01", "end=2024-10-01"),
+    "daily": ("timeframe=1d", "data.adjustment=all", "start=2017-04-03"),
+}
+HEADS = "protect | return | Sharpe | drawdown | turnover | stops | beyond none"
 
 
-def variants() -> Iterator[tuple[str, str]]:
+def variants() -> Iterator[tuple[ProtectionKind, str]]:
     """Yield kind and distance of each variant, the one without protection first."""
     yield "none", "5%"
-    yield from ((kind, distance) for kind in ("stop", "trailing") for distance in DISTANCES)
+    for distance in DISTANCES:
+        yield "stop", distance
+        yield "trailing", distance
 
 
 def daily_returns_of(run: Run, market: Market, capital: float) -> Array:
@@ -84,36 +87,25 @@ def row_of(run: Run, plain: Run, market: Market, capital: float) -> str:
     )
 
 
-def measure(name: str, *words: str) -> None:
-    """Print the table of a data set."""
-    base = BacktestSettings.from_config(compose_config("backtest", [*PLAIN, *words]))
+def measure(name: str, strategy: str, *words: str) -> None:
+    """Print the table of a data set and a strategy."""
+    words = (*PLAIN, *PERIODS[name], f"sizing.strategy={strategy}", *words)
+    base = BacktestSettings.from_config(compose_config("backtest", list(words)))
     market = base.load_market()
-    print(f"\n{name}: {market.run_bars.times[0]} to {market.bars.last_instant}")
-    print(HEADS)
-    beliefs: BeliefTable | None = None
-    for strategy in STRATEGIES:
-        plain: Run | None = None
-        for kind, distance in variants():
-            chosen = [f"sizing.strategy={strategy}", f"protect.kind={kind}"]
-            settings = BacktestSettings.from_config(
-                compose_config(
-                    "backtest", [*PLAIN, *words, *chosen, f"protect.distance={distance}"]
-                )
-            )
-            trader: Trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
-            if beliefs is None:
-                beliefs = trader.build_beliefs(market)
-            begun = time.monotonic()
-            run = simulate_trading(
-                settings, market, strategy, replace(trader, belief_table=beliefs)
-            )
-            plain = plain or run
-            label = kind if kind == "none" else f"{kind} {distance}"
-            cells = row_of(run, plain, market, settings.capital)
-            print(f"{strategy} | {label} | {cells} | {time.monotonic() - begun:.0f} s", flush=True)
+    print(f"{name}, {strategy}: {market.run_bars.times[0]} to {market.bars.last_instant}")
+    print(HEADS, flush=True)
+    trader = base.build_trader(base.forecaster.build(market.bars.symbols)).with_beliefs(market)
+    plain: Run | None = None
+    for kind, distance in variants():
+        begun = time.monotonic()
+        protect = ProtectionSettings(kind=kind, distance=distance)
+        run = simulate_trading(replace(base, protect=protect), market, strategy, trader)
+        plain = plain or run
+        label = kind if kind == "none" else f"{kind} {distance}"
+        cells = row_of(run, plain, market, base.capital)
+        print(f"{label} | {cells} | {time.monotonic() - begun:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    stocks, crypto, daily = sys.argv[1:]
-    measure("hourly", f"data.dir=[{stocks},{crypto}]", *HOURLY_PERIOD)
-    measure("daily", f"data.dir=[{daily}]", *DAILY_PERIOD)
+    chosen, sized_by, *folders = sys.argv[1:]
+    measure(chosen, sized_by, f"data.dir=[{','.join(folders)}]")

@@ -8,7 +8,7 @@ that it orders (`Trader.decide`), because the venue refuses an order opposite to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from execution.orders.orders import (
     UNLIMITED_QUANTITY,
     Order,
     OrderSizeLimits,
+    OrderType,
     Side,
     TimeInForce,
     default_time_in_force,
@@ -310,42 +311,55 @@ def _choose_orders(
         if last is None or not stop.is_passed_at(_to_price(last)):
             return (), (), "its price is beyond its stop, which its last trade does not confirm"
         return (), _closing_orders(state, stop), ""
-    wanted = _protective_order(settings, state, stop)
-    if wanted is None:
+    terms = _find_terms(settings, state, stop)
+    if not terms.quantity:
         return (), (), "a trailing stop needs a whole share"
-    kept = [order for order in usable if _may_stay(order, wanted, stop, settings.band)]
-    return kept[:1], () if kept else (wanted,), ""
+    kept = [order for order in usable if _may_stay(order, terms, stop, settings.band)]
+    return kept[:1], () if kept else (_protective_order(settings, state, stop, terms),), ""
+
+
+class _Terms(NamedTuple):
+    """Type, time in force and quantity of a protective order that the venue accepts."""
+
+    type: OrderType
+    tif: TimeInForce
+    quantity: Decimal
+
+
+def _find_terms(settings: ProtectionSettings, state: ProtectedAccount, stop: _Stop) -> _Terms:
+    """Return the terms of a stop's order; a trailing stop has whole shares."""
+    symbol = stop.symbol
+    last = state.account.prices[symbol]
+    quantity = _largest_order(abs(stop.held), symbol, last, state.size_limits)
+    if is_crypto(symbol):
+        return _Terms("stop_limit", "gtc", quantity)
+    if stop.price is None:
+        return _Terms("trailing_stop", "gtc", quantity - quantity % 1)
+    kind: OrderType = "stop" if settings.kind == "stop" else "stop_limit"
+    return _Terms(kind, "day" if quantity % 1 else "gtc", quantity)
 
 
 def _protective_order(
-    settings: ProtectionSettings, state: ProtectedAccount, stop: _Stop
-) -> Order | None:
-    """Return the order of a stop; None for a trailing stop of less than one share."""
-    symbol, coin = stop.symbol, is_crypto(stop.symbol)
-    last = state.account.prices[symbol]
-    quantity = _largest_order(abs(stop.held), symbol, last, state.size_limits)
-    if stop.price is None:
-        quantity -= quantity % 1
-    if not quantity:
-        return None
-    name = format_order_id(state.order_prefix, state.formatted_at, symbol, PROTECTIVE_LEG)
-    whole = coin or not quantity % 1
-    order = Order(
-        name,
+    settings: ProtectionSettings, state: ProtectedAccount, stop: _Stop, terms: _Terms
+) -> Order:
+    symbol = stop.symbol
+    limit = None
+    if terms.type == "stop_limit" and stop.price is not None:
+        beyond = 1 - stop.sign * Decimal(repr(settings.limit_offset))
+        limit = float(_round_price(stop.price * beyond, symbol))
+    return Order(
+        format_order_id(state.order_prefix, state.formatted_at, symbol, PROTECTIVE_LEG),
         symbol,
         stop.side,
-        quantity,
-        f"protects {quantity:f} {symbol}: {_describe(stop)}",
+        terms.quantity,
+        f"protects {terms.quantity:f} {symbol}: {_describe(stop)}",
         reduces=True,
-        tif="gtc" if whole else "day",
+        type=terms.type,
+        tif=terms.tif,
+        limit_price=limit,
+        stop_price=None if stop.price is None else float(stop.price),
+        trail_percent=_trail_percent(stop.ratio) if stop.price is None else None,
     )
-    if stop.price is None:
-        return replace(order, type="trailing_stop", trail_percent=_trail_percent(stop.ratio))
-    if not coin and settings.kind == "stop":
-        return replace(order, type="stop", stop_price=float(stop.price))
-    beyond = 1 - stop.sign * Decimal(repr(settings.limit_offset))
-    limit = _round_price(stop.price * beyond, symbol)
-    return replace(order, type="stop_limit", stop_price=float(stop.price), limit_price=float(limit))
 
 
 def _closing_orders(state: ProtectedAccount, stop: _Stop) -> list[Order]:
@@ -379,17 +393,17 @@ def _largest_order(
     return truncate_to_increment(most, item.qty_increment)
 
 
-def _may_stay(order: Order, wanted: Order, stop: _Stop, band: float) -> bool:
-    """Return whether a resting order, which does not exceed the position, is near the wanted one.
+def _may_stay(order: Order, terms: _Terms, stop: _Stop, band: float) -> bool:
+    """Return whether a resting order, which does not exceed the position, is near its stop.
 
     band: largest difference, a fraction of the distance and of the quantity.
     """
-    if order.type != wanted.type or order.tif != wanted.tif:
+    if order.type != terms.type or order.tif != terms.tif:
         return False
-    if order.qty < wanted.qty * (1 - Decimal(repr(band))):
+    if order.qty < terms.quantity * (1 - Decimal(repr(band))):
         return False
     if stop.price is None:
-        apart = (order.trail_percent or 0.0) - (wanted.trail_percent or 0.0)
+        apart = (order.trail_percent or 0.0) - _trail_percent(stop.ratio)
         return abs(apart) <= band * float(100 * stop.ratio)
     apart = (order.stop_price or 0.0) - float(stop.price)
     return abs(apart) <= band * float(stop.anchor * stop.ratio)
