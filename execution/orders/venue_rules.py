@@ -101,6 +101,21 @@ def tick_size_refusal_reason(order: Order) -> str:
     return ""
 
 
+def stop_price_refusal_reason(order: Order, price: float | None) -> str:
+    """Return Alpaca's error text if the market has passed a stop, else an empty string.
+
+    Alpaca refuses it (422, code 42210000), whether the market is open or not.
+
+    price: present price, USD; None if unknown.
+    """
+    if order.stop_price is None or price is None:
+        return ""
+    buys = order.side == "buy"
+    if order.stop_price > price if buys else order.stop_price < price:
+        return ""
+    return f"stop price must be {'greater' if buys else 'less'} than current price, {price:g}"
+
+
 def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
     """Return why the asset cannot be traded in this quantity or sold short, or "".
 
@@ -141,7 +156,7 @@ def _account_refusal(
             return why
     if account.block_reason:
         return account.block_reason
-    if why := _stop_price_refusal(order, account.prices.get(order.symbol)):
+    if why := stop_price_refusal_reason(order, account.prices.get(order.symbol)):
         return why
     waiting = account.open_orders
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
@@ -159,19 +174,6 @@ def _account_refusal(
                 " close the position before opening the opposite one"
             )
     return ""
-
-
-def _stop_price_refusal(order: Order, price: float | None) -> str:
-    """Return why a stop that the market has passed is refused, or an empty string.
-
-    Alpaca refuses it (422, code 42210000), whether the market is open or not.
-    """
-    if order.stop_price is None or price is None:
-        return ""
-    buys = order.side == "buy"
-    if order.stop_price > price if buys else order.stop_price < price:
-        return ""
-    return f"stop price must be {'greater' if buys else 'less'} than current price, {price:g}"
 
 
 def _value_refusal(

@@ -92,3 +92,35 @@ def test_replay_with_protection_equals_the_backtest(
     assert sum(map(is_protective_order, sent)) > 10
     stopped = {f.symbol for f in run.fills if is_protective_id(f.client_order_id)}
     assert stopped
+
+
+REAL = Path("/work/shared/data")
+REAL_BARS = {
+    "1h": (
+        f"data.dir=[{REAL}/hourly_stock,{REAL}/hourly_crypto]",
+        *("symbols=[NVDA,AAPL,SPY,BTCUSD,ETHUSD]", "timeframe=1h"),
+        *("start=2024-08-01T14:00Z", "end=2024-08-07T21:00Z"),  # over 2024-08-05
+    ),
+    "1d": (
+        *(f"data.dir=[{REAL}/daily]", "data.adjustment=all", "symbols=[AMD,AMZN,AXP,BAC,BMY]"),
+        *("timeframe=1d", "start=2020-02-18", "end=2020-04-17"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real bars")
+@pytest.mark.parametrize("kind", ["stop", "trailing"])
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_replay_of_real_bars_with_stops_equals_the_backtest(
+    practice: Start, tmp_path: Path, timeframe: str, kind: str
+) -> None:
+    words = (
+        *REAL_BARS[timeframe],
+        "data.start=2016-01-01",
+        "data.end=2025-06-30",
+        "forecaster=ewma",
+    )
+    more = ("sizing.holding=plan", "limits.symbol_cap=0.5", f"protect.kind={kind}")
+    run = assert_replay_equals_backtest(practice, tmp_path, *words, *more)
+    assert any(is_protective_id(fill.client_order_id) for fill in run.fills)
