@@ -400,6 +400,7 @@ def simulate_account(
         ],
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
+    orders += [each for each in run.protective_orders if sent and each[0] <= sent[-1].at]
     readings = to_exact_account(initial_account), to_exact_account(ends)
     side = build_compared_account(remaining, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}

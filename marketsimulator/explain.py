@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from execution.orders.orders import is_protective_id
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, format_choices, format_suggestion
 from foundation.formatting import format_basis_points, format_number, format_rounded_price
@@ -37,9 +38,9 @@ TableRow = dict[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class DecisionExplanation:
-    """A decision on a symbol, and its orders with their fills.
+    """A decision on a symbol, and the orders of its instant with their fills.
 
-    decision_row: row of the decisions table.
+    decision_row: row of the decisions table; empty for a protective order sent without a decision.
     orders_with_fills: for each order, its row of the orders table and its rows of the fills table.
     """
 
@@ -48,9 +49,10 @@ class DecisionExplanation:
 
     def format_lines(self, *, full: bool = False) -> list[str]:
         """Return the lines of the explanation; `full` keeps reasons longer than 20 words."""
-        lines = _decision_lines(self.decision_row, has_order=bool(self.orders_with_fills))
+        decided = self.decision_row
+        lines = _decision_lines(decided, has_order=bool(self.orders_with_fills)) if decided else []
         for row, fills in self.orders_with_fills:
-            reason = row["reason"] if full else short_reason(row["reason"], self.decision_row)
+            reason = row["reason"] if full else short_reason(row["reason"], decided or None)
             lines += _order_lines(row, reason, fills)
         return lines
 
@@ -112,6 +114,9 @@ def find_explanations(
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
     found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
+    if not found and order is not None and is_protective_id(order) and len(asked):
+        own = fills[fills["client_order_id"] == order]
+        return [DecisionExplanation({}, [(asked.to_dict("records")[0], own)])]
     if not found:
         raise InputError(what)
     explanations = []

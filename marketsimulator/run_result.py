@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
@@ -282,6 +282,7 @@ class Run:
     margin_event_counts: number of margin interventions by kind; empty if they are not counted.
     bookings: cash flows of the equity rows by symbol, without fees.
     initial_positions: positions before the first equity row, by symbol.
+    protective_orders: protective orders sent, each with the instant of the last bar before it.
     """
 
     name: str
@@ -291,6 +292,7 @@ class Run:
     margin_event_counts: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
     initial_positions: Mapping[str, InitialPosition] = field(default_factory=dict)
+    protective_orders: Sequence[tuple[np.datetime64, Order]] = ()
 
     @cached_property
     def decision_log(self) -> DecisionLog:
@@ -343,6 +345,7 @@ class Run:
             fills=[fill for fill in self.fills if fill.booked_at <= at],
             equity_rows=[row for row in self.equity_rows if row.at <= at],
             bookings=[booking for booking in self.bookings if booking.at <= at],
+            protective_orders=[each for each in self.protective_orders if each[0] <= at],
         )
 
     def count_incomplete_orders(self) -> int:
@@ -380,7 +383,10 @@ class Run:
     def order_frame(self) -> pd.DataFrame:
         """Return the sent orders as a frame, with their reasons; qty is positive."""
         rows: list[tuple[Any, ...]] = []
-        for at, o in self.decision_log.orders:
+        sent = [*self.decision_log.orders, *self.protective_orders]
+        if self.protective_orders:
+            sent.sort(key=itemgetter(0))
+        for at, o in sent:
             identity = at, o.client_order_id, o.symbol
             rows.append((*identity, o.side, float(o.qty), o.type, o.tif, str(o.reason)))
         return frame_from_rows(ORDER_COLUMNS, rows)

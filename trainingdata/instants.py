@@ -334,6 +334,13 @@ def format_compact_utc(at: np.datetime64) -> str:
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 
+def parse_compact_utc(text: str) -> np.datetime64:
+    """Return the instant that `format_compact_utc` has written."""
+    day, time = text.rstrip("Z").split("T")
+    stamp = f"{day[:4]}-{day[4:6]}-{day[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}"
+    return np.datetime64(stamp, "ns")
+
+
 def format_time_of_day(minutes: int) -> str:
     """Return a time of day as text, such as 09:30.
 

@@ -31,7 +31,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.last_trades import EmptyTradeSource, TradeSource, fetch_last_prices
-from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, STOP_TYPES, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import venue_refusal_reason
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
@@ -245,9 +245,12 @@ class AlpacaBroker:
     def _await_fills(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
         """Wait for accepted orders; return their fills, and whether every order has ended.
 
-        An order that should trade at once and is still open after the wait is cancelled.
+        An order that should trade at once and is still open after the wait is cancelled. Stops are
+        not waited for.
         """
-        awaited = self._venue.wait_until_done([placed for _, placed in sent], self._patience)
+        resting = sent and all(order.type in STOP_TYPES for order, _ in sent)
+        patience = 0.0 if resting else self._patience
+        awaited = self._venue.wait_until_done([placed for _, placed in sent], patience)
         fills: list[Fill] = []
         done = True
         for (order, _), placed in zip(sent, awaited, strict=True):

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from execution.decision.protection import ProtectionSettings
 from execution.decision.sizing import SizingSettings
 from execution.decision.tiers import DrawdownTiers
 from execution.decision.watch import WatchSettings
@@ -70,6 +71,9 @@ class TradingSettings(PanelSettings):
     fees: FeeSchedule = setting(FeeSchedule(), "trading fees")
     margin: MarginTerms = setting(MarginTerms(), "margin limits and borrowing rates")
     orders: OrderSizeLimits = setting(OrderSizeLimits(), "smallest and largest value of an order")
+    protect: ProtectionSettings = setting(
+        ProtectionSettings(), "protective order of each position at the venue"
+    )
     watch: WatchSettings = setting(WatchSettings(), "limits between two decisions")
 
     def __post_init__(self) -> None:

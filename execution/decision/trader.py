@@ -37,6 +37,7 @@ from execution.decision.problem import (
     build_problem,
     round_to_lots,
 )
+from execution.decision.protection import find_protective_orders
 from execution.decision.rebalancing import (
     adjust_quantities_for_cancels,
     build_decision_orders,
@@ -213,10 +214,13 @@ class Trader:
         6. **The night.** At the last decisions of a session, stocks without a new target weight are
            trimmed to the overnight ceiling.
         7. **Orders.** Weights become quantities, and the difference to the position and open orders
-           becomes orders.
+           becomes orders. Protective orders count as no open orders; those in symbols with an order
+           are cancelled first. A symbol whose stop has filled recently is not traded.
 
         `execution.decision.belief_building` does steps 1 to 4, `decide_from_beliefs` the others.
         """
+        stops = find_protective_orders(self.order_prefix, account.open_orders)
+        account = account.without_orders(stops)
         # Beliefs do not depend on the account. A backtest can therefore compute those of all
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
@@ -234,6 +238,11 @@ class Trader:
         decision = self.decide_from_beliefs(
             belief, bars.select_last_row(symbols), account, own_bars
         )
+        if stops:
+            ordered = {order.symbol for order in decision.orders}
+            released = tuple(stop for stop in stops if stop.symbol in ordered)
+            cancels = (*decision.orders_to_cancel, *released)
+            decision = replace(decision, orders_to_cancel=cancels)
         return decision if decision.symbols or belief.is_adjustable.any() else None
 
     def decide_from_beliefs(
@@ -256,6 +265,10 @@ class Trader:
                 is_adjustable=belief.is_adjustable & bars.tradable,
                 is_exiting=belief.is_exiting & bars.tradable,
             )
+
+        if account.cooling_symbols:
+            warm = np.array([symbol not in account.cooling_symbols for symbol in bars.symbols])
+            belief = belief._replace(is_adjustable=belief.is_adjustable & warm)
 
         now = np.datetime64(belief.instants[0])
         # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If

@@ -23,6 +23,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.gate import OrderRole
 from execution.orders.orders import Order
 from foundation.database import Database
 from trainingdata.instants import format_compact_utc
@@ -220,17 +221,22 @@ class DecisionJournal:
         )
 
     def record_reducing_orders(
-        self, order_group_id: str, orders: Sequence[Order], at: np.datetime64
+        self,
+        order_group_id: str,
+        orders: Sequence[Order],
+        at: np.datetime64,
+        role: OrderRole = "night",
     ) -> None:
         """Record reducing orders that no decision ordered, such as overnight trims, as planned.
 
         order_group_id: id of the group of orders, used in place of a decision id.
+        role: role of the orders.
         """
         with self._database.transaction():
             self._events.append("reducing", order_group_id, {"orders": len(orders)})
             for order in orders:
                 self._book.record_plan(
-                    replace(self._build_intent(order, order_group_id, at), role="night")
+                    replace(self._build_intent(order, order_group_id, at), role=role)
                 )
 
     def next_overnight_trim_id(self, session_close: np.datetime64) -> tuple[str, int]:

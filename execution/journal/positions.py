@@ -10,7 +10,7 @@ It excludes dividends, interest and fees in USD.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -196,6 +196,20 @@ class PositionJournal:
             compute_position_profit(symbol, held.get(symbol), ledgers.get(symbol, PositionLedger()))
             for symbol in sorted(symbols)
         ]
+
+    def entry_prices(self, positions: Mapping[str, Decimal]) -> dict[str, Fraction]:
+        """Return the average entry price of each position, USD by symbol; absent if unknown.
+
+        positions: signed quantities at the venue.
+        """
+        ledgers = build_ledgers(self._position_changes())
+        prices = {}
+        for symbol, quantity in positions.items():
+            row = PositionRow(symbol, quantity, Decimal(1))
+            position = compute_position_profit(symbol, row, ledgers.get(symbol, PositionLedger()))
+            if position.entry_price is not None:
+                prices[symbol] = position.entry_price
+        return prices
 
     def _position_changes(self) -> Iterator[PositionChange]:
         for opening in _OPENING_POSITIONS.select_rows(self._database):

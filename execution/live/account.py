@@ -18,7 +18,8 @@ from execution.brokers import (
     BrokerConnection,
     VenuePosition,
 )
-from execution.journal.activities import EPOCH
+from execution.decision.protection import cooling_symbols
+from execution.journal.activities import EPOCH, read_fills_since
 from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
 from execution.journal.positions import PositionRow
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
@@ -32,6 +33,7 @@ from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
+from execution.orders.orders import is_protective_id
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import format_utc
@@ -41,6 +43,10 @@ log = logging.getLogger(__name__)
 
 # Seconds before each comparison of positions with activities, until both agree.
 RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
+
+
+DAY = np.timedelta64(1, "D")
+LONGEST_CLOSURE_DAYS = 5  # days without a session, at most
 
 
 class AccountIdMismatch(InputError):
@@ -168,6 +174,19 @@ class LiveAccount:
             for root, usd in stated.items():
                 risks[root] += usd
         return dict(risks)
+
+    def cooling_symbols(self, now: np.datetime64) -> frozenset[str]:
+        """Return the symbols that are not opened at `now` because their stop has filled."""
+        protect = self._settings.protect
+        if not (protect.is_on and protect.cooldown):
+            return frozenset()
+        since = now - (protect.cooldown + LONGEST_CLOSURE_DAYS) * 2 * DAY
+        stopped = {
+            fill.symbol: fill.at
+            for fill in read_fills_since(self.account.database, since)
+            if is_protective_id(fill.client_order_id)
+        }
+        return cooling_symbols(stopped, now, protect.cooldown)
 
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -60,6 +61,7 @@ class GuardedBroker:
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)
+        account = replace(account, cooling_symbols=self._live.cooling_symbols(account.as_of))
         return (
             account.with_reserved_collateral(sum(self._live.max_loss_by_root().values()))
             if self._secured

@@ -31,7 +31,7 @@ from trainingdata.instants import HOUR
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import is_in_session
 
-REDUCING_ROLES = ("reduction", "night")
+REDUCING_ROLES = ("reduction", "night", "protection")
 SECOND = np.timedelta64(1, "s")
 
 

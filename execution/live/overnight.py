@@ -14,12 +14,14 @@ from decimal import ROUND_CEILING, Decimal
 import numpy as np
 
 from execution.brokers import AccountReadingRejected, MarksRejected
+from execution.decision.protection import find_protective_orders
 from execution.decision.rebalancing import split_quantity
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
+from execution.live.protection import release_symbols
 from execution.live.reconciler import common_quantity
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -31,6 +33,7 @@ from execution.orders.orders import (
     Side,
     default_time_in_force,
     format_order_id,
+    is_protective_order,
     parse_order_prefix,
 )
 from foundation.errors import BrokerError
@@ -130,7 +133,9 @@ class OvernightTrimmer:
         self._desk.cancel(
             order.client_order_id
             for order in self._read_account().open_orders
-            if self._is_ours(order) and is_stock(order.symbol) and not order.is_for_auction
+            if self._is_ours(order)
+            and is_stock(order.symbol)
+            and not (order.is_for_auction or is_protective_order(order))
         )
         try:
             account = self._desk.read_and_record_mark()
@@ -170,8 +175,15 @@ class OvernightTrimmer:
     ) -> None:
         """Record reducing orders in the journal under one name, and send them.
 
+        Stops in their symbols are cancelled first. An order in a symbol whose stop has traded
+        meanwhile is not sent.
+
         account: account snapshot by which the gate checks the orders.
         """
+        symbols = {order.symbol for order in orders}
+        stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
+        traded = release_symbols(self._desk, [each for each in stops if each.symbol in symbols])
+        orders = [order for order in orders if order.symbol not in traded]
         gate = self._live.build_gate(
             account, {order.symbol for order in orders}, require_trades=False
         )

@@ -36,6 +36,7 @@ from execution.live.guards import stop_reason
 from execution.live.interruption import describe_interruption
 from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
+from execution.live.protection import update_protection
 from execution.live.reducing import PositionReducer
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
@@ -44,7 +45,7 @@ from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
-from execution.orders.orders import Order
+from execution.orders.orders import Order, is_protective_order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, last_closes_by_symbol
@@ -108,6 +109,7 @@ class TradingJob:
         self._interrupted = None if unended is None or unended.ended_at is not None else unended
         last = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last is None else last.idle_reason
+        live.watch_observers.append(self)
 
     @property
     def is_done(self) -> bool:
@@ -130,6 +132,7 @@ class TradingJob:
         """Run a cycle and return it, or check positions before the close and return None."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.check_if_due(now):
+            self.update_protection()
             return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # a cycle that only sends planned orders does not count
@@ -160,7 +163,23 @@ class TradingJob:
                 cycle = self._rejected_cycle(error)
             self._waits = self._waits_for_bars(cycle)
         self._record_result(number, cycle)
+        self.update_protection()
         return cycle
+
+    def on_snapshot(self, snapshot: AccountSnapshot) -> None:
+        """Update protective orders between cycles, once the watch has read the account."""
+        self.update_protection()
+
+    def update_protection(self) -> None:
+        """Keep one protective order a position.
+
+        A failure is alerted, and leaves the resting orders as they are until the next call.
+        """
+        try:
+            update_protection(self.desk, self._live, self._journal, self._feed, self._settings)
+        except (BrokerError, DataError) as error:
+            log.error("protective orders were not updated: %s", error)
+            self._live.notices.alert("protection", f"protective orders were not updated: {error}")
 
     @contextmanager
     def _record_cycle_start(self, now: np.datetime64) -> Iterator[int]:
@@ -381,7 +400,9 @@ class TradingJob:
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
-        stuck, troubles = self.cancel_own_orders()
+        # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
+        stays = not (flatten or self._live.account.has_kill_file)
+        stuck, troubles = self.cancel_own_orders(keep_stops=stays)
         left: list[str] = []
         if flatten:
             try:
@@ -413,7 +434,9 @@ class TradingJob:
         )
 
     def reduce_positions(self, command: Command) -> CommandOutcome:
-        return self._reducer.reduce(command)
+        outcome = self._reducer.reduce(command)
+        self.update_protection()
+        return outcome
 
     def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
         return closable_positions(
@@ -423,13 +446,27 @@ class TradingJob:
         )
 
     def cancel_own_orders(
-        self, symbols: Collection[str] | None = None, kept_group: str = ""
+        self,
+        symbols: Collection[str] | None = None,
+        kept_group: str = "",
+        *,
+        keep_stops: bool = False,
     ) -> tuple[set[str], list[str]]:
+        """Cancel our open orders, and those of unknown outcome that the venue has received.
+
+        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
+
+        symbols: symbols of the orders; None cancels those in all symbols.
+        kept_group: decision whose orders stay; empty keeps none.
+        keep_stops: true leaves protective orders at the venue.
+        """
         stuck, troubles = set(), []
         for intent in self._live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
                 continue
             if symbols is not None and intent.order.symbol not in symbols:
+                continue
+            if keep_stops and is_protective_order(intent.order):
                 continue
             if kept_group and intent.decision_id == kept_group:
                 continue

@@ -47,6 +47,8 @@ def _undecided_reason(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
         return cycle.rejected_bars[symbol]
     if symbol in account.uncertain_symbols:
         return "position or open orders are uncertain until they are reconciled"
+    if symbol in account.cooling_symbols:
+        return "its stop has filled; it is not opened again yet (protect.cooldown)"
     if short := short_history_reason(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)

@@ -45,6 +45,7 @@ class AccountSnapshot:
     is_crypto_enabled: true if the venue accepts orders of crypto.
     uncertain_symbols: symbols with an order of unknown outcome, or with a part of the position
         locked by the venue; no order is planned in these symbols.
+    cooling_symbols: symbols that are not opened now because their stop has filled recently.
     free_equity_share: fraction of equity available as margin for stock positions, above 0, at most
         1; the other part secures open spreads.
     limit_factor: factor of the limits on weights at the account's drawdown (`guards.tiers`), above
@@ -67,6 +68,7 @@ class AccountSnapshot:
     block_reason: str = ""
     is_crypto_enabled: bool = True
     uncertain_symbols: frozenset[str] = frozenset()
+    cooling_symbols: frozenset[str] = frozenset()
     free_equity_share: float = 1.0
     limit_factor: float = 1.0
     last_trades: Mapping[str, LastTrade] | None = None

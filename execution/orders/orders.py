@@ -16,7 +16,7 @@ from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
-from trainingdata.instants import format_compact_utc
+from trainingdata.instants import format_compact_utc, parse_compact_utc
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_crypto
 
 Side = Literal["buy", "sell"]
@@ -24,6 +24,8 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "opg", "cls"]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
+STOP_TYPES: tuple[OrderType, ...] = ("stop", "stop_limit", "trailing_stop")
+PROTECTIVE_LEG = "stop"  # leg in the ids of protective orders, in place of a number
 PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
 MAX_QTY = 10**12  # quantities of orders are below it
 UNLIMITED_QUANTITY = float("inf")
@@ -302,11 +304,12 @@ def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attem
 
 
 def format_order_id(
-    strategy: str, formatted_instant: str, symbol: str, leg: int, attempt: int = 0
+    strategy: str, formatted_instant: str, symbol: str, leg: int | str, attempt: int = 0
 ) -> str:
     """Return the client order id for an instant that is already formatted as text.
 
     formatted_instant: the formatted instant.
+    leg: number of the order among those of its decision and symbol, or `PROTECTIVE_LEG`.
     """
     return f"{strategy}-{formatted_instant}-{symbol}-{leg}-{attempt}"
 
@@ -317,3 +320,18 @@ def parse_order_prefix(client_order_id: str) -> str:
     The prefix may contain dashes. The parts after it do not.
     """
     return client_order_id.rsplit("-", 4)[0]
+
+
+def parse_order_instant(client_order_id: str) -> np.datetime64:
+    """Return the instant in one of our client order ids."""
+    return parse_compact_utc(client_order_id.rsplit("-", 4)[1])
+
+
+def is_protective_id(client_order_id: str) -> bool:
+    """Return whether an id is that of a protective order, or of an order that closes for it."""
+    return client_order_id.rsplit("-", 2)[1:2] == [PROTECTIVE_LEG]
+
+
+def is_protective_order(order: Order) -> bool:
+    """Return whether an order protects a position: a stop that rests at the venue."""
+    return is_protective_id(order.client_order_id) and order.type in STOP_TYPES

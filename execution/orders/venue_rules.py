@@ -67,6 +67,9 @@ def _order_type_refusal(order: Order, coin: bool, fraction: bool) -> str:
         return "crypto accepts only market, limit and stop-limit orders, good till cancelled"
     if fraction and order.tif != "day":
         return "fractions of a share can only be traded by day orders"
+    # docs.alpaca.markets/docs/fractional-trading: market, limit, stop and stop-limit orders.
+    if fraction and order.type == "trailing_stop":
+        return "fractions of a share accept no trailing stop"
     day_or_gtc = order.tif in ("day", "gtc")
     if order.extended_hours and (order.type != "limit" or not day_or_gtc):
         return "outside regular hours only limit orders (day or gtc) are accepted"
@@ -96,6 +99,21 @@ def tick_size_refusal_reason(order: Order) -> str:
                 " criteria"
             )
     return ""
+
+
+def stop_price_refusal_reason(order: Order, price: float | None) -> str:
+    """Return Alpaca's error text if the market has passed a stop, else an empty string.
+
+    Alpaca refuses it (422, code 42210000), whether the market is open or not.
+
+    price: present price, USD; None if unknown.
+    """
+    if order.stop_price is None or price is None:
+        return ""
+    buys = order.side == "buy"
+    if order.stop_price > price if buys else order.stop_price < price:
+        return ""
+    return f"stop price must be {'greater' if buys else 'less'} than current price, {price:g}"
 
 
 def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
@@ -138,6 +156,8 @@ def _account_refusal(
             return why
     if account.block_reason:
         return account.block_reason
+    if why := stop_price_refusal_reason(order, account.prices.get(order.symbol)):
+        return why
     waiting = account.open_orders
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
     for other in same_symbol:
@@ -197,13 +217,13 @@ def _would_self_trade(order: Order, other: Order) -> bool:
     if order.side == other.side:
         return False
     # The venue refuses opposite open orders that would meet, on paper accounts too. A market order
-    # meets any other.
-    if "market" in (order.type, other.type):
+    # meets any other, and so does a stop, which becomes one (403, code 40310000, "potential wash
+    # trade detected": "opposite side market/stop order exists", and of a stop beside a limit order
+    # "use complex/limit/stop_limit orders"; docs.alpaca.markets/docs/user-protection).
+    if {order.type, other.type} & {"market", "stop", "trailing_stop"}:
         return True
     buy, sale = (order, other) if order.side == "buy" else (other, order)
-    if buy.limit_price is None or sale.limit_price is None:
-        return False
-    return buy.limit_price >= sale.limit_price
+    return (buy.limit_price or 0.0) >= (sale.limit_price or 0.0)
 
 
 class VenueRules:

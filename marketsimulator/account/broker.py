@@ -427,7 +427,8 @@ class SimulatedBroker:
         for row in self._book.orders:
             if row["state"] == WORKING and row["quantity"] != 0:
                 remaining = to_shortest_decimal(abs(float(row["quantity"])))
-                yield replace(self._orders[row["number"]], qty=remaining)
+                order = self._orders[row["number"]]
+                yield order if order.qty == remaining else replace(order, qty=remaining)
 
     def _cancel_remainders(self) -> None:
         for row in self._book.orders:

@@ -30,10 +30,10 @@ from execution.journal.activities import (
 from execution.journal.cycles import CycleRow, read_cycles
 from execution.journal.decisions import DecisionRow, decisions_since
 from execution.journal.marks import EquityMark, read_marks
-from execution.journal.order_store import OrderIntent, read_intents
+from execution.journal.order_store import UNSENT_STATES, OrderIntent, read_intents
 from execution.journal.schema import open_journal_for_reading
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
-from execution.orders.orders import Fill, Order, make_order_id
+from execution.orders.orders import Fill, Order, make_order_id, parse_order_instant
 from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO_FRACTION, to_fraction
@@ -283,6 +283,15 @@ class JournalRecord:
             for row in self.decisions
         ]
 
+    def protective_orders(self, until: np.datetime64) -> list[tuple[np.datetime64, Order]]:
+        """Return the protective orders sent up to an instant, each with the instant in its id."""
+        sent = [
+            (parse_order_instant(intent.client_order_id), intent.stock_or_crypto_order)
+            for intent in self.intents.values()
+            if intent.role == "protection" and intent.state not in UNSENT_STATES
+        ]
+        return [each for each in sent if each[0] <= until]
+
     def net_deposits(self, since: np.datetime64, until: np.datetime64) -> Fraction:
         """Return deposits less withdrawals that the venue listed between two instants, USD."""
         paid_in = (
@@ -359,7 +368,16 @@ class JournalRecord:
             decision for decision in self.decisions_with_orders() if decision.at <= end.observed_at
         ]
         fills.sort(key=attrgetter("booked_at"))
-        return Run(name, decisions, fills, rows, {}, bookings, start.initial_positions)
+        return Run(
+            name,
+            decisions,
+            fills,
+            rows,
+            {},
+            bookings,
+            start.initial_positions,
+            self.protective_orders(end.observed_at),
+        )
 
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
         """Return the index of the first of these instants whose account snapshot includes a fill.

@@ -106,14 +106,13 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
         )
         trades = chosen[symbol]
         symbol_decisions = decisions[decisions["symbol"] == symbol]
-        stops = (
-            [stop_series(symbol_decisions)]
-            if symbol_decisions["plan_stop_price"].notna().any()
-            else []
-        )
+        levels, source = _protective_levels(run, symbol), "protective order"
+        if levels is None:
+            levels, source = symbol_decisions, "decision"
+        stops = [stop_series(levels)] if levels["plan_stop_price"].notna().any() else []
         notes = {**reasons, **_exit_reasons(trades, reasons, sent_at, symbol_decisions)}
         text = _description(symbol, price.values, traded.get(symbol, []), len(trades))
-        text += _describe_stops(symbol_decisions["plan_stop_price"].dropna().to_numpy())
+        text += _describe_stops(levels["plan_stop_price"].dropna().to_numpy(), source)
         series = [price.downsample(MAX_PRICE_POINTS), *stops, *_markers(trades, notes)]
         charts.append((symbol, Chart(text, tuple(series), "usd", CHART_TIMEZONE)))
     return charts
@@ -177,6 +176,28 @@ def stop_series(decisions: pd.DataFrame) -> Series:
     return Series("stop", "fourth", x, values, significant_digits=PRICE_DIGITS)
 
 
+def _protective_levels(run: Run, symbol: str) -> pd.DataFrame | None:
+    """Return the stop prices of a symbol's protective orders, with the times at which each rests.
+
+    None if the run has none. A level lasts until the next order, or until the position is closed.
+    """
+    sent = [(at, order) for at, order in run.protective_orders if order.symbol == symbol]
+    if not sent:
+        return None
+    held = run.position_quantities([symbol])[0]
+    instants = run.equity_curve()[0]
+    flat = np.append(instants[held == 0], instants[-1])
+    starts = np.array([at for at, _ in sent])
+    ends = np.minimum(
+        np.append(starts[1:], instants[-1]),
+        flat[np.minimum(np.searchsorted(flat, starts), len(flat) - 1)],
+    )
+    prices = [order.stop_price or np.nan for _, order in sent]
+    rows = [(starts, ends, np.array(prices)), (ends, ends, np.full(len(sent), np.nan))]
+    at, until, price = (np.column_stack(parts).ravel() for parts in zip(*rows, strict=True))
+    return pd.DataFrame({"at": at, "until": until, "plan_stop_price": price})
+
+
 def _exit_reasons(
     trades: Sequence[ChartTrade],
     reasons: Mapping[str, str],
@@ -231,14 +252,17 @@ def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[S
     return series
 
 
-def _describe_stops(prices: Array) -> str:
-    """Return the part of a chart's description that states its stops [N]; empty without any."""
+def _describe_stops(prices: Array, source: str) -> str:
+    """Return the part of a chart's description that states its stops [N]; empty without any.
+
+    source: noun of what has the stops.
+    """
     if not len(prices):
         return ""
     low, high = (
         format_rounded_price(float(each), 2, prefix="$") for each in (prices.min(), prices.max())
     )
-    return f"; stops from {low} to {high} at {format_count(len(prices), 'decision')}"
+    return f"; stops from {low} to {high} at {format_count(len(prices), source)}"
 
 
 def _description(symbol: str, closes: Array, trades: Sequence[ChartTrade], shown: int) -> str:

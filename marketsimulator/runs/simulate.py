@@ -12,7 +12,6 @@ import numpy as np
 
 from execution.decision.decision import ClassSizingRule, Decision
 from execution.decision.trader import Decider, Trader
-from execution.orders.broker import place_orders
 from execution.orders.orders import Fill, Order, format_order_id
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Index
@@ -21,7 +20,7 @@ from marketsimulator.account.tape import AccountLogEntry, append_fills_and_booki
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.watching import SimulatedWatch
+from marketsimulator.runs.stepped_account import SteppedAccount
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import format_compact_utc, format_utc, format_utc_each
 from trainingdata.market import Market
@@ -58,17 +57,17 @@ def simulate_trading(
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether these settings can run compiled, with the fills of a stepwise run.
 
-    A compiled run supports neither a fallback strategy, nor limits of the watch, nor limits by
-    drawdown (`guards.tiers`), nor unfilled remainders that stay open, which occur with
-    `fills.remainder=carry` and with finer bars. All symbols must be tradable. Daily bars of stocks
-    and crypto together are not supported, because crypto decisions then depend on waiting stock
-    orders. Order types need no check: a trader sends market and auction orders alone, and any other
-    decider runs stepwise.
+    A compiled run supports neither a fallback strategy, nor protective orders, nor limits of the
+    watch, nor limits by drawdown (`guards.tiers`), nor unfilled remainders that stay open, which
+    occur with `fills.remainder=carry` and with finer bars. All symbols must be tradable. Daily bars
+    of stocks and crypto together are not supported, because crypto decisions then depend on waiting
+    stock orders. Order types need no check: such a trader sends market and auction orders alone,
+    and any other decider runs stepwise.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None
     mixed = bars.timeframe.is_daily and bool(bars.crypto.any()) and not bars.crypto.all()
-    stepped = carries or settings.watch.limits or settings.guards.tiers
+    stepped = carries or settings.protect.is_on or settings.watch.limits or settings.guards.tiers
     plain = not stepped and settings.sizing.fallback == "none"
     return plain and not mixed and bool(bars.tradable.all())
 
@@ -169,29 +168,22 @@ def simulate_stepwise(
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
-    watch = SimulatedWatch(settings, market, broker) if settings.watch.limits else None
+    stepped = SteppedAccount(settings, market, broker)
     first = market.start_row
     total = len(market.bars.times)
     work = _progress_label(name)
-    peak = 0.0  # highest equity at a decision, for `guards.tiers`
     with _without_full_collections():
         for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
                 if index > first:
-                    broker.advance(index, None if watch is None else watch.read)
-                if watch is not None:
-                    watch.read()
-                account = settings.guards.apply(broker.account(), peak)
-                decision = decider.decide(view.slice_rows(0, index + 1), account)
-                if decision is not None:
-                    peak = max(peak, account.equity)
-                    decisions.append(decision)
-                    orders = decision.orders if watch is None else watch.allow(decision.orders)
-                    place_orders(broker, orders, decision.cancelled_quantities)
-                broker.open_bars()
-                if watch is not None and index == first:
-                    watch.begin()
+                    stepped.advance(index)
+                known = view.slice_rows(0, index + 1)
+                account = stepped.account()
+                decision = decider.decide(known, account)
+                stepped.trade(decision, account.equity, known)
                 rows.append(broker.equity_row())
+                if decision is not None:
+                    decisions.append(decision)
                 if decision is not None and log.isEnabledFor(log_level):
                     what = decision.sizing_failure, decision.sizing_rules, decision.orders
                     ceiling = decision.stock_ceiling
@@ -201,7 +193,9 @@ def simulate_stepwise(
                     )
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
-    return Run(name, decisions, broker.fills, rows, broker.margin_event_counts(), broker.bookings)
+    counts = broker.margin_event_counts()
+    sent = stepped.protective_orders
+    return Run(name, decisions, broker.fills, rows, counts, broker.bookings, protective_orders=sent)
 
 
 def _progress_label(name: str) -> str:

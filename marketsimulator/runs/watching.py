@@ -51,10 +51,13 @@ class SimulatedWatch:
         account = self._broker.account()
         self._state = WatchState.first(account.as_of, account.equity)
 
-    def read(self) -> None:
-        """Read the account at the broker's instant, and act beyond a limit."""
+    def read(self) -> bool:
+        """Read the account at the broker's instant, and act beyond a limit.
+
+        Returns whether it has acted.
+        """
         if self._state is None:
-            return
+            return False
         account = self._read_account()
         mark = build_mark(account, self._settings.limits, 0.0)
         self._state, reason = next_watch_state(
@@ -64,10 +67,12 @@ class SimulatedWatch:
             raised_at, why = self._halt
             if ends_with_the_day(why) and new_york_day(account.as_of) > new_york_day(raised_at):
                 self._halt = None
-        if reason and self._halt is None:
-            self._halt = account.as_of, reason
-            log.warning("%s watch: %s", format_utc(account.as_of), reason)
-            self._reduce(account, reason)
+        if not reason or self._halt is not None:
+            return False
+        self._halt = account.as_of, reason
+        log.warning("%s watch: %s", format_utc(account.as_of), reason)
+        self._reduce(account, reason)
+        return True
 
     def allow(self, orders: Sequence[Order]) -> Sequence[Order]:
         """Return the orders that may be sent: while the watch's halt is active, reductions only."""

@@ -19,8 +19,12 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import NEXT_AUCTION_ACCEPTANCE_TIME
 from execution.orders.broker import Asset
-from execution.orders.orders import Fill, Order, Side, parse_order_prefix
-from execution.orders.venue_rules import tick_size_refusal_reason, venue_refusal_reason
+from execution.orders.orders import STOP_TYPES, Fill, Order, Side, parse_order_prefix
+from execution.orders.venue_rules import (
+    stop_price_refusal_reason,
+    tick_size_refusal_reason,
+    venue_refusal_reason,
+)
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
@@ -56,7 +60,7 @@ _ACTIVITY_TYPE_BY_BOOKING_KIND: Mapping[BookingKind, str] = {
     "borrow": "PTC",
 }
 _SYMBOL_ACTIVITY_TYPES = ("DIV", "SPLIT", "PTC")
-SUB_PENNY_ERROR_CODE = 42210000  # Alpaca's code for a price between two increments
+INVALID_PRICE_ERROR_CODE = 42210000  # Alpaca's, between two increments or beyond the market
 ASSET_PERMISSIONS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
@@ -168,7 +172,12 @@ class Venue:
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
-        self._check_order(order, self.broker.account())
+        account = self.broker.account()
+        held = account.positions.get(order.symbol, Decimal(0))
+        if order.type in STOP_TYPES and held * order.signed_qty < 0:
+            # Its shares are reserved for it: if the broker closes the position, it ends.
+            order = replace(order, reduces=True)
+        self._check_order(order, account)
         ticket = OrderTicket(order, self.record.current_timestamp)
         self._send_order(ticket, partial=partial, reject=reject)
         return ticket.to_response()
@@ -190,8 +199,10 @@ class Venue:
             raise RequestRefused(
                 422, None, f"asset {order.symbol} is not tradable at the practice venue"
             )
-        if reason := tick_size_refusal_reason(order):
-            raise RequestRefused(422, SUB_PENNY_ERROR_CODE, reason)
+        if reason := tick_size_refusal_reason(order) or stop_price_refusal_reason(
+            order, account.prices.get(order.symbol)
+        ):
+            raise RequestRefused(422, INVALID_PRICE_ERROR_CODE, reason)
         # A request does not state whether it opens or closes: the venue derives that from the
         # position. Only an order marked as opening is subject to the asset's limits on shorts.
         held = account.positions.get(order.symbol, Decimal(0))

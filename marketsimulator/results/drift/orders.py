@@ -18,6 +18,8 @@ from marketsimulator.results.journal_record import JournalRecord
 
 OrderDifference = Literal["same"] | ProfitComponent
 NO_CYCLE_REASON = "the live loop ran no cycle at that time"
+# Roles of orders that follow from no decision.
+OWN_ROLES = ("night", "protection")
 DeadlineFunction = Callable[
     [np.datetime64], np.datetime64
 ]  # maps a decision instant to its deadline
@@ -55,7 +57,7 @@ def planned_orders(
     standing = {decision.decision_id for decision in record.decisions}
     orders = []
     for intent in record.intents.values():
-        meant = intent.role == "night" or intent.decision_id in standing
+        meant = intent.role in OWN_ROLES or intent.decision_id in standing
         taken_back = not meant and intent.state in UNSENT_STATES
         if intent.job == job and since <= intent.sent_at < until and not taken_back:
             orders.append(intent.stock_or_crypto_order)
@@ -135,7 +137,7 @@ def _classify_order(
         if other is None:
             return "without_decision", "traded without an order of ours"
         return _classify_fill(mine, other, "without_decision", "closed by the broker")
-    if intent is not None and intent.role == "night":
+    if intent is not None and intent.role in OWN_ROLES and other is None:
         return "without_decision", str(intent.order.reason)
     if mine is None:
         if decided_at is None:

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from execution.orders.orders import Fill
+from execution.orders.orders import Fill, Order, OrderSizeLimits, Side, default_time_in_force
 from foundation.arrays import Array, Instants
 from foundation.decimals import round_parts_to_cents, to_cents
-from marketsimulator.account.book import set_opening_balance
+from marketsimulator.account.book import Book, set_opening_balance
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import assess_margin, required_equity
 from marketsimulator.account.terms import FillTerms
@@ -35,6 +35,9 @@ from trainingdata.sessions import exchange_calendar, is_in_session, outside_cale
 from trainingdata.timeframe import Timeframe, nth_next_bar_end
 
 OPTIONS_LABEL = "options"  # label of the maximum loss of open options
+_UNLIMITED_ORDERS = OrderSizeLimits(
+    min_fractional_value=0.0, min_crypto_value=0.0, crypto_dust=0.0, max_crypto_value=1e15
+)
 MAX_MARGIN_CALL_SESSIONS = 10  # closes after which a margin call counts as unmet
 # none: no call; met: liquidation met it; nothing_left: unmet, nothing left to close; standing:
 # unmet, and more would be closed after the last session.
@@ -65,6 +68,7 @@ class ScenarioOutcome:
     source: str
     moves: Mapping[str, PriceMove]  # by symbol of the book
     loss: Decimal
+    stop_cost: Decimal  # spread, slippage and fees if stops close all positions at the next opens
     losses_by_symbol: Mapping[str, Decimal]  # gains are negative; they add up to `loss`
     equity_after: Decimal  # before any liquidation
     leverage_after: float | None
@@ -73,6 +77,11 @@ class ScenarioOutcome:
     call_ending: MarginCallOutcome  # how the margin call ended
     final_equity: Decimal  # after liquidations, their costs and nightly charges
     final_leverage: float | None
+
+    @property
+    def loss_with_stops(self) -> Decimal:
+        """Return the loss if the price moves in a gap and stops fill at the opens after it."""
+        return self.loss + self.stop_cost
 
     @property
     def is_wiped_out(self) -> bool:
@@ -136,10 +145,7 @@ def _simulate_scenario(
 
     market = _market_after_moves(book, prices)
     first = market.start_row
-    account = settings.build_book(market.bars)
-    # Shorts were sold for other prices than the present ones, and interest is charged by those.
-    short_proceeds = np.array([book.short_proceeds.get(symbol, 0.0) for symbol in book.symbols])
-    set_opening_balance(account, book.account.cash, book.quantities, book.marks, short_proceeds)
+    account = _open_account(book, market, settings)
     line = settings.build_timeline(market)
     broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.max_option_loss)
@@ -185,6 +191,7 @@ def _simulate_scenario(
         source=scenario.source,
         moves=moves,
         loss=loss,
+        stop_cost=to_cents(_cost_of_stops(book, market, moves, settings)),
         losses_by_symbol=round_parts_to_cents(parts, loss),
         equity_after=after,
         leverage_after=compute_leverage(gross, equity - lost),
@@ -196,6 +203,40 @@ def _simulate_scenario(
             float(state["stock"] + state["crypto"]), float(state["equity"])
         ),
     )
+
+
+def _open_account(book: StressedBook, market: Market, settings: BacktestSettings) -> Book:
+    """Return the account of a stress test with its positions, before the price moves."""
+    account = settings.build_book(market.bars)
+    # Shorts were sold for other prices than the present ones, and interest is charged by those.
+    short_proceeds = np.array([book.short_proceeds.get(symbol, 0.0) for symbol in book.symbols])
+    set_opening_balance(account, book.account.cash, book.quantities, book.marks, short_proceeds)
+    return account
+
+
+def _cost_of_stops(
+    book: StressedBook, market: Market, moves: Mapping[str, PriceMove], settings: BacktestSettings
+) -> float:
+    """Return spread, slippage and fees if stops close all positions at the opens after the move.
+
+    A stop does not limit the loss of a gap between two bars: it fills at the open after it. A
+    halted symbol is not closed.
+    """
+    settings = replace(settings, fills=FillTerms(volume_share=None))
+    account = _open_account(book, market, settings)
+    line = settings.build_timeline(market)
+    broker = SimulatedBroker(market, line, account, _UNLIMITED_ORDERS)
+    opened = bool(is_in_session(market.run_bars.times[:1])[0])
+    orders = []
+    for symbol, held in book.account.positions.items():
+        if held and moves[symbol].basis != HALTED_MOVE_BASIS:
+            tif = default_time_in_force(symbol, None if opened else "opg")
+            side: Side = "sell" if held > 0 else "buy"
+            orders.append(Order(f"stop-{symbol}", symbol, side, abs(held), "a stop", True, tif=tif))
+    broker.submit(orders)
+    broker.advance(market.start_row + 1)
+    paid = sum(each.usd for each in broker.bookings if each.kind in ("spread", "slippage"))
+    return sum(fill.fee for fill in broker.fills) - paid
 
 
 def _market_after_moves(book: StressedBook, prices: Array) -> Market:

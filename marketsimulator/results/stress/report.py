@@ -28,6 +28,12 @@ MARGIN_CALL_OUTCOME_TEXTS = {
 }
 
 
+STOPS_NOTE = (
+    "Loss with stops: if the prices move in a gap between two bars, stops fill at the opens after"
+    " it. They do not limit this loss; closing adds spread, slippage and fees."
+)
+
+
 def stress_verdict(result: StressResult) -> tuple[str, str]:
     """Return two texts: the worst case; scenarios with margin calls or a wiped-out account."""
     worst = result.worst_outcome
@@ -106,7 +112,7 @@ def render_stress_page(result: StressResult) -> str:
                 "Bars: after the price move, before any liquidation. Dots: at the end, after"
                 " liquidations, their costs and nightly charges.",
             ),
-            Section("Outcomes", [scenarios]),
+            Section("Outcomes", [scenarios], STOPS_NOTE),
             Section(losses.title, [*bar_charts(losses.title, lost, "usd"), losses]),
             Section(sources.title, [sources]),
         ],
@@ -138,7 +144,7 @@ def _equity_chart(result: StressResult) -> Chart:
 def scenario_table(result: StressResult) -> Table:
     """Return a table with one row per scenario: loss, margin call and liquidation."""
     heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
-    more = ("leverage after", "final equity", "final leverage")
+    more = ("loss with stops", "leverage after", "final equity", "final leverage")
     rows = [
         (
             each.name,
@@ -146,6 +152,7 @@ def scenario_table(result: StressResult) -> Table:
             format_usd(each.equity_after),
             _describe_margin_call(each),
             _describe_liquidation(each),
+            format_usd(each.loss_with_stops),
             _format_leverage(each.leverage_after),
             format_usd(each.final_equity),
             _format_leverage(each.final_leverage),

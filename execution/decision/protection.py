@@ -1,0 +1,480 @@
+"""Protective orders: one stop a position at the venue, sized with the position.
+
+`plan_protection` is the only rule; the simulator and the live loop both call it after the orders of
+a decision, and the live loop also between decisions. A decision cancels the stops of the symbols
+that it orders (`Trader.decide`), because the venue refuses an order opposite to an open stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import (
+    PROTECTIVE_LEG,
+    UNLIMITED_QUANTITY,
+    Order,
+    OrderSizeLimits,
+    OrderType,
+    Side,
+    TimeInForce,
+    default_time_in_force,
+    format_order_id,
+    is_protective_order,
+    parse_order_prefix,
+)
+from execution.orders.venue_rules import venue_refusal_reason
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class
+from sizing.quantity import truncate_to_increment
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import format_compact_utc
+from trainingdata.instruments import instrument, is_crypto, is_stock
+from trainingdata.sessions import exchange_calendar, is_in_session
+from trainingdata.timeframe import MARKET_DAYS_PER_YEAR
+
+ProtectionKind = Literal["none", "stop", "stop_limit", "trailing"]
+DEVIATION_WINDOW = np.timedelta64(91, "D")  # calendar days of bars for the deviation of a day
+_ZERO = Decimal(0)
+MIN_DEVIATION_BARS = 10
+_PRICE_CONTEXT = Context(prec=8)
+_RATIO_CONTEXT = Context(prec=6)
+_CENT, _HUNDREDTH_OF_CENT = Decimal("0.01"), Decimal("0.0001")
+_CRYPTO_TICK = Decimal("1e-9")
+_PERCENT_STEP = Decimal("0.01")
+
+
+@settings_class("protect")
+class ProtectionSettings:
+    """Protective orders at the venue: kind, distance from the entry, and when they are replaced."""
+
+    kind: ProtectionKind = setting(
+        "none",
+        "protective order of each position: `stop`, `stop_limit` or `trailing` (crypto: always a "
+        "stop-limit order); `none`: no order",
+    )
+    distance: str = setting(
+        "5%",
+        "distance of the stop from the average entry price (trailing: from the best price since it "
+        "was sent): percent (`5%`), or standard deviations of the symbol's day (`4sd`)",
+        pattern=r"^\d+(\.\d+)?(%|sd)$",
+    )
+    band: float = setting(
+        0.1,
+        "fraction of distance and quantity by which an order may differ before it is replaced; it "
+        "never exceeds the position",
+        ge=0,
+        lt=1,
+    )
+    limit_offset: float = setting(
+        0.02, "limit of a stop-limit order beyond its stop, fraction of the stop", ge=0, le=0.1
+    )
+    cooldown: int = setting(
+        1,
+        "sessions (crypto: UTC days), the present one included, in which a symbol whose stop has "
+        "filled is not opened again; 0: none",
+        ge=0,
+        le=60,
+    )
+
+    def __post_init__(self) -> None:
+        number = self.distance.rstrip("%sd")
+        if not 0 < float(number) < (100 if self.distance.endswith("%") else 1000):
+            raise InputError(
+                f"protect.distance: {self.distance} is not between 0 and 100 % (or 0 and 1000 sd);"
+                " write 5% or 4sd"
+            )
+
+    @property
+    def is_on(self) -> bool:
+        return self.kind != "none"
+
+    @property
+    def uses_deviation(self) -> bool:
+        """Return whether the distance is stated in standard deviations."""
+        return self.is_on and self.distance.endswith("sd")
+
+    def ratio(self, deviation: float | None) -> Decimal | None:
+        """Return the distance as a fraction of the price; None if the deviation is unknown.
+
+        deviation: standard deviation of a day's return of the symbol.
+        """
+        if self.distance.endswith("%"):
+            return Decimal(self.distance[:-1]) / 100
+        if deviation is None or not deviation > 0:
+            return None
+        return _RATIO_CONTEXT.create_decimal(
+            Decimal(self.distance[:-2]) * Decimal(repr(float(deviation)))
+        )
+
+
+class ProtectionPlan(NamedTuple):
+    """Protective orders to cancel and to send.
+
+    cancels: open protective orders to cancel, before any order is sent.
+    orders: protective orders, and market orders that close positions beyond their stop.
+    unprotected: reason by symbol of each position that has no stop and gets none.
+    """
+
+    cancels: tuple[Order, ...] = ()
+    orders: tuple[Order, ...] = ()
+    unprotected: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedAccount:
+    """What `plan_protection` needs to know.
+
+    account: account snapshot; `open_orders` may include planned orders that are sent later.
+    entry_prices: average entry price of each position, USD by symbol; absent if unknown.
+    deviations: standard deviation of a day's return, by symbol; absent if unknown.
+    order_prefix: prefix of our order ids.
+    size_limits: smallest and largest value of an order.
+    at: instant of the last bar, for the order ids.
+    auction: auction in which orders of daily decisions fill; None for shorter bars.
+    checked_at: instant at which the venue has to accept an auction order; None skips the check.
+    blocked_symbols: symbols in which no order is sent.
+    last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
+        passed the stop as well as its price has.
+    """
+
+    account: AccountSnapshot
+    entry_prices: Mapping[str, float | Fraction]
+    deviations: Mapping[str, float]
+    order_prefix: str
+    size_limits: OrderSizeLimits
+    at: np.datetime64
+    auction: TimeInForce | None = None
+    checked_at: np.datetime64 | None = None
+    blocked_symbols: Collection[str] = ()
+    last_trades: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def formatted_at(self) -> str:
+        return format_compact_utc(self.at)
+
+
+def find_protective_orders(order_prefix: str, orders: Iterable[Order]) -> tuple[Order, ...]:
+    """Return our protective orders among open orders."""
+    return tuple(
+        order
+        for order in orders
+        if is_protective_order(order) and parse_order_prefix(order.client_order_id) == order_prefix
+    )
+
+
+def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> ProtectionPlan:
+    """Return the protective orders to cancel and to send, so that each position has one.
+
+    An order is sized with the part of the position that no other order closes, and never exceeds
+    it. No stop rests beside an order on the other side. A position whose stop the market has passed
+    is closed at once, or at the next open, unless its stop rests already and is left to fill.
+    """
+    account = state.account
+    ours = find_protective_orders(state.order_prefix, account.open_orders)
+    book = account.without_orders(ours)
+    cancels: list[Order] = []
+    orders: list[Order] = []
+    unprotected: dict[str, str] = {}
+    for symbol in sorted({*(o.symbol for o in ours), *account.positions}):
+        resting = [order for order in ours if order.symbol == symbol]
+        held = account.positions.get(symbol, _ZERO)
+        free = _unordered_quantity(held, [o for o in book.open_orders if o.symbol == symbol])
+        usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
+        kept: Sequence[Order] = ()
+        if settings.is_on and free:
+            if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
+                kept = usable
+            else:
+                found = _find_stop(settings, state, symbol, free.copy_sign(held), usable)
+                kept, wanted, why = _choose_orders(settings, state, found, usable)
+                orders += wanted
+                if why:
+                    unprotected[symbol] = why
+        cancels += [order for order in resting if order not in kept]
+    after = account.without_orders(cancels)
+    refusals = [
+        venue_refusal_reason(o, None, after, state.size_limits, state.checked_at) for o in orders
+    ]
+    unprotected |= {o.symbol: why for o, why in zip(orders, refusals, strict=True) if why}
+    sent = [order for order, why in zip(orders, refusals, strict=True) if not why]
+    return ProtectionPlan(tuple(cancels), tuple(sent), unprotected)
+
+
+class _Stop(NamedTuple):
+    """The stop that a position should have.
+
+    symbol: symbol of the position.
+    held: signed quantity that it protects.
+    ratio: distance from the anchor, a fraction.
+    anchor: price from which the distance is measured, USD: average entry, or market if trailing.
+    price: stop price; None for a trailing stop, which the venue moves.
+    market: present price, USD.
+    """
+
+    symbol: str
+    held: Decimal
+    ratio: Decimal
+    anchor: Decimal
+    price: Decimal | None
+    market: Decimal
+    anchor_name: str = "the market"
+
+    @property
+    def has_passed(self) -> bool:
+        return self.is_passed_at(self.market)
+
+    def is_passed_at(self, market: Decimal) -> bool:
+        """Return whether the market, at this price, has reached the stop price."""
+        return self.price is not None and (market - self.price) * self.sign <= 0
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.held > 0 else -1
+
+    @property
+    def side(self) -> Side:
+        return "sell" if self.held > 0 else "buy"
+
+
+def _unordered_quantity(held: Decimal, others: Sequence[Order]) -> Decimal:
+    """Return the part of a position that no other order closes; 0 beside an order that adds to it.
+
+    held: signed quantity of the position.
+    others: open and planned orders in the symbol that are not protective.
+    """
+    # The venue refuses a stop beside an open order on the other side.
+    if any(order.signed_qty * held > 0 for order in others):
+        return _ZERO
+    return max(abs(held) - sum((order.qty for order in others), _ZERO), _ZERO)
+
+
+def _find_stop(
+    settings: ProtectionSettings,
+    state: ProtectedAccount,
+    symbol: str,
+    held: Decimal,
+    resting: Sequence[Order],
+) -> _Stop | str:
+    """Return the stop that a position should have, or the reason why it is unknown.
+
+    held: signed quantity to protect.
+    resting: protective orders that rest in the symbol.
+    """
+    ratio = settings.ratio(state.deviations.get(symbol))
+    last, entry = state.account.prices.get(symbol), state.entry_prices.get(symbol)
+    if last is None:
+        return "its price is unknown"
+    if ratio is None:
+        return "the deviation of its day is unknown (protect.distance)"
+    if ratio >= 1 and held > 0:
+        return f"a distance of {_percent(ratio)} (protect.distance) leaves no price above 0"
+    market = _to_price(last)
+    if settings.kind == "trailing":
+        if is_stock(symbol):
+            return _Stop(symbol, held, ratio, market, None, market)
+        # Alpaca has no trailing stops of crypto: each update raises a stop-limit order instead.
+        levels = [_round_price(market * (1 - ratio), symbol)]
+        levels += [Decimal(repr(order.stop_price)) for order in resting if order.stop_price]
+        return _Stop(symbol, held, ratio, market, max(levels), market)
+    if entry is None:
+        return "its average entry price is unknown"
+    anchor = _to_price(entry)
+    sign = 1 if held > 0 else -1
+    price = _round_price(anchor * (1 - sign * ratio), symbol)
+    return _Stop(symbol, held, ratio, anchor, price, market, "the average entry")
+
+
+def _choose_orders(
+    settings: ProtectionSettings,
+    state: ProtectedAccount,
+    stop: _Stop | str,
+    usable: Sequence[Order],
+) -> tuple[Sequence[Order], Sequence[Order], str]:
+    """Return the resting orders to keep, the orders to send, and why there is neither.
+
+    usable: resting protective orders that do not exceed the position.
+    """
+    if isinstance(stop, str):
+        return usable[:1], (), "" if usable else stop
+    if stop.has_passed and usable:
+        return usable[:1], (), ""
+    if stop.has_passed:
+        last = state.last_trades.get(stop.symbol)
+        if last is None or not stop.is_passed_at(_to_price(last)):
+            return (), (), "its price is beyond its stop, which its last trade does not confirm"
+        return (), _closing_orders(state, stop), ""
+    terms = _find_terms(settings, state, stop)
+    if not terms.quantity:
+        return (), (), "a trailing stop needs a whole share"
+    kept = [order for order in usable if _may_stay(order, terms, stop, settings.band)]
+    return kept[:1], () if kept else (_protective_order(settings, state, stop, terms),), ""
+
+
+class _Terms(NamedTuple):
+    """Type, time in force and quantity of a protective order that the venue accepts."""
+
+    type: OrderType
+    tif: TimeInForce
+    quantity: Decimal
+
+
+def _find_terms(settings: ProtectionSettings, state: ProtectedAccount, stop: _Stop) -> _Terms:
+    """Return the terms of a stop's order; a trailing stop has whole shares."""
+    symbol = stop.symbol
+    last = state.account.prices[symbol]
+    quantity = _largest_order(abs(stop.held), symbol, last, state.size_limits)
+    if is_crypto(symbol):
+        return _Terms("stop_limit", "gtc", quantity)
+    if stop.price is None:
+        return _Terms("trailing_stop", "gtc", quantity - quantity % 1)
+    kind: OrderType = "stop" if settings.kind == "stop" else "stop_limit"
+    return _Terms(kind, "day" if quantity % 1 else "gtc", quantity)
+
+
+def _protective_order(
+    settings: ProtectionSettings, state: ProtectedAccount, stop: _Stop, terms: _Terms
+) -> Order:
+    symbol = stop.symbol
+    limit = None
+    if terms.type == "stop_limit" and stop.price is not None:
+        beyond = 1 - stop.sign * Decimal(repr(settings.limit_offset))
+        limit = float(_round_price(stop.price * beyond, symbol))
+    return Order(
+        format_order_id(state.order_prefix, state.formatted_at, symbol, PROTECTIVE_LEG),
+        symbol,
+        stop.side,
+        terms.quantity,
+        f"protects {terms.quantity:f} {symbol}: {_describe(stop)}",
+        reduces=True,
+        type=terms.type,
+        tif=terms.tif,
+        limit_price=limit,
+        stop_price=None if stop.price is None else float(stop.price),
+        trail_percent=_trail_percent(stop.ratio) if stop.price is None else None,
+    )
+
+
+def _closing_orders(state: ProtectedAccount, stop: _Stop) -> list[Order]:
+    """Return market orders that close a position whose stop the market has passed."""
+    symbol, last = stop.symbol, state.account.prices[stop.symbol]
+    rest = abs(stop.held)
+    opened = state.auction != "cls" and bool(is_in_session(np.array([state.account.as_of]))[0])
+    tif = default_time_in_force(symbol, None if opened else state.auction or "opg")
+    if is_stock(symbol) and not opened:
+        rest -= rest % 1  # auctions trade whole shares
+    reason = f"closes {rest:f} {symbol} at {last:g}, beyond its {_describe(stop)}"
+    orders: list[Order] = []
+    while rest:
+        part = _largest_order(rest, symbol, last, state.size_limits)
+        name = format_order_id(
+            state.order_prefix, state.formatted_at, symbol, PROTECTIVE_LEG, len(orders)
+        )
+        orders.append(Order(name, symbol, stop.side, part, reason, reduces=True, tif=tif))
+        rest -= part
+    return orders
+
+
+def _largest_order(
+    quantity: Decimal, symbol: str, price: float, size_limits: OrderSizeLimits
+) -> Decimal:
+    """Return the part of a quantity that one order may have: crypto orders have a largest value."""
+    item = instrument(symbol)
+    most = size_limits.max_order_quantity(item, price)
+    if most == UNLIMITED_QUANTITY or float(quantity) <= most:
+        return quantity
+    return truncate_to_increment(most, item.qty_increment)
+
+
+def _may_stay(order: Order, terms: _Terms, stop: _Stop, band: float) -> bool:
+    """Return whether a resting order, which does not exceed the position, is near its stop.
+
+    band: largest difference, a fraction of the distance and of the quantity.
+    """
+    if order.type != terms.type or order.tif != terms.tif:
+        return False
+    if order.qty < terms.quantity * (1 - Decimal(repr(band))):
+        return False
+    if stop.price is None:
+        apart = (order.trail_percent or 0.0) - _trail_percent(stop.ratio)
+        return abs(apart) <= band * float(100 * stop.ratio)
+    apart = (order.stop_price or 0.0) - float(stop.price)
+    return abs(apart) <= band * float(stop.anchor * stop.ratio)
+
+
+def _describe(stop: _Stop) -> str:
+    if stop.price is None:
+        return f"trailing stop {_percent(stop.ratio)} from the best price"
+    where = "below" if stop.held > 0 else "above"
+    anchor = f"{stop.anchor_name} {stop.anchor.normalize():f}"
+    return f"stop {stop.price:f}, {_percent(stop.ratio)} {where} {anchor}"
+
+
+def _percent(ratio: Decimal) -> str:
+    return f"{float(100 * ratio):.3g} %"
+
+
+def _trail_percent(ratio: Decimal) -> float:
+    return float(max((100 * ratio).quantize(_PERCENT_STEP), _PERCENT_STEP))
+
+
+def _to_price(price: float | Fraction) -> Decimal:
+    """Convert a price to eight digits, so that an exact and a float average give the same stop."""
+    if isinstance(price, Fraction):
+        return _PRICE_CONTEXT.divide(Decimal(price.numerator), Decimal(price.denominator))
+    return _PRICE_CONTEXT.create_decimal(Decimal(repr(float(price))))
+
+
+def _round_price(price: Decimal, symbol: str) -> Decimal:
+    """Round a price to the venue's grid: cents, below 1 USD hundredths; five digits of crypto."""
+    if is_crypto(symbol):
+        return price.quantize(max(_CRYPTO_TICK, Decimal(1).scaleb(min(price.adjusted() - 4, 0))))
+    return price.quantize(_CENT if price >= 1 else _HUNDREDTH_OF_CENT, ROUND_HALF_EVEN)
+
+
+def daily_deviations(bars: Bars, symbols: Collection[str]) -> dict[str, float]:
+    """Return the standard deviation of a day's return, by symbol; absent without enough bars.
+
+    It is the root mean square of the log returns between the symbol's bars of the last 91 days,
+    times the root of the number of bars of a day.
+    """
+    first = int(np.searchsorted(bars.times, bars.last_instant - DEVIATION_WINDOW, side="right"))
+    found = {}
+    for s, item in enumerate(bars.instruments):
+        if item.symbol not in symbols:
+            continue
+        closes = bars.values[s, first:, CLOSE][bars.mask[s, first:]]
+        if len(closes) < MIN_DEVIATION_BARS:
+            continue
+        returns = np.diff(np.log(closes))
+        per_day = bars.clock(item.kind).bars_per_year / MARKET_DAYS_PER_YEAR[item.kind]
+        found[item.symbol] = float(np.sqrt(np.mean(returns**2) * per_day))
+    return found
+
+
+def cooling_symbols(
+    stopped_at: Mapping[str, np.datetime64], now: np.datetime64, cooldown: int
+) -> frozenset[str]:
+    """Return the symbols that may not be opened at `now`.
+
+    stopped_at: last instant at which a protective order of each symbol has filled.
+    cooldown: sessions, of crypto UTC days, the one of the fill included.
+    """
+    opens = exchange_calendar().opens
+
+    def periods_between(symbol: str, at: np.datetime64) -> int:
+        if is_stock(symbol):
+            begun = np.searchsorted(opens, np.array([at, now], opens.dtype), side="right")
+            return int(begun[1] - begun[0])
+        return int((now.astype("datetime64[D]") - at.astype("datetime64[D]")).astype(int))
+
+    return frozenset(
+        symbol for symbol, at in stopped_at.items() if periods_between(symbol, at) < cooldown
+    )

@@ -1,0 +1,187 @@
+"""Protective orders of a live account: recognised, sent once, kept while no loop runs, released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.orders.orders import Order, is_protective_order
+from tests.e2e.practice import Practice, Start, trading
+from tests.e2e.test_replay import Desk as Replay
+from tests.e2e.test_replay import Killed, assert_same, mortal, nothing
+from tests.e2e.test_replay import desk_of as desk_of
+from tests.support.desks import PLAIN, Desk
+from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
+from trainingdata.bars import LOW, Bars
+
+STOPS = ("protect.kind=stop", "protect.distance=5%")
+OPENING = "2024-02-20T15:30:00Z"
+SECOND = "2024-02-20T16:30:00Z"
+THIRD = "2024-02-20T17:30:00Z"
+NEXT_DAY = "2024-02-21T15:30:00Z"
+
+
+@contextmanager
+def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
+    """A process on the account, whose first cycle is over."""
+    desk = Desk.at(here, folder, *PLAIN, *STOPS, *words)
+    desk.job.step()
+    yield desk
+    desk.database.close()
+
+
+def stops_at(here: Practice) -> dict[str, Order]:
+    account = here.venue.broker.account()
+    stops = [order for order in account.open_orders if is_protective_order(order)]
+    assert len({order.symbol for order in stops}) == len(stops)
+    assert all(o.qty <= abs(account.positions.get(o.symbol, Decimal(0))) for o in stops)
+    return {order.symbol: order for order in stops}
+
+
+def protections(desk: Desk) -> list[OrderIntent]:
+    intents = desk.live.book.intents_in_states(ORDER_STATES)
+    return [intent for intent in intents if intent.role == "protection"]
+
+
+def test_cycle_leaves_one_journaled_stop_a_position(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        positions = here.venue.broker.account().positions
+        stops = stops_at(here)
+        assert set(stops) == set(positions) == {"SYA", "SYB"}
+        for symbol, stop in stops.items():
+            assert stop.qty == positions[symbol]
+        assert {intent.state for intent in protections(desk)} == {"accepted"}
+        assert {intent.decision_id for intent in protections(desk)} == {
+            "trade-protect-20240220T153000Z"
+        }
+        assert all(str(each.order.reason).startswith("protects ") for each in protections(desk))
+
+
+def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        before, posts = stops_at(here), len(here.posts)
+        again = desk.again()
+        again.job.update_protection()
+        again.job.update_protection()
+        assert stops_at(here) == before
+        assert len(here.posts) == posts
+        again.database.close()
+
+
+def crashed(bars: Bars) -> Bars:
+    """SYA falls by a fifth within the bar that ends at 16:30, and comes back."""
+    values = bars.values.copy()
+    row = int(np.searchsorted(bars.times, np.datetime64(SECOND[:-1], "ns")))
+    values[bars.symbols.index("SYA"), row, LOW] *= 0.8
+    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def test_symbol_stopped_between_decisions_waits_for_the_next_session(
+    practice: Start, tmp_path: Path
+) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path) as desk:
+        held = here.venue.broker.account().positions["SYA"]
+        cycle = desk.step_at(SECOND)
+        (sale,) = [f for f in here.venue.broker.fills if "-SYA-stop-" in f.client_order_id]
+        assert -sale.qty == held
+        assert cycle.account.cooling_symbols == {"SYA"}
+        assert "SYA" not in here.venue.broker.account().positions
+        desk.step_at(THIRD)
+        assert "SYA" not in here.venue.broker.account().positions
+        assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
+        assert here.venue.broker.account().positions["SYA"] > 0
+        assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+@pytest.mark.parametrize("kind", ["late", "drop_after", "drop_before"])
+def test_stop_of_unknown_outcome_reaches_the_venue_once(
+    here: Practice, tmp_path: Path, kind: str
+) -> None:
+    desk = Desk.at(here, tmp_path, *PLAIN)
+    desk.job.step()
+    desk.database.close()
+    protected = Desk.at(here, tmp_path, *PLAIN, *STOPS)
+    extra = {"seconds": 3600} if kind == "late" else {}
+    here.fail(kind=kind, method="POST", path="/v2/orders", count=2, **extra)
+    protected.job.update_protection()
+    protected.job.update_protection()
+    here.land()
+    protected.job.update_protection()
+    stops = stops_at(here)
+    assert set(stops) == {"SYA", "SYB"}
+    assert {each.state for each in protections(protected)} == {"accepted"}
+    assert len(protections(protected)) == 2
+    protected.database.close()
+
+
+def test_stops_stay_when_the_loop_stops_unless_it_is_killed(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        assert desk.job.finish(flatten=False) == []
+        assert set(stops_at(here)) == {"SYA", "SYB"}
+        desk.live.account.kill_file.touch()
+        assert desk.job.finish(flatten=False) == []
+        assert stops_at(here) == {}
+        desk.job.update_protection()
+        assert stops_at(here) == {}, "the kill file stops every order"
+
+
+def test_flattening_cancels_stops_before_it_closes(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        desk.stop.flattening = True
+        assert desk.job.finish(flatten=True) == []
+        account = here.venue.broker.account()
+        assert (account.positions, account.open_orders) == ({}, ())
+
+
+def test_turning_protection_off_cancels_its_orders(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path) as desk:
+        desk.database.close()
+    off = Desk.at(here, tmp_path, *PLAIN)
+    off.job.update_protection()
+    assert stops_at(here) == {}
+    off.database.close()
+
+
+def test_overnight_trim_resizes_the_stops(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(LAST_CYCLE)
+    with desk_at(here, tmp_path) as desk:
+        client = trading(here)
+        for each in client.get_orders():
+            client.cancel_order_by_id(each.id)  # type: ignore[union-attr]
+        buy_up_to(here, 1.3, "SYA", "SYB")
+        desk.job.update_protection()
+        before = stops_at(here)
+        assert set(before) == {"SYA", "SYB"}
+        show(desk, 6)
+        desk.job.step()
+        assert gross(here) <= 2.0
+        positions = here.venue.broker.account().positions
+        assert {s: stop.qty for s, stop in stops_at(here).items()} == positions
+        assert stops_at(here) != before
+
+
+@pytest.mark.parametrize(
+    "share", [0.4, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.1, 0.25, 0.6, 0.85))]
+)
+def test_killed_replay_with_protection_resumes_to_the_same_result(
+    desk_of: Callable[..., Replay], share: float
+) -> None:
+    words = ("protect.kind=stop", "protect.distance=0.4%")
+    whole = desk_of("whole")
+    with mortal(10**9) as events:
+        whole.replay(nothing, *words)
+    desk = desk_of("killed")
+    with mortal(round(share * len(events))), pytest.raises(Killed):
+        desk.replay(nothing, *words)
+    desk.replay(nothing, *words)
+    assert_same(desk, whole)
+    assert any("-stop-" in name for name in whole.frames()["orders"]["client_order_id"])

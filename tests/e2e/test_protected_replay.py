@@ -1,0 +1,126 @@
+"""A replay with protective orders on the practice server equals the backtest to the cent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from execution.orders.orders import is_protective_id, is_protective_order
+from foundation.compose import compose_config
+from marketsimulator.live_replay import run_replay
+from marketsimulator.run_result import Run
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
+from tests.e2e.test_replay import FILES, Reports, nothing
+
+SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
+DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")
+HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-22T21:00Z")
+EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
+SPANS = {
+    "1h": HOURS,
+    "15m": ("start=2024-02-20T19:00Z", "end=2024-02-21T16:00Z"),
+    "1d": (*DAYS, "start=2024-03-07", "end=2024-03-27"),
+    "1d fill=close": (*DAYS, "start=2024-06-27", "end=2024-07-12"),
+}
+
+
+def expected_run(here: Practice, *words: str) -> Run:
+    """The backtest of what the server plays."""
+    market = here.venue.settings.load_market()
+    alone = BacktestSettings.from_config(compose_config("backtest", [*SPAN, *words]))
+    trader = alone.build_trader(alone.forecaster.build(market.bars.symbols))
+    return simulate_trading(alone, market, "alone", trader.with_beliefs(market))
+
+
+def assert_replay_equals_backtest(practice: Start, folder: Path, *words: str) -> Run:
+    """Orders with their reasons, fills and equity are those of the backtest, which is returned."""
+    here = practice(*words, "increments=original")
+    expected = expected_run(here, *words)
+    parts = Live.at(here, *words, folder=str(folder / "live"))
+    told = run_replay(
+        *(parts.settings, KEYS, parts.feed, parts.trader, folder / "out"),
+        overwrite=False,
+        reporter=Reports(nothing),
+    )
+    summary = json.loads(told)
+    assert (summary["not_sent"], summary["halted"]) == (0, [])
+    broker = here.venue.broker
+    assert broker.fills == expected.fills
+    assert broker.equity_row().equity == expected.equity_rows[-1].equity
+    frames = {name: pd.read_parquet(folder / "out" / f"{name}.parquet") for name in FILES}
+    ours = expected.order_frame().sort_values("client_order_id").reset_index(drop=True)
+    theirs = frames["orders"].sort_values("client_order_id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, theirs)
+    assert frames["equity"]["equity"].iloc[-1] == pytest.approx(
+        expected.equity_rows[-1].equity, abs=0.005
+    )
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "kind", "distance", "more"),
+    [
+        ("1h", "stop", "0.5%", ()),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                *(("1h", "stop_limit", "0.8%", ()), ("1h", "trailing", "1%", ())),
+                *(("1h", "stop", "0.5sd", ()), ("1h", "trailing", "0.5sd", EVENLY)),
+                *(("15m", "stop", "0.1%", ()), ("15m", "trailing", "0.3%", ())),
+                *(("1d", "stop", "0.6%", ()), ("1d", "stop_limit", "0.3sd", ())),
+                *(("1d", "trailing", "2%", ()), ("1d fill=close", "stop", "0.6%", ())),
+                ("1d fill=close", "trailing", "2%", ()),
+            )
+        ),
+    ],
+)
+def test_replay_with_protection_equals_the_backtest(
+    practice: Start, tmp_path: Path, timeframe: str, kind: str, distance: str, more: tuple[str, ...]
+) -> None:
+    run = assert_replay_equals_backtest(
+        practice,
+        tmp_path,
+        *(SYMBOLS, *f"timeframe={timeframe}".split(), *SPANS[timeframe], *more),
+        *("limits.symbol_cap=0.4", f"protect.kind={kind}", f"protect.distance={distance}"),
+    )
+    sent = [order for _, order in run.protective_orders]
+    assert sum(map(is_protective_order, sent)) > 10
+    stopped = {f.symbol for f in run.fills if is_protective_id(f.client_order_id)}
+    assert stopped
+
+
+REAL = Path("/work/shared/data")
+REAL_BARS = {
+    "1h": (
+        f"data.dir=[{REAL}/hourly_stock,{REAL}/hourly_crypto]",
+        *("symbols=[NVDA,AAPL,SPY,BTCUSD,ETHUSD]", "timeframe=1h"),
+        *("start=2024-08-01T14:00Z", "end=2024-08-07T21:00Z"),  # over 2024-08-05
+    ),
+    "1d": (
+        *(f"data.dir=[{REAL}/daily]", "data.adjustment=all", "symbols=[AMD,AMZN,AXP,BAC,BMY]"),
+        *("timeframe=1d", "start=2020-02-18", "end=2020-04-17"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real bars")
+@pytest.mark.parametrize("kind", ["stop", "trailing"])
+@pytest.mark.parametrize("timeframe", ["1h", "1d"])
+def test_replay_of_real_bars_with_stops_equals_the_backtest(
+    practice: Start, tmp_path: Path, timeframe: str, kind: str
+) -> None:
+    words = (
+        *REAL_BARS[timeframe],
+        "data.start=2016-01-01",
+        "data.end=2025-06-30",
+        "forecaster=ewma",
+    )
+    more = ("sizing.holding=plan", "limits.symbol_cap=0.5", f"protect.kind={kind}")
+    run = assert_replay_equals_backtest(practice, tmp_path, *words, *more)
+    assert any(is_protective_id(fill.client_order_id) for fill in run.fills)
