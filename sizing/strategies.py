@@ -584,8 +584,8 @@ def _check_reasons(name: str, answer: object, s: SizingInputs) -> tuple[str, ...
     Raises InputError for a result that is not one short line, or an empty text, per symbol.
     """
     needed = (
-        f"return a list with a line of at most {MAX_REASON_LENGTH} characters, or '', for each of"
-        f" the {len(s.held_weight)} symbols"
+        f"return a list with a line of at most {MAX_REASON_LENGTH} printable characters, or '', for"
+        f" each of the {len(s.held_weight)} symbols"
     )
     listed = list(answer) if isinstance(answer, (list, tuple, np.ndarray)) else []
     if len(listed) != len(s.held_weight) or not all(isinstance(each, str) for each in listed):
