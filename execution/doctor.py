@@ -394,8 +394,8 @@ def _check_alerts(start: DoctorContext) -> CheckResult:
     recipients = " and ".join([*hosts, *(service.name for service in services)])
     if not recipients:
         return "warning", (
-            "ALERT_URL is not set, so halts reach nobody; set it to a webhook, or NOTICE_URLS to"
-            " services"
+            "ALERT_URL is not set, so alerts have no recipient; set it to a webhook, or"
+            " NOTICE_URLS to services"
         )
     if not start.sends_test_alert:
         return "ok", f"sent to {recipients}; not tested, add --send-test-alert to send one"
@@ -525,20 +525,20 @@ def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
     return DoctorCommandLine(settings, typed.send_test_alert), None
 
 
-def run(settings: DoctorCommandLine) -> Result:
+def run(command_line: DoctorCommandLine) -> Result:
     """Run all checks, and print each finding as soon as it is available.
 
     The exit code is 1 if a check failed, else 0.
     """
-    live = settings.settings
-    require_alpaca(live.broker)
+    settings = command_line.settings
+    require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
-    context = DoctorContext(live, keys, sends_test_alert=settings.sends_test_alert)
+    context = DoctorContext(settings, keys, sends_test_alert=command_line.sends_test_alert)
     findings = print_findings(context)
     failed = any(finding.level == "failure" for finding in findings)
     checks = [asdict(finding) for finding in findings]

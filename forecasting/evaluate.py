@@ -31,13 +31,7 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import (
-    CALIBRATED_SUFFIX,
-    Forecaster,
-    Progress,
-    has_look_ahead,
-    no_progress,
-)
+from forecasting.forecast import Forecaster, Progress, has_look_ahead, is_calibrated, no_progress
 from forecasting.scores import (
     MAX_ADDITIONAL_WEEKS,
     clustered_mean,
@@ -238,11 +232,6 @@ def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list
         forecaster = each.build(symbols)
         built.setdefault(forecaster.name, forecaster)
     return list(built.values())
-
-
-def is_calibrated(name: str) -> bool:
-    """Return whether a forecaster's name is that of a calibrated one."""
-    return name.endswith(CALIBRATED_SUFFIX)
 
 
 def select_comparable_baselines(figures: dict[str, Any]) -> list[str]:
@@ -527,11 +516,11 @@ def describe_needed_evidence(figures: dict[str, Any]) -> list[str]:
         if skill["mean"] <= 0:
             sentences.append(f"On {named}: no edge seen over {baseline}.")
             continue
+        edge = format_percent(skill["mean"], sign=True)
+        needed = _format_additional_time(skill["additional_weeks"])
         sentences.append(
-            f"On {named}: at this size of edge over {baseline}"
-            f" ({format_percent(skill['mean'], sign=True)}),"
-            f" {_format_additional_time(skill['more_weeks'])} would be needed for a significant"
-            " difference."
+            f"On {named}: at this size of edge over {baseline} ({edge}), {needed} would be needed"
+            " for a significant difference."
         )
     return sentences
 

@@ -293,6 +293,13 @@ class ForecastTable:
 
 
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
+
+
+def is_calibrated(name: str) -> bool:
+    """Return whether a forecaster's name is that of a calibrated one."""
+    return name.endswith(CALIBRATED_SUFFIX)
+
+
 LOOK_AHEAD_NOTE = "reads the future; not a result"
 
 

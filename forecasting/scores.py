@@ -108,7 +108,9 @@ def score_forecasts(
     squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2))[: len(own)] for own in logs]
     history = _Closes(
         np.concatenate([bars.bars_of_symbol(s)[0] for s in range(len(bars.symbols))]),
-        *(np.concatenate(logs), np.concatenate(squares), np.cumsum([0, *map(len, logs)])),
+        np.concatenate(logs),
+        np.concatenate(squares),
+        np.cumsum([0, *map(len, logs)]),
     )
     portions = [
         rows[first : first + FORECASTS_PER_CHUNK]
@@ -283,7 +285,7 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
     error: standard error of the mean; None if all scores are from one week.
     reach: half-width of the mean's 95 % interval; None for too few weeks.
     beyond: sign of the mean if its absolute value exceeds `reach`, else 0.
-    more_weeks: additional weeks for a significant gain (`weeks_until_significant`), by the
+    additional_weeks: additional weeks for a significant gain (`weeks_until_significant`), by the
         autocorrelation-robust error; None for a gain of 0 or less, and for too few weeks.
     """
     level = float(baseline["loss"].mean())
@@ -292,18 +294,18 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
     mean = saved / level
     half = interval_half_width(error / level, scores["week"])
     beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
-    more_weeks = None
+    additional_weeks = None
     if half is not None and mean > 0:
         overlap = int(scores["weeks_ahead"].max())
         robust = autocorrelation_robust_error(difference, scores["week"], overlap)
-        more_weeks = float(weeks_until_significant(saved, robust, scores["week"].nunique()))
+        additional_weeks = float(weeks_until_significant(saved, robust, scores["week"].nunique()))
     return _nan_to_none(
         {
             "mean": mean,
             "error": error / level,
             "reach": half,
             "beyond": beyond,
-            "more_weeks": more_weeks,
+            "additional_weeks": additional_weeks,
         }
     )
 

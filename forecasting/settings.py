@@ -164,7 +164,13 @@ class ForecasterSettings(InferenceProfile):
                 raise InputError(
                     f"{FORECASTER_TARGET_KEY}: {self.kind} has no name; add an attribute `name`"
                 )
-            return PluginForecaster(made, format_plugin_call(self.kind, self.arguments))
+            plugin = PluginForecaster(made, format_plugin_call(self.kind, self.arguments))
+            if plugin.name == NO_FORECAST:
+                raise InputError(
+                    f"{FORECASTER_TARGET_KEY}: {self.kind} has the name {NO_FORECAST!r}, which is"
+                    " reserved for runs without forecasts; give it another name"
+                )
+            return plugin
         return FORECASTERS[self.kind](self, symbols)
 
 
@@ -306,6 +312,15 @@ class PanelSettings:
         return self.data.load_panel(self.symbols, self.start, self.end, self.configured_timeframe)
 
 
+def _refuse_no_forecast(forecaster: ForecasterSettings) -> None:
+    """Raise `InputError` for forecaster=none in a command whose result is forecasts."""
+    if forecaster.kind == NO_FORECAST:
+        raise InputError(
+            f"forecaster: {NO_FORECAST} makes no forecasts, but this command needs them; name"
+            " another forecaster"
+        )
+
+
 @settings_class()
 class BatchSettings(PanelSettings):
     """Settings of a batch of forecasts: bars, forecaster and output file."""
@@ -318,6 +333,7 @@ class BatchSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
+        _refuse_no_forecast(self.forecaster)
         if self.output is not None and not self.output.endswith(FORECAST_FILE_SUFFIX):
             raise InputError(
                 f"output: {self.output} must end in {FORECAST_FILE_SUFFIX}; change the file name"
@@ -359,8 +375,7 @@ class EvaluationSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
-        if self.forecaster.kind == NO_FORECAST:
-            raise InputError("forecaster: none has no forecasts to evaluate; name another")
+        _refuse_no_forecast(self.forecaster)
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
             problem = f"{wrong[0]} is outside 1 … {HORIZON}" if wrong else "the list is empty"

@@ -137,14 +137,15 @@ def apply_plugin_targets(values: dict[str, Any]) -> None:
 def resolve_varied_targets(vary: Mapping[str, Any]) -> dict[str, Any]:
     """Replace each `GROUP._target_` among varied settings by the group's key for custom code.
 
-    Names of the project's own choices, such as `ewma`, stay as they are.
+    Names of the built-in choices, such as `ewma`, stay as they are.
 
     vary: values of each varied setting, by dotted key.
     """
     resolved = dict(vary)
     for group, key in PLUGIN_KEYS.items():
-        place, values = f"{group}.{HYDRA_TARGET_KEY}", vary.get(f"{group}.{HYDRA_TARGET_KEY}")
-        if not key or not isinstance(values, list):
+        place = f"{group}.{HYDRA_TARGET_KEY}"
+        values = vary.get(place)
+        if not key or not isinstance(values, list) or not values:
             continue
         if f"{group}.{key}" in vary:
             raise InputError(f"vary.{place}: vary.{group}.{key} sets it too; remove one of them")

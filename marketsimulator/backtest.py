@@ -32,7 +32,7 @@ from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.forecast_outcomes import forecasts_contain_future
 from marketsimulator.results.remarks import data_warning_remarks
 from marketsimulator.results.report import format_settings, result_file_writers, terminal_parts
-from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
+from marketsimulator.results.run_folder import CONFIG_FILE, SUMMARY_FILE, RunFolder
 from marketsimulator.results.run_record import flatten_settings, format_setting_value
 from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
@@ -125,7 +125,14 @@ def check_earlier_run(settings: BacktestSettings, output: Path) -> None:
     """Raise `InputError` if the folder holds a run with other settings; a repetition is allowed."""
     if not (output / SUMMARY_FILE).is_file():
         return
-    if not (earlier := RunFolder(output).read_settings()):
+    try:
+        earlier = RunFolder(output).read_settings()
+    except InputError:
+        raise InputError(
+            f"output: {output} holds a run whose {CONFIG_FILE} was modified or cannot be read;"
+            f" choose another folder, or set {OVERWRITE_ARGUMENT} to replace it"
+        ) from None
+    if not earlier:
         return
     before, now = (
         flatten_settings(each, left_out=("output", "trials"))

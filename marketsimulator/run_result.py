@@ -24,7 +24,14 @@ from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 
 INSTANT_COLUMNS = ("at", "until", "booked_at")
 TEXT_COLUMNS = {
-    *("symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"),
+    "symbol",
+    "client_order_id",
+    "binding",
+    "side",
+    "type",
+    "tif",
+    "reason",
+    "kind",
     "strategy_reason",
 }
 DECISION_COLUMNS = (

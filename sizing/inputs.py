@@ -147,14 +147,21 @@ class SizingInputs:
 
 
 def require_lookback(inputs: SizingInputs, **bars: int) -> None:
-    """Refuse numbers of bars that exceed the price history, which a slice would shorten silently.
+    """Refuse numbers of bars below 1 or above the length of the price history.
+
+    A slice with such a number silently has another length.
 
     bars: number of bars that a rule reads, by the name of its argument.
 
-    Raises InputError, which names the argument and `sizing.lookback`.
+    Raises InputError, which names the argument and the limit.
     """
     given = inputs.history.closes.shape[1]
     for name, count in bars.items():
+        if count < 1:
+            raise InputError(
+                f"sizing.arguments.{name}: {count} bars are below the minimum of 1; set it to 1 or"
+                " more"
+            )
         if count > given:
             raise InputError(
                 f"sizing.arguments.{name}: {count} bars exceed sizing.lookback {given}; set"

@@ -47,8 +47,6 @@ SIZING_GROUP = "sizing"  # the settings group that names a custom rule
 SIZING_TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
-
-
 MAX_REASON_LENGTH = 80  # characters of a rule's reason for a symbol
 
 
@@ -60,8 +58,8 @@ class StrategyAnswer(NamedTuple):
 
     weights: [S] desired weights, multiples of equity.
     stops: [S] price at which the rule closes the position, USD; NaN without a stop. None: no stops.
-    reasons: [S] why each weight is desired, one line of at most 80 characters; empty without a
-        reason. None: no reasons.
+    reasons: [S] the rule's reason for each weight, one line of at most 80 characters; empty without
+        a reason. None: no reasons.
     """
 
     weights: Array
@@ -586,8 +584,8 @@ def _check_reasons(name: str, answer: object, s: SizingInputs) -> tuple[str, ...
     Raises InputError for a result that is not one short line, or an empty text, per symbol.
     """
     needed = (
-        f"return a list with a line of at most {MAX_REASON_LENGTH} characters, or '', for each of"
-        f" the {len(s.held_weight)} symbols"
+        f"return a list with a line of at most {MAX_REASON_LENGTH} printable characters, or '', for"
+        f" each of the {len(s.held_weight)} symbols"
     )
     listed = list(answer) if isinstance(answer, (list, tuple, np.ndarray)) else []
     if len(listed) != len(s.held_weight) or not all(isinstance(each, str) for each in listed):

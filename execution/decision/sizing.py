@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sizing.allocation import Strategy
 
 
+MAX_LOOKBACK = 20_000  # largest number of bars that `sizing.lookback` accepts
+
+
 @settings_class("sizing")
 class SizingSettings:
     """The sizing strategy and its parameters."""
@@ -29,7 +32,7 @@ class SizingSettings:
     )
     arguments: Mapping[str, Any] = setting({}, "arguments of a custom strategy, by name")
     lookback: int = setting(
-        500, "bars of each symbol that a custom strategy receives", ge=0, le=20_000
+        500, "bars of each symbol that a custom strategy receives", ge=0, le=MAX_LOOKBACK
     )
     fraction: float | None = setting(
         None, "fraction of full Kelly, instead of the one in the strategy's name"

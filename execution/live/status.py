@@ -41,9 +41,8 @@ from trainingdata.instants import format_utc
 
 MAX_CYCLES_SHOWN = 5
 MAX_ALERTS_SHOWN = 3
-TROUBLE_EXIT_CODE = (
-    1  # exit code of `report_status` if the next cycle is late, or orders are refused
-)
+TROUBLE_EXIT_CODE = 1  # exit code if the next cycle is late, or orders are refused
+UNREADABLE_EXIT_CODE = InputError.exit_code  # exit code if a journal cannot be read
 
 
 def report_status(path: Path, now: np.datetime64) -> Result:
@@ -86,7 +85,9 @@ def report_status(path: Path, now: np.datetime64) -> Result:
 
 
 def list_accounts(folders: Sequence[Path], now: np.datetime64) -> Result:
-    """Report the state of several accounts, one line each; the exit code is 0.
+    """Report the state of several accounts, one line each.
+
+    The exit code is the highest of those that `status` has for the accounts.
 
     now: present time by this machine's clock.
     """
@@ -94,15 +95,17 @@ def list_accounts(folders: Sequence[Path], now: np.datetime64) -> Result:
     lines = [f"{account['account']}: {account['state']}" for account in accounts]
     return Result(
         closing_lines=[*lines, "select one with --account for its full status"],
+        exit_code=max(account["exit_code"] for account in accounts),
         json_document={"accounts": accounts},
     )
 
 
 def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
-    """Return the name of an account, and its state in one line.
+    """Return the name of an account, its state in one line, and the exit code of its `status`.
 
     folder: folder of the account.
     """
+    exit_code = 0
     process = find_trading_process(folder)
     parts = [str(process or "no process trades the account")]
     journal = folder / JOURNAL_FILE
@@ -114,14 +117,25 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
         expected = read_next_cycle(journal)
         with open_journal_for_reading(journal) as database:
             mark = EquityMarkJournal(database).last_mark()
+            refusals = [each for each in read_active_refusals(database) if not each.is_venue_pause]
     except (InputError, OSError) as error:
         parts.append(f"journal cannot be read: {error}")
+        exit_code = UNREADABLE_EXIT_CODE
     else:
         parts.append("no equity mark" if mark is None else f"equity {format_usd(mark.equity)}")
         parts.append(f"halted: {', '.join(halts)}" if halts else "no halt")
+        if refusals:
+            parts.append("the venue refuses orders")
+            exit_code = TROUBLE_EXIT_CODE
         if expected is not None and expected.is_overdue(now):
             parts.append(f"late: {expected}")
-    return {"account": folder.name, "traded": process is not None, "state": ", ".join(parts)}
+            exit_code = TROUBLE_EXIT_CODE
+    return {
+        "account": folder.name,
+        "traded": process is not None,
+        "state": ", ".join(parts),
+        "exit_code": exit_code,
+    }
 
 
 def _build_status_document(

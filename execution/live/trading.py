@@ -105,10 +105,10 @@ class TradingJob:
         self._waits = True  # whether the bars of the last day are still missing
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.latest_choice_by_symbol()}
-        unended = self._journal.cycles.last_cycle()
-        self._interrupted = None if unended is None or unended.ended_at is not None else unended
-        last = self._journal.cycles.last_cycle(ended=True)
-        self._last_idle = "" if last is None else last.idle_reason
+        last = self._journal.cycles.last_cycle()
+        self._interrupted = last if last is not None and last.ended_at is None else None
+        last_ended = self._journal.cycles.last_cycle(ended=True)
+        self._last_idle = "" if last_ended is None else last_ended.idle_reason
         live.watch_observers.append(self)
 
     @property

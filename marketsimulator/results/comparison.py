@@ -272,9 +272,9 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: statistics of the trial ledger; None: unknown. The ledger that counts most
-        trials, this one or one that a run has stored, deflates the Sharpe ratios, as it does in
-        that run's report. Without any ledger these runs are all trials.
+    counted_trials: statistics of the trial ledger; None: unknown. Of this ledger and those
+        that the runs have stored, the one with the most trials deflates the Sharpe ratios. Without
+        any ledger these runs are all trials.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """

@@ -13,11 +13,11 @@ import numpy as np
 
 from execution.decision.choice import Choice
 from execution.decision.decision import NO_ORDER_REASONS
-from execution.decision.sizing import SizingSettings
+from execution.decision.sizing import MAX_LOOKBACK, SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.calibration.fit import MIN_REGRESSION_INSTANTS
-from forecasting.forecast import CALIBRATED_SUFFIX, HORIZON, NO_FORECAST
+from forecasting.forecast import HORIZON, NO_FORECAST, is_calibrated
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
@@ -51,7 +51,6 @@ NO_ANNUAL_FIGURES_NOTE = (
     f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
     " days; ratios are marked short"
 )
-MAX_LOOKBACK = 20_000  # largest number of bars that `sizing.lookback` accepts
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
 MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
@@ -181,7 +180,7 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     forecaster: name of the forecaster; for a forecast file it tells whether the file is calibrated.
     calibrated: true if the run itself calibrates the forecasts.
     """
-    if calibrated or forecaster == NO_FORECAST or forecaster.endswith(CALIBRATED_SUFFIX):
+    if calibrated or forecaster == NO_FORECAST or is_calibrated(forecaster):
         return []
     return ["The forecasts are raw: not calibrated on realised returns."]
 
@@ -199,8 +198,8 @@ def unused_forecast_file_remarks(
         "The forecast file has no effect on positions: calibration uses the median of step h only"
         f" after {MIN_REGRESSION_INSTANTS}·h forecasts with known outcomes before a Friday"
         f" (step 1: {MIN_REGRESSION_INSTANTS}, step {HORIZON}:"
-        f" {MIN_REGRESSION_INSTANTS * HORIZON}), and only if they prove it. It reads the last"
-        f" {forecaster.calibration.window:,} bars: add forecasts from before the start."
+        f" {MIN_REGRESSION_INSTANTS * HORIZON}), and only as far as these confirm it. It reads the"
+        f" last {forecaster.calibration.window:,} bars: add forecasts from before the start."
     ]
 
 
@@ -271,8 +270,8 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
 def short_lookback_remarks(sizing: SizingSettings) -> list[str]:
     """Warn of whole-number arguments of a custom strategy that exceed its price history.
 
-    A slice beyond the history has fewer bars than asked for, without an error. Larger numbers than
-    any history are no numbers of bars.
+    A slice beyond the history has fewer bars than asked for, without an error. A number above
+    `MAX_LOOKBACK` cannot be a number of bars.
     """
     if not is_plugin(sizing.strategy):
         return []

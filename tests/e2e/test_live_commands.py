@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from execution.journal.cycles import NextCycleJournal
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import select_account_folder
 from execution.live.settings import LiveSettings
+from foundation.clock import TimeSource
 from foundation.compose import compose_config
-from foundation.database import query_rows
+from foundation.database import Database, query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.support.desks import Desk
@@ -156,6 +158,21 @@ def test_status_lists_several_accounts(folder: Path, tmp_path: Path, traded: int
     assert lines[folder.name].startswith(f"{folder.name}: {process}, equity $")
     assert lines[folder.name].endswith(", halted: drawdown")
     assert lines["second"].startswith(f"second: {process}, the kill file exists, equity $")
+
+
+def test_status_of_several_accounts_has_the_worst_code(folder: Path, tmp_path: Path) -> None:
+    """A monitor sees that the only traded account of several has died."""
+    second = shutil.copytree(folder, folder.parent / "second")
+    with closing(Database(second / JOURNAL_FILE)) as database:
+        journal = NextCycleJournal(database, 60.0, TimeSource(now=lambda: NOW))
+        journal.record_next_cycle("trade", NOW, NOW)
+    code, text = asked(tmp_path, "status")
+    assert code == 1
+    assert "late: " in text
+    (folder / JOURNAL_FILE).write_text("damaged")
+    code, text = asked(tmp_path, "status")
+    assert code == 2
+    assert f"{folder.name}: no process trades the account, journal cannot be read: " in text
 
 
 @pytest.mark.parametrize("words", [("clear", "KILL"), ("unkill",)])

@@ -36,7 +36,7 @@ def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
             "error": 0.01,
             "reach": 0.02,
             "beyond": sign,
-            "more_weeks": None,
+            "additional_weeks": None,
         }
         for name, sign in beyond
     }
@@ -162,27 +162,21 @@ def test_overlapping_weeks_raise_the_error_of_a_gain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "more_weeks", "sentence"),
+    ("mean", "additional_weeks", "sentence"),
     [
         (-0.001, None, "no edge seen over ewma calibrated."),
-        (
-            *(
-                0.004,
-                30.0,
-                "at this size of edge over ewma calibrated (+0.40%), about 7 more months",
-            ),
-        ),
+        (0.004, 30.0, "at this size of edge over ewma calibrated (+0.40%), about 7 more months"),
         (0.004, 1040.0, "(+0.40%), about 20 more years would be needed"),
         (0.004, float(MAX_ADDITIONAL_WEEKS), "more than 100 more years would be needed"),
     ],
 )
 def test_evaluation_states_the_evidence_still_needed(
-    mean: float, more_weeks: float | None, sentence: str
+    mean: float, additional_weeks: float | None, sentence: str
 ) -> None:
     told = figures(("ewma, calibrated", 0.0), ("ewma", 1.0), forecaster="mine, calibrated")
     told["groups"]["stock"]["all"]["skill"]["ewma, calibrated"] |= {
         "mean": mean,
-        "more_weeks": more_weeks,
+        "additional_weeks": additional_weeks,
     }
     (found,) = describe_needed_evidence(told)
     assert found.startswith("On stocks: ")

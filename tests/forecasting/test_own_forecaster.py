@@ -57,6 +57,8 @@ class Mute:
     name = "mute"
 class Nameless:
     def forecast(self, bars, since, progress=None): return None
+class Reserved(Nameless):
+    name = "none"
 """
 BAD = {
     "Falling": ("forecaster._target_",),
@@ -66,6 +68,7 @@ BAD = {
     "Leaves": ("forecaster._target_", "line 21", "SystemExit: 0"),
     "Choosy": ("forecaster.arguments.window",),
     "Nameless": ("forecaster._target_", "`name`"),
+    "Reserved": ("forecaster._target_", "'none'"),
 }
 
 

@@ -169,7 +169,7 @@ def varied(text: str) -> dict[str, Any]:
     return found
 
 
-def test_varied_target_selects_custom_and_own_forecasters() -> None:
+def test_varied_target_selects_custom_and_builtin_forecasters() -> None:
     names = "[examples.drift.Drift, ewma]"
     assert varied(f"{{forecaster._target_: {names}, forecaster.calibrated: [false]}}") == {
         "forecaster.calibrated": [False],
@@ -185,6 +185,11 @@ def test_varied_target_from_the_environment_is_refused(monkeypatch: pytest.Monke
         varied("{forecaster._target_: ['${oc.env:FORECASTER}', ewma]}")
     with refused(InputError, "vary.forecaster._target_", "vary.forecaster.kind"):
         varied("{forecaster._target_: [examples.drift.Drift], forecaster.kind: [ewma]}")
+
+
+def test_varied_target_without_values_is_refused_as_typed() -> None:
+    with refused(InputError, "vary.forecaster._target_", "[]"):
+        compare(BacktestSettings(), ["kelly_50"], varied("{forecaster._target_: []}"))
 
 
 @pytest.mark.parametrize(

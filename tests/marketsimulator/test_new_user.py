@@ -1,7 +1,8 @@
-"""What a trader with an own strategy relies on: runs kept, no forecasts, orders of an own kind."""
+"""Runs of a user's own strategy: earlier results are kept, and forecasts are optional."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
+from forecasting.settings import BatchSettings, EvaluationSettings, ForecasterSettings
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
 from marketsimulator.backtest import check_earlier_run, run_backtest
@@ -59,11 +61,12 @@ def test_page_without_forecasts_omits_their_sections(folder: Path) -> None:
         assert words not in page
 
 
-def test_evaluation_without_forecasts_is_refused() -> None:
-    from forecasting.settings import EvaluationSettings, ForecasterSettings
-
-    with refused(InputError, "forecaster"):
-        EvaluationSettings(forecaster=ForecasterSettings(kind="none"))
+@pytest.mark.parametrize("kind", [BatchSettings, EvaluationSettings])
+def test_commands_on_forecasts_refuse_forecaster_none(
+    kind: type[BatchSettings] | type[EvaluationSettings],
+) -> None:
+    with refused(InputError, "forecaster", "none"):
+        kind(forecaster=ForecasterSettings(kind="none"))
 
 
 def test_page_states_start_capital_and_zoom(plain: BacktestResults, folder: Path) -> None:
@@ -82,9 +85,13 @@ def test_only_a_repetition_replaces_an_earlier_run(folder: Path, tmp_path: Path)
     other = settings_of(*WORDS, "limits.symbol_cap=0.2")
     with refused(InputError, "output", "limits.symbol_cap", "0.2", "overwrite=true"):
         check_earlier_run(other, folder)
+    modified = shutil.copytree(folder, tmp_path / "modified")
+    (modified / "config.yaml").write_text("capital: 1")
+    with refused(InputError, "output", "config.yaml", "overwrite=true"):
+        check_earlier_run(settings_of(*WORDS), modified)
 
 
-def test_arguments_beyond_lookback_are_doubted() -> None:
+def test_arguments_beyond_lookback_give_a_remark() -> None:
     arguments: dict[str, Any] = {"slow": 800, "fast": 20, "budget": 50_000, "risk": 900.0}
     [remark] = short_lookback_remarks(SizingSettings(strategy="own.rule", arguments=arguments))
     assert "sizing.arguments.slow=800" in remark
@@ -107,7 +114,7 @@ class LimitTrader(Trader):
         return replace(decision, orders=orders)
 
 
-def test_trader_with_limit_orders_is_stepped() -> None:
+def test_trader_with_limit_orders_runs_stepwise() -> None:
     settings, market, trader = believing("sizing.strategy=equal_weight")
     limited = LimitTrader(**{name: getattr(trader, name) for name in trader.__dataclass_fields__})
     run = simulate_trading(settings, market, "x", limited)

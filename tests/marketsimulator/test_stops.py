@@ -118,7 +118,7 @@ def test_invalid_reasons_are_refused(reasons: object) -> None:
         wrap_plugin_rule("own.rule", lambda _: answer)(s)
 
 
-def test_rule_that_looks_beyond_lookback_is_refused() -> None:
+def test_rule_with_bars_outside_lookback_is_refused() -> None:
     s = replace(
         random_inputs(np.random.default_rng(0), 2), history=PriceHistory(*[np.zeros((2, 50))] * 6)
     )
@@ -126,6 +126,8 @@ def test_rule_that_looks_beyond_lookback_is_refused() -> None:
     rule = partial(require_lookback, fast=20, slow=200)
     with refused(InputError, "sizing.arguments.slow", "sizing.lookback", "200", "50"):
         wrap_plugin_rule("own.rule", rule)(s)
+    with refused(InputError, "sizing.arguments.fast", "0 bars", "1"):
+        require_lookback(s, fast=0)
 
 
 def test_stop_line_is_stepped_with_gaps_between_levels() -> None:

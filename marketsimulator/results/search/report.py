@@ -181,7 +181,7 @@ class SearchReport:
         return Table(title, heads, rows, left_aligned_columns=(1,), optional_columns=(2,))
 
     def trial_table(self) -> Table:
-        """Return the table of the best trials of each training span, with their test."""
+        """Return the table of the best trials of each training span, with their test returns."""
         rows = [
             (
                 " to ".join(choice.fold.test_span.date_range),

@@ -256,7 +256,7 @@ class _Search:
             choice, tried = self._choose(fold)
             if fold.test_span is not None:
                 chosen = self._plan.space.build_variant(self._settings, choice.params)
-                # Only the choice trades: the tests of other trials are shown and decide nothing.
+                # The tests of other trials are shown, but do not affect the choice or the verdict.
                 best = _best_trials(choice.trials, BEST_TRIALS_SHOWN // (len(folds) - 1))
                 others = [self._plan.space.build_variant(self._settings, t.params) for t in best]
                 tests = self._run_variants([chosen, self._settings, *others], fold.test_span)
