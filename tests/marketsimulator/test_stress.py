@@ -156,6 +156,13 @@ def test_overleveraged_portfolio_gets_margin_call_without_price_move() -> None:
     assert not outcome_of(book_of({"AAA": (200, 100.0)}, 10_000, noon)).margin.has_margin_call
 
 
+@pytest.mark.parametrize(("shares", "is_deficit"), [(4_040, False), (4_041, True)])
+def test_intraday_deficit_up_to_1000_is_forgiven(shares: int, is_deficit: bool) -> None:
+    noon = np.datetime64("2024-10-04T15:30", "ns")
+    found = outcome_of(book_of({"AAA": (shares, 100.0)}, 100_000, noon))
+    assert found.margin.has_intraday_deficit is is_deficit
+
+
 def test_short_squeeze_can_cost_several_times_the_position() -> None:
     """A short of 100 at 20 rises to 80 and loses 6,000; the long position loses a fifth of
     5,000.
