@@ -33,7 +33,6 @@ from execution.orders.orders import (
 from execution.orders.venue_rules import venue_refusal_reason
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import instrument, is_crypto, is_stock
@@ -390,6 +389,9 @@ def _largest_order(
     most = size_limits.max_order_quantity(item, price)
     if most == UNLIMITED_QUANTITY or float(quantity) <= most:
         return quantity
+    # Imported here, because settings are checked before compiled code is loaded.
+    from sizing.quantity import truncate_to_increment
+
     return truncate_to_increment(most, item.qty_increment)
 
 

@@ -283,11 +283,9 @@ def compare_records(
     table = _comparison_table(records, names, shared)
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
     own = TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
-    ledgers = [
-        counted_trials,
-        *(record.trial_statistics(own.sharpe_variance) for record in records),
-    ]
-    trials = max([*filter(None, ledgers), own], key=lambda each: each.trial_count)
+    stored = [record.trial_statistics(own.sharpe_variance) for record in records]
+    ledgers = [each for each in (counted_trials, *stored) if each is not None] or [own]
+    trials = max(ledgers, key=lambda each: each.trial_count)
     _add_deflated_sharpe(table, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records

@@ -30,6 +30,7 @@ def test_list_search_ranks_name_matches_before_description_matches() -> None:
         "sizing.drawdown.probability",
         "guards.drawdown",
         "guards.drawdown_resume_fraction",
+        "watch.drawdown",
     ]
     assert lines[2].endswith("(default: 0.3)")
     assert lines[-1].startswith("Use: KEY=VALUE")

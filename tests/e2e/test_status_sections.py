@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from execution.journal.commands import Command, CommandJournal
+from execution.journal.events import EventLog
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderIntent
 from execution.journal.positions import PositionChange
@@ -42,13 +44,11 @@ STOP = Order(
 
 
 def record_commands(database: Database) -> None:
-    """A command in the table that the journal of commands has."""
-    database.execute(
-        "CREATE TABLE IF NOT EXISTS commands (id TEXT PRIMARY KEY, verb TEXT, argument TEXT,"
-        ' "by" TEXT, written_at TEXT, received_at TEXT, state TEXT, answer TEXT)'
-    )
-    row = ("c-1", "reduce", "0.5", "Ada", "2024-02-20T19:00", "2024-02-20T19:00", "done", "sold 12")
-    database.execute(f"INSERT INTO commands VALUES ({', '.join('?' * 8)})", row)
+    """A command that has been executed."""
+    commands = CommandJournal(database, EventLog(database))
+    at = np.datetime64("2024-02-20T19:00", "ns")
+    commands.receive(Command("c-1", "reduce", "0.5", "Ada", at, at))
+    commands.answer("c-1", "done", "sold 12", at)
 
 
 @pytest.fixture(scope="module")

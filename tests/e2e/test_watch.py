@@ -1,5 +1,7 @@
 """The watch of a live account at a practice server, and the same rule in the simulation."""
 
+# Private access: a reading is due by the venue's clock, which a test cannot move between cycles.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

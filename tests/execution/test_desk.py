@@ -83,6 +83,9 @@ class Checked:
     def max_loss_by_root(self) -> dict[str, float]:
         return {"SPXW": 300.0}
 
+    def cooling_symbols(self, now: np.datetime64) -> frozenset[str]:
+        return frozenset()
+
 
 def desk_of(rejected: int, *, secured: bool = False) -> tuple[GuardedBroker, Gateway, Checked]:
     gateway, live = Gateway(), Checked(rejected)

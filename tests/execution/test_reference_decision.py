@@ -17,6 +17,7 @@ from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
+from forecasting.baseline import RandomWalk
 from foundation.arrays import Array
 from marketsimulator.runs.compiled_instants import (
     CompiledInputs,
@@ -222,7 +223,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
 
 def stepped(case: Case) -> tuple[Decision, Array]:
     """The trader's decision, and the signed quantities [S] that it leaves."""
-    trader: Trader = case.settings.build_trader(None)  # type: ignore[arg-type]
+    trader: Trader = case.settings.build_trader(RandomWalk())
     belief = case.table.at_instant(AT)
     assert belief is not None
     own_bars = BarsBySymbol(case.bars, keep=case.settings.sizing.history_bars)

@@ -22,8 +22,8 @@ ALLOWED = {
     "forecasting": "chronos2/profile evaluate forecast scores settings",
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
-    " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"
-    " live/status_page live/settings orders/auctions quantity testing",
+    " decision/rebalancing decision/watch journal/order_store live/commands live/validation"
+    " live/guards live/expected_positions live/status_page live/settings orders/auctions quantity testing",
     "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
     " results/price_charts results/track_record runs/strategy_calls venue/faults"
     " venue/market_data venue/options venue/portfolio_history",
