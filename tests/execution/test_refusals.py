@@ -145,7 +145,7 @@ ACCOUNTS = [
     (order("AAPL", side="sell"), account(BID), ""),
     (order(), account(BID), ""),
     (order(), account(OFFER, NVDA="10"), "our own order mine-2"),
-    (order(side="sell", type="stop", stop_price=99.0), account(BID), ""),
+    (order(side="sell", type="stop", stop_price=99.0), account(BID), "our own order mine-1"),
     (offer(150.0), account(order(name="m-1")), "a wash trade"),
     (
         order(side="sell", qty="11"),

@@ -23,7 +23,8 @@ ALLOWED = {
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
     " decision/rebalancing decision/watch journal/order_store live/commands live/validation"
-    " live/guards live/expected_positions live/status_page live/settings orders/auctions quantity testing",
+    " live/guards live/expected_positions live/status_page live/settings orders/auctions quantity"
+    " testing",
     "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
     " results/price_charts results/track_record runs/strategy_calls venue/faults"
     " venue/market_data venue/options venue/portfolio_history",
