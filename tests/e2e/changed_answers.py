@@ -61,3 +61,13 @@ class Told:
             return told
         self.answers -= 1
         return self.fields(told) if callable(self.fields) else {**told, **self.fields}
+
+
+def richer(usd: float) -> Callable[[Any], Any]:
+    """An account with more cash, consistent in itself."""
+
+    def change(told: Any) -> Any:
+        sums = ("cash", "equity", "portfolio_value", "buying_power", "non_marginable_buying_power")
+        return {**told, **{name: repr(float(told[name]) + usd) for name in sums}}
+
+    return change

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
+from event_contracts.trade import trade_markets
+from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
@@ -27,9 +30,11 @@ from event_contracts.trading.orders import ContractAction, EventContractOrder
 from event_contracts.trading.policies import ActionCodes, Observations
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from execution.journal.order_store import OrderStore
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.loop import StopSignal
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from foundation.arrays import Array, Mask
-from foundation.clock import TimeSource, utc_now
+from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -173,3 +178,27 @@ def order(
     market: str = "SIM-1",
 ) -> EventContractOrder:
     return EventContractOrder(name, market, action, side, D(price), D(count))
+
+
+BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
+
+
+def traded(
+    practice: KalshiPractice, most: int = 100, time: TimeSource = SYSTEM_TIME, **more: Any
+) -> list[ActionEntry]:
+    """Trade, with the venue's clock moved after every decision, until so many were made."""
+    shown: list[ActionEntry] = []
+    stop = StopSignal()
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        practice.advance()
+        if len(shown) == most:
+            stop.request_stop("that is enough")
+
+    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
+    return shown
+
+
+def journals() -> list[Path]:
+    return sorted(Path("journals").glob(f"*/{JOURNAL_FILE}"))

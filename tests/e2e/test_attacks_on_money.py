@@ -5,7 +5,6 @@ The real client speaks to the practice server through a proxy that changes what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 from execution.live.loop import JobLoop, StopSignal
 from execution.live.runner import VenueLoopClock
 from foundation.errors import BrokerError
-from tests.e2e.changed_answers import Told, changed_answers
+from tests.e2e.changed_answers import Told, changed_answers, richer
 from tests.e2e.practice import OPENING, Practice, Start
 from tests.support.desks import (
     ACCOUNT,
@@ -33,16 +32,6 @@ from tests.support.desks import (
 from tests.support.messages import refused
 
 CLOCK = "/v2/clock"
-
-
-def richer(usd: float) -> Callable[[Any], Any]:
-    """An account with more cash, consistent in itself."""
-
-    def change(told: Any) -> Any:
-        sums = ("cash", "equity", "portfolio_value", "buying_power", "non_marginable_buying_power")
-        return {**told, **{name: repr(float(told[name]) + usd) for name in sums}}
-
-    return change
 
 
 @pytest.mark.first_example

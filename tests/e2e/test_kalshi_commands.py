@@ -13,8 +13,7 @@ from execution.live.commands import read_answer, write_command
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from foundation.errors import InputError
-from tests.e2e.kalshi_desk import RAIN, quotes
-from tests.e2e.test_trade_kalshi import journals, traded
+from tests.e2e.kalshi_desk import RAIN, journals, quotes, traded
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.support.messages import check_message, refused
 

@@ -13,11 +13,11 @@ import pytest
 from execution.journal.order_store import ORDER_STATES, OrderIntent
 from execution.orders.orders import Order, is_protective_order
 from tests.e2e.practice import Practice, Start, trading
-from tests.e2e.test_replay import Desk as Replay
-from tests.e2e.test_replay import Killed, assert_same, mortal, nothing
-from tests.e2e.test_replay import desk_of as desk_of
 from tests.support.desks import PLAIN, Desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
+from tests.support.replays import Desk as Replay
+from tests.support.replays import Killed, assert_same, mortal, nothing
+from tests.support.replays import desk_of as desk_of
 from trainingdata.bars import LOW, Bars
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")

@@ -15,7 +15,7 @@ from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
-from tests.e2e.test_replay import FILES, Reports, nothing
+from tests.support.replays import FILES, Reports, nothing
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,18 +18,16 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trade import trade_markets
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
-from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
 from execution.live.metrics import METRICS_FILE
-from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
+from foundation.clock import TimeSource, utc_now
 from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
-from tests.e2e.kalshi_desk import POST, trading_settings
+from tests.e2e.kalshi_desk import BOTH, POST, journals, traded, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.support.messages import check_message, refused
 
-BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
 MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, mispricing=0.1)
 
 
@@ -45,31 +42,10 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
         yield venue
 
 
-def traded(
-    practice: KalshiPractice, most: int = 100, time: TimeSource = SYSTEM_TIME, **more: Any
-) -> list[ActionEntry]:
-    """Trade, with the venue's clock moved after every decision, until so many were made."""
-    shown: list[ActionEntry] = []
-    stop = StopSignal()
-
-    def show(entry: ActionEntry) -> None:
-        shown.append(entry)
-        practice.advance()
-        if len(shown) == most:
-            stop.request_stop("that is enough")
-
-    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
-    return shown
-
-
 def clock_of(practice: KalshiPractice) -> TimeSource:
     """A clock that runs on from where the venue's stands."""
     ahead = practice.exchange.now - utc_now()
     return TimeSource(lambda: utc_now() + ahead)
-
-
-def journals() -> list[Path]:
-    return sorted(Path("journals").glob(f"*/{JOURNAL_FILE}"))
 
 
 def test_dry_run_sends_nothing_and_explains_missing_orders(

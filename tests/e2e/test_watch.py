@@ -16,10 +16,8 @@ from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.changed_answers import Told
+from tests.e2e.changed_answers import Told, richer
 from tests.e2e.practice import SPAN, Practice, Start, live_settings
-from tests.e2e.test_attacks_on_money import richer
-from tests.e2e.test_commands import command_desk, give
 from tests.support.desks import (
     ACCOUNT,
     ALWAYS,
@@ -31,6 +29,7 @@ from tests.support.desks import (
     halted_by,
     held,
 )
+from tests.support.given_commands import command_desk, give
 
 WEEK = ("start=2024-02-20T15:00Z", "end=2024-02-23")
 MINUTE = np.timedelta64(1, "m")

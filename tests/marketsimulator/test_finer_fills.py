@@ -30,22 +30,17 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.support.eager_runs import believing
+from tests.support.finer_bars import HALF, with_origins
 from tests.support.messages import refused
-from trainingdata.bars import OHLCV_FIELDS, Bars, Provenance, build_panel
+from trainingdata.bars import OHLCV_FIELDS, Bars, build_panel
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
 from trainingdata.source import build_finer_panel
 from trainingdata.timeframe import HOURLY, ONE_MINUTE, Timeframe
 
-HALF = Timeframe("30m")
 ITEM = instrument("AAA")
 FEW = FillTerms(volume_share=0.5)
-
-
-def with_origins(bars: Bars) -> Bars:
-    origins = tuple(Provenance(f"{symbol}.csv", "UTC", 1) for symbol in bars.symbols)
-    return replace(bars, provenances=origins)
 
 
 def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bars]:

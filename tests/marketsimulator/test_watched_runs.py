@@ -9,8 +9,8 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_stepwise
-from tests.marketsimulator.test_finer_fills import HALF, with_origins
 from tests.support.eager_runs import believing
+from tests.support.finer_bars import HALF, with_origins
 from trainingdata.bars import CLOSE, LOW, build_panel
 from trainingdata.source import build_finer_panel
 
