@@ -113,7 +113,7 @@ def loop_of(job: Job, desk: Desk) -> Iterator[JobLoop]:
 
 
 @pytest.mark.parametrize("state", ["accepted", "unknown"])
-def test_failed_cycles_that_end_the_loop_cancel_open_orders(
+def test_loop_ended_by_failures_cancels_open_orders(
     here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str], state: OrderState
 ) -> None:
     desk = Desk.at(here, tmp_path, *PLAIN)

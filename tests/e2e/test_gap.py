@@ -36,7 +36,7 @@ def gapped(bars: Bars) -> Bars:
     return replace(bars, values=values)
 
 
-def test_gap_on_a_leveraged_book_costs_what_stress_says(practice: Start) -> None:
+def test_gap_costs_what_stress_says(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]", "start=2024-02-20T16:30Z", bars=gapped)
     venue, client = here.venue, trading(here)
     prices = venue.broker.account().prices

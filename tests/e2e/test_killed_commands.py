@@ -63,9 +63,7 @@ def assert_executed_once(loop: Trading, name: str, before: dict[str, Decimal]) -
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("commit", [1, 2, 3, 4, 6, 8, 10, 12])
-def test_loop_killed_at_a_commit_executes_a_command_once(
-    loop: Trading, commit: int, after: bool
-) -> None:
+def test_killed_loop_executes_a_command_once(loop: Trading, commit: int, after: bool) -> None:
     assert loop.work()
     name, before = f"at-{commit}-{after}", positions(loop)
     loop.alive().control.arm(commit, after=after)
@@ -120,7 +118,7 @@ def ask(loop: Trading, *words: str) -> tuple[int, Any]:
     return code, json.loads(run.told) if run.told.startswith("{") else run.told
 
 
-def test_command_lines_pause_exit_and_resume_a_running_loop(loop: Trading) -> None:
+def test_running_loop_obeys_command_lines(loop: Trading) -> None:
     assert loop.work()
     symbol = min(positions(loop))
     code, answer = ask(loop, "pause", "--by", "Ada")
@@ -133,7 +131,7 @@ def test_command_lines_pause_exit_and_resume_a_running_loop(loop: Trading) -> No
     assert (code, answer["answer"]) == (0, "ended: paused, exited; opening orders are allowed")
 
 
-def test_command_lines_without_a_loop_act_on_halts_alone(loop: Trading) -> None:
+def test_commands_without_a_loop_change_only_halts(loop: Trading) -> None:
     loop.gone()
     before = positions(loop)
     code, answer = ask(loop, "pause")

@@ -82,9 +82,7 @@ def crashed(bars: Bars) -> Bars:
     return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
 
 
-def test_symbol_stopped_between_decisions_waits_for_the_next_session(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB]", bars=crashed)
     here.advance(OPENING)
     with desk_at(here, tmp_path) as desk:
@@ -122,7 +120,7 @@ def test_stop_of_unknown_outcome_reaches_the_venue_once(
     protected.database.close()
 
 
-def test_stops_stay_when_the_loop_stops_unless_it_is_killed(here: Practice, tmp_path: Path) -> None:
+def test_stops_survive_a_stop_but_not_kill(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         assert desk.job.finish(flatten=False) == []
         assert set(stops_at(here)) == {"SYA", "SYB"}
@@ -172,7 +170,7 @@ def test_overnight_trim_resizes_the_stops(practice: Start, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "share", [0.4, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.1, 0.25, 0.6, 0.85))]
 )
-def test_killed_replay_with_protection_resumes_to_the_same_result(
+def test_killed_replay_with_stops_resumes_unchanged(
     desk_of: Callable[..., Replay], share: float
 ) -> None:
     words = ("protect.kind=stop", "protect.distance=0.4%")

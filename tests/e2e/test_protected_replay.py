@@ -117,7 +117,7 @@ REAL_BARS = {
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real bars")
 @pytest.mark.parametrize("kind", ["stop", "trailing"])
 @pytest.mark.parametrize("timeframe", ["1h", "1d"])
-def test_replay_of_real_bars_with_stops_equals_the_backtest(
+def test_replay_of_real_bars_equals_the_backtest(
     practice: Start, tmp_path: Path, timeframe: str, kind: str
 ) -> None:
     words = (

@@ -188,7 +188,7 @@ def replay(here: Practice, folder: Path, *words: str) -> Desk:
         (("watch.margin=0.1", "watch.action=halt"), True),
     ],
 )
-def test_simulated_watch_equals_the_live_one_to_the_cent(
+def test_simulated_watch_equals_the_live_one(
     practice: Start, tmp_path: Path, limits: tuple[str, ...], acts: bool
 ) -> None:
     words = ("symbols=[SYA,SYB,SYC]", *PLAIN, *limits)

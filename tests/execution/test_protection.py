@@ -90,7 +90,7 @@ def test_long_position_is_protected_below_its_entry() -> None:
     assert is_protective_order(order)
 
 
-def test_short_and_fraction_and_coin_get_what_the_venue_takes() -> None:
+def test_each_position_gets_an_order_type_it_allows() -> None:
     account = snapshot(
         {"ACME": "-30", "CORP": "10.5", "BTCUSD": "0.5"},
         {"ACME": 50.0, "CORP": 20.0, "BTCUSD": 60_123.0},
@@ -159,7 +159,7 @@ def test_position_beyond_its_stop_is_closed_with_reason() -> None:
     assert plan_of(left, {"ACME": 47.81}) == ProtectionPlan(), "a triggered stop is left to fill"
 
 
-def test_large_crypto_position_beyond_its_stop_is_closed_in_parts() -> None:
+def test_large_crypto_position_is_closed_in_parts() -> None:
     fallen = snapshot({"BTCUSD": "10"}, {"BTCUSD": 50_000.0})
     parts = plan_of(fallen, {"BTCUSD": 60_000.0}).orders
     assert sum(order.qty for order in parts) == 10

@@ -48,7 +48,7 @@ def test_factor_never_rises_with_the_drawdown(drawdowns: list[float]) -> None:
     assert factors == sorted(factors, reverse=True)
 
 
-def test_limits_stay_without_tiers_and_before_the_first_decision() -> None:
+def test_limits_stay_without_tiers_or_decisions() -> None:
     account = account_of(50.0)
     assert DrawdownTiers().apply(account, 100.0) is account
     assert TIERS.apply(account, 0.0) is account

@@ -28,7 +28,7 @@ def actions(
     return reasons
 
 
-def test_watch_acts_at_the_second_reading_beyond_a_limit() -> None:
+def test_watch_acts_at_the_second_reading() -> None:
     assert actions([94.9, 94.8, 94.7])[0] == ""
     assert actions([94.9, 94.8])[1] == (
         "daily_loss 0.052 after 0.051 has reached watch.daily_loss, 0.05"
@@ -37,7 +37,7 @@ def test_watch_acts_at_the_second_reading_beyond_a_limit() -> None:
     assert "margin 1.2" in actions([100, 100], margins=[1.2, 1.2])[1]
 
 
-def test_one_wrong_reading_neither_acts_nor_becomes_the_peak() -> None:
+def test_one_wrong_reading_changes_nothing() -> None:
     for wrong in (1.0, 50.0, 1000.0, 1e9):
         assert actions([100.0, wrong, 100.0, 99.9, 100.0]) == [""] * 5, wrong
 
@@ -53,7 +53,7 @@ def test_readings_of_one_instant_count_once() -> None:
         assert why == ""
 
 
-def test_daily_loss_counts_from_the_end_of_the_day_before() -> None:
+def test_daily_loss_counts_from_the_last_close() -> None:
     state = WatchState.first(BEGIN, 100.0)
     for hours, index in ((20, 96.0), (21, 96.0), (44, 92.0), (45, 92.0)):
         state, why = next_watch_state(state, BEGIN + hours * 60 * MINUTE, index, 0.0, LIMITS)

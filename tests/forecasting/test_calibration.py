@@ -675,7 +675,7 @@ def test_missing_forecast_in_calibration_history_is_refused(market: Bars) -> Non
 
 
 @pytest.mark.parametrize("symbol", [0, 2, 4])
-def test_forecasts_of_one_symbol_may_end_before_the_others(year: Bars, symbol: int) -> None:
+def test_one_symbols_forecasts_may_end_early(year: Bars, symbol: int) -> None:
     """A fit does not read another symbol's forecasts in place of the missing ones."""
     end = year.times[-600]
 

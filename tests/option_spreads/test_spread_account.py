@@ -119,7 +119,7 @@ def test_collateral_of_open_spreads_reduces_available_balance(
     assert len(again.trades) == len(sold) + 1
 
 
-def test_spread_with_a_leg_opposite_to_an_open_one_is_refused() -> None:
+def test_leg_opposite_to_an_open_one_is_refused() -> None:
     """The new spread buys the put that the open one has sold; once that is closed, it is sold."""
     nearer = build_spread("PUT", 5005.0, distance=20, width=5)
     assert str(find_opposite_leg(nearer, [PUT])) == "buy 4980 put"
