@@ -195,7 +195,7 @@ def test_no_example_looks_ahead(folder: Path, name: str) -> None:
     *before, words = commands_in(example_text(name))
     for each in before:
         run(folder, each)
-    settings = [word for word in words[3:] if not word.startswith("output=")]
+    settings = [word for word in words[3:] if not word.startswith(("output=", "baselines="))]
     done = run(folder, [words[0], "-m", "marketsimulator.audit", "look_ahead", *settings])
     assert "no decision or fill changed" in done.stdout
 
