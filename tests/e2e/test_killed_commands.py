@@ -129,6 +129,8 @@ def test_command_lines_pause_exit_and_resume_a_running_loop(loop: Trading) -> No
     assert (code, answer["state"]) == (0, "done"), answer
     assert symbol not in positions(loop)
     assert ask(loop, "exit", symbol, "--id", "mine") == (code, answer)
+    code, text = ask(loop, "flatten", "--id", "mine")
+    assert (code, "flatten: not executed" in text, f"'exit {symbol}'" in text) == (2, True, True)
     code, answer = ask(loop, "resume")
     assert (code, answer["answer"]) == (0, "ended: paused, exited; opening orders are allowed")
 
