@@ -65,7 +65,7 @@ class NoticeSettings:
 
     quiet: str | None = setting(
         None,
-        'hours in which all clears, pauses of the venue, filled stops and summaries wait, as'
+        "hours in which all clears, pauses of the venue, filled stops and summaries wait, as"
         ' "22:00-07:00"; alerts that need a person are always sent; null: no hours',
     )
     time_zone: str = setting("America/New_York", "time zone of `quiet`")

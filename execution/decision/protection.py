@@ -141,6 +141,8 @@ class ProtectedAccount:
     auction: auction in which orders of daily decisions fill; None for shorter bars.
     checked_at: instant at which the venue has to accept an auction order; None skips the check.
     blocked_symbols: symbols in which no order is sent.
+    adjusted_orders: ids of protective orders that the venue has adjusted for a split; each is
+        replaced, so that no fill exceeds the order that the journal holds.
     last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
         passed the stop as well as its price has.
     """
@@ -154,6 +156,7 @@ class ProtectedAccount:
     auction: TimeInForce | None = None
     checked_at: np.datetime64 | None = None
     blocked_symbols: Collection[str] = ()
+    adjusted_orders: Collection[str] = ()
     last_trades: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -187,7 +190,13 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
         resting = [order for order in ours if order.symbol == symbol]
         held = account.positions.get(symbol, _ZERO)
         free = _unordered_quantity(held, [o for o in book.open_orders if o.symbol == symbol])
-        usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
+        usable = [
+            o
+            for o in resting
+            if o.signed_qty * held < 0
+            and o.qty <= free
+            and o.client_order_id not in state.adjusted_orders
+        ]
         kept: Sequence[Order] = ()
         if settings.is_on and free:
             if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
