@@ -190,18 +190,13 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
         resting = [order for order in ours if order.symbol == symbol]
         held = account.positions.get(symbol, _ZERO)
         free = _unordered_quantity(held, [o for o in book.open_orders if o.symbol == symbol])
-        usable = [
-            o
-            for o in resting
-            if o.signed_qty * held < 0
-            and o.qty <= free
-            and o.client_order_id not in state.adjusted_orders
-        ]
+        usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
         kept: Sequence[Order] = ()
         if settings.is_on and free:
             if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
                 kept = usable
             else:
+                usable = [o for o in usable if o.client_order_id not in state.adjusted_orders]
                 found = _find_stop(settings, state, symbol, free.copy_sign(held), usable)
                 kept, wanted, why = _choose_orders(settings, state, found, usable)
                 orders += wanted

@@ -75,7 +75,10 @@ def send_command(
     text = _describe(asdict(parse_command(name, values, now)))
     answer = read_answer(folder, name)
     if answer is None:
-        path = write_command(folder, name, values)
+        try:
+            path = write_command(folder, name, values)
+        except OSError as error:
+            raise InputError(f"{text}: not sent: cannot write the command: {error}") from error
         answer = _await_answer(folder, path, time)
     if _describe(answer) not in ("", text):
         raise InputError(
