@@ -11,7 +11,7 @@ from each full hour on.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -68,4 +68,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Write synthetic bars, one CSV file a symbol.")
+    parser.add_argument("folder", type=Path)
+    main(parser.parse_args().folder)

@@ -30,9 +30,10 @@ log = logging.getLogger(__name__)
 URLS_KEY = "notice_urls"  # setting with the addresses of all services
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused; no action needed
+STOP_FILLED = "stop filled"  # kind of a notice that a protective order has traded
 DAILY_SUMMARY = "daily summary"  # kind of the summary of a session
 # Kinds of notices that need no person. Only these wait for the end of quiet hours.
-INFORMATIONAL_NOTICE_KINDS = (ALL_CLEAR, TRADING_PAUSED, DAILY_SUMMARY)
+INFORMATIONAL_NOTICE_KINDS = (ALL_CLEAR, TRADING_PAUSED, STOP_FILLED, DAILY_SUMMARY)
 _HOURS_PATTERN = re.compile(r"\d\d:\d\d-\d\d:\d\d", re.ASCII)
 
 
@@ -64,8 +65,8 @@ class NoticeSettings:
 
     quiet: str | None = setting(
         None,
-        'hours in which all clears, pauses of the venue and summaries wait, as "22:00-07:00";'
-        " alerts that need a person are always sent; null: no hours",
+        "hours in which all clears, pauses of the venue, filled stops and summaries wait, as"
+        ' "22:00-07:00"; alerts that need a person are always sent; null: no hours',
     )
     time_zone: str = setting("America/New_York", "time zone of `quiet`")
     summary: bool = setting(

@@ -140,6 +140,8 @@ class ProtectedAccount:
     auction: auction in which orders of daily decisions fill; None for shorter bars.
     checked_at: instant at which the venue has to accept an auction order; None skips the check.
     blocked_symbols: symbols in which no order is sent.
+    adjusted_orders: ids of protective orders that the venue has adjusted for a split; each is
+        replaced, so that no fill exceeds the order that the journal holds.
     last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
         passed the stop as well as its price has.
     """
@@ -153,6 +155,7 @@ class ProtectedAccount:
     auction: TimeInForce | None = None
     checked_at: np.datetime64 | None = None
     blocked_symbols: Collection[str] = ()
+    adjusted_orders: Collection[str] = ()
     last_trades: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -192,6 +195,7 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
             if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
                 kept = usable
             else:
+                usable = [o for o in usable if o.client_order_id not in state.adjusted_orders]
                 found = _find_stop(settings, state, symbol, free.copy_sign(held), usable)
                 kept, wanted, why = _choose_orders(settings, state, found, usable)
                 orders += wanted

@@ -267,7 +267,7 @@ class Trader:
             )
 
         if account.cooling_symbols:
-            warm = np.array([symbol not in account.cooling_symbols for symbol in bars.symbols])
+            warm = np.array([s not in account.cooling_symbols for s in bars.symbols], dtype=bool)
             belief = belief._replace(is_adjustable=belief.is_adjustable & warm)
 
         now = np.datetime64(belief.instants[0])

@@ -297,6 +297,12 @@ def read_fills_since(database: Database, since: np.datetime64) -> list[FillRow]:
     return _FILLS.select_rows(database, condition, (format_instant(since),))
 
 
+def read_fills_listed_at(database: Database, at: np.datetime64) -> list[FillRow]:
+    """Return the trades that the venue first listed at an instant, except those in the opening."""
+    condition = "WHERE since_opening > 0 AND listed_at = ? ORDER BY at, rowid"
+    return _FILLS.select_rows(database, condition, (format_instant(at),))
+
+
 def read_bookings(database: Database) -> list[BookingRow]:
     """Return all bookings in the order of listing, except those in the opening balance."""
     return _BOOKINGS.select_rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")

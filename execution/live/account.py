@@ -19,7 +19,7 @@ from execution.brokers import (
     VenuePosition,
 )
 from execution.decision.protection import cooling_symbols
-from execution.journal.activities import EPOCH, read_fills_since
+from execution.journal.activities import EPOCH, FillRow, read_fills_listed_at, read_fills_since
 from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
 from execution.journal.positions import PositionRow
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
@@ -35,6 +35,8 @@ from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
 from execution.orders.orders import is_protective_id
 from foundation.errors import BrokerError, InputError, InvalidResponse
+from foundation.formatting import format_price
+from foundation.notices import STOP_FILLED
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import format_utc
 from trainingdata.sessions import is_in_session
@@ -285,6 +287,22 @@ class LiveAccount:
         self.notices.update_alert("unread", text if unread else "")
         if large := reconciler.record_activities(listed, at):
             reconciler.record_large_bookings(large, self.connection.cash(), at)
+        self._report_filled_stops(at)
+
+    def _report_filled_stops(self, listed_at: np.datetime64) -> None:
+        """Send a notice of each protective order whose trades were first listed at an instant."""
+        filled: dict[str, list[FillRow]] = {}
+        for fill in read_fills_listed_at(self.account.database, listed_at):
+            if is_protective_id(fill.client_order_id):
+                filled.setdefault(fill.client_order_id, []).append(fill)
+        for name, fills in filled.items():
+            quantity = sum(fill.quantity for fill in fills)
+            price = float(sum(fill.quantity * fill.price for fill in fills) / quantity)
+            verb = "sold" if quantity < 0 else "bought"
+            text = f"{verb} {abs(quantity):f} {fills[0].symbol} at {format_price(price)}"
+            intent = self.book.get(name)
+            reason = "" if intent is None else f": {intent.order.reason}"
+            self.notices.send_notice(STOP_FILLED, f"{text}{reason}")
 
     def _listing_instant(self) -> np.datetime64:
         """Return the venue's time at which activities are listed; it increases with every call.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import getpass
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,17 +72,29 @@ def send_command(
         "by": by or getpass.getuser(),
         "written_at": format_instant(now),
     }
-    parse_command(name, values, now)
+    text = _describe(asdict(parse_command(name, values, now)))
     answer = read_answer(folder, name)
     if answer is None:
-        path = write_command(folder, name, values)
+        try:
+            path = write_command(folder, name, values)
+        except OSError as error:
+            raise InputError(f"{text}: not sent: cannot write the command: {error}") from error
         answer = _await_answer(folder, path, time)
-    text = f"{verb} {argument}".strip()
+    if _describe(answer) not in ("", text):
+        raise InputError(
+            f"{text}: not executed: {name} is the id of an earlier command, {_describe(answer)!r}"
+            f" ({answer['state']}); choose another --id"
+        )
     return Result(
         closing_lines=[f"{text}: {answer['state']}: {answer['answer']}"],
         exit_code=0 if answer["state"] == "done" else NOT_DONE_EXIT_CODE,
         json_document=answer,
     )
+
+
+def _describe(command: Mapping[str, Any]) -> str:
+    """Return the verb and the argument of a command; empty for the answer to an unreadable one."""
+    return f"{command.get('verb', '')} {command.get('argument', '')}".strip()
 
 
 def _await_answer(folder: Path, path: Path, time: TimeSource) -> dict[str, str]:

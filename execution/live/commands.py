@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -112,7 +113,7 @@ def parse_command(command_id: str, values: Any, at: np.datetime64) -> Command:
     verb, argument, by = (to_one_line(text.strip()) for text in texts.values())
     if verb not in VERBS:
         raise invalid_choice_error("verb", verb, VERBS)
-    if not by or by == WATCH:
+    if not by.isprintable() or by in ("", WATCH):
         raise InputError(f"{verb}: `by` is {by!r}; name the person or program that commands it")
     try:
         written_at = parse_instant(str(values.get("written_at", "")).removesuffix("Z"))
@@ -134,7 +135,7 @@ def _parse_argument(verb: str, argument: str) -> str:
             fraction = Decimal(argument)
         except InvalidOperation:
             fraction = Decimal(-1)
-        if not 0 <= fraction < 1:
+        if fraction.is_nan() or not 0 <= fraction < 1:
             raise InputError(
                 f"reduce: {argument!r} is not a fraction from 0 to below 1; name the fraction of"
                 " each position that stays"
@@ -213,6 +214,7 @@ class CommandDesk:
         self._time = time
         self._retry_at = 0.0
         self._failure = ""
+        self._unanswerable: set[str] = set()  # ids whose answers could not be written
         self.journal = CommandJournal(database, events)
 
     def take(self) -> None:
@@ -231,14 +233,16 @@ class CommandDesk:
             self._publish(known)
             return
         try:
-            if path.is_symlink() or path.stat().st_size > MAX_FILE_BYTES:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
                 raise InputError(f"{path.name}: not a regular file of at most 10 kB")
             values = json.loads(path.read_text(encoding="utf-8"))
             command = parse_command(path.stem, values, self._clock.now())
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
-            log.warning("%s: command refused: %s", path, error)
+        except (OSError, ValueError, RecursionError) as error:
+            if path.stem not in self._unanswerable:
+                log.warning("%s: command refused: %s", path, error)
             answer = {"id": path.stem, "state": "refused", "answer": to_one_line(str(error))}
             self._write_answer(path.stem, answer)
             return
@@ -339,19 +343,30 @@ class CommandDesk:
         """Write the answer to a command to its file, and delete the command's file."""
         if command.state == "received":
             return
-        if self._reporter is not None:
+        if self._reporter is not None and command.command_id not in self._unanswerable:
             self._reporter.report_command(command)
         self._write_answer(command.command_id, describe_command(command))
 
     def _write_answer(self, command_id: str, answer: dict[str, str]) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        """Write an answer and delete the command's file.
+
+        If the folder allows neither, this is tried again whenever commands are taken.
+        """
         path = self._folder / f"{command_id}{_ANSWER_SUFFIX}"
-        write_atomically(path, json.dumps(answer).encode())
-        path.chmod(0o600)
-        (self._folder / f"{command_id}.json").unlink(missing_ok=True)
-        answers = self._folder.glob(f"*{_ANSWER_SUFFIX}")
-        for old in sorted(answers, key=os.path.getmtime)[:-MAX_ANSWER_FILES]:
-            old.unlink(missing_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(path, json.dumps(answer).encode())
+            path.chmod(0o600)
+            (self._folder / f"{command_id}.json").unlink(missing_ok=True)
+            answers = self._folder.glob(f"*{_ANSWER_SUFFIX}")
+            for old in sorted(answers, key=os.path.getmtime)[:-MAX_ANSWER_FILES]:
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            if command_id not in self._unanswerable:
+                log.warning("%s: cannot write the answer or delete the command: %s", path, error)
+            self._unanswerable.add(command_id)
+        else:
+            self._unanswerable.discard(command_id)
 
 
 def describe_command(command: Command) -> dict[str, str]:

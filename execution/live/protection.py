@@ -17,7 +17,7 @@ from execution.decision.protection import (
     plan_protection,
 )
 from execution.journal.decisions import DecisionJournal
-from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
@@ -68,7 +68,10 @@ def update_protection(
     resting = {order.client_order_id for order in account.open_orders}
     if any(intent.client_order_id not in resting for intent in recorded):
         desk.refresh_open_orders()
-    state = _read_state(account, live, feed, settings)
+    state = replace(
+        _read_state(account, live, feed, settings),
+        adjusted_orders=_find_adjusted_orders(account, recorded),
+    )
     plan = plan_protection(settings.protect, state)
     if plan.unprotected:
         # Only a last trade confirms that the market has passed a stop.
@@ -79,6 +82,25 @@ def update_protection(
     why = "; ".join(f"{symbol}: {text}" for symbol, text in sorted(plan.unprotected.items()))
     live.notices.update_alert("protection", f"positions without a stop: {why}" if why else "")
     return plan
+
+
+def _find_adjusted_orders(
+    account: AccountSnapshot, recorded: Sequence[OrderIntent]
+) -> frozenset[str]:
+    """Return the ids of orders that rest with other terms than recorded, as after a split.
+
+    A venue multiplies the quantity and divides the stop price of an order (FINRA Rule 5330).
+    """
+    sent = {intent.client_order_id: intent.stock_or_crypto_order for intent in recorded}
+    return frozenset(
+        resting.client_order_id
+        for resting in account.open_orders
+        if (order := sent.get(resting.client_order_id)) is not None
+        and (
+            resting.qty > order.qty
+            or (order.stop_price is not None and resting.stop_price != order.stop_price)
+        )
+    )
 
 
 def _read_state(

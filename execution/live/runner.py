@@ -368,7 +368,8 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
             troubles.append(f"{job.name}: {error}")
         else:
             left += open_positions
-            closed += [] if open_positions else [job.name]
+            if job.name in (TRADE_JOB, SPREADS_JOB) and not open_positions:
+                closed.append(job.name)
     if flatten:
         left += _positions_of_absent_jobs(account, {job.name for job in jobs})
     if left:

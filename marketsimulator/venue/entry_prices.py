@@ -37,8 +37,10 @@ class DailyEntryPrices:
         self.since_opened.add_fill(symbol, quantity, price)
         self.since_close.add_fill(symbol, quantity, price)
 
-    def apply_split(self, symbol: str, quantity: Decimal) -> None:
+    def apply_split(self, symbol: str, quantity: Decimal) -> float:
         """Apply a split to all entry prices of a symbol and to its close of the last trading day.
+
+        Returns the number of old shares per new share.
 
         quantity: signed change of the position.
         """
@@ -46,6 +48,7 @@ class DailyEntryPrices:
         self.since_close.apply_split(symbol, quantity)
         if symbol in self.last_day:
             self.last_day[symbol] *= ratio
+        return ratio
 
     def profit_fields(
         self, symbol: str, quantity: float, price: float, entry_price: float | None = None

@@ -356,7 +356,8 @@ class Venue:
         if ticket is None or fill.price == 0:
             kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
             if kind == "SPLIT":
-                self.entries.apply_split(fill.symbol, fill.qty)
+                ratio = self.entries.apply_split(fill.symbol, fill.qty)
+                self._adjust_tickets(fill.symbol, ratio)
             else:
                 self.entries.add_fill(fill.symbol, fill.qty, fill.price)
             self._record_unordered_fill(fill, kind)
@@ -377,6 +378,23 @@ class Venue:
             "order_status": ticket.status,
         }
         self.record.record_activity(activity)
+
+    def _adjust_tickets(self, symbol: str, ratio: float) -> None:
+        """Apply a split to the open orders of a symbol, as the broker does (FINRA Rule 5330).
+
+        ratio: old shares per new share.
+        """
+        for order in self.broker.account().open_orders:
+            ticket = self._working.get(order.client_order_id)
+            if ticket is None or order.symbol != symbol:
+                continue
+            limit, stop = ticket.order.limit_price, ticket.order.stop_price
+            ticket.order = replace(
+                ticket.order,
+                qty=order.qty + ticket.filled_quantity,
+                limit_price=None if limit is None else limit * ratio,
+                stop_price=None if stop is None else stop * ratio,
+            )
 
     def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
         """Record a position change that is not a trade as an activity, with its signed quantity.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -86,6 +88,8 @@ def test_repeated_id_is_answered_and_not_executed(desk: Desk) -> None:
         ("exit", "NVDA", ("NVDA", "neither traded nor held")),
         ("flatten", "SYA", ("flatten", "SYA", "no argument")),
         ("sell", "", ("sell", "flatten")),
+        ("reduce", "nan", ("nan", "fraction")),
+        ("reduce", "sNaN", ("sNaN", "fraction")),
     ],
 )
 def test_invalid_commands_are_refused_and_change_nothing(
@@ -98,7 +102,18 @@ def test_invalid_commands_are_refused_and_change_nothing(
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"verb": 1}', "x" * 20_000, '{"verb": "pause"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"verb": 1}',
+        "x" * 20_000,
+        '{"verb": "pause"}',
+        "[" * 9_000,
+        '{"verb": "pause", "by": "\\ud800", "written_at": "2024-02-20T15:30:00"}',
+    ],
+)
 def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -108,6 +123,38 @@ def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> Non
     assert answer is not None
     assert answer["state"] == "refused"
     assert halted_by(desk) == []
+
+
+def test_unusual_paths_neither_stop_nor_block_the_loop(desk: Desk) -> None:
+    folder = desk.live.account.kill_file.parent / "commands"
+    folder.mkdir()
+    (folder / "folder.json").mkdir()
+    os.mkfifo(folder / "pipe.json")
+    (folder / f"{'long' * 62}.json").write_text("{}")
+    taker = command_desk(desk)
+    taker.take()
+    taker.take()
+    answers = [read_answer(folder.parent, name) for name in ("folder", "pipe")]
+    assert [answer and answer["state"] for answer in answers] == ["refused", "refused"]
+    assert give(desk, "pause")["state"] == "done"
+
+
+def test_unwritable_answers_are_reported_once(
+    desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = desk.live.account.kill_file.parent
+    values = {"verb": "pause", "argument": "", "by": "Ada", "written_at": str(utc_now())}
+    write_command(folder, "blocked", values)
+    answer = folder / "commands" / "blocked.answer.json"
+    answer.mkdir()
+    taker = command_desk(desk)
+    taker.take()
+    taker.take()
+    assert capsys.readouterr().out.count("command pause by Ada: done") == 1
+    assert caplog.text.count("cannot write the answer") == 1
+    answer.rmdir()
+    taker.take()
+    assert json.loads(answer.read_text())["state"] == "done"
 
 
 def test_commands_older_than_an_hour_expire(desk: Desk) -> None:

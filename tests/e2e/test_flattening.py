@@ -96,6 +96,19 @@ def test_flattening_names_positions_of_absent_jobs(here: Practice, tmp_path: Pat
     desk.database.close()
 
 
+class Shadow(Spreads):
+    """A job without positions of its own."""
+
+    name = "shadow"
+
+
+def test_flattening_names_no_job_without_positions(here: Practice, tmp_path: Path) -> None:
+    with without_sya(here, tmp_path, "2024-02-20T22:30:00Z") as desk:
+        with pytest.raises(BrokerError, match="NOT closed") as caught:
+            finish_jobs([desk.job, Shadow()], desk.live.account, desk.stop)
+        assert "shadow" not in str(caught.value)
+
+
 @contextmanager
 def loop_of(job: Job, desk: Desk) -> Iterator[JobLoop]:
     """A loop that ends with the first failed cycle."""

@@ -127,6 +127,8 @@ def test_running_loop_obeys_command_lines(loop: Trading) -> None:
     assert (code, answer["state"]) == (0, "done"), answer
     assert symbol not in positions(loop)
     assert ask(loop, "exit", symbol, "--id", "mine") == (code, answer)
+    code, text = ask(loop, "flatten", "--id", "mine")
+    assert (code, "flatten: not executed" in text, f"'exit {symbol}'" in text) == (2, True, True)
     code, answer = ask(loop, "resume")
     assert (code, answer["answer"]) == (0, "ended: paused, exited; opening orders are allowed")
 

@@ -204,6 +204,13 @@ def test_the_only_account_being_traded_is_the_default(folder: Path, tmp_path: Pa
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
+def test_command_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (folder / "commands").symlink_to("missing")
+    code, text = asked(tmp_path, "pause", "--by", "Ada")
+    assert code == 2
+    assert "error: pause: not sent: cannot write the command: " in text
+
+
 def test_kill_without_a_running_loop_reports_nothing_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL_FILE).unlink()
     said = "no order was cancelled and no position closed; no loop starts until you"

@@ -13,7 +13,7 @@ import pytest
 from execution.journal.order_store import ORDER_STATES, OrderIntent
 from execution.orders.orders import Order, is_protective_order
 from tests.e2e.practice import Practice, Start, trading
-from tests.support.desks import PLAIN, Desk
+from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
@@ -183,3 +183,39 @@ def test_killed_replay_with_stops_resumes_unchanged(
     desk.replay(nothing, *words)
     assert_same(desk, whole)
     assert any("-stop-" in name for name in whole.frames()["orders"]["client_order_id"])
+
+
+def split(bars: Bars) -> Bars:
+    """SYA trades at a quarter of its price from 2024-02-21 on, and falls by a fifth at 16:30."""
+    values = bars.values.copy()
+    after = bars.times > np.datetime64("2024-02-21", "ns")
+    values[bars.symbols.index("SYA"), after, :4] /= 4
+    row = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T16:30", "ns")))
+    values[bars.symbols.index("SYA"), row, LOW] *= 0.8
+    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def test_stop_adjusted_by_a_split_still_protects(practice: Start, tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
+    raw = ("symbols=[SYA,SYB]", f"data.actions={path}", "data.adjustment=raw")
+    here = practice(*raw, bars=split)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path, *raw) as desk:
+        before = stops_at(here)["SYA"]
+        here.advance(NEXT_DAY)
+        listed = trading(here).get_order_by_client_id(before.client_order_id)
+        assert before.stop_price is not None
+        assert (listed.qty, float(listed.stop_price)) == (
+            str(before.qty * 4),
+            before.stop_price / 4,
+        )
+        cycle = desk.job.run_cycle()
+        assert cycle.account.uncertain_symbols == frozenset()
+        after = stops_at(here)["SYA"]
+        assert after.client_order_id != before.client_order_id
+        assert (after.qty, after.stop_price) == (before.qty * 4, 13.79)
+        desk.step_at("2024-02-21T17:30:00Z")
+        assert "SYA" not in here.venue.broker.account().positions
+        assert halted_by(desk) == []
+        assert f"sold {after.qty} SYA at $13.7" in alerts(desk)

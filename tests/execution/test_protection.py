@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +50,7 @@ def plan_of(
     entries: dict[str, float] | None = None,
     deviations: dict[str, float] | None = None,
     trades: dict[str, float] | None = None,
+    adjusted: tuple[str, ...] = (),
     **words: Any,
 ) -> ProtectionPlan:
     chosen = ProtectionSettings(**{"kind": "stop", **words})
@@ -62,6 +64,7 @@ def plan_of(
         at=account.as_of,
         checked_at=account.as_of,
         last_trades=account.prices if trades is None else trades,
+        adjusted_orders=adjusted,
     )
     return plan_protection(chosen, state)
 
@@ -131,6 +134,15 @@ def test_resting_stop_stays_within_its_band() -> None:
     assert (plan.cancels, plan.orders[0].qty) == ((large,), 100)
     double = stop_of("ACME", "sell", "5", 95.0, attempt=1)
     assert plan_of(snapshot(held, prices, near, double)).cancels == (double,)
+
+
+def test_adjusted_stop_is_replaced_once_positions_are_certain() -> None:
+    stop = stop_of("ACME", "sell", "100", 95.0)
+    account = snapshot({"ACME": "100"}, {"ACME": 100.0}, stop)
+    plan = plan_of(account, adjusted=(stop.client_order_id,))
+    assert (plan.cancels, len(plan.orders)) == ((stop,), 1)
+    uncertain = replace(account, uncertain_symbols=frozenset({"ACME"}))
+    assert plan_of(uncertain, adjusted=(stop.client_order_id,)) == ProtectionPlan()
 
 
 def test_stop_without_position_or_protection_is_cancelled() -> None:

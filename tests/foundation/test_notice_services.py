@@ -19,6 +19,7 @@ from foundation.errors import InputError
 from foundation.notices import (
     ALL_CLEAR,
     DAILY_SUMMARY,
+    STOP_FILLED,
     TRADING_PAUSED,
     NoticeService,
     NoticeSettings,
@@ -115,7 +116,7 @@ def test_quiet_hours_never_delay_alerts(receiver: Receiver, tmp_path: Path) -> N
             assert told.flush(PATIENCE)
         return receiver.texts()
 
-    harmless = [ALL_CLEAR, TRADING_PAUSED, DAILY_SUMMARY]
+    harmless = [ALL_CLEAR, TRADING_PAUSED, STOP_FILLED, DAILY_SUMMARY]
     urgent = ["halt drawdown", "refused reduction", "stopped", "waiting trade", "failing trade"]
     assert sent_at(NIGHT, *harmless, *urgent) == urgent
     assert sent_at(MORNING) == [*urgent, *harmless]
