@@ -144,20 +144,14 @@ def _parse_argument(verb: str, argument: str) -> str:
     return argument
 
 
-def command_path(folder: Path, command_id: str) -> Path:
-    """Return the path of a command's file.
+def write_command(folder: Path, command_id: str, values: dict[str, str]) -> Path:
+    """Write the file of a command, which only the owner of the account's folder may read.
 
     folder: folder of the account.
     """
-    return folder / COMMANDS_FOLDER / f"{command_id}.json"
-
-
-def write_command(folder: Path, command_id: str, values: dict[str, str]) -> Path:
-    """Write the file of a command, which only the owner of the account's folder may read."""
-    path = command_path(folder, command_id)
+    path = folder / COMMANDS_FOLDER / f"{command_id}.json"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, json.dumps(values).encode())
-    path.chmod(0o600)
+    write_atomically(path, json.dumps(values).encode(), is_private=True)
     if os.geteuid() == 0:
         # The loop may run as the user who owns the folder.
         owner = folder.stat()
@@ -346,8 +340,7 @@ class CommandDesk:
     def _write_answer(self, command_id: str, answer: dict[str, str]) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"{command_id}{_ANSWER_SUFFIX}"
-        write_atomically(path, json.dumps(answer).encode())
-        path.chmod(0o600)
+        write_atomically(path, json.dumps(answer).encode(), is_private=True)
         (self._folder / f"{command_id}.json").unlink(missing_ok=True)
         answers = self._folder.glob(f"*{_ANSWER_SUFFIX}")
         for old in sorted(answers, key=os.path.getmtime)[:-MAX_ANSWER_FILES]:

@@ -27,7 +27,7 @@ from execution.live.accounts import SPREADS_JOB, TRADE_JOB, is_event_contract_ac
 from execution.live.activity import event_number_at, fill_drift_usd
 from execution.live.open_account import OpenAccount
 from foundation.database import Database
-from foundation.files import atomic_file
+from foundation.files import write_atomically
 from foundation.redaction import NULL_REDACTOR
 from trainingdata.instants import DAY
 
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.prom"
 METRIC_PREFIX = "kelly_chronos_"
-OWNER_ONLY_FILE_MODE = 0o600
 MAX_LATENCY_EVENTS = 2000  # latest events, among which submissions and their answers are searched
 # Meaning of each metric, and its labels besides `account`; `_total` is added to counters.
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -237,9 +236,8 @@ class MetricsFile:
             event = account.events.last_event_number()
             if force or event != self._written:
                 text = format_metrics(account.name, build_metrics(account.database, journal.parent))
-                with atomic_file(journal.with_name(METRICS_FILE)) as part:
-                    part.touch(mode=OWNER_ONLY_FILE_MODE)
-                    part.write_text(text, encoding="utf-8")
+                path = journal.with_name(METRICS_FILE)
+                write_atomically(path, text.encode(), is_private=True)
             self._written = event
             self._fails = False
         except Exception as error:

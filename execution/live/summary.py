@@ -31,7 +31,6 @@ SUMMARY_EVENT = "summary"  # journal event of a sent summary; its subject is the
 SUMMARY_DELAY = np.timedelta64(15, "m")  # after the close, so that its cycle has ended
 PICTURE_FILE = "summary.png"
 PICTURE_PERIOD = 30 * DAY  # period that the picture shows
-OWNER_ONLY_FILE_MODE = 0o600
 _LAST_SUMMARY_SQL = (
     f"SELECT subject, at FROM events WHERE kind = '{SUMMARY_EVENT}' ORDER BY number DESC LIMIT 1"
 )
@@ -178,7 +177,6 @@ def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
     lower.set_ylabel("drawdown, %")
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
-    with atomic_file(path) as part:
-        part.touch(mode=OWNER_ONLY_FILE_MODE)
+    with atomic_file(path, is_private=True) as part:
         figure.savefig(part, format="png", dpi=100)
     return path
