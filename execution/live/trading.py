@@ -109,7 +109,6 @@ class TradingJob:
         self._interrupted = None if unended is None or unended.ended_at is not None else unended
         last = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last is None else last.idle_reason
-        live.watch_observers.append(self)
 
     @property
     def is_done(self) -> bool:
