@@ -26,6 +26,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltJournal, HaltKind
 from execution.journal.rows import format_instant, parse_instant
 from execution.live.loop import StopSignal
+from execution.live.open_account import OpenAccount
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, invalid_choice_error, to_one_line
@@ -49,7 +50,7 @@ _SYMBOL = re.compile(r"[A-Za-z0-9./_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """What a job did for a command, in words.
+    """Result of a command for the positions of one job, one text a position.
 
     done: changes of positions.
     left: positions that are larger than the command asks for, each with the reason.
@@ -63,9 +64,6 @@ class CommandOutcome:
 class CommandedJob(Protocol):
     """A job that can execute commands which reduce positions."""
 
-    @property
-    def name(self) -> str: ...
-
     def trades_symbol(self, symbol: str) -> bool:
         """Return whether the job trades a symbol or has a position in it."""
         ...
@@ -76,18 +74,6 @@ class CommandedJob(Protocol):
         A second call for the same command continues the first one. Raises `BrokerError` if the
         venue does not respond; the command is then tried again.
         """
-        ...
-
-
-class CommandReporter(Protocol):
-    """Interface of a reporter that shows the effects of commands to a person."""
-
-    def alert_halt_changes(self, changes: HaltChanges) -> None:
-        """Send alerts about halts that commands raise and end."""
-        ...
-
-    def report_command(self, command: Command) -> None:
-        """Report the answer to a command."""
         ...
 
 
@@ -173,13 +159,13 @@ def read_answer(folder: Path, command_id: str) -> dict[str, str] | None:
 
 
 class CommandDesk:
-    """Taker of an account's commands.
+    """Receiver and executor of an account's commands.
 
     folder: folder of the account.
     jobs: jobs of the loop; none while no loop runs. Commands reduce the positions of those that are
         a `CommandedJob`.
     venue_clock: clock that returns the venue's time.
-    reporter: reporter of the halts and answers of commands; None reports none.
+    reporter: account that alerts halts and prints answers; None reports none.
     stop: signal that stops the loop; orders are then left to the next process.
     time: clock of this machine, by which the age of commands is measured.
     """
@@ -193,7 +179,7 @@ class CommandDesk:
         jobs: Sequence[object],
         venue_clock: InstantSource,
         *,
-        reporter: CommandReporter | None = None,
+        reporter: OpenAccount | None = None,
         stop: StopSignal | None = None,
         time: TimeSource = SYSTEM_TIME,
     ) -> None:

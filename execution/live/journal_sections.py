@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from execution.journal.activities import FillRow, read_fills_since
+from execution.journal.commands import CommandJournal
 from execution.journal.marks import MARKS_TABLE, EquityMark, new_york_day
 from execution.journal.order_store import OrderIntent
 from execution.journal.positions import PositionChange
@@ -17,7 +18,6 @@ from execution.live.open_account import OpenAccount
 from execution.live.status_page import PageSection, format_stop, format_utc_minute, resting_stops
 from foundation.arrays import Array, Instants
 from foundation.charts import Chart, Series, horizontal_line
-from foundation.database import Database
 from foundation.decimals import ZERO_FRACTION, round_parts_to_cents, to_cents, to_fraction
 from foundation.formatting import format_price, format_quantity, format_usd
 from foundation.page import render_page, render_table
@@ -38,20 +38,19 @@ class CommandSection(PageSection):
 
     title = "Commands"
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, commands: CommandJournal) -> None:
+        self._commands = commands
 
     def body(self) -> str:
-        if not self._database.query("SELECT 1 FROM sqlite_master WHERE name = 'commands'"):
-            return ""
-        rows = self._database.query(
-            'SELECT received_at, verb, argument, "by", state, answer FROM commands'
-            " ORDER BY received_at DESC LIMIT ?",
-            (MAX_COMMANDS_SHOWN,),
-        )
         shown = [
-            (format_utc_minute(np.datetime64(at)), f"{verb} {argument}".strip(), by, state, answer)
-            for at, verb, argument, by, state, answer in rows
+            (
+                format_utc_minute(each.received_at),
+                f"{each.verb} {each.argument}".strip(),
+                each.by,
+                each.state,
+                each.answer,
+            )
+            for each in self._commands.latest(MAX_COMMANDS_SHOWN)
         ]
         columns = ("taken, UTC", "command", "by", "state", "answer")
         table = Table("Commands", columns, shown, left_aligned_columns=range(1, len(columns)))

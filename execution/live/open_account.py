@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.commands import WATCH, Command
+from execution.journal.commands import WATCH, Command, CommandJournal
 from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import AlertJournal, EventLog
@@ -68,6 +68,7 @@ class OpenAccount:
         )
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = HaltJournal(database, self.events)
+        self.commands = CommandJournal(database, self.events)
         self.marks = EquityMarkJournal(database)
         self.positions = PositionJournal(database)
         self.next_cycle = NextCycleJournal(database, cycle_seconds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from execution.decision.reduction import (
     reduction_obstacle,
     target_quantities,
 )
-from execution.journal.commands import WATCH, Command, CommandJournal
+from execution.journal.commands import WATCH, Command
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import REFUSED_STATES, UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account import LiveAccount
@@ -82,10 +82,6 @@ class PositionReducer:
     journal: DecisionJournal
     settings: LiveSettings
     owner: PositionOwner
-    _commands: CommandJournal = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._commands = CommandJournal(self.live.account.database, self.live.account.events)
 
     def reduce(self, command: Command) -> CommandOutcome:
         """Reduce positions as a command asks, and return what was done."""
@@ -106,7 +102,7 @@ class PositionReducer:
             if command.targets is None:
                 chosen = {s: q for s, q in held.items() if symbols is None or s in symbols}
                 targets = target_quantities(chosen, command.kept_fraction)
-                command = self._commands.set_targets(command, targets)
+                command = self.live.account.commands.set_targets(command, targets)
             excess = excess_quantities(held, command.targets or {})
             intents = book.intents_for_decision(group)
             reasons = {symbol: "an open order could not be cancelled" for symbol in stuck}

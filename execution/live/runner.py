@@ -263,7 +263,7 @@ def open_supervised_loop(
     watch_reader: reader of the account for its watch; None: the account has no watch.
     reporter: reporter that shows every cycle; None shows none.
     """
-    page = StatusPage(account, page_limits, [*sections, CommandSection(account.database)])
+    page = StatusPage(account, page_limits, [*sections, CommandSection(account.commands)])
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
     with print_summary_at_end(account, stop), page.keep_updated(stop):

@@ -12,12 +12,7 @@ import numpy as np
 from execution.journal.marks import format_event_exposure_line, format_exposure_line
 from execution.journal.rows import format_instant
 from execution.live.accounts import SPREADS_JOB, is_event_contract_account
-from execution.live.activity import (
-    commands_since,
-    event_number_at,
-    fill_drift_usd,
-    format_order_counts,
-)
+from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
 from execution.live.open_account import OpenAccount
 from foundation.files import atomic_file
 from foundation.formatting import format_percent, format_usd
@@ -153,8 +148,8 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
             yield f"halt ended by {halt.cleared_by}: {halt}"
     for refusal in account.refusals.active():
         yield f"{refusal.line_prefix}: {refusal}"
-    for command in commands_since(account.database, since):
-        yield f"command: {command}"
+    for command in account.commands.received_since(since):
+        yield f"command: {command}: {command.state}"
 
 
 def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
