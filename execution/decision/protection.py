@@ -19,7 +19,6 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
     PROTECTIVE_LEG,
-    UNLIMITED_QUANTITY,
     Order,
     OrderSizeLimits,
     OrderType,
@@ -388,7 +387,7 @@ def _largest_order(
     """Return the part of a quantity that one order may have: crypto orders have a largest value."""
     item = instrument(symbol)
     most = size_limits.max_order_quantity(item, price)
-    if most == UNLIMITED_QUANTITY or float(quantity) <= most:
+    if float(quantity) <= most:
         return quantity
     return truncate_to_increment(most, item.qty_increment)
 

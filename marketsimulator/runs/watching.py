@@ -9,12 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision.reduction import (
-    build_reductions,
-    excess_quantities,
-    reduction_obstacle,
-    target_quantities,
-)
+from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
 from execution.decision.watch import WatchState, ends_with_the_day, next_watch_state
 from execution.journal.marks import build_mark, new_york_day
 from execution.orders.account_snapshot import AccountSnapshot
@@ -99,16 +94,12 @@ class SimulatedWatch:
         self._broker.cancel(order.client_order_id for order in account.open_orders)
         kept = Decimal(repr(watch.reduce_to)) if watch.action == "reduce" else Decimal(0)
         targets = target_quantities(account.positions, kept)
-        orders: list[Order] = []
-        for symbol, quantity in excess_quantities(account.positions, targets).items():
-            if not reduction_obstacle(account, symbol, quantity, settings.orders):
-                orders += build_reductions(
-                    account,
-                    symbol,
-                    quantity,
-                    settings.order_prefix,
-                    account.as_of,
-                    settings.orders,
-                    f"watch: {reason}",
-                )
+        orders, _ = plan_reductions(
+            account,
+            excess_quantities(account.positions, targets),
+            settings.order_prefix,
+            account.as_of,
+            settings.orders,
+            f"watch: {reason}",
+        )
         place_reductions(self._broker, orders)
