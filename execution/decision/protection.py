@@ -129,7 +129,7 @@ class ProtectionPlan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProtectedAccount:
-    """What `plan_protection` needs to know.
+    """Inputs of `plan_protection`.
 
     account: account snapshot; `open_orders` may include planned orders that are sent later.
     entry_prices: average entry price of each position, USD by symbol; absent if unknown.
@@ -216,6 +216,7 @@ class _Stop(NamedTuple):
     anchor: price from which the distance is measured, USD: average entry, or market if trailing.
     price: stop price; None for a trailing stop, which the venue moves.
     market: present price, USD.
+    anchor_name: name of the anchor in an order's reason.
     """
 
     symbol: str

@@ -267,8 +267,8 @@ class Trader:
             )
 
         if account.cooling_symbols:
-            warm = np.array([symbol not in account.cooling_symbols for symbol in bars.symbols])
-            belief = belief._replace(is_adjustable=belief.is_adjustable & warm)
+            may_trade = np.array([each not in account.cooling_symbols for each in bars.symbols])
+            belief = belief._replace(is_adjustable=belief.is_adjustable & may_trade)
 
         now = np.datetime64(belief.instants[0])
         # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If

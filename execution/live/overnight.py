@@ -21,7 +21,7 @@ from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
-from execution.live.protection import release_symbols
+from execution.live.protection import cancel_stops
 from execution.live.reconciler import common_quantity
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -180,7 +180,7 @@ class OvernightTrimmer:
         """
         symbols = {order.symbol for order in orders}
         stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
-        traded = release_symbols(self._desk, [each for each in stops if each.symbol in symbols])
+        traded = cancel_stops(self._desk, [each for each in stops if each.symbol in symbols])
         orders = [order for order in orders if order.symbol not in traded]
         gate = self._live.build_gate(
             account, {order.symbol for order in orders}, require_trades=False

@@ -64,7 +64,7 @@ class WatchRow:
     drawdown: Float
     data_age: Json[Float | None]
     index: Float
-    supported: Float
+    confirmed_index: Float
     peak: Float
     day_start: Float
     beyond: Json[tuple[LimitName, ...]]
@@ -72,11 +72,19 @@ class WatchRow:
     @property
     def state(self) -> WatchState:
         return WatchState(
-            self.at, self.index, self.supported, self.peak, self.day_start, self.margin, self.beyond
+            self.at,
+            self.index,
+            self.confirmed_index,
+            self.peak,
+            self.day_start,
+            self.margin,
+            self.beyond,
         )
 
 
-WATCH_TABLE = JournalTable("watch", WatchRow, column_names={"index": "return_index"})
+WATCH_TABLE = JournalTable(
+    "watch", WatchRow, column_names={"index": "return_index", "confirmed_index": "supported"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +279,11 @@ def _build_row(state: WatchState, began_at: np.datetime64, reading: WatchedAccou
         equity=mark.equity,
         gross=gross / mark.equity if mark.equity > 0 else 0.0,
         margin=state.margin,
-        daily_loss=state.losses["daily_loss"],
-        drawdown=state.losses["drawdown"],
+        daily_loss=state.values_by_limit["daily_loss"],
+        drawdown=state.values_by_limit["drawdown"],
         data_age=reading.data_age,
         index=state.index,
-        supported=state.supported,
+        confirmed_index=state.confirmed_index,
         peak=state.peak,
         day_start=state.day_start,
         beyond=state.beyond,
