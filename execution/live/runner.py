@@ -243,9 +243,9 @@ def open_supervised_loop(
     page_limits: StatusPageLimits,
     sections: Sequence[PageSection],
     max_failed_cycles: int,
-    watch_settings: WatchSettings,
-    watch_reader: WatchedAccountReader | None,
     reporter: CycleReporter | None = None,
+    watch_settings: WatchSettings | None = None,
+    watch_reader: WatchedAccountReader | None = None,
 ) -> Iterator[JobLoop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
@@ -257,8 +257,9 @@ def open_supervised_loop(
     page_limits: limits shown on the status page.
     sections: sections that plugins add to the status page.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
-    watch_reader: reader of the account for its watch; None: the account has no watch.
     reporter: reporter that shows every cycle; None shows none.
+    watch_settings: limits of the watch; None: no limits.
+    watch_reader: reader of the account for its watch; None: the account has no watch.
     """
     page = StatusPage(account, page_limits, [*sections, CommandSection(account.commands)])
     if page.path is not None:
@@ -278,7 +279,8 @@ def open_supervised_loop(
         watch = None
         if watch_reader is not None:
             observers = [job for job in jobs if isinstance(job, SnapshotObserver)]
-            watch = AccountWatch(watch_settings, watch_reader, account, commands, observers)
+            limits = watch_settings or WatchSettings()
+            watch = AccountWatch(limits, watch_reader, account, commands, observers)
         keeper = LiveLoopObserver(account, stop, supervisor, page, reporter, commands, watch)
         failure: BrokerError | DataError | None = None
         try:
