@@ -38,7 +38,7 @@ WORDS = ("symbols=[SYA,SYB]", "forecaster=historical", "sizing.strategy=kelly_10
 MORE = ("prior.stock_sharpe=0", "shadow=true")
 AT = np.datetime64("2024-02-20T20:00", "ns")
 STOP = Order(
-    "kelly_100-20240220T2000-SYA-stop-0", "SYA", "sell", Decimal(10), "protects 10 SYA", True,
+    "kelly_100-20240220T200000Z-SYA-stop-0", "SYA", "sell", Decimal(10), "protects 10 SYA", True,
     type="stop", tif="gtc", stop_price=95.0,
 )  # fmt: skip
 
