@@ -75,11 +75,7 @@ class DayProfitSection(PageSection):
         first = first or MARKS_TABLE.first_row(database, "ORDER BY at")
         if first is None or first.at == last.at:
             return ""
-        after = np.timedelta64(1, "ns")
-        marks = self._account.marks
-        paid = marks.net_deposits_before(last.at + after) - marks.net_deposits_before(
-            first.at + after
-        )
+        paid = self._account.marks.net_deposits_between(first.at, last.at)
         changes = self._account.positions.changes_between(first.at, last.at)
         profits = attribute_profit(first, last, paid, changes)
         rows = [(name, format_usd(usd, sign=True)) for name, usd in profits.items()]

@@ -117,12 +117,11 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
     since: instant of the previous summary, or of the first mark.
     date: New York date of the session.
     """
-    marks, instant = account.marks, np.timedelta64(1, "ns")
-    first, last = marks.index_point_before(since + instant), marks.last_mark()
+    marks = account.marks
+    first, last = marks.index_point_before(since + np.timedelta64(1, "ns")), marks.last_mark()
     if first is None or last is None:
         return
-    before, now = (marks.net_deposits_before(at + instant) for at in (first.at, last.at))
-    flows, start = now - before, float(first.equity)
+    flows, start = marks.net_deposits_between(first.at, last.at), float(first.equity)
     profit = last.equity - start - flows
     change = f" ({format_percent(profit / start, sign=True)})" if start > 0 else ""
     yield (
