@@ -1,4 +1,4 @@
-"""Commands of an account, taken once each: from files in the account's folder to answers in files.
+"""Commands of an account: files in its folder, each executed once and answered in a file.
 
 A command is the file `commands/ID.json`, which any program of the account's owner may write. The
 loop takes commands between two steps and while it waits. A command's receipt is recorded in the
