@@ -64,14 +64,13 @@ from event_contracts.trading.policies import (
 from event_contracts.trading.sampler import EstimateFile, MarketSampler, read_estimates
 from event_contracts.trading.status_sections import build_status_sections
 from event_contracts.trading.venue_orders import OrderVenue
-from execution.decision.watch import WatchSettings
 from execution.journal.commands import Command
 from execution.journal.decisions import DecisionJournal
 from execution.journal.halts import HaltJournal
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import EVENT_CONTRACT_ACCOUNT_PREFIX
-from execution.live.commands import CommandDesk, CommandOutcome
+from execution.live.commands import CommandOutcome
 from execution.live.guards import REDUCING_ROLES, halt_reason, rate_limit_reason, stop_reason
 from execution.live.loop import StopSignal, print_line, stop_on_signals
 from execution.live.losses import LossLimits, record_mark_and_halts
@@ -82,7 +81,7 @@ from execution.live.runner import (
     request_until_response,
 )
 from execution.live.status_page import StatusPageLimits
-from execution.live.watch import AccountWatch, WatchedAccount
+from execution.live.watch import WatchedAccount
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
@@ -257,15 +256,6 @@ class KalshiJob:
         reasons = reading.quarantine_reasons(known_reasons={**not_listed, **self.skip_reasons})
         return {market: reasons[market] for market in sorted(waiting)}
 
-    def watch_builder(
-        self, settings: WatchSettings
-    ) -> Callable[[CommandDesk], AccountWatch] | None:
-        """Return a function that returns the watch of the account; None if it has no limit."""
-        if not settings.limits:
-            return None
-        account = self.account.locked_account
-        return lambda desk: AccountWatch(settings, self, account, desk)
-
     def read_watched_account(self) -> WatchedAccount:
         """Read the account and mark it to market, for the watch."""
         reasons = {**self.sampler.unreadable_reasons, **self.skip_reasons}
@@ -406,7 +396,8 @@ def trade_markets(
                 page_limits=StatusPageLimits(float(settings.limits.share), settings.guards),
                 sections=build_status_sections(account.book, ours.action_log),
                 max_failed_cycles=settings.max_failed_cycles,
-                build_watch=job.watch_builder(settings.watch),
+                watch_settings=settings.watch,
+                watch_reader=job if settings.watch.limits else None,
             ) as loop:
                 loop.run()
                 job.check_settlements_booked()
@@ -579,16 +570,7 @@ def open_kalshi_account(
     """Lock an account, open its journal (in memory for a dry run), and yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     with open_account(
-        name,
-        root,
-        keys,
-        clock,
-        settings.healthcheck_url,
-        settings.alert_url,
-        notice_urls=settings.notice_urls,
-        notice_settings=settings.notices,
-        unattended=True,
-        is_dry_run=dry,
+        name, root, keys, clock, monitoring=settings, unattended=True, is_dry_run=dry
     ) as account:
         account.next_cycle.record_next_cycle(JOB_NAME, clock.now(), clock.now())
         gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)

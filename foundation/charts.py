@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Array, Index, Instants, Mask
 
 MAX_CURVE_POINTS = 400  # maximum points of a curve
 SERIES_COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
 PIT_BINS = 20  # bins of a probability integral transform
 SIGNIFICANT_DIGITS = 8  # significant digits of a value
+PRICE_DIGITS = 6  # significant digits of a price in a chart
 FAINT_SIGNIFICANT_DIGITS = 4  # significant digits of series without a legend entry
 
 SeriesForm = (
@@ -121,6 +122,33 @@ def horizontal_line(
 ) -> Series:
     """Return a horizontal line at `value` from the first x to the last x."""
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
+
+
+def trade_series(
+    at: Instants, prices: Array, quantities: Array, notes: Sequence[str]
+) -> list[Series]:
+    """Return the series of buys and of sells, as triangles with notes; none for an empty one.
+
+    at, prices, quantities: [N] instant, price and signed quantity of each trade.
+    notes: [N] note of each trade.
+    """
+    sides: Sequence[tuple[str, str, SeriesForm, Mask]] = (
+        ("buys", "second", "up", quantities > 0),
+        ("sells", "third", "down", quantities < 0),
+    )
+    return [
+        Series(
+            name,
+            colour,
+            at[chosen],
+            prices[chosen],
+            form,
+            point_notes=[notes[k] for k in np.flatnonzero(chosen).tolist()],
+            significant_digits=PRICE_DIGITS,
+        )
+        for name, colour, form, chosen in sides
+        if chosen.any()
+    ]
 
 
 def select_downsample_indices(values: Array, max_points: int = MAX_CURVE_POINTS) -> Index:

@@ -24,6 +24,7 @@ OVERWRITE_KEY = "overwrite"  # key of a configuration that is not part of its se
 OVERWRITE_ARGUMENT = f"{OVERWRITE_KEY}=true"
 SUMMARY_FILES = ("summary.json", "replay.json")  # summaries; a run's folder has one of them
 DIGESTS_KEY = "digests"  # key in the summary: digests of the run's other files by name
+OWNER_ONLY_MODE = 0o600  # permissions of a file that only its owner may read
 UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
 
 
@@ -239,15 +240,19 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to `path`; it replaces `path` if the block succeeds.
 
     The folder is created if necessary. A process that is killed in the block leaves a hidden
     `.NAME.HOST.PID.part`; `path` is unchanged.
+
+    is_private: whether only the owner may read the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
+        if is_private:
+            part.touch(mode=OWNER_ONLY_MODE)
         yield part
         # The content is flushed before the rename: otherwise a power failure could leave an empty
         # file in place of a whole one. The folder's entry is flushed last.
@@ -276,9 +281,12 @@ def _is_process_running(number: str) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file atomically: its content is flushed to disk before the file gets its name."""
-    with atomic_file(path) as part:
+def write_atomically(path: Path, content: bytes, *, is_private: bool = False) -> None:
+    """Write a file atomically: its content is flushed to disk before the file gets its name.
+
+    is_private: whether only the owner may read the file.
+    """
+    with atomic_file(path, is_private=is_private) as part:
         part.write_bytes(content)
 
 

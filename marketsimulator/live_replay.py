@@ -33,7 +33,7 @@ from execution.live.open_account import open_account
 from execution.live.runner import CycleReporter
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.live.watch import AccountWatch, build_account_watch
+from execution.live.watch import AccountWatch, LiveAccountReader
 from forecasting.forecast import Progress
 from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
@@ -167,7 +167,8 @@ def run_replay(
                 (job,),
                 account,
             )
-            watch = build_account_watch(live, settings, desk)
+            reader = LiveAccountReader(live, settings)
+            watch = AccountWatch(settings.watch, reader, account, desk, [job])
         _run_cycles(job, clock, stop, reporter, progress, watch)
         if clock.instants_left:
             raise TerminatedBySignal(signal.Signals[stop.why])

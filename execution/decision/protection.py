@@ -19,7 +19,6 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
     PROTECTIVE_LEG,
-    UNLIMITED_QUANTITY,
     Order,
     OrderSizeLimits,
     OrderType,
@@ -129,7 +128,7 @@ class ProtectionPlan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProtectedAccount:
-    """What `plan_protection` needs to know.
+    """Inputs of `plan_protection`.
 
     account: account snapshot; `open_orders` may include planned orders that are sent later.
     entry_prices: average entry price of each position, USD by symbol; absent if unknown.
@@ -220,6 +219,7 @@ class _Stop(NamedTuple):
     anchor: price from which the distance is measured, USD: average entry, or market if trailing.
     price: stop price; None for a trailing stop, which the venue moves.
     market: present price, USD.
+    anchor_name: name of the anchor in an order's reason.
     """
 
     symbol: str
@@ -391,7 +391,7 @@ def _largest_order(
     """Return the part of a quantity that one order may have: crypto orders have a largest value."""
     item = instrument(symbol)
     most = size_limits.max_order_quantity(item, price)
-    if most == UNLIMITED_QUANTITY or float(quantity) <= most:
+    if float(quantity) <= most:
         return quantity
     # Imported here, because settings are checked before compiled code is loaded.
     from sizing.quantity import truncate_to_increment

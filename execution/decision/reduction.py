@@ -1,20 +1,28 @@
-"""Orders that reduce positions to given quantities, for commands and for the watch."""
+"""Orders that reduce positions: to given quantities, before the close, or all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
+from types import MappingProxyType
 
 import numpy as np
 
 from execution.decision.rebalancing import split_quantity
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Order, OrderSizeLimits, default_time_in_force, format_order_id
+from execution.orders.orders import (
+    Order,
+    OrderSizeLimits,
+    Side,
+    default_time_in_force,
+    format_order_id,
+)
 from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import instrument, is_stock
 from trainingdata.sessions import is_in_session
 
 REDUCTION_ORDER_NUMBER = 8  # number, in place of a leg, in the ids of these orders
+NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
 ZERO = Decimal(0)
 
 
@@ -48,39 +56,55 @@ def excess_quantities(
     return excess
 
 
-def build_reductions(
+def plan_reductions(
     account: AccountSnapshot,
-    symbol: str,
-    quantity: Decimal,
+    excess: Mapping[str, Decimal],
     order_prefix: str,
     at: np.datetime64,
     size_limits: OrderSizeLimits,
     reason: str,
-    first_number: int = 0,
-) -> Sequence[Order]:
-    """Return the market orders that reduce a position, parts of at most the largest value each.
+    first_numbers: Mapping[str, int] = NO_NUMBERS,
+) -> tuple[list[Order], dict[str, str]]:
+    """Return the orders that close the excess of positions, and the reasons of those without.
 
-    quantity: part of the position to close, signed like the position.
+    excess: part of each position to close, signed like the position, by symbol.
     at: instant in the order ids.
-    first_number: number of the first order in its id.
+    first_numbers: number of the first order in its id, by symbol; 0 where absent.
     """
+    orders: list[Order] = []
+    obstacles = {}
+    when = format_compact_utc(at)
+    for symbol, quantity in excess.items():
+        if why := reduction_obstacle(account, symbol, quantity, size_limits):
+            obstacles[symbol] = why
+            continue
+        parts = split_reduction(account, symbol, quantity, size_limits)
+        for number, part in enumerate(parts, start=first_numbers.get(symbol, 0)):
+            name = format_order_id(order_prefix, when, symbol, REDUCTION_ORDER_NUMBER, number)
+            orders.append(build_reduction(name, symbol, quantity, part, reason))
+    return orders, obstacles
+
+
+def split_reduction(
+    account: AccountSnapshot, symbol: str, quantity: Decimal, size_limits: OrderSizeLimits
+) -> list[Decimal]:
+    """Split the part of a position to close into quantities of at most the largest order value."""
     item = instrument(symbol)
     largest = size_limits.max_order_quantity(item, account.prices[symbol])
-    parts = split_quantity(abs(quantity), largest, item.qty_increment)
-    return [
-        Order(
-            format_order_id(
-                order_prefix, format_compact_utc(at), symbol, REDUCTION_ORDER_NUMBER, number
-            ),
-            symbol,
-            "sell" if quantity > 0 else "buy",
-            part,
-            reason,
-            reduces=True,
-            tif=default_time_in_force(symbol),
-        )
-        for number, part in enumerate(parts, start=first_number)
-    ]
+    return split_quantity(abs(quantity), largest, item.qty_increment)
+
+
+def build_reduction(
+    client_order_id: str, symbol: str, held: Decimal, quantity: Decimal, reason: str
+) -> Order:
+    """Return a market order that closes a part of a position.
+
+    held: signed quantity of the position, or of a part of it.
+    quantity: quantity to close, above 0.
+    """
+    side: Side = "sell" if held > 0 else "buy"
+    tif = default_time_in_force(symbol)
+    return Order(client_order_id, symbol, side, quantity, reason, reduces=True, tif=tif)
 
 
 def reduction_obstacle(

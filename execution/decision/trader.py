@@ -267,8 +267,10 @@ class Trader:
             )
 
         if account.cooling_symbols:
-            warm = np.array([s not in account.cooling_symbols for s in bars.symbols], dtype=bool)
-            belief = belief._replace(is_adjustable=belief.is_adjustable & warm)
+            may_trade = np.array(
+                [symbol not in account.cooling_symbols for symbol in bars.symbols], dtype=bool
+            )
+            belief = belief._replace(is_adjustable=belief.is_adjustable & may_trade)
 
         now = np.datetime64(belief.instants[0])
         # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If

@@ -73,16 +73,17 @@ class WatchState:
 
     at: instant of the reading.
     index: index of returns without deposits and withdrawals at the reading.
-    supported: smaller index of this reading and the one before; one wrong reading cannot raise it.
-    peak: highest `supported` since the watch began or its halt was cleared.
-    day_start: `supported` at the end of the day before, or where the watch began.
+    confirmed_index: smaller index of this reading and the one before; one wrong reading cannot
+        raise it.
+    peak: highest `confirmed_index` since the watch began or its halt was cleared.
+    day_start: `confirmed_index` at the end of the day before, or where the watch began.
     margin: gross stock exposure, multiples of its largest allowed value.
     beyond: limits that the reading is beyond.
     """
 
     at: np.datetime64
     index: float
-    supported: float
+    confirmed_index: float
     peak: float
     day_start: float
     margin: float = 0.0
@@ -94,8 +95,8 @@ class WatchState:
         return cls(at, index, index, index, index)
 
     @property
-    def losses(self) -> Mapping[LimitName, float]:
-        """Value of each limited figure at the reading."""
+    def values_by_limit(self) -> Mapping[LimitName, float]:
+        """Loss or margin at the reading, by the name of its limit."""
         return {
             "daily_loss": _loss(self.index, self.day_start),
             "drawdown": _loss(self.index, self.peak),
@@ -116,12 +117,13 @@ def next_watch_state(
     """
     if at <= state.at:
         return state, ""
-    supported = min(index, state.index)
+    confirmed_index = min(index, state.index)
     is_new_day = new_york_date(np.array([at]))[0] != new_york_date(np.array([state.at]))[0]
-    day_start = state.supported if is_new_day else state.day_start
-    peak = max(state.peak, supported)
-    read = WatchState(at, index, supported, peak, day_start, margin)
-    beyond = tuple(name for name, limit in settings.limits.items() if read.losses[name] >= limit)
+    day_start = state.confirmed_index if is_new_day else state.day_start
+    peak = max(state.peak, confirmed_index)
+    read = WatchState(at, index, confirmed_index, peak, day_start, margin)
+    values, earlier_values = read.values_by_limit, state.values_by_limit
+    beyond = tuple(name for name, limit in settings.limits.items() if values[name] >= limit)
     read = replace(read, beyond=beyond)
     agrees = abs(index - state.index) <= MAX_DISAGREEMENT * abs(state.index)
     confirmed = [name for name in beyond if agrees and name in state.beyond]
@@ -129,7 +131,7 @@ def next_watch_state(
         return read, ""
     name = confirmed[0]
     return read, (
-        f"{name} {read.losses[name]:.4g} after {state.losses[name]:.4g} has reached"
+        f"{name} {values[name]:.4g} after {earlier_values[name]:.4g} has reached"
         f" watch.{name}, {settings.limits[name]:g}"
     )
 

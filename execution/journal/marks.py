@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ONE = Decimal(1)
 _ZERO = Decimal(0)
+_INSTANT = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,11 @@ class EquityMarkJournal:
         """Return deposits less withdrawals, summed over the marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.query(query, (format_instant(at),))[0][0])
+
+    def net_deposits_between(self, first: np.datetime64, last: np.datetime64) -> float:
+        """Return deposits less withdrawals after one mark, up to another one, USD."""
+        before, until = (self.net_deposits_before(at + _INSTANT) for at in (first, last))
+        return until - before
 
     def marks_since(self, since: np.datetime64) -> list[EquityMark]:
         """Return the marks at or after an instant, oldest first."""

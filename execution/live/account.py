@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Protocol
 
 import numpy as np
 
@@ -38,7 +37,7 @@ from foundation.errors import BrokerError, InputError, InvalidResponse
 from foundation.formatting import format_price
 from foundation.notices import STOP_FILLED
 from trainingdata.feed.market_data import LastTrade
-from trainingdata.instants import format_utc
+from trainingdata.instants import DAY, format_utc
 from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
@@ -47,18 +46,11 @@ log = logging.getLogger(__name__)
 RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
 
 
-DAY = np.timedelta64(1, "D")
 LONGEST_CLOSURE_DAYS = 5  # days without a session, at most
 
 
 class AccountIdMismatch(InputError):
     """The venue's account id differs from the id with which the process started."""
-
-
-class SnapshotObserver(Protocol):
-    """Interface of an observer of the account snapshots that the watch reads between cycles."""
-
-    def on_snapshot(self, snapshot: AccountSnapshot) -> None: ...
 
 
 class LiveAccount:
@@ -88,7 +80,6 @@ class LiveAccount:
         # Maximum loss of open and pending spreads, USD by root of their options, as last reported
         # by each job.
         self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
-        self.watch_observers: list[SnapshotObserver] = []  # notified between two cycles
         self.all_cycles_done = False  # whether the trading job has done all its cycles
         self._settings = settings
         self._time = connection.time

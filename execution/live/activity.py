@@ -100,17 +100,3 @@ def fill_drift_usd(database: Database, book: OrderStore, event: int) -> float:
             sign = 1.0 if order.side == "buy" else -1.0
             drift += sign * float(intent.progress.filled) * (float(paid) - expected)
     return drift
-
-
-def commands_since(database: Database, at: np.datetime64) -> list[str]:
-    """Return the commands that the account received since an instant, a text each, oldest first."""
-    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'commands'"):
-        return []
-    query = (
-        'SELECT verb, argument, "by", state FROM commands WHERE received_at >= ?'
-        " ORDER BY received_at"
-    )
-    rows = database.query(query, (format_instant(at),))
-    return [
-        f"{f'{verb} {argument}'.strip()} by {by}: {state}" for verb, argument, by, state in rows
-    ]

@@ -1,4 +1,4 @@
-"""Commands of an account, taken once each: from files in the account's folder to answers in files.
+"""Commands of an account: files in its folder, each executed once and answered in a file.
 
 A command is the file `commands/ID.json`, which any program of the account's owner may write. The
 loop takes commands between two steps and while it waits. A command's receipt is recorded in the
@@ -27,6 +27,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltJournal, HaltKind
 from execution.journal.rows import format_instant, parse_instant
 from execution.live.loop import StopSignal
+from execution.live.open_account import OpenAccount
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, invalid_choice_error, to_one_line
@@ -50,7 +51,7 @@ _SYMBOL = re.compile(r"[A-Za-z0-9./_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """What a job did for a command, in words.
+    """Result of a command for the positions of one job, one text a position.
 
     done: changes of positions.
     left: positions that are larger than the command asks for, each with the reason.
@@ -64,9 +65,6 @@ class CommandOutcome:
 class CommandedJob(Protocol):
     """A job that can execute commands which reduce positions."""
 
-    @property
-    def name(self) -> str: ...
-
     def trades_symbol(self, symbol: str) -> bool:
         """Return whether the job trades a symbol or has a position in it."""
         ...
@@ -77,18 +75,6 @@ class CommandedJob(Protocol):
         A second call for the same command continues the first one. Raises `BrokerError` if the
         venue does not respond; the command is then tried again.
         """
-        ...
-
-
-class CommandReporter(Protocol):
-    """Interface of a reporter that shows the effects of commands to a person."""
-
-    def alert_halt_changes(self, changes: HaltChanges) -> None:
-        """Send alerts about halts that commands raise and end."""
-        ...
-
-    def report_command(self, command: Command) -> None:
-        """Report the answer to a command."""
         ...
 
 
@@ -145,20 +131,14 @@ def _parse_argument(verb: str, argument: str) -> str:
     return argument
 
 
-def command_path(folder: Path, command_id: str) -> Path:
-    """Return the path of a command's file.
+def write_command(folder: Path, command_id: str, values: dict[str, str]) -> Path:
+    """Write the file of a command, which only the owner of the account's folder may read.
 
     folder: folder of the account.
     """
-    return folder / COMMANDS_FOLDER / f"{command_id}.json"
-
-
-def write_command(folder: Path, command_id: str, values: dict[str, str]) -> Path:
-    """Write the file of a command, which only the owner of the account's folder may read."""
-    path = command_path(folder, command_id)
+    path = folder / COMMANDS_FOLDER / f"{command_id}.json"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    write_atomically(path, json.dumps(values).encode())
-    path.chmod(0o600)
+    write_atomically(path, json.dumps(values).encode(), is_private=True)
     if os.geteuid() == 0:
         # The loop may run as the user who owns the folder.
         owner = folder.stat()
@@ -180,13 +160,13 @@ def read_answer(folder: Path, command_id: str) -> dict[str, str] | None:
 
 
 class CommandDesk:
-    """Taker of an account's commands.
+    """Receiver and executor of an account's commands.
 
     folder: folder of the account.
     jobs: jobs of the loop; none while no loop runs. Commands reduce the positions of those that are
         a `CommandedJob`.
     venue_clock: clock that returns the venue's time.
-    reporter: reporter of the halts and answers of commands; None reports none.
+    reporter: account that alerts halts and prints answers; None reports none.
     stop: signal that stops the loop; orders are then left to the next process.
     time: clock of this machine, by which the age of commands is measured.
     """
@@ -200,7 +180,7 @@ class CommandDesk:
         jobs: Sequence[object],
         venue_clock: InstantSource,
         *,
-        reporter: CommandReporter | None = None,
+        reporter: OpenAccount | None = None,
         stop: StopSignal | None = None,
         time: TimeSource = SYSTEM_TIME,
     ) -> None:
@@ -355,8 +335,7 @@ class CommandDesk:
         path = self._folder / f"{command_id}{_ANSWER_SUFFIX}"
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            write_atomically(path, json.dumps(answer).encode())
-            path.chmod(0o600)
+            write_atomically(path, json.dumps(answer).encode(), is_private=True)
             (self._folder / f"{command_id}.json").unlink(missing_ok=True)
             answers = self._folder.glob(f"*{_ANSWER_SUFFIX}")
             for old in sorted(answers, key=os.path.getmtime)[:-MAX_ANSWER_FILES]:

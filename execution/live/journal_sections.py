@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from execution.journal.activities import FillRow, read_fills_since
+from execution.journal.commands import CommandJournal
 from execution.journal.marks import MARKS_TABLE, EquityMark, new_york_day
 from execution.journal.order_store import OrderIntent
 from execution.journal.positions import PositionChange
@@ -16,8 +17,7 @@ from execution.journal.rows import format_instant
 from execution.live.open_account import OpenAccount
 from execution.live.status_page import PageSection, format_stop, format_utc_minute, resting_stops
 from foundation.arrays import Array, Instants
-from foundation.charts import Chart, Series, horizontal_line
-from foundation.database import Database
+from foundation.charts import PRICE_DIGITS, Chart, Series, horizontal_line, trade_series
 from foundation.decimals import ZERO_FRACTION, round_parts_to_cents, to_cents, to_fraction
 from foundation.formatting import format_price, format_quantity, format_usd
 from foundation.page import render_page, render_table
@@ -28,7 +28,6 @@ from trainingdata.instants import at_new_york_time
 CHARTED_DAYS = np.timedelta64(10, "D")
 MAX_CHARTS = 8
 MAX_COMMANDS_SHOWN = 10
-PRICE_DIGITS = 6  # significant digits of a price in a chart
 OTHER_PROFIT = "fees, dividends, interest, other"
 MIDNIGHT = np.timedelta64(0, "m")
 
@@ -38,20 +37,19 @@ class CommandSection(PageSection):
 
     title = "Commands"
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, commands: CommandJournal) -> None:
+        self._commands = commands
 
     def body(self) -> str:
-        if not self._database.query("SELECT 1 FROM sqlite_master WHERE name = 'commands'"):
-            return ""
-        rows = self._database.query(
-            'SELECT received_at, verb, argument, "by", state, answer FROM commands'
-            " ORDER BY received_at DESC LIMIT ?",
-            (MAX_COMMANDS_SHOWN,),
-        )
         shown = [
-            (format_utc_minute(np.datetime64(at)), f"{verb} {argument}".strip(), by, state, answer)
-            for at, verb, argument, by, state, answer in rows
+            (
+                format_utc_minute(each.received_at),
+                f"{each.verb} {each.argument}".strip(),
+                each.by,
+                each.state,
+                each.answer,
+            )
+            for each in self._commands.latest(MAX_COMMANDS_SHOWN)
         ]
         columns = ("taken, UTC", "command", "by", "state", "answer")
         table = Table("Commands", columns, shown, left_aligned_columns=range(1, len(columns)))
@@ -76,11 +74,7 @@ class DayProfitSection(PageSection):
         first = first or MARKS_TABLE.first_row(database, "ORDER BY at")
         if first is None or first.at == last.at:
             return ""
-        after = np.timedelta64(1, "ns")
-        marks = self._account.marks
-        paid = marks.net_deposits_before(last.at + after) - marks.net_deposits_before(
-            first.at + after
-        )
+        paid = self._account.marks.net_deposits_between(first.at, last.at)
         changes = self._account.positions.changes_between(first.at, last.at)
         profits = attribute_profit(first, last, paid, changes)
         rows = [(name, format_usd(usd, sign=True)) for name, usd in profits.items()]
@@ -167,21 +161,10 @@ def build_price_chart(
     reasons: reason of each order, by client order id.
     """
     price = Series("price", "first", times, closes, significant_digits=PRICE_DIGITS)
-    series = [price.downsample()]
-    for name, colour, form, side in (("buys", "second", "up", 1), ("sells", "third", "down", -1)):
-        members = [fill for fill in fills if fill.quantity * side > 0]
-        if members:
-            series.append(
-                Series(
-                    name,
-                    colour,
-                    np.array([fill.at for fill in members]),
-                    np.array([float(fill.price) for fill in members]),
-                    "up" if form == "up" else "down",
-                    point_notes=[_format_fill(fill, reasons) for fill in members],
-                    significant_digits=PRICE_DIGITS,
-                )
-            )
+    prices, quantities = np.array([(f.price, f.quantity) for f in fills], "f8").reshape(-1, 2).T
+    notes = [_format_fill(fill, reasons) for fill in fills]
+    trades = trade_series(np.array([fill.at for fill in fills]), prices, quantities, notes)
+    series = [price.downsample(), *trades]
     text = f"{symbol}: from {format_price(closes[0])} to {format_price(closes[-1])}"
     if stop is not None:
         text += f"; protective order: {format_stop(stop)}"

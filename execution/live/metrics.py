@@ -27,7 +27,7 @@ from execution.live.accounts import SPREADS_JOB, TRADE_JOB, is_event_contract_ac
 from execution.live.activity import event_number_at, fill_drift_usd
 from execution.live.open_account import OpenAccount
 from foundation.database import Database
-from foundation.files import atomic_file
+from foundation.files import write_atomically
 from foundation.redaction import NULL_REDACTOR
 from trainingdata.instants import DAY
 
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.prom"
 METRIC_PREFIX = "kelly_chronos_"
-OWNER_ONLY_FILE_MODE = 0o600
 MAX_LATENCY_EVENTS = 2000  # latest events, among which submissions and their answers are searched
 # Meaning of each metric, and its labels besides `account`; `_total` is added to counters.
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -136,14 +135,14 @@ def _mark_metrics(mark: EquityMark, *, contracts: bool) -> dict[str, Samples]:
         gross = {"contract": sum(abs(value) for value in mark.positions.values())}
     ratios = {name: value / mark.equity for name, value in gross.items() if mark.equity > 0}
     return {
-        "equity_usd": _one(mark.equity),
-        "cash_usd": _one(mark.cash),
+        "equity_usd": _unlabelled(mark.equity),
+        "cash_usd": _unlabelled(mark.cash),
         "position_usd": {(symbol,): value for symbol, value in mark.positions.items()},
         "gross_ratio": {(name,): ratio for name, ratio in ratios.items()},
-        "stock_ceiling_ratio": _one(None if contracts else mark.stock_ceiling),
-        "daily_loss_ratio": _one(float(mark.index_point.daily_loss)),
-        "drawdown_ratio": _one(float(mark.index_point.drawdown)),
-        "last_mark_timestamp_seconds": _time(mark.at),
+        "stock_ceiling_ratio": _unlabelled(None if contracts else mark.stock_ceiling),
+        "daily_loss_ratio": _unlabelled(float(mark.index_point.daily_loss)),
+        "drawdown_ratio": _unlabelled(float(mark.index_point.drawdown)),
+        "last_mark_timestamp_seconds": _timestamp(mark.at),
     }
 
 
@@ -157,10 +156,10 @@ def _order_metrics(database: Database, events: EventLog, book: OrderStore) -> di
     waits = _order_latencies(database, last - MAX_LATENCY_EVENTS)
     return {
         "orders": {(state, role or "none"): count for state, role, count in counts},
-        "order_latency_seconds": _one(max(waits, default=None)),
-        "fill_drift_usd": _one(fill_drift_usd(database, book, since)),
-        "last_bar_timestamp_seconds": _time(bars[0][0]),
-        "open_spreads": _one(len(events.last_reported_positions(SPREADS_JOB))),
+        "order_latency_seconds": _unlabelled(max(waits, default=None)),
+        "fill_drift_usd": _unlabelled(fill_drift_usd(database, book, since)),
+        "last_bar_timestamp_seconds": _timestamp(bars[0][0]),
+        "open_spreads": _unlabelled(len(events.last_reported_positions(SPREADS_JOB))),
     }
 
 
@@ -182,7 +181,9 @@ def _cycle_metrics(database: Database) -> dict[str, Samples]:
         "cycles": {(job, result): n for job, result, n in database.query(_CYCLE_COUNTS_SQL)},
         "last_cycle_seconds": {(job,): _seconds(end) - _seconds(begin) for job, begin, end in last},
         "last_cycle_timestamp_seconds": {(job,): _seconds(end) for job, _, end in last},
-        "next_cycle_overdue_timestamp_seconds": _time(expected.overdue_at if expected else None),
+        "next_cycle_overdue_timestamp_seconds": _timestamp(
+            expected.overdue_at if expected else None
+        ),
     }
 
 
@@ -195,19 +196,19 @@ def _halt_metrics(database: Database, events: EventLog, folder: Path) -> dict[st
     alerts = AlertJournal(database, NULL_REDACTOR).latest(1)
     return {
         "halt": {(kind,): float(kind in active) for kind in get_args(HaltKind)},
-        "discrepancies": _one(len(halts.quarantined_symbols())),
+        "discrepancies": _unlabelled(len(halts.quarantined_symbols())),
         "refusal_causes": {("true",): urgent, ("false",): len(refusals) - urgent},
-        "kill_file": _one(float(may_exist(folder / KILL_FILE))),
-        "alerts": _one(alerts[0].number if alerts else 0),
+        "kill_file": _unlabelled(float(may_exist(folder / KILL_FILE))),
+        "alerts": _unlabelled(alerts[0].number if alerts else 0),
     }
 
 
-def _one(value: float | None) -> Samples:
+def _unlabelled(value: float | None) -> Samples:
     """Return the samples of a metric without labels; none if the value is unknown."""
     return {} if value is None else {(): value}
 
 
-def _time(at: np.datetime64 | str | None) -> Samples:
+def _timestamp(at: np.datetime64 | str | None) -> Samples:
     return {} if at is None else {(): _seconds(at)}
 
 
@@ -237,9 +238,8 @@ class MetricsFile:
             event = account.events.last_event_number()
             if force or event != self._written:
                 text = format_metrics(account.name, build_metrics(account.database, journal.parent))
-                with atomic_file(journal.with_name(METRICS_FILE)) as part:
-                    part.touch(mode=OWNER_ONLY_FILE_MODE)
-                    part.write_text(text, encoding="utf-8")
+                path = journal.with_name(METRICS_FILE)
+                write_atomically(path, text.encode(), is_private=True)
             self._written = event
             self._fails = False
         except Exception as error:

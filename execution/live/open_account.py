@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.commands import WATCH, Command
+from execution.journal.commands import WATCH, Command, CommandJournal
 from execution.journal.cycles import NextCycleJournal
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import AlertJournal, EventLog
@@ -25,8 +25,8 @@ from execution.live.loop import print_line
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
 from foundation.database import Database, DatabaseFailed
-from foundation.notices import NoticeSettings, alert_heading, open_services
-from foundation.notifier import Notifier
+from foundation.notices import alert_heading, open_services
+from foundation.notifier import MonitoringSettings, Notifier
 from foundation.redaction import Redactor
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class OpenAccount:
         )
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = HaltJournal(database, self.events)
+        self.commands = CommandJournal(database, self.events)
         self.marks = EquityMarkJournal(database)
         self.positions = PositionJournal(database)
         self.next_cycle = NextCycleJournal(database, cycle_seconds)
@@ -170,11 +171,8 @@ def open_account(
     root: Path,
     redactor: Redactor,
     clock: InstantSource,
-    healthcheck_url: str | None = None,
-    alert_url: str | None = None,
     *,
-    notice_urls: str | None = None,
-    notice_settings: NoticeSettings | None = None,
+    monitoring: MonitoringSettings | None = None,
     cycle_seconds: float = 0.0,
     replace_damaged: bool = False,
     unattended: bool = False,
@@ -182,9 +180,7 @@ def open_account(
 ) -> Iterator[OpenAccount]:
     """Lock an account, and open its journal in `root/<name>`, during a `with` block.
 
-    healthcheck_url, alert_url: URLs that receive heartbeats and alerts; None sends none.
-    notice_urls: addresses of services that receive the same alerts; None: no services.
-    notice_settings: quiet hours and the daily summary; None: the defaults.
+    monitoring: recipients of heartbeats and notices; None: no recipients.
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     replace_damaged: true to rename a damaged journal, and start a new one.
     unattended: true to send an alert about an error that ends the process.
@@ -198,6 +194,7 @@ def open_account(
     InputError
         if the account's journal cannot be locked or opened.
     """
+    monitoring = monitoring or MonitoringSettings()
     with ExitStack() as held:
         folder, damaged_copy = root, None
         if is_dry_run:
@@ -207,12 +204,12 @@ def open_account(
             database, folder, damaged_copy = held.enter_context(opened)
         notices = held.enter_context(
             Notifier(
-                healthcheck_url,
-                alert_url,
+                monitoring.healthcheck_url,
+                monitoring.alert_url,
                 None if is_dry_run else folder,
                 subject=f"account {name}",
-                services=open_services(notice_urls),
-                settings=notice_settings,
+                services=open_services(monitoring.notice_urls),
+                settings=monitoring.notices,
             )
         )
         account: OpenAccount | None = None

@@ -15,13 +15,13 @@ import numpy as np
 
 from execution.brokers import AccountReadingRejected, MarksRejected
 from execution.decision.protection import find_protective_orders
-from execution.decision.rebalancing import split_quantity
+from execution.decision.reduction import build_reduction, split_reduction
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
-from execution.live.protection import release_symbols
+from execution.live.protection import cancel_stops
 from execution.live.reconciler import common_quantity
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -30,8 +30,6 @@ from execution.orders.gate import OrderRole
 from execution.orders.orders import (
     Order,
     OrderSizeLimits,
-    Side,
-    default_time_in_force,
     format_order_id,
     is_protective_order,
     parse_order_prefix,
@@ -40,7 +38,7 @@ from foundation.errors import BrokerError
 from sizing.limits import CEILING_TOL
 from sizing.settings import Limits
 from trainingdata.instants import format_compact_utc, format_utc, new_york_date
-from trainingdata.instruments import instrument, is_stock
+from trainingdata.instruments import is_stock
 from trainingdata.sessions import is_in_session, session_on
 
 log = logging.getLogger("live")
@@ -182,7 +180,7 @@ class OvernightTrimmer:
         """
         symbols = {order.symbol for order in orders}
         stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
-        traded = release_symbols(self._desk, [each for each in stops if each.symbol in symbols])
+        traded = cancel_stops(self._desk, [each for each in stops if each.symbol in symbols])
         orders = [order for order in orders if order.symbol not in traded]
         gate = self._live.build_gate(
             account, {order.symbol for order in orders}, require_trades=False
@@ -313,7 +311,7 @@ def build_overnight_trims(
             order_prefix, format_compact_utc(session_close_at), symbol, 0, trim_number
         )
         reason = f"overnight limit: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
-        cut = _reduction(name, symbol, held, quantity, reason)
+        cut = build_reduction(name, symbol, held, quantity, reason)
         orders.append(replace(cut, expires_at=session_close_at))
     return tuple(orders)
 
@@ -386,19 +384,11 @@ def build_flattening_orders(
         if is_stock(symbol) and not open_now:
             log.warning("%s: position not closed, the market is closed", symbol)
             continue
-        item = instrument(symbol)
-        largest = size_limits.max_order_quantity(item, account.prices[symbol])
-        for k, part in enumerate(split_quantity(abs(held), largest, item.qty_increment)):
+        for k, part in enumerate(split_reduction(account, symbol, held, size_limits)):
             name = format_order_id(order_prefix, when, symbol, FLATTEN_ORDER_NUMBER, k)
-            orders.append(
-                _reduction(name, symbol, held, part, "all positions are closed on request")
-            )
+            reason = "all positions are closed on request"
+            orders.append(build_reduction(name, symbol, held, part, reason))
     return tuple(orders)
-
-
-def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason: str) -> Order:
-    side: Side = "sell" if held > 0 else "buy"
-    return Order(name, symbol, side, quantity, reason, True, tif=default_time_in_force(symbol))
 
 
 def _equity_needed(

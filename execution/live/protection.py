@@ -148,8 +148,8 @@ def _carry_out(
 
     account: account snapshot on which the plan is based.
     """
-    changed = release_symbols(desk, plan.cancels)
-    orders = [_with_unused_id(order, live) for order in plan.orders if order.symbol not in changed]
+    traded = cancel_stops(desk, plan.cancels)
+    orders = [_with_unused_id(order, live) for order in plan.orders if order.symbol not in traded]
     cancelled = {order.client_order_id for order in plan.cancels}
     unknown = [
         intent.stock_or_crypto_order
@@ -173,7 +173,7 @@ def _carry_out(
         journal.end_decision(name, "the order was not sent")
 
 
-def release_symbols(desk: GuardedBroker, stops: Sequence[Order]) -> set[str]:
+def cancel_stops(desk: GuardedBroker, stops: Sequence[Order]) -> set[str]:
     """Cancel protective orders; return the symbols in which one of them has traded meanwhile.
 
     Another order in such a symbol would be sized for a position that has changed.

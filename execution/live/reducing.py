@@ -1,4 +1,4 @@
-"""Orders of the commands `reduce`, `exit` and `flatten` in stocks and crypto.
+"""Cancelling and reducing for the commands `reduce`, `exit` and `flatten`: stocks and crypto.
 
 The first attempt records in the journal the quantity to which each position is reduced. Every
 attempt, also one after a crash, first sends recorded orders of unknown outcome again under their
@@ -11,81 +11,47 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
 
 from execution.brokers import MarksRejected
-from execution.decision.reduction import (
-    build_reductions,
-    excess_quantities,
-    reduction_obstacle,
-    target_quantities,
-)
-from execution.journal.commands import WATCH, Command, CommandJournal
+from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
+from execution.journal.commands import WATCH, Command
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import REFUSED_STATES, UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.commands import CommandOutcome
+from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
+from execution.live.overnight import closable_positions
 from execution.live.resumption import POSITIONS_CHANGED_REASON
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_reductions
-from execution.orders.orders import Order
+from execution.orders.orders import Order, is_protective_order
 from foundation.errors import BrokerError
 from foundation.formatting import format_price
 
 log = logging.getLogger("live")
 
-READ_DELAYS_SECONDS = (
-    0.0,
-    0.0,
-    2.0,
-    2.0,
-)  # seconds before each reading; orders follow but the last
+# Seconds before each reading of the account. Orders follow all but the last reading.
+READ_DELAYS_SECONDS = (0.0, 0.0, 2.0, 2.0)
 ZERO = Decimal(0)
 
 
-class PositionOwner(Protocol):
-    """Interface of a job whose positions commands reduce."""
-
-    def cancel_own_orders(
-        self, symbols: Collection[str] | None = None, kept_group: str = ""
-    ) -> tuple[set[str], list[str]]:
-        """Cancel our open orders, and those of unknown outcome that the venue has received.
-
-        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
-
-        symbols: symbols whose orders are cancelled; None cancels all.
-        kept_group: id of a group of orders that stay open; empty for none.
-        """
-        ...
-
-    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
-        """Return the part of each position that may be closed, by symbol."""
-        ...
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PositionReducer:
     """Reducer of positions in stocks and crypto to the quantities that commands ask for.
 
     desk: broker that sends the orders.
     journal: journal of the job that trades stocks and crypto.
-    owner: job whose orders are cancelled and whose positions are reduced.
     """
 
     desk: GuardedBroker
     live: LiveAccount
     journal: DecisionJournal
     settings: LiveSettings
-    owner: PositionOwner
-    _commands: CommandJournal = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._commands = CommandJournal(self.live.account.database, self.live.account.events)
 
     def reduce(self, command: Command) -> CommandOutcome:
         """Reduce positions as a command asks, and return what was done."""
@@ -94,19 +60,16 @@ class PositionReducer:
         self.desk.refresh_open_orders()
         self.live.reconcile()
         earlier = {*book.unsent_reasons(group)}
-        for last, _ in zip(
-            (*(False,) * (len(READ_DELAYS_SECONDS) - 1), True),
-            self.live.connection.time.delayed_attempts(READ_DELAYS_SECONDS),
-            strict=True,
-        ):
+        attempts = self.live.connection.time.delayed_attempts(READ_DELAYS_SECONDS)
+        for attempt, _ in enumerate(attempts, start=1):
             symbols = (command.argument,) if command.verb == "exit" else None
-            stuck, _ = self.owner.cancel_own_orders(symbols, group)
+            stuck, _ = self.cancel_own_orders(symbols, group)
             account = self._read_account(command)
-            held = self.owner.closable_positions(account)
+            held = self.closable_positions(account)
             if command.targets is None:
                 chosen = {s: q for s, q in held.items() if symbols is None or s in symbols}
                 targets = target_quantities(chosen, command.kept_fraction)
-                command = self._commands.set_targets(command, targets)
+                command = self.live.account.commands.set_targets(command, targets)
             excess = excess_quantities(held, command.targets or {})
             intents = book.intents_for_decision(group)
             reasons = {symbol: "an open order could not be cancelled" for symbol in stuck}
@@ -116,7 +79,7 @@ class PositionReducer:
             orders = self._resend(intents, excess, reasons) or self._build_orders(
                 command, account, excess, reasons, intents
             )
-            if last or not orders:
+            if not orders or attempt == len(READ_DELAYS_SECONDS):
                 break
             self._send(orders, account, group, intents)
         left = [
@@ -124,6 +87,47 @@ class PositionReducer:
             for symbol, quantity in excess.items()
         ]
         return CommandOutcome(_describe_fills(book.intents_for_decision(group)), left)
+
+    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
+        """Return the part of each position that may be closed, by symbol."""
+        return closable_positions(
+            self.live.reconciler.explained_quantities(account.positions),
+            self.settings.tradable_symbols,
+            net_fills_by_symbol(self.live.book, TRADE_JOB),
+        )
+
+    def cancel_own_orders(
+        self,
+        symbols: Collection[str] | None = None,
+        kept_group: str = "",
+        *,
+        keep_stops: bool = False,
+    ) -> tuple[set[str], list[str]]:
+        """Cancel our open orders, and those of unknown outcome that the venue has received.
+
+        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
+
+        symbols: symbols of the orders; None cancels those in all symbols.
+        kept_group: id of a group of orders that stay open; empty for none.
+        keep_stops: true leaves protective orders at the venue.
+        """
+        stuck, troubles = set(), []
+        for intent in self.live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
+            if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
+                continue
+            if symbols is not None and intent.order.symbol not in symbols:
+                continue
+            if keep_stops and is_protective_order(intent.order):
+                continue
+            if kept_group and intent.decision_id == kept_group:
+                continue
+            log.warning("cancelling %s", intent.client_order_id)
+            try:
+                self.desk.cancel([intent.client_order_id])
+            except BrokerError as error:
+                stuck.add(intent.order.symbol)
+                troubles.append(str(error))
+        return stuck, troubles
 
     def _read_account(self, command: Command) -> AccountSnapshot:
         """Return the account snapshot.
@@ -170,22 +174,17 @@ class PositionReducer:
         intents: Sequence[OrderIntent],
     ) -> list[Order]:
         """Return new orders for what is left to reduce, and add the reasons why there are none."""
-        orders: list[Order] = []
         numbers = Counter(intent.stock_or_crypto_order.symbol for intent in intents)
-        for symbol, quantity in excess.items():
-            if why := reduction_obstacle(account, symbol, quantity, self.settings.orders):
-                reasons.setdefault(symbol, why)
-            if symbol not in reasons:
-                orders += build_reductions(
-                    account,
-                    symbol,
-                    quantity,
-                    self.settings.order_prefix,
-                    command.received_at,
-                    self.settings.orders,
-                    f"command {command}",
-                    numbers[symbol],
-                )
+        orders, obstacles = plan_reductions(
+            account,
+            {symbol: quantity for symbol, quantity in excess.items() if symbol not in reasons},
+            self.settings.order_prefix,
+            command.received_at,
+            self.settings.orders,
+            f"command {command}",
+            numbers,
+        )
+        reasons |= obstacles
         return orders
 
     def _send(

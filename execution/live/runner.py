@@ -12,6 +12,7 @@ import numpy as np
 
 from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
+from execution.decision.watch import WatchSettings
 from execution.journal.cycles import count_cycles
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
@@ -38,7 +39,12 @@ from execution.live.settings import LiveSettings
 from execution.live.status_page import NO_CYCLE_DUE, PageSection, StatusPage, StatusPageLimits
 from execution.live.summary import DailySummary
 from execution.live.trading import TradingJob
-from execution.live.watch import AccountWatch, build_account_watch
+from execution.live.watch import (
+    AccountWatch,
+    LiveAccountReader,
+    SnapshotObserver,
+    WatchedAccountReader,
+)
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, DataError, ResponseRejected
@@ -117,10 +123,7 @@ def open_trading_loop(
                 Path(settings.folder),
                 keys,
                 EstimatedClock(connection),
-                settings.healthcheck_url,
-                settings.alert_url,
-                notice_urls=settings.notice_urls,
-                notice_settings=settings.notices,
+                monitoring=settings,
                 cycle_seconds=settings.max_cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
@@ -153,7 +156,8 @@ def open_trading_loop(
                 sections=sections,
                 max_failed_cycles=settings.max_failed_cycles,
                 reporter=reporter,
-                build_watch=lambda desk: build_account_watch(live, settings, desk),
+                watch_settings=settings.watch,
+                watch_reader=LiveAccountReader(live, settings),
             )
         )
 
@@ -240,7 +244,8 @@ def open_supervised_loop(
     sections: Sequence[PageSection],
     max_failed_cycles: int,
     reporter: CycleReporter | None = None,
-    build_watch: Callable[[CommandDesk], AccountWatch] | None = None,
+    watch_settings: WatchSettings | None = None,
+    watch_reader: WatchedAccountReader | None = None,
 ) -> Iterator[JobLoop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
@@ -253,9 +258,10 @@ def open_supervised_loop(
     sections: sections that plugins add to the status page.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
     reporter: reporter that shows every cycle; None shows none.
-    build_watch: returns the watch of the account, which acts through the given desk; None: none.
+    watch_settings: limits of the watch; None: no limits.
+    watch_reader: reader of the account for its watch; None: the account has no watch.
     """
-    page = StatusPage(account, page_limits, [*sections, CommandSection(account.database)])
+    page = StatusPage(account, page_limits, [*sections, CommandSection(account.commands)])
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
     with print_summary_at_end(account, stop), page.keep_updated(stop):
@@ -270,7 +276,11 @@ def open_supervised_loop(
             reporter=account,
             stop=stop,
         )
-        watch = None if build_watch is None else build_watch(commands)
+        watch = None
+        if watch_reader is not None:
+            observers = [job for job in jobs if isinstance(job, SnapshotObserver)]
+            limits = watch_settings or WatchSettings()
+            watch = AccountWatch(limits, watch_reader, account, commands, observers)
         keeper = LiveLoopObserver(account, stop, supervisor, page, reporter, commands, watch)
         failure: BrokerError | DataError | None = None
         try:

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from foundation.files import atomic_file
+from foundation.files import write_atomically
 
 SHADOW_FILE = "shadow.json"
-OWNER_ONLY_FILE_MODE = 0o600
 _ZERO = Decimal(0)
 
 
@@ -68,9 +67,8 @@ def read_shadow_days(folder: Path) -> list[ShadowDay]:
 def append_shadow_total(folder: Path, total: ShadowDay) -> None:
     """Append a measurement that covers the whole journal; it replaces one of the same end."""
     kept = [each for each in _read_totals(folder) if each.until < total.until]
-    with atomic_file(folder / SHADOW_FILE) as part:
-        part.touch(mode=OWNER_ONLY_FILE_MODE)
-        part.write_text(json.dumps([*map(asdict, kept), asdict(total)], default=str), "utf-8")
+    content = json.dumps([*map(asdict, kept), asdict(total)], default=str)
+    write_atomically(folder / SHADOW_FILE, content.encode(), is_private=True)
 
 
 _NOTHING = ShadowDay("", _ZERO, _ZERO, {})

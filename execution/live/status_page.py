@@ -45,7 +45,7 @@ from foundation.charts import Chart, Series, horizontal_line
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.errors import InputError
-from foundation.files import atomic_file, remove_stale_temporary_files
+from foundation.files import remove_stale_temporary_files, write_atomically
 from foundation.page import render_page
 from foundation.redaction import NULL_REDACTOR
 from foundation.tables import Cell, Row, Table
@@ -54,7 +54,6 @@ from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
-OWNER_ONLY_FILE_MODE = 0o600
 WRITE_PAUSE_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no more cycles are scheduled"  # reason for the end if no stop was requested
@@ -216,9 +215,7 @@ class StatusPage:
         if self._written is None:
             remove_stale_temporary_files(path)
         page = self._page(path.parent, change)
-        with atomic_file(path) as part:
-            part.touch(mode=OWNER_ONLY_FILE_MODE)
-            part.write_text(page, encoding="utf-8")
+        write_atomically(path, page.encode(), is_private=True)
         self._written = change
 
     def _page(self, folder: Path, change: StatusPageState) -> str:

@@ -12,12 +12,7 @@ import numpy as np
 from execution.journal.marks import format_event_exposure_line, format_exposure_line
 from execution.journal.rows import format_instant
 from execution.live.accounts import SPREADS_JOB, is_event_contract_account
-from execution.live.activity import (
-    commands_since,
-    event_number_at,
-    fill_drift_usd,
-    format_order_counts,
-)
+from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
 from execution.live.open_account import OpenAccount
 from foundation.files import atomic_file
 from foundation.formatting import format_percent, format_usd
@@ -31,7 +26,6 @@ SUMMARY_EVENT = "summary"  # journal event of a sent summary; its subject is the
 SUMMARY_DELAY = np.timedelta64(15, "m")  # after the close, so that its cycle has ended
 PICTURE_FILE = "summary.png"
 PICTURE_PERIOD = 30 * DAY  # period that the picture shows
-OWNER_ONLY_FILE_MODE = 0o600
 _LAST_SUMMARY_SQL = (
     f"SELECT subject, at FROM events WHERE kind = '{SUMMARY_EVENT}' ORDER BY number DESC LIMIT 1"
 )
@@ -123,12 +117,11 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
     since: instant of the previous summary, or of the first mark.
     date: New York date of the session.
     """
-    marks, instant = account.marks, np.timedelta64(1, "ns")
-    first, last = marks.index_point_before(since + instant), marks.last_mark()
+    marks = account.marks
+    first, last = marks.index_point_before(since + np.timedelta64(1, "ns")), marks.last_mark()
     if first is None or last is None:
         return
-    before, now = (marks.net_deposits_before(at + instant) for at in (first.at, last.at))
-    flows, start = now - before, float(first.equity)
+    flows, start = marks.net_deposits_between(first.at, last.at), float(first.equity)
     profit = last.equity - start - flows
     change = f" ({format_percent(profit / start, sign=True)})" if start > 0 else ""
     yield (
@@ -154,8 +147,8 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
             yield f"halt ended by {halt.cleared_by}: {halt}"
     for refusal in account.refusals.active():
         yield f"{refusal.line_prefix}: {refusal}"
-    for command in commands_since(account.database, since):
-        yield f"command: {command}"
+    for command in account.commands.received_since(since):
+        yield f"command: {command}: {command.state}"
 
 
 def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
@@ -178,7 +171,6 @@ def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
     lower.set_ylabel("drawdown, %")
     for axis in (upper, lower):
         axis.grid(alpha=0.3)
-    with atomic_file(path) as part:
-        part.touch(mode=OWNER_ONLY_FILE_MODE)
+    with atomic_file(path, is_private=True) as part:
         figure.savefig(part, format="png", dpi=100)
     return path

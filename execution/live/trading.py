@@ -7,10 +7,9 @@ them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from decimal import Decimal
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from execution.decision.trader import Trader
 from execution.journal.commands import Command
 from execution.journal.decisions import read_highest_equity
 from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
-from execution.journal.order_store import PENDING_STATES, UNKNOWN_OUTCOME_STATES
+from execution.journal.order_store import PENDING_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.batch import (
@@ -45,7 +44,6 @@ from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
-from execution.orders.orders import Order, is_protective_order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, last_closes_by_symbol
@@ -99,7 +97,7 @@ class TradingJob:
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
-        self._reducer = PositionReducer(self.desk, live, self._journal, settings, self)
+        self._reducer = PositionReducer(self.desk, live, self._journal, settings)
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle
         self._waits = True  # whether the bars of the last day are still missing
@@ -109,7 +107,6 @@ class TradingJob:
         self._interrupted = last if last is not None and last.ended_at is None else None
         last_ended = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last_ended is None else last_ended.idle_reason
-        live.watch_observers.append(self)
 
     @property
     def is_done(self) -> bool:
@@ -402,7 +399,7 @@ class TradingJob:
         self.desk.refresh_open_orders()
         # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
         stays = not (flatten or self._live.account.has_kill_file)
-        stuck, troubles = self.cancel_own_orders(keep_stops=stays)
+        stuck, troubles = self._reducer.cancel_own_orders(keep_stops=stays)
         left: list[str] = []
         if flatten:
             try:
@@ -410,7 +407,7 @@ class TradingJob:
             except BrokerError as error:
                 log.warning("closing positions without reconciling them first: %s", error)
             account = self.desk.account()
-            positions = self.closable_positions(account)
+            positions = self._reducer.closable_positions(account)
             account = replace(account, positions=positions)
             # Symbols with an order that still rests are skipped: their shares could be sold twice.
             orders = build_flattening_orders(
@@ -437,43 +434,3 @@ class TradingJob:
         outcome = self._reducer.reduce(command)
         self.update_protection()
         return outcome
-
-    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
-        return closable_positions(
-            self._live.reconciler.explained_quantities(account.positions),
-            self._settings.tradable_symbols,
-            net_fills_by_symbol(self._live.book, TRADE_JOB),
-        )
-
-    def cancel_own_orders(
-        self,
-        symbols: Collection[str] | None = None,
-        kept_group: str = "",
-        *,
-        keep_stops: bool = False,
-    ) -> tuple[set[str], list[str]]:
-        """Cancel our open orders, and those of unknown outcome that the venue has received.
-
-        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
-
-        symbols: symbols of the orders; None cancels those in all symbols.
-        kept_group: decision whose orders stay; empty keeps none.
-        keep_stops: true leaves protective orders at the venue.
-        """
-        stuck, troubles = set(), []
-        for intent in self._live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
-            if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
-                continue
-            if symbols is not None and intent.order.symbol not in symbols:
-                continue
-            if keep_stops and is_protective_order(intent.order):
-                continue
-            if kept_group and intent.decision_id == kept_group:
-                continue
-            log.warning("cancelling %s", intent.client_order_id)
-            try:
-                self.desk.cancel([intent.client_order_id])
-            except BrokerError as error:
-                stuck.add(intent.order.symbol)
-                troubles.append(str(error))
-        return stuck, troubles

@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Json
 
-from execution.decision.watch import WatchSettings, WatchState, ends_with_the_day, next_watch_state
+from execution.decision.watch import (
+    LimitName,
+    WatchSettings,
+    WatchState,
+    ends_with_the_day,
+    next_watch_state,
+)
 from execution.journal.commands import WATCH, Command, Verb
 from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt
 from execution.journal.marks import EquityMark, new_york_day
-from execution.journal.watch import WatchJournal, WatchRow
-from execution.live.account import LiveAccount, SnapshotObserver
+from execution.journal.rows import Float, Instant, Integer, JournalTable
+from execution.live.account import LiveAccount
 from execution.live.commands import CommandDesk
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.open_account import OpenAccount
@@ -31,6 +38,53 @@ log = logging.getLogger("live")
 MAX_FAILED_READINGS = 5  # failed readings in a row, after which an alert is sent
 SECOND = np.timedelta64(1, "s")
 _VERBS: dict[str, Verb] = {"halt": "pause", "reduce": "reduce", "flatten": "flatten"}
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRow:
+    """Journal row of the last reading; a later reading replaces it.
+
+    number: always 1.
+    began_at: instant from which the watch counts losses.
+    equity: USD.
+    gross: gross exposure, multiples of equity.
+    data_age: age of the oldest last trade of a position in an open market, seconds; None without
+        one.
+    daily_loss, drawdown: losses at the reading, fractions.
+    The other fields are those of `WatchState`.
+    """
+
+    number: Integer
+    began_at: Instant
+    at: Instant
+    equity: Float
+    gross: Float
+    margin: Float
+    daily_loss: Float
+    drawdown: Float
+    data_age: Json[Float | None]
+    index: Float
+    confirmed_index: Float
+    peak: Float
+    day_start: Float
+    beyond: Json[tuple[LimitName, ...]]
+
+    @property
+    def state(self) -> WatchState:
+        return WatchState(
+            self.at,
+            self.index,
+            self.confirmed_index,
+            self.peak,
+            self.day_start,
+            self.margin,
+            self.beyond,
+        )
+
+
+WATCH_TABLE = JournalTable(
+    "watch", WatchRow, column_names={"index": "return_index", "confirmed_index": "supported"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +114,28 @@ class WatchedAccountReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@runtime_checkable
+class SnapshotObserver(Protocol):
+    """Interface of a job that acts on the account snapshots which the watch reads."""
+
+    def on_snapshot(self, snapshot: AccountSnapshot) -> None: ...
+
+
 class LiveAccountReader:
-    """Reader of an account of stocks, crypto and options for its watch.
+    """Reader of an account of stocks, crypto and options for its watch."""
 
-    desk: broker that checks each reading against the journal.
-    """
-
-    live: LiveAccount
-    desk: GuardedBroker
+    def __init__(self, live: LiveAccount, settings: LiveSettings) -> None:
+        self._live = live
+        gateway = live.connection.create_gateway(
+            terms=settings.orders, book=live.book, feed=live.feed
+        )
+        self._desk = GuardedBroker(gateway, live, secured=True)
 
     def read_watched_account(self) -> WatchedAccount | None:
-        if not self.live.reconciler.holdings.has_opening_balance:
+        if not self._live.reconciler.holdings.has_opening_balance:
             return None
-        snapshot = self.desk.read_and_record_mark()
-        mark = self.live.account.marks.last_mark()
+        snapshot = self._desk.read_and_record_mark()
+        mark = self._live.account.marks.last_mark()
         assert mark is not None
         return WatchedAccount(mark, snapshot, self._data_age(snapshot))
 
@@ -82,7 +143,7 @@ class LiveAccountReader:
         in_session = bool(is_in_session(np.array([snapshot.as_of]))[0])
         symbols = [s for s, q in snapshot.positions.items() if q and (in_session or is_crypto(s))]
         try:
-            trades = self.live.feed.last_trades(symbols) if symbols else {}
+            trades = self._live.feed.last_trades(symbols) if symbols else {}
         except BrokerError as error:
             log.warning("watch: the age of data is unknown: %s", error)
             return None
@@ -112,7 +173,8 @@ class AccountWatch:
         self._desk = desk
         self._observers = observers
         self._time = time
-        self._journal = WatchJournal(account.database)
+        self._database = account.database
+        WATCH_TABLE.create(self._database)
         self._interval = np.timedelta64(round(settings.seconds * 1000), "ms")
         self._next: np.datetime64 | None = None
         self._failures = 0
@@ -157,7 +219,7 @@ class AccountWatch:
         state, reason = next_watch_state(
             state, mark.at, float(mark.return_index), mark.ceiling_use, self._settings
         )
-        self._journal.record(_build_row(state, began_at, reading))
+        WATCH_TABLE.upsert(self._database, _build_row(state, began_at, reading))
         if halt is not None and halt.is_active and _ends(halt, mark.at):
             self._account.halts.clear("watch", CLEARED_AUTOMATICALLY, mark.at)
             self._account.notices.reset_alert("halt watch")
@@ -176,7 +238,7 @@ class AccountWatch:
         A new watch counts losses like the loss limits of the guards. After a person has cleared the
         watch's halt, losses count from the next reading on.
         """
-        last = self._journal.last()
+        last = WATCH_TABLE.first_row(self._database)
         cleared_at = None
         if halt is not None and halt.cleared_by != CLEARED_AUTOMATICALLY:
             cleared_at = halt.cleared_at
@@ -217,21 +279,12 @@ def _build_row(state: WatchState, began_at: np.datetime64, reading: WatchedAccou
         equity=mark.equity,
         gross=gross / mark.equity if mark.equity > 0 else 0.0,
         margin=state.margin,
-        daily_loss=state.losses["daily_loss"],
-        drawdown=state.losses["drawdown"],
+        daily_loss=state.values_by_limit["daily_loss"],
+        drawdown=state.values_by_limit["drawdown"],
         data_age=reading.data_age,
         index=state.index,
-        supported=state.supported,
+        confirmed_index=state.confirmed_index,
         peak=state.peak,
         day_start=state.day_start,
         beyond=state.beyond,
     )
-
-
-def build_account_watch(
-    live: LiveAccount, settings: LiveSettings, desk: CommandDesk
-) -> AccountWatch:
-    """Return the watch of an account of stocks, crypto and options."""
-    gateway = live.connection.create_gateway(terms=settings.orders, book=live.book, feed=live.feed)
-    reader = LiveAccountReader(live, GuardedBroker(gateway, live, secured=True))
-    return AccountWatch(settings.watch, reader, live.account, desk, live.watch_observers)

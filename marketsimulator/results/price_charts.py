@@ -12,7 +12,7 @@ import pandas as pd
 
 from execution.orders.orders import Fill
 from foundation.arrays import Array
-from foundation.charts import Chart, Series, SeriesForm
+from foundation.charts import PRICE_DIGITS, Chart, Series, trade_series
 from foundation.formatting import format_count, format_quantity, format_rounded_price
 from marketsimulator.results.order_reasons import short_reasons_by_order
 from marketsimulator.results.report_charts import CHART_TIMEZONE
@@ -27,7 +27,6 @@ TRADE_SELECTION_BINS = (
 )
 MAX_PRICE_POINTS = 320  # prices in a chart
 MAX_STOP_LEVELS = 120  # stop levels in a chart
-PRICE_DIGITS = 6  # significant digits of a price in a chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,33 +222,13 @@ def _exit_reasons(
 
 def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[Series]:
     """Return the series of buys and of sells, each trade with a note."""
-    forms: list[tuple[str, str, SeriesForm, list[ChartTrade]]] = [
-        ("buys", "second", "up", [trade for trade in trades if trade.fill.qty > 0]),
-        ("sells", "third", "down", [trade for trade in trades if trade.fill.qty < 0]),
+    notes = [
+        ". ".join(filter(None, [trade.description, reasons.get(trade.fill.client_order_id)]))
+        for trade in trades
     ]
-    series = []
-    for name, colour, form, members in forms:
-        if members:
-            at = np.array([trade.fill.at for trade in members])
-            prices = np.array([trade.fill.price for trade in members])
-            notes = [
-                ". ".join(
-                    filter(None, [trade.description, reasons.get(trade.fill.client_order_id)])
-                )
-                for trade in members
-            ]
-            series.append(
-                Series(
-                    name,
-                    colour,
-                    at,
-                    prices,
-                    form,
-                    point_notes=notes,
-                    significant_digits=PRICE_DIGITS,
-                )
-            )
-    return series
+    fills = [trade.fill for trade in trades]
+    prices, quantities = np.array([(fill.price, fill.qty) for fill in fills], "f8").reshape(-1, 2).T
+    return trade_series(np.array([fill.at for fill in fills]), prices, quantities, notes)
 
 
 def _describe_stops(prices: Array, source: str) -> str:

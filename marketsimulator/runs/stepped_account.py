@@ -1,19 +1,40 @@
-"""A simulated account that is stepped as a live one: broker, watch, protective orders and tiers."""
+"""A simulated account that is stepped as a live one: broker, watch, protective orders and tiers.
+
+The rules are those of the live loop, in `execution.decision`.
+"""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 
 from execution.decision.decision import Decision
+from execution.decision.protection import (
+    ProtectedAccount,
+    cooling_symbols,
+    daily_deviations,
+    plan_protection,
+)
+from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
+from execution.decision.watch import WatchState, ends_with_the_day, next_watch_state
+from execution.journal.marks import build_mark, new_york_day
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place_orders
-from execution.orders.orders import Order
+from execution.orders.broker import place_orders, place_reductions
+from execution.orders.orders import Order, is_protective_id, parse_order_prefix
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.runs.protection import SimulatedProtection
-from marketsimulator.runs.watching import SimulatedWatch
+from marketsimulator.account.entry_prices import EntryPrices
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import Bars
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.instants import format_utc
 from trainingdata.market import Market
+
+log = logging.getLogger("marketsimulator")
+
+SPLIT = "split"  # the strategy part in the id of a split
 
 
 class SteppedAccount:
@@ -77,3 +98,155 @@ class SteppedAccount:
         assert self._watch is not None
         if self._watch.read() and self._protection is not None:
             self._protection.update(self._known)
+
+
+class SimulatedWatch:
+    """The watch of a simulated account.
+
+    After it has acted it forbids opening orders, as the live loop's halt does: until the next New
+    York date, and beyond `watch.drawdown` to the end of the run, because no person clears it.
+    """
+
+    def __init__(self, settings: BacktestSettings, market: Market, broker: SimulatedBroker) -> None:
+        self._settings = settings
+        self._market = market
+        self._broker = broker
+        self._state: WatchState | None = None
+        self._halt: tuple[np.datetime64, str] | None = None  # start and reason
+        bars = market.execution_bars
+        self._closes = np.where(bars.mask, bars.values[:, :, CLOSE], np.nan)
+        self._times = bars.times
+
+    def begin(self) -> None:
+        """Begin the watch with the account after the orders of the run's first instant."""
+        account = self._broker.account()
+        self._state = WatchState.first(account.as_of, account.equity)
+
+    def read(self) -> bool:
+        """Read the account at the broker's instant, and act beyond a limit.
+
+        Returns whether it has acted.
+        """
+        if self._state is None:
+            return False
+        account = self._read_account()
+        mark = build_mark(account, self._settings.limits, 0.0)
+        self._state, reason = next_watch_state(
+            self._state, account.as_of, account.equity, mark.ceiling_use, self._settings.watch
+        )
+        if self._halt is not None:
+            raised_at, why = self._halt
+            if ends_with_the_day(why) and new_york_day(account.as_of) > new_york_day(raised_at):
+                self._halt = None
+        if not reason or self._halt is not None:
+            return False
+        self._halt = account.as_of, reason
+        log.warning("%s watch: %s", format_utc(account.as_of), reason)
+        self._reduce(account, reason)
+        return True
+
+    def allow(self, orders: Sequence[Order]) -> Sequence[Order]:
+        """Return the orders that may be sent: while the watch's halt is active, reductions only."""
+        return orders if self._halt is None else [order for order in orders if order.reduces]
+
+    def _read_account(self) -> AccountSnapshot:
+        """Return the account at the last closes of the finest bars."""
+        account = self._broker.account()
+        if self._market.finer_bars is None:
+            return account
+        row = int(np.searchsorted(self._times, account.as_of))
+        prices = dict(account.prices)
+        symbols = self._market.execution_bars.symbols
+        for symbol, close in zip(symbols, self._closes[:, row], strict=True):
+            if close == close:
+                prices[symbol] = float(close)
+        return replace(account, prices=prices)
+
+    def _reduce(self, account: AccountSnapshot, reason: str) -> None:
+        """Cancel open orders, and reduce positions, if the settings say so."""
+        watch, settings = self._settings.watch, self._settings
+        if watch.action == "halt":
+            return
+        self._broker.cancel(order.client_order_id for order in account.open_orders)
+        kept = Decimal(repr(watch.reduce_to)) if watch.action == "reduce" else Decimal(0)
+        targets = target_quantities(account.positions, kept)
+        orders, _ = plan_reductions(
+            account,
+            excess_quantities(account.positions, targets),
+            settings.order_prefix,
+            account.as_of,
+            settings.orders,
+            f"watch: {reason}",
+        )
+        place_reductions(self._broker, orders)
+
+
+class SimulatedProtection:
+    """Keeper of a simulated account's protective orders.
+
+    orders: protective orders sent so far, each with its instant.
+    """
+
+    def __init__(self, settings: BacktestSettings, broker: SimulatedBroker) -> None:
+        """Start with the broker's present positions, which enter at their last prices."""
+        self.orders: list[tuple[np.datetime64, Order]] = []
+        self._settings = settings
+        self._broker = broker
+        self._entries = EntryPrices()
+        self._stopped_at: dict[str, np.datetime64] = {}
+        self._fills_seen = 0
+        account = broker.account()
+        for symbol, quantity in account.positions.items():
+            self._entries.add_fill(symbol, quantity, account.prices[symbol])
+
+    def account(self) -> AccountSnapshot:
+        """Return the account, with the symbols that are not opened after their stop has filled."""
+        self._read_fills()
+        account = self._broker.account()
+        cooldown = self._settings.protect.cooldown
+        cooling = cooling_symbols(self._stopped_at, account.as_of, cooldown)
+        return replace(account, cooling_symbols=cooling)
+
+    def update(self, bars: Bars) -> None:
+        """Cancel and send protective orders, so that each position has one.
+
+        bars: bars known at this instant.
+        """
+        self._read_fills()
+        settings, account = self._settings, self._broker.account()
+        protect = settings.protect
+        entries = {symbol: self._entries.entry_price(symbol) for symbol in account.positions}
+        deviations = daily_deviations(bars, account.positions) if protect.uses_deviation else {}
+        daily = bars.timeframe.is_daily
+        plan = plan_protection(
+            protect,
+            ProtectedAccount(
+                account,
+                entries,
+                deviations,
+                settings.order_prefix,
+                settings.orders,
+                at=bars.last_instant,
+                auction=bars.timeframe.auction_time_in_force,
+                # With daily bars the account has no instant at which the next auction is open.
+                checked_at=None if daily else account.as_of,
+                last_trades={
+                    symbol: self._broker.open_price(symbol) or account.prices[symbol]
+                    for symbol in account.positions
+                },
+            ),
+        )
+        self._broker.cancel(order.client_order_id for order in plan.cancels)
+        self._broker.submit(plan.orders)
+        self.orders += [(bars.last_instant, order) for order in plan.orders]
+
+    def _read_fills(self) -> None:
+        """Apply new fills to the entry prices, and note those of protective orders."""
+        for fill in self._broker.fills[self._fills_seen :]:
+            if parse_order_prefix(fill.client_order_id) == SPLIT:
+                self._entries.apply_split(fill.symbol, fill.qty)
+            else:
+                self._entries.add_fill(fill.symbol, fill.qty, fill.price)
+            if is_protective_id(fill.client_order_id):
+                self._stopped_at[fill.symbol] = fill.at
+        self._fills_seen = len(self._broker.fills)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from execution.journal.commands import Command, CommandJournal
 from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live import summary as module
-from execution.live.activity import commands_since, fill_drift_usd
+from execution.live.activity import fill_drift_usd
 from execution.live.open_account import OpenAccount
 from execution.live.summary import PICTURE_FILE, DailySummary, last_ended_session
 from execution.orders.orders import Order
@@ -118,10 +119,10 @@ def test_weekends_and_holidays_have_no_session() -> None:
 
 def test_summary_states_profit_fills_halts_and_commands(day: Day) -> None:
     day.written.halts.raise_halt("drawdown", "lost 21 %", np.datetime64("2024-02-21T18:00", "ns"))
-    day.written.database.execute('CREATE TABLE commands (verb, argument, "by", state, received_at)')
-    day.written.database.execute(
-        "INSERT INTO commands VALUES ('reduce', '0.5', 'ann', 'done', '2024-02-21T18:00')"
-    )
+    at = np.datetime64("2024-02-21T18:00", "ns")
+    commands = CommandJournal(day.written.database, day.written.events)
+    commands.receive(Command("c-1", "reduce", "0.5", "ann", at, at))
+    commands.answer("c-1", "done", "", at)
     [text] = day.texts_at(DUE)
     assert text.splitlines() == [
         "Session 2024-02-21: equity $108,000.00, profit +$3,000.00 (+3.00%) since"
@@ -134,10 +135,6 @@ def test_summary_states_profit_fills_halts_and_commands(day: Day) -> None:
         "halted: drawdown since 2024-02-21T18:00Z: lost 21 %",
         "command: reduce 0.5 by ann: done",
     ]
-
-
-def test_commands_are_read_only_where_they_are_recorded(day: Day) -> None:
-    assert commands_since(day.written.database, np.datetime64(0, "ns")) == []
 
 
 def test_drift_is_what_fills_cost_beyond_decisions(tmp_path: Path) -> None:

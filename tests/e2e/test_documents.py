@@ -21,6 +21,8 @@ import yaml
 
 from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
+from execution.live.settings import LiveSettings
+from foundation.compose import compose_config
 from foundation.settings import settings_class_in_annotation
 from kelly_chronos import COMMANDS
 from sizing.settings import Limits
@@ -48,7 +50,7 @@ DRAWING = "text"
 READ = {  # kinds of blocks that a test reads, and on which pages
     "python": {"README", "docs/BACKTEST", "docs/FORECASTS"},
     "csv": {"docs/BACKTEST"},
-    "yaml": {"docs/MATH"},
+    "yaml": {"docs/MATH", "docs/OPERATIONS"},
     **{kind: {"docs/ORDER"} for kind in ("terminal", "log", "journal")},
 }
 TYPED = (".venv/bin/", "make ", "export ", "curl ", "kill ")
@@ -87,6 +89,8 @@ def test_documented_commands_succeed_in_page_order(page: str, tmp_path: Path) ->
     lines = lines_of(page)
     for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
+    for text in blocks(page, "yaml"):
+        (tmp_path / "week.yaml").write_text(text)
     has_an_account = any(entry(BESIDE, line) for line in lines)
     with account(tmp_path) if has_an_account else nullcontext("") as venue:
         reader = Reader(tmp_path, venue)
@@ -146,6 +150,18 @@ def test_group_limits_shown_in_documentation_load(tmp_path: Path) -> None:
     (tmp_path / "groups.yaml").write_text(shown)
     limits = Limits(groups_file=str(tmp_path / "groups.yaml")).group_limits()
     assert [*limits.groups] == ["tech", "book"]
+
+
+def test_settings_of_an_unattended_week_are_valid(tmp_path: Path) -> None:
+    (shown,) = blocks("docs/OPERATIONS", "yaml")
+    (tmp_path / "week.yaml").write_text(shown)
+    config = compose_config("live", [f"config={tmp_path / 'week.yaml'}", "mode=paper"])
+    settings = LiveSettings.from_config(config)
+    assert settings.protect.is_on
+    assert settings.watch.limits
+    assert settings.guards.tiers
+    assert settings.notices.summary
+    assert settings.shadow
 
 
 def test_every_command_named_in_documentation_exists() -> None:

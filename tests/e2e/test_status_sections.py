@@ -43,9 +43,7 @@ STOP = Order(
 )  # fmt: skip
 
 
-def record_commands(database: Database) -> None:
-    """A command that has been executed."""
-    commands = CommandJournal(database, EventLog(database))
+def record_command(commands: CommandJournal) -> None:
     at = np.datetime64("2024-02-20T19:00", "ns")
     commands.receive(Command("c-1", "reduce", "0.5", "Ada", at, at))
     commands.answer("c-1", "done", "sold 12", at)
@@ -68,7 +66,7 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         account.book.record_submission(
             OrderIntent(STOP, AT, "accepted", job=TRADE_JOB, role="protection")
         )
-        record_commands(account.database)
+        record_command(account.commands)
         assert isinstance(live.feed, BarFeed)
         settings = Live.at(here, *desk.words).settings
         with open_shadow_job(settings, KEYS, live) as job:
@@ -76,7 +74,7 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> Path:
             job.join()
             sections = [
                 *(DayProfitSection(account), PriceSection(account, live.feed)),
-                *(job.section, CommandSection(account.database)),
+                *(job.section, CommandSection(account.commands)),
             ]
             bounds = StatusPageLimits(
                 settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
@@ -124,7 +122,7 @@ def test_sections_of_an_empty_journal_are_hidden() -> None:
         here = practice(WORDS[0])
         live = Live.at(here, *WORDS)
     database = Database()
-    assert CommandSection(database).body() == ""
+    assert CommandSection(CommandJournal(database, EventLog(database))).body() == ""
     times, closes = live.feed.known_closes("SYA", AT)
     assert (len(times), len(closes)) == (0, 0)
     assert len(live.feed.known_closes("SPXW240402P04980000", AT)[0]) == 0

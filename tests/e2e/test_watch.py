@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.journal.marks import EquityMark
-from execution.live.watch import AccountWatch, WatchedAccount, build_account_watch
+from execution.live.watch import AccountWatch, LiveAccountReader, SnapshotObserver, WatchedAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
@@ -35,9 +35,15 @@ WEEK = ("start=2024-02-20T15:00Z", "end=2024-02-23")
 MINUTE = np.timedelta64(1, "m")
 
 
-def watch_of(desk: Desk, *words: str) -> AccountWatch:
+def watch_of(desk: Desk, *words: str, observer: SnapshotObserver | None = None) -> AccountWatch:
     settings = live_settings(desk.here, *words)
-    return build_account_watch(desk.live, settings, command_desk(desk))
+    return AccountWatch(
+        settings.watch,
+        LiveAccountReader(desk.live, settings),
+        desk.live.account,
+        command_desk(desk),
+        [observer or desk.job],
+    )
 
 
 @dataclass
@@ -156,8 +162,7 @@ class Seen:
 
 def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
     observer = Seen()
-    desk.live.watch_observers.append(observer)
-    watch = watch_of(desk)
+    watch = watch_of(desk, observer=observer)
     desk.here.advance(SECOND)
     watch.read()
     assert [snapshot.positions for snapshot in observer.seen] == [held(desk)]
@@ -170,7 +175,7 @@ def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
 def replay(here: Practice, folder: Path, *words: str) -> Desk:
     """Every instant of a server: a reading of the watch, then a cycle."""
     desk = Desk.at(here, folder, *words)
-    watch = build_account_watch(desk.live, live_settings(here, *words), command_desk(desk))
+    watch = watch_of(desk, *words)
     while True:
         watch.read()
         desk.job.run_cycle()
