@@ -14,6 +14,7 @@ from execution.journal.rows import format_instant
 from execution.live.accounts import SPREADS_JOB, is_event_contract_account
 from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
 from execution.live.open_account import OpenAccount
+from execution.live.shadow_record import read_shadow_days
 from foundation.files import atomic_file
 from foundation.formatting import format_percent, format_usd
 from foundation.notices import DAILY_SUMMARY
@@ -138,6 +139,7 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
     if not contracts:
         drift = fill_drift_usd(account.database, account.book, event)
         yield f"drift: fills cost {format_usd(drift, sign=True)} beyond their decisions' prices"
+    yield from _shadow_line(account)
     for spread in account.events.last_reported_positions(SPREADS_JOB):
         yield f"open spread: {spread}"
     for halt in account.halts.history():
@@ -149,6 +151,21 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
         yield f"{refusal.line_prefix}: {refusal}"
     for command in account.commands.received_since(since):
         yield f"command: {command}: {command.state}"
+
+
+def _shadow_line(account: OpenAccount) -> Iterator[str]:
+    """Yield a line on the shadow account's last measured day; nothing without one."""
+    path = account.database.path
+    days = [] if path is None else read_shadow_days(path.parent)
+    if days:
+        last = days[-1]
+        live, shadow = (
+            format_usd(float(usd), sign=True) for usd in (last.live_profit, last.shadow_profit)
+        )
+        yield (
+            f"shadow account until {last.until}: profit {live} live, {shadow} simulated;"
+            f" difference by cause: {last.causes}"
+        )
 
 
 def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:

@@ -15,6 +15,7 @@ from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live import summary as module
 from execution.live.activity import fill_drift_usd
 from execution.live.open_account import OpenAccount
+from execution.live.shadow_record import ShadowDay, append_shadow_total
 from execution.live.summary import PICTURE_FILE, DailySummary, last_ended_session
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
@@ -135,6 +136,17 @@ def test_summary_states_profit_fills_halts_and_commands(day: Day) -> None:
         "halted: drawdown since 2024-02-21T18:00Z: lost 21 %",
         "command: reduce 0.5 by ann: done",
     ]
+
+
+def test_summary_states_the_shadows_last_day(day: Day) -> None:
+    terms = {"fill prices": Decimal("-20.00"), "late decisions": Decimal("5.25")}
+    total = ShadowDay("2024-02-20T20:30Z", Decimal("100.25"), Decimal(115), terms)
+    append_shadow_total(day.written.folder, total)
+    [text] = day.texts_at(DUE)
+    assert (
+        "shadow account until 2024-02-20T20:30Z: profit +$100.25 live, +$115.00 simulated;"
+        " difference by cause: fill prices -20.00; late decisions +5.25"
+    ) in text.splitlines()
 
 
 def test_drift_is_what_fills_cost_beyond_decisions(tmp_path: Path) -> None:
