@@ -28,7 +28,7 @@ AT_WORK = 120.0  # seconds after which work on one instant no longer counts as p
 LOOK = 0.005  # seconds between checks of a process
 LISTEN = 0.1  # seconds between checks of its progress
 LONGEST = "longest_silence_s"  # the one count that is not a sum
-MEANT = (0, 2)  # exit codes of a command that ended by itself
+MEANT = (0, 2, 3)  # exit codes of a command that ended by itself, or found the kill file
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,12 @@ SHOWN = (
 )
 # Beside them: a command that ends with a traceback, one that does not go on after everything works
 # again, a halt that nothing justifies.
-NEVER = (*SHOWN[2:], "crashes", "stuck", "false_halts")
+# Then stops and commands, as `fault_stops.py` and `fault_commands.py` say.
+NEVER = (
+    *(*SHOWN[2:], "crashes", "stuck", "false_halts"),
+    *("unprotected", "stray_stops", "oversized_stops"),
+    *("repeated_commands", "unanswered_commands", "false_watch"),
+)
 LONGEST = "longest_silence_s"  # the one count that is not a sum
 
 FIRST_DECISION = ("mode=dry", "forecaster=ewma", "data.start=2024-01-02", "end=2024-02-20T15:30Z")

@@ -72,7 +72,8 @@ def test_week_with_process_kills_ends_like_uninterrupted_one(tmp_path: Path, job
 def traded(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three instants to which nothing happened."""
     folder = tmp_path_factory.mktemp("traded")
-    with going(folder, 0, Counter(), plain=True) as one, pytest.MonkeyPatch.context() as patch:
+    undisturbed = going(folder, 0, Counter(), plain=True, guarded=False)
+    with undisturbed as one, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         for name, value in environment(folder).items():
             patch.setenv(name, value)
