@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+
+import numpy as np
 
 from execution.journal.commands import Verb
 from execution.live.accounts import TRADE_JOB
@@ -31,6 +33,7 @@ class Commands:
     rng: draws it.
     symbols: that may be exited.
     verbs: that are drawn.
+    clock: of the machine on which they are written.
     written: verbs and arguments by id, with the folder.
     forgotten: ids that a journal knew which was damaged since.
     """
@@ -38,6 +41,7 @@ class Commands:
     rng: random.Random
     symbols: Sequence[str]
     verbs: Sequence[Verb] = ALL
+    clock: Callable[[], np.datetime64] = utc_now
     written: dict[str, tuple[Verb, str]] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
 
@@ -52,7 +56,7 @@ class Commands:
             arguments = {"reduce": FRACTIONS, "exit": self.symbols}.get(chosen, ("",))
             self.written[name] = chosen, self.rng.choice(arguments)
         told = dict(zip(("verb", "argument"), self.written[name], strict=True))
-        write_command(folder, name, {**told, "by": "Ada", "written_at": str(utc_now())})
+        write_command(folder, name, {**told, "by": "Ada", "written_at": str(self.clock())})
 
     def unanswered(self, folder: Path) -> list[str]:
         """Ids without an answer, or whose file is still there."""
