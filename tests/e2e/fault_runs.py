@@ -151,10 +151,9 @@ class FaultRun:
         """What it has printed so far."""
         return self._command.output
 
-    def waits_until(self) -> np.datetime64 | None:
-        """The instant of the cycle that it has announced last."""
-        found = NEXT_CYCLE.findall(self.said())
-        return np.datetime64(found[-1], "ns") if found else None
+    def waits_until(self) -> list[np.datetime64]:
+        """The instants of the cycles that it has announced, each once."""
+        return [np.datetime64(each, "ns") for each in NEXT_CYCLE.findall(self.said())]
 
     def silence(self) -> float:
         """Seconds for which it has printed, logged, asked and committed nothing."""

@@ -4,9 +4,9 @@
         [--jobs trade|spreads|both|kalshi] [--timeframe 1h|15m|1d|'1d fill=close']
 
 Everything runs on this machine: the real commands as processes, a wire that fails, and a practice
-server whose clock moves only where it is told to. It prints one JSON object, whose counts
-before `failed` are what must never be, and ends with 1 where any of them is above 0. What a schedule met is
-seen again with its own seed: `--seed S --schedules 1 --kills 0 --jobs JOB`. Stocks and coins
+server whose clock moves only where it is told to. It prints one JSON object, whose counts before
+`failed` are what must never be, and ends with 1 where any of them is above 0. What a schedule met
+is seen again with its own seed: `--seed S --schedules 1 --kills 0 --jobs JOB`. Stocks and coins
 are traded on a timeframe; spreads and event contracts have none.
 """
 

@@ -78,6 +78,7 @@ STRATEGY = "kelly_50"
 MINUTE = 61  # seconds, in which the watch reads once
 READS = 6.0  # seconds of this machine, in which it does so at the latest
 IDLE = 4  # requests for the clock, and for nothing else, of a process that waits
+LONG_IDLE = 50  # the same, where it has announced nothing
 ACCOUNT = "/v2/account"
 SUMS = ("cash", "equity", "portfolio_value", "buying_power", "last_equity")
 # What a person writes at some instants of kills, once the process waits.
@@ -210,8 +211,11 @@ class Trading:
 
     def is_idle(self, run: FaultRun) -> bool:
         """Whether it waits for an instant that has not come."""
-        due = run.waits_until()
-        return due is not None and bool(due > self.shown())
+        dues, shown = run.waits_until(), self.shown()
+        if not dues or dues[-1] > shown:
+            return bool(dues)
+        # One that was announced before the venue's clock was set back is not announced again.
+        return bool(max(dues) > shown) and self.wire.idle > LONG_IDLE
 
     def work(self) -> bool:
         """Let the process do what is due; whether it still runs."""
