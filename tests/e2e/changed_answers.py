@@ -6,37 +6,22 @@ the JSON that the client gets. Nothing else about the wire changes.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.e2e.fault_proxy import OK, FaultProxy, Message, faulty_wire
+from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.practice import Practice
 
 Change = Callable[[str, str, Any], Any]
 
 
-@dataclass
-class ChangingProxy(FaultProxy):
-    """A wire on which nothing fails, and answers say what `change` makes of them."""
-
-    change: Change = field(kw_only=True)
-
-    async def _forwarded(self, message: Message) -> tuple[bytes, int]:
-        content, status = await super()._forwarded(message)
-        if status != OK or not content:
-            return content, status
-        told = self.change(message.method, message.path.partition("?")[0], json.loads(content))
-        return json.dumps(told).encode(), status
-
-
 @contextmanager
 def changed_answers(here: Practice, change: Change) -> Iterator[Practice]:
     """A practice server as its clients see it through a proxy, until the block ends."""
-    with faulty_wire(ChangingProxy(here.url, random.Random(0), change=change)) as proxy:
+    with faulty_wire(FaultProxy(here.url, random.Random(0), change=change)) as proxy:
         yield replace(here, url=proxy.url)
 
 

@@ -190,7 +190,8 @@ def ordered(ticket: OrderTicket) -> Ordered:
 def intention(name: str, *, look: bool = False) -> tuple[str, ...]:
     """What an order of an id was sent for: strategy, instant, symbol and leg.
 
-    look: whether the attempt counts as well: each look before the close cuts by itself.
+    look: whether the attempt counts as well: each look before the close cuts by itself, each
+        attempt of a command reduces what is left, and stops are replaced.
     """
     *first, attempt = name.rsplit("-", 4)
     return (*first, attempt) if look else tuple(first)
@@ -205,7 +206,7 @@ def duplicates(world: World) -> int:
     traded: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for order in world.ours():
         written = world.books.written.get(order.name)
-        look = written is not None and written.role == "night"
+        look = written is not None and written.role in ("night", "protection")
         taken[intention(order.name, look=look)] += 1
         if not look:
             _, when, symbol, _ = intention(order.name)

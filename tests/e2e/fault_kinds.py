@@ -203,10 +203,7 @@ def foreign_order(one: Trading) -> Iterator[None]:
 def looked_at(one: Trading) -> Iterator[None]:
     """A person has looked at what was done by hand, and clears its halt."""
     one.alive()
-    with one.halts() as halts:
-        for halt in halts.active():
-            if halt.kind in ("positions", "symbols"):
-                halts.clear(halt.kind, "a person", one.shown())
+    one.clear_halts()
     yield
 
 

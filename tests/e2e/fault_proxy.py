@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
+import numpy as np
 from aiohttp import web
 
 BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the request has not reached the venue yet
@@ -86,6 +87,9 @@ class FaultProxy:
     heard: requests by their method, those on which the wire failed included.
     trap: for the next requests; none lets them pass.
     ahead: seconds by which the venue's clock is shown ahead.
+    passed: the same, while it shows an instant alone: minutes that pass there.
+    idle: requests for the clock since any other.
+    change: what is made of an answer that is no error: of its method, path and JSON; none nothing.
     on_order: called with the body of every order that is sent, before the venue hears of it.
     """
 
@@ -98,6 +102,9 @@ class FaultProxy:
     heard: Counter[str] = field(default_factory=Counter)
     trap: Trap | None = None
     ahead: int = 0
+    passed: tuple[np.datetime64, int] = (np.datetime64(0, "s"), 0)
+    idle: int = 0
+    change: Callable[[str, str, Any], Any] | None = None
     on_order: Callable[[bytes], object] | None = None
     _held: list[Message] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
@@ -118,8 +125,14 @@ class FaultProxy:
         self.danger = 0.0
         self.danger_of_orders = None
         self.trap = None
+        self.change = None
         self.ahead = 0
         self.land()
+
+    def after(self, instant: np.datetime64) -> int:
+        """Seconds by which an instant of the venue is shown ahead."""
+        at, seconds = self.passed
+        return self.ahead + (seconds if at == instant else 0)
 
     def _drawn(self, kinds: tuple[str, ...], method: str = "") -> str:
         danger = self.danger
@@ -145,6 +158,7 @@ class FaultProxy:
         if request.path == ALERTS:
             return web.Response()
         self.heard[request.method] += 1
+        self.idle = self.idle + 1 if request.path == CLOCK else 0
         headers = {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
         message = Message(request.method, request.path_qs, headers, body)
         if self.on_order is not None and request.method == "POST" and request.path in ORDERS:
@@ -166,8 +180,11 @@ class FaultProxy:
             session.request(method, f"{self.upstream}{path}", headers=headers, data=body) as answer,
         ):
             content, status = await answer.read(), answer.status
-        if path == CLOCK and self.ahead and status == OK:
-            content = shifted(content, self.ahead)
+        if path == CLOCK and status == OK:
+            content = shifted(content, self.after)
+        if self.change is not None and status == OK and content:
+            told = self.change(method, path.partition("?")[0], json.loads(content))
+            content = json.dumps(told).encode()
         return content, status
 
     async def _trapped(
@@ -226,11 +243,14 @@ class FaultProxy:
         return answer
 
 
-def shifted(clock: bytes, seconds: int) -> bytes:
+def shifted(clock: bytes, after: Callable[[np.datetime64], int]) -> bytes:
     """An answer of the clock, so many seconds ahead."""
     answer = json.loads(clock)
-    shown = datetime.fromisoformat(answer["timestamp"]) + timedelta(seconds=seconds)
-    return json.dumps(answer | {"timestamp": shown.isoformat()}).encode()
+    told = datetime.fromisoformat(answer["timestamp"])
+    if seconds := after(np.datetime64(told.astimezone(UTC).replace(tzinfo=None), "ns")):
+        answer |= {"timestamp": (told + timedelta(seconds=seconds)).isoformat()}
+        clock = json.dumps(answer).encode()
+    return clock
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:

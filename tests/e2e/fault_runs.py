@@ -28,7 +28,7 @@ AT_WORK = 120.0  # seconds after which work on one instant no longer counts as p
 LOOK = 0.005  # seconds between checks of a process
 LISTEN = 0.1  # seconds between checks of its progress
 LONGEST = "longest_silence_s"  # the one count that is not a sum
-MEANT = (0, 2)  # exit codes of a command that ended by itself
+MEANT = (0, 2, 3)  # exit codes of a command that ended by itself, or found the kill file
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,9 @@ class FaultRun:
         """What it has printed so far."""
         return self._command.output
 
-    def waits_until(self) -> np.datetime64 | None:
-        """The instant of the cycle that it has announced last."""
-        found = NEXT_CYCLE.findall(self.said())
-        return np.datetime64(found[-1], "ns") if found else None
+    def waits_until(self) -> list[np.datetime64]:
+        """The instants of the cycles that it has announced, each once."""
+        return [np.datetime64(each, "ns") for each in NEXT_CYCLE.findall(self.said())]
 
     def silence(self) -> float:
         """Seconds for which it has printed, logged, asked and committed nothing."""

@@ -58,10 +58,11 @@ def _hurry() -> None:
     clock.SYSTEM_TIME = clock.TimeSource(now=read, wait=_doze)
 
     from execution.alpaca.broker import AlpacaBroker
-    from execution.live import loop
+    from execution.live import commands, loop
 
     loop.MAX_WAIT_SECONDS = LONGEST
     loop.VENUE_RETRY_SECONDS = LONGEST
+    commands.RETRY_SECONDS = LONGEST
     defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
     if "patience" in defaults:
         defaults["patience"] = PATIENCE

@@ -28,12 +28,14 @@ from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
 from event_contracts.trading.venue_orders import to_contract_order
+from execution.journal.commands import VERBS
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
-from foundation.database import Database
+from foundation.database import Database, query_rows
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_child import AHEAD
+from tests.e2e.fault_commands import PAUSES, Commands, openings_while_paused
 from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, watched
 from tests.event_contracts.practice import (
@@ -55,6 +57,8 @@ SHORTEST = 20  # characters of a line of a private key that could be no other wo
 STYLES = ("passive", "mid", "aggressive")
 POLICIES = ("random", "random", "kelly")
 KILLED = 0.5  # share of the runs without an end
+# The watch halts after a loss; one of the larger there is not.
+LOSSES = ("0.02", "0.95", "null")
 PASSED = 0.6  # of the runs that are not killed, in which time passes
 AT_ORDERS: dict[str, Any] = {"method": "POST", "path": ORDERS}
 VENUE_FAULTS: tuple[dict[str, Any], ...] = (
@@ -123,6 +127,7 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
     return (
         *("-m", "event_contracts.trade", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
+        *(f"watch.{name}={rng.choice(LOSSES)}" for name in ("drawdown", "daily_loss")),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
         f"broker.late_arrival_seconds={LANDING}",
     )
@@ -140,6 +145,9 @@ class KalshiTrading(FaultRuns):
         super().__init__(place, words)
         self.here = here
         self.sent: list[str] = []
+        self.commands = Commands(
+            self.rng, MARKETS, (*VERBS, *PAUSES, *PAUSES), lambda: here.exchange.now
+        )
         self._by_hand = 0
         self._turn = threading.Lock()
         place.wire.on_order = self._note
@@ -158,6 +166,8 @@ class KalshiTrading(FaultRuns):
             self.here.fault(**self.rng.choice(VENUE_FAULTS))
         if self.rng.random() < 0.2:
             self.here.pause(self.rng.choice(PAUSE_CODES))
+        if self.rng.random() < 0.3:
+            self.command()
         self.rng.choice((self._ordinary, self._ordinary, self._until_told))()
         if self.rng.random() < 0.3:
             self.wire.land()
@@ -169,6 +179,10 @@ class KalshiTrading(FaultRuns):
             self._calm_run()
         self._advance(self.rng.choice((1, 1, 2, 5)))
         self.here.resume()
+
+    def command(self) -> None:
+        """A person writes a command, whether the process runs or not."""
+        self.commands.write(self.journal.parent)
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
@@ -200,7 +214,11 @@ class KalshiTrading(FaultRuns):
             for name, each in ours.items()
             if name in book
         )
-        self.counts["breaches"] += self._turned_sales(book)
+        self.counts["breaches"] += self._turned_sales(book) + openings_while_paused(self.journal)
+        self.counts.update(self.commands.counts(self.journal))
+        for (why,) in query_rows(self.journal, "SELECT why FROM halts WHERE kind = 'watch'"):
+            self.counts["watch halts"] += 1
+            self.counts["false_watch"] += "0.95" in why
         self.counts["undetermined_at_the_end"] += sum(
             i.state in UNKNOWN_OUTCOME_STATES for i in book.values()
         )
@@ -264,6 +282,8 @@ class KalshiTrading(FaultRuns):
         self.calm_run("steps=2")
 
     def _pass_time(self) -> None:
+        if self.rng.random() < 0.5:
+            self.command()
         self._advance(self.rng.choice((1, 2, 15)))
         self.begun(self._running)
 

@@ -30,8 +30,9 @@ from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
+from tests.e2e.fault_commands import PAUSES, Commands, openings_while_paused
 from tests.e2e.fault_proxy import FaultProxy
-from tests.e2e.fault_runs import PATIENT, FaultRuns, Place, arm_kill, watched
+from tests.e2e.fault_runs import PATIENT, FaultRun, FaultRuns, Place, arm_kill, watched
 from tests.e2e.practice import OPENING, Practice, practising
 from trainingdata.bars import Bars
 from trainingdata.sessions import exchange_calendar
@@ -93,6 +94,8 @@ class Selling(FaultRuns):
         self._account = AccountFiles(folder, capital)
         # As `python -m option_spreads.contracts init` does.
         self._account.initialise()
+        self._commands = Commands(self.rng, ())
+        self._commanding: FaultRun | None = None
 
     def step(self) -> None:
         """Run the seller at an instant, once or more, and go on to the next."""
@@ -102,7 +105,11 @@ class Selling(FaultRuns):
             self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
             if self.rng.random() < 0.2:
                 self.here.fail(**self.rng.choice(VENUE_FAULTS))
+            if self.rng.random() < 0.2:
+                self._command()
+                self._commanded()
             self.run(f"polls={self.rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            self._commanded()
             if self.rng.random() < 0.3:
                 self.wire.land()
         if self.rng.random() < 0.2:
@@ -153,7 +160,29 @@ class Selling(FaultRuns):
 
     def _meanwhile(self) -> Callable[[], object] | None:
         """What happens while the seller runs: the clock moves, what was held up lands, nothing."""
-        return self.rng.choice((self._cycle_time, self.wire.land, None, None))
+        return self.rng.choice((self._cycle_time, self.wire.land, self._command, None, None))
+
+    def _command(self, name: str = "") -> None:
+        """A person pauses or resumes the seller, which runs or not; name: of one to be repeated."""
+        if not self._journal.exists():
+            return
+        again = bool(name)
+        name = name or f"c{len(self._commands.written)}"
+        verb, _ = self._commands.written.setdefault(name, (self.rng.choice(PAUSES), ""))
+        words = ("-m", "execution.live", verb, "--folder", str(self._journal.parent.parent))
+        self._commanding = FaultRun(self.place, (*words, "--by", "Ada", "--id", name))
+        if not again and self.rng.random() < 0.4:
+            self._commanding.control.arm(self.rng.randint(1, 6), after=self.rng.random() < 0.5)
+
+    def _commanded(self) -> None:
+        """The person's command line ends; one that was killed is repeated."""
+        while self._commanding is not None:
+            code = self._commanding.ended()
+            self._commanding = None
+            if code < 0:
+                self._command([*self._commands.written][-1])
+            else:
+                self.counts["stuck"] += code != 0
 
     def _cycle_time(self) -> None:
         for _ in range(self.rng.choice((1, 1, 3))):
@@ -186,6 +215,8 @@ class Selling(FaultRuns):
         undetermined = sum(written.state in PENDING_STATES for written in book.values())
         self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
         self.counts["orders"] += len(tickets)
+        self.counts["breaches"] += openings_while_paused(self._journal)
+        self.counts.update(self._commands.counts(self._journal))
 
     def _money_agrees(self, rows: list[CsvRow]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""

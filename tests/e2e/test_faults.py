@@ -12,17 +12,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from execution.journal.order_store import OrderProgress
 from foundation.database import query_rows
 from tests.e2e import fault_checks, fault_runs
 from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
+from tests.e2e.fault_commands import sold_beyond
 from tests.e2e.fault_kinds import KINDS
 from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import FaultRun, Place
+from tests.e2e.fault_stops import unjustified
 from tests.e2e.faults import NEVER, differing, kills, schedule
 from tests.e2e.practice import KEYS, environment
 from tests.e2e.refused import answer_of
@@ -72,7 +76,8 @@ def test_week_with_process_kills_ends_like_uninterrupted_one(tmp_path: Path, job
 def traded(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three instants to which nothing happened."""
     folder = tmp_path_factory.mktemp("traded")
-    with going(folder, 0, Counter(), plain=True) as one, pytest.MonkeyPatch.context() as patch:
+    undisturbed = going(folder, 0, Counter(), plain=True, guarded=False)
+    with undisturbed as one, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         for name, value in environment(folder).items():
             patch.setenv(name, value)
@@ -330,3 +335,39 @@ def test_injected_kill_lands_before_or_after_chosen_commit(
     one.control.arm(4, after=after)
     assert one.ended() == -9
     assert query_rows(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
+
+
+class Point(NamedTuple):
+    """What a venue had at an instant."""
+
+    at: np.datetime64
+    equity: float
+
+
+@pytest.mark.parametrize(
+    ("limit", "lowest", "unjust"),
+    [("drawdown, 0.1", 89.0, False), ("drawdown, 0.1", 95.0, True), ("margin, 5", 100.0, True)],
+)
+def test_watch_acting_on_no_real_loss_is_counted(limit: str, lowest: float, unjust: bool) -> None:
+    first, now = np.datetime64("2024-02-20T15:00", "ns"), np.datetime64("2024-02-20T16:00", "ns")
+    venue: Any = SimpleNamespace(
+        equities=[Point(first, 100.0)],
+        now=now,
+        equity=lowest,
+        settings=SimpleNamespace(capital=100.0),
+    )
+    name = limit.partition(",")[0]
+    reason = f"watch: {name} 0.2 after 0.2 has reached watch.{limit}; flatten"
+    assert unjustified(reason, now, venue) is unjust
+
+
+@pytest.mark.parametrize(("kept", "counted"), [("0.5", 1), ("0", 0)])
+def test_command_that_sells_too_much_is_counted(world: World, kept: str, counted: int) -> None:
+    """The order that opened is taken for one of a command to a position of as much."""
+    name = filled_name(world)
+    known_as(world, name, name, decision_id="trade-command-c0")
+    filled = world.orders[name].filled
+    place = [sent.name for sent in world.sent].index(name)
+    held = {world.sent[place].symbol: filled}
+    world.sent[place] = replace(world.sent[place], positions=held)
+    assert sold_beyond(world, {"c0": ("reduce", kept)}, ()) == counted

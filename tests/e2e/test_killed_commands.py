@@ -23,7 +23,7 @@ KEPT = Decimal("0.9")
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trading]:
     """A loop with positions, which waits for the next hour."""
-    with going(tmp_path_factory.mktemp("loop"), 7, Counter(), plain=True) as loop:
+    with going(tmp_path_factory.mktemp("loop"), 7, Counter(), plain=True, guarded=False) as loop:
         assert loop.work()
         while not positions(loop):
             loop.here.advance()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -19,13 +21,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from execution.journal.commands import Verb
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltJournal
+from execution.journal.halts import HALT_RULES, HaltJournal
+from execution.journal.rows import parse_instant
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database, query_rows
+from tests.e2e.changed_answers import Told
 from tests.e2e.fault_checks import Books, Sent, World, ordered
+from tests.e2e.fault_commands import Commands, sold_beyond
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, arm_kill, watched
+from tests.e2e.fault_proxy import Trap
+from tests.e2e.fault_runs import LOOK, PATIENT, FaultRun, Limits, Place, arm_kill, watched
+from tests.e2e.fault_stops import Guarding, Looks, oversized, unjustified
 from tests.e2e.practice import ROOT, Practice, practising
 from trainingdata.instruments import instrument
 
@@ -67,6 +75,15 @@ COURSES = {
 }
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
+MINUTE = 61  # seconds, in which the watch reads once
+READS = 6.0  # seconds of this machine, in which it does so at the latest
+IDLE = 4  # requests for the clock, and for nothing else, of a process that waits
+LONG_IDLE = 50  # the same, where it has announced nothing
+ACCOUNT = "/v2/account"
+SUMS = ("cash", "equity", "portfolio_value", "buying_power", "last_equity")
+# What a person writes at some instants of kills, once the process waits.
+PERSON: tuple[Verb, ...] = ("pause", "resume", "reduce", "exit", "resume", "flatten", "resume")
+EVERY = 4
 ADDRESS = "http://somebody:hushhush@"  # the password must appear nowhere
 NOISE = '''
 """Forecasts that are noise, the same for the same instant, so that every instant has orders."""
@@ -96,12 +113,20 @@ class Trading:
     here: the server, whose clock moves where it is told to.
     place: where the process runs.
     kinds: of what goes wrong.
+    guarding: its stops and its watch; none has neither, and gets no commands.
     run: the process; none between two.
     sent: orders as they left it.
     """
 
     def __init__(
-        self, here: Practice, place: Place, timeframe: str, kinds: Sequence[str], *, password: bool
+        self,
+        here: Practice,
+        place: Place,
+        timeframe: str,
+        kinds: Sequence[str],
+        guarding: Guarding | None,
+        *,
+        password: bool,
     ) -> None:
         self.here = here
         self.place = place
@@ -112,6 +137,11 @@ class Trading:
         self.counts = place.counts
         self.run: FaultRun | None = None
         self.sent: list[Sent] = []
+        self.guarding = guarding
+        # What is drawn of stops and commands leaves what else is drawn as it is without them.
+        self._drawn = guarding.rng if guarding else random.Random(0)
+        self.commands = Commands(self._drawn, SYMBOLS)
+        self._instants = 0
         self._before = Books()
         self._forgotten: set[str] = set()
         alerts = f"alert_url={self.wire.url.replace('http://', ADDRESS)}/alert"
@@ -123,6 +153,7 @@ class Trading:
             *("sizing.holding=next", f"sizing.strategy={STRATEGY}"),
             *(*_words(timeframe), f"history_days={COURSES[timeframe].history}"),
             *((alerts,) if password else ()),
+            *(guarding.words if guarding else ()),
         )
         self.wire.on_order = self._note
 
@@ -139,7 +170,8 @@ class Trading:
 
     def shown(self) -> np.datetime64:
         """What the venue's clock shows."""
-        return self.here.venue.now + np.timedelta64(self.wire.ahead, "s")
+        now = self.here.venue.now
+        return now + np.timedelta64(self.wire.after(now), "s")
 
     def _note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and the account at that moment."""
@@ -148,6 +180,7 @@ class Trading:
         account = venue.broker.account()
         tickets = dict(venue.tickets)
         quantity = Decimal(order["qty"])
+        self.counts["oversized_stops"] += oversized(account, STRATEGY)
         self.sent.append(
             Sent(
                 name=order["client_order_id"],
@@ -178,8 +211,11 @@ class Trading:
 
     def is_idle(self, run: FaultRun) -> bool:
         """Whether it waits for an instant that has not come."""
-        due = run.waits_until()
-        return due is not None and bool(due > self.shown())
+        dues, shown = run.waits_until(), self.shown()
+        if not dues or dues[-1] > shown:
+            return bool(dues)
+        # One that was announced before the venue's clock was set back is not announced again.
+        return bool(max(dues) > shown) and self.wire.idle > LONG_IDLE
 
     def work(self) -> bool:
         """Let the process do what is due; whether it still runs."""
@@ -220,6 +256,7 @@ class Trading:
         books = Books.of(self.journal)
         self._before.written |= books.written
         self._before.wanted |= books.wanted
+        self.commands.forgotten |= {*self.commands.written}
         self._forgotten |= {*books.written, *self.here.venue.tickets}
 
     def world(self) -> World:
@@ -243,16 +280,119 @@ class Trading:
         happening = KINDS[kind](self)
         next(happening)
         self.here.advance()
+        write = self._commanded() if self.guarding else None
         self.work()
         for _ in happening:
             self.work()
         if self.rng.random() < 0.4:
             self.wire.land()
+        if write is not None:
+            write()
+        if self.guarding:
+            self.minutes(2)
+
+    def _commanded(self) -> Callable[[], None] | None:
+        """Have a person write now, while the process works or is killed; or return the writing."""
+
+        def write() -> None:
+            self.commands.write(self.journal.parent)
+
+        moment = self._drawn.choice(("before", "during", "during", "after", "never"))
+        if moment == "before":
+            write()
+        elif moment == "during" and self.wire.trap is not None:
+            act = self.wire.trap.act
+
+            def write_and_act() -> None:
+                write()
+                act()
+
+            self.wire.trap.act = write_and_act
+        elif moment == "during":
+            self.wire.trap = Trap(write, "", "/v2", self._drawn.randint(1, 25))
+        return write if moment == "after" else None
+
+    def minutes(self, number: int) -> None:
+        """Let minutes pass at this instant, on a wire that works; what outlasts one is counted."""
+        assert self.guarding is not None
+        self.wire.trap = None
+        self.here.clear_faults()
+        run = self.alive()
+        if not self.work():
+            return
+        before = self.look()
+        for _ in range(number):
+            if wrong := self._drawn.random() < 0.2:
+                factor = self._drawn.choice((0.5, 0.8, 1.5))
+                self.wire.change = Told(ACCOUNT, _sums_times(factor), 1)
+            now, (at, seconds) = self.here.venue.now, self.wire.passed
+            self.wire.passed = now, MINUTE + (seconds if at == now else 0)
+            read = self._watch_reads(run)
+            self.wire.change = None
+            self.counts["minutes" if read else "minutes without a reading"] += 1
+            if not run.running:
+                return
+            # A wrong answer may cost a reading, and with it a minute.
+            if not read or wrong:
+                continue
+            after = self.look()
+            both = after.since(before)
+            before = after
+            self.counts["unprotected"] += len(both.unprotected)
+            self.counts["stray_stops"] += len(both.stray)
+            if both != Looks():
+                sys.stderr.write(f"{self.here.venue.now} {self.guarding.words}: {both}\n")
+        if self._drawn.random() < 0.5:
+            self.clear_halts()
+
+    def clear_halts(self) -> None:
+        """A person has looked at what the watch did, or was done by hand, and clears its halt."""
+        with self.halts() as halts:
+            for halt in halts.active():
+                if halt.kind in ("positions", "symbols", "watch"):
+                    halts.clear(halt.kind, "a person", self.shown())
+
+    def _watch_reads(self, run: FaultRun) -> bool:
+        """Wait for the next reading of the watch and what comes of it; whether there was one."""
+        due, last = self.shown(), time.monotonic() + READS
+        while run.running and time.monotonic() < last:
+            if self.wire.idle >= IDLE:
+                readings = query_rows(self.journal, "SELECT at FROM watch")
+                if readings and parse_instant(readings[0][0]) >= due:
+                    return True
+            time.sleep(LOOK)
+        return False
+
+    def look(self) -> Looks:
+        """What of stops is not as it should be, where the account is not halted altogether."""
+        guarding = self.guarding
+        assert guarding is not None
+        venue = self.here.venue
+        self.counts["oversized_stops"] += oversized(venue.broker.account(), STRATEGY)
+        self.counts["looks"] += 1
+        with self.halts() as halts:
+            scopes = {HALT_RULES[halt.kind].forbidden_scope for halt in halts.active()}
+            aside = halts.quarantined_symbols()
+        if "everything" in scopes or self.kill_file.exists():
+            self.counts["looks at halted accounts"] += 1
+            return Looks()
+        # A planned order is sent at the next auction.
+        waiting = {
+            written.stock_or_crypto_order.symbol
+            for written in self.world().books.written.values()
+            if written.state in ("planned", "submitting", "unknown")
+            and written.role != "protection"
+            and written.is_unexpired(self.shown())
+        }
+        return guarding.look(venue, {*SYMBOLS} - aside - waiting, STRATEGY)
 
     def killed_step(self, number: int) -> None:
         """Go on to the next instant; so many kills, each where it was drawn, or while it waits."""
         self.here.advance()
-        for _ in range(number):
+        self._instants += 1
+        # One of the kills falls on what a person has written.
+        commanded = self.guarding is not None and self._instants % EVERY == 0
+        for _ in range(number - (commanded and number > 0)):
             arm_kill(self.alive(), self.rng)
             self.work()
             self.gone()
@@ -261,6 +401,32 @@ class Trading:
                 self.wire.land()
         self.counts["stuck"] += not self.work()
         self.wire.land()
+        if commanded:
+            self._obeyed(killed=number > 0)
+        if self.guarding:
+            self.minutes(1)
+
+    def _obeyed(self, *, killed: bool) -> None:
+        """A person writes while the process waits, which may be killed over it, and is obeyed."""
+        place = self._instants // EVERY
+        if killed:
+            arm_kill(self.alive(), self.rng)
+        self.commands.write(self.journal.parent, PERSON[place % len(PERSON)])
+        if killed:
+            self._answered()
+            self.gone()
+            self.counts["landed kills"] += 1
+            self.wire.land()
+        self.counts["stuck"] += not self._answered()
+
+    def _answered(self) -> bool:
+        """Let the process answer what was written; whether it still runs."""
+        run = self.alive()
+        folder = self.journal.parent
+        if run.until(lambda: not self.commands.unanswered(folder) and self.is_idle(run)):
+            return True
+        self.gone()
+        return False
 
     def end(self) -> None:
         """Go on on a wire that works until everything is known, and count what must never be."""
@@ -274,6 +440,9 @@ class Trading:
         self.here.advance()
         self.start("cycles=null", calm=True)
         counts["stuck"] += not self.work()
+        if self.guarding:
+            counts["stuck"] += not self._answered()
+            self.minutes(3)
         self.here.advance()
         counts["stuck"] += not self.work()
         self.finish()
@@ -285,8 +454,21 @@ class Trading:
         return {
             "cash": round(account.cash, 2),
             **{symbol: quantity for symbol, quantity in account.positions.items() if quantity},
-            **{name: ordered(ticket).fills for name, ticket in venue.tickets.items()},
+            **{
+                name: ordered(ticket).fills
+                for name, ticket in venue.tickets.items()
+                if not (self.guarding and _renamed(name))
+            },
+            **self._fills_by_price(),
         }
+
+    def _fills_by_price(self) -> dict[str, Any]:
+        """Fills of stops and commands, whose ids tell how often they were tried."""
+        filled: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for name, ticket in self.here.venue.tickets.items() if self.guarding else ():
+            for quantity, price in ordered(ticket).fills if _renamed(name) else ():
+                filled[f"{ticket.order.symbol} at {price}"] += quantity
+        return dict(filled)
 
     def finish(self) -> None:
         """Let nothing run any more, and count what must never be."""
@@ -307,12 +489,16 @@ class Trading:
         )
         tickets = self.here.venue.tickets.items()
         by_hand = {t.order.symbol for name, t in tickets if name.startswith("by-hand")}
+        # A journal that was set aside knew of stops that rest, and fill, at the venue.
+        forgotten = {t.order.symbol for n, t in tickets if "-stop-" in n and n in self._forgotten}
+        if self.guarding:
+            self._count_commands(world, by_hand)
         for why, cause in query_rows(
             self.journal,
             "SELECT why, cause FROM halts JOIN halt_causes ON halt = number"
             " WHERE kind IN ('positions', 'symbols')",
         ):
-            if not by_hand >= set(json.loads(cause)):
+            if not by_hand | forgotten >= set(json.loads(cause)):
                 counts["false_halts"] += 1
                 counts[f"halt: {why[:80]}"] += 1
         open_ = [
@@ -322,6 +508,32 @@ class Trading:
         counts.update(
             f"taken: {each.role}" for each in world.books.written.values() if each.was_accepted
         )
+
+    def _count_commands(self, world: World, by_hand: set[str]) -> None:
+        counts = self.counts
+        counts.update(self.commands.counts(self.journal))
+        counts["repeated_commands"] += sold_beyond(world, self.commands.written, by_hand)
+        counts["protected by a stop that filled"] += sum(
+            bool(order.fills) and "-stop-" in order.name for order in world.ours()
+        )
+        for why, at in query_rows(
+            self.journal, "SELECT why, raised_at FROM halts WHERE kind='watch'"
+        ):
+            if unjustified(why, parse_instant(at), self.here.venue):
+                counts["false_watch"] += 1
+                counts[f"watch: {why[:80]}"] += 1
+
+
+def _renamed(name: str) -> bool:
+    """Whether the id of an order tells how often it was tried: a stop's, or a command's."""
+    return name.rsplit("-", 2)[1] in ("stop", "8")
+
+
+def _sums_times(factor: float) -> Callable[[Any], Any]:
+    """Have an answer of the account say so many times what it has."""
+    return lambda told: (
+        told | {name: repr(float(told[name]) * factor) for name in SUMS if name in told}
+    )
 
 
 def _words(timeframe: str) -> list[str]:
@@ -337,11 +549,13 @@ def going(
     timeframe: str = "1h",
     *,
     plain: bool = False,
+    guarded: bool = True,
     kinds: Sequence[str] = tuple(KINDS),
 ) -> Iterator[Trading]:
     """A practice server at an instant, a wire before it, and nothing running yet.
 
     plain: whether nothing about the account is drawn, and its bars are those of kills.
+    guarded: whether stops, the watch and commands are drawn; the watch of kills never acts.
     kinds: of what goes wrong, one of them at each instant.
     """
     rng = random.Random(seed)
@@ -357,7 +571,9 @@ def going(
         here.advance(begin)
         with watched(folder, here.url, counts, rng, seed) as place:
             password = not plain and rng.random() < 0.3
-            one = Trading(here, place, timeframe, kinds, password=password)
+            drawn = random.Random(f"{seed} guarding")
+            guarding = Guarding.drawn(drawn, watches=not plain) if guarded else None
+            one = Trading(here, place, timeframe, kinds, guarding, password=password)
             try:
                 yield one
             finally:
