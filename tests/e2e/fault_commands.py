@@ -20,6 +20,7 @@ from execution.live.commands import command_path, read_answer, write_command
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from tests.e2e.fault_checks import World, book_of_orders
+from trainingdata.instruments import instrument
 
 PAUSES: tuple[Verb, ...] = ("pause", "resume", "resume")
 ALL: tuple[Verb, ...] = (*PAUSES, *PAUSES, "reduce", "reduce", "exit", "exit", "flatten")
@@ -107,7 +108,7 @@ def sold_beyond(
         for (of, symbol), quantity in closed.items():
             if of == group and symbol not in by_hand:
                 before = abs(held.get((group, symbol), Decimal(0)))
-                lot = Decimal("1e-8") if symbol.endswith("USD") else Decimal(1)
+                lot = instrument(symbol).qty_increment
                 beyond += abs(quantity) >= before * (1 - kept) + lot
     return beyond
 
