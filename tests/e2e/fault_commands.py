@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.journal.commands import Verb
 from execution.live.accounts import TRADE_JOB
-from execution.live.commands import command_path, read_answer, write_command
+from execution.live.commands import COMMANDS_FOLDER, read_answer, write_command
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from tests.e2e.fault_checks import World, book_of_orders
@@ -64,7 +64,8 @@ class Commands:
         return [
             name
             for name in self.written
-            if read_answer(folder, name) is None or command_path(folder, name).exists()
+            if read_answer(folder, name) is None
+            or (folder / COMMANDS_FOLDER / f"{name}.json").exists()
         ]
 
     def counts(self, journal: Path) -> Counter[str]:
