@@ -75,6 +75,8 @@ def test_killed_loop_executes_a_command_once(loop: Trading, commit: int, after: 
 @pytest.mark.parametrize("verb", ["pause", "exit", "flatten", "resume"])
 def test_each_verb_survives_a_kill_at_a_commit(loop: Trading, verb: str, commit: int) -> None:
     """The positions that are closed come back with the next decision after `resume`."""
+    write(loop, f"first-{verb}-{commit}", "resume", "")
+    answer_of(loop, f"first-{verb}-{commit}")
     while not positions(loop):
         loop.here.advance()
         assert loop.work()
