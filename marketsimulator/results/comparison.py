@@ -272,9 +272,8 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: statistics of the trial ledger; None: unknown. Of this ledger and those
-        that the runs have stored, the one with the most trials deflates the Sharpe ratios. Without
-        any ledger these runs are all trials.
+    counted_trials: statistics of the trial ledger; None counts these runs. Of them and those that
+        the runs have stored, the one with the most trials deflates the Sharpe ratios.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
@@ -284,8 +283,8 @@ def compare_records(
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
     own = TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
     stored = [record.trial_statistics(own.sharpe_variance) for record in records]
-    ledgers = [each for each in (counted_trials, *stored) if each is not None] or [own]
-    trials = max(ledgers, key=lambda each: each.trial_count)
+    counted = own if counted_trials is None else counted_trials
+    trials = max([*filter(None, stored), counted], key=lambda each: each.trial_count)
     _add_deflated_sharpe(table, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records

@@ -3,6 +3,8 @@
 Which stop a position should have, and whether the venue would take it, is asked of the venue.
 """
 
+# Private access: the venue checks an order without accepting it nowhere else.
+
 from __future__ import annotations
 
 import random

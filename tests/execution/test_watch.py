@@ -58,8 +58,8 @@ def test_daily_loss_counts_from_the_last_close() -> None:
     for hours, index in ((20, 96.0), (21, 96.0), (44, 92.0), (45, 92.0)):
         state, why = next_watch_state(state, BEGIN + hours * 60 * MINUTE, index, 0.0, LIMITS)
         assert why == ""
-    assert state.losses["drawdown"] == pytest.approx(0.08)
-    assert state.losses["daily_loss"] == pytest.approx(1 - 92 / 96)
+    assert state.values_by_limit["drawdown"] == pytest.approx(0.08)
+    assert state.values_by_limit["daily_loss"] == pytest.approx(1 - 92 / 96)
 
 
 @pytest.mark.parametrize("block", range(10))
