@@ -14,7 +14,7 @@ from marketsimulator.live_replay import run_replay
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
+from tests.e2e.practice import KEYS, ROOT, SPAN, Live, Practice, Start
 from tests.support.replays import FILES, Reports, nothing
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
@@ -99,7 +99,7 @@ def test_replay_with_protection_equals_the_backtest(
     assert stopped
 
 
-REAL = Path("/work/shared/data")
+REAL = ROOT.parent / "shared" / "data"
 REAL_BARS = {
     "1h": (
         f"data.dir=[{REAL}/hourly_stock,{REAL}/hourly_crypto]",
