@@ -75,11 +75,11 @@ class Strategy(Protocol):
 
     @property
     def uses_forecast(self) -> bool:
-        """Whether expected returns include the forecast."""
+        """True if expected returns include the forecast."""
 
     @property
     def uses_risk_premium(self) -> bool:
-        """Whether expected returns include the premium of the asset class."""
+        """True if expected returns include the premium of the asset class."""
 
     @property
     def holding_interval(self) -> HoldingRule | None:

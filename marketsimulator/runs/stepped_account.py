@@ -52,7 +52,6 @@ class SteppedAccount:
         self._protection = SimulatedProtection(settings, broker) if settings.protect.is_on else None
         self._known = market.initial_history
         self._peak = 0.0  # highest equity at a decision, for `guards.tiers`
-        self._has_begun = False
 
     @property
     def protective_orders(self) -> tuple[tuple[np.datetime64, Order], ...]:
@@ -89,9 +88,8 @@ class SteppedAccount:
         if self._protection is not None:
             self._protection.update(known)
         self._broker.open_bars()
-        if self._watch is not None and not self._has_begun:
+        if self._watch is not None:
             self._watch.begin()
-        self._has_begun = True
 
     def _read_watch(self) -> None:
         """Let the watch read the account; after it has acted, update protective orders."""
@@ -113,14 +111,15 @@ class SimulatedWatch:
         self._broker = broker
         self._state: WatchState | None = None
         self._halt: tuple[np.datetime64, str] | None = None  # start and reason
-        bars = market.execution_bars
-        self._closes = np.where(bars.mask, bars.values[:, :, CLOSE], np.nan)
-        self._times = bars.times
 
     def begin(self) -> None:
-        """Begin the watch with the account after the orders of the run's first instant."""
-        account = self._broker.account()
-        self._state = WatchState.first(account.as_of, account.equity)
+        """Begin the watch with the account after the orders of the run's first instant.
+
+        A later call does nothing.
+        """
+        if self._state is None:
+            account = self._broker.account()
+            self._state = WatchState.first(account.as_of, account.equity)
 
     def read(self) -> bool:
         """Read the account at the broker's instant, and act beyond a limit.
@@ -152,15 +151,15 @@ class SimulatedWatch:
     def _read_account(self) -> AccountSnapshot:
         """Return the account at the last closes of the finest bars."""
         account = self._broker.account()
-        if self._market.finer_bars is None:
+        bars = self._market.finer_bars
+        if bars is None:
             return account
-        row = int(np.searchsorted(self._times, account.as_of))
-        prices = dict(account.prices)
-        symbols = self._market.execution_bars.symbols
-        for symbol, close in zip(symbols, self._closes[:, row], strict=True):
-            if close == close:
-                prices[symbol] = float(close)
-        return replace(account, prices=prices)
+        row = int(np.searchsorted(bars.times, account.as_of))
+        closes = {
+            bars.symbols[s]: float(bars.values[s, row, CLOSE])
+            for s in np.flatnonzero(bars.mask[:, row]).tolist()
+        }
+        return replace(account, prices={**account.prices, **closes})
 
     def _reduce(self, account: AccountSnapshot, reason: str) -> None:
         """Cancel open orders, and reduce positions, if the settings say so."""
