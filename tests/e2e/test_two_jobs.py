@@ -60,12 +60,21 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     ]
 
 
+def server_and_files(
+    practice: Start, vix: Path, folder: Path, end: str
+) -> tuple[Practice, AccountFiles]:
+    """A server with stocks and options until a date, and new files of the seller of spreads."""
+    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
+    here = practice(*words, f"end={end}", "symbols=[SYA,SYB,SYC]")
+    files = AccountFiles(folder / "data" / "autoscaling" / "paper", 20_000.0)
+    files.initialise()
+    return here, files
+
+
 def test_one_process_trades_stocks_and_spreads_together(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
-    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
-    here = practice(*words, "end=2024-02-21", "symbols=[SYA,SYB,SYC]")
-    AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
+    here, _ = server_and_files(practice, vix, tmp_path, "2024-02-21")
     desk = here.venue.options.desks[UNDER]
     loop = Started(
         both_jobs(here.url, vix, "cycles=2", "decision_valid_seconds=3600"),
@@ -100,10 +109,7 @@ def test_one_process_trades_stocks_and_spreads_together(
 def test_exit_buys_back_spreads_and_sells_no_more(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
-    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
-    here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
-    files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)
-    files.initialise()
+    here, files = server_and_files(practice, vix, tmp_path, "2024-02-22")
     loop = Started(both_jobs(here.url, vix, "cycles=null"), cwd=tmp_path, env=environment(tmp_path))
     while loop.running and not any(each.stage == "open" for each in read_spreads(files)):
         time.sleep(0.2)
@@ -133,10 +139,7 @@ def test_killed_two_job_process_leaves_no_order_open(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     """The process is killed just after its order has reached the venue."""
-    words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
-    here = practice(*words, "end=2024-02-22", "symbols=[SYA,SYB,SYC]")
-    files = AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0)
-    files.initialise()
+    here, files = server_and_files(practice, vix, tmp_path, "2024-02-22")
     command = both_jobs(here.url, vix, "cycles=null")
     for _ in range(4):
         before = len(here.posts)
