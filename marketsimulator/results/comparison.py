@@ -283,8 +283,8 @@ def compare_records(
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
     own = TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
     stored = [record.trial_statistics(own.sharpe_variance) for record in records]
-    counted = own if counted_trials is None else counted_trials
-    trials = max([*filter(None, stored), counted], key=lambda each: each.trial_count)
+    ledger = own if counted_trials is None else counted_trials
+    trials = max([*filter(None, stored), ledger], key=lambda each: each.trial_count)
     _add_deflated_sharpe(table, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
