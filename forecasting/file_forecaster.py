@@ -1,10 +1,22 @@
-"""Forecasts from a file: the output of a batch, or a user's file in the same format.
+"""Forecasts from files: the output of a batch, or a user's forecasts in one of two forms.
 
-The file is Parquet, with the columns symbol, issued_at, step, level and value, one row per
-quantile; other columns are not read.
+A file is Parquet or CSV; a folder is read as all its files. Other columns are not read.
 
 symbol: symbol, spelled as in the bars.
 issued_at: instant of issue, at which a bar of the symbol becomes known, with a time zone or offset.
+
+The simple form has a row per horizon:
+
+horizon: number of the symbol's bars ahead, 1 … 24; a forecast has one or several.
+mean, deviation: mean and standard deviation of the simple return from the close at `issued_at` to
+    the close `horizon` bars later, as fractions.
+
+Its quantiles are those of a normal distribution. Between horizons, mean and variance are linear in
+the step, from 0 at issue. Beyond the last horizon the mean is constant, and the variance grows in
+proportion to the step.
+
+The quantile form has a row per quantile:
+
 step: number of the symbol's bars ahead, 1 … 24; a forecast has all steps.
 level: quantile level; a step has all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99).
 value: quantile of the bar's close in USD, nondecreasing along the levels.
@@ -18,11 +30,14 @@ forecasts are used unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +45,7 @@ from forecasting.forecast import (
     HORIZON,
     LEVELS,
     MEDIAN_INDEX,
+    WINDOWS_PER_CHUNK,
     ForecastTable,
     Progress,
     empty_array,
@@ -48,40 +64,42 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 FORECASTER_METADATA_KEY = "forecaster"  # metadata key of the forecaster's name
-REQUIRED_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
-FORECAST_FILE_SUFFIX = ".parquet"
+QUANTILE_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
+SIMPLE_COLUMNS = ("symbol", "issued_at", "horizon", "mean", "deviation")
+FORECAST_FILE_SUFFIX = ".parquet"  # of a batch's output
+FORECAST_FILE_SUFFIXES = (FORECAST_FILE_SUFFIX, ".csv")
 MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
 # Largest log distance of a median from the last close: a multiple of the step's width, from its
 # lowest to its highest quantile, plus a tolerance. Prices beyond it are adjusted differently.
 MAX_MEDIAN_MOVE_IN_WIDTHS = 3.0
 MEDIAN_LOG_MOVE_TOL = 0.02
+# Smallest quantile of the simple form relative to the last close: far beyond the last horizon, the
+# normal distribution would reach prices below 0.
+MIN_PRICE_RATIO = 0.01
+_NORMAL_QUANTILES = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
 
 
 @dataclass(frozen=True, slots=True)
 class FileForecaster:
-    """A forecaster that reads a Parquet file of forecasts (see the module's docstring).
+    """A forecaster that reads forecasts from a file or a folder (see the module's docstring).
 
-    path: path of the file.
+    path: path of the file or folder.
     """
 
     path: Path
 
     def __post_init__(self) -> None:
-        if not self.path.is_file():
-            raise InputError(f"forecaster.path: {self.path} does not exist; name an existing file")
-        if not self.path.name.endswith(FORECAST_FILE_SUFFIX):
+        if not find_forecast_files(self.path):
             raise InputError(
-                f"forecaster.path: {self.path} is not a forecast file; its name must end in"
-                f" {FORECAST_FILE_SUFFIX}"
+                f"forecaster.path: {self.path} is a folder without forecasts; put"
+                f" {' or '.join(FORECAST_FILE_SUFFIXES)} files there"
             )
 
     @property
     def name(self) -> str:
-        with _open_parquet(self.path) as file:
-            metadata: dict[bytes, bytes] = file.metadata.metadata or {}
-        maker = metadata.get(FORECASTER_METADATA_KEY.encode(), b"").decode(errors="replace")
-        by = f" by {maker}" if maker else ""
-        return f"forecasts of {self.path.name}{by}"
+        makers = dict.fromkeys(map(_read_maker, find_forecast_files(self.path)))
+        by = ", ".join(filter(None, makers))
+        return f"forecasts of {self.path.name}" + (f" by {by}" if by else "")
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -90,26 +108,106 @@ class FileForecaster:
 
         Raises DataError for an invalid file, with the path, the row and the reason.
         """
-        name = self.name
-        windows = Windows.from_bars(bars, since, 1)
-        values = empty_array(len(windows), HORIZON, len(LEVELS))
-        values[:] = np.nan
-        for portion in _portions(self.path):
-            _fill(values, windows, bars, portion)
-            done = portion.preceding_rows + len(portion.rows)
-            progress("rows of forecasts read", done, done)
-        there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
-        _check(values, windows, bars, self.path)
-        if not len(there):
-            raise DataError(
-                f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
-                f" between {format_utc(np.min(since))} and {format_utc(bars.times[-1])}; choose"
-                " another range or file"
-            )
-        source = file_digest(self.path)[:16]
-        if len(there) < len(windows):
-            windows, values = windows.select(there), values[there]
-        return ForecastTable.from_quantiles(name, bars, windows, values, source_digest=source)
+        files = find_forecast_files(self.path)
+        digests = list(map(file_digest, files))
+        source = digests[0] if self.path.is_file() else combine_digests(digests)
+        return build_table_from_rows(
+            chain.from_iterable(map(read_portions, files)),
+            bars,
+            since,
+            FileSource(self.name, self.path, source[:16]),
+            progress,
+        )
+
+
+def find_forecast_files(path: Path) -> list[Path]:
+    """Return the forecast files of a folder by name, or the file itself; hidden files are skipped.
+
+    Raises InputError for a path that does not exist, or that has another suffix.
+    """
+    if path.is_dir():
+        return sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in FORECAST_FILE_SUFFIXES and not file.name.startswith(".")
+        )
+    if not path.is_file():
+        raise InputError(f"forecaster.path: {path} does not exist; name an existing file or folder")
+    if path.suffix.lower() not in FORECAST_FILE_SUFFIXES:
+        raise InputError(
+            f"forecaster.path: {path} is not a forecast file; its name must end in"
+            f" {' or '.join(FORECAST_FILE_SUFFIXES)}"
+        )
+    return [path]
+
+
+def combine_digests(digests: Iterable[str]) -> str:
+    """Return the SHA-256 of several digests, in hex."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+class FileSource(NamedTuple):
+    """Origin of a table that is read from files.
+
+    name: name of the forecaster.
+    path: path of the file or folder, for messages.
+    digest: digest of the content.
+    """
+
+    name: str
+    path: Path
+    digest: str
+
+
+def build_table_from_rows(
+    portions: Iterable[RowPortion],
+    bars: Bars,
+    since: np.datetime64 | Instants,
+    source: FileSource,
+    progress: Progress = no_progress,
+    *,
+    keep_first: bool = False,
+) -> ForecastTable:
+    """Build the table of the forecasts in rows of files.
+
+    since: one instant for all symbols, or one per symbol, [S].
+    source: origin of the rows.
+    keep_first: whether to skip rows that repeat an earlier row, and rows at which no bar closes,
+        instead of rejecting them.
+
+    Raises DataError for invalid rows, and if no row is a forecast of the panel.
+    """
+    windows = Windows.from_bars(bars, since, 1)
+    cells = _ForecastCells.empty(windows)
+    done = 0
+    for portion in portions:
+        cells.fill(bars, portion, keep_first=keep_first)
+        done += len(portion.rows)
+        progress("rows of forecasts read", done, done)
+    _check(cells.values, windows, bars, source.path)
+    cells.expand_simple_form()
+    values = cells.values
+    there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
+    if not len(there):
+        raise DataError(
+            f"{source.path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
+            f" between {format_utc(np.min(since))} and {format_utc(bars.times[-1])}; choose"
+            " another range or file"
+        )
+    if len(there) < len(windows):
+        windows, values = windows.select(there), values[there]
+    return ForecastTable.from_quantiles(
+        source.name, bars, windows, values, source_digest=source.digest
+    )
+
+
+def _read_maker(path: Path) -> str:
+    """Return the name of the forecaster in a Parquet file's metadata; empty without one."""
+    if path.suffix.lower() != FORECAST_FILE_SUFFIX:
+        return ""
+    with _open_parquet(path) as file:
+        metadata: dict[bytes, bytes] = file.metadata.metadata or {}
+    return metadata.get(FORECASTER_METADATA_KEY.encode(), b"").decode(errors="replace")
 
 
 @contextmanager
@@ -135,7 +233,7 @@ def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
 
 
 @dataclass(frozen=True, slots=True)
-class _RowPortion:
+class RowPortion:
     """A portion of a file's rows; an empty cell raises DataError.
 
     rows: the rows.
@@ -178,6 +276,15 @@ class _RowPortion:
             self.raise_at_first(numbers, f"{column} {{{column}!r}} is not a number")
             raise
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether the rows are in the simple form."""
+        return "horizon" in self.rows
+
+    def issued_at(self) -> Instants:
+        """Return the instant of issue of each row, [n]."""
+        return parse_instant_column(self.rows["issued_at"], str(self.path), self.preceding_rows)
+
     def symbol_indices(self, bars: Bars) -> Index:
         """Return the panel index of each row's symbol, [n]; -1 for a symbol outside the panel."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
@@ -186,32 +293,177 @@ class _RowPortion:
         return np.array([*of_category, -1])[names.cat.codes.to_numpy()]
 
 
-def _portions(path: Path) -> Iterator[_RowPortion]:
-    """Yield the rows of a file in portions that fit into memory."""
-    with _open_parquet(path) as file:
-        for missing in (name for name in REQUIRED_COLUMNS if name not in file.schema_arrow.names):
-            raise DataError(
-                f"{path}: not a valid forecast file: column {missing!r} is missing; required"
-                f" columns: {', '.join(REQUIRED_COLUMNS)}"
-            )
-        before = 0
-        for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(REQUIRED_COLUMNS)):
-            rows = batch.to_pandas(ignore_metadata=True)
-            yield _RowPortion(rows, path, before)
-            before += len(rows)
+def read_portions(path: Path) -> Iterator[RowPortion]:
+    """Yield the rows of a file in portions that fit into memory.
 
-
-def _fill(values: Array32, windows: Windows, bars: Bars, portion: _RowPortion) -> None:
-    """Write the values of a portion's rows into the quantiles of their windows.
-
-    A row without a window is skipped.
-
-    values: [N, H, Q] quantiles, written in place.
+    Raises DataError for a file that cannot be read, or without a required column.
     """
-    step, given, value = (portion.float_column(name) for name in ("step", "level", "value"))
+    frames = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
+    before = 0
+    for rows in frames(path):
+        if len(rows):
+            yield RowPortion(rows, path, before)
+        before += len(rows)
+
+
+def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
+    with _open_parquet(path) as file:
+        columns = _required_columns(path, file.schema_arrow.names)
+        for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(columns)):
+            yield batch.to_pandas(ignore_metadata=True)
+
+
+def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    how: dict[str, Any] = {
+        "skipinitialspace": True,
+        "keep_default_na": False,
+        "na_values": [""],
+        "dtype": {"symbol": str, "issued_at": str},
+    }
+    try:
+        columns = _required_columns(path, list(pd.read_csv(path, nrows=0, **how)))
+        with pd.read_csv(path, usecols=columns, chunksize=MAX_ROWS_PER_READ, **how) as parts:
+            for rows in parts:
+                yield rows[list(columns)]
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path}: not a valid forecast file: it is empty") from error
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise DataError(f"{path}: not a valid forecast file: {reason}") from error
+
+
+def _required_columns(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of the form that a file has; raise `DataError` if one is missing."""
+    is_quantile = not {"step", "level", "value"}.isdisjoint(names) and "horizon" not in names
+    columns = QUANTILE_COLUMNS if is_quantile else SIMPLE_COLUMNS
+    for missing in (name for name in columns if name not in names):
+        raise DataError(
+            f"{path}: not a valid forecast file: column {missing!r} is missing; required"
+            f" columns: {', '.join(columns)}"
+        )
+    return columns
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _ForecastCells:
+    """The forecasts of N windows, which are filled in place; NaN where none has been read.
+
+    windows: the windows.
+    values: [N, H, Q] quantiles in USD.
+    mean, deviation: [N, H] moments of the simple form, at its horizons.
+    """
+
+    windows: Windows
+    values: Array32
+    mean: Array32
+    deviation: Array32
+
+    @classmethod
+    def empty(cls, windows: Windows) -> _ForecastCells:
+        steps = (len(windows), HORIZON)
+        cells = [empty_array(*shape) for shape in ((*steps, len(LEVELS)), steps, steps)]
+        for each in cells:
+            each[:] = np.nan
+        return cls(windows, *cells)
+
+    def fill(self, bars: Bars, portion: RowPortion, *, keep_first: bool) -> None:
+        """Write a portion's rows into the cells of their windows.
+
+        A row without a window is skipped; keep_first as in `build_table_from_rows`.
+        """
+        cells: tuple[Array32, ...] = (self.values,)
+        other = self.mean  # cells of the form that the portion does not have
+        if portion.is_simple:
+            step, *columns = _check_simple_form(portion)
+            cells, other = (self.mean, self.deviation), self.values[:, 0]
+            place: tuple[Index, ...] = (step - 1,)
+            what = "{symbol} {issued_at}, horizon {horizon} is listed twice"
+        else:
+            step, level, *columns = _check_quantile_form(portion)
+            place = (step - 1, level)
+            what = "{symbol} {issued_at}, step {step}, level {level} is listed twice"
+        window = _find_windows(portion, self.windows, bars, keep_first=keep_first)
+        rows = np.flatnonzero(window >= 0)
+        cell = np.ravel_multi_index((window[rows], *(axis[rows] for axis in place)), cells[0].shape)
+        order = np.argsort(cell, kind="stable")
+        twice = np.zeros(len(window), dtype=bool)
+        twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
+        twice[rows] |= np.isfinite(cells[0].reshape(-1)[cell])
+        twice[rows] |= np.isfinite(other[window[rows]]).any(axis=1)
+        if not keep_first:
+            portion.raise_at_first(twice, what)
+        new = ~twice[rows]
+        for into, column in zip(cells, columns, strict=True):
+            into.reshape(-1)[cell[new]] = column[rows[new]]
+
+    def expand_simple_form(self) -> None:
+        """Write the quantiles of the forecasts in the simple form."""
+        rows = np.flatnonzero(np.isfinite(self.mean).any(axis=1))
+        for first in range(0, len(rows), WINDOWS_PER_CHUNK):
+            part = rows[first : first + WINDOWS_PER_CHUNK]
+            mean, deviation = interpolate_moments(self.mean[part], self.deviation[part])
+            ratio = 1.0 + mean[..., None] + deviation[..., None] * _NORMAL_QUANTILES
+            price = self.windows.price[part]
+            self.values[part] = price[:, None, None] * np.maximum(ratio, MIN_PRICE_RATIO)
+
+
+def interpolate_moments(mean: Array32, deviation: Array32) -> tuple[Array, Array]:
+    """Return mean and deviation at every step, each [n, H], from those at some horizons.
+
+    Mean and variance are linear in the step between horizons, from 0 at issue. Beyond the last
+    horizon the mean is constant, and the variance grows in proportion to the step.
+
+    mean, deviation: [n, H] moments; NaN at other steps. Each row has at least one horizon.
+    """
+    step = np.arange(1, HORIZON + 1)
+    known = np.isfinite(mean)
+    before = np.maximum.accumulate(np.where(known, step, 0), axis=1)
+    after = np.where(known, step, HORIZON + 1)
+    after = np.minimum.accumulate(after[:, ::-1], axis=1)[:, ::-1]
+    is_beyond = after > HORIZON
+    after = np.where(is_beyond, before, after)
+    share = np.where(is_beyond | known, 1.0, (step - before) / np.maximum(after - before, 1))
+
+    def interpolate(values: Array32) -> Array:
+        padded = np.pad(np.nan_to_num(values.astype(np.float64)), ((0, 0), (1, 0)))
+        low, high = (np.take_along_axis(padded, at, axis=1) for at in (before, after))
+        return np.asarray(low + share * (high - low))
+
+    growth = np.where(is_beyond, step / np.maximum(before, 1), 1.0)
+    return interpolate(mean), np.sqrt(interpolate(deviation**2) * growth)
+
+
+def _check_simple_form(portion: RowPortion) -> tuple[Index, Array, Array]:
+    """Return the columns horizon, mean and deviation of a portion; raise `DataError` if invalid."""
+    horizon, mean, deviation = map(portion.float_column, SIMPLE_COLUMNS[2:])
+    _check_steps(portion, "horizon", horizon)
+    with np.errstate(invalid="ignore"):
+        lowest = mean + _NORMAL_QUANTILES[0] * deviation
+        for bad, what in (
+            (~((deviation > 0) & (deviation < np.inf)), "deviation {deviation} is not above 0"),
+            (
+                ~((np.abs(mean) < 1) & (lowest > -1)),
+                "mean {mean} or deviation {deviation} is too large for a return; write fractions"
+                " (0.01 is 1 %)",
+            ),
+        ):
+            portion.raise_at_first(bad, what)
+    return horizon.astype(np.int64), mean, deviation
+
+
+def _check_quantile_form(portion: RowPortion) -> tuple[Index, Index, Array]:
+    """Return the step, the level's index and the value of each row of a portion.
+
+    Raises DataError for an invalid row.
+    """
+    step, given, value = map(portion.float_column, QUANTILE_COLUMNS[2:])
+    _check_steps(portion, "step", step)
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
-        (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is outside 1 … {HORIZON}"),
         (
             np.abs(given - np.array(LEVELS)[level]) > 1e-6,
             "level {level} is not one of the 21 quantile levels",
@@ -222,30 +474,22 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _RowPortion) -
         ),
     ):
         portion.raise_at_first(bad, what)
-    window = _find_windows(portion, windows, bars)
-    rows = np.flatnonzero(window >= 0)
-    place = window[rows], step[rows].astype(np.int64) - 1, level[rows]
-    cell = np.ravel_multi_index(place, values.shape)
-    flat = values.reshape(-1)
-    order = np.argsort(cell, kind="stable")
-    twice = np.zeros(len(window), dtype=bool)
-    twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
-    twice[rows] |= np.isfinite(flat[cell])
-    portion.raise_at_first(
-        twice, "{symbol} {issued_at}, step {step}, level {level} is listed twice"
-    )
-    flat[cell] = value[rows]
+    return step.astype(np.int64), level, value
 
 
-def _find_windows(portion: _RowPortion, windows: Windows, bars: Bars) -> Index:
+def _check_steps(portion: RowPortion, column: str, step: Array) -> None:
+    bad = ~np.isin(step, np.arange(1, HORIZON + 1))
+    portion.raise_at_first(bad, f"{column} {{{column}}} is outside 1 … {HORIZON}")
+
+
+def _find_windows(portion: RowPortion, windows: Windows, bars: Bars, *, keep_first: bool) -> Index:
     """Return the index of each row's window, [n].
 
     It is -1 for a symbol outside the panel, and for an instant that has no window. Raises DataError
-    if no bar of the symbol closes at the row's instant.
+    if no bar of the symbol closes at the row's instant, unless such rows are skipped (keep_first).
     """
     symbol = portion.symbol_indices(bars)
-    column = portion.rows["issued_at"]
-    stamps = parse_instant_column(column, str(portion.path), portion.preceding_rows)
+    stamps = portion.issued_at()
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.slices_by_symbol()):
@@ -253,7 +497,7 @@ def _find_windows(portion: _RowPortion, windows: Windows, bars: Bars) -> Index:
         ends = bars.bars_of_symbol(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _find_instants(ends, stamps[rows]) < 0
-        if off.any():
+        if off.any() and not keep_first:
             reason = "{symbol} has no bar that closes at issued_at {issued_at}"
             portion.raise_at_first(off, reason)
         place = _find_instants(windows.issued_at[slot], stamps[rows])

@@ -66,7 +66,9 @@ class ForecasterSettings(InferenceProfile):
     )
     arguments: Mapping[str, Any] = setting({}, "arguments of the custom class, by name")
     path: str | None = setting(
-        None, "Parquet file of forecasts for forecaster=file (`forecasting.file_forecaster`)"
+        None,
+        "file or folder of forecasts, Parquet or CSV, for forecaster=file"
+        " (`forecasting.file_forecaster`)",
     )
     batch_size: int | None = setting(
         None,
@@ -190,7 +192,7 @@ def _require_forecast_method(name: str, made: object) -> None:
 
 def _build_file_forecaster(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     if settings.path is None:
-        raise InputError("forecaster.path: not set; set it to the file of forecasts")
+        raise InputError("forecaster.path: not set; set it to a file or folder of forecasts")
     return FileForecaster(Path(settings.path).expanduser())
 
 
