@@ -97,9 +97,7 @@ class FileForecaster:
 
     @property
     def name(self) -> str:
-        makers = dict.fromkeys(map(_read_maker, find_forecast_files(self.path)))
-        by = ", ".join(filter(None, makers))
-        return f"forecasts of {self.path.name}" + (f" by {by}" if by else "")
+        return name_forecasts(self.path, find_forecast_files(self.path))
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -120,8 +118,10 @@ class FileForecaster:
         )
 
 
-def find_forecast_files(path: Path) -> list[Path]:
+def find_forecast_files(path: Path, name: str = "forecaster.path") -> list[Path]:
     """Return the forecast files of a folder by name, or the file itself; hidden files are skipped.
+
+    name: setting that names the path, for messages.
 
     Raises InputError for a path that does not exist, or that has another suffix.
     """
@@ -129,16 +129,24 @@ def find_forecast_files(path: Path) -> list[Path]:
         return sorted(
             file
             for file in path.iterdir()
-            if file.suffix.lower() in FORECAST_FILE_SUFFIXES and not file.name.startswith(".")
+            if file.suffix.lower() in FORECAST_FILE_SUFFIXES
+            and not file.name.startswith(".")
+            and file.is_file()
         )
     if not path.is_file():
-        raise InputError(f"forecaster.path: {path} does not exist; name an existing file or folder")
+        raise InputError(f"{name}: {path} does not exist; name an existing file or folder")
     if path.suffix.lower() not in FORECAST_FILE_SUFFIXES:
         raise InputError(
-            f"forecaster.path: {path} is not a forecast file; its name must end in"
+            f"{name}: {path} is not a forecast file; its name must end in"
             f" {' or '.join(FORECAST_FILE_SUFFIXES)}"
         )
     return [path]
+
+
+def name_forecasts(path: Path, files: Iterable[Path]) -> str:
+    """Return the name of the forecasts in files of a path, with the forecasters that they name."""
+    by = ", ".join(filter(None, dict.fromkeys(map(_read_maker, files))))
+    return f"forecasts of {path.name}" + (f" by {by}" if by else "")
 
 
 def combine_digests(digests: Iterable[str]) -> str:
@@ -166,14 +174,14 @@ def build_table_from_rows(
     source: FileSource,
     progress: Progress = no_progress,
     *,
-    keep_first: bool = False,
+    skip_invalid: bool = False,
 ) -> ForecastTable:
     """Build the table of the forecasts in rows of files.
 
     since: one instant for all symbols, or one per symbol, [S].
     source: origin of the rows.
-    keep_first: whether to skip rows that repeat an earlier row, and rows at which no bar closes,
-        instead of rejecting them.
+    skip_invalid: whether to skip rows that repeat an earlier row, rows at which no bar closes, and
+        forecasts with invalid quantiles, instead of rejecting them.
 
     Raises DataError for invalid rows, and if no row is a forecast of the panel.
     """
@@ -181,10 +189,10 @@ def build_table_from_rows(
     cells = _ForecastCells.empty(windows)
     done = 0
     for portion in portions:
-        cells.fill(bars, portion, keep_first=keep_first)
+        cells.fill(bars, portion, skip_invalid=skip_invalid)
         done += len(portion.rows)
         progress("rows of forecasts read", done, done)
-    _check(cells.values, windows, bars, source.path)
+    _check(cells.values, windows, bars, source.path, skip_invalid=skip_invalid)
     cells.expand_simple_form()
     values = cells.values
     there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
@@ -316,17 +324,18 @@ def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
 def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
-    how: dict[str, Any] = {
-        "skipinitialspace": True,
-        "keep_default_na": False,
-        "na_values": [""],
-        "dtype": {"symbol": str, "issued_at": str},
-    }
     try:
-        columns = _required_columns(path, list(pd.read_csv(path, nrows=0, **how)))
-        with pd.read_csv(path, usecols=columns, chunksize=MAX_ROWS_PER_READ, **how) as parts:
+        with pd.read_csv(
+            path,
+            usecols=lambda name: name in {*SIMPLE_COLUMNS, *QUANTILE_COLUMNS},
+            chunksize=MAX_ROWS_PER_READ,
+            dtype={"symbol": str, "issued_at": str},
+            skipinitialspace=True,
+            keep_default_na=False,
+            na_values=[""],
+        ) as parts:
             for rows in parts:
-                yield rows[list(columns)]
+                yield rows[list(_required_columns(path, rows.columns.tolist()))]
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path}: not a valid forecast file: it is empty") from error
     except DataError:
@@ -370,10 +379,10 @@ class _ForecastCells:
             each[:] = np.nan
         return cls(windows, *cells)
 
-    def fill(self, bars: Bars, portion: RowPortion, *, keep_first: bool) -> None:
+    def fill(self, bars: Bars, portion: RowPortion, *, skip_invalid: bool) -> None:
         """Write a portion's rows into the cells of their windows.
 
-        A row without a window is skipped; keep_first as in `build_table_from_rows`.
+        A row without a window is skipped; skip_invalid as in `build_table_from_rows`.
         """
         cells: tuple[Array32, ...] = (self.values,)
         other = self.mean  # cells of the form that the portion does not have
@@ -386,7 +395,7 @@ class _ForecastCells:
             step, level, *columns = _check_quantile_form(portion)
             place = (step - 1, level)
             what = "{symbol} {issued_at}, step {step}, level {level} is listed twice"
-        window = _find_windows(portion, self.windows, bars, keep_first=keep_first)
+        window = _find_windows(portion, self.windows, bars, skip_invalid=skip_invalid)
         rows = np.flatnonzero(window >= 0)
         cell = np.ravel_multi_index((window[rows], *(axis[rows] for axis in place)), cells[0].shape)
         order = np.argsort(cell, kind="stable")
@@ -394,7 +403,7 @@ class _ForecastCells:
         twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
         twice[rows] |= np.isfinite(cells[0].reshape(-1)[cell])
         twice[rows] |= np.isfinite(other[window[rows]]).any(axis=1)
-        if not keep_first:
+        if not skip_invalid:
             portion.raise_at_first(twice, what)
         new = ~twice[rows]
         for into, column in zip(cells, columns, strict=True):
@@ -435,6 +444,11 @@ def interpolate_moments(mean: Array32, deviation: Array32) -> tuple[Array, Array
 
     growth = np.where(is_beyond, step / np.maximum(before, 1), 1.0)
     return interpolate(mean), np.sqrt(interpolate(deviation**2) * growth)
+
+
+def check_rows(portion: RowPortion) -> None:
+    """Raise `DataError` for a row that is invalid with any bars."""
+    _check_simple_form(portion) if portion.is_simple else _check_quantile_form(portion)
 
 
 def _check_simple_form(portion: RowPortion) -> tuple[Index, Array, Array]:
@@ -482,11 +496,13 @@ def _check_steps(portion: RowPortion, column: str, step: Array) -> None:
     portion.raise_at_first(bad, f"{column} {{{column}}} is outside 1 … {HORIZON}")
 
 
-def _find_windows(portion: RowPortion, windows: Windows, bars: Bars, *, keep_first: bool) -> Index:
+def _find_windows(
+    portion: RowPortion, windows: Windows, bars: Bars, *, skip_invalid: bool
+) -> Index:
     """Return the index of each row's window, [n].
 
     It is -1 for a symbol outside the panel, and for an instant that has no window. Raises DataError
-    if no bar of the symbol closes at the row's instant, unless such rows are skipped (keep_first).
+    if no bar of the symbol closes at the row's instant and such rows are not skipped.
     """
     symbol = portion.symbol_indices(bars)
     stamps = portion.issued_at()
@@ -497,7 +513,7 @@ def _find_windows(portion: RowPortion, windows: Windows, bars: Bars, *, keep_fir
         ends = bars.bars_of_symbol(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _find_instants(ends, stamps[rows]) < 0
-        if off.any() and not keep_first:
+        if off.any() and not skip_invalid:
             reason = "{symbol} has no bar that closes at issued_at {issued_at}"
             portion.raise_at_first(off, reason)
         place = _find_instants(windows.issued_at[slot], stamps[rows])
@@ -520,10 +536,12 @@ def _parse_symbol(name: object) -> str:
         return ""
 
 
-def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
+def _check(
+    values: Array32, windows: Windows, bars: Bars, path: Path, *, skip_invalid: bool
+) -> None:
     """Check that all steps and levels are present, in order, and that prices fit the bars.
 
-    Raises DataError.
+    Raises DataError, or (skip_invalid) removes the forecasts that fail.
 
     values: [N, H, Q] quantiles that were read.
     """
@@ -542,7 +560,9 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         (falling.any(axis=(1, 2)), "step {falling}: value falls from a quantile level to the next"),
         (far, "prices do not match the bars; use the bars that the forecasts were made from"),
     ):
-        if bad.any():
+        if skip_invalid:
+            values[bad] = np.nan
+        elif bad.any():
             number = first_true_index(np.asarray(bad))
             step = int(partial[number].argmax())
             fault = what.format(

@@ -1,0 +1,414 @@
+"""Sealed forecasts: a record that shows which forecasts were issued before their outcome was known.
+
+Sealing makes each new file of a folder a batch. Its seal is a line of `seals.jsonl` with the file's
+SHA-256, the instant of sealing and the digest of the line before. A change of an earlier line
+changes all later digests (Haber and Stornetta 1991, Journal of Cryptology 3:2). Whoever can write
+the folder could rewrite the whole chain, so that the same lines are kept by a witness, a file
+outside the folder. Without the witness, a published digest (head) verifies the lines up to its own.
+
+A forecast is sealed if its batch is unchanged and was sealed before, or shortly after, its issue
+(`max_sealing_delay`). Of several sealed forecasts of a symbol, instant and horizon the first one
+counts. Every other forecast is in hindsight. A batch that is missing or changed leaves a gap at
+each instant of its sealed forecasts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from platformdirs import user_state_path
+
+from forecasting.file_forecaster import (
+    FileSource,
+    RowPortion,
+    build_table_from_rows,
+    check_rows,
+    combine_digests,
+    find_forecast_files,
+    name_forecasts,
+    read_portions,
+)
+from forecasting.forecast import ForecastTable, Progress, no_progress
+from foundation.arrays import Instants
+from foundation.clock import utc_now
+from foundation.errors import DataError, InputError
+from foundation.files import file_digest, write_atomically
+from trainingdata.bars import Bars
+from trainingdata.timeframe import DAILY
+
+Verdict = Literal["sealed", "hindsight"]
+
+SEALS_FILE = "seals.jsonl"
+FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
+MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar, and to compute on it
+SEALING_DELAY_SHARE = 50  # a longer bar allows this part of its length, 2 %
+LOCK_SECONDS = 10.0  # longest wait for another process that seals
+
+
+class Seal(NamedTuple):
+    """Seal of a batch: one line of `seals.jsonl`, with instants as UTC text.
+
+    number: number of the batch, from 1.
+    file, size, sha256: name, size in bytes and digest of its file.
+    rows, instants: number of its rows, and of their distinct instants of issue.
+    first_issued_at, last_issued_at: first and last instant of issue.
+    open_instants: instants of issue that may be in time for bars of any length.
+    sealed_at: instant of sealing.
+    previous, digest: digest of the seal before, and of this one.
+    """
+
+    number: int
+    file: str
+    size: int
+    sha256: str
+    rows: int
+    instants: int
+    first_issued_at: str
+    last_issued_at: str
+    open_instants: Sequence[str]
+    sealed_at: str
+    previous: str
+    digest: str = ""
+
+    def compute_digest(self) -> str:
+        """Return the SHA-256 of all other fields, in hex."""
+        fields = self._replace(digest="")._asdict()
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def first_timely_instant(self, delay: np.timedelta64) -> np.datetime64:
+        """Return the earliest instant of issue for which the batch was sealed in time."""
+        return np.datetime64(_parse_instant(self.sealed_at) - delay)
+
+
+def max_sealing_delay(bar_length: np.timedelta64) -> np.timedelta64:
+    """Return the longest time from issue to sealing: 60 s, or 2 % of a longer bar."""
+    share = np.timedelta64(bar_length, "ns") // SEALING_DELAY_SHARE
+    return np.timedelta64(max(MIN_SEALING_DELAY, share))
+
+
+def default_witness(folder: Path) -> Path:
+    """Return the witness of a folder in this user's state directory."""
+    place = folder.expanduser().resolve()
+    name = f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
+    return user_state_path("kelly-chronos") / "seals" / f"{name}.jsonl"
+
+
+def seal_folder(
+    folder: Path,
+    witness: Path | None = None,
+    now: np.datetime64 | None = None,
+    files: Collection[Path] | None = None,
+) -> tuple[Seal, ...]:
+    """Seal the new files of a folder; return the folder's seals, the last of which is the head.
+
+    A file that is invalid is not sealed; it raises an error after the others have been sealed.
+
+    folder: folder of forecast files (`forecasting.file_forecaster`).
+    witness: the folder's witness; None: the default one.
+    now: UTC instant of sealing; None: this machine's time.
+    files: the files of the folder to seal; None: all.
+
+    Raises
+    ------
+    InputError
+        for a folder or a witness that cannot be used.
+    DataError
+        for an invalid file, and for a file that has changed since it was sealed.
+    """
+    if not folder.is_dir():
+        raise InputError(f"seal: {folder} is not a folder; name the folder of forecasts")
+    place = _resolve_witness(folder, witness)
+    failures: list[DataError] = []
+    with _lock_witness(place):
+        seals = list(read_seals(place))
+        copy = folder / SEALS_FILE
+        if not seals and copy.exists():
+            raise InputError(
+                f"witness: {place} does not know the seals in {copy}; name the witness that has"
+                f" them, or delete {copy} to begin another record"
+            )
+        # A clock that was set back must not date a seal before an earlier one.
+        at = max([utc_now() if now is None else now, *map(_sealing_instant, seals[-1:])])
+        by_name = {seal.file: seal for seal in seals}
+        for file in find_forecast_files(folder) if files is None else sorted(files):
+            try:
+                if file.name not in by_name:
+                    seals.append(_seal_file(file, at, seals))
+                elif file.stat().st_size != by_name[file.name].size:
+                    raise DataError(
+                        f"{file}: has changed since it was sealed; restore it, and write new"
+                        " forecasts to a new file"
+                    )
+            except DataError as error:
+                failures.append(error)
+        _write_seals(seals, place, copy)
+    if failures:
+        raise failures[0]
+    return tuple(seals)
+
+
+def _seal_file(file: Path, now: np.datetime64, seals: Sequence[Seal]) -> Seal:
+    """Return the seal of a file that follows the seals; raise `DataError` for an invalid file."""
+    digest = file_digest(file)
+    issued = [np.empty(0, dtype="datetime64[ns]")]
+    for portion in read_portions(file):
+        check_rows(portion)
+        issued.append(portion.issued_at())
+    rows = sum(map(len, issued))
+    instants = np.unique(np.concatenate(issued))
+    if not rows:
+        raise DataError(f"{file}: contains no forecast; add rows, or remove it")
+    if file_digest(file) != digest:
+        raise DataError(f"{file}: was written while it was read; seal it once it is complete")
+    first = now - max_sealing_delay(DAILY.length)
+    seal = Seal(
+        len(seals) + 1,
+        file.name,
+        file.stat().st_size,
+        digest,
+        rows,
+        len(instants),
+        _format_instant(instants[0]),
+        _format_instant(instants[-1]),
+        list(map(_format_instant, instants[instants >= first])),
+        _format_instant(now),
+        seals[-1].digest if seals else FIRST_PREVIOUS,
+    )
+    return seal._replace(digest=seal.compute_digest())
+
+
+def _write_seals(seals: Sequence[Seal], witness: Path, copy: Path) -> None:
+    """Write the seals to the witness, then to the folder.
+
+    A process that is killed in between leaves the folder one step behind. The next one corrects it.
+    """
+    content = "".join(json.dumps(seal._asdict(), sort_keys=True) + "\n" for seal in seals).encode()
+    for path in (witness, copy):
+        if seals and not (path.exists() and path.read_bytes() == content):
+            write_atomically(path, content, is_private=True)
+
+
+def read_seals(path: Path) -> tuple[Seal, ...]:
+    """Read a file of seals, and verify the chain; without a file there are none.
+
+    Raises DataError for a line that does not continue the chain.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the seals cannot be read; restore the file") from error
+    seals: list[Seal] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            seal = Seal(**json.loads(line))
+        except (ValueError, TypeError):
+            seal = None
+        previous = seals[-1].digest if seals else FIRST_PREVIOUS
+        if (
+            seal is None
+            or (seal.number, seal.previous) != (number, previous)
+            or seal.digest != seal.compute_digest()
+        ):
+            raise DataError(
+                f"{path}: line {number} does not continue the chain of seals: it was changed,"
+                " moved or removed; restore the file"
+            )
+        seals.append(seal)
+    return tuple(seals)
+
+
+class Batch(NamedTuple):
+    """A batch of a record.
+
+    seal: seal of the batch.
+    path: path of its unchanged file; None for a gap, because the file is missing or has changed.
+    """
+
+    seal: Seal
+    path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecord:
+    """The forecasts of a file or folder, with what its seals prove.
+
+    path: path of the file or folder.
+    batches: batches in the order in which they were sealed.
+    unsealed: files without a seal, or changed since.
+    delay: longest time from issue to sealing.
+    """
+
+    path: Path
+    batches: tuple[Batch, ...]
+    unsealed: tuple[Path, ...]
+    delay: np.timedelta64
+
+    @property
+    def head(self) -> str:
+        """Digest of the last seal; empty without one."""
+        return self.batches[-1].seal.digest if self.batches else ""
+
+    @property
+    def gap_instants(self) -> Instants:
+        """Instants of issue of sealed forecasts whose batch is missing or has changed, sorted.
+
+        A judge counts each of them as the largest loss.
+        """
+        gaps = [np.empty(0, dtype="datetime64[ns]")]
+        for seal, path in self.batches:
+            if path is None:
+                issued = np.array(list(map(_parse_instant, seal.open_instants)), "datetime64[ns]")
+                gaps.append(issued[issued >= seal.first_timely_instant(self.delay)])
+        return np.unique(np.concatenate(gaps))
+
+    def forecaster(self, verdict: Verdict) -> RecordForecaster:
+        """Return a forecaster of the sealed forecasts, or of those in hindsight."""
+        return RecordForecaster(self, verdict)
+
+    def portions(self, verdict: Verdict) -> Iterator[RowPortion]:
+        """Yield the rows with a verdict, in the order of sealing.
+
+        Sealed rows at the instant of a gap are omitted.
+        """
+        is_sealed = verdict == "sealed"
+        gaps = self.gap_instants
+        for seal, path in self.batches:
+            if path is None:
+                continue
+            first = seal.first_timely_instant(self.delay)
+            for portion in read_portions(path):
+                issued = portion.issued_at()
+                in_time = issued >= first
+                chosen = in_time & ~np.isin(issued, gaps) if is_sealed else ~in_time
+                if chosen.any():
+                    yield replace(portion, rows=portion.rows[chosen])
+        if not is_sealed:
+            for path in self.unsealed:
+                yield from read_portions(path)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordForecaster:
+    """A forecaster of the forecasts of a record that have one verdict.
+
+    record: the record.
+    verdict: verdict of the forecasts.
+    """
+
+    record: SealedRecord
+    verdict: Verdict
+
+    @property
+    def name(self) -> str:
+        files = [path for _, path in self.record.batches if path] + [*self.record.unsealed]
+        return f"{name_forecasts(self.record.path, files)}, {self.verdict}"
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
+    ) -> ForecastTable:
+        """Read the forecasts issued from `since` on, and each symbol's last forecast before it.
+
+        The first forecast of a symbol, instant and horizon counts. Forecasts that do not fit the
+        bars are skipped. Raises DataError without any forecast of the panel.
+        """
+        record = self.record
+        digests = [seal.sha256 for seal, path in record.batches if path]
+        digests += map(file_digest, record.unsealed)
+        source = FileSource(self.name, record.path, combine_digests(digests)[:16])
+        portions = record.portions(self.verdict)
+        return build_table_from_rows(portions, bars, since, source, progress, skip_invalid=True)
+
+
+def read_record(
+    path: Path, bar_length: np.timedelta64, witness: Path | None = None, head: str | None = None
+) -> SealedRecord:
+    """Read what the seals of a file or folder prove.
+
+    Without a witness and without `head` nothing is sealed, because the folder's own lines could
+    have been written at any time.
+
+    path: folder of forecast files, or one file of it, whose other files are then ignored.
+    bar_length: length of the bars, which determines the longest delay of sealing.
+    witness: the folder's witness; None: the default one.
+    head: digest that was published; the chain must contain it. Without a witness, the folder's
+        lines up to this digest count.
+
+    Raises
+    ------
+    InputError
+        for a path or a witness that cannot be used.
+    DataError
+        for a chain of seals that was changed, or that lacks `head`.
+    """
+    folder = path if path.is_dir() else path.parent
+    place = _resolve_witness(folder, witness)
+    files = find_forecast_files(path, "forecasts")
+    seals = read_seals(place)
+    if not seals and head is not None:
+        seals = read_seals(folder / SEALS_FILE)
+        seals = seals[: 1 + next((k for k, each in enumerate(seals) if each.digest == head), -1)]
+    if head is not None and head not in {seal.digest for seal in seals}:
+        raise DataError(
+            f"head: {head} is not among the seals of {folder}; the record was changed, or the"
+            " digest belongs to another one"
+        )
+    digests = {file: file_digest(file) for file in files}
+    by_digest = {digest: file for file, digest in digests.items()}
+    if path != folder:
+        seals = tuple(seal for seal in seals if seal.file == path.name or seal.sha256 in by_digest)
+    known = {seal.sha256 for seal in seals}
+    return SealedRecord(
+        path,
+        tuple(Batch(seal, by_digest.get(seal.sha256)) for seal in seals),
+        tuple(file for file in files if digests[file] not in known),
+        max_sealing_delay(bar_length),
+    )
+
+
+def _resolve_witness(folder: Path, witness: Path | None) -> Path:
+    """Return the path of a folder's witness; raise `InputError` if it is inside the folder."""
+    place = (witness or default_witness(folder)).expanduser()
+    if place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"witness: {place} is inside {folder}, whose changes it must survive; name a file"
+            " elsewhere"
+        )
+    return place
+
+
+@contextmanager
+def _lock_witness(witness: Path) -> Iterator[None]:
+    """Lock a witness against other processes during a `with` block."""
+    try:
+        witness.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(witness.with_name(f"{witness.name}.lock"), timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise InputError(f"witness: {witness} is in use by another process; try again") from None
+    except OSError as error:
+        raise InputError(
+            f"witness: {witness}, or the sealed folder, cannot be written:"
+            f" {error.strerror or error}; let this user write there"
+        ) from error
+
+
+def _format_instant(at: np.datetime64) -> str:
+    return f"{np.datetime_as_string(at, unit='ms')}Z"
+
+
+def _parse_instant(text: str) -> np.datetime64:
+    return np.datetime64(text.removesuffix("Z"), "ns")
+
+
+def _sealing_instant(seal: Seal) -> np.datetime64:
+    return _parse_instant(seal.sealed_at)
