@@ -22,6 +22,7 @@ from execution.live.asset_check import refuse_misspelt_symbols
 from execution.live.commands import CommandDesk
 from execution.live.cycle import Cycle
 from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
+from execution.live.issued_forecasts import FORECASTS_FOLDER
 from execution.live.journal_sections import CommandSection, DayProfitSection, PriceSection
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
@@ -134,7 +135,10 @@ def open_trading_loop(
         sections: list[PageSection] = [DayProfitSection(account), PriceSection(account, feed)]
         jobs: list[Job] = []
         if trader is not None:
-            jobs.append(TradingJob(live, feed, trader, settings, cycles=cycles))
+            forecasts = account.kill_file.with_name(FORECASTS_FOLDER)
+            jobs.append(
+                TradingJob(live, feed, trader, settings, cycles=cycles, forecasts=forecasts)
+            )
         for word in settings.plugin_jobs:
             open_job = load_entry_point("jobs", word)
             job: PluginJob = held.enter_context(open_job(settings, keys, live))

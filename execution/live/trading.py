@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
 from execution.live.interruption import describe_interruption
+from execution.live.issued_forecasts import seal_decision_forecasts
 from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
 from execution.live.protection import update_protection
@@ -45,7 +47,8 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place_orders
 from execution.orders.venue_rules import VenueRules
-from foundation.errors import BrokerError, DataError
+from forecasting.forecast import NO_FORECAST
+from foundation.errors import BrokerError, DataError, InputError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import format_compact_utc
@@ -57,6 +60,8 @@ log = logging.getLogger("live")
 # sent again: the opening auction accepts orders all night, the closing one for minutes.
 CYCLE_RETRY_INTERVALS = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
+SEAL_ALERT = "seal"
+
 
 class TradingJob:
     """Job that runs the cycles of one trader on one account.
@@ -67,6 +72,7 @@ class TradingJob:
     settings: settings of the loop.
     cycles: number of cycles; None continues until the loop stops.
     patience: longest wait for the outcome of orders, seconds.
+    forecasts: folder in which the decisions' forecasts are sealed; None seals none.
     """
 
     name = TRADE_JOB
@@ -80,8 +86,10 @@ class TradingJob:
         *,
         cycles: int | None,
         patience: float = 10.0,
+        forecasts: Path | None = None,
     ) -> None:
         self._live = live
+        self._forecasts = None if settings.forecaster.kind == NO_FORECAST else forecasts
         self._connection = live.connection
         gateway = live.connection.create_gateway(
             terms=settings.orders, patience=patience, book=live.book, job=TRADE_JOB, feed=live.feed
@@ -161,7 +169,20 @@ class TradingJob:
             self._waits = self._waits_for_bars(cycle)
         self._record_result(number, cycle)
         self.update_protection()
+        self._seal_forecasts(cycle)
         return cycle
+
+    def _seal_forecasts(self, cycle: Cycle) -> None:
+        """Seal the forecasts of a cycle's decision, after its orders; a failure is alerted."""
+        if self._forecasts is None or cycle.decision is None:
+            return
+        try:
+            now = self._connection.estimated_now()
+            seal_decision_forecasts(self._forecasts, cycle.decision, cycle.bars, now)
+            self._live.notices.reset_alert(SEAL_ALERT)
+        except (InputError, OSError) as error:
+            log.error("forecasts were not sealed: %s", error)
+            self._live.notices.alert(SEAL_ALERT, f"forecasts were not sealed: {error}")
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:
         """Update protective orders between cycles, once the watch has read the account."""

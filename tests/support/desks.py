@@ -15,6 +15,7 @@ from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.cycle import Cycle
 from execution.live.guarded_broker import GuardedBroker
+from execution.live.issued_forecasts import FORECASTS_FOLDER
 from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
@@ -71,7 +72,13 @@ class Desk:
         stop = StopSignal()
         live = LiveAccount(connection, account, parts.settings, parts.feed, stop)
         job = RememberedJob(
-            live, parts.feed, parts.trader, parts.settings, cycles=None, patience=0.0
+            live,
+            parts.feed,
+            parts.trader,
+            parts.settings,
+            cycles=None,
+            patience=0.0,
+            forecasts=folder / FORECASTS_FOLDER,
         )
         return cls(here, live, job.desk, job, job.cycles, stop, words)
 
