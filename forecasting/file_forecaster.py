@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,14 +107,14 @@ class FileForecaster:
         Raises DataError for an invalid file, with the path, the row and the reason.
         """
         files = find_forecast_files(self.path)
-        digests = list(map(file_digest, files))
-        source = digests[0] if self.path.is_file() else combine_digests(digests)
         return build_table_from_rows(
             chain.from_iterable(map(read_portions, files)),
             bars,
             since,
-            FileSource(self.name, self.path, source[:16]),
             progress,
+            name=self.name,
+            path=self.path,
+            digests=list(map(file_digest, files)),
         )
 
 
@@ -149,37 +149,23 @@ def name_forecasts(path: Path, files: Iterable[Path]) -> str:
     return f"forecasts of {path.name}" + (f" by {by}" if by else "")
 
 
-def combine_digests(digests: Iterable[str]) -> str:
-    """Return the SHA-256 of several digests, in hex."""
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-class FileSource(NamedTuple):
-    """Origin of a table that is read from files.
-
-    name: name of the forecaster.
-    path: path of the file or folder, for messages.
-    digest: digest of the content.
-    """
-
-    name: str
-    path: Path
-    digest: str
-
-
 def build_table_from_rows(
     portions: Iterable[RowPortion],
     bars: Bars,
     since: np.datetime64 | Instants,
-    source: FileSource,
     progress: Progress = no_progress,
     *,
+    name: str,
+    path: Path,
+    digests: Sequence[str],
     skip_invalid: bool = False,
 ) -> ForecastTable:
     """Build the table of the forecasts in rows of files.
 
     since: one instant for all symbols, or one per symbol, [S].
-    source: origin of the rows.
+    name: name of the forecaster.
+    path: path of the file or folder, for messages.
+    digests: digests of the files.
     skip_invalid: whether to skip rows that repeat an earlier row, rows at which no bar closes, and
         forecasts with invalid quantiles, instead of rejecting them.
 
@@ -192,21 +178,20 @@ def build_table_from_rows(
         cells.fill(bars, portion, skip_invalid=skip_invalid)
         done += len(portion.rows)
         progress("rows of forecasts read", done, done)
-    _check(cells.values, windows, bars, source.path, skip_invalid=skip_invalid)
+    _check(cells.values, windows, bars, path, skip_invalid=skip_invalid)
     cells.expand_simple_form()
     values = cells.values
     there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
     if not len(there):
         raise DataError(
-            f"{source.path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
+            f"{path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
             f" between {format_utc(np.min(since))} and {format_utc(bars.times[-1])}; choose"
             " another range or file"
         )
     if len(there) < len(windows):
         windows, values = windows.select(there), values[there]
-    return ForecastTable.from_quantiles(
-        source.name, bars, windows, values, source_digest=source.digest
-    )
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    return ForecastTable.from_quantiles(name, bars, windows, values, source_digest=digest)
 
 
 def _read_maker(path: Path) -> str:
@@ -510,6 +495,8 @@ def _find_windows(
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.slices_by_symbol()):
         rows = np.flatnonzero(inside & (symbol == number))
+        if not len(rows):
+            continue
         ends = bars.bars_of_symbol(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _find_instants(ends, stamps[rows]) < 0

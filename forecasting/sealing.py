@@ -27,11 +27,9 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from forecasting.file_forecaster import (
-    FileSource,
     RowPortion,
     build_table_from_rows,
     check_rows,
-    combine_digests,
     find_forecast_files,
     name_forecasts,
     read_portions,
@@ -83,9 +81,9 @@ class Seal(NamedTuple):
         fields = self._replace(digest="")._asdict()
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
-    def first_timely_instant(self, delay: np.timedelta64) -> np.datetime64:
-        """Return the earliest instant of issue for which the batch was sealed in time."""
-        return np.datetime64(_parse_instant(self.sealed_at) - delay)
+    @property
+    def sealing_instant(self) -> np.datetime64:
+        return _parse_instant(self.sealed_at)
 
 
 def max_sealing_delay(bar_length: np.timedelta64) -> np.timedelta64:
@@ -136,7 +134,9 @@ def seal_folder(
                 f" them, or delete {copy} to begin another record"
             )
         # A clock that was set back must not date a seal before an earlier one.
-        at = max([utc_now() if now is None else now, *map(_sealing_instant, seals[-1:])])
+        at = max(
+            [utc_now() if now is None else now, *(seal.sealing_instant for seal in seals[-1:])]
+        )
         by_name = {seal.file: seal for seal in seals}
         for file in find_forecast_files(folder) if files is None else sorted(files):
             try:
@@ -268,14 +268,36 @@ class SealedRecord:
         for seal, path in self.batches:
             if path is None:
                 issued = np.array(list(map(_parse_instant, seal.open_instants)), "datetime64[ns]")
-                gaps.append(issued[issued >= seal.first_timely_instant(self.delay)])
+                gaps.append(issued[issued >= seal.sealing_instant - self.delay])
         return np.unique(np.concatenate(gaps))
 
-    def forecaster(self, verdict: Verdict) -> RecordForecaster:
-        """Return a forecaster of the sealed forecasts, or of those in hindsight."""
-        return RecordForecaster(self, verdict)
+    def forecasts(
+        self,
+        verdict: Verdict,
+        bars: Bars,
+        since: np.datetime64 | Instants,
+        progress: Progress = no_progress,
+    ) -> ForecastTable:
+        """Return the forecasts with a verdict, from each symbol's last one before `since` on.
 
-    def portions(self, verdict: Verdict) -> Iterator[RowPortion]:
+        The first forecast of a symbol, instant and horizon counts. Forecasts that do not fit the
+        bars are skipped. Raises DataError for an unsealed file with invalid rows, and without any
+        forecast of the panel.
+        """
+        files = [path for _, path in self.batches if path]
+        files += self.unsealed if verdict == "hindsight" else ()
+        return build_table_from_rows(
+            self._portions(verdict),
+            bars,
+            since,
+            progress,
+            name=f"{name_forecasts(self.path, files)}, {verdict}",
+            path=self.path,
+            digests=list(map(file_digest, files)),
+            skip_invalid=True,
+        )
+
+    def _portions(self, verdict: Verdict) -> Iterator[RowPortion]:
         """Yield the rows with a verdict, in the order of sealing.
 
         Sealed rows at the instant of a gap are omitted.
@@ -285,48 +307,15 @@ class SealedRecord:
         for seal, path in self.batches:
             if path is None:
                 continue
-            first = seal.first_timely_instant(self.delay)
             for portion in read_portions(path):
                 issued = portion.issued_at()
-                in_time = issued >= first
+                in_time = issued >= seal.sealing_instant - self.delay
                 chosen = in_time & ~np.isin(issued, gaps) if is_sealed else ~in_time
                 if chosen.any():
                     yield replace(portion, rows=portion.rows[chosen])
         if not is_sealed:
             for path in self.unsealed:
                 yield from read_portions(path)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordForecaster:
-    """A forecaster of the forecasts of a record that have one verdict.
-
-    record: the record.
-    verdict: verdict of the forecasts.
-    """
-
-    record: SealedRecord
-    verdict: Verdict
-
-    @property
-    def name(self) -> str:
-        files = [path for _, path in self.record.batches if path] + [*self.record.unsealed]
-        return f"{name_forecasts(self.record.path, files)}, {self.verdict}"
-
-    def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
-    ) -> ForecastTable:
-        """Read the forecasts issued from `since` on, and each symbol's last forecast before it.
-
-        The first forecast of a symbol, instant and horizon counts. Forecasts that do not fit the
-        bars are skipped. Raises DataError without any forecast of the panel.
-        """
-        record = self.record
-        digests = [seal.sha256 for seal, path in record.batches if path]
-        digests += map(file_digest, record.unsealed)
-        source = FileSource(self.name, record.path, combine_digests(digests)[:16])
-        portions = record.portions(self.verdict)
-        return build_table_from_rows(portions, bars, since, source, progress, skip_invalid=True)
 
 
 def read_record(
@@ -408,7 +397,3 @@ def _format_instant(at: np.datetime64) -> str:
 
 def _parse_instant(text: str) -> np.datetime64:
     return np.datetime64(text.removesuffix("Z"), "ns")
-
-
-def _sealing_instant(seal: Seal) -> np.datetime64:
-    return _parse_instant(seal.sealed_at)

@@ -32,7 +32,7 @@ def desk(here: Practice, tmp_path: Path) -> Desk:
 def sealed_means(desk: Desk, folder: Path) -> dict[tuple[str, str], float]:
     """Median return of the next bar in the sealed record, by symbol and instant."""
     bars = desk.cycles[-1].bars
-    table = read_record(folder, HOURLY.length).forecaster("sealed").forecast(bars, bars.times[0])
+    table = read_record(folder, HOURLY.length).forecasts("sealed", bars, bars.times[0])
     windows = table.windows
     returns = table.all_quantiles[:, 0, 10] / table.price - 1
     return {
@@ -114,9 +114,9 @@ def test_batch_in_time_is_sealed_and_kept(tmp_path: Path) -> None:
     said = seal_output(batch, tmp_path / "f.parquet", last + np.timedelta64(40, "s"))
     record = read_record(tmp_path / "f.parquet", HOURLY.length)
     assert record.head in said
-    sealed = record.forecaster("sealed").forecast(batch.bars, batch.start)
+    sealed = record.forecasts("sealed", batch.bars, batch.start)
     assert set(sealed.windows.issued_at) == {last}
-    hindsight = record.forecaster("hindsight").forecast(batch.bars, batch.start)
+    hindsight = record.forecasts("hindsight", batch.bars, batch.start)
     assert last not in hindsight.windows.issued_at
     with refused(InputError, "output", "f.parquet"):
         resolve_output(replace(settings), compose_config("batch", []))

@@ -133,15 +133,15 @@ def refusal(action: Callable[[], object]) -> str:
 
 def table(record: SealedRecord, bars: Bars, verdict: Verdict = "sealed") -> ForecastTable | None:
     found: list[ForecastTable] = []
-    why = refusal(lambda: found.append(record.forecaster(verdict).forecast(bars, FIRST)))
+    why = refusal(lambda: found.append(record.forecasts(verdict, bars, FIRST)))
     assert found or "contains no forecast" in why
     return found[0] if found else None
 
 
-def score(record: SealedRecord, bars: Bars) -> float:
+def score(record: SealedRecord, bars: Bars, verdict: Verdict = "sealed") -> float:
     """Mean times outcome, summed over sealed forecasts; each gap costs the largest loss."""
     total = -LARGEST_LOSS * len(record.gap_instants)
-    if (found := table(record, bars)) is None:
+    if (found := table(record, bars, verdict)) is None:
         return total
     windows = found.windows
     for row in range(len(windows)):
@@ -318,6 +318,7 @@ ATTACKS: dict[str, Attack] = {
         add("new.csv", *range(COUNT)),
         seals(lambda s: [{**s[0], "file": "new.csv", "sha256": "0" * 64}, *s]),
     ),
+    "add a damaged file": lambda f: (f.path / "0.parquet").write_bytes(b"PAR1 not really"),
     "turn the chain into noise": lambda f: (f.path / SEALS_FILE).write_text("noise"),
 }
 
@@ -340,8 +341,21 @@ def test_changes_of_the_folder_gain_nothing(folder: Folder, bars: Bars, attack: 
     assert len(read_seals(folder.witness)) >= COUNT
 
 
-def test_at_least_forty_attacks_are_tried() -> None:
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "drop every loss",
+        "rewrite the worst",
+        "link the worst to a perfect file",
+        "forge the whole record",
+    ],
+)
+def test_the_same_changes_gain_without_seals(folder: Folder, bars: Bars, attack: str) -> None:
     assert len(ATTACKS) >= 40
+    honest = score(folder.record(), bars)
+    ATTACKS[attack](folder)
+    believed = read_record(folder.path, HOURLY.length, folder.witness.with_name("none.jsonl"))
+    assert score(believed, bars, "hindsight") > honest + 1e-6
 
 
 def test_gap_is_each_instant_of_a_missing_batch(folder: Folder, bars: Bars) -> None:
