@@ -40,6 +40,7 @@ from execution.journal.order_store import (
 )
 from execution.journal.orders import has_same_terms
 from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate
+from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import format_compact_utc
@@ -364,15 +365,21 @@ class Outbox(Generic[Report]):
     def record_report(self, report: Report) -> Report:
         """Record the venue's report on an order in the order store, and return the report.
 
-        If the venue has two orders with the same id, the store tracks the first. A rejection of an
+        If the venue has two orders with the same id, the store tracks the first. An order that the
+        venue has adjusted for a recorded split is recorded with its new terms. A rejection of an
         order that was accepted before is recorded as a refusal.
         """
         intent = self.book.get(report.client_order_id)
-        if (
-            intent is not None
-            and report.matches(intent)
-            and intent.progress.venue_order_id in ("", report.progress.venue_order_id)
+        if intent is None or intent.progress.venue_order_id not in (
+            "",
+            report.progress.venue_order_id,
         ):
+            return report
+        if not report.matches(intent) and isinstance(intent.order, Order):
+            intent = self.book.adjust_for_split(intent)
+            if report.matches(intent):
+                self.book.record_adjustment(intent)
+        if report.matches(intent):
             self.book.record_progress(report.client_order_id, report.progress)
             self._record_acceptance(intent)
         return report

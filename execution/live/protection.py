@@ -32,6 +32,12 @@ from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
+# Condition on intents, and its values.
+_RESTING_STOPS = (
+    "role = 'protection' AND job = ? AND state IN ('accepted', 'submitting', 'unknown')",
+    (TRADE_JOB,),
+)
+
 
 def update_protection(
     desk: GuardedBroker,
@@ -56,21 +62,17 @@ def update_protection(
     BrokerError
         if the venue does not respond.
     """
-    recorded = live.book.select_intents(
-        "role = 'protection' AND job = ? AND state IN ('accepted', 'submitting', 'unknown')",
-        (TRADE_JOB,),
-    )
+    recorded = live.book.select_intents(*_RESTING_STOPS)
     if not (settings.protect.is_on or recorded):
         return ProtectionPlan()
     if stop_reason(live.halts, live.account.kill_file):
         return ProtectionPlan()
     account = desk.account()
-    resting = {order.client_order_id for order in account.open_orders}
-    if any(intent.client_order_id not in resting for intent in recorded):
+    if _find_changed_orders(account, recorded):
         desk.refresh_open_orders()
     state = replace(
         _read_state(account, live, feed, settings),
-        adjusted_orders=_find_adjusted_orders(account, recorded),
+        misstated_orders=_find_changed_orders(account, live.book.select_intents(*_RESTING_STOPS)),
     )
     plan = plan_protection(settings.protect, state)
     if plan.unprotected:
@@ -84,22 +86,16 @@ def update_protection(
     return plan
 
 
-def _find_adjusted_orders(
+def _find_changed_orders(
     account: AccountSnapshot, recorded: Sequence[OrderIntent]
 ) -> frozenset[str]:
-    """Return the ids of orders that rest with other terms than recorded, as after a split.
-
-    A venue multiplies the quantity and divides the stop price of an order (FINRA Rule 5330).
-    """
-    sent = {intent.client_order_id: intent.stock_or_crypto_order for intent in recorded}
+    """Return the ids of recorded orders that rest with another quantity, or no longer rest."""
+    resting = {order.client_order_id: order.qty for order in account.open_orders}
     return frozenset(
-        resting.client_order_id
-        for resting in account.open_orders
-        if (order := sent.get(resting.client_order_id)) is not None
-        and (
-            resting.qty > order.qty
-            or (order.stop_price is not None and resting.stop_price != order.stop_price)
-        )
+        intent.client_order_id
+        for intent in recorded
+        if resting.get(intent.client_order_id)
+        != intent.stock_or_crypto_order.qty - intent.progress.filled
     )
 
 

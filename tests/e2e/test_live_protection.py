@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from execution.orders.orders import Order, is_protective_order
 from tests.e2e.practice import Practice, Start, trading
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
+from tests.support.protection import split
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
@@ -185,16 +187,6 @@ def test_killed_replay_with_stops_resumes_unchanged(
     assert any("-stop-" in name for name in whole.frames()["orders"]["client_order_id"])
 
 
-def split(bars: Bars) -> Bars:
-    """SYA trades at a quarter of its price from 2024-02-21 on, and falls by a fifth at 16:30."""
-    values = bars.values.copy()
-    after = bars.times > np.datetime64("2024-02-21", "ns")
-    values[bars.symbols.index("SYA"), after, :4] /= 4
-    row = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T16:30", "ns")))
-    values[bars.symbols.index("SYA"), row, LOW] *= 0.8
-    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
-
-
 def test_stop_adjusted_by_a_split_still_protects(practice: Start, tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
@@ -213,9 +205,34 @@ def test_stop_adjusted_by_a_split_still_protects(practice: Start, tmp_path: Path
         cycle = desk.job.run_cycle()
         assert cycle.account.uncertain_symbols == frozenset()
         after = stops_at(here)["SYA"]
-        assert after.client_order_id != before.client_order_id
-        assert (after.qty, after.stop_price) == (before.qty * 4, 13.79)
+        assert after.client_order_id == before.client_order_id
+        assert (after.qty, after.stop_price) == (before.qty * 4, before.stop_price / 4)
         desk.step_at("2024-02-21T17:30:00Z")
         assert "SYA" not in here.venue.broker.account().positions
         assert halted_by(desk) == []
         assert f"sold {after.qty} SYA at $13.7" in alerts(desk)
+
+
+def test_adjusted_stop_that_fills_first_halts_nothing(practice: Start, tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
+    raw = ("symbols=[SYA,SYB]", f"data.actions={path}", "data.adjustment=raw")
+    here = practice(*raw, bars=partial(split, fall="2024-02-21T15:30"))
+    here.advance(OPENING)
+    with desk_at(here, tmp_path, *raw) as desk:
+        before = stops_at(here)["SYA"]
+        cycle = desk.step_at(NEXT_DAY)
+        [sale] = [f for f in here.venue.broker.fills if f.client_order_id == before.client_order_id]
+        assert -sale.qty == before.qty * 4
+        assert cycle.account.uncertain_symbols == frozenset()
+        assert halted_by(desk) == []
+        assert f"sold {before.qty * 4} SYA at $" in alerts(desk)
+        [stop] = [
+            each for each in protections(desk) if each.client_order_id == sale.client_order_id
+        ]
+        assert (stop.state, stop.progress.filled) == ("filled", -sale.qty)
+        profits = {each.symbol: each for each in desk.live.account.positions.position_profits()}
+        gain = 4 * sale.price - here.venue.broker.fills[0].price
+        assert float(profits["SYA"].realised_profit) == pytest.approx(float(before.qty) * gain)
+        desk.live.reconcile()
+        assert desk.live.reconciler.holdings.positions_by_symbol()["SYA"].quantity == 0
