@@ -39,7 +39,7 @@ from execution.journal.order_store import (
     infer_order_role,
 )
 from execution.journal.orders import has_same_terms
-from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate, OrderRole
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -249,6 +249,13 @@ class Outbox(Generic[Report]):
                 _warn_inconclusive(name, error)
                 answer = self._query_or_resend(intent, POLL_DELAYS_SECONDS, gate)
             return self._record_resolution(intent, answer)
+
+    def adopt(self, order: AnyOrder, role: OrderRole, report: Report) -> None:
+        """Record an order that the venue has and the journal lacks, with the venue's report."""
+        intent = self._with_job_and_venue(OrderIntent(order, self._venue.now(), role=role))
+        log.warning("%s: %s", order.client_order_id, order.reason)
+        self.book.record_submission(intent)
+        self.record_report(report)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Return whether an order may be sent in its recorded state.

@@ -154,6 +154,11 @@ class ExpectedPositions:
         """Return whether the opening balance is recorded."""
         return OPENING_BALANCE_TABLE.first_row(self._database) is not None
 
+    @property
+    def journal_started_at(self) -> np.datetime64:
+        """Time of the venue's clock at the opening balance."""
+        return self._opening_balance().journal_started_at
+
     def record_opening_balance(
         self,
         held: Mapping[str, Decimal],

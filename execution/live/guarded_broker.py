@@ -95,6 +95,10 @@ class GuardedBroker:
         """Query orders that were open when last reported, and record the venue's new reports."""
         self._gateway.refresh_open_orders()
 
+    def has_order_id(self, client_order_id: str) -> bool:
+        """Return whether the venue has an order with this id, open or ended."""
+        return self._gateway.has_order_id(client_order_id)
+
     def read_and_record_mark(self) -> AccountSnapshot:
         """Read the account, record an equity mark of it, and return the snapshot.
 

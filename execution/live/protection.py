@@ -24,7 +24,7 @@ from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import SnapshotGate, stop_reason
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import PROTECTIVE_LEG, Order, format_order_id
+from execution.orders.orders import PROTECTIVE_LEG, Order, format_order_id, parse_order_instant
 from foundation.errors import BrokerError
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import format_compact_utc
@@ -145,7 +145,9 @@ def _carry_out(
     account: account snapshot on which the plan is based.
     """
     traded = cancel_stops(desk, plan.cancels)
-    orders = [_with_unused_id(order, live) for order in plan.orders if order.symbol not in traded]
+    orders = [
+        _with_unused_id(order, desk, live) for order in plan.orders if order.symbol not in traded
+    ]
     cancelled = {order.client_order_id for order in plan.cancels}
     unknown = [
         intent.stock_or_crypto_order
@@ -204,15 +206,22 @@ def _is_planned(order: Order, live: LiveAccount) -> bool:
     return intent is not None and intent.state == "planned"
 
 
-def _with_unused_id(order: Order, live: LiveAccount) -> Order:
+def _with_unused_id(order: Order, desk: GuardedBroker, live: LiveAccount) -> Order:
     """Return the order with the first attempt number under which no order was sent."""
     prefix, when, symbol, _, attempt = order.client_order_id.rsplit("-", 4)
     number = int(attempt)
-    while (intent := live.book.get(order.client_order_id)) is not None and intent.state not in (
-        "planned",
-        "denied",
-    ):
+    while _is_used(order.client_order_id, desk, live):
         number += 1
         name = format_order_id(prefix, when, symbol, PROTECTIVE_LEG, number)
         order = replace(order, client_order_id=name)
     return order
+
+
+def _is_used(client_order_id: str, desk: GuardedBroker, live: LiveAccount) -> bool:
+    """Return whether an order was sent under an id, by this journal or one before it."""
+    intent = live.book.get(client_order_id)
+    if intent is not None:
+        return intent.state not in ("planned", "denied")
+    began_at = live.reconciler.holdings.journal_started_at
+    may_be_earlier = bool(parse_order_instant(client_order_id) <= began_at)
+    return may_be_earlier and desk.has_order_id(client_order_id)

@@ -227,12 +227,42 @@ def test_adjusted_stop_that_fills_first_halts_nothing(practice: Start, tmp_path:
         assert cycle.account.uncertain_symbols == frozenset()
         assert halted_by(desk) == []
         assert f"sold {before.qty * 4} SYA at $" in alerts(desk)
-        [stop] = [
-            each for each in protections(desk) if each.client_order_id == sale.client_order_id
-        ]
+        stop = desk.live.book.get(sale.client_order_id)
+        assert stop is not None
         assert (stop.state, stop.progress.filled) == ("filled", -sale.qty)
         profits = {each.symbol: each for each in desk.live.account.positions.position_profits()}
         gain = 4 * sale.price - here.venue.broker.fills[0].price
         assert float(profits["SYA"].realised_profit) == pytest.approx(float(before.qty) * gain)
         desk.live.reconcile()
         assert desk.live.reconciler.holdings.positions_by_symbol()["SYA"].quantity == 0
+
+
+def test_new_journal_adopts_resting_stops(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path / "damaged"):
+        before = stops_at(here)
+    with desk_at(here, tmp_path / "new") as desk:
+        assert (halted_by(desk), stops_at(here)) == ([], before)
+        assert {each.client_order_id for each in protections(desk)} == {
+            stop.client_order_id for stop in before.values()
+        }
+        cycle = desk.step_at(SECOND)
+        assert (halted_by(desk), cycle.account.cooling_symbols) == ([], {"SYA"})
+        filled = desk.live.book.get(before["SYA"].client_order_id)
+        assert filled is not None
+        assert (filled.state, filled.progress.filled) == ("filled", before["SYA"].qty)
+        assert desk.live.reconciler.holdings.positions_by_symbol()["SYA"].quantity == 0
+
+
+def test_new_journal_reuses_no_id(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path / "damaged"):
+        before = stops_at(here)
+    for stop in before.values():
+        order = trading(here).get_order_by_client_id(stop.client_order_id)
+        trading(here).cancel_order_by_id(order.id)  # type: ignore[union-attr]
+    with desk_at(here, tmp_path / "new") as desk:
+        assert halted_by(desk) == []
+        assert {each.client_order_id for each in stops_at(here).values()} == {
+            stop.client_order_id.removesuffix("0") + "1" for stop in before.values()
+        }
