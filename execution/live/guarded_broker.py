@@ -58,6 +58,10 @@ class GuardedBroker:
         self._gateway.cache_account(account)
         return account
 
+    def cache_account(self, account: AccountSnapshot) -> None:
+        """Use this fresh snapshot for the pre-trade checks of the next orders."""
+        self._gateway.cache_account(account)
+
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)

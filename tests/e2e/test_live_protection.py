@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from execution.alpaca.broker import AlpacaBroker
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
-from tests.e2e.practice import Practice, Start, trading
+from tests.e2e.practice import Practice, Start, live_settings, trading
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
+from tests.support.given_commands import command_desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.protection import split
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
 from trainingdata.bars import LOW, Bars
+from trainingdata.feed.bar_feed import BarFeed
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")
 OPENING = "2024-02-20T15:30:00Z"
@@ -74,6 +80,34 @@ def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -
         assert stops_at(here) == before
         assert len(here.posts) == posts
         again.database.close()
+
+
+def test_watch_reads_once_for_itself_and_the_stops(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("protect.distance=4sd", "watch.drawdown=0.5")
+    with desk_at(here, tmp_path, *words) as desk:
+        settings = live_settings(here, *STOPS, *words)
+        reader = LiveAccountReader(desk.live, settings)
+        commands = command_desk(desk)
+        watch = AccountWatch(settings.watch, reader, desk.live.account, commands, [desk.job])
+        before, asked = stops_at(here), Counter[str]()
+        for kind, name in ((AlpacaBroker, "read_account"), (BarFeed, "bars")):
+            monkeypatch.setattr(kind, name, counted(getattr(kind, name), asked))
+        watch.read()
+        watch.read()
+        assert (set(before), stops_at(here)) == ({"SYA", "SYB"}, before)
+        assert asked == {"read_account": 2}
+
+
+def counted(act: Callable[..., Any], asked: Counter[str]) -> Callable[..., Any]:
+    """The same function, which counts its calls."""
+
+    def counting(*parts: Any, **words: Any) -> Any:
+        asked[act.__name__] += 1
+        return act(*parts, **words)
+
+    return counting
 
 
 def crashed(bars: Bars) -> Bars:
