@@ -8,7 +8,7 @@ that it orders (`Trader.decide`), because the venue refuses an order opposite to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from types import MappingProxyType
@@ -169,6 +169,13 @@ def find_protective_orders(order_prefix: str, orders: Iterable[Order]) -> tuple[
         for order in orders
         if is_protective_order(order) and parse_order_prefix(order.client_order_id) == order_prefix
     )
+
+
+def with_next_attempt(order: Order) -> Order:
+    """Return a protective order under the id of its next attempt."""
+    prefix, when, symbol, leg, attempt = order.client_order_id.rsplit("-", 4)
+    name = format_order_id(prefix, when, symbol, leg, int(attempt) + 1)
+    return replace(order, client_order_id=name)
 
 
 def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> ProtectionPlan:

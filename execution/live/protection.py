@@ -17,6 +17,7 @@ from execution.decision.protection import (
     ProtectionPlan,
     daily_deviations,
     plan_protection,
+    with_next_attempt,
 )
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
@@ -26,7 +27,7 @@ from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import SnapshotGate, stop_reason
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import PROTECTIVE_LEG, Order, format_order_id, parse_order_instant
+from execution.orders.orders import Order, parse_order_instant
 from foundation.errors import BrokerError
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import format_compact_utc
@@ -229,12 +230,8 @@ def _is_planned(order: Order, live: LiveAccount) -> bool:
 
 def _with_unused_id(order: Order, desk: GuardedBroker, live: LiveAccount) -> Order:
     """Return the order with the first attempt number under which no order was sent."""
-    prefix, when, symbol, _, attempt = order.client_order_id.rsplit("-", 4)
-    number = int(attempt)
     while _is_used(order.client_order_id, desk, live):
-        number += 1
-        name = format_order_id(prefix, when, symbol, PROTECTIVE_LEG, number)
-        order = replace(order, client_order_id=name)
+        order = with_next_attempt(order)
     return order
 
 

@@ -47,10 +47,12 @@ def assert_replay_equals_backtest(
     *words: str,
     bars: Callable[[Bars], Bars] = lambda bars: bars,
     ratio: int = 1,
+    halted: bool = False,
 ) -> Run:
     """Orders with their reasons, fills and equity are those of the backtest, which is returned.
 
     ratio: new shares per old one of a split, by which the journal may have adjusted an order.
+    halted: whether the watch has acted, so that openings are not sent.
     """
     here = practice(*words, "increments=original", bars=bars)
     expected = expected_run(here, *words)
@@ -61,7 +63,7 @@ def assert_replay_equals_backtest(
         reporter=Reports(nothing),
     )
     summary = json.loads(told)
-    assert (summary["not_sent"], summary["halted"]) == (0, [])
+    assert (summary["not_sent"] > 0, len(summary["halted"])) == (halted, halted)
     broker = here.venue.broker
     # A stop waits for an open since the close, an auction order only since the evening.
     ours, theirs = (
@@ -113,6 +115,33 @@ def test_replay_with_protection_equals_the_backtest(
     assert stopped
 
 
+WEEK = ("start=2024-02-20T14:00Z", "end=2024-02-26T21:00Z")
+STOCKS = "symbols=[SYA,SYB]"
+REDUCING = ("watch.drawdown=0.001", "watch.action=reduce", "watch.reduce_to=0.4")
+
+
+@pytest.mark.parametrize(
+    ("words", "acts"),
+    [
+        ((STOCKS, *EVENLY, *REDUCING, "protect.distance=1%"), True),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ((SYMBOLS, "watch.drawdown=0.5", "protect.distance=1%"), False),
+                ((SYMBOLS, *EVENLY, "watch.daily_loss=0.5", "protect.distance=0.5sd"), False),
+            )
+        ),
+    ],
+)
+def test_watched_week_with_stops_equals_the_backtest(
+    practice: Start, tmp_path: Path, words: tuple[str, ...], acts: bool
+) -> None:
+    limits = ("limits.symbol_cap=0.4", "protect.kind=stop")
+    run = assert_replay_equals_backtest(practice, tmp_path, *WEEK, *words, *limits, halted=acts)
+    assert any(is_protective_id(fill.client_order_id) for fill in run.fills)
+    assert any("-8-" in fill.client_order_id for fill in run.fills) == acts
+
+
 FIRST_BAR = "2024-02-21T15:30"  # of the day of the split
 
 
@@ -125,7 +154,7 @@ def test_replay_over_a_split_equals_the_backtest(
     run = assert_replay_equals_backtest(
         practice,
         tmp_path,
-        *("symbols=[SYA,SYB]", *EVENLY, f"data.actions={path}", "data.adjustment=raw"),
+        *(STOCKS, *EVENLY, f"data.actions={path}", "data.adjustment=raw"),
         *(*HOURS, "protect.kind=stop", "protect.distance=5%"),
         bars=partial(split, fall=fall),
         ratio=4,
