@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,9 @@ import numpy as np
 from execution.journal.activities import Activity
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
+from execution.orders.gate import OrderRole
 from execution.orders.option_orders import is_option
+from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, invalid_choice_error
 from foundation.plugin import entry_point_names, load_entry_point
@@ -146,6 +148,16 @@ class Gateway(Broker, Protocol):
 
     def refresh_open_orders(self) -> None:
         """Query orders that were open when last reported, and record the venue's new reports."""
+
+    def adopt_orders(self, is_adopted: Callable[[Order], bool], role: OrderRole) -> None:
+        """Record open orders that the journal lacks, with the fills that they have had.
+
+        is_adopted: predicate on open orders; those for which it is false are left out.
+        role: role under which the orders are recorded.
+        """
+
+    def has_order_id(self, client_order_id: str) -> bool:
+        """Return whether the venue has an order with this id, open or ended."""
 
 
 class BrokerConnection(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -16,6 +16,7 @@ from execution.alpaca.account import (
     apply_fills,
     find_unpriced_symbols,
     parse_account_reading,
+    parse_open_order,
     read_order_id,
 )
 from execution.alpaca.activities import activities_since
@@ -29,7 +30,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate, OrderRole
 from execution.orders.last_trades import EmptyTradeSource, TradeSource, fetch_last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, STOP_TYPES, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import venue_refusal_reason
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 # Assets; for more, the whole list is read, as 200 requests a minute are allowed.
 MAX_SINGLE_ASSET_QUERIES = 50
+ADOPTED = "rested at the venue when this journal began"  # reason of an adopted order
 ACCOUNT_MAX_AGE_SECONDS = 60.0  # longest use of an account snapshot
 
 
@@ -189,6 +191,23 @@ class AlpacaBroker:
         """Query orders that were open when last reported, and record the venue's new reports."""
         accepted = self._outbox.book.intents_in_states(("accepted",))
         self._outbox.refresh_intents(filter(_is_single_order, accepted))
+
+    def adopt_orders(self, is_adopted: Callable[[Order], bool], role: OrderRole) -> None:
+        """Record open orders that the journal lacks; unreadable ones stay unknown."""
+        with self._venue.translate_errors("open orders"):
+            entries = self._venue.open_order_entries() or self._venue.open_order_entries()
+        for entry in entries:
+            name = read_order_id(entry)
+            if self._outbox.book.get(name) is not None:
+                continue
+            with suppress(BrokerError):
+                placed = AlpacaOrder.parse(name, entry)
+                for order in filter(is_adopted, parse_open_order(entry)):
+                    whole = replace(order, qty=order.qty + placed.filled_quantity, reason=ADOPTED)
+                    self._outbox.adopt(whole, role, placed)
+
+    def has_order_id(self, client_order_id: str) -> bool:
+        return self._venue.find(client_order_id) is not None
 
     def now(self) -> np.datetime64:
         return self._venue.now()

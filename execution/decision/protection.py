@@ -8,7 +8,7 @@ that it orders (`Trader.decide`), because the venue refuses an order opposite to
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from types import MappingProxyType
@@ -139,8 +139,8 @@ class ProtectedAccount:
     auction: auction in which orders of daily decisions fill; None for shorter bars.
     checked_at: instant at which the venue has to accept an auction order; None skips the check.
     blocked_symbols: symbols in which no order is sent.
-    adjusted_orders: ids of protective orders that the venue has adjusted for a split; each is
-        replaced, so that no fill exceeds the order that the journal holds.
+    misstated_orders: ids of protective orders whose quantity at the venue differs from the one
+        that the journal records; each is replaced, so that its fill is recorded.
     last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
         passed the stop as well as its price has.
     """
@@ -154,7 +154,7 @@ class ProtectedAccount:
     auction: TimeInForce | None = None
     checked_at: np.datetime64 | None = None
     blocked_symbols: Collection[str] = ()
-    adjusted_orders: Collection[str] = ()
+    misstated_orders: Collection[str] = ()
     last_trades: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -169,6 +169,13 @@ def find_protective_orders(order_prefix: str, orders: Iterable[Order]) -> tuple[
         for order in orders
         if is_protective_order(order) and parse_order_prefix(order.client_order_id) == order_prefix
     )
+
+
+def with_next_attempt(order: Order) -> Order:
+    """Return a protective order under the id of its next attempt."""
+    prefix, when, symbol, leg, attempt = order.client_order_id.rsplit("-", 4)
+    name = format_order_id(prefix, when, symbol, leg, int(attempt) + 1)
+    return replace(order, client_order_id=name)
 
 
 def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> ProtectionPlan:
@@ -194,7 +201,7 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
             if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
                 kept = usable
             else:
-                usable = [o for o in usable if o.client_order_id not in state.adjusted_orders]
+                usable = [o for o in usable if o.client_order_id not in state.misstated_orders]
                 found = _find_stop(settings, state, symbol, free.copy_sign(held), usable)
                 kept, wanted, why = _choose_orders(settings, state, found, usable)
                 orders += wanted

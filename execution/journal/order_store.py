@@ -18,6 +18,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,7 +28,7 @@ from pydantic import Json
 from execution.journal.events import EventLog
 from execution.journal.orders import decode_order, encode_order
 from execution.journal.refusals import RefusalJournal
-from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
+from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, format_instant
 from execution.orders.gate import AnyOrder, OrderRole
 from execution.orders.orders import Order
 from foundation.database import Database, query_table
@@ -79,6 +80,8 @@ def infer_order_role(order: AnyOrder) -> OrderRole:
     return "reduction" if order.reduces else "opening"
 
 
+SPLIT_EVENT = "split"
+SHARE_PRICE_FIELDS = ("limit_price", "stop_price", "trail_price")  # which a split divides
 # After a day no order is on its way: connections, queues and the venue's day have ended.
 MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 
@@ -373,6 +376,38 @@ class OrderStore:
                 "price": None if price is None else str(price),
             }
             self._events.append(f"noted {progress.state}", client_order_id, details)
+
+    def record_split(self, symbol: str, at: np.datetime64, ratio: Fraction) -> None:
+        """Record that a stock has split, for `adjust_for_split`.
+
+        at: midnight of New York at which the day of the split starts.
+        ratio: new shares per old share.
+        """
+        self._events.append(SPLIT_EVENT, symbol, {"at": format_instant(at), "ratio": str(ratio)})
+
+    def adjust_for_split(self, intent: OrderIntent) -> OrderIntent:
+        """Return a sent order with the terms that the last recorded split has given it.
+
+        The venue multiplies the unfilled quantity, without fractions of a share, and divides the
+        prices (FINRA Rule 5330).
+        """
+        order, filled = intent.stock_or_crypto_order, intent.progress.filled
+        split = self._events.last_event(order.symbol, SPLIT_EVENT)
+        if split is None or np.datetime64(split.content["at"]) <= intent.sent_at:
+            return intent
+        ratio = Fraction(split.content["ratio"])
+        left = Decimal(int(Fraction(order.qty - filled) * ratio))
+        prices = {
+            name: price / float(ratio)
+            for name in SHARE_PRICE_FIELDS
+            if (price := getattr(order, name)) is not None
+        }
+        order = replace(order, qty=max(left + filled, Decimal(1)), **prices)
+        return replace(intent, order=order)
+
+    def record_adjustment(self, adjusted: OrderIntent) -> None:
+        """Record the terms of an order from `adjust_for_split`."""
+        self._write(adjusted, adjusted.state)
 
     def deny(self, intent: OrderIntent, why: str) -> None:
         with self._database.transaction():

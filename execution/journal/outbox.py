@@ -39,7 +39,8 @@ from execution.journal.order_store import (
     infer_order_role,
 )
 from execution.journal.orders import has_same_terms
-from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate
+from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate, OrderRole
+from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import format_compact_utc
@@ -249,6 +250,13 @@ class Outbox(Generic[Report]):
                 answer = self._query_or_resend(intent, POLL_DELAYS_SECONDS, gate)
             return self._record_resolution(intent, answer)
 
+    def adopt(self, order: AnyOrder, role: OrderRole, report: Report) -> None:
+        """Record an order that the venue has and the journal lacks, with the venue's report."""
+        intent = self._with_job_and_venue(OrderIntent(order, self._venue.now(), role=role))
+        log.warning("%s: %s", order.client_order_id, order.reason)
+        self.book.record_submission(intent)
+        self.record_report(report)
+
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Return whether an order may be sent in its recorded state.
 
@@ -364,15 +372,21 @@ class Outbox(Generic[Report]):
     def record_report(self, report: Report) -> Report:
         """Record the venue's report on an order in the order store, and return the report.
 
-        If the venue has two orders with the same id, the store tracks the first. A rejection of an
+        If the venue has two orders with the same id, the store tracks the first. An order that the
+        venue has adjusted for a recorded split is recorded with its new terms. A rejection of an
         order that was accepted before is recorded as a refusal.
         """
         intent = self.book.get(report.client_order_id)
-        if (
-            intent is not None
-            and report.matches(intent)
-            and intent.progress.venue_order_id in ("", report.progress.venue_order_id)
+        if intent is None or intent.progress.venue_order_id not in (
+            "",
+            report.progress.venue_order_id,
         ):
+            return report
+        if not report.matches(intent) and isinstance(intent.order, Order):
+            intent = self.book.adjust_for_split(intent)
+            if report.matches(intent):
+                self.book.record_adjustment(intent)
+        if report.matches(intent):
             self.book.record_progress(report.client_order_id, report.progress)
             self._record_acceptance(intent)
         return report

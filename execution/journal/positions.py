@@ -170,6 +170,14 @@ class PositionJournal:
         """Return the changes of positions after an instant, up to another one."""
         return [each for each in self._position_changes() if since < each.at <= until]
 
+    def quantity_at(self, symbol: str, at: np.datetime64) -> Fraction:
+        """Return the signed quantity of a position at an instant, by trades and bookings."""
+        changes = self._position_changes()
+        return sum(
+            (each.quantity for each in changes if each.symbol == symbol and each.at <= at),
+            ZERO_FRACTION,
+        )
+
     def record_opening_positions(self, opening: Iterable[PositionRow]) -> None:
         """Record the positions with which the journal of the account starts."""
         for position in opening:
@@ -239,7 +247,9 @@ class PositionJournal:
         for row in read_bookings(self._database):
             if row.quantity:
                 amount = None if row.kind == "share transfer" else row.amount
-                yield _build_change(row.listed_at, row.symbol, row.quantity, amount, row.kind)
+                # Trades after a split are in new shares, however late the venue lists it.
+                at = row.at if row.kind == "split" else row.listed_at
+                yield _build_change(at, row.symbol, row.quantity, amount, row.kind)
 
 
 def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:

@@ -17,10 +17,11 @@ from execution.brokers import (
     BrokerConnection,
     VenuePosition,
 )
-from execution.decision.protection import cooling_symbols
+from execution.decision.protection import cooling_symbols, find_protective_orders
 from execution.journal.activities import EPOCH, FillRow, read_fills_listed_at, read_fills_since
 from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
 from execution.journal.positions import PositionRow
+from execution.live.accounts import TRADE_JOB
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
 from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, SnapshotGate
@@ -308,12 +309,13 @@ class LiveAccount:
         return now + np.timedelta64(self._readings, "ns")
 
     def _record_opening(self) -> None:
-        """Record the opening balance and positions."""
+        """Record the opening balance and positions, and adopt our resting protective orders."""
         for _ in self._time.delayed_attempts(RECONCILE_READ_DELAYS_SECONDS):
             at = self.connection.now()
             listed = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP)
             cash = self.connection.cash()
             held = self.connection.positions()
+            self._adopt_stops()
             # A trade during the reading may or may not be part of the positions.
             unchanged = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
@@ -327,6 +329,18 @@ class LiveAccount:
             "the account changed during every attempt to read it; stop other trading in it and"
             " retry"
         )
+
+    def _adopt_stops(self) -> None:
+        """Record our protective orders that rest from an earlier journal, with their present fills.
+
+        The opening positions include these fills; later fills are booked like those of any order.
+        """
+        gateway = self.connection.create_gateway(book=self.book, job=TRADE_JOB, feed=self.feed)
+        prefix = self._settings.order_prefix
+        gateway.adopt_orders(
+            lambda order: bool(find_protective_orders(prefix, [order])), "protection"
+        )
+        gateway.refresh_open_orders()
 
     def record_mark(self, account: AccountSnapshot) -> None:
         """Record an equity mark of the account, and raise or end the halts of the loss limits."""

@@ -36,6 +36,7 @@ from execution.journal.expected import (
     ExpectedPositionRow,
 )
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent, OrderStore
+from execution.journal.positions import PositionJournal
 from execution.journal.rows import parse_bounded_amount
 from execution.live.cash_check import CashDifference
 from execution.orders.option_orders import (
@@ -48,7 +49,14 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, format_without_exponent
+from foundation.decimals import (
+    CENT,
+    EXACT_CONTEXT,
+    INFINITY,
+    exact_sum,
+    format_without_exponent,
+    to_fraction,
+)
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
@@ -146,6 +154,11 @@ class ExpectedPositions:
         """Return whether the opening balance is recorded."""
         return OPENING_BALANCE_TABLE.first_row(self._database) is not None
 
+    @property
+    def journal_started_at(self) -> np.datetime64:
+        """Time of the venue's clock at the opening balance."""
+        return self._opening_balance().journal_started_at
+
     def record_opening_balance(
         self,
         held: Mapping[str, Decimal],
@@ -180,7 +193,9 @@ class ExpectedPositions:
         at: time of the venue's clock when it listed the activities.
         """
         with self._database.transaction():
-            written = self.listed.record_activities(activities, at, is_after_opening_balance=1)
+            listed = list(activities)
+            self._record_split_ratios([each for each in listed if each.kind == "split"])
+            written = self.listed.record_activities(listed, at, is_after_opening_balance=1)
             cash = exact_sum(change for _, change in written)
             booked = exact_sum(
                 change for activity, change in written if not activity.exchanges_cash_for_position
@@ -195,6 +210,17 @@ class ExpectedPositions:
                     self._database, replace(last, expected_cash=cash, total_bookings_usd=booked)
                 )
         return len(written)
+
+    def _record_split_ratios(self, bookings: Iterable[Activity]) -> None:
+        """Record the ratio of each split among bookings that are not yet recorded."""
+        added: defaultdict[tuple[str, np.datetime64], Decimal] = defaultdict(Decimal)
+        for each in self.listed.find_unrecorded(bookings):
+            added[each.symbol, each.at] += each.quantity
+        for (symbol, at), quantity in added.items():
+            held = PositionJournal(self._database).quantity_at(symbol, at)
+            after = held + to_fraction(quantity)
+            if held * after > 0:
+                self._intents.record_split(symbol, at, after / held)
 
     def activity_query_start(self) -> np.datetime64:
         """Return the time from which activities are queried next: a week before the last trade."""

@@ -58,6 +58,10 @@ class GuardedBroker:
         self._gateway.cache_account(account)
         return account
 
+    def cache_account(self, account: AccountSnapshot) -> None:
+        """Use this fresh snapshot for the pre-trade checks of the next orders."""
+        self._gateway.cache_account(account)
+
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)
@@ -94,6 +98,10 @@ class GuardedBroker:
     def refresh_open_orders(self) -> None:
         """Query orders that were open when last reported, and record the venue's new reports."""
         self._gateway.refresh_open_orders()
+
+    def has_order_id(self, client_order_id: str) -> bool:
+        """Return whether the venue has an order with this id, open or ended."""
+        return self._gateway.has_order_id(client_order_id)
 
     def read_and_record_mark(self) -> AccountSnapshot:
         """Read the account, record an equity mark of it, and return the snapshot.

@@ -37,7 +37,7 @@ from execution.live.interruption import describe_interruption
 from execution.live.issued_forecasts import seal_decision_forecasts
 from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
-from execution.live.protection import update_protection
+from execution.live.protection import LiveProtection
 from execution.live.reducing import PositionReducer
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
@@ -106,6 +106,7 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._reducer = PositionReducer(self.desk, live, self._journal, settings)
+        self._protection = LiveProtection(self.desk, live, self._journal, feed, settings)
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle
         self._waits = True  # whether the bars of the last day are still missing
@@ -186,15 +187,17 @@ class TradingJob:
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:
         """Update protective orders between cycles, once the watch has read the account."""
-        self.update_protection()
+        self.update_protection(snapshot)
 
-    def update_protection(self) -> None:
+    def update_protection(self, account: AccountSnapshot | None = None) -> None:
         """Keep one protective order a position.
 
         A failure is alerted, and leaves the resting orders as they are until the next call.
+
+        account: account snapshot since which nothing was sent; None reads the account.
         """
         try:
-            update_protection(self.desk, self._live, self._journal, self._feed, self._settings)
+            self._protection.update(account)
         except (BrokerError, DataError) as error:
             log.error("protective orders were not updated: %s", error)
             self._live.notices.alert("protection", f"protective orders were not updated: {error}")

@@ -203,7 +203,9 @@ class AccountWatch:
         self._account.notices.reset_alert("watch")
 
     def read(self) -> None:
-        """Read the account, record the reading, act beyond a limit, and notify the observers.
+        """Read the account, record the reading, and act beyond a limit or notify the observers.
+
+        An action changes the account, so that the reading is no longer current.
 
         Raises
         ------
@@ -226,7 +228,7 @@ class AccountWatch:
             halt = None
         if reason and (halt is None or not halt.is_active):
             self._act(reason, mark.at)
-        if reading.snapshot is not None:
+        elif reading.snapshot is not None:
             for observer in self._observers:
                 observer.on_snapshot(reading.snapshot)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,6 +68,8 @@ ORDER_TYPE_CODES = {
     "trailing_stop": TRAILING,
 }
 TIME_IN_FORCE_CODES = {"day": DAY_ORDER, "gtc": GTC, "opg": ON_OPEN, "cls": ON_CLOSE}
+# Columns of the book with the prices that a split or a dividend changes.
+_ADJUSTED_PRICES = {"limit_price": "limit", "stop_price": "stop", "trail_price": "trail"}
 OrderState = Literal["working", "filled", "canceled", "expired"]
 # Indexed by the book's numbers of order states.
 ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")
@@ -421,14 +423,21 @@ class SimulatedBroker:
         return np.array(rows, dtype=ORDER_DTYPE)
 
     def _open_orders(self) -> Iterable[Order]:
-        """Return the working orders with their unfilled quantities."""
+        """Return the working orders with their unfilled quantities and adjusted prices."""
         if not len(self._book.orders):
             return
         for row in self._book.orders:
             if row["state"] == WORKING and row["quantity"] != 0:
                 remaining = to_shortest_decimal(abs(float(row["quantity"])))
                 order = self._orders[row["number"]]
-                yield order if order.qty == remaining else replace(order, qty=remaining)
+                changes: dict[str, Any] = {
+                    name: float(row[column])
+                    for name, column in _ADJUSTED_PRICES.items()
+                    if getattr(order, name) not in (None, row[column]) and row[column] > 0
+                }
+                if order.qty != remaining or changes:
+                    order = replace(order, qty=remaining, **changes)
+                yield order
 
     def _cancel_remainders(self) -> None:
         for row in self._book.orders:

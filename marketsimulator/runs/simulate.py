@@ -175,9 +175,9 @@ def simulate_stepwise(
     with _without_full_collections():
         for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
-                if index > first:
-                    stepped.advance(index)
                 known = view.slice_rows(0, index + 1)
+                if index > first:
+                    stepped.advance(index, known)
                 account = stepped.account()
                 decision = decider.decide(known, account)
                 stepped.trade(decision, account.equity, known)

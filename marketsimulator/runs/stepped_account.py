@@ -18,6 +18,7 @@ from execution.decision.protection import (
     cooling_symbols,
     daily_deviations,
     plan_protection,
+    with_next_attempt,
 )
 from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
 from execution.decision.watch import WatchState, ends_with_the_day, next_watch_state
@@ -58,12 +59,16 @@ class SteppedAccount:
         """Protective orders sent so far, each with its instant."""
         return () if self._protection is None else tuple(self._protection.orders)
 
-    def advance(self, index: int) -> None:
-        """Advance to a later instant of the panel, while the watch reads every bar in between."""
+    def advance(self, index: int, known: Bars) -> None:
+        """Advance to a later instant of the panel, while the watch reads every bar in between.
+
+        known: bars known at this instant.
+        """
         if self._watch is None:
             self._broker.advance(index)
         else:
             self._broker.advance(index, self._read_watch)
+            self._known = known
             self._read_watch()
 
     def account(self) -> AccountSnapshot:
@@ -236,8 +241,15 @@ class SimulatedProtection:
             ),
         )
         self._broker.cancel(order.client_order_id for order in plan.cancels)
-        self._broker.submit(plan.orders)
-        self.orders += [(bars.last_instant, order) for order in plan.orders]
+        orders = [self._with_unused_id(order) for order in plan.orders]
+        self._broker.submit(orders)
+        self.orders += [(bars.last_instant, order) for order in orders]
+
+    def _with_unused_id(self, order: Order) -> Order:
+        """Return the order with the first attempt number under which no order was sent."""
+        while self._broker.order_states([order.client_order_id]):
+            order = with_next_attempt(order)
+        return order
 
     def _read_fills(self) -> None:
         """Apply new fills to the entry prices, and note those of protective orders."""

@@ -19,7 +19,7 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import NEXT_AUCTION_ACCEPTANCE_TIME
 from execution.orders.broker import Asset
-from execution.orders.orders import STOP_TYPES, Fill, Order, Side, parse_order_prefix
+from execution.orders.orders import PRICE_FIELDS, STOP_TYPES, Fill, Order, Side, parse_order_prefix
 from execution.orders.venue_rules import (
     stop_price_refusal_reason,
     tick_size_refusal_reason,
@@ -101,6 +101,7 @@ class Venue:
         self.entries = DailyEntryPrices(self._closes_before(trading_day(self.now)))
         self.equities: list[EquityPoint] = []
         self._working: dict[str, OrderTicket] = {}
+        self._increments = {each.symbol: each.qty_increment for each in market.bars.instruments}
         self._fills_seen = 0
         self._bookings_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
@@ -298,6 +299,10 @@ class Venue:
         self.broker.open_bars()
         row = self.broker.equity_row()
         self._update_tickets()
+        for order in self.broker.account().open_orders:
+            ticket = self._working[order.client_order_id]
+            prices = {name: getattr(order, name) for name in PRICE_FIELDS}
+            ticket.order = replace(ticket.order, **prices)
         flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})
         for booking in self.broker.bookings[self._bookings_seen :]:
             if kind := _ACTIVITY_TYPE_BY_BOOKING_KIND.get(booking.kind):
@@ -380,18 +385,22 @@ class Venue:
         self.record.record_activity(activity)
 
     def _adjust_tickets(self, symbol: str, ratio: float) -> None:
-        """Apply a split to the open orders of a symbol, as the broker does (FINRA Rule 5330).
+        """Apply a split to the orders of a symbol that were open, as the broker does.
+
+        FINRA Rule 5330 has the rule. An order may have filled since.
 
         ratio: old shares per new share.
         """
-        for order in self.broker.account().open_orders:
-            ticket = self._working.get(order.client_order_id)
-            if ticket is None or order.symbol != symbol:
+        for ticket in self._working.values():
+            order, filled = ticket.order, ticket.filled_quantity
+            if order.symbol != symbol:
                 continue
-            limit, stop = ticket.order.limit_price, ticket.order.stop_price
+            increment = self._increments[symbol]
+            left = truncate_to_increment(float(order.qty - filled) / ratio, increment)
+            limit, stop = order.limit_price, order.stop_price
             ticket.order = replace(
-                ticket.order,
-                qty=order.qty + ticket.filled_quantity,
+                order,
+                qty=max(left + filled, increment),
                 limit_price=None if limit is None else limit * ratio,
                 stop_price=None if stop is None else stop * ratio,
             )

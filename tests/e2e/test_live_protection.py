@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from execution.alpaca.broker import AlpacaBroker
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
-from tests.e2e.practice import Practice, Start, trading
+from tests.e2e.practice import Practice, Start, live_settings, trading
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
+from tests.support.given_commands import command_desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
+from tests.support.protection import split
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
 from trainingdata.bars import LOW, Bars
+from trainingdata.feed.bar_feed import BarFeed
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")
 OPENING = "2024-02-20T15:30:00Z"
@@ -72,6 +80,34 @@ def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -
         assert stops_at(here) == before
         assert len(here.posts) == posts
         again.database.close()
+
+
+def test_watch_reads_once_for_itself_and_the_stops(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("protect.distance=4sd", "watch.drawdown=0.5")
+    with desk_at(here, tmp_path, *words) as desk:
+        settings = live_settings(here, *STOPS, *words)
+        reader = LiveAccountReader(desk.live, settings)
+        commands = command_desk(desk)
+        watch = AccountWatch(settings.watch, reader, desk.live.account, commands, [desk.job])
+        before, asked = stops_at(here), Counter[str]()
+        for kind, name in ((AlpacaBroker, "read_account"), (BarFeed, "bars")):
+            monkeypatch.setattr(kind, name, counted(getattr(kind, name), asked))
+        watch.read()
+        watch.read()
+        assert (set(before), stops_at(here)) == ({"SYA", "SYB"}, before)
+        assert asked == {"read_account": 2}
+
+
+def counted(act: Callable[..., Any], asked: Counter[str]) -> Callable[..., Any]:
+    """The same function, which counts its calls."""
+
+    def counting(*parts: Any, **words: Any) -> Any:
+        asked[act.__name__] += 1
+        return act(*parts, **words)
+
+    return counting
 
 
 def crashed(bars: Bars) -> Bars:
@@ -185,16 +221,6 @@ def test_killed_replay_with_stops_resumes_unchanged(
     assert any("-stop-" in name for name in whole.frames()["orders"]["client_order_id"])
 
 
-def split(bars: Bars) -> Bars:
-    """SYA trades at a quarter of its price from 2024-02-21 on, and falls by a fifth at 16:30."""
-    values = bars.values.copy()
-    after = bars.times > np.datetime64("2024-02-21", "ns")
-    values[bars.symbols.index("SYA"), after, :4] /= 4
-    row = int(np.searchsorted(bars.times, np.datetime64("2024-02-21T16:30", "ns")))
-    values[bars.symbols.index("SYA"), row, LOW] *= 0.8
-    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
-
-
 def test_stop_adjusted_by_a_split_still_protects(practice: Start, tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
@@ -213,9 +239,64 @@ def test_stop_adjusted_by_a_split_still_protects(practice: Start, tmp_path: Path
         cycle = desk.job.run_cycle()
         assert cycle.account.uncertain_symbols == frozenset()
         after = stops_at(here)["SYA"]
-        assert after.client_order_id != before.client_order_id
-        assert (after.qty, after.stop_price) == (before.qty * 4, 13.79)
+        assert after.client_order_id == before.client_order_id
+        assert (after.qty, after.stop_price) == (before.qty * 4, before.stop_price / 4)
         desk.step_at("2024-02-21T17:30:00Z")
         assert "SYA" not in here.venue.broker.account().positions
         assert halted_by(desk) == []
         assert f"sold {after.qty} SYA at $13.7" in alerts(desk)
+
+
+def test_adjusted_stop_that_fills_first_halts_nothing(practice: Start, tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
+    raw = ("symbols=[SYA,SYB]", f"data.actions={path}", "data.adjustment=raw")
+    here = practice(*raw, bars=partial(split, fall="2024-02-21T15:30"))
+    here.advance(OPENING)
+    with desk_at(here, tmp_path, *raw) as desk:
+        before = stops_at(here)["SYA"]
+        cycle = desk.step_at(NEXT_DAY)
+        [sale] = [f for f in here.venue.broker.fills if f.client_order_id == before.client_order_id]
+        assert -sale.qty == before.qty * 4
+        assert cycle.account.uncertain_symbols == frozenset()
+        assert halted_by(desk) == []
+        assert f"sold {before.qty * 4} SYA at $" in alerts(desk)
+        stop = desk.live.book.get(sale.client_order_id)
+        assert stop is not None
+        assert (stop.state, stop.progress.filled) == ("filled", -sale.qty)
+        profits = {each.symbol: each for each in desk.live.account.positions.position_profits()}
+        gain = 4 * sale.price - here.venue.broker.fills[0].price
+        assert float(profits["SYA"].realised_profit) == pytest.approx(float(before.qty) * gain)
+        desk.live.reconcile()
+        assert desk.live.reconciler.holdings.positions_by_symbol()["SYA"].quantity == 0
+
+
+def test_new_journal_adopts_resting_stops(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path / "damaged"):
+        before = stops_at(here)
+    with desk_at(here, tmp_path / "new") as desk:
+        assert (halted_by(desk), stops_at(here)) == ([], before)
+        assert {each.client_order_id for each in protections(desk)} == {
+            stop.client_order_id for stop in before.values()
+        }
+        cycle = desk.step_at(SECOND)
+        assert (halted_by(desk), cycle.account.cooling_symbols) == ([], {"SYA"})
+        filled = desk.live.book.get(before["SYA"].client_order_id)
+        assert filled is not None
+        assert (filled.state, filled.progress.filled) == ("filled", before["SYA"].qty)
+        assert desk.live.reconciler.holdings.positions_by_symbol()["SYA"].quantity == 0
+
+
+def test_new_journal_reuses_no_id(here: Practice, tmp_path: Path) -> None:
+    with desk_at(here, tmp_path / "damaged"):
+        before = stops_at(here)
+    for stop in before.values():
+        order = trading(here).get_order_by_client_id(stop.client_order_id)
+        trading(here).cancel_order_by_id(order.id)  # type: ignore[union-attr]
+    with desk_at(here, tmp_path / "new") as desk:
+        assert halted_by(desk) == []
+        assert {each.client_order_id for each in stops_at(here).values()} == {
+            stop.client_order_id.removesuffix("0") + "1" for stop in before.values()
+        }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,9 @@ from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, ROOT, SPAN, Live, Practice, Start
+from tests.support.protection import split
 from tests.support.replays import FILES, Reports, nothing
+from trainingdata.bars import Bars
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")
@@ -31,15 +35,26 @@ SPANS = {
 
 def expected_run(here: Practice, *words: str) -> Run:
     """The backtest of what the server plays."""
-    market = here.venue.settings.load_market()
+    market = here.venue.market
     alone = BacktestSettings.from_config(compose_config("backtest", [*SPAN, *words]))
     trader = alone.build_trader(alone.forecaster.build(market.bars.symbols))
     return simulate_trading(alone, market, "alone", trader.with_beliefs(market))
 
 
-def assert_replay_equals_backtest(practice: Start, folder: Path, *words: str) -> Run:
-    """Orders with their reasons, fills and equity are those of the backtest, which is returned."""
-    here = practice(*words, "increments=original")
+def assert_replay_equals_backtest(
+    practice: Start,
+    folder: Path,
+    *words: str,
+    bars: Callable[[Bars], Bars] = lambda bars: bars,
+    ratio: int = 1,
+    halted: bool = False,
+) -> Run:
+    """Orders with their reasons, fills and equity are those of the backtest, which is returned.
+
+    ratio: new shares per old one of a split, by which the journal may have adjusted an order.
+    halted: whether the watch has acted, so that openings are not sent.
+    """
+    here = practice(*words, "increments=original", bars=bars)
     expected = expected_run(here, *words)
     parts = Live.at(here, *words, folder=str(folder / "live"))
     told = run_replay(
@@ -48,7 +63,7 @@ def assert_replay_equals_backtest(practice: Start, folder: Path, *words: str) ->
         reporter=Reports(nothing),
     )
     summary = json.loads(told)
-    assert (summary["not_sent"], summary["halted"]) == (0, [])
+    assert (summary["not_sent"] > 0, len(summary["halted"])) == (halted, halted)
     broker = here.venue.broker
     # A stop waits for an open since the close, an auction order only since the evening.
     ours, theirs = (
@@ -60,6 +75,7 @@ def assert_replay_equals_backtest(practice: Start, folder: Path, *words: str) ->
     frames = {name: pd.read_parquet(folder / "out" / f"{name}.parquet") for name in FILES}
     sent = expected.order_frame().sort_values("client_order_id").reset_index(drop=True)
     listed = frames["orders"].sort_values("client_order_id").reset_index(drop=True)
+    sent["qty"] = sent["qty"].where(ratio * sent["qty"] != listed["qty"], listed["qty"])
     pd.testing.assert_frame_equal(sent, listed)
     assert frames["equity"]["equity"].iloc[-1] == pytest.approx(
         expected.equity_rows[-1].equity, abs=0.005
@@ -97,6 +113,55 @@ def test_replay_with_protection_equals_the_backtest(
     assert sum(map(is_protective_order, sent)) > 10
     stopped = {f.symbol for f in run.fills if is_protective_id(f.client_order_id)}
     assert stopped
+
+
+WEEK = ("start=2024-02-20T14:00Z", "end=2024-02-26T21:00Z")
+STOCKS = "symbols=[SYA,SYB]"
+REDUCING = ("watch.drawdown=0.001", "watch.action=reduce", "watch.reduce_to=0.4")
+
+
+@pytest.mark.parametrize(
+    ("words", "acts"),
+    [
+        ((STOCKS, *EVENLY, *REDUCING, "protect.distance=1%"), True),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ((SYMBOLS, "watch.drawdown=0.5", "protect.distance=1%"), False),
+                ((SYMBOLS, *EVENLY, "watch.daily_loss=0.5", "protect.distance=0.5sd"), False),
+            )
+        ),
+    ],
+)
+def test_watched_week_with_stops_equals_the_backtest(
+    practice: Start, tmp_path: Path, words: tuple[str, ...], acts: bool
+) -> None:
+    limits = ("limits.symbol_cap=0.4", "protect.kind=stop")
+    run = assert_replay_equals_backtest(practice, tmp_path, *WEEK, *words, *limits, halted=acts)
+    assert any(is_protective_id(fill.client_order_id) for fill in run.fills)
+    assert any("-8-" in fill.client_order_id for fill in run.fills) == acts
+
+
+FIRST_BAR = "2024-02-21T15:30"  # of the day of the split
+
+
+@pytest.mark.parametrize("fall", [FIRST_BAR, "2024-02-21T17:30"])
+def test_replay_over_a_split_equals_the_backtest(
+    practice: Start, tmp_path: Path, fall: str
+) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\nSYB,2024-02-21,dividend,0.5\n")
+    run = assert_replay_equals_backtest(
+        practice,
+        tmp_path,
+        *(STOCKS, *EVENLY, f"data.actions={path}", "data.adjustment=raw"),
+        *(*HOURS, "protect.kind=stop", "protect.distance=5%"),
+        bars=partial(split, fall=fall),
+        ratio=4,
+    )
+    [sale] = [f for f in run.fills if is_protective_id(f.client_order_id)]
+    [stop] = [o for _, o in run.protective_orders if o.client_order_id == sale.client_order_id]
+    assert (-sale.qty == 4 * stop.qty) == (fall == FIRST_BAR)
 
 
 REAL = ROOT.parent / "shared" / "data"

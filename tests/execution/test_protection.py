@@ -50,7 +50,7 @@ def plan_of(
     entries: dict[str, float] | None = None,
     deviations: dict[str, float] | None = None,
     trades: dict[str, float] | None = None,
-    adjusted: tuple[str, ...] = (),
+    misstated: tuple[str, ...] = (),
     **words: Any,
 ) -> ProtectionPlan:
     chosen = ProtectionSettings(**{"kind": "stop", **words})
@@ -64,7 +64,7 @@ def plan_of(
         at=account.as_of,
         checked_at=account.as_of,
         last_trades=account.prices if trades is None else trades,
-        adjusted_orders=adjusted,
+        misstated_orders=misstated,
     )
     return plan_protection(chosen, state)
 
@@ -136,13 +136,13 @@ def test_resting_stop_stays_within_its_band() -> None:
     assert plan_of(snapshot(held, prices, near, double)).cancels == (double,)
 
 
-def test_adjusted_stop_is_replaced_once_positions_are_certain() -> None:
+def test_misstated_stop_is_replaced_once_positions_are_certain() -> None:
     stop = stop_of("ACME", "sell", "100", 95.0)
     account = snapshot({"ACME": "100"}, {"ACME": 100.0}, stop)
-    plan = plan_of(account, adjusted=(stop.client_order_id,))
+    plan = plan_of(account, misstated=(stop.client_order_id,))
     assert (plan.cancels, len(plan.orders)) == ((stop,), 1)
     uncertain = replace(account, uncertain_symbols=frozenset({"ACME"}))
-    assert plan_of(uncertain, adjusted=(stop.client_order_id,)) == ProtectionPlan()
+    assert plan_of(uncertain, misstated=(stop.client_order_id,)) == ProtectionPlan()
 
 
 def test_stop_without_position_or_protection_is_cancelled() -> None:
