@@ -12,7 +12,8 @@ import pytest
 
 from execution.journal.order_store import ORDER_STATES, OrderIntent
 from execution.orders.orders import Order, is_protective_order
-from tests.e2e.practice import Practice, Start, trading
+from tests.e2e.practice import Practice, Start, at_the_account, trading
+from tests.e2e.refused import answer_of
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.replays import Desk as Replay
@@ -97,6 +98,32 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
         assert here.venue.broker.account().positions["SYA"] > 0
         assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+def test_preview_waits_after_a_stop_as_the_loop_does(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_account(monkeypatch, tmp_path)
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    folder.mkdir(parents=True)
+    words = ("symbols=[SYA,SYB]", *PLAIN, *STOPS, f"broker.url_override={here.url}")
+    waiting = "SYA is not decided: its stop has filled"
+
+    def preview() -> str:
+        code, printed, said = answer_of("trade_stock_e2e", "preview", *words, "bar_wait_seconds=0")
+        assert code == 0, said
+        return printed
+
+    with desk_at(here, folder) as desk:
+        assert waiting not in preview()
+        here.advance(SECOND)
+        assert waiting in preview(), "the loop has not seen the fill yet"
+        assert desk.job.run_cycle().account.cooling_symbols == {"SYA"}
+        assert waiting in preview()
+        here.advance(NEXT_DAY)
+        assert waiting not in preview()
 
 
 @pytest.mark.parametrize("kind", ["late", "drop_after", "drop_before"])
