@@ -14,6 +14,7 @@ from execution.decision.protection import (
     ProtectedAccount,
     ProtectionPlan,
     daily_deviations,
+    is_crypto_bar_end,
     plan_protection,
 )
 from execution.journal.decisions import DecisionJournal
@@ -39,6 +40,8 @@ def update_protection(
     journal: DecisionJournal,
     feed: BarFeed,
     settings: LiveSettings,
+    *,
+    ends_cycle: bool,
 ) -> ProtectionPlan:
     """Cancel and send protective orders at the venue, so that each position has one.
 
@@ -48,6 +51,7 @@ def update_protection(
     desk: broker that sends the orders.
     journal: journal of the job that trades stocks and crypto.
     feed: source of the bars for distances in deviations.
+    ends_cycle: true at the end of a cycle; stops of crypto that trail are raised only then.
 
     Raises
     ------
@@ -68,9 +72,12 @@ def update_protection(
     resting = {order.client_order_id for order in account.open_orders}
     if any(intent.client_order_id not in resting for intent in recorded):
         desk.refresh_open_orders()
+    state = _read_state(account, live, feed, settings)
     state = replace(
-        _read_state(account, live, feed, settings),
+        state,
         adjusted_orders=_find_adjusted_orders(account, recorded),
+        raises_crypto_stops=ends_cycle
+        and is_crypto_bar_end(settings.timeframe_or_hourly, state.at),
     )
     plan = plan_protection(settings.protect, state)
     if plan.unprotected:

@@ -160,20 +160,23 @@ class TradingJob:
                 cycle = self._rejected_cycle(error)
             self._waits = self._waits_for_bars(cycle)
         self._record_result(number, cycle)
-        self.update_protection()
+        self.update_protection(ends_cycle=True)
         return cycle
 
     def on_snapshot(self, snapshot: AccountSnapshot) -> None:
         """Update protective orders between cycles, once the watch has read the account."""
         self.update_protection()
 
-    def update_protection(self) -> None:
+    def update_protection(self, *, ends_cycle: bool = False) -> None:
         """Keep one protective order a position.
 
         A failure is alerted, and leaves the resting orders as they are until the next call.
+
+        ends_cycle: true at the end of a cycle.
         """
+        parts = self.desk, self._live, self._journal, self._feed, self._settings
         try:
-            update_protection(self.desk, self._live, self._journal, self._feed, self._settings)
+            update_protection(*parts, ends_cycle=ends_cycle)
         except (BrokerError, DataError) as error:
             log.error("protective orders were not updated: %s", error)
             self._live.notices.alert("protection", f"protective orders were not updated: {error}")

@@ -19,7 +19,7 @@ from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
-from trainingdata.bars import LOW, Bars
+from trainingdata.bars import LOW, VOLUME, Bars
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")
 OPENING = "2024-02-20T15:30:00Z"
@@ -124,6 +124,27 @@ def test_preview_waits_after_a_stop_as_the_loop_does(
         assert waiting in preview()
         here.advance(NEXT_DAY)
         assert waiting not in preview()
+
+
+def rising(bars: Bars) -> Bars:
+    """A coin that gains a hundredth in each bar from 2024-02-20 on."""
+    values = bars.values.copy()
+    rows = np.arange(len(bars.times)) - np.searchsorted(bars.times, np.datetime64("2024-02-20"))
+    values[0, :, :VOLUME] *= 1.01 ** rows.clip(0)[:, None]
+    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def test_crypto_stop_trails_in_cycles_only(practice: Start, tmp_path: Path) -> None:
+    coin = ("symbols=[SYXUSD]", "protect.kind=trailing", "sizing.band=0.5")
+    here = practice("symbols=[SYXUSD]", bars=rising)
+    with desk_at(here, tmp_path, *coin) as desk:
+        for _ in range(3):
+            before = stops_at(here)["SYXUSD"]
+            here.advance()
+            desk.job.on_snapshot(desk.broker.account())
+            assert stops_at(here)["SYXUSD"] == before
+            desk.job.run_cycle()
+            assert (stops_at(here)["SYXUSD"].stop_price or 0) > (before.stop_price or 0)
 
 
 @pytest.mark.parametrize("kind", ["late", "drop_after", "drop_before"])
