@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.runner import finish_jobs
 from execution.orders.orders import Order, is_protective_order
 from tests.e2e.practice import Practice, Start, at_the_account, trading
 from tests.e2e.refused import answer_of
@@ -168,13 +169,20 @@ def test_stop_of_unknown_outcome_reaches_the_venue_once(
     protected.database.close()
 
 
-def test_stops_survive_a_stop_but_not_kill(here: Practice, tmp_path: Path) -> None:
+def test_stops_survive_a_stop_but_not_kill(
+    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with desk_at(here, tmp_path) as desk:
-        assert desk.job.finish(flatten=False) == []
+        desk.stop.request_stop("SIGTERM")
+        finish_jobs([desk.job], desk.live.account, desk.stop)
         assert set(stops_at(here)) == {"SYA", "SYB"}
+        assert (
+            "positions are unchanged; stops that stay at the venue: 2." in capsys.readouterr().out
+        )
         desk.live.account.kill_file.touch()
-        assert desk.job.finish(flatten=False) == []
+        finish_jobs([desk.job], desk.live.account, desk.stop)
         assert stops_at(here) == {}
+        assert "positions are unchanged.\n" in capsys.readouterr().out
         desk.job.update_protection()
         assert stops_at(here) == {}, "the kill file stops every order"
 
