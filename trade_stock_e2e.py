@@ -30,15 +30,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig
 
 from execution import PREVIEW_ARGUMENT, is_quantity_command, parse_live_overrides
-from execution.brokers import Gateway, create_broker_connection
+from execution.brokers import BrokerConnection, Gateway, create_broker_connection
 from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
+from execution.journal.cooldown import read_cooling_symbols
 from execution.journal.decisions import read_highest_equity
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
@@ -257,22 +258,41 @@ class CyclePrinter(CycleLogger):
             print_cycle_briefly(cycle)
 
 
+class JournaledState(NamedTuple):
+    """State of an account's loop that its next decision depends on.
+
+    blockers: reasons why the loop would send no orders, one line each.
+    quarantined_symbols: symbols that the journal has quarantined.
+    cooling_symbols: symbols that are not opened now because their stop has filled.
+    peak_equity: highest equity at an earlier decision, USD; 0 before the first.
+    """
+
+    blockers: list[str]
+    quarantined_symbols: frozenset[str] = frozenset()
+    cooling_symbols: frozenset[str] = frozenset()
+    peak_equity: float = 0.0
+
+
 class PreviewBroker:
     """A read-only broker for previews.
 
     As in the live loop, quarantined symbols are reported as untradable.
 
     gateway: connection to the venue.
-    quarantined: symbols that the loop's journal has quarantined.
+    state: the state of the loop in its journal.
     """
 
-    def __init__(self, gateway: Gateway, quarantined: frozenset[str]) -> None:
+    def __init__(self, gateway: Gateway, state: JournaledState) -> None:
         self._gateway = gateway
-        self._quarantined = quarantined
+        self._state = state
 
     def account(self) -> AccountSnapshot:
         account = self._gateway.account()
-        return replace(account, uncertain_symbols=account.uncertain_symbols | self._quarantined)
+        return replace(
+            account,
+            uncertain_symbols=account.uncertain_symbols | self._state.quarantined_symbols,
+            cooling_symbols=self._state.cooling_symbols,
+        )
 
     def now(self) -> np.datetime64:
         return self._gateway.now()
@@ -293,22 +313,21 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     Also prints the reasons why the live loop would not send the decision's orders.
     """
     connection = create_broker_connection(settings.broker, keys)
-    stops, quarantined, peak = _read_journal(settings, connection.account_id())
-
+    state = _read_journal(settings, connection)
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted_symbols(gateway, settings.tradable_symbols)
-    broker = PreviewBroker(gateway, quarantined)
+    broker = PreviewBroker(gateway, state)
     cycle = run_decision_cycle(
-        broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=peak
+        broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=state.peak_equity
     )
     _log_cycle(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)
         print_symbols_without_order(cycle)
         print_symbols_without_decision(cycle, settings)
-    for line in stops:
+    for line in state.blockers:
         print_line(line)
-    document = {**_cycle_document(cycle, settings), "loop_blockers": stops}
+    document = {**_cycle_document(cycle, settings), "loop_blockers": state.blockers}
     document["next_decision_at"] = None
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
@@ -350,14 +369,12 @@ def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
     }
 
 
-def _read_journal(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str], float]:
-    """Return why a live loop would send no orders, the quarantined symbols and the highest equity.
+def _read_journal(settings: LiveSettings, connection: BrokerConnection) -> JournaledState:
+    """Return the state of the account's loop, from its journal and its kill file.
 
-    They come from the account's journal and its kill file. The reasons are one line each.
-
-    account: id of the account.
+    The journal lacks stops that have filled while the loop was down; the venue lists them.
     """
-    journal = Path(settings.folder) / account / JOURNAL_FILE
+    journal = Path(settings.folder) / connection.account_id() / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
     lines = (
         [f"A loop would send no orders: the kill file {kill_file} exists."]
@@ -365,7 +382,7 @@ def _read_journal(settings: LiveSettings, account: str) -> tuple[list[str], froz
         else []
     )
     if not journal.is_file():
-        return lines, frozenset(), 0.0
+        return JournaledState(lines)
     with open_journal_for_reading(journal) as database:
         halts = HaltJournal(database, EventLog(database))
         lines += [
@@ -373,7 +390,14 @@ def _read_journal(settings: LiveSettings, account: str) -> tuple[list[str], froz
             for halt in halts.active()
         ]
         lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
-        return lines, halts.quarantined_symbols(), read_highest_equity(database, TRADE_JOB)
+        return JournaledState(
+            lines,
+            halts.quarantined_symbols(),
+            read_cooling_symbols(
+                database, settings.protect, connection.now(), connection.activities_since
+            ),
+            read_highest_equity(database, TRADE_JOB),
+        )
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:

@@ -48,6 +48,7 @@ def sell_spreads(overrides: Sequence[str], keys: ApiKeys) -> None:
         alert_url=selling.ALERT_URL,
         notice_urls=selling.notice_urls,
         notices=selling.notices,
+        watch=selling.watch,
         jobs=(SPREADS_JOB,),
         spreads=tuple(overrides),
     )

@@ -34,9 +34,9 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import format_compact_utc
-from trainingdata.instruments import instrument, is_crypto, is_stock
+from trainingdata.instruments import AssetClass, instrument, is_crypto, is_stock
 from trainingdata.sessions import exchange_calendar, is_in_session
-from trainingdata.timeframe import MARKET_DAYS_PER_YEAR
+from trainingdata.timeframe import MARKET_DAYS_PER_YEAR, Timeframe
 
 ProtectionKind = Literal["none", "stop", "stop_limit", "trailing"]
 DEVIATION_WINDOW = np.timedelta64(91, "D")  # calendar days of bars for the deviation of a day
@@ -143,6 +143,8 @@ class ProtectedAccount:
         that the journal records; each is replaced, so that its fill is recorded.
     last_trades: last trade of each symbol, USD; a position is closed only if its last trade has
         passed the stop as well as its price has.
+    raises_crypto_stops: whether stops of crypto that trail are raised; otherwise they keep their
+        price.
     """
 
     account: AccountSnapshot
@@ -156,6 +158,7 @@ class ProtectedAccount:
     blocked_symbols: Collection[str] = ()
     misstated_orders: Collection[str] = ()
     last_trades: Mapping[str, float] = field(default_factory=dict)
+    raises_crypto_stops: bool = True
 
     @property
     def formatted_at(self) -> str:
@@ -290,9 +293,10 @@ def _find_stop(
     if settings.kind == "trailing":
         if is_stock(symbol):
             return _Stop(symbol, held, ratio, market, None, market)
-        # Alpaca has no trailing stops of crypto: each update raises a stop-limit order instead.
-        levels = [_round_price(market * (1 - ratio), symbol)]
-        levels += [Decimal(repr(order.stop_price)) for order in resting if order.stop_price]
+        # Alpaca has no trailing stops of crypto: a stop-limit order is raised at each bar's end.
+        levels = [Decimal(repr(order.stop_price)) for order in resting if order.stop_price]
+        if state.raises_crypto_stops or not levels:
+            levels.append(_round_price(market * (1 - ratio), symbol))
         return _Stop(symbol, held, ratio, market, max(levels), market)
     if entry is None:
         return "its average entry price is unknown"
@@ -470,6 +474,11 @@ def daily_deviations(bars: Bars, symbols: Collection[str]) -> dict[str, float]:
         per_day = bars.clock(item.kind).bars_per_year / MARKET_DAYS_PER_YEAR[item.kind]
         found[item.symbol] = float(np.sqrt(np.mean(returns**2) * per_day))
     return found
+
+
+def is_crypto_bar_end(timeframe: Timeframe, at: np.datetime64) -> bool:
+    """Return whether a bar of crypto ends at an instant, so that trailing stops are raised."""
+    return bool(timeframe.last_bar_end(AssetClass.CRYPTO, at) == at)
 
 
 def cooling_symbols(

@@ -188,7 +188,7 @@ def _write_kill_file(folder: Path, content: str) -> Path:
 
 
 def _build_kill_file_error(folder: Path) -> InputError:
-    """Return the error of a command that tries to undo `kill`, which only a person may do.
+    """Return the error of `clear kill`: only a person may undo `kill`.
 
     folder: folder of the account.
     """
@@ -214,7 +214,6 @@ def _parse_command(arguments: list[str]) -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
     commands.add_parser("metrics", parents=[named])
-    commands.add_parser("unkill", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
     clearing.add_argument(
         "kind",
@@ -245,9 +244,7 @@ def run(settings: Namespace) -> Result:
     # A line about the selected account would make the metrics unreadable.
     with redirect_stdout(sys.stderr) if settings.command == "metrics" else nullcontext():
         folder = select_account_folder(settings.folder, settings.account)
-    if settings.command == "unkill" or (
-        settings.command == "clear" and settings.kind == KILL_FILE.lower()
-    ):
+    if settings.command == "clear" and settings.kind == KILL_FILE.lower():
         raise _build_kill_file_error(folder)
     if settings.command == "metrics":
         write_to_stdout(read_metrics(find_journal(folder)))

@@ -17,8 +17,9 @@ from execution.brokers import (
     BrokerConnection,
     VenuePosition,
 )
-from execution.decision.protection import cooling_symbols, find_protective_orders
-from execution.journal.activities import EPOCH, FillRow, read_fills_listed_at, read_fills_since
+from execution.decision.protection import find_protective_orders
+from execution.journal.activities import EPOCH, FillRow, read_fills_listed_at
+from execution.journal.cooldown import read_cooling_symbols
 from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
 from execution.journal.positions import PositionRow
 from execution.live.accounts import TRADE_JOB
@@ -38,16 +39,13 @@ from foundation.errors import BrokerError, InputError, InvalidResponse
 from foundation.formatting import format_price
 from foundation.notices import STOP_FILLED
 from trainingdata.feed.market_data import LastTrade
-from trainingdata.instants import DAY, format_utc
+from trainingdata.instants import format_utc
 from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
 
 # Seconds before each comparison of positions with activities, until both agree.
 RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
-
-
-LONGEST_CLOSURE_DAYS = 5  # days without a session, at most
 
 
 class AccountIdMismatch(InputError):
@@ -171,16 +169,7 @@ class LiveAccount:
 
     def cooling_symbols(self, now: np.datetime64) -> frozenset[str]:
         """Return the symbols that are not opened at `now` because their stop has filled."""
-        protect = self._settings.protect
-        if not (protect.is_on and protect.cooldown):
-            return frozenset()
-        since = now - (protect.cooldown + LONGEST_CLOSURE_DAYS) * 2 * DAY
-        stopped = {
-            fill.symbol: fill.at
-            for fill in read_fills_since(self.account.database, since)
-            if is_protective_id(fill.client_order_id)
-        }
-        return cooling_symbols(stopped, now, protect.cooldown)
+        return read_cooling_symbols(self.account.database, self._settings.protect, now)
 
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.

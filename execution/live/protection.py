@@ -16,6 +16,7 @@ from execution.decision.protection import (
     ProtectedAccount,
     ProtectionPlan,
     daily_deviations,
+    is_crypto_bar_end,
     plan_protection,
     with_next_attempt,
 )
@@ -66,13 +67,14 @@ class LiveProtection:
         self._deviations: Mapping[str, float] = {}  # by symbol, at the end of the bar below
         self._deviations_at: np.datetime64 | None = None
 
-    def update(self, account: AccountSnapshot | None = None) -> None:
+    def update(self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False) -> None:
         """Cancel and send protective orders at the venue, so that each position has one.
 
         Without protection nothing is read, and orders left by an earlier process are cancelled.
         While the kill file or a halt stops every order, nothing is done.
 
         account: account snapshot since which nothing was sent; None reads the account.
+        ends_cycle: true at the end of a cycle; stops of crypto that trail are raised only then.
 
         Raises
         ------
@@ -92,6 +94,11 @@ class LiveProtection:
         if _find_changed_orders(account, recorded):
             self._desk.refresh_open_orders()
         state = self._read_state(account)
+        state = replace(
+            state,
+            raises_crypto_stops=ends_cycle
+            and is_crypto_bar_end(self._settings.timeframe_or_hourly, state.at),
+        )
         plan = plan_protection(protect, state)
         if plan.unprotected:
             # Only a last trade confirms that the market has passed a stop.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.journal.cycles import latest_cycles, read_next_cycle
+from execution.journal.cycles import NextCycle, latest_cycles, read_next_cycle
 from execution.journal.events import AlertJournal, EventLog
 from execution.journal.halts import HaltJournal, read_active_halts
 from execution.journal.marks import (
@@ -45,10 +45,19 @@ TROUBLE_EXIT_CODE = 1  # exit code if the next cycle is late, or orders are refu
 UNREADABLE_EXIT_CODE = InputError.exit_code  # exit code if a journal cannot be read
 
 
+def _exit_code(refusals: Sequence[Refusal], expected: NextCycle | None, now: np.datetime64) -> int:
+    """Return the exit code of `status` for an account whose journal is readable.
+
+    It is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
+    """
+    refused = any(not each.is_venue_pause for each in refusals)
+    late = expected is not None and expected.is_overdue(now)
+    return TROUBLE_EXIT_CODE if late or refused else 0
+
+
 def report_status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
-    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
     The journal's integrity is not checked, because a long read would delay the loop's commits.
 
     path: path of the account's journal.
@@ -68,7 +77,6 @@ def report_status(path: Path, now: np.datetime64) -> Result:
         ]
         document = _build_status_document(path, database, process)
     expected = read_next_cycle(path)
-    refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
     if expected is None:
         lines.append("no cycle is scheduled")
@@ -78,9 +86,7 @@ def report_status(path: Path, now: np.datetime64) -> Result:
         lines.append(was if late else f"next: {expected}, {until}")
     document |= {"next_cycle": expected and asdict(expected), "late": late}
     return Result(
-        closing_lines=lines,
-        exit_code=TROUBLE_EXIT_CODE if late or refused else 0,
-        json_document=document,
+        closing_lines=lines, exit_code=_exit_code(refusals, expected, now), json_document=document
     )
 
 
@@ -105,7 +111,6 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
 
     folder: folder of the account.
     """
-    exit_code = 0
     process = find_trading_process(folder)
     parts = [str(process or "no process trades the account")]
     journal = folder / JOURNAL_FILE
@@ -117,19 +122,18 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
         expected = read_next_cycle(journal)
         with open_journal_for_reading(journal) as database:
             mark = EquityMarkJournal(database).last_mark()
-            refusals = [each for each in read_active_refusals(database) if not each.is_venue_pause]
+            refusals = read_active_refusals(database)
     except (InputError, OSError) as error:
         parts.append(f"journal cannot be read: {error}")
         exit_code = UNREADABLE_EXIT_CODE
     else:
         parts.append("no equity mark" if mark is None else f"equity {format_usd(mark.equity)}")
         parts.append(f"halted: {', '.join(halts)}" if halts else "no halt")
-        if refusals:
+        if any(not each.is_venue_pause for each in refusals):
             parts.append("the venue refuses orders")
-            exit_code = TROUBLE_EXIT_CODE
         if expected is not None and expected.is_overdue(now):
             parts.append(f"late: {expected}")
-            exit_code = TROUBLE_EXIT_CODE
+        exit_code = _exit_code(refusals, expected, now)
     return {
         "account": folder.name,
         "traded": process is not None,

@@ -169,7 +169,7 @@ class TradingJob:
                 cycle = self._rejected_cycle(error)
             self._waits = self._waits_for_bars(cycle)
         self._record_result(number, cycle)
-        self.update_protection()
+        self.update_protection(ends_cycle=True)
         self._seal_forecasts(cycle)
         return cycle
 
@@ -189,15 +189,18 @@ class TradingJob:
         """Update protective orders between cycles, once the watch has read the account."""
         self.update_protection(snapshot)
 
-    def update_protection(self, account: AccountSnapshot | None = None) -> None:
+    def update_protection(
+        self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False
+    ) -> None:
         """Keep one protective order a position.
 
         A failure is alerted, and leaves the resting orders as they are until the next call.
 
         account: account snapshot since which nothing was sent; None reads the account.
+        ends_cycle: true at the end of a cycle.
         """
         try:
-            self._protection.update(account)
+            self._protection.update(account, ends_cycle=ends_cycle)
         except (BrokerError, DataError) as error:
             log.error("protective orders were not updated: %s", error)
             self._live.notices.alert("protection", f"protective orders were not updated: {error}")

@@ -17,6 +17,7 @@ from execution.decision.protection import (
     ProtectedAccount,
     cooling_symbols,
     daily_deviations,
+    is_crypto_bar_end,
     plan_protection,
     with_next_attempt,
 )
@@ -91,7 +92,7 @@ class SteppedAccount:
                 orders = tuple(self._watch.allow(orders))
             place_orders(self._broker, orders, decision.cancelled_quantities)
         if self._protection is not None:
-            self._protection.update(known)
+            self._protection.update(known, ends_cycle=True)
         self._broker.open_bars()
         if self._watch is not None:
             self._watch.begin()
@@ -100,7 +101,7 @@ class SteppedAccount:
         """Let the watch read the account; after it has acted, update protective orders."""
         assert self._watch is not None
         if self._watch.read() and self._protection is not None:
-            self._protection.update(self._known)
+            self._protection.update(self._known, ends_cycle=False)
 
 
 class SimulatedWatch:
@@ -211,10 +212,11 @@ class SimulatedProtection:
         cooling = cooling_symbols(self._stopped_at, account.as_of, cooldown)
         return replace(account, cooling_symbols=cooling)
 
-    def update(self, bars: Bars) -> None:
+    def update(self, bars: Bars, *, ends_cycle: bool) -> None:
         """Cancel and send protective orders, so that each position has one.
 
         bars: bars known at this instant.
+        ends_cycle: true after a decision; stops of crypto that trail are raised only then.
         """
         self._read_fills()
         settings, account = self._settings, self._broker.account()
@@ -238,6 +240,8 @@ class SimulatedProtection:
                     symbol: self._broker.open_price(symbol) or account.prices[symbol]
                     for symbol in account.positions
                 },
+                raises_crypto_stops=ends_cycle
+                and is_crypto_bar_end(bars.timeframe, bars.last_instant),
             ),
         )
         self._broker.cancel(order.client_order_id for order in plan.cancels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from execution.decision.watch import WatchSettings
 from foundation.errors import InputError
 from foundation.notices import NoticeSettings, open_services
 from foundation.settings import setting, settings_class
@@ -101,11 +102,22 @@ class SellingSettings(AutoscalingSettings):
         hidden=True,
     )
     notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
+    watch: WatchSettings = setting(
+        WatchSettings(),
+        "limits between two polls; a spread is closed whole: action=halt or flatten, no margin;"
+        " as a job of the live loop: the loop's `watch`",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         open_services(self.notice_urls)
         parse_strategies(self.strategies)
+        if self.watch.action == "reduce" or self.watch.margin is not None:
+            raise InputError(
+                f"watch: action={self.watch.action}, margin={self.watch.margin}: the watch of"
+                " spreads closes them whole and has no margin; set action=halt or flatten, and"
+                " margin=null"
+            )
         if instrument(self.underlying).kind is not AssetClass.STOCK:
             raise InputError(f"underlying: {self.underlying} is not a stock; give a stock symbol")
         # Options on a stock deliver shares, which a spread held to the close would leave behind.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import requests
 from aiohttp import web
 from alpaca.trading.client import TradingClient
@@ -164,6 +165,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     keys = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
     places = {"PATH": "", "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
     return {**keys, **places, **more}
+
+
+def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Commands run in a folder, with the account's keys."""
+    monkeypatch.chdir(folder)
+    for name, value in environment(folder).items():
+        if name != "PATH":
+            monkeypatch.setenv(name, value)
 
 
 def trading(here: Practice) -> TradingClient:

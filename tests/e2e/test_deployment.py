@@ -52,7 +52,7 @@ CONTAINER = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
-    "restart": "unless-stopped",
+    "restart": "on-failure",  # a loop that is stopped on request ends with exit code 0
     "env_file": ["keys.env"],
     "volumes": [f"state:{STATE}"],
     "mem_limit": "2g",

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from execution.live.account_lock import JOURNAL_FILE
+from execution.orders.orders import is_protective_id
 from foundation.compose import compose_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
@@ -148,6 +149,17 @@ def test_live_account_with_tiers_equals_its_simulation(practice: Start, tmp_path
     does_not_drift(comparison.measure_drift(simulation), 7)
     ceilings = {each.stock_ceiling for each in simulation.journal_record.decisions}
     assert min(ceilings) < 0.7 * max(ceilings), "the limits have tightened"
+
+
+def test_live_account_with_stops_equals_its_simulation(practice: Start, tmp_path: Path) -> None:
+    stops = ("protect.kind=stop", "protect.distance=0.3%")
+    words = (WITH_COIN, *STEADY, *stops)
+    here = begun(practice, WITH_COIN)
+    drift = measure_drift(cycles(here, tmp_path, *words, count=12), *words)
+    assert any(is_protective_id(fill.client_order_id) for fill in here.venue.broker.fills)
+    assert drift.decision_comparison.differences == ()
+    assert named_terms(drift) == {}
+    assert drift.is_equal
 
 
 def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path: Path) -> None:

@@ -13,18 +13,9 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE
 from foundation.database import Database
-from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
+from tests.e2e.practice import KEYS, OPENING, Practice, Start, at_the_account
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message
-
-
-def at_the_account(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Commands run in a folder, with the account's keys."""
-    monkeypatch.chdir(folder)
-    for name, value in environment(folder).items():
-        if name != "PATH":
-            monkeypatch.setenv(name, value)
-
 
 HERE = "broker.url_override=http://127.0.0.1:9"  # an address without a listener
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from event_contracts.settings import KalshiTradingSettings
+from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
+from event_contracts.trading.actions import PositionLimits
 from execution.decision.watch import WatchSettings
 from execution.live.commands import read_answer, write_command
-from foundation.clock import utc_now
+from execution.live.loop import StopSignal
+from foundation.clock import TimeSource, utc_now
 from foundation.database import query_rows
 from foundation.errors import InputError
-from tests.e2e.kalshi_desk import RAIN, journals, quotes, traded
+from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, journals, quotes, traded
 from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.support.messages import check_message, refused
 
@@ -57,3 +60,40 @@ def test_watch_of_event_contracts_only_halts() -> None:
     for watch in (WatchSettings(action="flatten"), WatchSettings(margin=1.0)):
         with refused(InputError, "watch", "action=halt"):
             KalshiTradingSettings(markets=(RAIN,), watch=watch)
+
+
+def test_watch_of_event_contracts_halts_between_ticks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only position loses four fifths: openings stop, and nothing is sold."""
+    monkeypatch.chdir(tmp_path)
+    clock = Clock()
+
+    def pass_ten_seconds(stop: StopSignal, seconds: float) -> bool:
+        clock.ahead += 10 * SECOND
+        return bool(stop)
+
+    monkeypatch.setattr(StopSignal, "wait", pass_ten_seconds)
+    monkeypatch.setattr("event_contracts.trade.build_policy", lambda _: lambda *_: Always(5))
+    session = quotes([(0.49, 0.51, 3), (0.09, 0.11, 40)])
+    with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0) as venue:
+        shown = traded(
+            venue,
+            markets=(RAIN,),
+            steps=7,
+            time=TimeSource(now=clock),
+            interval=60.0,
+            limits=PositionLimits(Decimal(1000), Decimal(1000), Decimal(1)),
+            cash_buffer=0.0,
+            guards=KalshiGuardSettings(daily_loss=1.0, drawdown=1.0),
+            watch=WatchSettings(seconds=10.0, drawdown=0.3),
+        )
+        assert venue.exchange.position(RAIN) > 0
+    journal = journals()[0]
+    assert query_rows(journal, "SELECT kind FROM halts") == [("watch",)]
+    assert query_rows(journal, "SELECT verb, by, state FROM commands") == [
+        ("pause", "watch", "done")
+    ]
+    refused_by_watch = ["not sent: halted: watch since" in entry.response for entry in shown]
+    assert refused_by_watch == [False] * 3 + [True] * 4
+    assert len(venue.posts()) == 1

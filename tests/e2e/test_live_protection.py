@@ -15,9 +15,11 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.runner import finish_jobs
 from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
-from tests.e2e.practice import Practice, Start, live_settings, trading
+from tests.e2e.practice import Practice, Start, at_the_account, live_settings, trading
+from tests.e2e.refused import answer_of
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.given_commands import command_desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
@@ -25,7 +27,7 @@ from tests.support.protection import split
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
-from trainingdata.bars import LOW, Bars
+from trainingdata.bars import LOW, VOLUME, Bars
 from trainingdata.feed.bar_feed import BarFeed
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")
@@ -135,6 +137,53 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert set(stops_at(here)) == {"SYA", "SYB"}
 
 
+def test_preview_waits_after_a_stop_as_the_loop_does(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_account(monkeypatch, tmp_path)
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    folder = tmp_path / "data" / "live" / here.venue.record.account_id
+    folder.mkdir(parents=True)
+    words = ("symbols=[SYA,SYB]", *PLAIN, *STOPS, f"broker.url_override={here.url}")
+    waiting = "SYA is not decided: its stop has filled"
+
+    def preview() -> str:
+        code, printed, said = answer_of("trade_stock_e2e", "preview", *words, "bar_wait_seconds=0")
+        assert code == 0, said
+        return printed
+
+    with desk_at(here, folder) as desk:
+        assert waiting not in preview()
+        here.advance(SECOND)
+        assert waiting in preview(), "the loop has not seen the fill yet"
+        assert desk.job.run_cycle().account.cooling_symbols == {"SYA"}
+        assert waiting in preview()
+        here.advance(NEXT_DAY)
+        assert waiting not in preview()
+
+
+def rising(bars: Bars) -> Bars:
+    """A coin that gains a hundredth in each bar from 2024-02-20 on."""
+    values = bars.values.copy()
+    rows = np.arange(len(bars.times)) - np.searchsorted(bars.times, np.datetime64("2024-02-20"))
+    values[0, :, :VOLUME] *= 1.01 ** rows.clip(0)[:, None]
+    return bars.__class__(bars.instruments, bars.times, values, bars.mask, bars.source)
+
+
+def test_crypto_stop_trails_in_cycles_only(practice: Start, tmp_path: Path) -> None:
+    coin = ("symbols=[SYXUSD]", "protect.kind=trailing", "sizing.band=0.5")
+    here = practice("symbols=[SYXUSD]", bars=rising)
+    with desk_at(here, tmp_path, *coin) as desk:
+        for _ in range(3):
+            before = stops_at(here)["SYXUSD"]
+            here.advance()
+            desk.job.on_snapshot(desk.broker.account())
+            assert stops_at(here)["SYXUSD"] == before
+            desk.job.run_cycle()
+            assert (stops_at(here)["SYXUSD"].stop_price or 0) > (before.stop_price or 0)
+
+
 @pytest.mark.parametrize("kind", ["late", "drop_after", "drop_before"])
 def test_stop_of_unknown_outcome_reaches_the_venue_once(
     here: Practice, tmp_path: Path, kind: str
@@ -156,13 +205,20 @@ def test_stop_of_unknown_outcome_reaches_the_venue_once(
     protected.database.close()
 
 
-def test_stops_survive_a_stop_but_not_kill(here: Practice, tmp_path: Path) -> None:
+def test_stops_survive_a_stop_but_not_kill(
+    here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with desk_at(here, tmp_path) as desk:
-        assert desk.job.finish(flatten=False) == []
+        desk.stop.request_stop("SIGTERM")
+        finish_jobs([desk.job], desk.live.account, desk.stop)
         assert set(stops_at(here)) == {"SYA", "SYB"}
+        assert (
+            "positions are unchanged; stops that stay at the venue: 2." in capsys.readouterr().out
+        )
         desk.live.account.kill_file.touch()
-        assert desk.job.finish(flatten=False) == []
+        finish_jobs([desk.job], desk.live.account, desk.stop)
         assert stops_at(here) == {}
+        assert "positions are unchanged.\n" in capsys.readouterr().out
         desk.job.update_protection()
         assert stops_at(here) == {}, "the kill file stops every order"
 

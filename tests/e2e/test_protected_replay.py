@@ -92,6 +92,7 @@ def assert_replay_equals_backtest(
             for each in (
                 *(("1h", "stop_limit", "0.8%", ()), ("1h", "trailing", "1%", ())),
                 *(("1h", "stop", "0.5sd", ()), ("1h", "trailing", "0.5sd", EVENLY)),
+                ("1h", "trailing", "1%", ("watch.drawdown=1",)),
                 *(("15m", "stop", "0.1%", ()), ("15m", "trailing", "0.3%", ())),
                 *(("1d", "stop", "0.6%", ()), ("1d", "stop_limit", "0.3sd", ())),
                 *(("1d", "trailing", "2%", ()), ("1d fill=close", "stop", "0.6%", ())),

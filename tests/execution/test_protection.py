@@ -17,6 +17,7 @@ from execution.decision.protection import (
     ProtectionSettings,
     cooling_symbols,
     daily_deviations,
+    is_crypto_bar_end,
     plan_protection,
 )
 from execution.orders.account_snapshot import AccountSnapshot
@@ -51,6 +52,7 @@ def plan_of(
     deviations: dict[str, float] | None = None,
     trades: dict[str, float] | None = None,
     misstated: tuple[str, ...] = (),
+    raises_crypto_stops: bool = True,
     **words: Any,
 ) -> ProtectionPlan:
     chosen = ProtectionSettings(**{"kind": "stop", **words})
@@ -65,6 +67,7 @@ def plan_of(
         checked_at=account.as_of,
         last_trades=account.prices if trades is None else trades,
         misstated_orders=misstated,
+        raises_crypto_stops=raises_crypto_stops,
     )
     return plan_protection(chosen, state)
 
@@ -186,6 +189,17 @@ def test_trailing_stop_of_crypto_only_rises() -> None:
     assert order.stop_price == 95.0
     falling = snapshot({"BTCUSD": "1"}, {"BTCUSD": 98.0}, stop_of("BTCUSD", "sell", "1", 95.0))
     assert plan_of(falling, kind="trailing") == ProtectionPlan()
+
+
+def test_trailing_stop_of_crypto_waits_for_the_bar() -> None:
+    stop = stop_of("BTCUSD", "sell", "1", 90.0)
+    rising = snapshot({"BTCUSD": "1"}, {"BTCUSD": 100.0}, stop)
+    assert plan_of(rising, kind="trailing", raises_crypto_stops=False) == ProtectionPlan()
+    unprotected = snapshot({"BTCUSD": "1"}, {"BTCUSD": 100.0})
+    (order,) = plan_of(unprotected, kind="trailing", raises_crypto_stops=False).orders
+    assert order.stop_price == 95.0
+    assert is_crypto_bar_end(HOURLY, np.datetime64("2024-03-18T14:00"))
+    assert not is_crypto_bar_end(HOURLY, NOW)
 
 
 @pytest.mark.parametrize("cooldown", [0, 1, 2])

@@ -21,6 +21,8 @@ import numpy as np
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
+from execution.journal.activities import EPOCH
+from execution.journal.cooldown import cooling_symbols_after
 from execution.journal.decisions import DecisionRow
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import short_proceeds_after_trade
@@ -202,6 +204,9 @@ def rebuild_account(
         short_proceeds=float(proceeds),
         max_leverage=margin.leverage if lends else min(margin.leverage, 1.0),
         is_shorting_enabled=lends,
+        cooling_symbols=cooling_symbols_after(
+            record.fills_between(EPOCH, decision.decided_at), settings.protect, decision.decided_at
+        ),
     )
     # Equity is a float that was added up in another order: the cash takes the last digit.
     return replace(account, cash=account.cash + (decision.equity - account.equity))
