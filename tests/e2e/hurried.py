@@ -4,6 +4,8 @@ What the project takes as a default of an argument is taken after the waits have
 server that forks imports this once for all processes of a run; else each process does.
 """
 
+# Private access: only the loader of pages compiles a page without values for it.
+
 from __future__ import annotations
 
 import gc
@@ -72,11 +74,14 @@ def _hurry() -> None:
 
 
 def _rehearse() -> None:
-    """Keep what a process would compose, import and compile anew: settings, a decision, pages."""
+    """Keep what a process would compose, import and compile anew: settings, a decision, pages.
+
+    What is left to compose is read by the parser in C.
+    """
     from foundation.compose import CommandLine, validate_command_line
     from foundation.page import _load_template
 
-    yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[assignment, misc]
+    yaml.SafeLoader = yaml.CSafeLoader
     for config in CONFIGS:
         validate_command_line(CommandLine(config, ()))
     for page in PAGES:
