@@ -91,6 +91,7 @@ class FaultProxy:
     idle: requests for the clock since any other.
     change: what is made of an answer that is no error: of its method, path and JSON; none nothing.
     on_order: called with the body of every order that is sent, before the venue hears of it.
+    loop, session: in which it passes requests on; none before it listens.
     """
 
     upstream: str
@@ -108,6 +109,7 @@ class FaultProxy:
     on_order: Callable[[bytes], object] | None = None
     _held: list[Message] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
+    session: aiohttp.ClientSession | None = None
 
     def land(self) -> None:
         """Every request that was held up reaches the venue, in the order in which it was sent."""
@@ -175,10 +177,9 @@ class FaultProxy:
     async def _forwarded(self, message: Message) -> tuple[bytes, int]:
         """The venue's answer, and its status."""
         method, path, headers, body = message
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(method, f"{self.upstream}{path}", headers=headers, data=body) as answer,
-        ):
+        assert self.session is not None
+        url = f"{self.upstream}{path}"
+        async with self.session.request(method, url, headers=headers, data=body) as answer:
             content, status = await answer.read(), answer.status
         if path == CLOCK and status == OK:
             content = shifted(content, self.after)
@@ -270,17 +271,23 @@ def faulty_wire(proxy: FaultProxy) -> Iterator[FaultProxy]:
     app.router.add_route("*", "/{path:.*}", proxy.serve)
 
     async def up() -> web.AppRunner:
+        proxy.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner
+
+    async def down() -> None:
+        await runner.cleanup()
+        assert proxy.session is not None
+        await proxy.session.close()
 
     runner = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
     proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield proxy
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(down(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()

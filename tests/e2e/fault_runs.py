@@ -23,8 +23,8 @@ from tests.e2e.fault_proxy import FaultProxy, Trap, When, faulty_wire
 from tests.e2e.practice import KEYS, ROOT
 from tests.support.commands import Started
 
-PATIENCE = 60.0  # seconds without progress or a reason
-AT_WORK = 120.0  # seconds after which work on one instant no longer counts as progress
+PATIENCE = 60.0  # seconds of `FaultRun.clock` without progress or a reason
+AT_WORK = 120.0  # the same after which work on one instant no longer counts as progress
 LOOK = 0.005  # seconds between checks of a process
 LISTEN = 0.1  # seconds between checks of its progress
 LONGEST = "longest_silence_s"  # the one count that is not a sum
@@ -138,14 +138,20 @@ class FaultRun:
             cwd=self.place.folder,
             env=self.place.environment(),
         )
+        self._starved = 0.0
         self._progress: tuple[int, ...] = ()
-        self._since = time.monotonic()
+        self._since = self.clock()
         self.place.counts["runs"] += 1
 
     @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._command.running
+
+    def clock(self) -> float:
+        """Seconds that pass on this machine while it has a processor, or needs none."""
+        self._starved = max(self._starved, starved(self._command.pid))
+        return time.monotonic() - self._starved
 
     def said(self) -> str:
         """What it has printed so far."""
@@ -159,9 +165,10 @@ class FaultRun:
         """Seconds for which it has printed, logged, asked and committed nothing."""
         wire = sum(self.place.wire.heard.values())
         now = (self._command.printed, self.place.written(), wire, self.control.numbers[COMMITS])
+        clock = self.clock()
         if now != self._progress:
-            self._progress, self._since = now, time.monotonic()
-        silence = time.monotonic() - self._since
+            self._progress, self._since = now, clock
+        silence = max(clock - self._since, 0.0)
         counts = self.place.counts
         counts[LONGEST] = max(counts[LONGEST], round(silence))
         return silence
@@ -173,14 +180,13 @@ class FaultRun:
 
         Returns whether it still runs.
         """
-        began = listens = time.monotonic()
+        began, listens = self.clock(), time.monotonic()
         while self.running:
             if done():
                 return True
-            now = time.monotonic()
-            if now >= listens:
-                listens = now + LISTEN
-                if self.silence() > PATIENCE or now - began > most:
+            if time.monotonic() >= listens:
+                listens = time.monotonic() + LISTEN
+                if self.silence() > PATIENCE or self.clock() - began > most:
                     self.place.counts["hangs"] += 1
                     self._tell_where()
                     self.kill()
@@ -288,6 +294,15 @@ class FaultRuns:
             time.sleep(0.001)
         time.sleep(moment)
         return run.running
+
+
+def starved(pid: int) -> float:
+    """Seconds for which a process was ready to go on, and others had the processors."""
+    try:
+        _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except (OSError, ValueError):  # it has ended, or this machine does not say
+        return 0.0
+    return int(waited) / 1e9
 
 
 def arm_kill(run: FaultRun, rng: random.Random) -> str:

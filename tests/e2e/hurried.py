@@ -4,6 +4,8 @@ What the project takes as a default of an argument is taken after the waits have
 server that forks imports this once for all processes of a run; else each process does.
 """
 
+# Private access: only the loader of pages compiles a page without values for it.
+
 from __future__ import annotations
 
 import gc
@@ -14,12 +16,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import yaml
 
-from tests.support.preloaded import forget_project
+from tests.support.preloaded import forget_project, rehearse
 
 LONGEST = 0.02  # seconds, the longest wait
 PATIENCE = 0.3  # seconds that an order may take to fill
 COMMANDS = ("trade_stock_e2e", "option_spreads.sell", "event_contracts.trade")
+CONFIGS = ("live", "sell_spreads", "trade_kalshi")
+PAGES = ("execution/status.html.j2", "foundation/sheet.html.j2")
 
 _rest = time.sleep
 _gettime = time.clock_gettime
@@ -68,6 +73,22 @@ def _hurry() -> None:
         defaults["patience"] = PATIENCE
 
 
+def _rehearse() -> None:
+    """Keep what a process would compose, import and compile anew: settings, a decision, pages.
+
+    What is left to compose is read by the parser in C.
+    """
+    from foundation.compose import CommandLine, validate_command_line
+    from foundation.page import _load_template
+
+    yaml.SafeLoader = yaml.CSafeLoader
+    for config in CONFIGS:
+        validate_command_line(CommandLine(config, ()))
+    for page in PAGES:
+        _load_template(page)
+    rehearse()
+
+
 def _import_commands() -> None:
     """What the commands stand on; each process runs the command's own file itself."""
     for name in COMMANDS:
@@ -77,6 +98,7 @@ def _import_commands() -> None:
     from trainingdata.timeframe import HOURLY
 
     instants.new_york_date(HOURLY.stock_clock.ends[:1])
+    _rehearse()
     gc.collect()
     gc.freeze()
 

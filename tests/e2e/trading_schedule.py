@@ -76,7 +76,7 @@ COURSES = {
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
 MINUTE = 61  # seconds, in which the watch reads once
-READS = 6.0  # seconds of this machine, in which it does so at the latest
+READS = 6.0  # seconds of `FaultRun.clock`, in which it does so at the latest
 IDLE = 4  # requests for the clock, and for nothing else, of a process that waits
 LONG_IDLE = 50  # the same, where it has announced nothing
 ACCOUNT = "/v2/account"
@@ -354,8 +354,8 @@ class Trading:
 
     def _watch_reads(self, run: FaultRun) -> bool:
         """Wait for the next reading of the watch and what comes of it; whether there was one."""
-        due, last = self.shown(), time.monotonic() + READS
-        while run.running and time.monotonic() < last:
+        due, last = self.shown(), run.clock() + READS
+        while run.running and run.clock() < last:
             if self.wire.idle >= IDLE:
                 readings = query_rows(self.journal, "SELECT at FROM watch")
                 if readings and parse_instant(readings[0][0]) >= due:

@@ -62,7 +62,7 @@ def forget_project() -> None:
     forget({name for name in sys.modules if name.partition(".")[0] in PACKAGES})
 
 
-def _rehearse() -> None:
+def rehearse() -> None:
     """Load what decisions and their account are compiled to."""
     from marketsimulator.backtest import run_backtest
     from marketsimulator.settings import BacktestSettings
@@ -76,7 +76,7 @@ _commands = {
 }
 for _name in _commands:
     importlib.import_module(_name)
-_rehearse()
+rehearse()
 forget(_commands)
 
 
