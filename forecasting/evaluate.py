@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -31,7 +31,14 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Forecaster, Progress, has_look_ahead, is_calibrated, no_progress
+from forecasting.forecast import (
+    CALIBRATED_SUFFIX,
+    Forecaster,
+    Progress,
+    has_look_ahead,
+    is_calibrated,
+    no_progress,
+)
 from forecasting.scores import (
     MAX_ADDITIONAL_WEEKS,
     clustered_mean,
@@ -39,7 +46,8 @@ from forecasting.scores import (
     score_common_forecasts,
     summarise_scores,
 )
-from forecasting.settings import EvaluationSettings, ForecasterSettings
+from forecasting.settings import EvaluationSettings, ForecasterSettings, InvestorSettings
+from forecasting.volatility_value import CONSTANT, build_value_table, value_forecasters
 from forecasting.windows import Windows
 from foundation.charts import (
     SERIES_COLOURS,
@@ -119,6 +127,7 @@ class Evaluation:
         steps in the same rows. The first frame is the evaluated forecaster's.
     data_source: source of the bars.
     timeframe: timeframe of the bars.
+    investor: investor for whom the value of volatility is computed.
     start, end: first and last instant at which forecasts are issued, both inclusive.
     search_results: results of the candidate search, one per symbol; empty without candidates.
     """
@@ -126,6 +135,7 @@ class Evaluation:
     score_frames: dict[str, pd.DataFrame]
     data_source: str
     timeframe: Timeframe
+    investor: InvestorSettings
     start: np.datetime64
     end: np.datetime64
     search_results: tuple[SymbolSearchResult, ...]
@@ -136,7 +146,7 @@ class Evaluation:
         return next(iter(self.score_frames))
 
     def build_figures(self) -> dict[str, Any]:
-        """Compute the content of `evaluation.json`: scores and gains by group and step."""
+        """Compute the content of `evaluation.json`: scores, gains, and value of volatility."""
         main = self.score_frames[self.forecaster_name]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
@@ -147,6 +157,12 @@ class Evaluation:
             "start": format_utc(self.start),
             "end": format_utc(self.end),
             "groups": {name: self._group_scores(chosen) for name, chosen in groups.items()},
+            "investor": asdict(self.investor),
+            "value": value_forecasters(
+                self.score_frames,
+                self.investor,
+                {kind.value: self.timeframe.clock(kind).bars_per_year for kind in AssetClass},
+            ),
         }
 
     def _group_scores(self, chosen: pd.Series) -> dict[str, Any]:
@@ -208,7 +224,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
     ]
     frames = score_common_forecasts(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
-    return Evaluation(named, bars.source, bars.timeframe, first, last, found)
+    return Evaluation(named, bars.source, bars.timeframe, settings.investor, first, last, found)
 
 
 def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list[Forecaster]:
@@ -273,7 +289,14 @@ def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
     table = Table("", ("", "step", *heads), rows, left_aligned_columns=(1,))
-    return [title, table, *describe_needed_evidence(figures), INTERVAL_NOTE]
+    raw = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
+    own = [
+        name
+        for name in (figures["forecaster"], *figures["baselines"])
+        if name.removesuffix(CALIBRATED_SUFFIX) == raw
+    ]
+    value = build_price_table(figures, own)
+    return [title, table, value, *describe_needed_evidence(figures), INTERVAL_NOTE]
 
 
 def write_significant_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
@@ -435,6 +458,20 @@ def build_score_table(figures: dict[str, Any], group: str) -> Table:
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
 
 
+def build_price_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
+    """Return the value table of some forecasters.
+
+    Gains are over constant volatility and the uncalibrated baselines; without any, over all.
+
+    figures: content of `evaluation.json`.
+    """
+    own = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
+    baselines = [name for name in figures["baselines"] if name != own]
+    baselines = [name for name in baselines if not is_calibrated(name)] or baselines
+    others = [CONSTANT, *baselines]
+    return build_value_table(figures["value"], ASSET_CLASS_LABELS, names, others)
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationVerdict:
     """Verdict on the evaluated forecaster.
@@ -566,6 +603,7 @@ def render_evaluation(
             for panel in _class_charts(figures, frames, kind, timeframe)
         ],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
+        value=build_price_table(figures, [figures["forecaster"], *figures["baselines"]]),
     )
 
 

@@ -102,6 +102,7 @@ def score_forecasts(
     pit: probability integral transform.
     weeks_ahead: weeks from the week of issue to that of the outcome; NaN where it is not known.
     scale: (return/σ)², where σ is the forecast's standard deviation by the `quantile` rule.
+    deviation, squared_return: σ, and the squared simple return.
     expected, realised: expected and realised return, both divided by σ.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
@@ -192,6 +193,8 @@ def _score_chunk(
             },
             "pit": probability_integral_transform(quantiles, realised),
             "scale": (np.expm1(realised) / sigma) ** 2,
+            "deviation": sigma,
+            "squared_return": np.expm1(realised) ** 2,
             "weeks_ahead": np.where(
                 known.ravel(),
                 _count_weeks(outcome_week - np.tile(of_forecasts["week"], len(steps))),

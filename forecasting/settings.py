@@ -356,6 +356,26 @@ class BatchSettings(PanelSettings):
         return settings_from_config(cls, config)
 
 
+@settings_class("investor")
+class InvestorSettings:
+    """Settings of the investor for whom `forecasting.volatility_value` prices volatility."""
+
+    sharpe: float = setting(
+        0.3, "Sharpe ratio a year that a symbol's premium implies at its mean volatility", gt=0
+    )
+    fraction: float = setting(
+        0.5, "fraction of Kelly; its inverse is the risk aversion", gt=0, le=1
+    )
+    stock_leverage: float = setting(2.0, "maximum weight of a stock", gt=0)
+    crypto_leverage: float = setting(1.0, "maximum weight of a coin", gt=0)
+    stock_cost_bps: float = setting(
+        2.0, "cost of a stock trade, basis points of traded value", ge=0, lt=5000
+    )
+    crypto_cost_bps: float = setting(
+        28.0, "cost of a crypto trade, basis points of traded value", ge=0, lt=5000
+    )
+
+
 @settings_class()
 class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
@@ -372,6 +392,9 @@ class EvaluationSettings(PanelSettings):
         (),
         "context lengths to try for each symbol with every augmentation; significantly better "
         "settings are written to `forecaster.per_symbol`",
+    )
+    investor: InvestorSettings = setting(
+        InvestorSettings(), "investor for whom the value of volatility is computed"
     )
     output: str = setting("outputs/evaluation", "output folder of figures and page")
 

@@ -41,6 +41,7 @@ from forecasting.scores import (
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
+from forecasting.volatility_value import CONSTANT
 from foundation.console import open_terminal, print_renderables
 from foundation.errors import DataError, InputError
 from foundation.files import write_files_atomically
@@ -217,16 +218,24 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
     assert len(counts) == 1
     figures = evaluation.build_figures()
     write_files_atomically(evaluation_file_writers(evaluation, figures), tmp_path / "made")
-    assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
-        "skill"
-    ]
+    kept = json.loads((tmp_path / "made" / "evaluation.json").read_text())
+    assert kept["groups"]["crypto"]["1"]["skill"]
+    assert kept["investor"]["sharpe"] == settings.investor.sharpe
+    assert kept["value"]["stock"].keys() == {"1", "6"}
+    values = kept["value"]["crypto"]["6"]
+    assert values.keys() == {*evaluation.score_frames, CONSTANT}
+    assert values["ewma"]["over"]["mix"].keys() == {
+        *("before_costs", "before_costs_reach", "after_costs", "after_costs_reach")
+    }
     page = (tmp_path / "made" / "evaluation.html").read_text()
-    for word in ("rank correlation", "by hour, coins", "synthetic market"):
+    for word in ("rank correlation", "by hour, coins", "synthetic market", "half-Kelly"):
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
     print_renderables(open_terminal(), render_terminal_parts(figures))
-    assert "gain on ewma" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("gain on ewma", "equivalent of half-Kelly", "over ewma"):
+        assert words in printed
     assert "<script" not in without_scripts(page)
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert (
