@@ -42,6 +42,7 @@ from execution.decision.trader import Trader
 from execution.journal.cooldown import read_cooling_symbols
 from execution.journal.decisions import read_highest_equity
 from execution.journal.events import EventLog
+from execution.journal.evidence import read_last_evidence
 from execution.journal.halts import HaltJournal
 from execution.journal.orders import encode_order
 from execution.journal.refusals import read_active_refusals
@@ -265,12 +266,15 @@ class JournaledState(NamedTuple):
     quarantined_symbols: symbols that the journal has quarantined.
     cooling_symbols: symbols that are not opened now because their stop has filled.
     peak_equity: highest equity at an earlier decision, USD; 0 before the first.
+    judged_money: accounts on paper that judge the forecast, as the last decision left them; None
+        before the first.
     """
 
     blockers: list[str]
     quarantined_symbols: frozenset[str] = frozenset()
     cooling_symbols: frozenset[str] = frozenset()
     peak_equity: float = 0.0
+    judged_money: str | None = None
 
 
 class PreviewBroker:
@@ -317,6 +321,8 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted_symbols(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, state)
+    if settings.sizing.earned is True:
+        trader = trader.with_judged_money(state.judged_money)
     cycle = run_decision_cycle(
         broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=state.peak_equity
     )
@@ -390,6 +396,7 @@ def _read_journal(settings: LiveSettings, connection: BrokerConnection) -> Journ
             for halt in halts.active()
         ]
         lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
+        evidence = read_last_evidence(database, TRADE_JOB)
         return JournaledState(
             lines,
             halts.quarantined_symbols(),
@@ -397,6 +404,7 @@ def _read_journal(settings: LiveSettings, connection: BrokerConnection) -> Journ
                 database, settings.protect, connection.now(), connection.activities_since
             ),
             read_highest_equity(database, TRADE_JOB),
+            None if evidence is None else evidence.state,
         )
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -87,6 +87,7 @@ class FileForecaster:
     """
 
     path: Path
+    is_unsealed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not find_forecast_files(self.path):

@@ -316,6 +316,15 @@ def mark_as_look_ahead(name: str) -> str:
     return name if has_look_ahead(name) else f"{name} ({LOOK_AHEAD_NOTE})"
 
 
+def is_hindsight(forecaster: Forecaster) -> bool:
+    """Return whether the forecasts may have been made when their outcome was known.
+
+    That is so for look-ahead forecasters, and for files that were not sealed in time.
+    """
+    base = getattr(forecaster, "base", forecaster)
+    return has_look_ahead(forecaster.name) or bool(getattr(base, "is_unsealed", False))
+
+
 class Forecaster(Protocol):
     """Interface of a forecaster: price quantiles for the next 24 bars, without look-ahead."""
 

@@ -94,7 +94,9 @@ def find_explanations(
     """
     folder = RunFolder(run)
     decisions = folder.read_table(
-        "decisions", DECISION_COLUMNS, optional_columns=["plan_stop_price", "strategy_reason"]
+        "decisions",
+        DECISION_COLUMNS,
+        optional_columns=["plan_stop_price", "plan_earned", "strategy_reason"],
     )
     orders = folder.read_table("orders", ORDER_COLUMNS)
     fills = folder.read_table("fills", FILL_COLUMNS)

@@ -364,6 +364,7 @@ def _assemble_beliefs(
         shrinkage=moments.shrinkage,
         signal_rms=moments.signal_size,
         premium_per_unit_sharpe=premium,
+        earned=np.full(len(times), np.nan),
         crypto_correlation=crypto_correlation,
         correlation_index=numbers,
         correlations=matrices,

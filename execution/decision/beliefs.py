@@ -79,6 +79,8 @@ class BeliefTable(NamedTuple):
         decayed.
     premium_per_unit_sharpe: [T, S] yearly expected return of the symbol if its asset class has a
         Sharpe ratio of 1.
+    earned: [T] fraction of its positions that the forecast has earned, which multiplies `mu` and
+        `signal_rms` in a decision; NaN if they count in full.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
     correlation_index: [T] index of the correlation matrix in force, in `correlations`.
     correlations: [D, S, S] correlation matrices, float32.
@@ -101,9 +103,15 @@ class BeliefTable(NamedTuple):
     shrinkage: Array
     signal_rms: Array
     premium_per_unit_sharpe: Array
+    earned: Array
     crypto_correlation: Array
     correlation_index: Index
     correlations: Array32
+
+    @property
+    def forecast_shares(self) -> Array:
+        """Share [T] of the forecast that counts: the fraction that it has earned, else 1."""
+        return np.where(np.isnan(self.earned), 1.0, self.earned)
 
     @property
     def symbol_trading_years(self) -> Array:
@@ -201,6 +209,7 @@ def build_expected_returns(
     crypto = beliefs.crypto
     sigma = beliefs.sigma[row]
     matrix = beliefs.correlations[beliefs.correlation_index[row]]
+    counted = forecast_share(beliefs, row)
     mu = np.zeros((periods, size))
     premium = np.zeros((periods, size))
     covariance = np.zeros((periods, size, size))
@@ -221,7 +230,8 @@ def build_expected_returns(
                 premium[k, a] = (
                     beliefs.premium_per_unit_sharpe[row, s] * class_sharpe[kind] * symbol_years
                 )
-                mu[k, a] = (beliefs.mu[row, k, s] if uses_forecast else 0.0) + premium[k, a]
+                forecast = beliefs.mu[row, k, s] * counted if uses_forecast else 0.0
+                mu[k, a] = forecast + premium[k, a]
             is_crypto = crypto[s]
             deviation = sigma[k, s]
             for b in range(count):
@@ -233,6 +243,12 @@ def build_expected_returns(
                 if np.isfinite(product):
                     covariance[k, a, b] = matrix[s, r] * share * product
     return ExpectedReturns(mu, premium, covariance, universe, years)
+
+
+@jit_inline
+def forecast_share(beliefs: BeliefTable, row: int) -> float:
+    """Return the share of the forecast that counts at instant `row`."""
+    return 1.0 if np.isnan(beliefs.earned[row]) else beliefs.earned[row]
 
 
 @jit_inline

@@ -52,6 +52,8 @@ class Rationale(NamedTuple):
         premium nor forecast, and NaN if unknown. If their sum differs from `Choice.kelly`, the
         strategy accounts for the difference.
     stop_price: price at which the strategy closes the position, USD; None without a stop.
+    earned: fraction of its positions that the forecast has earned, which multiplies `forecast`;
+        None if the forecast counts in full.
     """
 
     days: float
@@ -64,9 +66,11 @@ class Rationale(NamedTuple):
     premium_weight: float = math.nan
     forecast_weight: float = math.nan
     stop_price: float | None = None
+    earned: float | None = None
 
 
 _NAN = float("nan")
+OPTIONAL_RATIONALE = ("shrinkage", "stop_price", "earned")  # fields that may be None
 NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
@@ -297,13 +301,14 @@ def format_horizon(rationale: Rationale, hours: float) -> str:
         return ""
     factor = rationale.shrinkage
     shrinkage = "" if factor is None else f" (shrinkage factor {factor:.2f})"
+    earned = "" if rationale.earned is None else f" ({rationale.earned:.2f} of it earned)"
     return _HORIZON_FORMAT % (
         _format_span(rationale.days if beyond else hours / 24),
         rationale.period_premium * 1e4,
         rationale.premium * 100,
         rationale.sharpe,
         rationale.forecast * 1e4,
-        shrinkage,
+        f"{shrinkage}{earned}",
         rationale.deviation * 1e4,
     )
 

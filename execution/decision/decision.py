@@ -16,7 +16,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.choice import NO_RATIONALE, UNIVERSE_RULE_PREFIX, Choice, Rationale
+from execution.decision.choice import (
+    NO_RATIONALE,
+    OPTIONAL_RATIONALE,
+    UNIVERSE_RULE_PREFIX,
+    Choice,
+    Rationale,
+)
+from execution.decision.earned import JudgedMoney
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
 from foundation.arrays import Array, Index, Instants, Mask, ObjectArray
@@ -149,10 +156,11 @@ class DecisionColumns(NamedTuple):
         parts = [float(column[i]) for column in self.rationale]
         rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
         # Decisions are compared, and NaN differs from NaN.
-        if math.isnan(rests_on.shrinkage or 0.0):
-            rests_on = rests_on._replace(shrinkage=None)
-        if math.isnan(rests_on.stop_price or 0.0):
-            rests_on = rests_on._replace(stop_price=None)
+        optional = {name: getattr(rests_on, name) for name in OPTIONAL_RATIONALE}
+        unknown: dict[str, Any] = {
+            name: None for name, value in optional.items() if math.isnan(value or 0.0)
+        }
+        rests_on = rests_on._replace(**unknown)
         return Choice(
             symbol=symbol,
             mu=float(self.mu[i]),
@@ -266,6 +274,8 @@ class Decision:
         when decisions are compared.
     orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
         before its orders are sent.
+    judged_money: accounts on paper that judge the forecast, after this decision; None if it is not
+        judged. It is ignored when decisions are compared.
     """
 
     at: np.datetime64
@@ -280,6 +290,7 @@ class Decision:
     sizing_failure: str = ""
     orders_to_cancel: tuple[Order, ...] = ()
     optimality_gap: float = 0.0
+    judged_money: JudgedMoney | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -543,12 +554,15 @@ def _build_rationale_columns(
         sharpe,
         premium,
         premium * sum_over_horizon(beliefs.symbol_trading_years[row, :, symbol]),
-        sum_over_horizon(beliefs.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        sum_over_horizon(beliefs.mu[row, :, symbol]) * beliefs.forecast_shares[row]
+        if uses_forecast
+        else np.zeros_like(premium),
         beliefs.shrinkage[cells],
         np.sqrt(sum_over_horizon(beliefs.sigma[row, :, symbol] ** 2)),
         arrays.premium_weight[cells],
         arrays.forecast_weight[cells],
         arrays.stop_price[cells],
+        beliefs.earned[row] if uses_forecast else np.full_like(premium, np.nan),
     )
     return tuple(np.where(sized, column, np.nan) for column in columns)
 

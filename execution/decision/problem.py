@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, build_expected_returns, select_and_pad
+from execution.decision.beliefs import (
+    BeliefTable,
+    build_expected_returns,
+    forecast_share,
+    select_and_pad,
+)
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
@@ -198,6 +203,8 @@ def build_problem(
     signal = np.zeros(size)
     if terms.uses_forecast:
         signal = select_and_pad(beliefs.signal_rms[row], chosen, size)
+        for a in range(len(chosen)):
+            signal[a] *= forecast_share(beliefs, row)
     returns = build_expected_returns(beliefs, row, chosen, class_sharpe, terms.uses_forecast, size)
     day, night = terms.intraday_and_overnight_leverage
     allowed = night if beliefs.is_overnight[row] else day

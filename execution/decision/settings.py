@@ -79,6 +79,11 @@ class TradingSettings(PanelSettings):
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
         _ = self.decision_schedule
+        if self.sizing.earned is True and self.universe.ranks_by_growth:
+            raise InputError(
+                "sizing.earned: true: a universe ranked by growth would use the forecast in full,"
+                " whatever it has earned; set universe.rank=momentum, or sizing.earned=report"
+            )
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_prefix):
             raise InputError(
                 f"order_tag: {self.order_prefix!r} is not a valid prefix; use 1 to 64 letters,"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from forecasting.forecast import HORIZON, VolatilityRule
 from foundation.errors import InputError
@@ -71,6 +71,19 @@ class SizingSettings:
         lt=1,
     )
 
+    earned: bool | Literal["report"] = setting(
+        "report",
+        "true: the forecast counts as far as it has earned by growth beyond the premium's; "
+        "`report`: the report states what it has earned, and it counts in full; false: neither",
+    )
+    earned_attempt: int = setting(
+        1,
+        "number of forecasters tried on these data, this one included; each later one must earn "
+        "more evidence",
+        ge=1,
+        le=1000,
+    )
+
     def __post_init__(self) -> None:
         if self.drawdown is not None:
             self._check_drawdown()
@@ -131,6 +144,12 @@ class SizingSettings:
     def holding_interval(self) -> HoldingRule:
         """Return the strategy's holding interval or, if it has none, the one in the settings."""
         return self.build_strategy().holding_interval or self.holding
+
+    @property
+    def judging_fraction(self) -> float:
+        """Fraction of full Kelly by which a forecast is judged: the strategy's, or else half."""
+        strategy = None if is_plugin(self.strategy) else self.build_strategy()
+        return strategy.fraction if isinstance(strategy, KellyStrategy) else 0.5
 
     def build_legacy_strategy(self) -> LegacyStrategy:
         return LegacyStrategy(self.risk_multiplier)

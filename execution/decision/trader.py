@@ -29,6 +29,7 @@ from execution.decision.decision import (
     build_decision_columns,
     find_decided_cells,
 )
+from execution.decision.earned import NO_MONEY, JudgedMoney, Judgement, JudgingTerms, judge_beliefs
 from execution.decision.problem import (
     LabelledAccountArrays,
     RoundedTargets,
@@ -48,9 +49,10 @@ from execution.decision.rebalancing import (
 from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
-from execution.orders.lending import MarginTerms
+from execution.orders.lending import INTEREST_DAYS_PER_YEAR, MarginTerms
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
-from forecasting.forecast import NO_FORECAST, Forecaster, Progress, no_progress
+from forecasting.evidence import error_share
+from forecasting.forecast import NO_FORECAST, Forecaster, Progress, is_hindsight, no_progress
 from foundation.arrays import Array, Index
 from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
@@ -131,6 +133,8 @@ class Trader:
     universe: rule that determines which symbols may be held.
     belief_table: beliefs at all instants, computed in advance from the bars known at each; None
         computes the beliefs at each decision.
+    judged_money: accounts on paper that judge the forecast, after the last decision before; None
+        judges it only if `sizing.earned` is true, from nothing.
     """
 
     order_prefix: str
@@ -146,6 +150,7 @@ class Trader:
     schedule: Schedule = EVERY_BAR
     universe: Universe = ALL_SYMBOLS
     belief_table: BeliefTable | None = None
+    judged_money: JudgedMoney | None = None
 
     @property
     def decision_periods(self) -> DecisionPeriods:
@@ -156,8 +161,77 @@ class Trader:
         """Return this trader with its beliefs at all instants of a run computed in advance."""
         return replace(self, belief_table=self.build_beliefs(market, progress))
 
+    def with_judged_money(self, state: str | None) -> Trader:
+        """Return this trader with the accounts on paper that its last decision left.
+
+        state: the accounts as `JudgedMoney.to_json` wrote them; None before the first decision.
+        """
+        money = NO_MONEY if state is None else JudgedMoney.from_json(state)
+        return replace(self, judged_money=money)
+
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
         """Return the beliefs at each instant of a run, each from the data known at that instant."""
+        table = self._build_beliefs(market, progress)
+        if self.sizing.earned is not True:
+            return table
+        return table._replace(earned=self.judge_forecast(market, table).earned)
+
+    def _build_judged_beliefs(self, now: Market) -> tuple[BeliefTable, JudgedMoney | None]:
+        """Return the beliefs of one decision, and the judged money if it judges the forecast."""
+        table = self._build_beliefs(now)
+        counts = self.sizing.earned is True
+        if not counts and (self.judged_money is None or self.sizing.earned is False):
+            return table, None
+        judgement, money = self._judge(now, table)
+        return table._replace(earned=judgement.earned) if counts else table, money
+
+    def judge_forecast(self, market: Market, table: BeliefTable) -> Judgement:
+        """Return what the forecasts of a belief table have earned at each of its instants.
+
+        market: market of the table.
+        """
+        return self._judge(market, table)[0]
+
+    def _judge(self, market: Market, table: BeliefTable) -> tuple[Judgement, JudgedMoney]:
+        """Return the judgement of a table's forecasts, and the judged money after its end."""
+        money = self.judged_money or NO_MONEY
+        parts = []
+        for begin, end, view in market.visible_bars_by_segment():
+            first = np.searchsorted(table.instants, view.times[begin])
+            last = np.searchsorted(table.instants, view.times[end - 1], side="right")
+            part = table.select_rows(np.arange(first, last))
+            judgement, money = judge_beliefs(view, part, self._judging_terms(view, part), money)
+            parts.append(judgement)
+        return Judgement._make(map(np.concatenate, zip(*parts, strict=True))), money
+
+    def _judging_terms(self, bars: Bars, table: BeliefTable) -> JudgingTerms:
+        nightly = self.margin.nightly_rate(table.instants)
+        return JudgingTerms(
+            class_sharpe=self.prior.class_sharpe_ratios(table.crypto_correlation),
+            financing_cost=nightly[:, None] * table.interest_night_count,
+            sizing_terms=SizingParameters(
+                crypto=bars.crypto,
+                long_only=bars.long_only,
+                unit_cost=self.costs.expected_cost(bars.crypto, self.fees),
+                uses_forecast=True,
+                compiled_limits=self.limits.book_limit_values,
+                intraday_and_overnight_leverage=(
+                    self.limits.intraday_leverage,
+                    self.limits.overnight_stock_ceiling,
+                ),
+                order_price_buffer=self.margin.order_price_buffer,
+                group_constraints=self.limits.group_limits().build_constraints(bars.symbols),
+            ),
+            fraction=self.sizing.judging_fraction,
+            leverage_and_margin_equity=(self.margin.leverage, self.margin.margin_equity),
+            interest_rate=nightly,
+            borrow_rate=self.margin.borrow_rates_of(bars.symbols) / INTEREST_DAYS_PER_YEAR,
+            error_share=error_share(self.sizing.earned_attempt),
+            is_hindsight=is_hindsight(self.forecaster),
+        )
+
+    def _build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
+        """Return the beliefs, of which the forecasts count in full."""
         bars = market.bars
         growth = GrowthRanking(
             self.prior, self.costs.expected_cost(bars.crypto, self.fees), bars.long_only
@@ -224,7 +298,9 @@ class Trader:
         # Beliefs do not depend on the account. A backtest can therefore compute those of all
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
-        table = self.build_beliefs(now) if self.belief_table is None else self.belief_table
+        table, money = self.belief_table, None
+        if table is None:
+            table, money = self._build_judged_beliefs(now)
         # Symbols that are neither held nor may be held have weight 0 and are skipped below.
         groups = self.limits.group_limits()
         counts = {*account.projected_positions, *account.open_reductions, *groups.market_symbols}
@@ -243,6 +319,8 @@ class Trader:
             released = tuple(stop for stop in stops if stop.symbol in ordered)
             cancels = (*decision.orders_to_cancel, *released)
             decision = replace(decision, orders_to_cancel=cancels)
+        if money is not None:
+            decision = replace(decision, judged_money=money)
         return decision if decision.symbols or belief.is_adjustable.any() else None
 
     def decide_from_beliefs(

@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
-from execution.decision.choice import Choice, Rationale
+from execution.decision.choice import OPTIONAL_RATIONALE, Choice, Rationale
 from execution.decision.tiers import highest_equity
 from execution.journal.cycles import CycleJournal
 from execution.journal.events import EventLog
+from execution.journal.evidence import (
+    EVIDENCE_TABLE,
+    EvidenceRow,
+    read_last_evidence,
+    record_evidence,
+)
 from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
@@ -47,10 +53,7 @@ def encode_choice(choice: Choice) -> dict[str, Any]:
 def decode_choice(entry: Mapping[str, Any]) -> Choice:
     """Return the choice that a journal's JSON entry encodes."""
     written = entry["rationale"]
-    optional = {  # entries of earlier checkouts have no stop
-        "shrinkage": written["shrinkage"],
-        "stop_price": written.get("stop_price"),
-    }
+    optional = {name: written.get(name) for name in OPTIONAL_RATIONALE}
     rationale = {
         key: _none_to_nan(written[key]) for key in Rationale._fields if key not in optional
     }
@@ -173,6 +176,7 @@ class DecisionJournal:
         self._book = book
         self._job = job
         DECISIONS_TABLE.create(database)
+        EVIDENCE_TABLE.create(database)
         self.cycles = CycleJournal(database, job)
 
     def has_decision(self, at: np.datetime64) -> bool:
@@ -210,6 +214,8 @@ class DecisionJournal:
                 group_limit_names=decision.group_limit_names,
             )
             DECISIONS_TABLE.insert(self._database, row)
+            if decision.judged_money is not None:
+                record_evidence(self._database, self._job, decision.judged_money)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
                 self._book.record_plan(self._build_intent(order, name, account.as_of))
@@ -287,6 +293,10 @@ class DecisionJournal:
         """Return the job's last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS_TABLE.first_row(self._database, condition, (self._job,))
+
+    def last_evidence(self) -> EvidenceRow | None:
+        """Return the evidence at the last decision that judged the forecast; None without one."""
+        return read_last_evidence(self._database, self._job)
 
     def latest_choice_by_symbol(self) -> list[ChoiceRow]:
         """Return the last choice on each symbol, those of the newest decision first."""

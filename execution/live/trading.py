@@ -371,10 +371,11 @@ class TradingJob:
         self.desk.refresh_open_orders()
 
     def _decide(self) -> Cycle:
+        evidence = self._journal.last_evidence()
         return run_decision_cycle(
             self.desk,
             self._feed,
-            self._trader,
+            self._trader.with_judged_money(None if evidence is None else evidence.state),
             self._settings,
             rules=self._rules,
             time=self._connection.time,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Annotated, Literal, TypeVar
+
+import numpy as np
 
 from execution.orders.fees import DatedRate, rates_and_caps_on
 from foundation.arrays import Array, Instants
@@ -52,6 +55,14 @@ class SymbolRate:
         except InputError as error:
             # The error message already states the key of the setting, so the prefix is redundant.
             raise ValueError(str(error).removeprefix("symbols: ")) from None
+
+
+def rates_by_symbol(symbols: Sequence[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
+    """Return the rate of each symbol, or the default where none is listed, [S]."""
+    if not rates:
+        return np.full(len(symbols), default)
+    by_symbol = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
+    return np.array([by_symbol.get(symbol, default) for symbol in symbols], dtype=float)
 
 
 @settings_class("margin")
@@ -124,6 +135,10 @@ class MarginTerms:
     def interest_rate_on(self, dates: Instants) -> Array:
         """Return the yearly interest rate [N] on borrowed cash on each New York date."""
         return rates_and_caps_on(self.interest_rates, dates, self.interest_rate)[0]
+
+    def borrow_rates_of(self, symbols: Sequence[str]) -> Array:
+        """Return the yearly fee of a short position in each symbol, fraction of its value, [S]."""
+        return rates_by_symbol(symbols, self.borrow_rates, self.borrow_rate)
 
     def nightly_rate(self, instants: Instants) -> Array:
         """Return the interest rate [N] on borrowed cash for one night, as known at each instant."""

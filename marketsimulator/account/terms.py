@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_and_caps_on
-from execution.orders.lending import MarginTerms, SymbolRate
+from execution.orders.lending import MarginTerms, rates_by_symbol
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Instants, StructuredArray
 from foundation.settings import setting, settings_class
-from trainingdata.instruments import AssetClass, Instrument, instrument
+from trainingdata.instruments import AssetClass, Instrument
 
 PATTERN_DAY_TRADER_RULE_END = np.datetime64(
     "2026-06-04", "D"
@@ -70,8 +70,8 @@ def create_holdings(
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
     table["impact"] = costs.impact_coefficient(crypto)
-    table["requirement"] = _rates_by_symbol(symbols, terms.requirements, 0.0)
-    table["borrow_rate"] = _rates_by_symbol(symbols, terms.borrow_rates, terms.borrow_rate)
+    table["requirement"] = rates_by_symbol(symbols, terms.requirements, 0.0)
+    table["borrow_rate"] = terms.borrow_rates_of(symbols)
     return table
 
 
@@ -109,10 +109,3 @@ def day_terms_table(
     table["cuts_to_power"] = fills.shortfall == "cut"
     table["carries_remainder"] = fills.remainder == "carry"
     return table
-
-
-def _rates_by_symbol(symbols: list[str], rates: tuple[SymbolRate, ...], default: float) -> Array:
-    if not rates:
-        return np.full(len(symbols), default)
-    by_symbol = {instrument(rate.symbol).symbol: rate.rate for rate in rates}
-    return np.array([by_symbol.get(symbol, default) for symbol in symbols], dtype=float)

@@ -38,7 +38,8 @@ class BeliefTableCache:
     """LRU cache of the belief tables of one market, by the settings that determine them.
 
     These settings are forecaster, correlation, volatility rule, holding period, universe and its
-    ranking. No correlation is estimated twice.
+    ranking, and those by which the forecast is judged if it counts as far as it has earned. No
+    correlation is estimated twice.
     """
 
     def __init__(self, market: Market, progress: Progress = no_progress) -> None:
@@ -84,4 +85,8 @@ def _belief_key(variant: BacktestSettings) -> str:
     )
     universe = variant.universe
     ranked_by = (variant.prior, variant.costs, variant.fees) if universe.ranks_by_growth else ()
-    return repr((*sources, universe, *ranked_by))
+    judged_by: tuple[object, ...] = ()
+    if variant.sizing.earned is True:
+        terms = variant.prior, variant.costs, variant.fees, variant.limits, variant.margin
+        judged_by = *terms, variant.sizing.judging_fraction, variant.sizing.earned_attempt
+    return repr((*sources, universe, *ranked_by, *judged_by))

@@ -1,0 +1,356 @@
+"""What a forecast has earned: two accounts on paper, with it and without it, and the evidence.
+
+Both accounts are sized by the run's Kelly strategy under its limits, one with the forecast and one
+with the premium alone. They hold fractions of shares, trade at a symbol's next own open, and pay
+the expected costs, interest and borrow fees. They have no lots, no settlement of sales, no rules
+for reversals, and no dividends on raw prices. The difference of their log growth from decision to
+decision is a bet (`forecasting.evidence`). The lower bound of its mean over its mean is the
+fraction of the forecast's positions that it has earned.
+
+Dimensions: 2 accounts (with the forecast, without it), S symbols, K periods, T instants of a belief
+table, R of them judged: those at which a symbol is due to trade.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from execution.decision.beliefs import BeliefTable, find_relevant_symbols
+from execution.decision.problem import SizingParameters, build_problem, select_sizing_terms
+from forecasting.evidence import (
+    BettingEvidence,
+    betting_capital,
+    earned_fraction,
+    growth_lower_bound,
+    place_bets,
+    start_bets,
+)
+from foundation.arrays import Array, Index, Instants, Mask, Matrix
+from foundation.compiled import compiled, jit_inline, take
+from sizing.allocation import solve_multi_period_plan
+from sizing.limits import allowed_leverage, scale_crypto_buys_to_cash
+from sizing.problem import AccountArrays
+from sizing.solver.active_set import SOLVED
+from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.sessions import count_nights_between
+
+NOTIONAL_EQUITY = 131_072.0  # USD, for limits that depend on equity; a power of two divides exactly
+LEAST_GROWTH = 1e-9  # growth of an account that has lost all of its equity, and begins anew
+
+
+class JudgingTerms(NamedTuple):
+    """Terms by which the money on paper is sized and charged.
+
+    class_sharpe: [T, 2] yearly Sharpe ratios of stocks and of crypto.
+    financing_cost: [T, K] interest on one borrowed USD in each period of a plan.
+    sizing_terms: costs and limits of a decision.
+    fraction: fraction of full Kelly.
+    leverage_and_margin_equity: the broker's leverage, and the equity (USD) from which it lends.
+    interest_rate: [T] interest of a night on one borrowed USD.
+    borrow_rate: [S] fee of a short position for a night, fraction of its value.
+    error_share: error probability of the bound.
+    is_hindsight: true for forecasts that no one can have issued in time: they earn nothing.
+    """
+
+    class_sharpe: Array
+    financing_cost: Array
+    sizing_terms: SizingParameters
+    fraction: float
+    leverage_and_margin_equity: tuple[float, float]
+    interest_rate: Array
+    borrow_rate: Array
+    error_share: float
+    is_hindsight: bool
+
+
+class _Steps(NamedTuple):
+    """The R judged instants, and what happened in the market since the judged instant before.
+
+    rows: [R] rows of the belief table.
+    filled, closed: [R, S] price of the symbol's first own bar since, at which orders fill, and its
+        last close, both over its last close before; NaN without a bar.
+    nights: [R] nights since for which a loan costs interest.
+    is_bet: [R] false for an instant without one before.
+    """
+
+    rows: Index
+    filled: Matrix
+    closed: Matrix
+    nights: Array
+    is_bet: Mask
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class JudgedMoney:
+    """The accounts on paper and their bets after the decision at an instant.
+
+    at: instant of the last judged decision.
+    symbols: [S] symbols of the accounts.
+    weights: [2, S] positions, multiples of the account's equity at the symbols' last closes.
+    targets: [2, S] positions after open orders, likewise.
+    bets: bets on the difference of log growth.
+    figures: difference, e-value, lower bound and earned fraction at that instant, as in
+        `Judgement`.
+    """
+
+    at: np.datetime64
+    symbols: tuple[str, ...]
+    weights: Matrix
+    targets: Matrix
+    bets: BettingEvidence
+    figures: tuple[float, ...]
+
+    def to_json(self) -> str:
+        """Return the state as JSON, from which `from_json` restores every bit."""
+        return json.dumps(
+            {
+                "at": str(self.at),
+                "symbols": self.symbols,
+                "weights": self.weights.tolist(),
+                "targets": self.targets.tolist(),
+                "bets": [getattr(each, "tolist", lambda each=each: each)() for each in self.bets],
+                "figures": self.figures,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> JudgedMoney:
+        """Restore a state from JSON."""
+        entry: dict[str, Any] = json.loads(text)
+        capital, lost_at, count, total = entry["bets"]
+        bets = BettingEvidence(np.array(capital), np.array(lost_at, np.int64), count, total)
+        weights, targets = (np.array(entry[name], np.float64) for name in ("weights", "targets"))
+        at = np.datetime64(entry["at"], "ns")
+        return cls(at, tuple(entry["symbols"]), weights, targets, bets, tuple(entry["figures"]))
+
+    def positions_in(self, symbols: Sequence[str]) -> tuple[Matrix, Matrix]:
+        """Return weights and targets of a panel's symbols; positions in others become cash."""
+        place = {symbol: s for s, symbol in enumerate(self.symbols)}
+        known = [s for s, symbol in enumerate(symbols) if symbol in place]
+        before = [place[symbols[s]] for s in known]
+        moved = np.zeros((2, 2, len(symbols)))
+        moved[:, :, known] = np.stack([self.weights, self.targets])[:, :, before]
+        return moved[0], moved[1]
+
+
+NO_MONEY = JudgedMoney(
+    np.datetime64("NaT", "ns"), (), np.zeros((2, 0)), np.zeros((2, 0)), start_bets(), ()
+)  # before the first decision: both accounts in cash, and no bet
+
+
+class Judgement(NamedTuple):
+    """Evidence for a forecast at each instant of a belief table, before the decision; [T] each.
+
+    Instants at which no symbol is due to trade have NaN.
+
+    instants: instants of the table.
+    difference: log growth with the forecast less that without it since the judged instant before.
+    e_value: evidence against the claim that the forecast adds no growth.
+    lower_bound: lower bound of the mean difference; -inf if there is none yet.
+    earned: fraction of the forecast's positions that it has earned, 0 … 1.
+    """
+
+    instants: Instants
+    difference: Array
+    e_value: Array
+    lower_bound: Array
+    earned: Array
+
+    @classmethod
+    def empty(cls, instants: Instants) -> Judgement:
+        """Return a judgement in which no instant is judged."""
+        nothing = np.full(len(instants), np.nan)
+        return cls(instants, *[nothing.copy() for _ in cls._fields[1:]])
+
+
+def judge_beliefs(
+    bars: Bars, table: BeliefTable, terms: JudgingTerms, before: JudgedMoney
+) -> tuple[Judgement, JudgedMoney]:
+    """Judge the forecasts of a belief table; return the judgement and the state after its end.
+
+    bars: bars visible at the table's last instant.
+    table: beliefs; the forecasts count in full, whatever they have earned.
+    before: state after an earlier decision. If it is not earlier than the table's only instant, the
+        decision was made before, and its figures stay.
+    """
+    found = Judgement.empty(table.instants)
+    if len(table.instants) and table.instants[0] <= before.at:
+        return Judgement(found.instants, *[np.array([each]) for each in before.figures]), before
+    rows = np.flatnonzero(table.is_adjustable.any(axis=1))
+    if not len(rows):
+        return found, before
+    weights, targets = before.positions_in(bars.symbols)
+    steps = _build_steps(bars, table.instants[rows], rows, before.at)
+    plain = table._replace(earned=np.full(len(table.instants), np.nan))
+    figures = np.empty((len(rows), 4))
+    bets = judge_instants(plain, terms, steps, weights, targets, before.bets, figures)
+    difference, e_value, bound, mean = figures.T
+    earned = np.array([earned_fraction(*each) for each in zip(bound, mean, strict=True)])
+    if terms.is_hindsight:
+        earned[:] = 0.0
+    for column, values in zip(found[1:], (difference, e_value, bound, earned), strict=True):
+        column[rows] = values
+    last = tuple([float(column[rows[-1]]) for column in found[1:]])
+    at = np.datetime64(table.instants[rows[-1]])
+    return found, JudgedMoney(at, bars.symbols, weights, targets, bets, last)
+
+
+def _build_steps(bars: Bars, instants: Instants, rows: Index, since: np.datetime64) -> _Steps:
+    """Return what happened in the market up to each judged instant [R].
+
+    since: the judged instant before; NaT for none.
+    """
+    earlier = np.concatenate([instants[:1] if np.isnat(since) else [since], instants[:-1]])
+    filled, closed = (np.full((len(rows), len(bars.symbols)), np.nan) for _ in range(2))
+    for s in range(len(bars.symbols)):
+        times, values = bars.bars_of_symbol(s)
+        last = np.searchsorted(times, instants, side="right") - 1
+        previous = np.searchsorted(times, earlier, side="right") - 1
+        moved = np.flatnonzero((previous >= 0) & (last > previous))
+        mark = values[previous[moved], CLOSE]
+        filled[moved, s] = values[previous[moved] + 1, OPEN] / mark
+        closed[moved, s] = values[last[moved], CLOSE] / mark
+    nights = count_nights_between(earlier, instants).astype(np.float64)
+    is_bet = np.ones(len(rows), dtype=bool)
+    is_bet[0] = not np.isnat(since)
+    return _Steps(rows, filled, closed, nights, is_bet)
+
+
+@compiled
+def judge_instants(
+    beliefs: BeliefTable,
+    terms: JudgingTerms,
+    steps: _Steps,
+    weights: Matrix,
+    targets: Matrix,
+    bets: BettingEvidence,
+    figures: Matrix,
+) -> BettingEvidence:
+    """Advance both accounts from decision to decision, and size them anew; return the bets.
+
+    weights, targets: [2, S] accounts, as in `JudgedMoney`; changed in place.
+    figures: [R, 4] set to difference, e-value, lower bound and mean difference at each instant.
+    """
+    growth = np.ones(2)
+    for r in range(len(steps.rows)):
+        row = steps.rows[r]
+        for a in range(2):
+            growth[a] = _advance_account(weights[a], targets[a], steps, r, terms, row)
+        difference = np.log(growth[0]) - np.log(growth[1])
+        if steps.is_bet[r]:
+            bets = place_bets(bets, difference)
+        figures[r, 0] = difference if steps.is_bet[r] else np.nan
+        figures[r, 1] = betting_capital(bets, 0.0)
+        figures[r, 2] = growth_lower_bound(bets, terms.error_share)
+        figures[r, 3] = bets.total / bets.difference_count
+        held = np.zeros(targets.shape[1], np.bool_)
+        for s in range(len(held)):
+            is_market = s == terms.sizing_terms.group_constraints.market_index
+            held[s] = targets[0, s] != 0.0 or targets[1, s] != 0.0 or is_market
+        chosen = find_relevant_symbols(beliefs.sigma[row], beliefs.exclusion_rule[row], held)
+        for a in range(2):
+            _size_account(beliefs, terms, row, chosen, targets[a], a == 0)
+    return bets
+
+
+@jit_inline
+def _advance_account(
+    weights: Array, targets: Array, steps: _Steps, r: int, terms: JudgingTerms, row: int
+) -> float:
+    """Fill open orders, charge costs and loans, and return the growth of the account's equity.
+
+    weights, targets: [S] positions before and after open orders; changed in place.
+    r, row: the instant, as a row of `steps` and of the beliefs.
+    """
+    profit = 0.0
+    longs = 0.0
+    fees = 0.0
+    for s in range(len(weights)):
+        closed = steps.closed[r, s]
+        if not np.isnan(closed):
+            filled = steps.filled[r, s]
+            traded = targets[s] - weights[s]
+            profit += weights[s] * (filled - 1.0) + targets[s] * (closed - filled)
+            fees += abs(traded) * filled * terms.sizing_terms.unit_cost[s]
+            targets[s] *= closed
+            weights[s] = targets[s]
+        longs += max(weights[s], 0.0)
+        fees += max(-weights[s], 0.0) * terms.borrow_rate[s] * steps.nights[r]
+    profit -= fees
+    profit -= max(longs - 1.0 - profit, 0.0) * terms.interest_rate[row] * steps.nights[r]
+    growth = 1.0 + profit
+    is_ruined = growth <= LEAST_GROWTH
+    for s in range(len(weights)):
+        weights[s] = 0.0 if is_ruined else weights[s] / growth
+        targets[s] = 0.0 if is_ruined else targets[s] / growth
+    return LEAST_GROWTH if is_ruined else growth
+
+
+@jit_inline
+def _size_account(
+    beliefs: BeliefTable,
+    terms: JudgingTerms,
+    row: int,
+    chosen: Index,
+    targets: Array,
+    uses_forecast: bool,
+) -> None:
+    """Set the targets [S] of an account to those of a decision; open orders count as filled.
+
+    Without a solution they stay as they are.
+
+    chosen: [m] symbols that are held or may be held.
+    """
+    size = len(chosen)
+    leverage, margin_equity = terms.leverage_and_margin_equity
+    longs = 0.0
+    for s in range(len(targets)):
+        longs += max(targets[s], 0.0)
+    account = AccountArrays(
+        take(targets, chosen).copy(),
+        np.full(size, NOTIONAL_EQUITY),
+        np.zeros(size),
+        np.zeros(size),
+        np.zeros(size),
+        np.ones(size, np.bool_),
+        size,
+        NOTIONAL_EQUITY,
+        (1.0 - longs) * NOTIONAL_EQUITY,
+        allowed_leverage(leverage, NOTIONAL_EQUITY, margin_equity),
+        margin_equity <= NOTIONAL_EQUITY,
+        1.0,
+    )
+    given = select_sizing_terms(terms.sizing_terms, chosen)
+    sizing_terms = SizingParameters(
+        given.crypto,
+        given.long_only,
+        given.unit_cost,
+        uses_forecast,
+        given.compiled_limits,
+        given.intraday_and_overnight_leverage,
+        given.order_price_buffer,
+        given.group_constraints,
+    )
+    problem = build_problem(
+        beliefs,
+        row,
+        chosen,
+        terms.class_sharpe[row],
+        terms.financing_cost[row],
+        account,
+        sizing_terms,
+    )
+    status, plan, _, _ = solve_multi_period_plan(problem, terms.fraction)
+    if status != SOLVED:
+        return
+    first = scale_crypto_buys_to_cash(problem, plan[0])
+    for a in range(size):
+        if problem.account.exiting[a]:
+            targets[chosen[a]] = 0.0
+        elif problem.account.adjustable[a]:
+            targets[chosen[a]] = first[a]

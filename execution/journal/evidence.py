@@ -1,0 +1,57 @@
+"""What a job's forecast has earned, recorded with each decision that judges it.
+
+The state of the accounts on paper is text that `execution.decision.earned.JudgedMoney` reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Json
+
+from execution.journal.rows import Float, Instant, JournalTable, Text
+from foundation.database import Database
+
+if TYPE_CHECKING:
+    from execution.decision.earned import JudgedMoney  # readers of a journal need no compiled code
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """Journal row of the evidence for a forecast before a decision.
+
+    job: name of the job that decided.
+    at: instant of the decision's bars.
+    e_value: evidence against the claim that the forecast adds no growth.
+    lower_bound: lower bound of the mean log growth that it adds from decision to decision; None if
+        there is none yet.
+    earned: fraction of its positions that the forecast has earned.
+    state: accounts on paper and their bets after the decision, JSON.
+    """
+
+    job: Text
+    at: Instant
+    e_value: Float
+    lower_bound: Json[float | None]
+    earned: Float
+    state: Text
+
+
+EVIDENCE_TABLE = JournalTable("evidence", EvidenceRow, key="job, at")
+
+
+def record_evidence(database: Database, job: str, money: JudgedMoney) -> None:
+    """Record the evidence of a decision; a second decision at its instant leaves the first row."""
+    _, e_value, bound, earned = money.figures
+    found = bound if np.isfinite(bound) else None
+    row = EvidenceRow(job, money.at, e_value, found, earned, money.to_json())
+    EVIDENCE_TABLE.insert(database, row, conflict_clause="ON CONFLICT DO NOTHING")
+
+
+def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
+    """Return the evidence at a job's last decision that judged its forecast; None without one."""
+    if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'evidence'"):
+        return None  # a process may have ended before it created the table
+    return EVIDENCE_TABLE.first_row(database, "WHERE job = ? ORDER BY at DESC", (job,))
