@@ -220,10 +220,25 @@ class LiveSimulation:
         market = market_between(simulation.data, bars, decided, since, end.observed_at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.build_trader(forecaster).with_beliefs(market, progress)
+        trader = _with_journaled_evidence(trader, record)
         simulated = simulate_account(simulation, market, trader, record, end, progress)
         live = record.build_run(forecaster.name, start, end, bars.symbols)
         parts = settings.journal_path, record, start, end, simulation, market, trader
         return cls(*parts, *simulated, live)
+
+
+def _with_journaled_evidence(trader: Trader, record: JournalRecord) -> Trader:
+    """Return the trader with the fractions that the forecast had earned at the live decisions.
+
+    They belong to the account, as its highest equity does: a missed decision changes all later
+    ones.
+    """
+    table = trader.belief_table
+    if table is None or trader.sizing.earned is not True:
+        return trader
+    known = zip(table.instants, table.earned.tolist(), strict=True)
+    earned = np.array([record.earned_fractions.get(at, share) for at, share in known])
+    return replace(trader, belief_table=table._replace(earned=earned))
 
 
 def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) -> Drift:

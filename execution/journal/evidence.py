@@ -52,6 +52,16 @@ def record_evidence(database: Database, job: str, money: JudgedMoney) -> None:
 
 def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
     """Return the evidence at a job's last decision that judged its forecast; None without one."""
+    found = _read_evidence(database, job, "DESC LIMIT 1")
+    return found[0] if found else None
+
+
+def read_earned_fractions(database: Database, job: str) -> dict[np.datetime64, float]:
+    """Return the fraction that a job's forecast had earned, by instant of the decision."""
+    return {row.at: row.earned for row in _read_evidence(database, job)}
+
+
+def _read_evidence(database: Database, job: str, order: str = "") -> list[EvidenceRow]:
     if not database.query("SELECT 1 FROM sqlite_master WHERE name = 'evidence'"):
-        return None  # a process may have ended before it created the table
-    return EVIDENCE_TABLE.first_row(database, "WHERE job = ? ORDER BY at DESC", (job,))
+        return []  # a process may have ended before it created the table
+    return EVIDENCE_TABLE.select_rows(database, f"WHERE job = ? ORDER BY at {order}", (job,))

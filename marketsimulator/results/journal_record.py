@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from operator import attrgetter
@@ -29,6 +29,7 @@ from execution.journal.activities import (
 )
 from execution.journal.cycles import CycleRow, read_cycles
 from execution.journal.decisions import DecisionRow, decisions_since
+from execution.journal.evidence import read_earned_fractions
 from execution.journal.marks import EquityMark, read_marks
 from execution.journal.order_store import UNSENT_STATES, OrderIntent, read_intents
 from execution.journal.schema import open_journal_for_reading
@@ -114,6 +115,7 @@ class JournalRecord:
     activities: bookings that the venue listed (dividends, fees, transfers, …).
     equity_marks: equity and position values at each account snapshot.
     cycles: trading cycles of the job, each with its end.
+    earned_fractions: fraction that the forecast had earned, by instant of the decision.
     """
 
     decisions: tuple[DecisionRow, ...]
@@ -122,6 +124,7 @@ class JournalRecord:
     activities: tuple[BookingRow, ...]
     equity_marks: tuple[EquityMark, ...]
     cycles: tuple[CycleRow, ...]
+    earned_fractions: Mapping[np.datetime64, float] = field(default_factory=dict)
 
     @classmethod
     def from_database(cls, database: Database, job: str) -> JournalRecord:
@@ -136,6 +139,7 @@ class JournalRecord:
             activities=tuple(read_bookings(database)),
             equity_marks=tuple(read_marks(database, EPOCH)),
             cycles=_with_cycle_ends(read_cycles(database, job)),
+            earned_fractions=read_earned_fractions(database, job),
         )
 
     @property

@@ -1,0 +1,149 @@
+"""What a forecast has earned goes from decision to decision through the journal of a live loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from execution.decision.earned import JudgedMoney
+from execution.journal.evidence import EVIDENCE_TABLE, EvidenceRow, record_evidence
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.accounts import TRADE_JOB
+from execution.live.open_account import open_account
+from foundation.clock import SYSTEM_TIME
+from foundation.compose import compose_config
+from foundation.redaction import NULL_REDACTOR
+from marketsimulator.drift import DriftSettings, LiveSimulation, measure_drift
+from marketsimulator.live_replay import run_replay
+from marketsimulator.run_result import Run
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
+from tests.support.replays import Killed, Reports, mortal, nothing
+from trade_stock_e2e import _show_preview
+
+EARNED = (
+    *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "forecaster._target_=tests.support.momentum.Momentum"),
+    *("sizing.earned=true", "limits.symbol_cap=0.15", "sizing.holding=plan"),
+)
+EDGE = "data.information_coefficient=0.4"
+BEGIN, END = "2024-02-20T14:00Z", "2024-02-20T21:00Z"
+
+
+def backtest_settings(*words: str) -> BacktestSettings:
+    config = compose_config("backtest", [*SPAN, *EARNED, EDGE, *words])
+    return BacktestSettings.from_config(config)
+
+
+@pytest.fixture(scope="module")
+def money() -> JudgedMoney:
+    """What the forecast has earned in the month before the replays."""
+    settings = backtest_settings("start=2024-01-25", "end=2024-02-20T13:00Z")
+    market = settings.load_market()
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
+    found = trader._judge(market, trader._build_beliefs(market))[1]
+    assert found.figures[-1] > 0.1
+    return found
+
+
+def expected_run(money: JudgedMoney) -> Run:
+    settings = backtest_settings(f"start={BEGIN}", f"end={END}")
+    market = settings.load_market()
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
+    trader = trader.with_judged_money(money.to_json()).with_beliefs(market)
+    return simulate_trading(settings, market, "alone", trader)
+
+
+class Replay:
+    """A practice server, and a live account whose journal has what was earned before."""
+
+    def __init__(self, practice: Start, folder: Path, money: JudgedMoney) -> None:
+        self.here: Practice = practice(
+            *EARNED, EDGE, "increments=original", f"start={BEGIN}", f"end={END}"
+        )
+        self.folder = folder
+        self.parts = Live.at(self.here, *EARNED, folder=str(folder / "live"))
+        name = self.here.venue.record.account_id
+        with open_account(name, folder / "live", NULL_REDACTOR, SYSTEM_TIME) as account:
+            account.build_decision_journal(TRADE_JOB)
+            record_evidence(account.database, TRADE_JOB, money)
+        self.journal = folder / "live" / name / JOURNAL_FILE
+
+    def run(self) -> None:
+        parts = self.parts
+        run_replay(
+            *(parts.settings, KEYS, parts.feed, parts.trader, self.folder / "out"),
+            overwrite=False,
+            reporter=Reports(nothing),
+        )
+
+    def evidence(self) -> list[EvidenceRow]:
+        return EVIDENCE_TABLE.read_rows(self.journal, "ORDER BY at")
+
+
+def test_earned_live_decisions_match_the_backtest_to_the_cent(
+    practice: Start, tmp_path: Path, money: JudgedMoney
+) -> None:
+    expected = expected_run(money)
+    replay = Replay(practice, tmp_path, money)
+    replay.run()
+    assert replay.here.venue.broker.fills == expected.fills
+    assert len(expected.fills) > 10
+    assert replay.here.venue.broker.equity_row().equity == pytest.approx(
+        expected.equity_rows[-1].equity, abs=0.005
+    )
+    earned = expected.decision_frame().dropna(subset="plan_earned").groupby("at")["plan_earned"]
+    rows = {row.at: row.earned for row in replay.evidence()[1:]}
+    assert rows == {at.to_datetime64(): share for at, share in earned.first().items()}
+    assert all(0.0 < share < 1.0 for share in rows.values())
+    decisions = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
+    pd.testing.assert_frame_equal(
+        decisions.dropna(subset="plan_earned")[["at", "symbol", "plan_earned", "target"]],
+        expected.decision_frame().dropna(subset="plan_earned")[
+            ["at", "symbol", "plan_earned", "target"]
+        ],
+        check_exact=True,
+    )
+
+
+@pytest.mark.parametrize("share", [0.2, 0.55])
+def test_killed_replay_resumes_with_the_same_evidence(
+    practice: Start, tmp_path: Path, money: JudgedMoney, share: float
+) -> None:
+    whole = Replay(practice, tmp_path / "whole", money)
+    with mortal(10**9) as events:
+        whole.run()
+    killed = Replay(practice, tmp_path / "killed", money)
+    with mortal(round(share * len(events))), pytest.raises(Killed):
+        killed.run()
+    before = killed.evidence()
+    assert before == whole.evidence()[: len(before)]
+    killed.run()
+    assert killed.evidence() == whole.evidence()
+    assert killed.here.venue.broker.fills == whole.here.venue.broker.fills
+
+
+def test_drift_uses_the_evidence_of_the_journal(
+    practice: Start, tmp_path: Path, money: JudgedMoney
+) -> None:
+    replay = Replay(practice, tmp_path, money)
+    replay.run()
+    words = [*SPAN, "trials=null", *EARNED, EDGE, f"journal={replay.journal}"]
+    settings = DriftSettings.from_config(compose_config("drift", words))
+    drift = measure_drift(LiveSimulation.from_settings(settings))
+    assert drift.decision_comparison.differences == ()
+    assert drift.decision_comparison.compared_instant_count >= 7
+    assert drift.is_equal
+
+
+def test_preview_shows_what_the_live_account_has_earned(
+    practice: Start, tmp_path: Path, money: JudgedMoney
+) -> None:
+    replay = Replay(practice, tmp_path, money)
+    parts = replay.parts
+    result = _show_preview(parts.settings, KEYS, parts.feed, parts.trader)
+    replay.run()
+    shares = {row["rationale"]["earned"] for row in result.json_document["decisions"]}
+    assert shares == {replay.evidence()[1].earned}
