@@ -17,7 +17,7 @@ from execution.decision.sizing import MAX_LOOKBACK, SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.calibration.fit import MIN_REGRESSION_INSTANTS
-from forecasting.forecast import HORIZON, NO_FORECAST, is_calibrated
+from forecasting.forecast import HORIZON, NO_FORECAST, has_look_ahead, is_calibrated
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
@@ -200,6 +200,20 @@ def unused_forecast_file_remarks(
         f" (step 1: {MIN_REGRESSION_INSTANTS}, step {HORIZON}:"
         f" {MIN_REGRESSION_INSTANTS * HORIZON}), and only as far as these confirm it. It reads the"
         f" last {forecaster.calibration.window:,} bars: add forecasts from before the start."
+    ]
+
+
+def hindsight_remarks(sizing: SizingSettings, kind: str, forecaster: str) -> list[str]:
+    """Report that forecasts in hindsight earn nothing, if sizing depends on what they have earned.
+
+    kind: kind of the forecaster in the settings.
+    forecaster: name of the forecaster.
+    """
+    if sizing.earned is not True or not (kind == "file" or has_look_ahead(forecaster)):
+        return []
+    return [
+        "sizing.earned: forecasts that may have been made in hindsight earn nothing, so positions"
+        " rest on the assumed premium alone."
     ]
 
 

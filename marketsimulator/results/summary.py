@@ -46,6 +46,7 @@ from marketsimulator.results.remarks import (
     describe_price_adjustment,
     drawdown_remarks,
     fee_remarks,
+    hindsight_remarks,
     live_account_remarks,
     no_evidence_remarks,
     no_trade_remarks,
@@ -185,6 +186,7 @@ class BacktestResults:
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated
             ),
             *unused_forecast_file_remarks(self.settings.forecaster, figures["premium_share"]),
+            *hindsight_remarks(sizing, self.settings.forecaster.kind, self.main_run.name),
             *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
