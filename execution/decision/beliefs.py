@@ -209,7 +209,7 @@ def build_expected_returns(
     crypto = beliefs.crypto
     sigma = beliefs.sigma[row]
     matrix = beliefs.correlations[beliefs.correlation_index[row]]
-    counted = forecast_share(beliefs, row)
+    share_earned = forecast_share(beliefs, row)
     mu = np.zeros((periods, size))
     premium = np.zeros((periods, size))
     covariance = np.zeros((periods, size, size))
@@ -230,7 +230,7 @@ def build_expected_returns(
                 premium[k, a] = (
                     beliefs.premium_per_unit_sharpe[row, s] * class_sharpe[kind] * symbol_years
                 )
-                forecast = beliefs.mu[row, k, s] * counted if uses_forecast else 0.0
+                forecast = beliefs.mu[row, k, s] * share_earned if uses_forecast else 0.0
                 mu[k, a] = forecast + premium[k, a]
             is_crypto = crypto[s]
             deviation = sigma[k, s]

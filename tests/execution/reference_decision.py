@@ -26,7 +26,8 @@ class Believed:
     mu, sigma: [K, S], NaN without a forecast; premium_per_unit_sharpe: [S] a year, for a Sharpe
     ratio of one; signal_rms: [S]; class_trading_years: [K, 2] of stocks and coins;
     shared_news_fraction: [K];
-    matrix: [S, S]; interest_night_count: [K].
+    matrix: [S, S]; interest_night_count: [K]; earned: share of the forecast that counts, NaN for
+    all of it.
     """
 
     is_adjustable: Mask
@@ -40,6 +41,11 @@ class Believed:
     shared_news_fraction: Array
     matrix: Array
     interest_night_count: Array
+    earned: float
+
+    @property
+    def share(self) -> float:
+        return 1.0 if np.isnan(self.earned) else self.earned
 
 
 @dataclass(frozen=True)
@@ -187,7 +193,7 @@ def program_of(
     kind = crypto.astype(int)
     years = believed.class_trading_years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
-    forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
+    forecast = believed.mu * believed.share if rules.forecast else np.zeros(believed.mu.shape)
     mu = np.where(
         believed.is_adjustable, forecast + believed.premium_per_unit_sharpe * sharpe * years, 0.0
     )
@@ -201,7 +207,7 @@ def program_of(
     if periods > 1 and rules.forecast:
         cost[-1] = [
             c * (math.erf(c / (worth * math.sqrt(2))) if worth > 0 else 1.0)
-            for c, worth in zip(cost[-1], believed.signal_rms, strict=True)
+            for c, worth in zip(cost[-1], believed.signal_rms * believed.share, strict=True)
         ]
     rows = np.array([~crypto, crypto, crypto, np.where(crypto, 1.0, 1.0 / ceiling)], float)
     coins = float(np.abs(weight[crypto]).sum())

@@ -153,6 +153,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         shrinkage=np.full((1, size), np.nan),
         signal_rms=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
         premium_per_unit_sharpe=rng.uniform(0.0, 0.2, (1, size)),
+        earned=rng.choice([np.nan, 0.0, 0.4], 1),
         crypto_correlation=rng.uniform(-1.0, 1.0, 1),
         correlation_index=np.zeros(1, dtype=np.int64),
         correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
