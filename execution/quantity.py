@@ -14,6 +14,9 @@ import numpy as np
 from execution.brokers import create_broker_connection
 from execution.decision.belief_building import NoForecast
 from execution.decision.choice import format_no_order_reason, format_reason
+from execution.journal.evidence import read_judged_money
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
@@ -87,7 +90,8 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         raise InputError(f"price: {price:g} must be a finite number above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
     keys = ApiKeys.from_environment(os.environ)
-    broker = create_broker_connection(settings.broker, keys).create_gateway()
+    connection = create_broker_connection(settings.broker, keys)
+    broker = connection.create_gateway()
     account = broker.account()
     refuse_unlisted_symbols(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
@@ -96,9 +100,12 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
         return SizedQuantity(item.symbol, Decimal(0), "the venue accepts no orders for it now")
-    return decide_quantity(
-        item.symbol, price, settings, account, _build_bar_fetcher(settings, keys), asset
-    )
+    judged_money = None
+    if settings.sizing.earned is True:
+        journal = Path(settings.folder) / connection.account_id() / JOURNAL_FILE
+        judged_money = read_judged_money(journal, TRADE_JOB)
+    fetch_bars = _build_bar_fetcher(settings, keys)
+    return decide_quantity(item.symbol, price, settings, account, fetch_bars, asset, judged_money)
 
 
 def decide_quantity(
@@ -108,6 +115,7 @@ def decide_quantity(
     account: AccountSnapshot,
     fetch_bars: BarFetcher,
     asset: Asset | None = None,
+    judged_money: str | None = None,
 ) -> SizedQuantity:
     """Return the quantity to trade for an account, at the time of its snapshot.
 
@@ -117,6 +125,7 @@ def decide_quantity(
     account: account snapshot with positions and open orders.
     fetch_bars: function that loads the bars.
     asset: the venue's trading properties of the symbol; None if unknown.
+    judged_money: accounts on paper that judge the forecast; None if it has earned nothing.
     """
     now = account.as_of
     item = instrument(symbol)
@@ -136,6 +145,7 @@ def decide_quantity(
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _require_prices(account.with_prices(last_closes_by_symbol(bars)))
         trader = settings.build_trader(settings.forecaster.build(bars.symbols))
+        trader = trader.with_judged_money(judged_money)
         belief = trader.build_symbol_belief(bars, symbol, now)
     except NoForecast as error:
         return _quantity_without_forecast(

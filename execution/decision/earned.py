@@ -105,6 +105,11 @@ class JudgedMoney:
     bets: BettingEvidence
     figures: tuple[float, ...]
 
+    @property
+    def earned(self) -> float:
+        """Fraction of its positions that the forecast had earned at the last judged decision."""
+        return self.figures[-1]
+
     def to_json(self) -> str:
         """Return the state as JSON, from which `from_json` restores every bit."""
         return json.dumps(
@@ -138,9 +143,15 @@ class JudgedMoney:
         return moved[0], moved[1]
 
 
+# Before the first decision both accounts are in cash, and nothing is bet.
 NO_MONEY = JudgedMoney(
-    np.datetime64("NaT", "ns"), (), np.zeros((2, 0)), np.zeros((2, 0)), start_bets(), ()
-)  # before the first decision: both accounts in cash, and no bet
+    at=np.datetime64("NaT", "ns"),
+    symbols=(),
+    weights=np.zeros((2, 0)),
+    targets=np.zeros((2, 0)),
+    bets=start_bets(),
+    figures=(np.nan, 1.0, -np.inf, 0.0),
+)
 
 
 class Judgement(NamedTuple):

@@ -260,7 +260,7 @@ class Trader:
         NoForecast
             if the symbol has no forecast at that instant.
         """
-        return build_symbol_belief(
+        belief = build_symbol_belief(
             self.forecaster,
             self.correlations,
             bars,
@@ -269,6 +269,10 @@ class Trader:
             volatility_rule=self.sizing.volatility,
             periods=self.decision_periods,
         )
+        if self.sizing.earned is not True:
+            return belief
+        earned = 0.0 if self.judged_money is None else self.judged_money.earned
+        return belief._replace(earned=np.array([earned]))
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Return the decision at the panel's last instant, from the panel and the account alone.

@@ -6,12 +6,14 @@ The state of the accounts on paper is text that `execution.decision.earned.Judge
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Json
 
 from execution.journal.rows import Float, Instant, JournalTable, Text
+from execution.journal.schema import open_journal_for_reading
 from foundation.database import Database
 
 if TYPE_CHECKING:
@@ -54,6 +56,15 @@ def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
     """Return the evidence at a job's last decision that judged its forecast; None without one."""
     found = _read_evidence(database, job, "DESC LIMIT 1")
     return found[0] if found else None
+
+
+def read_judged_money(journal: Path, job: str) -> str | None:
+    """Return the accounts on paper after a job's last decision; None without a journal or one."""
+    if not journal.is_file():
+        return None
+    with open_journal_for_reading(journal) as database:
+        evidence = read_last_evidence(database, job)
+    return None if evidence is None else evidence.state
 
 
 def read_earned_fractions(database: Database, job: str) -> dict[np.datetime64, float]:

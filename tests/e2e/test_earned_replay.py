@@ -1,5 +1,6 @@
 """What a forecast has earned goes from decision to decision through the journal of a live loop."""
 
+# Private access: accounts on paper are taken from a month before, and a preview is its document.
 from __future__ import annotations
 
 from pathlib import Path

@@ -196,6 +196,16 @@ def test_quantity_reason_names_an_unconfirmed_last_bar(venue: Any, sized: Sized)
     assert "needs the next bar to confirm it" in answer.reason
 
 
+def test_quantity_counts_only_what_the_forecast_has_earned(
+    venue: Any, sized: Sized, tilted: None, tmp_path: Path
+) -> None:
+    venue.account["id"] = venue.account["account_number"] = "PA1"
+    full = sized()
+    unearned = sized("sizing.earned=true", f"folder={tmp_path}")
+    assert 0 <= unearned.qty < full.qty
+    assert "(0.00 of it earned)" in unearned.reason
+
+
 def test_failed_solver_takes_no_new_risk(
     sized: Sized, tilted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,10 @@
 """What a forecast has earned decides how far it counts, alike in every engine."""
 
+# Private access: accounts on paper are judged from a state, as only a live decision does.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from execution.decision.earned import LEAST_GROWTH, NO_MONEY, JudgedMoney, Judge
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.baseline import Oracle
-from forecasting.evidence import BettingEvidence
+from forecasting.evidence import BettingEvidence, place_bets, start_bets
 from foundation.arrays import Array
 from foundation.errors import InputError
 from marketsimulator.results.belief_tables import BeliefTableCache
@@ -203,6 +205,26 @@ def test_earned_sizing_is_identical_in_every_engine(edge: Setup) -> None:
         trader, belief_table=table._replace(earned=np.full(len(table.instants), np.nan))
     ))  # fmt: skip
     assert full.fills != run.fills
+
+
+def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
+    where = f"data.dir=[{','.join(map(str, real_data))}]", "symbols=[NVDA,AAPL,BTCUSD]"
+    span = "start=2024-06-20", "end=2024-06-25"
+    settings = settings_of(*FREE[:2], *where, *span, "sizing.earned=true", "trials=null")
+    market = settings.load_market()
+    bets = start_bets()
+    for _ in range(500):
+        bets = place_bets(bets, 0.001)
+    before = np.datetime64("2024-06-19T20:00", "ns")
+    money = replace(NO_MONEY, at=before, bets=bets)
+    trader = replace(settings.build_trader(Momentum(0.05)), judged_money=money)
+    run = walked_as_stepped(settings, market, trader.with_beliefs(market))
+    broker = settings.build_broker(market)
+    live = simulate_stepwise(settings, market, "x", Remembering(trader), broker)
+    assert live.fills == run.fills
+    assert live.equity_rows == run.equity_rows
+    assert len(run.fills) > 10
+    assert run.decision_frame()["plan_earned"].nunique() > 50
 
 
 class Remembering:
