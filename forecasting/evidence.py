@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Mask, Matrix
+from foundation.arrays import Array, Cube, Index, Mask
 from foundation.compiled import compiled
 from foundation.errors import InputError
 
@@ -181,21 +181,26 @@ def growth_evidence(differences: Array, share: float = ALPHA) -> EvidenceSeries:
     return _bet_on_series(np.asarray(differences, dtype=np.float64), share, start_bets())
 
 
-def score_evidence(differences: Array, horizon: int = 1, share: float = ALPHA) -> EvidenceSeries:
+def score_evidence(
+    differences: Array, horizon: int = 1, share: float = ALPHA, known_at: Index | None = None
+) -> EvidenceSeries:
     """Return the evidence that a forecast has the lower score.
 
     The forecast of instant t has its outcome at t + horizon, and is an open bet until then.
-    Forecasts whose intervals overlap are in different streams; their e-values are averaged.
+    Forecasts whose intervals overlap are in different streams; their e-values are averaged. A
+    forecast is in the first stream without an open bet; it is no bet if there is none.
 
     differences: [n] score of the baseline less that of the forecast of each instant, averaged over
         the symbols, in deviations of the baseline's forecast; cut at `MAX_SCORE_DIFFERENCE`. NaN
         for an instant without a forecast; not read before the outcome.
-    horizon: number of instants h from a forecast to its outcome.
+    horizon: number of instants h from a forecast to its outcome; the number of streams.
     share: error probability of the bound.
+    known_at: [n] index of the instant at which each difference is known, above its own; n or more
+        if it is not known yet. None: t + horizon.
     """
     values = np.clip(differences, -MAX_SCORE_DIFFERENCE, MAX_SCORE_DIFFERENCE)
-    streams = [_stream_sums(values, stream, horizon) for stream in range(horizon)]
-    count, total, variance, resolved, resolved_sum = np.stack(streams, axis=1)
+    known_at = np.arange(len(values)) + horizon if known_at is None else known_at
+    count, total, variance, resolved, resolved_sum = _stream_sums(values, known_at, horizon)
 
     def log_capital(mean: Array | float) -> Array:
         from scipy.special import logsumexp
@@ -220,33 +225,40 @@ def score_evidence(differences: Array, horizon: int = 1, share: float = ALPHA) -
 
 
 @compiled
-def _stream_sums(values: Array, stream: int, horizon: int) -> Matrix:
-    """Return the sums of one stream of bets after each instant, [5, n].
+def _stream_sums(values: Array, known_at: Index, stream_count: int) -> Cube:
+    """Return the sums of each stream of bets after each instant, [5, streams, n].
 
     They are the number of bets, the sum of differences and of their squared distances from the
     predictions, with an open bet at its worst; and number and sum of the differences known.
     """
-    sums = np.zeros((5, len(values)))
-    count = total = variance = 0.0
+    sums = np.zeros((5, stream_count, len(values)))
+    state = np.zeros((3, stream_count))  # number, sum and squared distances of the known
+    open_bet = np.full(stream_count, -1)
     for t in range(len(values)):
-        place = t - horizon
-        if place >= 0 and place % horizon == stream and not np.isnan(values[place]):
+        is_placed = np.isnan(values[t])
+        for k in range(stream_count):
+            count, total, variance = state[0, k], state[1, k], state[2, k]
             # Any prediction from the past is allowed. With one that is not negative, the worst
             # outcome of a bet is the lowest.
             centre = max(total / count, 0.0) if count > 0.0 else 0.0
-            variance += (values[place] - centre) ** 2
-            total += values[place]
-            count += 1.0
-        begun = t - (t - stream) % horizon
-        worst = 0.0
-        if begun >= 0 and not np.isnan(values[begun]):
-            worst = MAX_SCORE_DIFFERENCE
-        centre = max(total / count, 0.0) if count > 0.0 else 0.0
-        sums[0, t] = count + (1.0 if worst > 0.0 else 0.0)
-        sums[1, t] = total - worst
-        sums[2, t] = variance + ((worst + centre) ** 2 if worst > 0.0 else 0.0)
-        sums[3, t] = count
-        sums[4, t] = total
+            place = open_bet[k]
+            if place >= 0 and known_at[place] <= t:
+                variance += (values[place] - centre) ** 2
+                total += values[place]
+                count += 1.0
+                state[0, k], state[1, k], state[2, k] = count, total, variance
+                centre = max(total / count, 0.0)
+                open_bet[k] = -1
+            if not is_placed and open_bet[k] < 0:
+                open_bet[k] = t
+                is_placed = True
+            is_open = open_bet[k] >= 0
+            worst = MAX_SCORE_DIFFERENCE if is_open else 0.0
+            sums[0, k, t] = count + (1.0 if is_open else 0.0)
+            sums[1, k, t] = total - worst
+            sums[2, k, t] = variance + ((worst + centre) ** 2 if is_open else 0.0)
+            sums[3, k, t] = count
+            sums[4, k, t] = total
     return sums
 
 
@@ -277,7 +289,7 @@ def _log_mixture(total: Array, variance: Array) -> Array:
     return np.asarray(np.where(place < order, near, far))
 
 
-def model_confidence_set(scores: Array, horizon: int = 1) -> Mask:
+def model_confidence_set(scores: Array, horizon: int = 1, known_at: Index | None = None) -> Mask:
     """Return which forecasters the scores do not rule out as the best, [M].
 
     A forecaster is ruled out once the evidence that others are better, averaged over the others,
@@ -287,11 +299,30 @@ def model_confidence_set(scores: Array, horizon: int = 1) -> Mask:
 
     scores: [M, n] score of each forecaster at each instant, lower is better, in deviations of the
         baseline's forecast; NaN for none or without an outcome yet.
-    horizon: number of instants from a forecast to its outcome.
+    horizon, known_at: as in `score_evidence`.
     """
     kept = np.ones(len(scores), dtype=bool)
     for m in range(len(scores) if len(scores) > 1 else 0):
         rivals = np.delete(scores, m, axis=0)
-        against = [score_evidence(scores[m] - rival, horizon).e_value for rival in rivals]
+        against = [
+            score_evidence(scores[m] - rival, horizon, known_at=known_at).e_value
+            for rival in rivals
+        ]
         kept[m] = np.mean(against, axis=0).max(initial=0.0) < 1 / ALPHA
     return kept
+
+
+def describe_earned(since: str, earned: float, e_value: float, share: float) -> str:
+    """Return what a forecast has earned as one sentence.
+
+    since: date of the first judged forecast.
+    earned: fraction of its positions that it has earned, 0 … 1.
+    e_value: evidence that money with the forecast grows faster.
+    share: error probability, from `error_share`.
+    """
+    size = f"{e_value:.1f}" if abs(e_value) < 1000 else f"{e_value:.2g}"
+    needed = f"{1 / share:.0f} {'were' if e_value * share >= 1 else 'would be'} needed"
+    return (
+        f"Since {since} this forecast has earned {earned:.2f} of full Kelly (e-value {size};"
+        f" {needed})."
+    )
