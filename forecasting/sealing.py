@@ -271,6 +271,17 @@ class SealedRecord:
                 gaps.append(issued[issued >= seal.sealing_instant - self.delay])
         return np.unique(np.concatenate(gaps))
 
+    def has_forecasts(self, verdict: Verdict) -> bool:
+        """Return whether the record has forecasts with a verdict, by its seals alone."""
+        issued = [
+            (seal.first_issued_at, seal.last_issued_at, seal.sealing_instant - self.delay)
+            for seal, path in self.batches
+            if path is not None
+        ]
+        if verdict == "sealed":
+            return any(_parse_instant(last) >= since for _, last, since in issued)
+        return bool(self.unsealed) or any(_parse_instant(at) < since for at, _, since in issued)
+
     def forecasts(
         self,
         verdict: Verdict,
