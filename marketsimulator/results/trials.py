@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forecasting.forecast import has_look_ahead
+from forecasting.forecast import NO_FORECAST, has_look_ahead
 from foundation.errors import InputError
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
@@ -108,6 +108,31 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
     """
     if ledger is None:
         return None
+    with _open_ledger(ledger) as file:
+        _enter(file, trials)
+        candidates = _read_same_data(file, trials[0])
+    # A variant that was run over two overlapping periods is one variant: the key is its settings.
+    ratio_by_config = {config: ratio for config, ratio, _ in candidates}
+    return TrialStatistics.from_sharpe_ratios(ratio_by_config.values())
+
+
+def count_forecasters(ledger: str | Path | None, trial: Trial) -> int:
+    """Record the trial of a forecaster; return its number among those tried on the same data.
+
+    Forecasters are numbered from 1 in the order in which they were first recorded, so that the
+    number of each stays. Without a ledger the number is 1.
+    """
+    if ledger is None:
+        return 1
+    with _open_ledger(ledger) as file:
+        _enter(file, [trial])
+        tried = dict.fromkeys(name for _, _, name in _read_same_data(file, trial))
+    names = [name for name in tried if name != NO_FORECAST]
+    return names.index(trial.forecaster) + 1 if trial.forecaster in names else len(names) + 1
+
+
+def _enter(file: sqlite3.Connection, trials: Sequence[Trial]) -> None:
+    """Write trials to an open ledger; a trial that is already there keeps its place."""
     recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
     rows = [
         {
@@ -116,27 +141,36 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
             "symbols": json.dumps(trial.symbols),
         }
         for trial in trials
+        if not has_look_ahead(trial.forecaster)
     ]
-    entered = [row for row in rows if not has_look_ahead(str(row["forecaster"]))]
-    names = ", ".join(rows[0])
-    values = ", ".join(":" + name for name in rows[0])
-    with _open_ledger(ledger) as file:
-        file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", entered)
-        candidates = file.execute(
-            "SELECT config_hash, symbols, daily_sharpe, forecaster FROM trials"
-            " WHERE data_hash = :data_hash OR"
-            " ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
-            " AND first <= :last AND last >= :first)",
-            rows[0],
-        ).fetchall()
-    # A variant that was run over two overlapping periods is one variant: the key is its settings.
-    universe = set(trials[0].symbols)
-    ratio_by_config = {
-        config: ratio
+    names = ("recorded_at", *Trial.__slots__)
+    values = ", ".join(f":{name}" for name in names)
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+    file.executemany(
+        f"INSERT INTO trials ({', '.join(names)}) VALUES ({values})"
+        f" ON CONFLICT (config_hash, data_hash) DO UPDATE SET {changes}",
+        rows,
+    )
+
+
+def _read_same_data(file: sqlite3.Connection, trial: Trial) -> list[tuple[str, float | None, str]]:
+    """Return the settings' digest, the Sharpe ratio and the forecaster of trials on the same data.
+
+    They are in the order in which they were first recorded.
+    """
+    candidates = file.execute(
+        "SELECT config_hash, symbols, daily_sharpe, forecaster FROM trials"
+        " WHERE data_hash = :data_hash OR"
+        " ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
+        " AND first <= :last AND last >= :first) ORDER BY rowid",
+        {name: getattr(trial, name) for name in ("data_hash", "source", "first", "last")},
+    ).fetchall()
+    universe = set(trial.symbols)
+    return [
+        (config, ratio, forecaster)
         for config, symbols, ratio, forecaster in candidates
         if universe & set(json.loads(symbols)) and not has_look_ahead(forecaster)
-    }
-    return TrialStatistics.from_sharpe_ratios(ratio_by_config.values())
+    ]
 
 
 def check_ledger(ledger: str | Path | None, key: str = "trials") -> None:
