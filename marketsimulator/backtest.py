@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
+from forecasting.forecast import NO_FORECAST, Progress, mark_as_look_ahead, no_progress
 from forecasting.settings import format_computation_device
 from foundation.cli import Result
 from foundation.compiled import compile_in_background
@@ -89,6 +89,10 @@ def run_backtest(
     ):
         name = mark_as_look_ahead(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
+    judgement = None
+    is_judged = settings.sizing.earned is not False and settings.forecaster.kind != NO_FORECAST
+    if is_judged and decider.belief_table is not None:
+        judgement = decider.judge_forecast(market, decider.belief_table)
     coarse_run = None
     if market.finer_bars is not None:
         coarse_market = replace(market, finer_bars=None)
@@ -103,6 +107,7 @@ def run_backtest(
         seconds,
         decision_bar_run=coarse_run,
         benchmark=benchmark,
+        judgement=judgement,
     )
     return _record_trial(
         replace(results, hardware_description=format_computation_device(forecaster))

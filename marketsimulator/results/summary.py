@@ -12,11 +12,13 @@ import pandas as pd
 from execution.decision.belief_building import symbols_due_for_decision
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision, decision_from_choices
+from execution.decision.earned import Judgement
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
+from forecasting.evidence import describe_earned, error_share
 from forecasting.forecast import NO_FORECAST, Progress
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
@@ -80,6 +82,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
+from trainingdata.instants import new_york_date
 from trainingdata.market import Market
 
 ACCOUNT_FIGURES = (  # figures of an account, undefined for a benchmark that is not traded
@@ -107,6 +110,7 @@ class BacktestResults:
     decision_bar_run: run of the same trader with fills on the decision bars; None without finer
         bars.
     benchmark: benchmark chosen by the user; None: buy and hold.
+    judgement: what the main run's forecasts have earned at each instant; None if not judged.
     """
 
     settings: BacktestSettings
@@ -121,6 +125,7 @@ class BacktestResults:
     other_holdings: tuple[str, ...] = ()
     decision_bar_run: Run | None = None
     benchmark: Benchmark | None = None
+    judgement: Judgement | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -213,6 +218,7 @@ class BacktestResults:
             "benchmark_text": self.benchmark_text,
             "outperformances": self.outperformances(),
             "attribution": self.attribution(),
+            "evidence": self.evidence_figures(),
             "start": pd.Timestamp(self.main_run.equity_rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main_run.equity_rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(bars.symbols),
@@ -249,6 +255,23 @@ class BacktestResults:
                 *sizing_failure_remarks(self.main_run),
                 *position_limit_remarks(self.main_run, self.settings.limits.max_positions),
             ],
+        }
+
+    def evidence_figures(self) -> dict[str, Any] | None:
+        """Return what the forecasts have earned at the end; None if they are not judged."""
+        if self.judgement is None or np.isnan(self.judgement.e_value).all():
+            return None
+        rows = np.flatnonzero(~np.isnan(self.judgement.e_value))
+        _, e_value, bound, earned = (float(each[rows[-1]]) for each in self.judgement[1:])
+        since = str(new_york_date(self.judgement.instants[rows[:1]])[0])
+        share = error_share(self.settings.sizing.earned_attempt)
+        return {
+            "since": since,
+            "earned": earned,
+            "e_value": e_value,
+            "needed_e_value": 1 / share,
+            "lower_bound": bound if np.isfinite(bound) else None,
+            "sentence": describe_earned(since, earned, e_value, share),
         }
 
     def figures_by_fill_timeframe(self) -> dict[str, dict[str, float]]:

@@ -74,7 +74,9 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         claim = f"all equity was lost on {lost}."
     if reason or lost or "behind" in names:
         level = "bad"
-    return Verdict(level, qualify_claim(reason, claim), _position_sources(summary))
+    evidence = summary.get("evidence")
+    sources = [_position_sources(summary), *([evidence["sentence"]] if evidence else [])]
+    return Verdict(level, qualify_claim(reason, claim), " ".join(filter(None, sources)))
 
 
 def no_evidence_reason(forecaster: str, data_source: str) -> str:

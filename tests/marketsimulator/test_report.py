@@ -467,7 +467,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
     ):
         none = backtest_verdict({**real, **no_evidence_reason})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
-    idle = backtest_verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
+    idle = backtest_verdict({**real, "evidence": None, "time_invested": 0.0, "premium_share": 1.0})
     assert idle.evidence == "No position was held."
 
 
