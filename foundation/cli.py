@@ -470,15 +470,15 @@ def _print_json(result: Result) -> None:
     """Print the result's document as JSON."""
     from foundation.tables import format_json
 
-    write_to_stdout(format_json(_replace_non_finite(result.json_document)))
+    write_to_stdout(format_json(replace_non_finite(result.json_document)))
 
 
-def _replace_non_finite(value: Any) -> Any:
+def replace_non_finite(value: Any) -> Any:
     """Return values with None in place of NaN and infinite numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _replace_non_finite(part) for key, part in value.items()}
+        return {str(key): replace_non_finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_non_finite(part) for part in value]
+        return [replace_non_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -66,6 +66,15 @@ COMMANDS = {
         marker_keys=("verdict", "sharpe"),
         override_parser_path="marketsimulator.run_arguments:overrides_from_returns_file",
     ),
+    "prove": Command(
+        "marketsimulator.prove",
+        config="prove",
+        marker_file="proof.json",
+        marker_keys=("sentence", "forecasts"),
+        log_name="prove",
+        override_parser_path="marketsimulator.run_arguments:overrides_from_forecasts",
+        json_argument="",
+    ),
     "audit": Command(
         "marketsimulator.audit",
         config="backtest",
@@ -91,6 +100,7 @@ SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
     "compare": "marketsimulator.settings:ComparisonOptions",
     "drift": "marketsimulator.settings:DriftOptions",
+    "prove": "marketsimulator.settings:ProofSettings",
     "search": "marketsimulator.settings:SearchOptions",
     "tearsheet": "marketsimulator.settings:TearsheetSettings",
     "stress": "marketsimulator.settings:StressSettings",

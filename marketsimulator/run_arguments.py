@@ -39,6 +39,23 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
     return [named, "strategies=[]", *others]
 
 
+def overrides_from_forecasts(words: Sequence[str]) -> list[str]:
+    """Replace files of forecasts by a `forecasts=[…]` override, or `seal FOLDER` by `seal=…`."""
+    named = [word for word in words if not is_override(word) and not word.startswith("-")]
+    others = [word for word in words if word not in named]
+    if named[:1] == ["seal"]:
+        if len(named) != 2:
+            raise InputError(
+                f"seal: {len(named) - 1} folders are named; write seal FOLDER, with one folder"
+            )
+        return [f"seal={quote_value(named[1])}", *others]
+    if named and any(word.startswith("forecasts=") for word in others):
+        raise InputError(
+            "forecasts: files are given both as words and in forecasts=[…]; use only one of the two"
+        )
+    return [*([f"forecasts=[{','.join(map(quote_value, named))}]"] if named else []), *others]
+
+
 def overrides_from_returns_file(words: Sequence[str]) -> list[str]:
     """Replace the file of a tear sheet by a `returns=…` override."""
     files = [word for word in words if not is_override(word) and not word.startswith("-")]

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.forecast import HORIZON
 from foundation.errors import InputError, invalid_choice_error
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
@@ -273,6 +274,45 @@ class TearsheetSettings:
     def from_config(cls, config: DictConfig) -> Self:
         """Validate a composed configuration and return its settings."""
         return settings_from_config(cls, config)
+
+
+@settings_class()
+class ProofSettings(BacktestSettings):
+    """Settings of a proof: those of a backtest, and the forecasts that are judged."""
+
+    forecasts: tuple[str, ...] = setting(
+        (), "files or folders of forecasts to judge; the arguments of the command"
+    )
+    seal: str | None = setting(
+        None, "folder whose new files are sealed; null: forecasts are judged instead"
+    )
+    witness: str | None = setting(
+        None, "file outside the folder that keeps its seals; null: in the user's state directory"
+    )
+    head: str | None = setting(
+        None, "published digest of a seal, which the record must contain; null: none"
+    )
+    horizon: int = setting(
+        1, "bars of the symbol from a forecast to the outcome that is scored", ge=1, le=HORIZON
+    )
+    output: str = setting("outputs/proof", "folder for the results")
+
+    def __post_init__(self) -> None:
+        BacktestSettings.__post_init__(self)
+        if self.start is not None or self.days is not None:
+            key = "start" if self.days is None else "days"
+            raise InputError(
+                f"{key}: a proof begins with the first forecast, because a chosen beginning could"
+                " hide losses; remove it"
+            )
+        if self.data.adjustment == "raw":
+            raise InputError(
+                "data.adjustment: raw prices change their unit at a split, forecasts do not; set"
+                " data.adjustment=split"
+            )
+        if len(self.forecasts) > 1 and (self.witness or self.head):
+            key = "witness" if self.witness else "head"
+            raise InputError(f"{key}: belongs to one folder, but several are judged; name one")
 
 
 @settings_class()

@@ -49,7 +49,7 @@ OWN_TEST = {  # of a page's commands
 DRAWING = "text"
 READ = {  # kinds of blocks that a test reads, and on which pages
     "python": {"README", "docs/BACKTEST", "docs/FORECASTS"},
-    "csv": {"docs/BACKTEST"},
+    "csv": {"docs/BACKTEST", "docs/FORECASTS"},
     "yaml": {"docs/MATH", "docs/OPERATIONS"},
     **{kind: {"docs/ORDER"} for kind in ("terminal", "log", "journal")},
 }

@@ -213,6 +213,7 @@ TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
         ["marketsimulator.compare", "a", "b", "output=out"],
         ["marketsimulator.stress", "a", "output=out"],
         ["marketsimulator.tearsheet", "a.csv", "output=out"],
+        ["marketsimulator.prove", "a.csv", "output=out"],
         ["forecasting.evaluate", "output=out"],
         ["option_spreads.monte_carlo", "trades=trades.csv", "output=out"],
         ["option_spreads.backtest", "output=out"],

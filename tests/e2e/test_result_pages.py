@@ -19,6 +19,7 @@ from option_spreads import backtest as spread_backtest
 from option_spreads import monte_carlo
 from option_spreads.simulation.settings import MonteCarloSettings, SpreadSettings
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
+from tests.marketsimulator.proofs import CERTAINTY, panel, planted, proved, sealed
 from tests.marketsimulator.stressed import book_of, terms
 from tests.support.pages import charts_of, text_of, without_scripts
 
@@ -121,3 +122,18 @@ def test_price_chart_shows_and_describes_stops(browser: Page, tmp_path: Path) ->
     browser.value(KEY)
     assert ", stop at $" in browser.value(f"{CHOSEN}.querySelector('.note').textContent")
     assert browser.complaints == []
+
+
+def test_proof_page_fits_any_width_and_shows_evidence(browser: Page, tmp_path: Path) -> None:
+    bars = panel()
+    folder, witness = tmp_path / "a folder with a rather long name", tmp_path / "witness"
+    sealed(planted(bars, CERTAINTY), folder, witness)
+    planted(bars, -1.0).to_csv(folder / "late.csv", index=False)
+    proved(str(folder), f"witness={witness}").file_writers["proof.html"](tmp_path / "made.html")
+    page = (tmp_path / "made.html").read_text()
+    titles = ("this forecast has earned", "Evidence, in hindsight", "Earned of full Kelly")
+    look_at(browser, tmp_path / "proof.html", page, *titles)
+    evidence = charts_of(page)[0]
+    needed, growth, _ = evidence["series"]
+    assert needed["y"] == pytest.approx([np.log10(40)] * 2)
+    assert growth["y"][-1] > needed["y"][0]

@@ -1,0 +1,110 @@
+"""Prove forecasts: what has their sealed record earned, in one number that sizing can obey?
+
+    python -m marketsimulator.prove FORECASTS… 'data.dir=[DIR]' [horizon=1] [key=value …]
+    python -m marketsimulator.prove seal FOLDER [witness=FILE]
+
+FORECASTS is a file or a folder that grows, with the columns symbol, issued_at, horizon, mean and
+deviation (see `forecasting.file_forecaster`). `seal` fixes the folder's new files as issued now;
+seal each before the next bar. Forecasts that were not sealed in time are judged in hindsight and
+earn nothing. They are judged as they are, without calibration.
+
+The output contains proof.html and proof.json. Every forecaster tried on the same bars (trials=)
+shares one probability of error: a later one must earn more evidence.
+"""
+
+from __future__ import annotations
+
+from foundation.cli import run_command
+
+if __name__ == "__main__":
+    run_command("marketsimulator.prove")
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from forecasting.evidence import error_share
+from forecasting.forecast import Progress
+from forecasting.score_bets import place_score_bets
+from forecasting.sealing import SealedRecord, read_record, seal_folder
+from forecasting.settings import ForecasterSettings
+from foundation.cli import Result, find_command
+from foundation.errors import InputError
+from foundation.files import resolve_output as resolve_output_folder
+from foundation.formatting import format_count
+from marketsimulator.results.proof import Proof, build_proof_trial, judge_record
+from marketsimulator.results.proof_page import (
+    VERDICT_LABELS,
+    build_proof_summary,
+    proof_file_writers,
+    proof_table,
+)
+from marketsimulator.results.trials import check_ledger, count_forecasters
+from marketsimulator.settings import ProofSettings
+
+
+def resolve_output(settings: ProofSettings, config: DictConfig) -> Path | None:
+    """Return the checked output folder; None for a command that seals."""
+    if settings.seal is not None:
+        return None
+    command = find_command("marketsimulator.prove")
+    return resolve_output_folder(config, command.marker_file, command.marker_keys)
+
+
+def run(settings: ProofSettings, progress: Progress) -> Result:
+    """Judge the forecasts, or seal a folder; return the tables, the sentences and the files."""
+    if settings.seal is not None:
+        return _seal(Path(settings.seal).expanduser(), settings.witness)
+    if not settings.forecasts:
+        raise InputError("forecasts: name a file or folder of forecasts")
+    check_ledger(settings.trials)
+    market = settings.load_market()
+    bars = market.bars
+    records = [_read(path, settings, bars.timeframe.length) for path in settings.forecasts]
+    walk = ForecasterSettings(kind="ewma").build(bars.symbols)
+    baseline = walk.forecast(bars, bars.times[0], progress)
+    proofs = []
+    for record in records:
+        trial = build_proof_trial(record, market)
+        attempt = count_forecasters(settings.trials, trial)
+        judged = {
+            verdict: judge_record(
+                *(settings, market, record, verdict, baseline, error_share(attempt), progress)
+            )
+            for verdict in VERDICT_LABELS
+            if record.has_forecasts(verdict)
+        }
+        proofs.append(Proof(trial.forecaster, attempt, record, judged))
+    best = None
+    sealed = [proof for proof in proofs if "sealed" in proof.judged]
+    if len(sealed) > 1:
+        tables = [proof.judged["sealed"].table for proof in sealed]
+        kept = place_score_bets(bars, baseline, tables, settings.horizon).confidence_set()
+        best = [proof.name for proof, is_kept in zip(sealed, kept, strict=True) if is_kept]
+    summary = build_proof_summary(proofs, best, settings.horizon, bars.source)
+    return Result(
+        [summary["sentence"], *map(proof_table, proofs)],
+        summary["remarks"],
+        proof_file_writers(proofs, summary),
+        json_document=summary,
+    )
+
+
+def _read(path: str, settings: ProofSettings, bar_length: np.timedelta64) -> SealedRecord:
+    witness = None if settings.witness is None else Path(settings.witness)
+    return read_record(Path(path).expanduser(), bar_length, witness, settings.head)
+
+
+def _seal(folder: Path, witness: str | None) -> Result:
+    """Seal the new files of a folder; return the head of its seals."""
+    seals = seal_folder(folder, None if witness is None else Path(witness))
+    if not seals:
+        return Result([f"{folder}: no file to seal."], json_document={"seals": 0, "head": None})
+    last = seals[-1]
+    sentence = f"{format_count(len(seals), 'batch', 'batches')} sealed, the last: {last.file}"
+    return Result(
+        [f"{sentence}, {format_count(last.rows, 'row')}, at {last.sealed_at}."],
+        [f"Head, which you may publish: {last.digest}"],
+        json_document={"seals": len(seals), "head": last.digest, "last": last._asdict()},
+    )

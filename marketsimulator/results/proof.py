@@ -1,0 +1,183 @@
+"""Proof of a forecast: what its sealed record has earned, and what the rest shows in hindsight.
+
+Two questions are judged at every instant (`forecasting.evidence`): has the forecast a better score
+than the no-forecast baseline, and does money that is sized by it grow faster after costs than the
+same money without it? Sealed forecasts earn. Others are judged alike, apart, and earn nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from forecasting.evidence import (
+    MAX_GAIN,
+    EvidenceSeries,
+    describe_earned,
+    earned_fraction,
+    error_share,
+    growth_evidence,
+)
+from forecasting.forecast import ForecastTable, Progress
+from forecasting.score_bets import place_score_bets
+from forecasting.sealing import SealedRecord, Verdict
+from foundation.arrays import Array, Instants
+from marketsimulator.results.trial_identity import config_hash, data_hash
+from marketsimulator.results.trials import Trial
+from marketsimulator.settings import ProofSettings
+from trainingdata.instants import format_utc, new_york_date
+from trainingdata.market import Market
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Judged:
+    """Evidence for the forecasts of one verdict, sealed or in hindsight.
+
+    table: the forecasts.
+    instants: [T] instants from the first forecast on.
+    forecast_count: number of scored forecasts.
+    score: [T] evidence of a better score than the baseline's, in deviations of its forecast.
+    growth: [T] evidence of faster growth, in log growth an instant.
+    added_growth: [T] log growth with the forecast less that without it, from the first instant.
+    earned: [T] fraction of the forecast's positions that it has earned.
+    """
+
+    table: ForecastTable
+    instants: Instants
+    forecast_count: int
+    score: EvidenceSeries
+    growth: EvidenceSeries
+    added_growth: Array
+    earned: Array
+
+    @property
+    def since(self) -> str:
+        """New York date of the first forecast."""
+        return str(new_york_date(self.instants[:1])[0])
+
+    def figures(self) -> dict[str, Any]:
+        """Return the evidence at the last instant."""
+        questions = {"growth": self.growth, "score": self.score}
+        return {
+            "since": self.since,
+            "until": format_utc(self.instants[-1]),
+            "forecasts": self.forecast_count,
+            "added_growth": float(self.added_growth[-1]),
+            "earned": float(self.earned[-1]),
+            **{
+                question: {name: float(values[-1]) for name, values in series._asdict().items()}
+                for question, series in questions.items()
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Proof:
+    """What a forecaster has earned.
+
+    name: name of the forecaster.
+    attempt: number of this forecaster among those tried on the same bars.
+    record: the forecasts and their seals.
+    judged: evidence by verdict, for verdicts with forecasts.
+    """
+
+    name: str
+    attempt: int
+    record: SealedRecord
+    judged: dict[Verdict, Judged]
+
+    @property
+    def earned(self) -> float:
+        """Fraction of its positions that the forecast has earned by now."""
+        return float(self.judged["sealed"].earned[-1]) if "sealed" in self.judged else 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What the forecast has earned."""
+        if "sealed" not in self.judged:
+            return "No forecast was sealed in time, and hindsight earns nothing."
+        sealed = self.judged["sealed"]
+        e_value = float(sealed.growth.e_value[-1])
+        return describe_earned(sealed.since, self.earned, e_value, error_share(self.attempt))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the forecaster's entry in `proof.json`."""
+        return {
+            "name": self.name,
+            "sentence": self.sentence,
+            "earned": self.earned,
+            "attempt": self.attempt,
+            "needed_e_value": 1 / error_share(self.attempt),
+            "head": self.record.head,
+            "gaps": len(self.record.gap_instants),
+            **{verdict: judged.figures() for verdict, judged in self.judged.items()},
+        }
+
+
+def build_proof_trial(record: SealedRecord, market: Market) -> Trial:
+    """Return the entry of a record's forecaster in the trial ledger.
+
+    Its name contains the first seal: another chain of seals is another forecaster.
+    """
+    bars = market.bars
+    first = f" ({record.batches[0].seal.digest[:8]})" if record.batches else ""
+    name = f"forecasts of {record.path.name}{first}"
+    return Trial(
+        config_hash=config_hash({"proof": name}),
+        data_hash=data_hash(market),
+        source=bars.source,
+        symbols=bars.symbols,
+        first=format_utc(bars.times[0]),
+        last=format_utc(bars.last_instant),
+        days=0,
+        daily_sharpe=None,
+        total_return=0.0,
+        forecaster=name,
+    )
+
+
+def judge_record(
+    settings: ProofSettings,
+    market: Market,
+    record: SealedRecord,
+    verdict: Verdict,
+    baseline: ForecastTable,
+    share: float,
+    progress: Progress,
+) -> Judged:
+    """Judge the forecasts of a record that have one verdict.
+
+    baseline: forecasts of the no-forecast baseline at all bars.
+    share: error probability, from `error_share`.
+    """
+    bars = market.bars
+    table = record.forecasts(verdict, bars, bars.times[0], progress)
+    gaps = record.gap_instants if verdict == "sealed" else record.gap_instants[:0]
+    gap_rows = np.unique(np.searchsorted(bars.times, gaps[gaps <= bars.last_instant]))
+    issued_rows = np.searchsorted(bars.times, table.windows.issued_at)
+    run = replace(market, start_row=int(np.concatenate([issued_rows, gap_rows]).min()))
+    trader = settings.build_trader(table)
+    judgement = trader.judge_forecast(run, trader.build_beliefs(run, progress))
+    judged_rows = np.searchsorted(bars.times, judgement.instants)
+    rows = np.union1d(judged_rows, gap_rows)
+    difference = np.full(len(rows), np.nan)
+    difference[np.searchsorted(rows, judged_rows)] = judgement.difference
+    # A forecast that is withheld once its outcome is known counts as the largest loss.
+    difference[np.isin(rows, gap_rows)] = -MAX_GAIN
+    growth = growth_evidence(difference, share)
+    bets = place_score_bets(bars, baseline, [table], settings.horizon)
+    earned = np.zeros(len(rows))
+    if verdict == "sealed":
+        pairs = zip(growth.lower_bound.tolist(), growth.mean.tolist(), strict=True)
+        earned = np.array([earned_fraction(*pair) for pair in pairs])
+    return Judged(
+        table,
+        bars.times[rows],
+        bets.forecast_count,
+        EvidenceSeries(*(values[rows] for values in bets.evidence(1, share, gap_rows))),
+        growth,
+        np.nancumsum(difference),
+        earned,
+    )

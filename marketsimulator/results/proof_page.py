@@ -1,0 +1,208 @@
+"""Page, tables and JSON of a proof: evidence over time, what is earned, and hindsight apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from forecasting.evidence import MAX_SCORE_DIFFERENCE, EvidenceSeries, error_share
+from forecasting.sealing import Verdict as SealVerdict
+from foundation.arrays import Array
+from foundation.charts import SERIES_COLOURS, Chart, Series, ValueUnit, horizontal_line
+from foundation.cli import replace_non_finite
+from foundation.formatting import (
+    NO_VALUE,
+    format_basis_points,
+    format_count,
+    format_enumeration,
+    format_number,
+    format_percent,
+)
+from foundation.page import Section, render_page
+from foundation.tables import Cell, Table, format_json
+from marketsimulator.results.proof import Judged, Proof
+from marketsimulator.results.report_charts import CHART_TIMEZONE
+from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
+
+VERDICT_LABELS: Mapping[SealVerdict, str] = {"sealed": "sealed", "hindsight": "in hindsight"}
+_FORMAT_SCORE = partial(format_number, places=4, sign=True)
+_FORMAT_GROWTH = partial(format_basis_points, places=3, sign=True)
+
+
+def build_proof_summary(
+    proofs: Sequence[Proof], best: list[str] | None, horizon: int, data_source: str
+) -> dict[str, Any]:
+    """Return the content of `proof.json`.
+
+    best: names of the forecasters that may have the best score; None if they were not compared.
+    horizon: number of the symbol's bars to a scored outcome.
+    data_source: source of the bars.
+    """
+    several = len(proofs) > 1
+    claims = [f"{each.name}: {each.sentence}" if several else each.sentence for each in proofs]
+    claim = " ".join(claims)
+    reason = no_evidence_reason("", data_source)
+    remarks = [remark for proof in proofs for remark in _remarks(proof)]
+    if best is not None:
+        whose = "any forecaster" if len(best) == len(proofs) else format_enumeration(best)
+        remarks.append(f"The best score may be that of {whose} (95 % confidence).")
+    return {
+        "sentence": qualify_claim(reason, claim[0].lower() + claim[1:]),
+        "data": data_source,
+        "horizon": horizon,
+        "forecasts": [each.summary() for each in proofs],
+        "confidence_set": best,
+        "remarks": remarks,
+    }
+
+
+def _remarks(proof: Proof) -> list[str]:
+    """Return remarks on missing forecasts, on earlier attempts and on hindsight."""
+    remarks = []
+    if gaps := len(proof.record.gap_instants):
+        remarks.append(
+            f"sealed forecasts of {format_count(gaps, 'instant')} are missing or changed; each"
+            " instant counts as the largest loss"
+        )
+    if proof.attempt > 1:
+        remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
+    if "hindsight" in proof.judged:
+        count = format_count(proof.judged["hindsight"].forecast_count, "forecast")
+        remarks.append(f"{count} not sealed in time; in hindsight nothing is earned")
+    return [f"{proof.name}: {remark}." for remark in remarks]
+
+
+def proof_table(proof: Proof) -> Table:
+    """Return the table of a forecaster's evidence at the end, one column a verdict."""
+    columns = [each.figures() for each in proof.judged.values()]
+    rows: list[tuple[str | Cell, ...]] = [
+        ("Since", *(each["since"] for each in columns)),
+        ("Forecasts", *(f"{each['forecasts']:,}" for each in columns)),
+    ]
+    for question, words in (("growth", _FORMAT_GROWTH), ("score", _FORMAT_SCORE)):
+        found = [each[question] for each in columns]
+        rows += [
+            (f"E-value, {question}", *(_format_e_value(each["e_value"]) for each in found)),
+            ("Mean an instant", *(words(each["mean"]) for each in found)),
+            ("At least", *(_format_bound(each["lower_bound"], words) for each in found)),
+        ]
+    earned = [Cell(format_number(each["earned"]), "strong") for each in columns]
+    rows.append(("Earned of full Kelly", *earned))
+    return Table(proof.name, ("", *(VERDICT_LABELS[each] for each in proof.judged)), rows)
+
+
+def _format_bound(bound: float, words: Callable[[float], str]) -> str:
+    return words(bound) if np.isfinite(bound) else NO_VALUE
+
+
+def _format_e_value(value: float) -> str:
+    return format_number(value) if abs(value) < 1e6 else f"{value:.2e}"
+
+
+def proof_file_writers(
+    proofs: Sequence[Proof], summary: dict[str, Any]
+) -> dict[str, Callable[[Path], object]]:
+    """Return the writer of each file of a proof, by file name."""
+    text = format_json(replace_non_finite(summary))
+    page = render_proof(proofs, summary)
+    return {
+        "proof.html": lambda path: path.write_text(page, encoding="utf-8"),
+        "proof.json": lambda path: path.write_text(text, encoding="utf-8"),
+    }
+
+
+def render_proof(proofs: Sequence[Proof], summary: dict[str, Any]) -> str:
+    """Render a proof as one self-contained HTML page."""
+    score = (
+        "Score: mean pinball loss of the return over"
+        f" {format_count(summary['horizon'], 'bar')}, against a calibrated random walk, in"
+        f" deviations of its forecast, cut at {MAX_SCORE_DIFFERENCE:g}. Growth: two accounts on"
+        " paper, sized by Kelly with the forecast and without it, after costs."
+    )
+    has_earned = any(each.earned > 0 for each in proofs)
+    level: Literal["good", "bad", "open"] = "good" if has_earned else "open"
+    if no_evidence_reason("", summary["data"]):
+        level = "bad"
+    return render_page(
+        "foundation/page.html.j2",
+        title="What the forecast has earned",
+        subtitle=f"{format_enumeration([each.name for each in proofs])} · {summary['data']}",
+        verdict=Verdict(level, summary["sentence"], score),
+        warnings=summary["remarks"],
+        notes=[],
+        sections=[section for proof in proofs for section in _sections(proof)],
+    )
+
+
+def _sections(proof: Proof) -> list[Section]:
+    """Return the sections of a forecaster: figures, then the charts of each verdict."""
+    sections = [Section("Figures", [proof_table(proof)])]
+    for verdict, judged in proof.judged.items():
+        label = VERDICT_LABELS[verdict]
+        sections.append(
+            Section(
+                f"Evidence, {label}",
+                [_evidence_chart(judged, 1 / error_share(proof.attempt))],
+                "Capital of bets against the claim that the forecast is worth nothing, in powers of"
+                " ten. It may be read at any time: without merit it ever reaches the line with a"
+                " probability of at most the forecaster's share of 5 %.",
+            )
+        )
+        if verdict == "sealed":
+            curves = {"with all of it": judged.added_growth, "with the earned part": _held(judged)}
+            sections += [
+                Section("Log growth added", [_chart(judged, "percent", curves)]),
+                Section(
+                    "Earned of full Kelly",
+                    [_chart(judged, "plain", {"earned": judged.earned})],
+                    "Lower bound of the growth added over its mean, from 0 to 1.",
+                ),
+            ]
+        questions: dict[str, tuple[ValueUnit, EvidenceSeries]] = {
+            "Growth added an instant": ("percent", judged.growth),
+            "Score gained an instant": ("plain", judged.score),
+        }
+        for title, (unit, series) in questions.items():
+            curves = {"mean": series.mean, "lower bound": series.lower_bound}
+            chart = _chart(judged, unit, curves)
+            sections.append(Section(f"{title}, {label}", [chart], is_wide=False))
+    return sections
+
+
+def _held(judged: Judged) -> Array:
+    """Return the log growth that the earned part of the positions would have added, [T].
+
+    Growth is in proportion to the part that was earned at the decision before.
+    """
+    gained = np.diff(judged.added_growth, prepend=0.0)
+    return np.asarray(np.cumsum(gained * np.append(0.0, judged.earned[:-1])))
+
+
+def _evidence_chart(judged: Judged, needed: float) -> Chart:
+    """Return the chart of both e-values in powers of ten, with the value that is needed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth, score = (np.log10(each.e_value) for each in (judged.growth, judged.score))
+    level = np.full(len(growth), np.log10(needed))
+    return _chart(judged, "plain", {"growth": growth, "score": score}, level)
+
+
+def _chart(
+    judged: Judged, unit: ValueUnit, curves: Mapping[str, Array], needed: Array | None = None
+) -> Chart:
+    """Return the chart of curves over the instants; infinite values leave gaps.
+
+    needed: [T] level to reach; None for 0.
+    """
+    level = 0.0 if needed is None else float(needed[0])
+    style = ("limit", "needed") if needed is not None else ("quiet", "")
+    series = [horizontal_line(level, judged.instants, *style)]
+    for (name, values), colour in zip(curves.items(), SERIES_COLOURS, strict=False):
+        shown = np.where(np.isfinite(values), values, np.nan)
+        series.append(Series(name, colour, judged.instants, shown).downsample())
+    words = partial(format_percent, places=3) if unit == "percent" else format_number
+    text = ", ".join(f"{name} {words(float(values[-1]))}" for name, values in curves.items())
+    return Chart(f"At the end: {text}", tuple(series), unit, CHART_TIMEZONE)

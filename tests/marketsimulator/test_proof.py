@@ -1,0 +1,169 @@
+"""Proofs: sealed forecasts earn by growth, hindsight does not, and attempts share the error."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from forecasting.evidence import error_share
+from forecasting.sealing import seal_folder
+from foundation.compose import compose_config
+from foundation.errors import InputError
+from marketsimulator import prove
+from marketsimulator.results.trials import count_forecasters, record_trials
+from marketsimulator.run_arguments import overrides_from_forecasts
+from marketsimulator.settings import ProofSettings
+from tests.marketsimulator.proofs import (
+    CERTAINTY,
+    INSTANTS,
+    document,
+    panel,
+    planted,
+    proved,
+    sealed,
+)
+from tests.marketsimulator.test_significance import TRIAL
+from tests.support.documents import blocks
+from tests.support.messages import refused
+from trainingdata.bars import Bars
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    return panel()
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory, bars: Bars) -> tuple[Path, Path]:
+    """A sealed folder of forecasts with a large edge, and its witness."""
+    folder = tmp_path_factory.mktemp("records") / "mine"
+    witness = folder.with_suffix(".witness")
+    sealed(planted(bars, CERTAINTY), folder, witness)
+    return folder, witness
+
+
+def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], bars: Bars) -> None:
+    folder, witness = record
+    [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    assert found["sealed"]["forecasts"] == INSTANTS
+    assert found["earned"] > 0.02
+    assert found["sealed"]["growth"]["e_value"] > found["needed_e_value"]
+    assert found["sealed"]["score"]["lower_bound"] > 0
+    assert "hindsight" not in found
+    assert re.fullmatch(
+        r"Since 2024-0\d-\d\d this forecast has earned 0\.\d\d of full Kelly \(e-value [\d.e+]+; 40"
+        r" were needed\)\.",
+        found["sentence"],
+    )
+    elsewhere = document(proved(str(folder), f"witness={witness}.none"))
+    [late] = elsewhere["forecasts"]
+    assert late["earned"] == late["hindsight"]["earned"] == 0
+    assert late["hindsight"]["growth"] == found["sealed"]["growth"]
+    assert elsewhere["sentence"].endswith("in time, and hindsight earns nothing.")
+
+
+def test_dropped_batch_costs_the_largest_loss(record: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, witness = record
+    copy = tmp_path / "mine"
+    copy.mkdir()
+    files = sorted(folder.iterdir())
+    for file in [*files[1:9], *files[10:]]:
+        (copy / file.name).write_bytes(file.read_bytes())
+    [whole] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    shortened = document(proved(str(copy), f"witness={witness}"))
+    [found] = shortened["forecasts"]
+    assert found["gaps"] == 2
+    assert found["sealed"]["since"] == whole["sealed"]["since"]
+    assert found["sealed"]["added_growth"] < whole["sealed"]["added_growth"] - 0.35
+    assert found["sealed"]["score"]["mean"] < whole["sealed"]["score"]["mean"]
+    assert "2 instants are missing or changed" in shortened["remarks"][0]
+
+
+def test_files_are_written_and_compared(
+    record: tuple[Path, Path], tmp_path: Path, bars: Bars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    poor = planted(bars, -3.0)
+    for name, forecasts in (("good", planted(bars, CERTAINTY)), ("poor", poor)):
+        sealed(forecasts, tmp_path / name, None)
+    result = proved(f"forecasts=[{tmp_path / 'good'},{tmp_path / 'poor'}]")
+    for name, write in result.file_writers.items():
+        write(tmp_path / name)
+    written = json.loads((tmp_path / "proof.json").read_text())
+    good, bad = (each["name"] for each in written["forecasts"])
+    assert good in written["confidence_set"]
+    assert bad not in written["confidence_set"]
+    page = (tmp_path / "proof.html").read_text()
+    assert good in page
+    assert "Earned of full Kelly" in page
+
+
+def test_each_forecaster_keeps_its_number(tmp_path: Path) -> None:
+    ledger = tmp_path / "trials.sqlite"
+    record_trials(ledger, [replace(TRIAL, config_hash=name, forecaster=name) for name in "ab"])
+    mine = replace(TRIAL, config_hash="mine", forecaster="mine")
+    assert count_forecasters(ledger, mine) == 3
+    record_trials(ledger, [replace(TRIAL, config_hash="d", forecaster="d")])
+    record_trials(ledger, [replace(TRIAL, config_hash="a", forecaster="a")])
+    later = replace(mine, data_hash="d2", last="2024-07-01T20:00Z")
+    assert count_forecasters(ledger, later) == 3
+    assert count_forecasters(ledger, replace(later, config_hash="e", forecaster="e")) == 5
+    assert count_forecasters(ledger, replace(mine, symbols=("ZZZ",), config_hash="f")) == 1
+    assert count_forecasters(None, mine) == 1
+    assert 1 / error_share(3) == pytest.approx(240)
+
+
+def test_seal_prints_the_head(tmp_path: Path, bars: Bars) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    planted(bars, 0.0).to_csv(folder / "a.csv", index=False)
+    settings = ProofSettings.from_config(
+        compose_config(
+            "prove", overrides_from_forecasts(["seal", str(folder), f"witness={tmp_path / 'w'}"])
+        )
+    )
+    result = prove.run(settings, lambda *_: None)
+    found = document(result)
+    assert found["seals"] == 1
+    assert found["head"] in result.closing_lines[0]
+    assert prove.run(settings, lambda *_: None).json_document == result.json_document
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("start", ["start=2024-02-01"]),
+        ("days", ["days=10"]),
+        ("data.adjustment", ["data.adjustment=raw"]),
+        ("head", ["forecasts=[a,b]", "head=0"]),
+        ("horizon", ["horizon=25"]),
+    ],
+)
+def test_unfair_proofs_are_refused(key: str, words: list[str]) -> None:
+    with refused(InputError, key):
+        ProofSettings.from_config(compose_config("prove", words))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("seal", ["seal"]), ("seal", ["seal", "a", "b"]), ("forecasts", ["a", "forecasts=[b]"])],
+)
+def test_ambiguous_words_are_refused(key: str, words: list[str]) -> None:
+    with refused(InputError, key):
+        overrides_from_forecasts(words)
+
+
+def test_proof_needs_forecasts() -> None:
+    with refused(InputError, "forecasts"):
+        proved("forecasts=[]")
+
+
+def test_guide_shows_a_valid_file_of_forecasts(tmp_path: Path) -> None:
+    (text,) = blocks("docs/FORECASTS", "csv")
+    (tmp_path / "a.csv").write_text(text)
+    [seal] = seal_folder(tmp_path, tmp_path.with_suffix(".witness"))
+    assert seal.rows == text.count("TOYUSD")
