@@ -358,13 +358,21 @@ class Trading:
     def _watch_reads(self, run: FaultRun) -> bool:
         """Wait for the next reading of the watch and what comes of it; whether there was one."""
         due, last = self.shown(), run.clock() + READS
+        if self._last_reading() >= due:
+            return False  # the clock was set back since: it does not tell of the next one
+        read = False
         while run.running and run.clock() < last:
             if self.wire.idle >= IDLE:
-                readings = query_rows(self.journal, "SELECT at FROM watch")
-                if readings and parse_instant(readings[0][0]) >= due:
+                if read:
                     return True
+                read = self._last_reading() >= due
             time.sleep(LOOK)
         return False
+
+    def _last_reading(self) -> np.datetime64:
+        """What the venue's clock showed when the watch read last."""
+        readings = query_rows(self.journal, "SELECT at FROM watch")
+        return parse_instant(readings[0][0]) if readings else np.datetime64(0, "ns")
 
     def look(self) -> Looks:
         """What of stops is not as it should be, where the account is not halted altogether."""
