@@ -94,6 +94,12 @@ class Place:
         """Bytes that its processes have logged."""
         return sum(path.stat().st_size for path in (self.folder / "logs").glob("*.log"))
 
+    def last_logged(self, number: int = 20) -> str:
+        """The last lines that its processes have logged."""
+        paths = sorted((self.folder / "logs").glob("*.log"), key=os.path.getmtime)
+        lines = [line for path in paths[-1:] for line in path.read_text().splitlines()]
+        return "".join(f"  {line}\n" for line in lines[-number:])
+
     def leaking_files(self) -> list[Path]:
         """Files with a secret in them; what a run has printed is not among them."""
         secrets = [secret.encode() for secret in self.door.secrets]

@@ -1,13 +1,14 @@
 """Proves the live commands by faults: kills over a replayed week, and random schedules of faults.
 
     python tests/e2e/faults.py --kills 200 --schedules 1000 --seed 0
-        [--jobs trade|spreads|both|kalshi] [--timeframe 1h|15m|1d|'1d fill=close']
+        [--jobs trade|spreads|both|two|kalshi] [--timeframe 1h|15m|1d|'1d fill=close']
 
 Everything runs on this machine: the real commands as processes, a wire that fails, and a practice
 server whose clock moves only where it is told to. It prints one JSON object, whose counts before
 `failed` are what must never be, and ends with 1 where any of them is above 0. What a schedule met
 is seen again with its own seed: `--seed S --schedules 1 --kills 0 --jobs JOB`. Stocks and coins
-are traded on a timeframe; spreads and event contracts have none.
+are traded on a timeframe; spreads and event contracts have none. `both` has a process for each of
+stocks and spreads in turn, `two` one process with both.
 """
 
 from __future__ import annotations
@@ -46,8 +47,10 @@ SCHEDULES = {
     "trade": "tests.e2e.trading_schedule",
     "spreads": "tests.e2e.selling_schedule",
     "kalshi": "tests.e2e.kalshi_schedule",
+    "two": "tests.e2e.two_jobs_schedule",
 }
-STEPS = {"trade": 4, "spreads": 11, "kalshi": 6}
+STEPS = {"trade": 4, "spreads": 11, "kalshi": 6, "two": 4}
+KILLED = ("trade", "spreads")  # over a replayed week; the others within schedules alone
 JOBS = {**{job: (job,) for job in SCHEDULES}, "both": ("trade", "spreads")}
 # Instants at which kills are made: of stocks and coins by their timeframe, of spreads.
 INSTANTS = {"1h": 203, "15m": 120, "1d": 75, "1d fill=close": 60}
@@ -170,8 +173,8 @@ def main() -> None:
     words = parser.parse_args()
     if min(words.kills, words.schedules) < 0:
         parser.error("--kills and --schedules are numbers from 0")
-    if words.jobs == "kalshi" and words.kills:
-        parser.error("--kills: event contracts are killed within schedules alone; give 0")
+    if words.kills and not {*JOBS[words.jobs]} <= {*KILLED}:
+        parser.error(f"--kills: {words.jobs} is killed within schedules alone; give 0")
     if words.timeframe != "1h" and words.jobs != "trade":
         parser.error("--timeframe: stocks and coins alone have one; give --jobs trade")
     figures = run(JOBS[words.jobs], words.kills, words.schedules, words.seed, words.timeframe)

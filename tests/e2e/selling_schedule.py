@@ -67,7 +67,7 @@ Tickets = Mapping[str, SpreadTicket]
 def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[Selling]:
     """A practice server at an instant, a wire before it, an account, and nothing running yet."""
     rng = random.Random(seed)
-    vix = _volatility_file(folder, seed)
+    vix = volatility_file(folder, seed)
     market = (f"symbols=[{UNDER}]", f"options.vix={vix}", f"options.symbols=[{UNDER}]")
     prices = ("options.slippage=0.02", f"end={LAST}")
     with practising() as start:
@@ -289,7 +289,7 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
     ]
 
 
-def _volatility_file(folder: Path, seed: int) -> Path:
+def volatility_file(folder: Path, seed: int) -> Path:
     """A file of a synthetic volatility index."""
     days = pd.bdate_range("2024-01-02", "2024-03-08", tz="UTC")
     levels = np.random.default_rng(seed).uniform(16, 34, len(days))

@@ -155,7 +155,7 @@ class Trading:
             *((alerts,) if password else ()),
             *(guarding.words if guarding else ()),
         )
-        self.wire.on_order = self._note
+        self.wire.on_order = self.note
 
     @property
     def journal(self) -> Path:
@@ -173,7 +173,7 @@ class Trading:
         now = self.here.venue.now
         return now + np.timedelta64(self.wire.after(now), "s")
 
-    def _note(self, body: bytes) -> None:
+    def note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and the account at that moment."""
         order = json.loads(body)
         venue = self.here.venue
@@ -341,7 +341,10 @@ class Trading:
             self.counts["unprotected"] += len(both.unprotected)
             self.counts["stray_stops"] += len(both.stray)
             if both != Looks():
-                sys.stderr.write(f"{self.here.venue.now} {self.guarding.words}: {both}\n")
+                said = (
+                    f"{self.here.venue.now}, shown {self.shown()} {self.guarding.words}: {both}\n"
+                )
+                sys.stderr.write(said + self.place.last_logged())
         if self._drawn.random() < 0.5:
             self.clear_halts()
 
@@ -355,13 +358,21 @@ class Trading:
     def _watch_reads(self, run: FaultRun) -> bool:
         """Wait for the next reading of the watch and what comes of it; whether there was one."""
         due, last = self.shown(), run.clock() + READS
+        if self._last_reading() >= due:
+            return False  # the clock was set back since: it does not tell of the next one
+        read = False
         while run.running and run.clock() < last:
             if self.wire.idle >= IDLE:
-                readings = query_rows(self.journal, "SELECT at FROM watch")
-                if readings and parse_instant(readings[0][0]) >= due:
+                if read:
                     return True
+                read = self._last_reading() >= due
             time.sleep(LOOK)
         return False
+
+    def _last_reading(self) -> np.datetime64:
+        """What the venue's clock showed when the watch read last."""
+        readings = query_rows(self.journal, "SELECT at FROM watch")
+        return parse_instant(readings[0][0]) if readings else np.datetime64(0, "ns")
 
     def look(self) -> Looks:
         """What of stops is not as it should be, where the account is not halted altogether."""
@@ -551,12 +562,16 @@ def going(
     plain: bool = False,
     guarded: bool = True,
     kinds: Sequence[str] = tuple(KINDS),
+    market: Sequence[str] = (),
+    process: type[Trading] = Trading,
 ) -> Iterator[Trading]:
     """A practice server at an instant, a wire before it, and nothing running yet.
 
     plain: whether nothing about the account is drawn, and its bars are those of kills.
     guarded: whether stops, the watch and commands are drawn; the watch of kills never acts.
     kinds: of what goes wrong, one of them at each instant.
+    market: more words of the server's market.
+    process: what trades the account.
     """
     rng = random.Random(seed)
     course = COURSES[timeframe]
@@ -566,14 +581,14 @@ def going(
         rng = random.Random(seed)
     with practising() as start:
         symbols = f"symbols=[{','.join((*SYMBOLS, FOREIGN))}]"
-        words = (*_words(timeframe), *course.data)
+        words = (*_words(timeframe), *course.data, *market)
         here = start(symbols, f"start={begin[:10]}", f"end={end}", *words)
         here.advance(begin)
         with watched(folder, here.url, counts, rng, seed) as place:
             password = not plain and rng.random() < 0.3
             drawn = random.Random(f"{seed} guarding")
             guarding = Guarding.drawn(drawn, watches=not plain) if guarded else None
-            one = Trading(here, place, timeframe, kinds, guarding, password=password)
+            one = process(here, place, timeframe, kinds, guarding, password=password)
             try:
                 yield one
             finally:
