@@ -27,8 +27,9 @@ from foundation.compiled import compiled
 from foundation.errors import InputError
 
 ALPHA = 0.05  # probability that any of a data set's forecasters without merit earns anything
-STAKES = 0.25 * 2.0 ** (np.arange(29) / 4)  # λ from 0.25 to 32, four an octave
 MAX_GAIN = 0.2  # log growth of an instant above which a gain is cut; losses count in full
+# λ from 0.11 to 5, four an octave: a loss of an instant costs more than a stake only beyond 20 %.
+STAKES = 2.0 ** (np.arange(-22, 1) / 4) / MAX_GAIN
 MAX_SCORE_DIFFERENCE = 0.25  # bound of a score difference, in deviations of the baseline's forecast
 _SCORE_SCALE = 2 * MAX_SCORE_DIFFERENCE  # c of the empirical Bernstein process: |d| ≤ c/2
 OPTIMAL_VARIANCE = 1.0  # sum of squared differences at which the bound is tightest

@@ -18,7 +18,13 @@ from marketsimulator.settings import ProofSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.source import DataSettings
 
-WORDS = ("symbols=[SYA]", "data.start=2024-01-02", "data.end=2024-03-08", "trials=null")
+WORDS = (
+    "symbols=[SYA]",
+    "data.start=2024-01-02",
+    "data.end=2024-03-08",
+    "trials=null",
+    "limits.symbol_cap=4",
+)
 INSTANTS = 190
 CERTAINTY = 0.9  # share of the next return that the planted forecast states
 

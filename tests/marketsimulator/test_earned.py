@@ -16,7 +16,7 @@ from execution.decision.earned import LEAST_GROWTH, NO_MONEY, JudgedMoney, Judge
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.baseline import Oracle
-from forecasting.evidence import BettingEvidence, place_bets, start_bets
+from forecasting.evidence import BettingEvidence, error_share, place_bets, start_bets
 from foundation.arrays import Array
 from foundation.errors import InputError
 from marketsimulator.results.belief_tables import BeliefTableCache
@@ -35,10 +35,9 @@ FREE = (
     *("costs.stock_impact=0", "costs.crypto_impact=0", "fills.volume_share=null", "capital=1e6"),
     "fees.crypto_tiers=[{volume: 0, maker: 0.0015, taker: 0.0025}]",
 )
-SPAN = ("data.start=2023-08-01", "start=2023-11-01", "data.end=2023-12-05")
-# Small weights: no hour loses what the boldest bet stakes.
+SPAN = ("data.start=2023-08-01", "start=2023-11-01", "data.end=2024-02-09")
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]"
-EDGE = ("data.information_coefficient=0.4", "limits.symbol_cap=0.15", SYMBOLS)
+EDGE = ("data.information_coefficient=0.4", SYMBOLS)
 EARNED = (*FREE, *SPAN, *EDGE, "sizing.earned=true")
 
 
@@ -174,7 +173,7 @@ def test_forecast_with_an_edge_earns_and_its_opposite_does_not(edge: Setup) -> N
     earned = edge.table.earned
     judged = ~np.isnan(earned)
     assert judged.sum() > 500
-    assert earned[judged][-1] > 0.3
+    assert earned[judged][-1] > 0.1
     assert earned[judged][0] == 0.0
     lost = setup_of(*EARNED, forecaster=Momentum(-0.4)).table.earned
     assert set(lost[~np.isnan(lost)]) == {0.0}
@@ -214,7 +213,7 @@ def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
     market = settings.load_market()
     bets = start_bets()
     for _ in range(500):
-        bets = place_bets(bets, 0.001)
+        bets = place_bets(bets, 0.01)
     before = np.datetime64("2024-06-19T20:00", "ns")
     money = replace(NO_MONEY, at=before, bets=bets)
     trader = replace(settings.build_trader(Momentum(0.05)), judged_money=money)
@@ -254,7 +253,7 @@ def test_unearned_forecast_trades_as_the_premium_alone(edge: Setup) -> None:
 
 @pytest.mark.parametrize("change", [drop_later_bars, scramble_later_bars])
 def test_future_bars_change_nothing_that_is_earned(edge: Setup, change: object) -> None:
-    cut = edge.table.instants[len(edge.table.instants) * 2 // 3]
+    cut = edge.table.instants[len(edge.table.instants) * 9 // 10]
     bars = scramble_later_bars(edge.market.bars, cut, 1)
     if change is drop_later_bars:
         bars = drop_later_bars(bars, cut)
@@ -267,7 +266,7 @@ def test_future_bars_change_nothing_that_is_earned(edge: Setup, change: object) 
 def test_forecasts_in_hindsight_earn_nothing() -> None:
     _, market, trader, table = setup_of(*EARNED, forecaster=Oracle())
     assert set(table.earned[~np.isnan(table.earned)]) == {0.0}
-    assert np.nanmax(trader.judge_forecast(market, table).e_value) > 1e6
+    assert np.nanmax(trader.judge_forecast(market, table).e_value) > 1 / error_share(1)
 
 
 def test_variants_share_beliefs_only_if_judged_alike(edge: Setup) -> None:

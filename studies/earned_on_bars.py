@@ -1,0 +1,77 @@
+"""State what forecasters have earned on real bars, for docs/STUDIES.md.
+
+    python -m studies.earned_on_bars HOURLY_STOCKS HOURLY_CRYPTO DAILY_STOCKS
+
+A row per data set and forecaster, raw and calibrated: evidence that money sized by it (`kelly_50`,
+after costs) grows faster than the same money without it, the fraction of full Kelly earned at the
+end and its maximum, and evidence that its next-bar score is lower than the no-forecast baseline's,
+which is the calibrated random walk. Forecasts are walk-forward; the oracle reads the future.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+
+from forecasting.evidence import growth_evidence
+from forecasting.score_bets import place_score_bets
+from forecasting.settings import ForecasterSettings
+from foundation.compose import compose_config
+from marketsimulator.settings import BacktestSettings
+
+FORECASTERS = (
+    *("chronos2", "chronos2 raw", "ewma", "ewma raw", "garch", "garch raw"),
+    *("oracle", "oracle raw"),
+)
+HOURLY = ("start=2023-10-02", "end=2024-10-31")
+DAILY = ("timeframe=1d", "data.adjustment=all", "start=2018-06-01", "end=2023-12-29")
+HEADS = "forecaster | growth: e-value, mean, bound (bp a decision) | earned | score: e-value, mean"
+
+
+def judge(name: str, *words: str) -> str:
+    """Return the row of a forecaster; `raw` after its name leaves it uncalibrated."""
+    kind, *raw = name.split()
+    calibrated = str(not raw).lower()
+    given = (f"forecaster={kind}", f"forecaster.calibrated={calibrated}", "trials=null")
+    settings = BacktestSettings.from_config(compose_config("backtest", [*words, *given]))
+    market = settings.load_market()
+    bars = market.bars
+    forecaster = settings.forecaster.build(bars.symbols)
+    trader = settings.build_trader(forecaster)
+    judgement = trader.judge_forecast(market, trader.build_beliefs(market))
+    # The judgement of a trader gives an oracle no fraction; the evidence itself shows what it is.
+    series = growth_evidence(judgement.difference[np.isfinite(judgement.difference)])
+    share = np.clip(series.lower_bound / series.mean, 0.0, 1.0) * (series.lower_bound > 0)
+    since = bars.times[market.start_row]
+    walk = ForecasterSettings(kind="ewma").build(bars.symbols).forecast(bars, since)
+    bets = place_score_bets(bars, walk, [forecaster.forecast(bars, since)], 1)
+    score = bets.evidence(1)
+    return (
+        f"{name} | {series.e_value[-1]:.3g}, {1e4 * series.mean[-1]:+.3f},"
+        f" {1e4 * series.lower_bound[-1]:+.3f} | {share[-1]:.2f}, {np.nanmax(share):.2f} at most |"
+        f" {score.e_value[-1]:.3g}, {score.mean[-1]:+.5f}"
+    )
+
+
+def main() -> None:
+    """Print a table for each data set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for name in ("hourly_stocks", "hourly_crypto", "daily_stocks"):
+        parser.add_argument(name)
+    parser.add_argument("--forecasters", nargs="*", default=FORECASTERS)
+    given = parser.parse_args()
+    both = f"data.dir=[{given.hourly_stocks},{given.hourly_crypto}]"
+    for title, words in (
+        ("hourly", (*HOURLY, both)),
+        ("daily", (*DAILY, f"data.dir=[{given.daily_stocks}]")),
+    ):
+        sys.stdout.write(f"{title}: {' '.join(words)}\n{HEADS}\n")
+        for name in given.forecasters:
+            sys.stdout.write(f"{judge(name, *words)}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
