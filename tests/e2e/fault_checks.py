@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from execution.alpaca.broker import ADOPTED
 from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
@@ -302,7 +303,10 @@ def _reductions(world: World, written: OrderIntent) -> list[Order]:
 
 
 def sent_under_halts(books: Books) -> int:
-    """Orders that were sent while a halt forbade it, by the order of events."""
+    """Orders that were sent while a halt forbade it, by the order of events.
+
+    An order that was adopted from the venue was not sent.
+    """
     count = 0
     standing: Counter[str] = Counter()
     for kind, subject in books.events:
@@ -312,6 +316,8 @@ def sent_under_halts(books: Books) -> int:
             standing[subject] -= 1
         elif kind == "submitting":
             written = books.written.get(subject)
+            if written is not None and written.order.reason == ADOPTED:
+                continue
             forbidden = {
                 str(HALT_RULES[name].forbidden_scope)
                 for name, number in standing.items()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from execution.alpaca.broker import ADOPTED
 from execution.journal.order_store import OrderProgress
 from foundation.database import query_rows
 from tests.e2e import fault_checks, fault_runs
@@ -209,6 +210,14 @@ def halted(kind: str, *more: tuple[str, str]) -> Callable[[World], None]:
     return damage
 
 
+def adopted(world: World) -> None:
+    """Every order rested at the venue when the journal began, under a halt."""
+    halted("journal")(world)
+    for name, written in world.books.written.items():
+        order = replace(written.stock_or_crypto_order, reason=ADOPTED)
+        world.books.written[name] = replace(written, order=order)
+
+
 DAMAGES = {
     "another attempt": (an_order_like_it("-1"), "duplicates"),
     "another leg, beyond the decision": (an_order_like_it("-7-0"), "duplicates"),
@@ -227,6 +236,7 @@ DAMAGES = {
     "a person's order cancelled": (a_persons_order_cancelled, "breaches"),
     "under a halt": (halted("positions"), "breaches"),
     "opened under a loss": (halted("daily_loss"), "breaches"),
+    "adopted under a halt": (adopted, ""),
     "after a halt": (halted("positions", ("halt ended", "positions")), ""),
 }
 
