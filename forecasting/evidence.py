@@ -311,19 +311,3 @@ def model_confidence_set(scores: Array, horizon: int = 1, known_at: Index | None
         ]
         kept[m] = np.mean(against, axis=0).max(initial=0.0) < 1 / ALPHA
     return kept
-
-
-def describe_earned(since: str, earned: float, e_value: float, share: float) -> str:
-    """Return what a forecast has earned as one sentence.
-
-    since: date of the first judged forecast.
-    earned: fraction of its positions that it has earned, 0 … 1.
-    e_value: evidence that money with the forecast grows faster.
-    share: error probability, from `error_share`.
-    """
-    size = f"{e_value:.1f}" if abs(e_value) < 1000 else f"{e_value:.2g}"
-    needed = f"{1 / share:.0f} {'were' if e_value * share >= 1 else 'would be'} needed"
-    return (
-        f"Since {since} this forecast has earned {earned:.2f} of full Kelly (e-value {size};"
-        f" {needed})."
-    )

@@ -135,6 +135,22 @@ def format_enumeration(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def format_earned(since: str, earned: float, e_value: float, share: float) -> str:
+    """Return what a forecast has earned as one sentence.
+
+    since: date of the first judged forecast.
+    earned: fraction of its positions that it has earned, 0 … 1.
+    e_value: evidence that money with the forecast grows faster.
+    share: error probability, from `error_share`.
+    """
+    size = f"{e_value:.1f}" if abs(e_value) < 1000 else f"{e_value:.2g}"
+    needed = f"{1 / share:.0f} {'were' if e_value * share >= 1 else 'would be'} needed"
+    return (
+        f"Since {since} this forecast has earned {earned:.2f} of full Kelly (e-value {size};"
+        f" {needed})."
+    )
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration as text in its two largest units, such as 2 minutes 5 seconds.
 

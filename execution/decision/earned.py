@@ -23,6 +23,7 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, find_relevant_symbols
 from execution.decision.problem import SizingParameters, build_problem, select_sizing_terms
 from forecasting.evidence import (
+    ALPHA,
     BettingEvidence,
     betting_capital,
     earned_fraction,
@@ -96,6 +97,7 @@ class JudgedMoney:
     bets: bets on the difference of log growth.
     figures: difference, e-value, lower bound and earned fraction at that instant, as in
         `Judgement`.
+    error_share: error probability of the bound.
     """
 
     at: np.datetime64
@@ -104,6 +106,7 @@ class JudgedMoney:
     targets: Matrix
     bets: BettingEvidence
     figures: tuple[float, ...]
+    error_share: float
 
     @property
     def earned(self) -> float:
@@ -120,6 +123,7 @@ class JudgedMoney:
                 "targets": self.targets.tolist(),
                 "bets": [getattr(each, "tolist", lambda each=each: each)() for each in self.bets],
                 "figures": self.figures,
+                "error_share": self.error_share,
             }
         )
 
@@ -131,7 +135,8 @@ class JudgedMoney:
         bets = BettingEvidence(np.array(capital), np.array(lost_at, np.int64), count, total)
         weights, targets = (np.array(entry[name], np.float64) for name in ("weights", "targets"))
         at = np.datetime64(entry["at"], "ns")
-        return cls(at, tuple(entry["symbols"]), weights, targets, bets, tuple(entry["figures"]))
+        figures, share = tuple(entry["figures"]), entry["error_share"]
+        return cls(at, tuple(entry["symbols"]), weights, targets, bets, figures, share)
 
     def positions_in(self, symbols: Sequence[str]) -> tuple[Matrix, Matrix]:
         """Return weights and targets of a panel's symbols; positions in others become cash."""
@@ -151,6 +156,7 @@ NO_MONEY = JudgedMoney(
     targets=np.zeros((2, 0)),
     bets=start_bets(),
     figures=(np.nan, 1.0, -np.inf, 0.0),
+    error_share=ALPHA,
 )
 
 
@@ -208,7 +214,7 @@ def judge_beliefs(
         column[rows] = values
     last = tuple([float(column[rows[-1]]) for column in found[1:]])
     at = np.datetime64(table.instants[rows[-1]])
-    return found, JudgedMoney(at, bars.symbols, weights, targets, bets, last)
+    return found, JudgedMoney(at, bars.symbols, weights, targets, bets, last, terms.error_share)
 
 
 def _build_steps(bars: Bars, instants: Instants, rows: Index, since: np.datetime64) -> _Steps:

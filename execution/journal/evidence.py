@@ -15,6 +15,8 @@ from pydantic import Json
 from execution.journal.rows import Float, Instant, JournalTable, Text
 from execution.journal.schema import open_journal_for_reading
 from foundation.database import Database
+from foundation.formatting import format_earned
+from trainingdata.instants import new_york_date
 
 if TYPE_CHECKING:
     from execution.decision.earned import JudgedMoney  # readers of a journal need no compiled code
@@ -30,6 +32,7 @@ class EvidenceRow:
     lower_bound: lower bound of the mean log growth that it adds from decision to decision; None if
         there is none yet.
     earned: fraction of its positions that the forecast has earned.
+    error_share: error probability of the bound; 1 / error_share is the e-value that earns.
     state: accounts on paper and their bets after the decision, JSON.
     """
 
@@ -38,6 +41,7 @@ class EvidenceRow:
     e_value: Float
     lower_bound: Json[float | None]
     earned: Float
+    error_share: Float
     state: Text
 
 
@@ -48,7 +52,7 @@ def record_evidence(database: Database, job: str, money: JudgedMoney) -> None:
     """Record the evidence of a decision; a second decision at its instant leaves the first row."""
     _, e_value, bound, earned = money.figures
     found = bound if np.isfinite(bound) else None
-    row = EvidenceRow(job, money.at, e_value, found, earned, money.to_json())
+    row = EvidenceRow(job, money.at, e_value, found, earned, money.error_share, money.to_json())
     EVIDENCE_TABLE.insert(database, row, conflict_clause="ON CONFLICT DO NOTHING")
 
 
@@ -56,6 +60,16 @@ def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
     """Return the evidence at a job's last decision that judged its forecast; None without one."""
     found = _read_evidence(database, job, "DESC LIMIT 1")
     return found[0] if found else None
+
+
+def describe_evidence(database: Database, job: str) -> str:
+    """Return what a job's forecast has earned, in one sentence; "" if it is not judged."""
+    last = read_last_evidence(database, job)
+    if last is None:
+        return ""
+    [first] = _read_evidence(database, job, "LIMIT 1")
+    since = str(new_york_date(np.array([first.at]))[0])
+    return format_earned(since, last.earned, last.e_value, last.error_share)
 
 
 def read_judged_money(journal: Path, job: str) -> str | None:

@@ -1,23 +1,27 @@
-"""Sections of the status page that follow from the journal: the day's profit, prices, commands."""
+"""Sections of the status page from the journal: forecast, the day's profit, prices, commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from html import escape
 
 import numpy as np
 
 from execution.journal.activities import FillRow, read_fills_since
 from execution.journal.commands import CommandJournal
+from execution.journal.evidence import describe_evidence
 from execution.journal.marks import MARKS_TABLE, EquityMark, new_york_day
 from execution.journal.order_store import OrderIntent
 from execution.journal.positions import PositionChange
 from execution.journal.rows import format_instant
+from execution.live.accounts import TRADE_JOB
 from execution.live.open_account import OpenAccount
 from execution.live.status_page import PageSection, format_stop, format_utc_minute, resting_stops
 from foundation.arrays import Array, Instants
 from foundation.charts import PRICE_DIGITS, Chart, Series, horizontal_line, trade_series
+from foundation.database import Database
 from foundation.decimals import ZERO_FRACTION, round_parts_to_cents, to_cents, to_fraction
 from foundation.formatting import format_price, format_quantity, format_usd
 from foundation.page import render_page, render_table
@@ -54,6 +58,19 @@ class CommandSection(PageSection):
         columns = ("taken, UTC", "command", "by", "state", "answer")
         table = Table("Commands", columns, shown, left_aligned_columns=range(1, len(columns)))
         return render_table(table) if shown else ""
+
+
+class EvidenceSection(PageSection):
+    """Section with what the forecast has earned."""
+
+    title = "Forecast"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def body(self) -> str:
+        sentence = describe_evidence(self._database, TRADE_JOB)
+        return f"<p>{escape(sentence)}</p>" if sentence else ""
 
 
 class DayProfitSection(PageSection):

@@ -24,7 +24,12 @@ from execution.live.commands import CommandDesk
 from execution.live.cycle import Cycle
 from execution.live.expected_positions import ExpectedPositions, net_fills_by_symbol
 from execution.live.issued_forecasts import FORECASTS_FOLDER
-from execution.live.journal_sections import CommandSection, DayProfitSection, PriceSection
+from execution.live.journal_sections import (
+    CommandSection,
+    DayProfitSection,
+    EvidenceSection,
+    PriceSection,
+)
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
     Job,
@@ -133,7 +138,11 @@ def open_trading_loop(
         )
         account.next_cycle.record_next_cycle("the first cycle", utc_now(), utc_now())
         live = LiveAccount(connection, account, settings, feed, stop)
-        sections: list[PageSection] = [DayProfitSection(account), PriceSection(account, feed)]
+        sections: list[PageSection] = [
+            EvidenceSection(account.database),
+            DayProfitSection(account),
+            PriceSection(account, feed),
+        ]
         jobs: list[Job] = []
         if trader is not None:
             forecasts = account.kill_file.with_name(FORECASTS_FOLDER)

@@ -11,6 +11,7 @@ import numpy as np
 
 from execution.journal.cycles import NextCycle, latest_cycles, read_next_cycle
 from execution.journal.events import AlertJournal, EventLog
+from execution.journal.evidence import describe_evidence
 from execution.journal.halts import HaltJournal, read_active_halts
 from execution.journal.marks import (
     EquityMarkJournal,
@@ -29,7 +30,12 @@ from execution.live.account_lock import (
     may_exist,
     refuse_empty_journal,
 )
-from execution.live.accounts import SPREADS_JOB, format_clear_command, is_event_contract_account
+from execution.live.accounts import (
+    SPREADS_JOB,
+    TRADE_JOB,
+    format_clear_command,
+    is_event_contract_account,
+)
 from execution.live.interruption import read_cycle_orders
 from foundation.cli import Result
 from foundation.database import Database
@@ -159,6 +165,7 @@ def _build_status_document(
             for halt in halts
         ],
         "kill_file": may_exist(path.parent / KILL_FILE),
+        "forecast": describe_evidence(database, TRADE_JOB) or None,
         "refusals": [asdict(each) for each in read_active_refusals(database)],
         "orders": [
             {
@@ -177,7 +184,7 @@ def _build_status_document(
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
-    """Yield lines with the account's equity, exposure and halts, and a line about the kill file."""
+    """Yield lines on equity, exposure, what the forecast has earned, halts and the kill file."""
     mark = EquityMarkJournal(database).last_mark()
     if mark is None:
         yield "no cycle has run yet"
@@ -185,6 +192,8 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
         yield f"{format_utc(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
         contracts = is_event_contract_account(path.parent.name)
         yield format_event_exposure_line(mark) if contracts else format_exposure_line(mark)
+    if evidence := describe_evidence(database, TRADE_JOB):
+        yield evidence
     for halt in HaltJournal(database, EventLog(database)).active():
         command = format_clear_command(halt.kind, path.parent)
         yield f"halted: {halt}. {halt.rule.remedy} Clear with: {command}"

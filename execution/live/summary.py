@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from execution.journal.evidence import describe_evidence
 from execution.journal.marks import format_event_exposure_line, format_exposure_line
 from execution.journal.rows import format_instant
-from execution.live.accounts import SPREADS_JOB, is_event_contract_account
+from execution.live.accounts import SPREADS_JOB, TRADE_JOB, is_event_contract_account
 from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
 from execution.live.open_account import OpenAccount
 from execution.live.shadow_record import read_shadow_days
@@ -139,6 +140,7 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
     if not contracts:
         drift = fill_drift_usd(account.database, account.book, event)
         yield f"drift: fills cost {format_usd(drift, sign=True)} beyond their decisions' prices"
+    yield from filter(None, [describe_evidence(account.database, TRADE_JOB)])
     yield from _shadow_line(account)
     for spread in account.events.last_reported_positions(SPREADS_JOB):
         yield f"open spread: {spread}"

@@ -15,7 +15,6 @@ import numpy as np
 from forecasting.evidence import (
     MAX_GAIN,
     EvidenceSeries,
-    describe_earned,
     earned_fraction,
     error_share,
     growth_evidence,
@@ -24,6 +23,7 @@ from forecasting.forecast import ForecastTable, Progress
 from forecasting.score_bets import place_score_bets
 from forecasting.sealing import SealedRecord, Verdict
 from foundation.arrays import Array, Instants
+from foundation.formatting import format_earned
 from marketsimulator.results.trial_identity import config_hash, data_hash
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import ProofSettings
@@ -100,7 +100,7 @@ class Proof:
             return "No forecast was sealed in time, and hindsight earns nothing."
         sealed = self.judged["sealed"]
         e_value = float(sealed.growth.e_value[-1])
-        return describe_earned(sealed.since, self.earned, e_value, error_share(self.attempt))
+        return format_earned(sealed.since, self.earned, e_value, error_share(self.attempt))
 
     def summary(self) -> dict[str, Any]:
         """Return the forecaster's entry in `proof.json`."""

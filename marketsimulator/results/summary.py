@@ -18,10 +18,10 @@ from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
-from forecasting.evidence import describe_earned, error_share
+from forecasting.evidence import error_share
 from forecasting.forecast import NO_FORECAST, Progress
 from foundation.arrays import Array, Instants, Mask
-from foundation.formatting import allows_annual_figures
+from foundation.formatting import allows_annual_figures, format_earned
 from marketsimulator.results.attribution import attribute_run_profit
 from marketsimulator.results.benchmark import Benchmark
 from marketsimulator.results.figures import account_figures, fill_figures, return_contributions
@@ -271,7 +271,7 @@ class BacktestResults:
             "e_value": e_value,
             "needed_e_value": 1 / share,
             "lower_bound": bound if np.isfinite(bound) else None,
-            "sentence": describe_earned(since, earned, e_value, share),
+            "sentence": format_earned(since, earned, e_value, share),
         }
 
     def figures_by_fill_timeframe(self) -> dict[str, dict[str, float]]:

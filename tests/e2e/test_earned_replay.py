@@ -3,9 +3,11 @@
 # Private access: accounts on paper are taken from a month before, and a preview is its document.
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,7 +15,10 @@ from execution.decision.earned import JudgedMoney
 from execution.journal.evidence import EVIDENCE_TABLE, EvidenceRow, record_evidence
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
+from execution.live.journal_sections import EvidenceSection
 from execution.live.open_account import open_account
+from execution.live.status import report_status
+from execution.live.summary import summarize
 from forecasting.evidence import place_bets
 from foundation.clock import SYSTEM_TIME
 from foundation.compose import compose_config
@@ -128,6 +133,29 @@ def test_killed_replay_resumes_with_the_same_evidence(
     killed.run()
     assert killed.evidence() == whole.evidence()
     assert killed.here.venue.broker.fills == whole.here.venue.broker.fills
+
+
+def test_status_states_what_the_forecast_has_earned(
+    practice: Start, tmp_path: Path, money: JudgedMoney
+) -> None:
+    replay = Replay(practice, tmp_path, money)
+    replay.run()
+    status = report_status(replay.journal, np.datetime64(END.removesuffix("Z"), "ns"))
+    assert status.json_document is not None
+    sentence = status.json_document["forecast"]
+    assert re.fullmatch(
+        r"Since 2024-02-20 this forecast has earned 0\.\d\d of full Kelly \(e-value [\d.e+]+; 40"
+        r" were needed\)\.",
+        sentence,
+    )
+    assert sentence in status.closing_lines
+    name = replay.journal.parent.name
+    with open_account(name, tmp_path / "live", NULL_REDACTOR, SYSTEM_TIME) as account:
+        assert EvidenceSection(account.database).body() == f"<p>{sentence}</p>"
+        last = account.marks.last_mark()
+        assert last is not None
+        begun = last.at - np.timedelta64(3, "h")
+        assert sentence in list(summarize(account, begun, np.datetime64("2024-02-20")))
 
 
 def test_drift_uses_the_evidence_of_the_journal(
