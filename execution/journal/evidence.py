@@ -1,6 +1,6 @@
 """What a job's forecast has earned, recorded with each decision that judges it.
 
-The state of the accounts on paper is text that `execution.decision.earned.JudgedMoney` reads.
+The state of the virtual accounts is text that `execution.decision.earned.EvidenceState` reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from execution.journal.schema import open_journal_for_reading
 from foundation.database import Database
 
 if TYPE_CHECKING:
-    from execution.decision.earned import JudgedMoney  # readers of a journal need no compiled code
+    from execution.decision.earned import (
+        EvidenceState,
+    )  # readers of a journal need no compiled code
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class EvidenceRow:
     lower_bound: lower bound of the mean log growth that it adds from decision to decision; None if
         there is none yet.
     earned: fraction of its positions that the forecast has earned.
-    state: accounts on paper and their bets after the decision, JSON.
+    state: virtual accounts and their bets after the decision, JSON.
     """
 
     job: Text
@@ -44,11 +46,11 @@ class EvidenceRow:
 EVIDENCE_TABLE = JournalTable("evidence", EvidenceRow, key="job, at")
 
 
-def record_evidence(database: Database, job: str, money: JudgedMoney) -> None:
+def record_evidence(database: Database, job: str, state: EvidenceState) -> None:
     """Record the evidence of a decision; a second decision at its instant leaves the first row."""
-    _, e_value, bound, earned = money.figures
+    _, e_value, bound, earned = state.figures
     found = bound if np.isfinite(bound) else None
-    row = EvidenceRow(job, money.at, e_value, found, earned, money.to_json())
+    row = EvidenceRow(job, state.at, e_value, found, earned, state.to_json())
     EVIDENCE_TABLE.insert(database, row, conflict_clause="ON CONFLICT DO NOTHING")
 
 
@@ -58,8 +60,8 @@ def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
     return found[0] if found else None
 
 
-def read_judged_money(journal: Path, job: str) -> str | None:
-    """Return the accounts on paper after a job's last decision; None without a journal or one."""
+def read_evidence_state(journal: Path, job: str) -> str | None:
+    """Return the virtual accounts after a job's last decision; None without a journal or one."""
     if not journal.is_file():
         return None
     with open_journal_for_reading(journal) as database:
