@@ -200,9 +200,7 @@ def judge_beliefs(
     figures = np.empty((len(rows), 4))
     bets = judge_instants(plain, terms, steps, weights, targets, before.bets, figures)
     difference, e_value, bound, mean = figures.T
-    earned = np.array([earned_fraction(*each) for each in zip(bound, mean, strict=True)])
-    if terms.is_hindsight:
-        earned[:] = 0.0
+    earned = np.zeros(len(rows)) if terms.is_hindsight else earned_fraction(bound, mean)
     for column, values in zip(found[1:], (difference, e_value, bound, earned), strict=True):
         column[rows] = values
     last = tuple([float(column[rows[-1]]) for column in found[1:]])

@@ -183,7 +183,7 @@ class Trader:
         return table._replace(earned=self.judge_forecast(market, table).earned)
 
     def _build_judged_beliefs(self, now: Market) -> tuple[BeliefTable, EvidenceState | None]:
-        """Return the beliefs of one decision, and the evidence after it; None if it is not judged."""
+        """Return the beliefs of one decision, and the evidence after it; None if not judged."""
         table = self._build_beliefs(now)
         scales = self.sizing.earned is True
         if not scales and (self.evidence_state is None or self.sizing.earned is False):

@@ -1,6 +1,6 @@
 """What a job's forecast has earned, recorded with each decision that judges it.
 
-The state of the virtual accounts is text that `execution.decision.earned.EvidenceState` reads.
+The state is JSON that `execution.decision.earned.EvidenceState` reads.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from execution.journal.schema import open_journal_for_reading
 from foundation.database import Database
 
 if TYPE_CHECKING:
-    from execution.decision.earned import (
-        EvidenceState,
-    )  # readers of a journal need no compiled code
+    # Readers of a journal need no compiled code.
+    from execution.decision.earned import EvidenceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
 
 
 def read_evidence_state(journal: Path, job: str) -> str | None:
-    """Return the virtual accounts after a job's last decision; None without a journal or one."""
+    """Return the state after a job's last judged decision, JSON; None without a journal or one."""
     if not journal.is_file():
         return None
     with open_journal_for_reading(journal) as database:
