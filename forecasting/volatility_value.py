@@ -10,8 +10,8 @@ An investor holds one symbol with a constant premium, so that only the forecast 
 forecaster's own mean pattern of the day, which no investor trades. The premium is an assumption,
 because the mean of realised returns is noise (Fleming, Kirby and Ostdiek 2001, 2003, hold it
 constant, too). Below the leverage, -u is proportional to the loss of Patton (2011) with b = -3,
-robust to the noise of r²: the true variance minimises its expectation. The constant volatility σ̄ earns
-f · sharpe² / 2. The risk aversion is 1/f, at which the fraction f of Kelly is optimal.
+robust to the noise of r²: the true variance minimises its expectation. The constant volatility σ̄
+earns f · sharpe² / 2. The risk aversion is 1/f, at which the fraction f of Kelly is optimal.
 
 After costs, ln w is moved only to within δ of the target's, and a trade pays its cost c:
 δ³ = 3/2 · c · mean((change of ln w)²) / m (Martin 2012, here in logs). At a step of h bars, one
