@@ -1,4 +1,4 @@
-"""Sealed forecasts count as issued; whoever changes the folder afterwards gains nothing."""
+"""Sealed forecasts count as issued; later changes of the folder gain nothing."""
 
 from __future__ import annotations
 
