@@ -266,15 +266,14 @@ class JournaledState(NamedTuple):
     quarantined_symbols: symbols that the journal has quarantined.
     cooling_symbols: symbols that are not opened now because their stop has filled.
     peak_equity: highest equity at an earlier decision, USD; 0 before the first.
-    judged_money: accounts on paper that judge the forecast, as the last decision left them; None
-        before the first.
+    evidence_state: evidence for the forecast after the last decision, JSON; None before the first.
     """
 
     blockers: list[str]
     quarantined_symbols: frozenset[str] = frozenset()
     cooling_symbols: frozenset[str] = frozenset()
     peak_equity: float = 0.0
-    judged_money: str | None = None
+    evidence_state: str | None = None
 
 
 class PreviewBroker:
@@ -322,7 +321,7 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     refuse_unlisted_symbols(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, state)
     if settings.sizing.earned is True:
-        trader = trader.with_judged_money(state.judged_money)
+        trader = trader.with_evidence_state(state.evidence_state)
     cycle = run_decision_cycle(
         broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=state.peak_equity
     )

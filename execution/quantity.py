@@ -14,7 +14,7 @@ import numpy as np
 from execution.brokers import create_broker_connection
 from execution.decision.belief_building import NoForecast
 from execution.decision.choice import format_no_order_reason, format_reason
-from execution.journal.evidence import read_judged_money
+from execution.journal.evidence import read_evidence_state
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted_symbols
@@ -100,12 +100,12 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
         return SizedQuantity(item.symbol, Decimal(0), "the venue accepts no orders for it now")
-    judged_money = None
+    evidence_state = None
     if settings.sizing.earned is True:
         journal = Path(settings.folder) / connection.account_id() / JOURNAL_FILE
-        judged_money = read_judged_money(journal, TRADE_JOB)
+        evidence_state = read_evidence_state(journal, TRADE_JOB)
     fetch_bars = _build_bar_fetcher(settings, keys)
-    return decide_quantity(item.symbol, price, settings, account, fetch_bars, asset, judged_money)
+    return decide_quantity(item.symbol, price, settings, account, fetch_bars, asset, evidence_state)
 
 
 def decide_quantity(
@@ -115,7 +115,7 @@ def decide_quantity(
     account: AccountSnapshot,
     fetch_bars: BarFetcher,
     asset: Asset | None = None,
-    judged_money: str | None = None,
+    evidence_state: str | None = None,
 ) -> SizedQuantity:
     """Return the quantity to trade for an account, at the time of its snapshot.
 
@@ -125,7 +125,7 @@ def decide_quantity(
     account: account snapshot with positions and open orders.
     fetch_bars: function that loads the bars.
     asset: the venue's trading properties of the symbol; None if unknown.
-    judged_money: accounts on paper that judge the forecast; None if it has earned nothing.
+    evidence_state: evidence for the forecast, JSON; None if it has earned nothing.
     """
     now = account.as_of
     item = instrument(symbol)
@@ -145,7 +145,7 @@ def decide_quantity(
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _require_prices(account.with_prices(last_closes_by_symbol(bars)))
         trader = settings.build_trader(settings.forecaster.build(bars.symbols))
-        trader = trader.with_judged_money(judged_money)
+        trader = trader.with_evidence_state(evidence_state)
         belief = trader.build_symbol_belief(bars, symbol, now)
     except NoForecast as error:
         return _quantity_without_forecast(

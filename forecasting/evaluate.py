@@ -295,7 +295,7 @@ def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
         for name in (figures["forecaster"], *figures["baselines"])
         if name.removesuffix(CALIBRATED_SUFFIX) == raw
     ]
-    value = build_price_table(figures, own)
+    value = build_volatility_table(figures, own)
     return [title, table, value, *describe_needed_evidence(figures), INTERVAL_NOTE]
 
 
@@ -458,10 +458,10 @@ def build_score_table(figures: dict[str, Any], group: str) -> Table:
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
 
 
-def build_price_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
-    """Return the value table of some forecasters.
+def build_volatility_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
+    """Return the table of what the volatility of some forecasters is worth.
 
-    Gains are over constant volatility and the uncalibrated baselines; without any, over all.
+    Gains are over constant volatility and the uncalibrated baselines, or over all if none is.
 
     figures: content of `evaluation.json`.
     """
@@ -603,7 +603,7 @@ def render_evaluation(
             for panel in _class_charts(figures, frames, kind, timeframe)
         ],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
-        value=build_price_table(figures, [figures["forecaster"], *figures["baselines"]]),
+        value=build_volatility_table(figures, [figures["forecaster"], *figures["baselines"]]),
     )
 
 

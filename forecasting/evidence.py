@@ -1,9 +1,8 @@
-"""Evidence for a forecast that is valid at every instant, however often it is looked at.
+"""Anytime-valid evidence for a forecast: e-values and confidence sequences.
 
 Each question bets against the claim that the forecast is worth nothing. The capital of the bets is
 an e-value: if the claim holds, it ever reaches 1/α with a probability of at most α. A confidence
-sequence gives the mean a lower bound that holds at all instants together, also for means that
-change.
+sequence bounds the mean from below at all instants together, also if the mean changes.
 
 Growth: bets at fixed stakes λ on differences x of log growth, the diversified Kelly bet of
 Waudby-Smith and Ramdas (2024, J. R. Stat. Soc. B 86:1). Capital = mean over λ of Π(1 + λx).
@@ -24,11 +23,10 @@ import numpy as np
 
 from foundation.arrays import Array, Cube, Index, Mask
 from foundation.compiled import compiled
-from foundation.errors import InputError
 
-ALPHA = 0.05  # probability that any of a data set's forecasters without merit earns anything
+ALPHA = 0.05  # probability that any forecaster without merit earns anything, per data set
 MAX_GAIN = 0.2  # log growth of an instant above which a gain is cut; losses count in full
-# λ from 0.11 to 5, four an octave: a loss of an instant costs more than a stake only beyond 20 %.
+# λ from 0.11 to 5, four per octave: a loss exceeds the capital of any stake only beyond 20 %.
 STAKES = 2.0 ** (np.arange(-22, 1) / 4) / MAX_GAIN
 MAX_SCORE_DIFFERENCE = 0.25  # bound of a score difference, in deviations of the baseline's forecast
 _SCORE_SCALE = 2 * MAX_SCORE_DIFFERENCE  # c of the empirical Bernstein process: |d| ≤ c/2
@@ -37,24 +35,26 @@ _BISECTIONS = 50
 
 
 def error_share(attempt: int) -> float:
-    """Return the part of `ALPHA` that a data set's j-th forecaster may use: ALPHA / (j (j + 1)).
+    """Return the share of `ALPHA` of a data set's j-th forecaster: ALPHA / (j (j + 1)).
 
-    The parts sum to ALPHA, however many forecasters follow. 1 / share is the e-value it needs.
+    The shares sum to ALPHA, however many forecasters follow. 1 / share is the needed e-value.
 
-    attempt: number of forecasters tried on the data so far, this one included.
+    attempt: number j of forecasters tried on the data so far, this one included; at least 1.
     """
-    if attempt < 1:
-        raise InputError(f"sizing.earned_attempt: {attempt} is below the minimum of 1")
     return ALPHA / (attempt * (attempt + 1))
 
 
-def earned_fraction(lower_bound: float, mean: float) -> float:
-    """Return the share of its positions that a forecast has earned, 0 … 1: bound / mean growth.
+def earned_fraction(lower_bound: Array, mean: Array) -> Array:
+    """Return the fraction [n] of its positions that a forecast has earned, 0 … 1: bound / mean.
 
     Kelly's stake is proportional to the edge: positions are sized as if the edge were as small as
-    its lower bound. The share is 0 while the bound is not above 0.
+    its lower bound. The fraction is 0 while the bound is not above 0.
+
+    lower_bound, mean: [n] lower bound and mean of the log growth that the forecast adds.
     """
-    return min(lower_bound / mean, 1.0) if lower_bound > 0.0 and mean > 0.0 else 0.0
+    fraction = np.zeros(len(mean))
+    np.divide(lower_bound, mean, out=fraction, where=(lower_bound > 0.0) & (mean > 0.0))
+    return np.minimum(fraction, 1.0)
 
 
 class BettingEvidence(NamedTuple):
@@ -83,7 +83,7 @@ def start_bets() -> BettingEvidence:
 def place_bets(bets: BettingEvidence, difference: float) -> BettingEvidence:
     """Return the bets after one more difference of log growth.
 
-    difference: log growth of the money with the forecast less that of the same money without it.
+    difference: log growth of capital with the forecast less that of the same capital without it.
     """
     gain = min(difference, MAX_GAIN)
     log_capital = bets.log_capital.copy()
@@ -174,7 +174,7 @@ def _bet_on_series(differences: Array, share: float, bets: BettingEvidence) -> E
 
 
 def growth_evidence(differences: Array, share: float = ALPHA) -> EvidenceSeries:
-    """Return the evidence that money with a forecast grows faster than without it.
+    """Return the evidence that capital grows faster with a forecast than without it.
 
     differences: [n] difference of log growth at each instant; NaN for none.
     share: error probability of the bound.
@@ -212,7 +212,7 @@ def score_evidence(
     low = np.full(len(values), -MAX_SCORE_DIFFERENCE)
     high = np.full(len(values), MAX_SCORE_DIFFERENCE)
     known = resolved.sum(axis=0)
-    bounded = log_capital(low) >= -np.log(share)
+    is_bounded = log_capital(low) >= -np.log(share)
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         above = log_capital(middle) >= -np.log(share)
@@ -220,7 +220,7 @@ def score_evidence(
     with np.errstate(invalid="ignore", over="ignore"):
         return EvidenceSeries(
             np.exp(np.minimum(log_capital(0.0), 700.0)),
-            np.where(bounded, low, -np.inf),
+            np.where(is_bounded, low, -np.inf),
             np.where(known > 0, resolved_sum.sum(axis=0) / known, np.nan),
         )
 
@@ -229,11 +229,12 @@ def score_evidence(
 def _stream_sums(values: Array, known_at: Index, stream_count: int) -> Cube:
     """Return the sums of each stream of bets after each instant, [5, streams, n].
 
-    They are the number of bets, the sum of differences and of their squared distances from the
-    predictions, with an open bet at its worst; and number and sum of the differences known.
+    Rows 0 … 2 are the number of bets, the sum of differences and that of their squared distances
+    from the predictions, with an open bet at its worst. Rows 3 and 4 are the number and sum of the
+    known differences.
     """
     sums = np.zeros((5, stream_count, len(values)))
-    state = np.zeros((3, stream_count))  # number, sum and squared distances of the known
+    state = np.zeros((3, stream_count))  # number, sum and squared distances of known bets
     open_bet = np.full(stream_count, -1)
     for t in range(len(values)):
         is_placed = np.isnan(values[t])
@@ -274,20 +275,21 @@ def _log_mixture(total: Array, variance: Array) -> Array:
     needed = 2 * np.log(1 / ALPHA)
     rho = OPTIMAL_VARIANCE / (needed + np.log1p(needed))
     prior = rho / scale**2
-    order = (variance + rho) / scale**2
-    place = (scale * total + variance + rho) / scale**2
+    shape = (variance + rho) / scale**2
+    argument = (scale * total + variance + rho) / scale**2
     constant = prior * np.log(prior) - gammaln(prior) - np.log(gammainc(prior, prior))
     with np.errstate(divide="ignore", invalid="ignore"):
-        near = constant - prior + np.log(hyp1f1(1.0, order + 1.0, np.minimum(place, order)) / order)
-        far = (
+        confluent = hyp1f1(1.0, shape + 1.0, np.minimum(argument, shape))
+        below = constant - prior + np.log(confluent / shape)
+        above = (
             constant
-            + gammaln(order)
-            + np.log(gammainc(order, np.maximum(place, order)))
-            - order * np.log(np.maximum(place, order))
-            + place
+            + gammaln(shape)
+            + np.log(gammainc(shape, np.maximum(argument, shape)))
+            - shape * np.log(np.maximum(argument, shape))
+            + argument
             - prior
         )
-    return np.asarray(np.where(place < order, near, far))
+    return np.asarray(np.where(argument < shape, below, above))
 
 
 def model_confidence_set(scores: Array, horizon: int = 1, known_at: Index | None = None) -> Mask:

@@ -146,7 +146,7 @@ def find_forecast_files(path: Path, name: str = "forecaster.path") -> list[Path]
 
 def name_forecasts(path: Path, files: Iterable[Path]) -> str:
     """Return the name of the forecasts in files of a path, with the forecasters that they name."""
-    by = ", ".join(filter(None, dict.fromkeys(map(_read_maker, files))))
+    by = ", ".join(filter(None, dict.fromkeys(map(_read_forecaster_name, files))))
     return f"forecasts of {path.name}" + (f" by {by}" if by else "")
 
 
@@ -179,7 +179,7 @@ def build_table_from_rows(
         cells.fill(bars, portion, skip_invalid=skip_invalid)
         done += len(portion.rows)
         progress("rows of forecasts read", done, done)
-    _check(cells.values, windows, bars, path, skip_invalid=skip_invalid)
+    _check_quantiles(cells.values, windows, bars, path, skip_invalid=skip_invalid)
     cells.expand_simple_form()
     values = cells.values
     there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
@@ -195,7 +195,7 @@ def build_table_from_rows(
     return ForecastTable.from_quantiles(name, bars, windows, values, source_digest=digest)
 
 
-def _read_maker(path: Path) -> str:
+def _read_forecaster_name(path: Path) -> str:
     """Return the name of the forecaster in a Parquet file's metadata; empty without one."""
     if path.suffix.lower() != FORECAST_FILE_SUFFIX:
         return ""
@@ -524,10 +524,10 @@ def _parse_symbol(name: object) -> str:
         return ""
 
 
-def _check(
+def _check_quantiles(
     values: Array32, windows: Windows, bars: Bars, path: Path, *, skip_invalid: bool
 ) -> None:
-    """Check that all steps and levels are present, in order, and that prices fit the bars.
+    """Check that steps and levels are complete and in order, and that prices fit the bars.
 
     Raises DataError, or (skip_invalid) removes the forecasts that fail.
 

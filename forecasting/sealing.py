@@ -2,14 +2,14 @@
 
 Sealing makes each new file of a folder a batch. Its seal is a line of `seals.jsonl` with the file's
 SHA-256, the instant of sealing and the digest of the line before. A change of an earlier line
-changes all later digests (Haber and Stornetta 1991, Journal of Cryptology 3:2). Whoever can write
-the folder could rewrite the whole chain, so that the same lines are kept by a witness, a file
-outside the folder. Without the witness, a published digest (head) verifies the lines up to its own.
+changes all later digests (Haber and Stornetta 1991, Journal of Cryptology 3:2). A process that can
+write the folder could rewrite the whole chain; a witness, a file outside the folder, therefore
+keeps a copy. Without the witness, a published digest (head) verifies the lines up to its own.
 
 A forecast is sealed if its batch is unchanged and was sealed before, or shortly after, its issue
 (`max_sealing_delay`). Of several sealed forecasts of a symbol, instant and horizon the first one
-counts. Every other forecast is in hindsight. A batch that is missing or changed leaves a gap at
-each instant of its sealed forecasts.
+counts. All others are hindsight. A batch that is missing or changed leaves a gap at each instant of
+its sealed forecasts.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from foundation.files import file_digest, write_atomically
 from trainingdata.bars import Bars
 from trainingdata.timeframe import DAILY
 
-Verdict = Literal["sealed", "hindsight"]
+SealStatus = Literal["sealed", "hindsight"]
 
 SEALS_FILE = "seals.jsonl"
 FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
-MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar, and to compute on it
-SEALING_DELAY_SHARE = 50  # a longer bar allows this part of its length, 2 %
+MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar and to compute a forecast
+SEALING_DELAYS_PER_BAR = 50  # a longer bar allows 1/50 of its length, 2 %
 LOCK_SECONDS = 10.0  # longest wait for another process that seals
 
 
@@ -88,12 +88,12 @@ class Seal(NamedTuple):
 
 def max_sealing_delay(bar_length: np.timedelta64) -> np.timedelta64:
     """Return the longest time from issue to sealing: 60 s, or 2 % of a longer bar."""
-    share = np.timedelta64(bar_length, "ns") // SEALING_DELAY_SHARE
+    share = np.timedelta64(bar_length, "ns") // SEALING_DELAYS_PER_BAR
     return np.timedelta64(max(MIN_SEALING_DELAY, share))
 
 
 def default_witness(folder: Path) -> Path:
-    """Return the witness of a folder in this user's state directory."""
+    """Return the path of a folder's witness in this user's state directory."""
     place = folder.expanduser().resolve()
     name = f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
     return user_state_path("kelly-chronos") / "seals" / f"{name}.jsonl"
@@ -130,7 +130,7 @@ def seal_folder(
         copy = folder / SEALS_FILE
         if not seals and copy.exists():
             raise InputError(
-                f"witness: {place} does not know the seals in {copy}; name the witness that has"
+                f"witness: {place} does not contain the seals of {copy}; name the witness that has"
                 f" them, or delete {copy} to begin another record"
             )
         # A clock that was set back must not date a seal before an earlier one.
@@ -188,7 +188,7 @@ def _seal_file(file: Path, now: np.datetime64, seals: Sequence[Seal]) -> Seal:
 def _write_seals(seals: Sequence[Seal], witness: Path, copy: Path) -> None:
     """Write the seals to the witness, then to the folder.
 
-    A process that is killed in between leaves the folder one step behind. The next one corrects it.
+    If a process is killed in between, the next one completes the folder's copy.
     """
     content = "".join(json.dumps(seal._asdict(), sort_keys=True) + "\n" for seal in seals).encode()
     for path in (witness, copy):
@@ -271,49 +271,49 @@ class SealedRecord:
                 gaps.append(issued[issued >= seal.sealing_instant - self.delay])
         return np.unique(np.concatenate(gaps))
 
-    def has_forecasts(self, verdict: Verdict) -> bool:
-        """Return whether the record has forecasts with a verdict, by its seals alone."""
+    def has_forecasts(self, status: SealStatus) -> bool:
+        """Return whether the record has forecasts with a status, by its seals alone."""
         issued = [
             (seal.first_issued_at, seal.last_issued_at, seal.sealing_instant - self.delay)
             for seal, path in self.batches
             if path is not None
         ]
-        if verdict == "sealed":
+        if status == "sealed":
             return any(_parse_instant(last) >= since for _, last, since in issued)
         return bool(self.unsealed) or any(_parse_instant(at) < since for at, _, since in issued)
 
     def forecasts(
         self,
-        verdict: Verdict,
+        status: SealStatus,
         bars: Bars,
         since: np.datetime64 | Instants,
         progress: Progress = no_progress,
     ) -> ForecastTable:
-        """Return the forecasts with a verdict, from each symbol's last one before `since` on.
+        """Return the forecasts with a status, from each symbol's last one before `since` on.
 
         The first forecast of a symbol, instant and horizon counts. Forecasts that do not fit the
         bars are skipped. Raises DataError for an unsealed file with invalid rows, and without any
         forecast of the panel.
         """
         files = [path for _, path in self.batches if path]
-        files += self.unsealed if verdict == "hindsight" else ()
+        files += self.unsealed if status == "hindsight" else ()
         return build_table_from_rows(
-            self._portions(verdict),
+            self._portions(status),
             bars,
             since,
             progress,
-            name=f"{name_forecasts(self.path, files)}, {verdict}",
+            name=f"{name_forecasts(self.path, files)}, {status}",
             path=self.path,
             digests=list(map(file_digest, files)),
             skip_invalid=True,
         )
 
-    def _portions(self, verdict: Verdict) -> Iterator[RowPortion]:
-        """Yield the rows with a verdict, in the order of sealing.
+    def _portions(self, status: SealStatus) -> Iterator[RowPortion]:
+        """Yield the rows with a status, in the order of sealing.
 
         Sealed rows at the instant of a gap are omitted.
         """
-        is_sealed = verdict == "sealed"
+        is_sealed = status == "sealed"
         gaps = self.gap_instants
         for seal, path in self.batches:
             if path is None:
@@ -332,7 +332,7 @@ class SealedRecord:
 def read_record(
     path: Path, bar_length: np.timedelta64, witness: Path | None = None, head: str | None = None
 ) -> SealedRecord:
-    """Read what the seals of a file or folder prove.
+    """Read the record of a file or folder.
 
     Without a witness and without `head` nothing is sealed, because the folder's own lines could
     have been written at any time.
@@ -380,8 +380,7 @@ def _resolve_witness(folder: Path, witness: Path | None) -> Path:
     place = (witness or default_witness(folder)).expanduser()
     if place.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"witness: {place} is inside {folder}, whose changes it must survive; name a file"
-            " elsewhere"
+            f"witness: {place} is inside {folder}, and would change with it; name a file elsewhere"
         )
     return place
 

@@ -361,13 +361,13 @@ class InvestorSettings:
     """Settings of the investor for whom `forecasting.volatility_value` prices volatility."""
 
     sharpe: float = setting(
-        0.3, "Sharpe ratio a year that a symbol's premium implies at its mean volatility", gt=0
+        0.3, "yearly Sharpe ratio of a symbol's premium at its mean volatility", gt=0
     )
     fraction: float = setting(
         0.5, "fraction of Kelly; its inverse is the risk aversion", gt=0, le=1
     )
     stock_leverage: float = setting(2.0, "maximum weight of a stock", gt=0)
-    crypto_leverage: float = setting(1.0, "maximum weight of a coin", gt=0)
+    crypto_leverage: float = setting(1.0, "maximum weight of a crypto symbol", gt=0)
     stock_cost_bps: float = setting(
         2.0, "cost of a stock trade, basis points of traded value", ge=0, lt=5000
     )

@@ -6,17 +6,17 @@ An investor holds one symbol with a constant premium, so that only the forecast 
     w = min(f · m / σ², leverage)      target weight, f the fraction of Kelly
     u = n · (w · m - w² · r² / (2f))   certainty equivalent a year, r the realised return
 
-σ̄² is the symbol's mean r², the same for all forecasters; σ² is the forecast's variance over the
-forecaster's own mean pattern of the day, which no investor trades. The premium is stated, because
-the mean of realised returns is noise (Fleming, Kirby and Ostdiek 2001, 2003, hold it constant,
-too). Below the leverage, -u is up to a factor the loss of Patton (2011) with b = -3, robust to the
-noise of r²: its expectation is least for the true variance. The constant volatility σ̄ earns
-f · sharpe² / 2. The risk aversion is 1/f, at which the fraction f of Kelly is optimal.
+σ̄² is the symbol's mean r², the same for all forecasters. σ² is the forecast's variance over the
+forecaster's own mean pattern of the day, which no investor trades. The premium is an assumption,
+because the mean of realised returns is noise (Fleming, Kirby and Ostdiek 2001, 2003, hold it
+constant, too). Below the leverage, -u is proportional to the loss of Patton (2011) with b = -3,
+robust to the noise of r²: the true variance minimises its expectation. The constant volatility σ̄
+earns f · sharpe² / 2. The risk aversion is 1/f, at which the fraction f of Kelly is optimal.
 
-After costs, ln w is moved only as far as to within δ of the target's, and a trade pays its cost c:
+After costs, ln w is moved only to within δ of the target's, and a trade pays its cost c:
 δ³ = 3/2 · c · mean((change of ln w)²) / m (Martin 2012, here in logs). At a step of h bars, one
-investor starts at each of h bars, with the weight of σ̄. All means are of the scored forecasts, in
-hindsight; they favour no forecaster.
+investor starts at each of h bars, with the weight of σ̄. Means are over the scored forecasts, in
+hindsight, and the same for all forecasters.
 """
 
 from __future__ import annotations

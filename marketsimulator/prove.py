@@ -1,15 +1,15 @@
-"""Prove forecasts: what has their sealed record earned, in one number that sizing can obey?
+"""State how much of full Kelly the sealed record of a forecaster has earned.
 
     python -m marketsimulator.prove FORECASTS… 'data.dir=[DIR]' [horizon=1] [key=value …]
     python -m marketsimulator.prove seal FOLDER [witness=FILE]
 
 FORECASTS is a file or a folder that grows, with the columns symbol, issued_at, horizon, mean and
-deviation (see `forecasting.file_forecaster`). `seal` fixes the folder's new files as issued now;
-seal each before the next bar. Forecasts that were not sealed in time are judged in hindsight and
-earn nothing. They are judged as they are, without calibration.
+deviation (see `forecasting.file_forecaster`). `seal` records the folder's new files
+as issued now; seal each within a minute of its bar. Forecasts that were not sealed in time are
+judged in hindsight and earn nothing. Forecasts are judged without calibration.
 
-The output contains proof.html and proof.json. Every forecaster tried on the same bars (trials=)
-shares one probability of error: a later one must earn more evidence.
+The output contains proof.html and proof.json. All forecasters tried on the same bars (trials=)
+share one probability of error: a later one needs a higher e-value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from foundation.files import resolve_output as resolve_output_folder
 from foundation.formatting import format_count
 from marketsimulator.results.proof import Proof, build_proof_trial, judge_record
 from marketsimulator.results.proof_page import (
-    VERDICT_LABELS,
+    STATUS_LABELS,
     build_proof_summary,
     proof_file_writers,
     proof_table,
@@ -68,18 +68,18 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
     for record in records:
         trial = build_proof_trial(record, market)
         attempt = count_forecasters(settings.trials, trial)
-        judged = {
-            verdict: judge_record(
-                *(settings, market, record, verdict, baseline, error_share(attempt), progress)
+        evidence = {
+            status: judge_record(
+                settings, market, record, status, baseline, error_share(attempt), progress
             )
-            for verdict in VERDICT_LABELS
-            if record.has_forecasts(verdict)
+            for status in STATUS_LABELS
+            if record.has_forecasts(status)
         }
-        proofs.append(Proof(trial.forecaster, attempt, record, judged))
+        proofs.append(Proof(trial.forecaster, attempt, record, evidence))
     best = None
-    sealed = [proof for proof in proofs if "sealed" in proof.judged]
+    sealed = [proof for proof in proofs if "sealed" in proof.evidence]
     if len(sealed) > 1:
-        tables = [proof.judged["sealed"].table for proof in sealed]
+        tables = [proof.evidence["sealed"].table for proof in sealed]
         kept = place_score_bets(bars, baseline, tables, settings.horizon).confidence_set()
         best = [proof.name for proof, is_kept in zip(sealed, kept, strict=True) if is_kept]
     summary = build_proof_summary(proofs, best, settings.horizon, bars.source)

@@ -290,7 +290,7 @@ class ProofSettings(BacktestSettings):
         None, "file outside the folder that keeps its seals; null: in the user's state directory"
     )
     head: str | None = setting(
-        None, "published digest of a seal, which the record must contain; null: none"
+        None, "published digest of a seal that the record must contain; null: no check"
     )
     horizon: int = setting(
         1, "bars of the symbol from a forecast to the outcome that is scored", ge=1, le=HORIZON
@@ -302,8 +302,8 @@ class ProofSettings(BacktestSettings):
         if self.start is not None or self.days is not None:
             key = "start" if self.days is None else "days"
             raise InputError(
-                f"{key}: a proof begins with the first forecast, because a chosen beginning could"
-                " hide losses; remove it"
+                f"{key}: a proof starts at the first forecast, because a chosen start could hide"
+                " losses; remove this setting"
             )
         if self.data.adjustment == "raw":
             raise InputError(

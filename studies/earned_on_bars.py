@@ -2,10 +2,11 @@
 
     python -m studies.earned_on_bars HOURLY_STOCKS HOURLY_CRYPTO DAILY_STOCKS
 
-A row per data set and forecaster, raw and calibrated: evidence that money sized by it (`kelly_50`,
-after costs) grows faster than the same money without it, the fraction of full Kelly earned at the
-end and its maximum, and evidence that its next-bar score is lower than the no-forecast baseline's,
-which is the calibrated random walk. Forecasts are walk-forward; the oracle reads the future.
+A row per data set and forecaster, raw and calibrated: evidence that capital sized by it
+(`kelly_50`, after costs) grows faster than the same capital without it, the fraction of full Kelly
+earned at the end and its maximum, and evidence that its next-bar score is lower than the
+no-forecast baseline's, which is the calibrated random walk. Forecasts are walk-forward; the oracle
+reads the future.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ import sys
 
 import numpy as np
 
-from forecasting.evidence import growth_evidence
+from forecasting.evidence import earned_fraction, growth_evidence
 from forecasting.score_bets import place_score_bets
 from forecasting.settings import ForecasterSettings
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 
-FORECASTERS = (
-    *("chronos2", "chronos2 raw", "ewma", "ewma raw", "garch", "garch raw"),
-    *("oracle", "oracle raw"),
-)
+KINDS = ("chronos2", "ewma", "garch", "oracle")
+FORECASTERS = tuple(f"{kind}{form}" for kind in KINDS for form in ("", " raw"))
 HOURLY = ("start=2023-10-02", "end=2024-10-31")
 DAILY = ("timeframe=1d", "data.adjustment=all", "start=2018-06-01", "end=2023-12-29")
 HEADS = "forecaster | growth: e-value, mean, bound (bp a decision) | earned | score: e-value, mean"
@@ -41,9 +40,9 @@ def judge(name: str, *words: str) -> str:
     forecaster = settings.forecaster.build(bars.symbols)
     trader = settings.build_trader(forecaster)
     judgement = trader.judge_forecast(market, trader.build_beliefs(market))
-    # The judgement of a trader gives an oracle no fraction; the evidence itself shows what it is.
+    # A trader's judgement gives an oracle, which is hindsight, no fraction.
     series = growth_evidence(judgement.difference[np.isfinite(judgement.difference)])
-    share = np.clip(series.lower_bound / series.mean, 0.0, 1.0) * (series.lower_bound > 0)
+    share = earned_fraction(series.lower_bound, series.mean)
     since = bars.times[market.start_row]
     walk = ForecasterSettings(kind="ewma").build(bars.symbols).forecast(bars, since)
     bets = place_score_bets(bars, walk, [forecaster.forecast(bars, since)], 1)

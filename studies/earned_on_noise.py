@@ -3,11 +3,11 @@
 python -m studies.earned_on_noise
 
 Each market is synthetic, with a different seed: bars of five correlated stocks with heavy tails and
-volatility clustering, over two years after half a year of history. The forecaster copies the past:
-it claims that the momentum of the last bars goes on. That is true in part
-(`data.information_coefficient`): the claim equals the planted edge, or `--claim` without one. It is
-looked at after every bar. Beside it, a t-test of the same differences at the same level, looked at
-after every bar from the 30th on, shows what peeking does to a test for a fixed sample.
+volatility clustering, over two years after half a year of history. The forecaster claims that the
+momentum of the last bars continues. The claimed information coefficient is the planted one
+(`data.information_coefficient`), or `--claim`. The evidence is read after every bar. For
+comparison, a t-test of the same differences at the same level, read after every bar from the 30th
+on, shows what repeated reading does to a test for a fixed sample.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> None:
     for name in ("earned_at", "half_at", "peeked_at", "scored_at"):
         at = np.array([getattr(each, name) for each in found])
         share = np.mean(at >= 0)
-        # A market that never gets there counts as later than all others.
+        # A market without the event counts as later than all others.
         median = np.median(np.where(at >= 0, at, np.inf))
         sys.stdout.write(f"{name:10} {share:6.1%} of markets, median bar {median:g}\n")
 

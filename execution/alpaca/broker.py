@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 # Assets; for more, the whole list is read, as 200 requests a minute are allowed.
 MAX_SINGLE_ASSET_QUERIES = 50
-ADOPTED = "rested at the venue when this journal began"  # reason of an adopted order
+ADOPTION_REASON = "rested at the venue when this journal began"  # reason of an adopted order
 ACCOUNT_MAX_AGE_SECONDS = 60.0  # longest use of an account snapshot
 
 
@@ -203,7 +203,9 @@ class AlpacaBroker:
             with suppress(BrokerError):
                 placed = AlpacaOrder.parse(name, entry)
                 for order in filter(is_adopted, parse_open_order(entry)):
-                    whole = replace(order, qty=order.qty + placed.filled_quantity, reason=ADOPTED)
+                    whole = replace(
+                        order, qty=order.qty + placed.filled_quantity, reason=ADOPTION_REASON
+                    )
                     self._outbox.adopt(whole, role, placed)
 
     def has_order_id(self, client_order_id: str) -> bool:

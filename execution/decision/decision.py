@@ -23,7 +23,7 @@ from execution.decision.choice import (
     Choice,
     Rationale,
 )
-from execution.decision.earned import JudgedMoney
+from execution.decision.earned import EvidenceState
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
 from foundation.arrays import Array, Index, Instants, Mask, ObjectArray
@@ -274,8 +274,8 @@ class Decision:
         when decisions are compared.
     orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
         before its orders are sent.
-    judged_money: accounts on paper that judge the forecast, after this decision; None if it is not
-        judged. It is ignored when decisions are compared.
+    evidence_state: evidence for the forecast after this decision; None if it is not judged. It is
+        ignored when decisions are compared.
     """
 
     at: np.datetime64
@@ -290,7 +290,7 @@ class Decision:
     sizing_failure: str = ""
     orders_to_cancel: tuple[Order, ...] = ()
     optimality_gap: float = 0.0
-    judged_money: JudgedMoney | None = None
+    evidence_state: EvidenceState | None = None
 
     @property
     def choices(self) -> tuple[Choice, ...]:

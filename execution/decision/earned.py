@@ -1,11 +1,10 @@
-"""What a forecast has earned: two accounts on paper, with it and without it, and the evidence.
+"""What a forecast has earned: two virtual accounts, with it and without it, and the evidence.
 
 Both accounts are sized by the run's Kelly strategy under its limits, one with the forecast and one
-with the premium alone. They hold fractions of shares, trade at a symbol's next own open, and pay
-the expected costs, interest and borrow fees. They have no lots, no settlement of sales, no rules
-for reversals, and no dividends on raw prices. The difference of their log growth from decision to
-decision is a bet (`forecasting.evidence`). The lower bound of its mean over its mean is the
-fraction of the forecast's positions that it has earned.
+with the premium alone. They hold fractions of shares, trade at a symbol's next open, and pay the
+expected costs, interest and borrow fees. They ignore lots, settlement of sales, rules for
+reversals, and dividends on raw prices. The difference of their log growth from decision to decision
+is a bet (`forecasting.evidence`). The earned fraction is the lower bound of its mean over its mean.
 
 Dimensions: 2 accounts (with the forecast, without it), S symbols, K periods, T instants of a belief
 table, R of them judged: those at which a symbol is due to trade.
@@ -41,11 +40,11 @@ from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.sessions import count_nights_between
 
 NOTIONAL_EQUITY = 131_072.0  # USD, for limits that depend on equity; a power of two divides exactly
-LEAST_GROWTH = 1e-9  # growth of an account that has lost all of its equity, and begins anew
+MIN_GROWTH = 1e-9  # growth of an account that has lost all of its equity; it restarts in cash
 
 
 class JudgingTerms(NamedTuple):
-    """Terms by which the money on paper is sized and charged.
+    """Terms by which the virtual accounts are sized and charged.
 
     class_sharpe: [T, 2] yearly Sharpe ratios of stocks and of crypto.
     financing_cost: [T, K] interest on one borrowed USD in each period of a plan.
@@ -55,7 +54,8 @@ class JudgingTerms(NamedTuple):
     interest_rate: [T] interest of a night on one borrowed USD.
     borrow_rate: [S] fee of a short position for a night, fraction of its value.
     error_share: error probability of the bound.
-    is_hindsight: true for forecasts that no one can have issued in time: they earn nothing.
+    is_hindsight: true for forecasts that may have been made when their outcome was known; they earn
+        nothing.
     """
 
     class_sharpe: Array
@@ -70,7 +70,7 @@ class JudgingTerms(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """The R judged instants, and what happened in the market since the judged instant before.
+    """The R judged instants, and the market's moves since the judged instant before.
 
     rows: [R] rows of the belief table.
     filled, closed: [R, S] price of the symbol's first own bar since, at which orders fill, and its
@@ -87,8 +87,8 @@ class _Steps(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class JudgedMoney:
-    """The accounts on paper and their bets after the decision at an instant.
+class EvidenceState:
+    """The virtual accounts and their bets after the decision at an instant.
 
     at: instant of the last judged decision.
     symbols: [S] symbols of the accounts.
@@ -115,20 +115,19 @@ class JudgedMoney:
 
     def to_json(self) -> str:
         """Return the state as JSON, from which `from_json` restores every bit."""
-        return json.dumps(
-            {
-                "at": str(self.at),
-                "symbols": self.symbols,
-                "weights": self.weights.tolist(),
-                "targets": self.targets.tolist(),
-                "bets": [getattr(each, "tolist", lambda each=each: each)() for each in self.bets],
-                "figures": self.figures,
-                "error_share": self.error_share,
-            }
-        )
+        entry = {
+            "at": str(self.at),
+            "symbols": self.symbols,
+            "weights": self.weights,
+            "targets": self.targets,
+            "bets": self.bets,
+            "figures": self.figures,
+            "error_share": self.error_share,
+        }
+        return json.dumps(entry, default=np.ndarray.tolist)
 
     @classmethod
-    def from_json(cls, text: str) -> JudgedMoney:
+    def from_json(cls, text: str) -> EvidenceState:
         """Restore a state from JSON."""
         entry: dict[str, Any] = json.loads(text)
         capital, lost_at, count, total = entry["bets"]
@@ -139,7 +138,7 @@ class JudgedMoney:
         return cls(at, tuple(entry["symbols"]), weights, targets, bets, figures, share)
 
     def positions_in(self, symbols: Sequence[str]) -> tuple[Matrix, Matrix]:
-        """Return weights and targets of a panel's symbols; positions in others become cash."""
+        """Return weights and targets of a panel's symbols, each [2, S]; others become cash."""
         place = {symbol: s for s, symbol in enumerate(self.symbols)}
         known = [s for s, symbol in enumerate(symbols) if symbol in place]
         before = [place[symbols[s]] for s in known]
@@ -149,7 +148,7 @@ class JudgedMoney:
 
 
 # Before the first decision both accounts are in cash, and nothing is bet.
-NO_MONEY = JudgedMoney(
+NO_EVIDENCE = EvidenceState(
     at=np.datetime64("NaT", "ns"),
     symbols=(),
     weights=np.zeros((2, 0)),
@@ -186,14 +185,14 @@ class Judgement(NamedTuple):
 
 
 def judge_beliefs(
-    bars: Bars, table: BeliefTable, terms: JudgingTerms, before: JudgedMoney
-) -> tuple[Judgement, JudgedMoney]:
+    bars: Bars, table: BeliefTable, terms: JudgingTerms, before: EvidenceState
+) -> tuple[Judgement, EvidenceState]:
     """Judge the forecasts of a belief table; return the judgement and the state after its end.
 
     bars: bars visible at the table's last instant.
     table: beliefs; the forecasts count in full, whatever they have earned.
     before: state after an earlier decision. If it is not earlier than the table's only instant, the
-        decision was made before, and its figures stay.
+        decision is repeated, and its figures are returned.
     """
     found = Judgement.empty(table.instants)
     if len(table.instants) and table.instants[0] <= before.at:
@@ -207,18 +206,17 @@ def judge_beliefs(
     figures = np.empty((len(rows), 4))
     bets = judge_instants(plain, terms, steps, weights, targets, before.bets, figures)
     difference, e_value, bound, mean = figures.T
-    earned = np.array([earned_fraction(*each) for each in zip(bound, mean, strict=True)])
-    if terms.is_hindsight:
-        earned[:] = 0.0
+    earned = np.zeros(len(rows)) if terms.is_hindsight else earned_fraction(bound, mean)
     for column, values in zip(found[1:], (difference, e_value, bound, earned), strict=True):
         column[rows] = values
     last = tuple([float(column[rows[-1]]) for column in found[1:]])
     at = np.datetime64(table.instants[rows[-1]])
-    return found, JudgedMoney(at, bars.symbols, weights, targets, bets, last, terms.error_share)
+    last_state = EvidenceState(at, bars.symbols, weights, targets, bets, last, terms.error_share)
+    return found, last_state
 
 
 def _build_steps(bars: Bars, instants: Instants, rows: Index, since: np.datetime64) -> _Steps:
-    """Return what happened in the market up to each judged instant [R].
+    """Return the market's moves up to each judged instant, [R].
 
     since: the judged instant before; NaT for none.
     """
@@ -250,7 +248,7 @@ def judge_instants(
 ) -> BettingEvidence:
     """Advance both accounts from decision to decision, and size them anew; return the bets.
 
-    weights, targets: [2, S] accounts, as in `JudgedMoney`; changed in place.
+    weights, targets: [2, S] accounts, as in `EvidenceState`; changed in place.
     figures: [R, 4] set to difference, e-value, lower bound and mean difference at each instant.
     """
     growth = np.ones(2)
@@ -301,11 +299,11 @@ def _advance_account(
     profit -= fees
     profit -= max(longs - 1.0 - profit, 0.0) * terms.interest_rate[row] * steps.nights[r]
     growth = 1.0 + profit
-    is_ruined = growth <= LEAST_GROWTH
+    is_ruined = growth <= MIN_GROWTH
     for s in range(len(weights)):
         weights[s] = 0.0 if is_ruined else weights[s] / growth
         targets[s] = 0.0 if is_ruined else targets[s] / growth
-    return LEAST_GROWTH if is_ruined else growth
+    return MIN_GROWTH if is_ruined else growth
 
 
 @jit_inline

@@ -73,13 +73,14 @@ class SizingSettings:
 
     earned: bool | Literal["report"] = setting(
         "report",
-        "true: the forecast counts as far as it has earned by growth beyond the premium's; "
-        "`report`: the report states what it has earned, and it counts in full; false: neither",
+        "true: the forecast counts by the fraction of full Kelly that it has earned "
+        "(docs/FORECASTS.md); `report`: it counts in full, and reports state the fraction; "
+        "false: it counts in full, and is not judged",
     )
     earned_attempt: int = setting(
         1,
-        "number of forecasters tried on these data, this one included; each later one must earn "
-        "more evidence",
+        "number of forecasters tried on these data, this one included; a later one needs a higher "
+        "e-value",
         ge=1,
         le=1000,
     )

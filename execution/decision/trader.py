@@ -29,7 +29,13 @@ from execution.decision.decision import (
     build_decision_columns,
     find_decided_cells,
 )
-from execution.decision.earned import NO_MONEY, JudgedMoney, Judgement, JudgingTerms, judge_beliefs
+from execution.decision.earned import (
+    NO_EVIDENCE,
+    EvidenceState,
+    Judgement,
+    JudgingTerms,
+    judge_beliefs,
+)
 from execution.decision.problem import (
     LabelledAccountArrays,
     RoundedTargets,
@@ -133,8 +139,8 @@ class Trader:
     universe: rule that determines which symbols may be held.
     belief_table: beliefs at all instants, computed in advance from the bars known at each; None
         computes the beliefs at each decision.
-    judged_money: accounts on paper that judge the forecast, after the last decision before; None
-        judges it only if `sizing.earned` is true, from nothing.
+    evidence_state: evidence for the forecast after the last decision. None judges the forecast only
+        if `sizing.earned` is true, beginning without evidence.
     """
 
     order_prefix: str
@@ -150,7 +156,7 @@ class Trader:
     schedule: Schedule = EVERY_BAR
     universe: Universe = ALL_SYMBOLS
     belief_table: BeliefTable | None = None
-    judged_money: JudgedMoney | None = None
+    evidence_state: EvidenceState | None = None
 
     @property
     def decision_periods(self) -> DecisionPeriods:
@@ -161,13 +167,13 @@ class Trader:
         """Return this trader with its beliefs at all instants of a run computed in advance."""
         return replace(self, belief_table=self.build_beliefs(market, progress))
 
-    def with_judged_money(self, state: str | None) -> Trader:
-        """Return this trader with the accounts on paper that its last decision left.
+    def with_evidence_state(self, text: str | None) -> Trader:
+        """Return this trader with the evidence after its last decision.
 
-        state: the accounts as `JudgedMoney.to_json` wrote them; None before the first decision.
+        text: state from `EvidenceState.to_json`; None before the first decision.
         """
-        money = NO_MONEY if state is None else JudgedMoney.from_json(state)
-        return replace(self, judged_money=money)
+        state = NO_EVIDENCE if text is None else EvidenceState.from_json(text)
+        return replace(self, evidence_state=state)
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
         """Return the beliefs at each instant of a run, each from the data known at that instant."""
@@ -176,14 +182,14 @@ class Trader:
             return table
         return table._replace(earned=self.judge_forecast(market, table).earned)
 
-    def _build_judged_beliefs(self, now: Market) -> tuple[BeliefTable, JudgedMoney | None]:
-        """Return the beliefs of one decision, and the judged money if it judges the forecast."""
+    def _build_judged_beliefs(self, now: Market) -> tuple[BeliefTable, EvidenceState | None]:
+        """Return the beliefs of one decision, and the evidence after it; None if not judged."""
         table = self._build_beliefs(now)
-        counts = self.sizing.earned is True
-        if not counts and (self.judged_money is None or self.sizing.earned is False):
+        scales = self.sizing.earned is True
+        if not scales and (self.evidence_state is None or self.sizing.earned is False):
             return table, None
-        judgement, money = self._judge(now, table)
-        return table._replace(earned=judgement.earned) if counts else table, money
+        judgement, state = self._judge(now, table)
+        return table._replace(earned=judgement.earned) if scales else table, state
 
     def judge_forecast(self, market: Market, table: BeliefTable) -> Judgement:
         """Return what the forecasts of a belief table have earned at each of its instants.
@@ -192,17 +198,17 @@ class Trader:
         """
         return self._judge(market, table)[0]
 
-    def _judge(self, market: Market, table: BeliefTable) -> tuple[Judgement, JudgedMoney]:
-        """Return the judgement of a table's forecasts, and the judged money after its end."""
-        money = self.judged_money or NO_MONEY
+    def _judge(self, market: Market, table: BeliefTable) -> tuple[Judgement, EvidenceState]:
+        """Return the judgement of a table's forecasts, and the evidence after its last instant."""
+        state = self.evidence_state or NO_EVIDENCE
         parts = []
         for begin, end, view in market.visible_bars_by_segment():
             first = np.searchsorted(table.instants, view.times[begin])
             last = np.searchsorted(table.instants, view.times[end - 1], side="right")
             part = table.select_rows(np.arange(first, last))
-            judgement, money = judge_beliefs(view, part, self._judging_terms(view, part), money)
+            judgement, state = judge_beliefs(view, part, self._judging_terms(view, part), state)
             parts.append(judgement)
-        return Judgement._make(map(np.concatenate, zip(*parts, strict=True))), money
+        return Judgement._make(map(np.concatenate, zip(*parts, strict=True))), state
 
     def _judging_terms(self, bars: Bars, table: BeliefTable) -> JudgingTerms:
         nightly = self.margin.nightly_rate(table.instants)
@@ -231,7 +237,7 @@ class Trader:
         )
 
     def _build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
-        """Return the beliefs, of which the forecasts count in full."""
+        """Return the beliefs with forecasts that count in full."""
         bars = market.bars
         growth = GrowthRanking(
             self.prior, self.costs.expected_cost(bars.crypto, self.fees), bars.long_only
@@ -271,7 +277,7 @@ class Trader:
         )
         if self.sizing.earned is not True:
             return belief
-        earned = 0.0 if self.judged_money is None else self.judged_money.earned
+        earned = 0.0 if self.evidence_state is None else self.evidence_state.earned
         return belief._replace(earned=np.array([earned]))
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
@@ -302,9 +308,9 @@ class Trader:
         # Beliefs do not depend on the account. A backtest can therefore compute those of all
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
-        table, money = self.belief_table, None
+        table, state = self.belief_table, None
         if table is None:
-            table, money = self._build_judged_beliefs(now)
+            table, state = self._build_judged_beliefs(now)
         # Symbols that are neither held nor may be held have weight 0 and are skipped below.
         groups = self.limits.group_limits()
         counts = {*account.projected_positions, *account.open_reductions, *groups.market_symbols}
@@ -323,8 +329,8 @@ class Trader:
             released = tuple(stop for stop in stops if stop.symbol in ordered)
             cancels = (*decision.orders_to_cancel, *released)
             decision = replace(decision, orders_to_cancel=cancels)
-        if money is not None:
-            decision = replace(decision, judged_money=money)
+        if state is not None:
+            decision = replace(decision, evidence_state=state)
         return decision if decision.symbols or belief.is_adjustable.any() else None
 
     def decide_from_beliefs(

@@ -214,8 +214,8 @@ class DecisionJournal:
                 group_limit_names=decision.group_limit_names,
             )
             DECISIONS_TABLE.insert(self._database, row)
-            if decision.judged_money is not None:
-                record_evidence(self._database, self._job, decision.judged_money)
+            if decision.evidence_state is not None:
+                record_evidence(self._database, self._job, decision.evidence_state)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
                 self._book.record_plan(self._build_intent(order, name, account.as_of))

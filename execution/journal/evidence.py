@@ -1,6 +1,6 @@
 """What a job's forecast has earned, recorded with each decision that judges it.
 
-The state of the accounts on paper is text that `execution.decision.earned.JudgedMoney` reads.
+The state is JSON that `execution.decision.earned.EvidenceState` reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from foundation.formatting import format_earned
 from trainingdata.instants import new_york_date
 
 if TYPE_CHECKING:
-    from execution.decision.earned import JudgedMoney  # readers of a journal need no compiled code
+    # Readers of a journal need no compiled code.
+    from execution.decision.earned import EvidenceState
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class EvidenceRow:
         there is none yet.
     earned: fraction of its positions that the forecast has earned.
     error_share: error probability of the bound; 1 / error_share is the e-value that earns.
-    state: accounts on paper and their bets after the decision, JSON.
+    state: virtual accounts and their bets after the decision, JSON.
     """
 
     job: Text
@@ -48,11 +49,11 @@ class EvidenceRow:
 EVIDENCE_TABLE = JournalTable("evidence", EvidenceRow, key="job, at")
 
 
-def record_evidence(database: Database, job: str, money: JudgedMoney) -> None:
+def record_evidence(database: Database, job: str, state: EvidenceState) -> None:
     """Record the evidence of a decision; a second decision at its instant leaves the first row."""
-    _, e_value, bound, earned = money.figures
+    _, e_value, bound, earned = state.figures
     found = bound if np.isfinite(bound) else None
-    row = EvidenceRow(job, money.at, e_value, found, earned, money.error_share, money.to_json())
+    row = EvidenceRow(job, state.at, e_value, found, earned, state.error_share, state.to_json())
     EVIDENCE_TABLE.insert(database, row, conflict_clause="ON CONFLICT DO NOTHING")
 
 
@@ -72,8 +73,8 @@ def describe_evidence(database: Database, job: str) -> str:
     return format_earned(since, last.earned, last.e_value, last.error_share)
 
 
-def read_judged_money(journal: Path, job: str) -> str | None:
-    """Return the accounts on paper after a job's last decision; None without a journal or one."""
+def read_evidence_state(journal: Path, job: str) -> str | None:
+    """Return the state after a job's last judged decision, JSON; None without a journal or one."""
     if not journal.is_file():
         return None
     with open_journal_for_reading(journal) as database:

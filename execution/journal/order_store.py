@@ -30,7 +30,7 @@ from execution.journal.orders import decode_order, encode_order
 from execution.journal.refusals import RefusalJournal
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, format_instant
 from execution.orders.gate import AnyOrder, OrderRole
-from execution.orders.orders import Order
+from execution.orders.orders import USD_PRICE_FIELDS, Order
 from foundation.database import Database, query_table
 from foundation.errors import InputError
 
@@ -81,7 +81,6 @@ def infer_order_role(order: AnyOrder) -> OrderRole:
 
 
 SPLIT_EVENT = "split"
-SHARE_PRICE_FIELDS = ("limit_price", "stop_price", "trail_price")  # which a split divides
 # After a day no order is on its way: connections, queues and the venue's day have ended.
 MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 
@@ -399,7 +398,7 @@ class OrderStore:
         left = Decimal(int(Fraction(order.qty - filled) * ratio))
         prices = {
             name: price / float(ratio)
-            for name in SHARE_PRICE_FIELDS
+            for name in USD_PRICE_FIELDS
             if (price := getattr(order, name)) is not None
         }
         order = replace(order, qty=max(left + filled, Decimal(1)), **prices)

@@ -1,4 +1,4 @@
-"""Seal the forecasts of live decisions: a folder in the simple form, a file a decision."""
+"""Seal the forecasts of live decisions: a folder with one file per decision, in the simple form."""
 
 from __future__ import annotations
 

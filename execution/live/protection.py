@@ -70,8 +70,8 @@ class LiveProtection:
     def update(self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False) -> None:
         """Cancel and send protective orders at the venue, so that each position has one.
 
-        Without protection nothing is read, and orders left by an earlier process are cancelled.
-        While the kill file or a halt stops every order, nothing is done.
+        With `protect.kind=none`, orders of an earlier process are cancelled. Does nothing while the
+        kill file or a halt stops every order.
 
         account: account snapshot since which nothing was sent; None reads the account.
         ends_cycle: true at the end of a cycle; stops of crypto that trail are raised only then.

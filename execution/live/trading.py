@@ -375,7 +375,7 @@ class TradingJob:
         return run_decision_cycle(
             self.desk,
             self._feed,
-            self._trader.with_judged_money(None if evidence is None else evidence.state),
+            self._trader.with_evidence_state(None if evidence is None else evidence.state),
             self._settings,
             rules=self._rules,
             time=self._connection.time,

@@ -26,7 +26,8 @@ ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 STOP_TYPES: tuple[OrderType, ...] = ("stop", "stop_limit", "trailing_stop")
 PROTECTIVE_LEG = "stop"  # leg in the ids of protective orders, in place of a number
-PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
+USD_PRICE_FIELDS = ("limit_price", "stop_price", "trail_price")  # which a split divides
+PRICE_FIELDS = (*USD_PRICE_FIELDS, "trail_percent")
 MAX_QTY = 10**12  # quantities of orders are below it
 UNLIMITED_QUANTITY = float("inf")
 # The venue accepts ids of at most 128 characters.

@@ -16,6 +16,7 @@ from execution.orders.broker import Asset
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import (
     DEFAULT_SIZE_LIMITS,
+    USD_PRICE_FIELDS,
     Fill,
     Order,
     OrderSizeLimits,
@@ -69,7 +70,7 @@ ORDER_TYPE_CODES = {
 }
 TIME_IN_FORCE_CODES = {"day": DAY_ORDER, "gtc": GTC, "opg": ON_OPEN, "cls": ON_CLOSE}
 # Columns of the book with the prices that a split or a dividend changes.
-_ADJUSTED_PRICES = {"limit_price": "limit", "stop_price": "stop", "trail_price": "trail"}
+_ADJUSTED_PRICES = {name: name.removesuffix("_price") for name in USD_PRICE_FIELDS}
 OrderState = Literal["working", "filled", "canceled", "expired"]
 # Indexed by the book's numbers of order states.
 ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")

@@ -1,8 +1,8 @@
 """Proof of a forecast: what its sealed record has earned, and what the rest shows in hindsight.
 
-Two questions are judged at every instant (`forecasting.evidence`): has the forecast a better score
-than the no-forecast baseline, and does money that is sized by it grow faster after costs than the
-same money without it? Sealed forecasts earn. Others are judged alike, apart, and earn nothing.
+Two questions are judged at every instant (`forecasting.evidence`): does the forecast have a better
+score than the no-forecast baseline, and does capital sized by it grow faster after costs than the
+same capital without it? Only sealed forecasts earn. Forecasts in hindsight are judged separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from forecasting.evidence import (
 )
 from forecasting.forecast import ForecastTable, Progress
 from forecasting.score_bets import place_score_bets
-from forecasting.sealing import SealedRecord, Verdict
+from forecasting.sealing import SealedRecord, SealStatus
 from foundation.arrays import Array, Instants
 from foundation.formatting import format_earned
 from marketsimulator.results.trial_identity import config_hash, data_hash
@@ -32,8 +32,8 @@ from trainingdata.market import Market
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Judged:
-    """Evidence for the forecasts of one verdict, sealed or in hindsight.
+class RecordEvidence:
+    """Evidence for the forecasts of one status, sealed or in hindsight.
 
     table: the forecasts.
     instants: [T] instants from the first forecast on.
@@ -80,25 +80,25 @@ class Proof:
     name: name of the forecaster.
     attempt: number of this forecaster among those tried on the same bars.
     record: the forecasts and their seals.
-    judged: evidence by verdict, for verdicts with forecasts.
+    evidence: evidence by status, for each status with forecasts.
     """
 
     name: str
     attempt: int
     record: SealedRecord
-    judged: dict[Verdict, Judged]
+    evidence: dict[SealStatus, RecordEvidence]
 
     @property
     def earned(self) -> float:
         """Fraction of its positions that the forecast has earned by now."""
-        return float(self.judged["sealed"].earned[-1]) if "sealed" in self.judged else 0.0
+        return float(self.evidence["sealed"].earned[-1]) if "sealed" in self.evidence else 0.0
 
     @property
     def sentence(self) -> str:
         """What the forecast has earned."""
-        if "sealed" not in self.judged:
+        if "sealed" not in self.evidence:
             return "No forecast was sealed in time, and hindsight earns nothing."
-        sealed = self.judged["sealed"]
+        sealed = self.evidence["sealed"]
         e_value = float(sealed.growth.e_value[-1])
         return format_earned(sealed.since, self.earned, e_value, error_share(self.attempt))
 
@@ -112,7 +112,7 @@ class Proof:
             "needed_e_value": 1 / error_share(self.attempt),
             "head": self.record.head,
             "gaps": len(self.record.gap_instants),
-            **{verdict: judged.figures() for verdict, judged in self.judged.items()},
+            **{status: evidence.figures() for status, evidence in self.evidence.items()},
         }
 
 
@@ -142,19 +142,19 @@ def judge_record(
     settings: ProofSettings,
     market: Market,
     record: SealedRecord,
-    verdict: Verdict,
+    status: SealStatus,
     baseline: ForecastTable,
     share: float,
     progress: Progress,
-) -> Judged:
-    """Judge the forecasts of a record that have one verdict.
+) -> RecordEvidence:
+    """Judge the forecasts of a record that have one status.
 
     baseline: forecasts of the no-forecast baseline at all bars.
     share: error probability, from `error_share`.
     """
     bars = market.bars
-    table = record.forecasts(verdict, bars, bars.times[0], progress)
-    gaps = record.gap_instants if verdict == "sealed" else record.gap_instants[:0]
+    table = record.forecasts(status, bars, bars.times[0], progress)
+    gaps = record.gap_instants if status == "sealed" else record.gap_instants[:0]
     gap_rows = np.unique(np.searchsorted(bars.times, gaps[gaps <= bars.last_instant]))
     issued_rows = np.searchsorted(bars.times, table.windows.issued_at)
     run = replace(market, start_row=int(np.concatenate([issued_rows, gap_rows]).min()))
@@ -164,15 +164,14 @@ def judge_record(
     rows = np.union1d(judged_rows, gap_rows)
     difference = np.full(len(rows), np.nan)
     difference[np.searchsorted(rows, judged_rows)] = judgement.difference
-    # A forecast that is withheld once its outcome is known counts as the largest loss.
+    # Otherwise a batch could be deleted once its outcome is known.
     difference[np.isin(rows, gap_rows)] = -MAX_GAIN
     growth = growth_evidence(difference, share)
     bets = place_score_bets(bars, baseline, [table], settings.horizon)
     earned = np.zeros(len(rows))
-    if verdict == "sealed":
-        pairs = zip(growth.lower_bound.tolist(), growth.mean.tolist(), strict=True)
-        earned = np.array([earned_fraction(*pair) for pair in pairs])
-    return Judged(
+    if status == "sealed":
+        earned = earned_fraction(growth.lower_bound, growth.mean)
+    return RecordEvidence(
         table,
         bars.times[rows],
         bets.forecast_count,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from forecasting.evidence import MAX_SCORE_DIFFERENCE, EvidenceSeries, error_share
-from forecasting.sealing import Verdict as SealVerdict
+from forecasting.sealing import SealStatus
 from foundation.arrays import Array
 from foundation.charts import SERIES_COLOURS, Chart, Series, ValueUnit, horizontal_line
 from foundation.cli import replace_non_finite
@@ -24,11 +24,11 @@ from foundation.formatting import (
 )
 from foundation.page import Section, render_page
 from foundation.tables import Cell, Table, format_json
-from marketsimulator.results.proof import Judged, Proof
+from marketsimulator.results.proof import Proof, RecordEvidence
 from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 
-VERDICT_LABELS: Mapping[SealVerdict, str] = {"sealed": "sealed", "hindsight": "in hindsight"}
+STATUS_LABELS: Mapping[SealStatus, str] = {"sealed": "sealed", "hindsight": "in hindsight"}
 _FORMAT_SCORE = partial(format_number, places=4, sign=True)
 _FORMAT_GROWTH = partial(format_basis_points, places=3, sign=True)
 
@@ -70,15 +70,15 @@ def _remarks(proof: Proof) -> list[str]:
         )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
-    if "hindsight" in proof.judged:
-        count = format_count(proof.judged["hindsight"].forecast_count, "forecast")
+    if "hindsight" in proof.evidence:
+        count = format_count(proof.evidence["hindsight"].forecast_count, "forecast")
         remarks.append(f"{count} not sealed in time; in hindsight nothing is earned")
     return [f"{proof.name}: {remark}." for remark in remarks]
 
 
 def proof_table(proof: Proof) -> Table:
-    """Return the table of a forecaster's evidence at the end, one column a verdict."""
-    columns = [each.figures() for each in proof.judged.values()]
+    """Return the table of a forecaster's evidence at the end, one column per status."""
+    columns = [each.figures() for each in proof.evidence.values()]
     rows: list[tuple[str | Cell, ...]] = [
         ("Since", *(each["since"] for each in columns)),
         ("Forecasts", *(f"{each['forecasts']:,}" for each in columns)),
@@ -92,7 +92,7 @@ def proof_table(proof: Proof) -> Table:
         ]
     earned = [Cell(format_number(each["earned"]), "strong") for each in columns]
     rows.append(("Earned of full Kelly", *earned))
-    return Table(proof.name, ("", *(VERDICT_LABELS[each] for each in proof.judged)), rows)
+    return Table(proof.name, ("", *(STATUS_LABELS[each] for each in proof.evidence)), rows)
 
 
 def _format_bound(bound: float, words: Callable[[float], str]) -> str:
@@ -139,59 +139,65 @@ def render_proof(proofs: Sequence[Proof], summary: dict[str, Any]) -> str:
 
 
 def _sections(proof: Proof) -> list[Section]:
-    """Return the sections of a forecaster: figures, then the charts of each verdict."""
+    """Return the sections of a forecaster: figures, then the charts of each status."""
     sections = [Section("Figures", [proof_table(proof)])]
-    for verdict, judged in proof.judged.items():
-        label = VERDICT_LABELS[verdict]
+    for status, evidence in proof.evidence.items():
+        label = STATUS_LABELS[status]
         sections.append(
             Section(
                 f"Evidence, {label}",
-                [_evidence_chart(judged, 1 / error_share(proof.attempt))],
+                [_evidence_chart(evidence, 1 / error_share(proof.attempt))],
                 "Capital of bets against the claim that the forecast is worth nothing, in powers of"
-                " ten. It may be read at any time: without merit it ever reaches the line with a"
-                " probability of at most the forecaster's share of 5 %.",
+                " ten. It may be read at any time: a forecast without merit ever reaches the line"
+                " with a probability of at most the forecaster's share of 5 %.",
             )
         )
-        if verdict == "sealed":
-            curves = {"with all of it": judged.added_growth, "with the earned part": _held(judged)}
+        if status == "sealed":
+            curves = {
+                "with all of it": evidence.added_growth,
+                "with the earned part": _earned_growth(evidence),
+            }
             sections += [
-                Section("Log growth added", [_chart(judged, "percent", curves)]),
+                Section("Log growth added", [_chart(evidence, "percent", curves)]),
                 Section(
                     "Earned of full Kelly",
-                    [_chart(judged, "plain", {"earned": judged.earned})],
+                    [_chart(evidence, "plain", {"earned": evidence.earned})],
                     "Lower bound of the growth added over its mean, from 0 to 1.",
                 ),
             ]
         questions: dict[str, tuple[ValueUnit, EvidenceSeries]] = {
-            "Growth added an instant": ("percent", judged.growth),
-            "Score gained an instant": ("plain", judged.score),
+            "Growth added an instant": ("percent", evidence.growth),
+            "Score gained an instant": ("plain", evidence.score),
         }
         for title, (unit, series) in questions.items():
             curves = {"mean": series.mean, "lower bound": series.lower_bound}
-            chart = _chart(judged, unit, curves)
+            chart = _chart(evidence, unit, curves)
             sections.append(Section(f"{title}, {label}", [chart], is_wide=False))
     return sections
 
 
-def _held(judged: Judged) -> Array:
+def _earned_growth(evidence: RecordEvidence) -> Array:
     """Return the log growth that the earned part of the positions would have added, [T].
 
     Growth is in proportion to the part that was earned at the decision before.
     """
-    gained = np.diff(judged.added_growth, prepend=0.0)
-    return np.asarray(np.cumsum(gained * np.append(0.0, judged.earned[:-1])))
+    gained = np.diff(evidence.added_growth, prepend=0.0)
+    return np.asarray(np.cumsum(gained * np.append(0.0, evidence.earned[:-1])))
 
 
-def _evidence_chart(judged: Judged, needed: float) -> Chart:
+def _evidence_chart(evidence: RecordEvidence, needed: float) -> Chart:
     """Return the chart of both e-values in powers of ten, with the value that is needed."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        growth, score = (np.log10(each.e_value) for each in (judged.growth, judged.score))
+        growth, score = (np.log10(each.e_value) for each in (evidence.growth, evidence.score))
     level = np.full(len(growth), np.log10(needed))
-    return _chart(judged, "plain", {"growth": growth, "score": score}, level)
+    return _chart(evidence, "plain", {"growth": growth, "score": score}, level)
 
 
 def _chart(
-    judged: Judged, unit: ValueUnit, curves: Mapping[str, Array], needed: Array | None = None
+    evidence: RecordEvidence,
+    unit: ValueUnit,
+    curves: Mapping[str, Array],
+    needed: Array | None = None,
 ) -> Chart:
     """Return the chart of curves over the instants; infinite values leave gaps.
 
@@ -199,10 +205,10 @@ def _chart(
     """
     level = 0.0 if needed is None else float(needed[0])
     style = ("limit", "needed") if needed is not None else ("quiet", "")
-    series = [horizontal_line(level, judged.instants, *style)]
+    series = [horizontal_line(level, evidence.instants, *style)]
     for (name, values), colour in zip(curves.items(), SERIES_COLOURS, strict=False):
         shown = np.where(np.isfinite(values), values, np.nan)
-        series.append(Series(name, colour, judged.instants, shown).downsample())
+        series.append(Series(name, colour, evidence.instants, shown).downsample())
     words = partial(format_percent, places=3) if unit == "percent" else format_number
     text = ", ".join(f"{name} {words(float(values[-1]))}" for name, values in curves.items())
     return Chart(f"At the end: {text}", tuple(series), unit, CHART_TIMEZONE)

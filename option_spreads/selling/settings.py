@@ -104,8 +104,8 @@ class SellingSettings(AutoscalingSettings):
     notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
     watch: WatchSettings = setting(
         WatchSettings(),
-        "limits between two polls; a spread is closed whole: action=halt or flatten, no margin;"
-        " as a job of the live loop: the loop's `watch`",
+        "limits checked between polls: action=halt or flatten, without margin; a job of the live"
+        " loop uses the loop's `watch`",
     )
 
     def __post_init__(self) -> None:
@@ -114,9 +114,9 @@ class SellingSettings(AutoscalingSettings):
         parse_strategies(self.strategies)
         if self.watch.action == "reduce" or self.watch.margin is not None:
             raise InputError(
-                f"watch: action={self.watch.action}, margin={self.watch.margin}: the watch of"
-                " spreads closes them whole and has no margin; set action=halt or flatten, and"
-                " margin=null"
+                f"watch: action={self.watch.action}, margin={self.watch.margin}: spreads are closed"
+                " whole and have no margin limit; set watch.action=halt or flatten, and"
+                " watch.margin=null"
             )
         if instrument(self.underlying).kind is not AssetClass.STOCK:
             raise InputError(f"underlying: {self.underlying} is not a stock; give a stock symbol")

@@ -1,6 +1,6 @@
 """What a forecast has earned goes from decision to decision through the journal of a live loop."""
 
-# Private access: accounts on paper are taken from a month before, and a preview is its document.
+# Private access: virtual accounts are taken from a month before, and a preview is its document.
 from __future__ import annotations
 
 import re
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.decision.earned import JudgedMoney
+from execution.decision.earned import EvidenceState
 from execution.journal.evidence import EVIDENCE_TABLE, EvidenceRow, record_evidence
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
@@ -46,7 +46,7 @@ def backtest_settings(*words: str) -> BacktestSettings:
 
 
 @pytest.fixture(scope="module")
-def money() -> JudgedMoney:
+def evidence() -> EvidenceState:
     """What the forecast has earned before the replays, in a month and in hours that pay more."""
     settings = backtest_settings("start=2024-01-25", "end=2024-02-20T13:00Z")
     market = settings.load_market()
@@ -58,18 +58,18 @@ def money() -> JudgedMoney:
     return replace(found, bets=bets)
 
 
-def expected_run(money: JudgedMoney) -> Run:
+def expected_run(evidence: EvidenceState) -> Run:
     settings = backtest_settings(f"start={BEGIN}", f"end={END}")
     market = settings.load_market()
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
-    trader = trader.with_judged_money(money.to_json()).with_beliefs(market)
+    trader = trader.with_evidence_state(evidence.to_json()).with_beliefs(market)
     return simulate_trading(settings, market, "alone", trader)
 
 
 class Replay:
     """A practice server, and a live account whose journal has what was earned before."""
 
-    def __init__(self, practice: Start, folder: Path, money: JudgedMoney) -> None:
+    def __init__(self, practice: Start, folder: Path, evidence: EvidenceState) -> None:
         self.here: Practice = practice(
             *EARNED, EDGE, "increments=original", f"start={BEGIN}", f"end={END}"
         )
@@ -78,7 +78,7 @@ class Replay:
         name = self.here.venue.record.account_id
         with open_account(name, folder / "live", NULL_REDACTOR, SYSTEM_TIME) as account:
             account.build_decision_journal(TRADE_JOB)
-            record_evidence(account.database, TRADE_JOB, money)
+            record_evidence(account.database, TRADE_JOB, evidence)
         self.journal = folder / "live" / name / JOURNAL_FILE
 
     def run(self) -> None:
@@ -93,11 +93,11 @@ class Replay:
         return EVIDENCE_TABLE.read_rows(self.journal, "ORDER BY at")
 
 
-def test_earned_live_decisions_match_the_backtest_to_the_cent(
-    practice: Start, tmp_path: Path, money: JudgedMoney
+def test_earned_replay_matches_the_backtest(
+    practice: Start, tmp_path: Path, evidence: EvidenceState
 ) -> None:
-    expected = expected_run(money)
-    replay = Replay(practice, tmp_path, money)
+    expected = expected_run(evidence)
+    replay = Replay(practice, tmp_path, evidence)
     replay.run()
     assert replay.here.venue.broker.fills == expected.fills
     assert len(expected.fills) > 10
@@ -120,12 +120,12 @@ def test_earned_live_decisions_match_the_backtest_to_the_cent(
 
 @pytest.mark.parametrize("share", [0.2, 0.55])
 def test_killed_replay_resumes_with_the_same_evidence(
-    practice: Start, tmp_path: Path, money: JudgedMoney, share: float
+    practice: Start, tmp_path: Path, evidence: EvidenceState, share: float
 ) -> None:
-    whole = Replay(practice, tmp_path / "whole", money)
+    whole = Replay(practice, tmp_path / "whole", evidence)
     with mortal(10**9) as events:
         whole.run()
-    killed = Replay(practice, tmp_path / "killed", money)
+    killed = Replay(practice, tmp_path / "killed", evidence)
     with mortal(round(share * len(events))), pytest.raises(Killed):
         killed.run()
     before = killed.evidence()
@@ -136,9 +136,9 @@ def test_killed_replay_resumes_with_the_same_evidence(
 
 
 def test_status_states_what_the_forecast_has_earned(
-    practice: Start, tmp_path: Path, money: JudgedMoney
+    practice: Start, tmp_path: Path, evidence: EvidenceState
 ) -> None:
-    replay = Replay(practice, tmp_path, money)
+    replay = Replay(practice, tmp_path, evidence)
     replay.run()
     status = report_status(replay.journal, np.datetime64(END.removesuffix("Z"), "ns"))
     assert status.json_document is not None
@@ -159,9 +159,9 @@ def test_status_states_what_the_forecast_has_earned(
 
 
 def test_drift_uses_the_evidence_of_the_journal(
-    practice: Start, tmp_path: Path, money: JudgedMoney
+    practice: Start, tmp_path: Path, evidence: EvidenceState
 ) -> None:
-    replay = Replay(practice, tmp_path, money)
+    replay = Replay(practice, tmp_path, evidence)
     replay.run()
     words = [*SPAN, "trials=null", *EARNED, EDGE, f"journal={replay.journal}"]
     settings = DriftSettings.from_config(compose_config("drift", words))
@@ -172,9 +172,9 @@ def test_drift_uses_the_evidence_of_the_journal(
 
 
 def test_preview_shows_what_the_live_account_has_earned(
-    practice: Start, tmp_path: Path, money: JudgedMoney
+    practice: Start, tmp_path: Path, evidence: EvidenceState
 ) -> None:
-    replay = Replay(practice, tmp_path, money)
+    replay = Replay(practice, tmp_path, evidence)
     parts = replay.parts
     result = _show_preview(parts.settings, KEYS, parts.feed, parts.trader)
     replay.run()

@@ -70,7 +70,7 @@ def stop(venue: Venue, symbol: str, qty: int) -> None:
         ((("SYA", HELD), ("SYB", 1)), set(), 1),
     ],
 )
-def test_position_without_stop_and_stop_without_position_are_seen(
+def test_missing_and_stray_stops_are_found(
     venue: Venue, stops: tuple[tuple[str, int], ...], unprotected: set[str], stray: int
 ) -> None:
     for symbol, qty in stops:
@@ -166,5 +166,5 @@ def test_command_taken_twice_or_left_is_counted(
     assert not office.counts()
 
 
-def test_command_that_nobody_took_is_counted(office: Office) -> None:
+def test_command_never_executed_is_counted(office: Office) -> None:
     assert office.counts() == {"unanswered_commands": 1}

@@ -137,7 +137,7 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert set(stops_at(here)) == {"SYA", "SYB"}
 
 
-def test_preview_waits_after_a_stop_as_the_loop_does(
+def test_preview_observes_the_cooldown(
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_the_account(monkeypatch, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -27,8 +26,6 @@ from forecasting.evidence import (
     score_evidence,
     start_bets,
 )
-from foundation.errors import InputError
-from tests.support.messages import refused
 
 GAINS = st.floats(-0.3, 0.25, allow_nan=False)
 
@@ -178,8 +175,7 @@ def test_planted_edge_is_found_and_bounded() -> None:
 def test_earned_share_falls_when_the_record_turns() -> None:
     good, bad = np.full(300, 0.04), np.full(300, -0.03)
     series = growth_evidence(np.concatenate([good, bad]))
-    pairs = zip(series.lower_bound, series.mean, strict=True)
-    earned = [earned_fraction(float(bound), float(mean)) for bound, mean in pairs]
+    earned = earned_fraction(series.lower_bound, series.mean)
     assert earned[0] == 0.0
     assert earned[299] > 0.8
     assert earned[-1] < 0.2
@@ -188,11 +184,8 @@ def test_earned_share_falls_when_the_record_turns() -> None:
 
 
 def test_shares_of_all_attempts_sum_to_alpha() -> None:
-    shares = [Fraction(1, j * (j + 1)) for j in range(1, 200)]
-    assert sum(shares) == 1 - Fraction(1, 200)
-    assert error_share(4) == pytest.approx(float(Decimal(str(ALPHA)) / 20))
-    with refused(InputError, "sizing.earned_attempt"):
-        error_share(0)
+    assert sum(map(error_share, range(1, 200))) == pytest.approx(ALPHA * (1 - 1 / 200))
+    assert error_share(4) == pytest.approx(ALPHA / 20)
 
 
 def test_beaten_forecaster_leaves_the_confidence_set() -> None:

@@ -1,4 +1,4 @@
-"""Sealed forecasts count as issued; whoever changes the folder afterwards gains nothing."""
+"""Sealed forecasts count as issued; later changes of the folder gain nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forecasting.forecast import MEDIAN_INDEX, ForecastTable
 from forecasting.sealing import (
     SEALS_FILE,
     SealedRecord,
-    Verdict,
+    SealStatus,
     default_witness,
     max_sealing_delay,
     read_record,
@@ -131,17 +131,17 @@ def refusal(action: Callable[[], object]) -> str:
     return ""
 
 
-def table(record: SealedRecord, bars: Bars, verdict: Verdict = "sealed") -> ForecastTable | None:
+def table(record: SealedRecord, bars: Bars, status: SealStatus = "sealed") -> ForecastTable | None:
     found: list[ForecastTable] = []
-    why = refusal(lambda: found.append(record.forecasts(verdict, bars, FIRST)))
+    why = refusal(lambda: found.append(record.forecasts(status, bars, FIRST)))
     assert found or "contains no forecast" in why
     return found[0] if found else None
 
 
-def score(record: SealedRecord, bars: Bars, verdict: Verdict = "sealed") -> float:
+def score(record: SealedRecord, bars: Bars, status: SealStatus = "sealed") -> float:
     """Mean times outcome, summed over sealed forecasts; each gap costs the largest loss."""
     total = -LARGEST_LOSS * len(record.gap_instants)
-    if (found := table(record, bars, verdict)) is None:
+    if (found := table(record, bars, status)) is None:
         return total
     windows = found.windows
     for row in range(len(windows)):
@@ -372,22 +372,20 @@ def test_gap_is_each_instant_of_a_missing_batch(folder: Folder, bars: Bars) -> N
     assert not len(folder.record().gap_instants), "the content counts, under any name"
 
 
-@pytest.mark.parametrize(
-    ("late", "verdict"), [(-7200, "sealed"), (72, "sealed"), (73, "hindsight")]
-)
+@pytest.mark.parametrize(("late", "status"), [(-7200, "sealed"), (72, "sealed"), (73, "hindsight")])
 def test_seal_after_the_delay_is_hindsight(
-    tmp_path: Path, bars: Bars, late: int, verdict: Verdict
+    tmp_path: Path, bars: Bars, late: int, status: SealStatus
 ) -> None:
     """An hourly bar allows 2 % of its length, 72 seconds."""
     made = Folder(tmp_path / "f", tmp_path / "w", bars)
     made.path.mkdir()
     write(made.path, "a.csv", means(2))
     made.seal(2, late)
-    other: Verdict = "hindsight" if verdict == "sealed" else "sealed"
-    assert table(made.record(), bars, verdict) is not None
+    other: SealStatus = "hindsight" if status == "sealed" else "sealed"
+    assert table(made.record(), bars, status) is not None
     assert table(made.record(), bars, other) is None
     (made.path / "a.csv").unlink()
-    assert len(made.record().gap_instants) == (verdict == "sealed"), "hindsight leaves no gap"
+    assert len(made.record().gap_instants) == (status == "sealed"), "hindsight leaves no gap"
 
 
 def test_sealing_delay_grows_with_the_bar() -> None:

@@ -132,7 +132,7 @@ def test_no_trade_band_beats_trading_to_the_target(bps: float) -> None:
     assert to_target < paying["after_costs"] < costless["before_costs"]
 
 
-def test_value_scales_with_the_square_of_the_sharpe_ratio() -> None:
+def test_value_scales_with_the_squared_sharpe_ratio() -> None:
     true, returns = clustered_market(4, 1000)
     frames = {"true": frame_of(true, returns)}
     gains = [

@@ -1,6 +1,6 @@
 """What a forecast has earned decides how far it counts, alike in every engine."""
 
-# Private access: accounts on paper are judged from a state, as only a live decision does.
+# Private access: virtual accounts are judged from a state, as only a live decision does.
 from __future__ import annotations
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ import pytest
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
-from execution.decision.earned import LEAST_GROWTH, NO_MONEY, JudgedMoney, Judgement
+from execution.decision.earned import MIN_GROWTH, NO_EVIDENCE, EvidenceState, Judgement
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.baseline import Oracle
@@ -66,16 +66,16 @@ def plain() -> Setup:
     return setup_of(*FREE, *SPAN, "data.end=2023-11-20", "symbols=[SYA,SYXUSD]")
 
 
-def step(setup: Setup, k: int, money: JudgedMoney) -> tuple[float, JudgedMoney]:
-    """The difference of log growth from judged instant k - 1, with this money, to instant k."""
-    trader = replace(setup.trader, judged_money=replace(money, at=setup.table.instants[k - 1]))
+def step(setup: Setup, k: int, evidence: EvidenceState) -> tuple[float, EvidenceState]:
+    """The difference of log growth from judged instant k - 1, with this evidence, to instant k."""
+    trader = replace(setup.trader, evidence_state=replace(evidence, at=setup.table.instants[k - 1]))
     judgement, after = trader._judge(setup.market, setup.table.select_rows(np.array([k])))
     return float(judgement.difference[0]), after
 
 
-def money_of(setup: Setup, weights: Array, targets: Array) -> JudgedMoney:
+def evidence_with(setup: Setup, weights: Array, targets: Array) -> EvidenceState:
     symbols = setup.market.bars.symbols
-    return replace(NO_MONEY, symbols=symbols, weights=weights, targets=targets)
+    return replace(NO_EVIDENCE, symbols=symbols, weights=weights, targets=targets)
 
 
 def relatives(setup: Setup, k: int, s: int) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def test_judged_orders_fill_at_the_next_own_open(plain: Setup) -> None:
     k = int(rows_of(plain, 1, 1)[5])
     opened, closed = relatives(plain, k, 1)
     weights, targets = np.array([[0.0, 0.2], [0.0, 0.0]]), np.array([[0.0, 0.5], [0.0, 0.0]])
-    found, _ = step(plain, k, money_of(plain, weights, targets))
+    found, _ = step(plain, k, evidence_with(plain, weights, targets))
     cost = float(plain.trader.costs.expected_cost(plain.market.bars.crypto, plain.trader.fees)[1])
     profit = 0.2 * (opened - 1) + 0.5 * (closed - opened) - 0.3 * opened * cost
     assert found == pytest.approx(np.log1p(profit), abs=1e-15)
@@ -108,7 +108,7 @@ def test_judged_stock_order_waits_for_its_own_bar(plain: Setup) -> None:
     due = plain.table.is_adjustable
     k = int(np.flatnonzero(due[:-1, 0] & ~due[1:, 0] & due[1:, 1])[3]) + 1
     weights, targets = np.array([[0.1, 0.0], [0.0, 0.0]]), np.array([[0.4, 0.0], [0.0, 0.0]])
-    found, after = step(plain, k, money_of(plain, weights, targets))
+    found, after = step(plain, k, evidence_with(plain, weights, targets))
     assert found == 0.0
     assert (after.weights[0, 0], after.targets[0, 0]) == (0.1, 0.4)
 
@@ -121,7 +121,7 @@ def test_judged_loans_and_shorts_pay_for_the_night(plain: Setup) -> None:
     _, closed = relatives(only, 1, 0)
     count = (last_day := only.table.instants.astype("datetime64[D]"))[1] - last_day[0]
     weights = np.array([[1.5, 0.0], [-0.5, 0.0]])
-    found, _ = step(only, 1, money_of(only, weights, weights.copy()))
+    found, _ = step(only, 1, evidence_with(only, weights, weights.copy()))
     profit = 1.5 * (closed - 1)
     interest = (1.5 * closed - 1 - profit) * 0.065 / 360 * count.astype(int)
     short = -0.5 * (closed - 1) - 0.5 * closed * 0.02 / 360 * count.astype(int)
@@ -132,24 +132,24 @@ def test_ruined_account_loses_in_full_and_begins_anew(plain: Setup) -> None:
     rows = rows_of(plain, 1, 1)
     k = next(int(k) for k in rows if relatives(plain, int(k), 1)[1] < 0.999)
     weights = np.array([[0.0, 2000.0], [0.0, 0.0]])
-    found, after = step(plain, k, money_of(plain, weights, weights.copy()))
-    assert found == pytest.approx(np.log(LEAST_GROWTH))
+    found, after = step(plain, k, evidence_with(plain, weights, weights.copy()))
+    assert found == pytest.approx(np.log(MIN_GROWTH))
     assert after.weights[0].tolist() == [0.0, 0.0]
-    assert after.bets.total == pytest.approx(np.log(LEAST_GROWTH))
+    assert after.bets.total == pytest.approx(np.log(MIN_GROWTH))
 
 
-def test_judged_money_is_the_same_step_by_step_and_kept_as_text(edge: Setup) -> None:
+def test_stepwise_evidence_survives_json(edge: Setup) -> None:
     table = edge.table._replace(earned=np.full(len(edge.table.instants), np.nan))
     whole, end = edge.trader._judge(edge.market, table)
-    money = NO_MONEY
+    evidence = NO_EVIDENCE
     for t in range(len(table.instants)):
-        money = JudgedMoney.from_json(money.to_json())
-        trader = replace(edge.trader, judged_money=money)
+        evidence = EvidenceState.from_json(evidence.to_json())
+        trader = replace(edge.trader, evidence_state=evidence)
         known = Market(edge.market.bars.slice_until(table.instants[t]), edge.market.start_row)
-        one, money = trader._judge(known, table.select_rows(np.array([t])))
+        one, evidence = trader._judge(known, table.select_rows(np.array([t])))
         for name, column in zip(Judgement._fields, one, strict=True):
             np.testing.assert_array_equal(column, getattr(whole, name)[t : t + 1])
-    assert money.to_json() == end.to_json()
+    assert evidence.to_json() == end.to_json()
     np.testing.assert_array_equal(whole.earned, edge.table.earned)
 
 
@@ -169,7 +169,7 @@ def test_judged_growth_is_that_of_full_backtests(symbols: str) -> None:
     assert np.nansum(judged.difference) == pytest.approx(difference, rel=0.02)
 
 
-def test_forecast_with_an_edge_earns_and_its_opposite_does_not(edge: Setup) -> None:
+def test_only_a_forecast_with_edge_earns(edge: Setup) -> None:
     earned = edge.table.earned
     judged = ~np.isnan(earned)
     assert judged.sum() > 500
@@ -215,8 +215,8 @@ def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
     for _ in range(500):
         bets = place_bets(bets, 0.01)
     before = np.datetime64("2024-06-19T20:00", "ns")
-    money = replace(NO_MONEY, at=before, bets=bets)
-    trader = replace(settings.build_trader(Momentum(0.05)), judged_money=money)
+    evidence = replace(NO_EVIDENCE, at=before, bets=bets)
+    trader = replace(settings.build_trader(Momentum(0.05)), evidence_state=evidence)
     run = walked_as_stepped(settings, market, trader.with_beliefs(market))
     broker = settings.build_broker(market)
     live = simulate_stepwise(settings, market, "x", Remembering(trader), broker)
@@ -227,15 +227,15 @@ def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
 
 
 class Remembering:
-    """A trader that takes its accounts on paper from decision to decision, as a live loop does."""
+    """A trader that takes its virtual accounts from decision to decision, as a live loop does."""
 
     def __init__(self, trader: Trader) -> None:
         self.trader = trader
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         decision = self.trader.decide(bars, account)
-        if decision is not None and decision.judged_money is not None:
-            self.trader = self.trader.with_judged_money(decision.judged_money.to_json())
+        if decision is not None and decision.evidence_state is not None:
+            self.trader = self.trader.with_evidence_state(decision.evidence_state.to_json())
         return decision
 
 
@@ -293,9 +293,9 @@ def test_reported_evidence_changes_no_decision(edge: Setup) -> None:
     now = Market(edge.market.bars.slice_until(edge.table.instants[300]))
     account = AccountSnapshot(1e5, {}, {}, now.bars.last_instant)
     silent = trader.decide(now.bars, account)
-    judged = trader.with_judged_money(None).decide(now.bars, account)
+    judged = trader.with_evidence_state(None).decide(now.bars, account)
     assert silent is not None
     assert repr(judged) == repr(silent)
-    assert silent.judged_money is None
-    assert judged.judged_money is not None
-    assert isinstance(judged.judged_money.bets, BettingEvidence)
+    assert silent.evidence_state is None
+    assert judged.evidence_state is not None
+    assert isinstance(judged.evidence_state.bets, BettingEvidence)
