@@ -5,8 +5,8 @@
 
 FORECASTS is a file or a folder that grows, with the columns symbol, issued_at, horizon, mean and
 deviation (see `forecasting.file_forecaster`). `seal` fixes the folder's new files as issued now;
-seal each before the next bar. Forecasts that were not sealed in time are judged in hindsight and
-earn nothing. They are judged as they are, without calibration.
+seal each within a minute of the end of its bar. Forecasts that were not sealed in time are judged
+in hindsight and earn nothing. They are judged as they are, without calibration.
 
 The output contains proof.html and proof.json. Every forecaster tried on the same bars (trials=)
 shares one probability of error: a later one must earn more evidence.
@@ -62,10 +62,11 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
     market = settings.load_market()
     bars = market.bars
     records = [_read(path, settings, bars.timeframe.length) for path in settings.forecasts]
+    unmatched = [record.count_unmatched_rows(bars) for record in records]
     walk = ForecasterSettings(kind="ewma").build(bars.symbols)
     baseline = walk.forecast(bars, bars.times[0], progress)
     proofs = []
-    for record in records:
+    for record, rows in zip(records, unmatched, strict=True):
         trial = build_proof_trial(record, market)
         attempt = count_forecasters(settings.trials, trial)
         judged = {
@@ -75,7 +76,7 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
             for verdict in VERDICT_LABELS
             if record.has_forecasts(verdict)
         }
-        proofs.append(Proof(trial.forecaster, attempt, record, judged))
+        proofs.append(Proof(trial.forecaster, attempt, record, judged, rows))
     best = None
     sealed = [proof for proof in proofs if "sealed" in proof.judged]
     if len(sealed) > 1:
