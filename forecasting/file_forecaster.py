@@ -482,6 +482,27 @@ def _check_steps(portion: RowPortion, column: str, step: Array) -> None:
     portion.raise_at_first(bad, f"{column} {{{column}}} is outside 1 … {HORIZON}")
 
 
+def count_matched_rows(portions: Iterable[RowPortion], bars: Bars) -> tuple[int, int]:
+    """Return the number of rows at which a bar of their symbol closes, and of those at which none.
+
+    Rows of the bars' symbols outside the period of the bars are in neither. Raises DataError for a
+    row that is invalid with any bars.
+    """
+    ends = [bars.bars_of_symbol(number)[0] for number in range(len(bars.symbols))]
+    matched, unmatched = 0, 0
+    for portion in portions:
+        check_rows(portion)
+        symbol, issued = portion.symbol_indices(bars), portion.issued_at()
+        is_matched = np.zeros(len(issued), dtype=bool)
+        for number in np.unique(symbol[symbol >= 0]):
+            rows = symbol == number
+            is_matched[rows] = _find_instants(ends[number], issued[rows]) >= 0
+        is_outside = (symbol >= 0) & ((issued < bars.times[0]) | (issued > bars.times[-1]))
+        matched += int(is_matched.sum())
+        unmatched += int((~is_matched & ~is_outside).sum())
+    return matched, unmatched
+
+
 def _find_windows(
     portion: RowPortion, windows: Windows, bars: Bars, *, skip_invalid: bool
 ) -> Index:

@@ -19,6 +19,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ from forecasting.file_forecaster import (
     RowPortion,
     build_table_from_rows,
     check_rows,
+    count_matched_rows,
     find_forecast_files,
     name_forecasts,
     read_portions,
@@ -40,6 +42,7 @@ from foundation.clock import utc_now
 from foundation.errors import DataError, InputError
 from foundation.files import file_digest, write_atomically
 from trainingdata.bars import Bars
+from trainingdata.instants import format_utc
 from trainingdata.timeframe import DAILY
 
 SealStatus = Literal["sealed", "hindsight"]
@@ -259,6 +262,11 @@ class SealedRecord:
         return self.batches[-1].seal.digest if self.batches else ""
 
     @property
+    def is_unwitnessed(self) -> bool:
+        """Whether the folder has seals that its witness does not know."""
+        return not self.batches and (self.path / SEALS_FILE).exists()
+
+    @property
     def gap_instants(self) -> Instants:
         """Instants of issue of sealed forecasts whose batch is missing or has changed, sorted.
 
@@ -281,6 +289,22 @@ class SealedRecord:
         if status == "sealed":
             return any(_parse_instant(last) >= since for _, last, since in issued)
         return bool(self.unsealed) or any(_parse_instant(at) < since for at, _, since in issued)
+
+    def count_unmatched_rows(self, bars: Bars) -> int:
+        """Return the number of rows that cannot be judged, because no bar of their symbol closes.
+
+        Raises DataError for an invalid row, and if no row can be judged.
+        """
+        files = [*(path for _, path in self.batches if path), *self.unsealed]
+        portions = chain.from_iterable(map(read_portions, files))
+        matched, unmatched = count_matched_rows(portions, bars)
+        if not matched and not len(self.gap_instants):
+            raise DataError(
+                f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} whose"
+                f" issued_at is the end of a bar, such as {format_utc(bars.times[0])} or"
+                f" {format_utc(bars.times[-1])}; correct issued_at, or choose other bars"
+            )
+        return unmatched
 
     def forecasts(
         self,

@@ -4,9 +4,9 @@
     python -m marketsimulator.prove seal FOLDER [witness=FILE]
 
 FORECASTS is a file or a folder that grows, with the columns symbol, issued_at, horizon, mean and
-deviation (see `forecasting.file_forecaster`). `seal` records the folder's new files
-as issued now; seal each within a minute of its bar. Forecasts that were not sealed in time are
-judged in hindsight and earn nothing. Forecasts are judged without calibration.
+deviation (see `forecasting.file_forecaster`). `seal` records the folder's new files as issued now;
+seal each within a minute of the end of its bar. Forecasts that were not sealed in time are judged
+in hindsight and earn nothing. They are judged without calibration.
 
 The output contains proof.html and proof.json. All forecasters tried on the same bars (trials=)
 share one probability of error: a later one needs a higher e-value.
@@ -62,10 +62,11 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
     market = settings.load_market()
     bars = market.bars
     records = [_read(path, settings, bars.timeframe.length) for path in settings.forecasts]
+    unmatched = [record.count_unmatched_rows(bars) for record in records]
     walk = ForecasterSettings(kind="ewma").build(bars.symbols)
     baseline = walk.forecast(bars, bars.times[0], progress)
     proofs = []
-    for record in records:
+    for record, rows in zip(records, unmatched, strict=True):
         trial = build_proof_trial(record, market)
         attempt = count_forecasters(settings.trials, trial)
         evidence = {
@@ -75,7 +76,7 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
             for status in STATUS_LABELS
             if record.has_forecasts(status)
         }
-        proofs.append(Proof(trial.forecaster, attempt, record, evidence))
+        proofs.append(Proof(trial.forecaster, attempt, record, evidence, rows))
     best = None
     sealed = [proof for proof in proofs if "sealed" in proof.evidence]
     if len(sealed) > 1:

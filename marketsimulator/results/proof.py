@@ -81,12 +81,14 @@ class Proof:
     attempt: number of this forecaster among those tried on the same bars.
     record: the forecasts and their seals.
     evidence: evidence by status, for each status with forecasts.
+    unmatched_rows: number of rows at which no bar of their symbol closes.
     """
 
     name: str
     attempt: int
     record: SealedRecord
     evidence: dict[SealStatus, RecordEvidence]
+    unmatched_rows: int
 
     @property
     def earned(self) -> float:
@@ -112,6 +114,7 @@ class Proof:
             "needed_e_value": 1 / error_share(self.attempt),
             "head": self.record.head,
             "gaps": len(self.record.gap_instants),
+            "unmatched_rows": self.unmatched_rows,
             **{status: evidence.figures() for status, evidence in self.evidence.items()},
         }
 

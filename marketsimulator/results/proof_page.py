@@ -68,6 +68,16 @@ def _remarks(proof: Proof) -> list[str]:
             f"sealed forecasts of {format_count(gaps, 'instant')} are missing or changed; each"
             " instant counts as the largest loss"
         )
+    if proof.record.is_unwitnessed:
+        remarks.append(
+            "its seals do not count, because the witness does not know them (was the folder"
+            " moved?); name the witness, or a published digest as head"
+        )
+    if rows := proof.unmatched_rows:
+        remarks.append(
+            f"{format_count(rows, 'row')} not judged: no bar of the symbol closes at issued_at;"
+            " a choice of symbols is no proof"
+        )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
     if "hindsight" in proof.evidence:

@@ -496,3 +496,18 @@ def test_witness_outside_the_folder_is_required(folder: Folder, tmp_path: Path) 
     folder.witness.write_text(folder.witness.read_text().replace('"number": 3', '"number": 4'))
     with refused(DataError, "witness.jsonl", "line 3"):
         folder.record()
+
+
+def test_rows_without_a_bar_are_counted(folder: Folder, bars: Bars) -> None:
+    assert folder.record().count_unmatched_rows(bars) == 0
+    path = write(folder.path, "more.csv", [(3, "ZZZ", 0.0), (-(10**5), "ZZZ", 0.0)])
+    assert folder.record().count_unmatched_rows(bars) == 2
+    path.write_text(path.read_text().replace("ZZZ", SYMBOLS[0]).replace(":00:00Z", ":07:00Z"))
+    assert folder.record().count_unmatched_rows(bars) == 1
+    with refused(DataError, SYMBOLS[0], varies=str(path)):
+        read_record(path, HOURLY.length).count_unmatched_rows(bars)
+
+
+def test_moved_folder_lacks_its_witness(folder: Folder, tmp_path: Path) -> None:
+    assert not folder.record().is_unwitnessed
+    assert read_record(folder.path, HOURLY.length, tmp_path / "none").is_unwitnessed

@@ -12,7 +12,7 @@ import pytest
 from forecasting.evidence import error_share
 from forecasting.sealing import seal_folder
 from foundation.compose import compose_config
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
 from marketsimulator import prove
 from marketsimulator.results.trials import count_forecasters, record_trials
 from marketsimulator.run_arguments import overrides_from_forecasts
@@ -167,3 +167,15 @@ def test_guide_shows_a_valid_file_of_forecasts(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text)
     [seal] = seal_folder(tmp_path, tmp_path.with_suffix(".witness"))
     assert seal.rows == text.count("TOYUSD")
+
+
+def test_unmatched_forecasts_use_no_trial(tmp_path: Path, bars: Bars) -> None:
+    ledger = tmp_path / "trials.sqlite"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    forecasts = planted(bars, 0.0)
+    forecasts["issued_at"] = forecasts["issued_at"].str.replace(":00Z", ":07Z")
+    forecasts.to_csv(folder / "a.csv", index=False)
+    with pytest.raises(DataError, match="end of a bar"):
+        proved(str(folder), f"trials={ledger}")
+    assert count_forecasters(ledger, replace(TRIAL, config_hash="new", forecaster="new")) == 1
