@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.alpaca.broker import ADOPTED
+from execution.alpaca.broker import ADOPTION_REASON
 from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
@@ -316,7 +316,7 @@ def sent_under_halts(books: Books) -> int:
             standing[subject] -= 1
         elif kind == "submitting":
             written = books.written.get(subject)
-            if written is not None and written.order.reason == ADOPTED:
+            if written is not None and written.order.reason == ADOPTION_REASON:
                 continue
             forbidden = {
                 str(HALT_RULES[name].forbidden_scope)

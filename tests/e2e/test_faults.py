@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from execution.alpaca.broker import ADOPTED
+from execution.alpaca.broker import ADOPTION_REASON
 from execution.journal.order_store import OrderProgress
 from foundation.database import query_rows
 from tests.e2e import fault_checks, fault_runs
@@ -214,7 +214,7 @@ def adopted(world: World) -> None:
     """Every order rested at the venue when the journal began, under a halt."""
     halted("journal")(world)
     for name, written in world.books.written.items():
-        order = replace(written.stock_or_crypto_order, reason=ADOPTED)
+        order = replace(written.stock_or_crypto_order, reason=ADOPTION_REASON)
         world.books.written[name] = replace(written, order=order)
 
 

@@ -69,7 +69,7 @@ def test_status_json_output_is_one_document(folder: Path, tmp_path: Path) -> Non
     status = json.loads(printed)
     assert (code, said) == (0, "")
     assert [*status] == [
-        *("account", "process", "mark", "halts", "kill_file", "refusals", "orders"),
+        *("account", "process", "mark", "halts", "kill_file", "forecast", "refusals", "orders"),
         *("open_spreads", "cycles", "alerts", "next_cycle", "late"),
     ]
     assert status["account"] == folder.name

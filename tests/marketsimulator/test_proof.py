@@ -26,9 +26,9 @@ from tests.marketsimulator.proofs import (
     proved,
     sealed,
 )
-from tests.marketsimulator.test_significance import TRIAL
 from tests.support.documents import blocks
 from tests.support.messages import refused
+from tests.support.trials import TRIAL
 from trainingdata.bars import Bars
 
 

@@ -28,6 +28,7 @@ from marketsimulator.results.significance import (
     sharpe_variance,
 )
 from marketsimulator.results.trials import Trial, TrialStatistics, record_trials
+from tests.support.trials import TRIAL
 
 
 def test_deflated_sharpe_ratio_matches_the_published_example() -> None:
@@ -140,12 +141,6 @@ def test_tail_risk_and_drawdown_days_match_hand_calculation() -> None:
     assert p.profit_factor == pytest.approx(0.38 / 0.06)
     assert longest_drawdown_days(np.array([1.0, 0.9, 1.0, 0.9, 0.8, 0.95, 1.1, 1.0])) == 3
     assert longest_drawdown_days(np.array([1.0, 1.1])) == 0
-
-
-TRIAL = Trial(
-    *("c1", "d1", "files: x", ("AAA", "BTCUSD"), "2024-01-02T05:00Z", "2024-06-28T20:00Z"),
-    *(120, 0.05, 0.1, "ewma"),
-)
 
 
 def entered(path: Path, trial: Trial) -> TrialStatistics:
