@@ -151,11 +151,6 @@ class EvidenceSeries(NamedTuple):
     lower_bound: Array
     mean: Array
 
-    def first_reached(self, share: float) -> int:
-        """Return the index of the first instant with the e-value 1 / share, or -1 for none."""
-        reached = self.e_value * share >= 1.0
-        return int(reached.argmax()) if reached.any() else -1
-
 
 @compiled
 def _bet_on_series(differences: Array, share: float, bets: BettingEvidence) -> EvidenceSeries:

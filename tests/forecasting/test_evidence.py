@@ -167,9 +167,9 @@ def test_no_edge_earns_at_most_alpha(horizon: int) -> None:
 def test_planted_edge_is_found_and_bounded() -> None:
     noise = np.random.default_rng(3).normal(0.0, 0.005, 3000)
     series = growth_evidence(noise + 0.0005)
-    assert 0 < series.first_reached(ALPHA) < 3000
+    assert series.e_value[0] < 1 / ALPHA <= series.e_value.max()
     assert 0 < series.lower_bound[-1] < 0.0005 < series.mean[-1] * 1.5
-    assert growth_evidence(noise - 0.0005).first_reached(ALPHA) == -1
+    assert growth_evidence(noise - 0.0005).e_value.max() < 1 / ALPHA
 
 
 def test_earned_share_falls_when_the_record_turns() -> None:
