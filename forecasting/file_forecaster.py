@@ -272,7 +272,7 @@ class RowPortion:
 
     @property
     def is_simple(self) -> bool:
-        """Whether the rows are in the simple form."""
+        """True if the rows are in the simple form."""
         return "horizon" in self.rows
 
     def issued_at(self) -> Instants:

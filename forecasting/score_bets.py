@@ -3,7 +3,7 @@
 The score is the mean pinball loss over the levels of the log return from the close at issue to the
 symbol's own bar `horizon` bars later, in deviations of the baseline's forecast. The instants are
 those of the panel, at which any symbol has a bar. A bet is known once the last of its symbols has
-its outcome: symbols with missing bars, and stocks beside crypto, delay it. Meanwhile it occupies a
+its outcome: symbols with missing bars, and stocks with crypto, delay it. Meanwhile it occupies a
 stream (`forecasting.evidence`), whatever the outcomes of its other symbols.
 
 An outcome that is later than `outcome_deadline` is the return to the symbol's last bar until then.

@@ -263,7 +263,7 @@ class SealedRecord:
 
     @property
     def is_unwitnessed(self) -> bool:
-        """Whether the folder has seals that its witness does not know."""
+        """True if the folder has seals that its witness does not contain."""
         return not self.batches and (self.path / SEALS_FILE).exists()
 
     @property
@@ -319,16 +319,17 @@ class SealedRecord:
         bars are skipped. Raises DataError for an unsealed file with invalid rows, and without any
         forecast of the panel.
         """
-        files = [path for _, path in self.batches if path]
-        files += self.unsealed if status == "hindsight" else ()
+        digests = {path: seal.sha256 for seal, path in self.batches if path}
+        if status == "hindsight":
+            digests |= {path: file_digest(path) for path in self.unsealed}
         return build_table_from_rows(
             self._portions(status),
             bars,
             since,
             progress,
-            name=f"{name_forecasts(self.path, files)}, {status}",
+            name=f"{name_forecasts(self.path, [*digests])}, {status}",
             path=self.path,
-            digests=list(map(file_digest, files)),
+            digests=list(digests.values()),
             skip_invalid=True,
         )
 

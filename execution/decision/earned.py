@@ -246,7 +246,7 @@ def judge_instants(
     bets: BettingEvidence,
     figures: Matrix,
 ) -> BettingEvidence:
-    """Advance both accounts from decision to decision, and size them anew; return the bets.
+    """Advance and resize both accounts from decision to decision; return the bets.
 
     weights, targets: [2, S] accounts, as in `EvidenceState`; changed in place.
     figures: [R, 4] set to difference, e-value, lower bound and mean difference at each instant.

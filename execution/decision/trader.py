@@ -177,18 +177,17 @@ class Trader:
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
         """Return the beliefs at each instant of a run, each from the data known at that instant."""
-        table = self._build_beliefs(market, progress)
-        if self.sizing.earned is not True:
-            return table
-        return table._replace(earned=self.judge_forecast(market, table).earned)
+        return self._build_judged_beliefs(market, progress)[0]
 
-    def _build_judged_beliefs(self, now: Market) -> tuple[BeliefTable, EvidenceState | None]:
-        """Return the beliefs of one decision, and the evidence after it; None if not judged."""
-        table = self._build_beliefs(now)
+    def _build_judged_beliefs(
+        self, market: Market, progress: Progress = no_progress
+    ) -> tuple[BeliefTable, EvidenceState | None]:
+        """Return the beliefs at each instant, and the evidence at the end; None if not judged."""
+        table = self._build_beliefs(market, progress)
         scales = self.sizing.earned is True
         if not scales and (self.evidence_state is None or self.sizing.earned is False):
             return table, None
-        judgement, state = self._judge(now, table)
+        judgement, state = self._judge(market, table)
         return table._replace(earned=judgement.earned) if scales else table, state
 
     def judge_forecast(self, market: Market, table: BeliefTable) -> Judgement:
