@@ -387,13 +387,17 @@ class Trading:
         if "everything" in scopes or self.kill_file.exists():
             self.counts["looks at halted accounts"] += 1
             return Looks()
-        # A planned order is sent at the next auction.
+        # A planned order is sent at the next auction; one of unknown outcome may still arrive for a
+        # while after it has expired, and no stop is sent beside it.
+        now = self.shown()
         waiting = {
             written.stock_or_crypto_order.symbol
             for written in self.world().books.written.values()
-            if written.state in ("planned", "submitting", "unknown")
-            and written.role != "protection"
-            and written.is_unexpired(self.shown())
+            if written.role != "protection"
+            and (
+                (written.state == "planned" and written.is_unexpired(now))
+                or (written.state in ("submitting", "unknown") and not written.is_lost(now))
+            )
         }
         return guarding.look(venue, {*SYMBOLS} - aside - waiting, STRATEGY)
 
