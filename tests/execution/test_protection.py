@@ -148,6 +148,12 @@ def test_misstated_stop_is_replaced_once_positions_are_certain() -> None:
     assert plan_of(uncertain, misstated=(stop.client_order_id,)) == ProtectionPlan()
 
 
+def test_uncertain_position_without_stop_is_named() -> None:
+    account = snapshot({"ACME": "100"}, {"ACME": 100.0})
+    plan = plan_of(replace(account, uncertain_symbols=frozenset({"ACME"})))
+    assert (plan.cancels, plan.orders, set(plan.unprotected)) == ((), (), {"ACME"})
+
+
 def test_stop_without_position_or_protection_is_cancelled() -> None:
     stop = stop_of("ACME", "sell", "100", 95.0)
     assert plan_of(snapshot({}, {"ACME": 100.0}, stop)).cancels == (stop,)
