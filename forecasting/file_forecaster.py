@@ -34,7 +34,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -109,7 +108,7 @@ class FileForecaster:
         """
         files = find_forecast_files(self.path)
         return build_table_from_rows(
-            chain.from_iterable(map(read_portions, files)),
+            read_portions(files),
             bars,
             since,
             progress,
@@ -226,18 +225,18 @@ def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
         raise DataError(f"{path}: not a valid forecast file: {reason}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class RowPortion:
-    """A portion of a file's rows; an empty cell raises DataError.
+    """A portion of the rows of one or several files; an empty cell raises DataError.
 
-    rows: the rows.
-    path: path of the file.
-    preceding_rows: number of preceding rows in the file.
+    rows: n rows; the index is the position of a row in its file.
+    paths: paths of the files.
+    file_index: index of each row's path, [n].
     """
 
     rows: pd.DataFrame
-    path: Path
-    preceding_rows: int
+    paths: Sequence[Path]
+    file_index: Index
 
     def __post_init__(self) -> None:
         for column in self.rows:
@@ -253,8 +252,13 @@ class RowPortion:
             row = first_true_index(is_bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
             raise DataError(
-                f"{self.path}: row {self.preceding_rows + row + 1}: {reason.format(**held)}"
+                f"{self.paths[self.file_index[row]]}: row {self.rows.index[row] + 1}:"
+                f" {reason.format(**held)}"
             )
+
+    def select(self, chosen: Mask) -> RowPortion:
+        """Return the chosen rows; chosen: [n]."""
+        return RowPortion(self.rows[chosen], self.paths, self.file_index[chosen])
 
     def float_column(self, column: str) -> Array:
         """Return a column as floats, [n].
@@ -277,7 +281,15 @@ class RowPortion:
 
     def issued_at(self) -> Instants:
         """Return the instant of issue of each row, [n]."""
-        return parse_instant_column(self.rows["issued_at"], str(self.path), self.preceding_rows)
+        column = self.rows["issued_at"]
+        try:
+            return parse_instant_column(column, str(self.paths[0]), int(column.index[0]))
+        except DataError:
+            # The error names the file only if the file's rows are parsed alone.
+            for number in np.unique(self.file_index):
+                part = column[self.file_index == number]
+                parse_instant_column(part, str(self.paths[number]), int(part.index[0]))
+            raise
 
     def symbol_indices(self, bars: Bars) -> Index:
         """Return the panel index of each row's symbol, [n]; -1 for a symbol outside the panel."""
@@ -287,24 +299,43 @@ class RowPortion:
         return np.array([*of_category, -1])[names.cat.codes.to_numpy()]
 
 
-def read_portions(path: Path) -> Iterator[RowPortion]:
-    """Yield the rows of a file in portions that fit into memory.
+def read_portions(paths: Iterable[Path]) -> Iterator[RowPortion]:
+    """Yield the rows of files in portions that fit into memory, small files of one form together.
 
     Raises DataError for a file that cannot be read, or without a required column.
     """
-    frames = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
-    before = 0
-    for rows in frames(path):
-        if len(rows):
-            yield RowPortion(rows, path, before)
-        before += len(rows)
+    parts: list[tuple[Path, pd.DataFrame]] = []
+    count = 0
+    for path in paths:
+        frames = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
+        for rows in filter(len, frames(path)):
+            fits = count + len(rows) <= MAX_ROWS_PER_READ
+            if parts and not (fits and rows.dtypes.equals(parts[0][1].dtypes)):
+                yield _join_rows(parts)
+                parts, count = [], 0
+            parts.append((path, rows))
+            count += len(rows)
+    if parts:
+        yield _join_rows(parts)
+
+
+def _join_rows(parts: Sequence[tuple[Path, pd.DataFrame]]) -> RowPortion:
+    import pandas as pd
+
+    paths, frames = zip(*parts, strict=True)
+    file_index = np.repeat(np.arange(len(parts)), list(map(len, frames)))
+    return RowPortion(pd.concat(frames), paths, file_index)
 
 
 def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
     with _open_parquet(path) as file:
         columns = _required_columns(path, file.schema_arrow.names)
+        first = 0
         for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(columns)):
-            yield batch.to_pandas(ignore_metadata=True)
+            rows = batch.to_pandas(ignore_metadata=True)
+            rows.index += first
+            first += len(rows)
+            yield rows
 
 
 def _read_csv(path: Path) -> Iterator[pd.DataFrame]:

@@ -18,8 +18,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -51,6 +50,7 @@ SEALS_FILE = "seals.jsonl"
 FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
 MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar and to compute a forecast
 SEALING_DELAYS_PER_BAR = 50  # a longer bar allows 1/50 of its length, 2 %
+_NEVER = np.datetime64(np.iinfo(np.int64).max, "ns")
 LOCK_SECONDS = 10.0  # longest wait for another process that seals
 
 
@@ -162,7 +162,7 @@ def _seal_file(file: Path, now: np.datetime64, seals: Sequence[Seal]) -> Seal:
     """Return the seal of a file that follows the seals; raise `DataError` for an invalid file."""
     digest = file_digest(file)
     issued = [np.empty(0, dtype="datetime64[ns]")]
-    for portion in read_portions(file):
+    for portion in read_portions([file]):
         check_rows(portion)
         issued.append(portion.issued_at())
     rows = sum(map(len, issued))
@@ -296,8 +296,7 @@ class SealedRecord:
         Raises DataError for an invalid row, and if no row can be judged.
         """
         files = [*(path for _, path in self.batches if path), *self.unsealed]
-        portions = chain.from_iterable(map(read_portions, files))
-        matched, unmatched = count_matched_rows(portions, bars)
+        matched, unmatched = count_matched_rows(read_portions(files), bars)
         if not matched and not len(self.gap_instants):
             raise DataError(
                 f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} whose"
@@ -340,18 +339,20 @@ class SealedRecord:
         """
         is_sealed = status == "sealed"
         gaps = self.gap_instants
-        for seal, path in self.batches:
-            if path is None:
-                continue
-            for portion in read_portions(path):
-                issued = portion.issued_at()
-                in_time = issued >= seal.sealing_instant - self.delay
-                chosen = in_time & ~np.isin(issued, gaps) if is_sealed else ~in_time
-                if chosen.any():
-                    yield replace(portion, rows=portion.rows[chosen])
+        paths = [*dict.fromkeys(path for _, path in self.batches if path)]
         if not is_sealed:
-            for path in self.unsealed:
-                yield from read_portions(path)
+            paths += self.unsealed
+        # Of two seals of the same content the first counts.
+        since = {
+            path: seal.sealing_instant - self.delay for seal, path in self.batches[::-1] if path
+        }
+        for portion in read_portions(paths):
+            issued = portion.issued_at()
+            first = np.array([since.get(path, _NEVER) for path in portion.paths])
+            in_time = issued >= first[portion.file_index]
+            chosen = in_time & ~np.isin(issued, gaps) if is_sealed else ~in_time
+            if chosen.any():
+                yield portion.select(chosen)
 
 
 def read_record(

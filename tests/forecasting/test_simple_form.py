@@ -127,6 +127,25 @@ def test_simple_form_error_names_file_and_row(
         FileForecaster(tmp_path / "f.csv").forecast(bars, FIRST)
 
 
+@pytest.mark.parametrize(
+    ("row", "facts"),
+    [
+        ("SYA,2024-03-18T17:30,1,0.1,0.01", ("issued_at", "2024-03-18T17:30", "time zone")),
+        ("SYA,2024-03-18T17:30Z,25,0.1,0.01", ("horizon 25",)),
+        ("SYA,2024-03-18T17:30Z,1,,0.01", ("mean", "empty")),
+        ("SYA,2024-03-18T17:30Z,1,many,0.01", ("mean", "'many'")),
+    ],
+)
+def test_invalid_row_is_named_among_many_files(
+    bars: Bars, tmp_path: Path, row: str, facts: tuple[str, ...]
+) -> None:
+    (tmp_path / "a.csv").write_text(lines(*ROWS[:2]))
+    (tmp_path / "b.csv").write_text(lines(ROWS[2], row))
+    (tmp_path / "c.csv").write_text(lines(ROWS[3]))
+    with refused(DataError, "b.csv", "row 2", *facts):
+        FileForecaster(tmp_path).forecast(bars, FIRST)
+
+
 def test_folder_without_forecasts_is_refused(tmp_path: Path) -> None:
     with refused(InputError, "forecaster.path"):
         FileForecaster(tmp_path)
