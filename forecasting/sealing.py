@@ -279,6 +279,22 @@ class SealedRecord:
                 gaps.append(issued[issued >= seal.sealing_instant - self.delay])
         return np.unique(np.concatenate(gaps))
 
+    @property
+    def longest_delay(self) -> np.timedelta64:
+        """Longest time from issue to sealing of the forecasts sealed in time; 0 without one.
+
+        In this time the forecaster may have seen the beginning of the next bar.
+        """
+        delays = np.array(
+            [
+                seal.sealing_instant - _parse_instant(at)
+                for seal, _ in self.batches
+                for at in seal.open_instants
+            ],
+            "timedelta64[ns]",
+        )
+        return np.timedelta64(max(delays[delays <= self.delay], default=0), "ns")
+
     def has_forecasts(self, status: SealStatus) -> bool:
         """Return whether the record has forecasts with a status, by its seals alone."""
         issued = [

@@ -96,6 +96,11 @@ class Proof:
         return float(self.evidence["sealed"].earned[-1]) if "sealed" in self.evidence else 0.0
 
     @property
+    def longest_delay_seconds(self) -> float:
+        """Longest time from issue to sealing, s."""
+        return float(self.record.longest_delay / np.timedelta64(1, "s"))
+
+    @property
     def sentence(self) -> str:
         """What the forecast has earned."""
         if "sealed" not in self.evidence:
@@ -114,6 +119,7 @@ class Proof:
             "needed_e_value": 1 / error_share(self.attempt),
             "head": self.record.head,
             "gaps": len(self.record.gap_instants),
+            "longest_delay_seconds": self.longest_delay_seconds,
             "unmatched_rows": self.unmatched_rows,
             **{status: evidence.figures() for status, evidence in self.evidence.items()},
         }

@@ -78,6 +78,10 @@ def _remarks(proof: Proof) -> list[str]:
             f"{format_count(rows, 'row')} not judged: no bar of the symbol closes at issued_at;"
             " a choice of symbols is no proof"
         )
+    if seconds := proof.longest_delay_seconds:
+        remarks.append(
+            f"sealed up to {seconds:.0f} seconds after issue, when the next bar had begun"
+        )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
     if "hindsight" in proof.evidence:

@@ -388,6 +388,15 @@ def test_seal_after_the_delay_is_hindsight(
     assert len(made.record().gap_instants) == (status == "sealed"), "hindsight leaves no gap"
 
 
+def test_longest_delay_of_sealing_is_stated(folder: Folder) -> None:
+    assert folder.record().longest_delay == 10 * SECONDS
+    write(folder.path, "13.csv", means(COUNT))
+    folder.seal(COUNT, late=41)
+    write(folder.path, "14.csv", means(COUNT + 1))
+    folder.seal(COUNT + 1, late=100)  # in hindsight
+    assert folder.record().longest_delay == 41 * SECONDS
+
+
 def test_sealing_delay_grows_with_the_bar() -> None:
     assert max_sealing_delay(np.timedelta64(5, "m")) == np.timedelta64(60, "s")
     assert max_sealing_delay(np.timedelta64(1, "D")) == np.timedelta64(1728, "s")
