@@ -50,6 +50,7 @@ SEALS_FILE = "seals.jsonl"
 FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
 MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar and to compute a forecast
 SEALING_DELAYS_PER_BAR = 50  # a longer bar allows 1/50 of its length, 2 %
+_NO_TIME = np.timedelta64(0, "ns")
 _NEVER = np.datetime64(np.iinfo(np.int64).max, "ns")
 LOCK_SECONDS = 10.0  # longest wait for another process that seals
 
@@ -276,7 +277,7 @@ class SealedRecord:
         for seal, path in self.batches:
             if path is None:
                 issued = np.array(list(map(_parse_instant, seal.open_instants)), "datetime64[ns]")
-                gaps.append(issued[issued >= seal.sealing_instant - self.delay])
+                gaps.append(issued[issued >= self._first_in_time(seal)])
         return np.unique(np.concatenate(gaps))
 
     @property
@@ -285,20 +286,21 @@ class SealedRecord:
 
         In this time the forecaster may have seen the beginning of the next bar.
         """
-        delays = np.array(
-            [
-                seal.sealing_instant - _parse_instant(at)
-                for seal, _ in self.batches
-                for at in seal.open_instants
-            ],
-            "timedelta64[ns]",
+        delays = (
+            seal.sealing_instant - _parse_instant(at)
+            for seal, _ in self.batches
+            for at in seal.open_instants
         )
-        return np.timedelta64(max(delays[delays <= self.delay], default=0), "ns")
+        return max([_NO_TIME, *(delay for delay in delays if delay <= self.delay)])
+
+    def _first_in_time(self, seal: Seal) -> np.datetime64:
+        """Return the first instant of issue for which a seal is in time."""
+        return seal.sealing_instant - self.delay
 
     def has_forecasts(self, status: SealStatus) -> bool:
         """Return whether the record has forecasts with a status, by its seals alone."""
         issued = [
-            (seal.first_issued_at, seal.last_issued_at, seal.sealing_instant - self.delay)
+            (seal.first_issued_at, seal.last_issued_at, self._first_in_time(seal))
             for seal, path in self.batches
             if path is not None
         ]
@@ -359,9 +361,7 @@ class SealedRecord:
         if not is_sealed:
             paths += self.unsealed
         # Of two seals of the same content the first counts.
-        since = {
-            path: seal.sealing_instant - self.delay for seal, path in self.batches[::-1] if path
-        }
+        since = {path: self._first_in_time(seal) for seal, path in self.batches[::-1] if path}
         for portion in read_portions(paths):
             issued = portion.issued_at()
             first = np.array([since.get(path, _NEVER) for path in portion.paths])
