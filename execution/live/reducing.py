@@ -1,9 +1,9 @@
 """Cancelling and reducing for the commands `reduce`, `exit` and `flatten`: stocks and crypto.
 
 The first attempt records in the journal the quantity to which each position is reduced. Every
-attempt, also one after a crash, first sends recorded orders of unknown outcome again under their
-ids. New orders then cover only what still exceeds the recorded quantities. No attempt can therefore
-trade the same shares twice.
+attempt, also one after a crash, first cancels recorded orders that are open, and sends those of
+unknown outcome again under their ids. New orders then cover only what still exceeds the recorded
+quantities. No attempt can therefore trade the same shares twice.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class PositionReducer:
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
 
         symbols: symbols of the orders; None cancels those in all symbols.
-        kept_group: id of a group of orders that stay open; empty for none.
+        kept_group: id of a group whose orders of unknown outcome are not cancelled; empty for none.
         keep_stops: true leaves protective orders at the venue.
         """
         stuck, troubles = set(), []
@@ -119,7 +119,7 @@ class PositionReducer:
                 continue
             if keep_stops and is_protective_order(intent.order):
                 continue
-            if kept_group and intent.decision_id == kept_group:
+            if intent.decision_id == kept_group and intent.state in UNKNOWN_OUTCOME_STATES:
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:

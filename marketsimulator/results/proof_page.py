@@ -80,7 +80,7 @@ def _remarks(proof: Proof) -> list[str]:
         )
     if seconds := proof.longest_delay_seconds:
         remarks.append(
-            f"sealed up to {seconds:.0f} seconds after issue, when the next bar had begun"
+            f"sealed up to {seconds:g} seconds after issue, when the next bar had begun"
         )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")

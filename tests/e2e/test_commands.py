@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from execution.alpaca.order_venue import OrderVenue
 from execution.journal.order_store import OrderIntent
 from execution.live.commands import read_answer, write_command
 from foundation.clock import utc_now
+from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, order, trading
 from tests.support.desks import PLAIN, SECOND, THIRD, Desk, alerts, halted_by, held
 from tests.support.given_commands import command_desk, give
@@ -202,6 +205,32 @@ def test_open_orders_are_cancelled_before_positions_are_closed(desk: Desk, here:
     assert give(desk, "exit", symbol)["state"] == "done"
     assert not here.venue.broker.account().open_orders
     assert symbol not in held(desk)
+
+
+def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
+    desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, failures = held(desk), [1, 1]
+    wait = OrderVenue.wait_until_done
+
+    def fail_at_first(*words: Any) -> Any:
+        if failures:
+            failures.pop()
+            raise BrokerError("no response")
+        return wait(*words)
+
+    monkeypatch.setattr(OrderVenue, "wait_until_done", fail_at_first)
+    for symbol in before:
+        here.halt(symbol)
+    assert give(desk, "reduce", "0.9")["state"] == "refused"
+    assert not failures
+    assert not here.venue.broker.account().open_orders
+    for symbol in before:
+        here.halt(symbol, halted=False)
+    here.advance(SECOND)
+    assert held(desk) == before
+    assert give(desk, "reduce", "0.9")["state"] == "done"
+    assert held(desk) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 
 
 def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
