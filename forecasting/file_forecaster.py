@@ -328,12 +328,14 @@ def _join_rows(parts: Sequence[tuple[Path, pd.DataFrame]]) -> RowPortion:
 
 
 def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
     with _open_parquet(path) as file:
         columns = _required_columns(path, file.schema_arrow.names)
         first = 0
         for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(columns)):
             rows = batch.to_pandas(ignore_metadata=True)
-            rows.index += first
+            rows.index = pd.RangeIndex(first, first + len(rows))
             first += len(rows)
             yield rows
 
@@ -351,7 +353,11 @@ def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
             keep_default_na=False,
             na_values=[""],
         ) as parts:
+            first = 0
             for rows in parts:
+                # With a field more than the header, the first field would be the index.
+                rows.index = pd.RangeIndex(first, first + len(rows))
+                first += len(rows)
                 yield rows[list(_required_columns(path, rows.columns.tolist()))]
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path}: not a valid forecast file: it is empty") from error

@@ -288,10 +288,18 @@ class SealedRecord:
         """
         delays = (
             seal.sealing_instant - _parse_instant(at)
-            for seal, _ in self.batches
+            for seal, _ in self._first_batches
             for at in seal.open_instants
         )
         return max([_NO_TIME, *(delay for delay in delays if delay <= self.delay)])
+
+    @property
+    def _first_batches(self) -> list[Batch]:
+        """Batches in the order of sealing; of several with the same content the first."""
+        batches: dict[str, Batch] = {}
+        for batch in self.batches:
+            batches.setdefault(batch.seal.sha256, batch)
+        return list(batches.values())
 
     def _first_in_time(self, seal: Seal) -> np.datetime64:
         """Return the first instant of issue for which a seal is in time."""
@@ -301,7 +309,7 @@ class SealedRecord:
         """Return whether the record has forecasts with a status, by its seals alone."""
         issued = [
             (seal.first_issued_at, seal.last_issued_at, self._first_in_time(seal))
-            for seal, path in self.batches
+            for seal, path in self._first_batches
             if path is not None
         ]
         if status == "sealed":
@@ -357,11 +365,8 @@ class SealedRecord:
         """
         is_sealed = status == "sealed"
         gaps = self.gap_instants
-        paths = [*dict.fromkeys(path for _, path in self.batches if path)]
-        if not is_sealed:
-            paths += self.unsealed
-        # Of two seals of the same content the first counts.
-        since = {path: self._first_in_time(seal) for seal, path in self.batches[::-1] if path}
+        since = {path: self._first_in_time(seal) for seal, path in self._first_batches if path}
+        paths = [*since, *(() if is_sealed else self.unsealed)]
         for portion in read_portions(paths):
             issued = portion.issued_at()
             first = np.array([since.get(path, _NEVER) for path in portion.paths])

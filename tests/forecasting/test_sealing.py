@@ -388,6 +388,18 @@ def test_seal_after_the_delay_is_hindsight(
     assert len(made.record().gap_instants) == (status == "sealed"), "hindsight leaves no gap"
 
 
+def test_first_seal_of_equal_files_counts(folder: Folder, bars: Bars) -> None:
+    before = folder.record()
+    shutil.copy(folder.path / "00.csv", folder.path / "copy.csv")
+    folder.seal(COUNT, late=50)
+    record = folder.record()
+    assert record.longest_delay == 10 * SECONDS
+    assert record.has_forecasts("sealed")
+    assert not record.has_forecasts("hindsight")
+    assert score(record, bars) == score(before, bars)
+    assert record.head != before.head
+
+
 def test_longest_delay_of_sealing_is_stated(folder: Folder) -> None:
     assert folder.record().longest_delay == 10 * SECONDS
     write(folder.path, "13.csv", means(COUNT))

@@ -88,6 +88,17 @@ def test_folder_equals_its_files_in_one(bars: Bars, tmp_path: Path) -> None:
         folder.forecast(bars, FIRST)
 
 
+def test_csv_may_name_its_rows(bars: Bars, tmp_path: Path) -> None:
+    plain, named = tmp_path / "plain.csv", tmp_path / "named.csv"
+    plain.write_text(lines(*ROWS))
+    named.write_text(lines(*(f"r{number},{row}" for number, row in enumerate(ROWS))))
+    tables = [FileForecaster(path).forecast(bars, FIRST) for path in (plain, named)]
+    assert np.array_equal(tables[0].all_quantiles, tables[1].all_quantiles)
+    named.write_text(lines("5,SYA,2024-03-18T14:30Z,1,0.1,0.01", "6,SYA,2024-03-18T15:30Z,25,0,1"))
+    with refused(DataError, "named.csv", "row 2", "horizon 25"):
+        FileForecaster(named).forecast(bars, FIRST)
+
+
 def test_folder_may_mix_both_forms(bars: Bars, tmp_path: Path) -> None:
     walk = RandomWalk().forecast(bars, FIRST)
     (symbol,) = np.flatnonzero(walk.windows.issued_at == FIRST)[:1]
