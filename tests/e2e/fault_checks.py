@@ -19,6 +19,7 @@ import numpy as np
 from execution.alpaca.broker import ADOPTION_REASON
 from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
+from execution.live.accounts import SPREADS_JOB
 from execution.orders.orders import Order
 from foundation.database import Database, query_rows
 from marketsimulator.venue.tickets import OrderTicket
@@ -109,11 +110,20 @@ class Books:
             for choice in json.loads(choices):
                 key = (when, choice["symbol"])
                 wanted[key] = max(wanted.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs)
-        events = query_rows(path, "SELECT kind, subject FROM events ORDER BY number")
-        written = {
-            n: each for n, each in book_of_orders(path).items() if isinstance(each.order, Order)
+        orders = book_of_orders(path)
+        # Sold options are bought back under every halt.
+        buys_back = {
+            ("submitting", name)
+            for name, each in orders.items()
+            if (each.job, each.role) == (SPREADS_JOB, "reduction")
         }
-        return cls(written, wanted, dict(fills), [(kind, subject) for kind, subject in events])
+        events = query_rows(path, "SELECT kind, subject FROM events ORDER BY number")
+        return cls(
+            {name: each for name, each in orders.items() if isinstance(each.order, Order)},
+            wanted,
+            dict(fills),
+            [(kind, subject) for kind, subject in events if (kind, subject) not in buys_back],
+        )
 
 
 def book_of_orders(path: Path) -> dict[str, OrderIntent]:

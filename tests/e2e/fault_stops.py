@@ -106,7 +106,9 @@ class Guarding:
             free = min(free, most.quantize(Decimal("1e-6")))
         elif self.kind == "trailing":
             free -= free % 1
-        stopped = sum((order.qty for order in stops), Decimal(0))
+        # A venue that will fill a part of an order shows the whole order until then.
+        shown = (venue.tickets[order.client_order_id].order.qty for order in stops)
+        stopped = sum(shown, Decimal(0))
         if free <= 0 or stopped >= free * (1 - BAND):
             return False
         return all(
