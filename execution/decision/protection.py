@@ -203,7 +203,7 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
         if settings.is_on and free:
             if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
                 kept = usable
-                if symbol in account.uncertain_symbols and not usable:
+                if symbol not in state.blocked_symbols and not usable:
                     unprotected[symbol] = "an order or a part of the position is uncertain"
             else:
                 usable = [o for o in usable if o.client_order_id not in state.misstated_orders]

@@ -119,7 +119,8 @@ class PositionReducer:
                 continue
             if keep_stops and is_protective_order(intent.order):
                 continue
-            if intent.decision_id == kept_group and intent.state in UNKNOWN_OUTCOME_STATES:
+            of_group = bool(kept_group) and intent.decision_id == kept_group
+            if of_group and intent.state in UNKNOWN_OUTCOME_STATES:
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:

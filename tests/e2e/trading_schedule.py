@@ -190,7 +190,7 @@ class Trading:
                 known=order["client_order_id"] in tickets,
                 killed=self.kill_file.exists(),
                 auction=order["time_in_force"] in ("opg", "cls"),
-                equity=account.equity,
+                equity=venue.equity,
                 cash=account.cash,
                 positions=dict(account.positions),
                 prices=dict(account.prices),
