@@ -79,9 +79,7 @@ def _remarks(proof: Proof) -> list[str]:
             " a choice of symbols is no proof"
         )
     if seconds := proof.longest_delay_seconds:
-        remarks.append(
-            f"sealed up to {seconds:g} seconds after issue, when the next bar had begun"
-        )
+        remarks.append(f"sealed up to {seconds:g} seconds after issue, when the next bar had begun")
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
     if "hindsight" in proof.evidence:
