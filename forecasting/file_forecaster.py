@@ -67,7 +67,7 @@ QUANTILE_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 SIMPLE_COLUMNS = ("symbol", "issued_at", "horizon", "mean", "deviation")
 FORECAST_FILE_SUFFIX = ".parquet"  # of a batch's output
 FORECAST_FILE_SUFFIXES = (FORECAST_FILE_SUFFIX, ".csv")
-MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
+MAX_ROWS_PER_READ = 1_000_000  # rows of a portion
 # Largest log distance of a median from the last close: a multiple of the step's width, from its
 # lowest to its highest quantile, plus a tolerance. Prices beyond it are adjusted differently.
 MAX_MEDIAN_MOVE_IN_WIDTHS = 3.0
@@ -229,7 +229,7 @@ def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
 class RowPortion:
     """A portion of the rows of one or several files; an empty cell raises DataError.
 
-    rows: n rows; the index is the position of a row in its file.
+    rows: n rows; the index is the 0-based number of a row in its file.
     paths: paths of the files.
     file_index: index of each row's path, [n].
     """
@@ -300,7 +300,9 @@ class RowPortion:
 
 
 def read_portions(paths: Iterable[Path]) -> Iterator[RowPortion]:
-    """Yield the rows of files in portions that fit into memory, small files of one form together.
+    """Yield the rows of files in portions that fit into memory.
+
+    Consecutive small files with equal columns and types share a portion.
 
     Raises DataError for a file that cannot be read, or without a required column.
     """
@@ -355,7 +357,7 @@ def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
         ) as parts:
             first = 0
             for rows in parts:
-                # With a field more than the header, the first field would be the index.
+                # In rows with a field more than the header pandas takes the first one as the index.
                 rows.index = pd.RangeIndex(first, first + len(rows))
                 first += len(rows)
                 yield rows[list(_required_columns(path, rows.columns.tolist()))]

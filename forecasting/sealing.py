@@ -51,7 +51,7 @@ FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
 MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar and to compute a forecast
 SEALING_DELAYS_PER_BAR = 50  # a longer bar allows 1/50 of its length, 2 %
 _NO_TIME = np.timedelta64(0, "ns")
-_NEVER = np.datetime64(np.iinfo(np.int64).max, "ns")
+_NEVER = np.datetime64(np.iinfo(np.int64).max, "ns")  # no issue is as late
 LOCK_SECONDS = 10.0  # longest wait for another process that seals
 
 

@@ -1,9 +1,9 @@
 """Cancelling and reducing for the commands `reduce`, `exit` and `flatten`: stocks and crypto.
 
 The first attempt records in the journal the quantity to which each position is reduced. Every
-attempt, also one after a crash, first cancels recorded orders that are open, and sends those of
-unknown outcome again under their ids. New orders then cover only what still exceeds the recorded
-quantities. No attempt can therefore trade the same shares twice.
+attempt, also one after a crash, first cancels our open orders, and sends orders of unknown outcome
+again under their ids. New orders then cover only what still exceeds the recorded quantities. No
+attempt can therefore trade the same shares twice.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PositionReducer:
     def cancel_own_orders(
         self,
         symbols: Collection[str] | None = None,
-        kept_group: str = "",
+        resent_group: str = "",
         *,
         keep_stops: bool = False,
     ) -> tuple[set[str], list[str]]:
@@ -108,7 +108,8 @@ class PositionReducer:
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
 
         symbols: symbols of the orders; None cancels those in all symbols.
-        kept_group: id of a group whose orders of unknown outcome are not cancelled; empty for none.
+        resent_group: id of a command's group, whose orders of unknown outcome are sent again and
+            not cancelled, and whose accepted orders the venue must know; empty for none.
         keep_stops: true leaves protective orders at the venue.
         """
         stuck, troubles = set(), []
@@ -119,12 +120,14 @@ class PositionReducer:
                 continue
             if keep_stops and is_protective_order(intent.order):
                 continue
-            of_group = bool(kept_group) and intent.decision_id == kept_group
-            if of_group and intent.state in UNKNOWN_OUTCOME_STATES:
+            is_in_group = bool(resent_group) and intent.decision_id == resent_group
+            if is_in_group and intent.state in UNKNOWN_OUTCOME_STATES:
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:
-                self.desk.cancel([intent.client_order_id])
+                cancelled = self.desk.cancel([intent.client_order_id])
+                if is_in_group and intent.client_order_id not in cancelled:
+                    stuck.add(intent.order.symbol)
             except BrokerError as error:
                 stuck.add(intent.order.symbol)
                 troubles.append(str(error))

@@ -97,7 +97,7 @@ class Proof:
 
     @property
     def longest_delay_seconds(self) -> float:
-        """Longest time from issue to sealing, s."""
+        """Longest time from issue to sealing among the forecasts sealed in time, s; else 0."""
         return float(self.record.longest_delay / np.timedelta64(1, "s"))
 
     @property

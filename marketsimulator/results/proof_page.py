@@ -18,6 +18,7 @@ from foundation.formatting import (
     NO_VALUE,
     format_basis_points,
     format_count,
+    format_duration,
     format_enumeration,
     format_number,
     format_percent,
@@ -61,7 +62,7 @@ def build_proof_summary(
 
 
 def _remarks(proof: Proof) -> list[str]:
-    """Return remarks on missing forecasts, on earlier attempts and on hindsight."""
+    """Return remarks on missing and late forecasts, on earlier attempts and on hindsight."""
     remarks = []
     if gaps := len(proof.record.gap_instants):
         remarks.append(
@@ -79,7 +80,9 @@ def _remarks(proof: Proof) -> list[str]:
             " a choice of symbols is no proof"
         )
     if seconds := proof.longest_delay_seconds:
-        remarks.append(f"sealed up to {seconds:g} seconds after issue, when the next bar had begun")
+        remarks.append(
+            f"sealed up to {format_duration(seconds)} after issue; the next bar may have begun"
+        )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
     if "hindsight" in proof.evidence:

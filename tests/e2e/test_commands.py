@@ -15,6 +15,7 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue
 from execution.journal.order_store import OrderIntent
 from execution.live.commands import read_answer, write_command
+from execution.live.guarded_broker import GuardedBroker
 from foundation.clock import utc_now
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, order, trading
@@ -207,10 +208,10 @@ def test_open_orders_are_cancelled_before_positions_are_closed(desk: Desk, here:
     assert symbol not in held(desk)
 
 
-def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
-    desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, failures = held(desk), [1, 1]
+@pytest.fixture
+def unfilled(desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A process whose market orders wait, and whose first wait for each of two orders fails."""
+    failures = [1, 1]
     wait = OrderVenue.wait_until_done
 
     def fail_at_first(*words: Any) -> Any:
@@ -220,17 +221,34 @@ def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
         return wait(*words)
 
     monkeypatch.setattr(OrderVenue, "wait_until_done", fail_at_first)
-    for symbol in before:
+    for symbol in held(desk):
         here.halt(symbol)
-    assert give(desk, "reduce", "0.9")["state"] == "refused"
-    assert not failures
+    return desk
+
+
+def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
+    unfilled: Desk, here: Practice
+) -> None:
+    before = held(unfilled)
+    assert give(unfilled, "reduce", "0.9")["state"] == "refused"
     assert not here.venue.broker.account().open_orders
     for symbol in before:
         here.halt(symbol, halted=False)
     here.advance(SECOND)
-    assert held(desk) == before
-    assert give(desk, "reduce", "0.9")["state"] == "done"
-    assert held(desk) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
+    assert held(unfilled) == before
+    assert give(unfilled, "reduce", "0.9")["state"] == "done"
+    assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
+
+
+def test_accepted_order_that_is_not_found_is_not_replaced(
+    unfilled: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GuardedBroker, "cancel", lambda self, names: {})
+    answer = give(unfilled, "reduce", "0.9")
+    assert answer["state"] == "refused"
+    assert "could not be cancelled" in answer["answer"]
+    sent = [order.symbol for order in here.venue.broker.account().open_orders]
+    assert sorted(sent) == sorted(held(unfilled))
 
 
 def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
