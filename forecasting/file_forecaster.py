@@ -306,11 +306,17 @@ def read_portions(paths: Iterable[Path]) -> Iterator[RowPortion]:
 
     Raises DataError for a file that cannot be read, or without a required column.
     """
+    import pandas as pd
+
     parts: list[tuple[Path, pd.DataFrame]] = []
     count = 0
     for path in paths:
         frames = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
+        first = 0
         for rows in filter(len, frames(path)):
+            # In rows with a field more than the header pandas takes the first one as the index.
+            rows.index = pd.RangeIndex(first, first + len(rows))
+            first += len(rows)
             fits = count + len(rows) <= MAX_ROWS_PER_READ
             if parts and not (fits and rows.dtypes.equals(parts[0][1].dtypes)):
                 yield _join_rows(parts)
@@ -330,16 +336,10 @@ def _join_rows(parts: Sequence[tuple[Path, pd.DataFrame]]) -> RowPortion:
 
 
 def _read_parquet(path: Path) -> Iterator[pd.DataFrame]:
-    import pandas as pd
-
     with _open_parquet(path) as file:
         columns = _required_columns(path, file.schema_arrow.names)
-        first = 0
         for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(columns)):
-            rows = batch.to_pandas(ignore_metadata=True)
-            rows.index = pd.RangeIndex(first, first + len(rows))
-            first += len(rows)
-            yield rows
+            yield batch.to_pandas(ignore_metadata=True)
 
 
 def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
@@ -355,11 +355,7 @@ def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
             keep_default_na=False,
             na_values=[""],
         ) as parts:
-            first = 0
             for rows in parts:
-                # In rows with a field more than the header pandas takes the first one as the index.
-                rows.index = pd.RangeIndex(first, first + len(rows))
-                first += len(rows)
                 yield rows[list(_required_columns(path, rows.columns.tolist()))]
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path}: not a valid forecast file: it is empty") from error

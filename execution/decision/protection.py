@@ -201,9 +201,11 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
         usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
         kept: Sequence[Order] = ()
         if settings.is_on and free:
-            if symbol in state.blocked_symbols or symbol in account.uncertain_symbols:
+            if symbol in state.blocked_symbols:
                 kept = usable
-                if symbol not in state.blocked_symbols and not usable:
+            elif symbol in account.uncertain_symbols:
+                kept = usable
+                if not usable:
                     unprotected[symbol] = "an order or a part of the position is uncertain"
             else:
                 usable = [o for o in usable if o.client_order_id not in state.misstated_orders]

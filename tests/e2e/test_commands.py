@@ -226,7 +226,7 @@ def unfilled(desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch) -> Des
     return desk
 
 
-def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
+def test_unfilled_command_order_is_cancelled_before_the_next(
     unfilled: Desk, here: Practice
 ) -> None:
     before = held(unfilled)
@@ -240,7 +240,7 @@ def test_unfilled_order_of_a_command_is_cancelled_before_the_next(
     assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 
 
-def test_accepted_order_that_is_not_found_is_not_replaced(
+def test_missing_accepted_order_is_not_replaced(
     unfilled: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(GuardedBroker, "cancel", lambda self, names: {})
