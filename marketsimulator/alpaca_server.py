@@ -2,7 +2,7 @@
 
     python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
-        [options.vix=VIX.parquet] [key=value …]
+        [--faults FILE] [options.vix=VIX.parquet] [key=value …]
 
 --data-dir DIR …     folders of bar files; none: synthetic bars
 --symbols SYMBOL …   none: every symbol the data holds
@@ -10,6 +10,7 @@
 --speed wait|N       wait for a client, or run N times as fast as real time
 --host, --port       address to listen on: 127.0.0.1 and 8000 by default; port 0: a free port
 --capital N          USD, 100,000 by default
+--faults FILE        transcript of a venue's probe: its `faults` are injected from the start
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000`. With
 `--speed wait` its clock stands still until a client moves it (POST /control/advance). With a number
@@ -27,11 +28,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from foundation.compose import compose_config, flags_to_overrides, settings_classes
 from marketsimulator.settings import VenueSettings
+from marketsimulator.venue.faults import FaultKind, InjectedFault, read_faults
 from marketsimulator.venue.market_data import (
     bars_page_response,
     latest_bars_response,
@@ -65,6 +69,15 @@ from trainingdata.sessions import exchange_calendar, is_in_session, session_on
 MAX_ORDERS_LISTED = 500  # orders in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
 BOOLEAN_VALUES = ("true", "false", "True", "False")
+MAX_PASSED_SECONDS = 86_400.0  # maximum seconds that a client lets pass at once
+NO_TIME: np.timedelta64 = np.timedelta64(0, "ns")
+ONE_SECOND = np.timedelta64(1, "s")
+SLOW_ORDER_FAULTS: tuple[FaultKind, ...] = (
+    "partial_rests",
+    "elected_rests",
+    "converted_stop",
+    "stale_positions",
+)
 WARM_UP_INSTANTS = 9  # instants of the warm-up: a session with its end
 
 
@@ -75,13 +88,17 @@ class AlpacaServer(PracticeServer):
         super().__init__(speed)
         self.venue = venue
         venue.record.running = self.now
+        self._passed: np.timedelta64 = NO_TIME
 
     def routes(self) -> list[Route]:
         """Return the API's routes: account, orders, positions, assets, calendar and prices."""
         venue = self.venue
-        find = venue.record.order_by_venue_order_id
         return [
-            Route("GET", "/v2/account", lambda _: account_response(venue)),
+            Route(
+                "GET",
+                "/v2/account",
+                lambda asked: account_response(venue, self._mark_factor(asked)),
+            ),
             Route(
                 "GET",
                 "/v2/account/activities",
@@ -89,7 +106,11 @@ class AlpacaServer(PracticeServer):
             ),
             Route("GET", "/v2/account/configurations", lambda _: configurations_response(venue)),
             Route("GET", "/v2/account/portfolio/history", self._get_portfolio_history),
-            Route("GET", "/v2/positions", lambda _: positions_response(venue)),
+            Route(
+                "GET",
+                "/v2/positions",
+                lambda asked: positions_response(venue, self._mark_factor(asked)),
+            ),
             Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
             Route("GET", "/v2/calendar", lambda asked: calendar_response(asked.query)),
@@ -106,12 +127,7 @@ class AlpacaServer(PracticeServer):
             Route("POST", "/v2/orders", self._submit),
             Route("GET", "/v2/orders:by_client_order_id", self._get_order_by_client_id),
             Route("GET", "/v2/orders/{number}", self._order),
-            Route(
-                "DELETE",
-                "/v2/orders/{number}",
-                lambda asked: venue.cancel(find(asked.path_parameters["number"])),
-                success_status=204,
-            ),
+            Route("DELETE", "/v2/orders/{number}", self._cancel, success_status=204),
             Route("GET", "/v1beta1/options/quotes/latest", self._get_option_quotes),
             *self._prices("/v2/stocks/bars", "/v2/stocks/bars/latest", "/v2/stocks/trades/latest"),
             *self._prices(
@@ -122,8 +138,9 @@ class AlpacaServer(PracticeServer):
         ]
 
     def control_routes(self) -> list[Route]:
-        """Return the control routes for delayed listing of activities and for asset permissions."""
+        """Return the control routes for the clock, delayed activities and asset permissions."""
         return [
+            Route("POST", "pass", self._pass_seconds),
             Route("POST", "activities", self._delay_activities),
             Route("POST", "assets", self._set_asset_flags),
         ]
@@ -143,7 +160,7 @@ class AlpacaServer(PracticeServer):
     def clock_state(self) -> ResponseBody:
         """Return the response of `GET /v2/clock`, with the number of remaining instants."""
         left = len(self.venue.stops) - 1 - self.venue.stop
-        return {**clock_response(self.venue.now), "left": left}
+        return {**clock_response(self.now()), "left": left}
 
     @property
     def current_instant(self) -> np.datetime64:
@@ -157,8 +174,42 @@ class AlpacaServer(PracticeServer):
     def step_count(self) -> int:
         return self.venue.stop
 
+    def now(self) -> np.datetime64:
+        """Return the time on the clock, with the seconds that a client has let pass."""
+        return super().now() + self._passed
+
     def step(self) -> None:
+        self._passed = NO_TIME
         self.venue.step()
+
+    def execute_request(
+        self, route: Route, asked: Request, invalid_request_status: int
+    ) -> tuple[int, Any]:
+        """Execute a request, after the cancellations that are due at the time on the clock."""
+        self.venue.settle(self.now())
+        return super().execute_request(route, asked, invalid_request_status)
+
+    def _pass_seconds(self, asked: Request) -> ResponseBody:
+        """Let {"seconds": N} pass on a waiting clock; they end before its next instant."""
+        self.refuse_running_clock()
+        seconds: Any = asked.json_object().get("seconds")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 < seconds <= MAX_PASSED_SECONDS:
+            raise RequestRefused(
+                422,
+                None,
+                f"seconds: {seconds!r} is not a number above 0 and at most {MAX_PASSED_SECONDS:g}",
+            )
+        self._passed += np.timedelta64(round(seconds * 1e9), "ns")
+        if (following := self.next_instant) is not None:
+            self._passed = min(self._passed, following - ONE_SECOND - self.current_instant)
+        self.venue.settle(self.now())
+        return self.clock_state()
+
+    def _mark_factor(self, asked: Request) -> float:
+        """Return the multiple of the true prices that the response shows."""
+        fault = self.faults.consume_fault(asked, "wrong_marks")
+        return 1.0 if fault is None else fault.factor
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
         """Return the routes for bars, latest bars and trades, of either stocks or crypto.
@@ -177,11 +228,13 @@ class AlpacaServer(PracticeServer):
 
     def _clock(self, asked: Request) -> ResponseBody:
         skew = self.faults.consume_fault(asked, "skew")
-        return clock_response(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+        return clock_response(
+            self.now() + np.timedelta64(int(skew.delay_seconds) if skew else 0, "s")
+        )
 
     def _position(self, asked: Request) -> ResponseBody:
         name = asked.path_parameters["symbol"].replace("/", "")
-        for position in positions_response(self.venue):
+        for position in positions_response(self.venue, self._mark_factor(asked)):
             if name in (position["symbol"], position["asset_id"]):
                 return position
         raise RequestRefused(404, None, f"position does not exist for {name[:40]}")
@@ -223,9 +276,18 @@ class AlpacaServer(PracticeServer):
 
     def _submit(self, asked: Request) -> ResponseBody:
         request = asked.json_object()
-        return self.apply_state_fault(
-            self.venue.submit(request, **self.consume_order_faults(asked)), asked
-        )
+        faults = self.consume_order_faults(asked)
+        slow = {
+            kind: fault
+            for kind in SLOW_ORDER_FAULTS
+            if (fault := self.faults.consume_fault(asked, kind)) is not None
+        }
+        return self.apply_state_fault(self.venue.submit(request, **faults, slow=slow), asked)
+
+    def _cancel(self, asked: Request) -> None:
+        order = self.venue.record.order_by_venue_order_id(asked.path_parameters["number"])
+        fault = self.faults.consume_fault(asked, "slow_cancel", order=order.to_response())
+        self.venue.cancel(order, fault.delay_seconds if fault else 0.0)
 
     def _get_order_by_client_id(self, asked: Request) -> ResponseBody:
         order = self.venue.record.order_by_client_id(asked.query.get("client_order_id", ""))
@@ -291,19 +353,23 @@ def warm_up_venue(settings: VenueSettings, market: Market) -> None:
     venue.advance(market.start_row + WARM_UP_INSTANTS)
 
 
-def account_response(venue: Venue) -> ResponseBody:
-    """Return the response of `GET /v2/account`."""
+def account_response(venue: Venue, factor: float = 1.0) -> ResponseBody:
+    """Return the response of `GET /v2/account`.
+
+    factor: multiple of the true prices of positions, options excluded.
+    """
     account = venue.broker.account()
-    values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
+    values = {s: float(q) * account.prices[s] * factor for s, q in account.positions.items()}
+    error = sum(values.values()) * (1 - 1 / factor)
     crypto = sum(v for s, v in values.items() if is_crypto(s))
     stocks = sum(abs(v) for s, v in values.items() if not is_crypto(s))
     # At Alpaca equity is cash plus the value of all positions, including options.
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
-    equity = venue.equity
+    equity = venue.equity + error
     # Crypto is not collateral for a loan: only equity without crypto is multiplied. Crypto and
     # options are bought with unborrowed cash.
-    marginable = account.equity - crypto
+    marginable = account.equity + error - crypto
     return {
         "id": venue.record.account_id,
         "account_number": "SIMULATED",
@@ -327,16 +393,20 @@ def account_response(venue: Venue) -> ResponseBody:
     }
 
 
-def positions_response(venue: Venue) -> list[ResponseBody]:
-    """Return the response of `GET /v2/positions`."""
+def positions_response(venue: Venue, factor: float = 1.0) -> list[ResponseBody]:
+    """Return the response of `GET /v2/positions`.
+
+    factor: multiple of the true prices of positions, options excluded.
+    """
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
     positions = []
-    for symbol, quantity in account.positions.items():
+    for symbol, quantity in venue.shown_positions().items():
         coin = is_crypto(symbol)
-        price = account.prices[symbol]
+        price = account.prices[symbol] * factor
         # Settlement records the proceeds of a short.
-        entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
+        is_current = quantity == account.positions.get(symbol)
+        entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 and is_current else None
         # The quantity of an open closing order is not available to a second one.
         closing_side = "buy" if quantity < 0 else "sell"
         closing = sum(
@@ -466,16 +536,18 @@ def asset_response(venue: Venue, symbol: str) -> ResponseBody:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaServerSettings:
-    """Settings of the practice server: its venue, its address and its clock speed."""
+    """Settings of the practice server: its venue, its address and clock speed, and first faults."""
 
     venue_settings: VenueSettings
     server_options: ServerOptions
+    faults: Sequence[InjectedFault] = ()
 
     def build_server(self) -> tuple[AlpacaServer, str]:
         """Build the server; return it with a description of its market for the log."""
         market = self.venue_settings.load_market()
         warm_up_venue(self.venue_settings, market)
         server = AlpacaServer(Venue(self.venue_settings, market), self.server_options.clock_speed)
+        server.faults.plan(self.faults)
         return (
             server,
             f"{', '.join(market.bars.symbols)} starting at"
@@ -494,11 +566,14 @@ def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     parser.add_argument("--start")
     parser.add_argument("--end")
     parser.add_argument("--capital", type=float)
+    parser.add_argument("--faults", type=Path)
     arguments, serving = parser.parse(words)
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = flags_to_overrides({**flags, "data.dir": arguments.data_dir})
     config = compose_config("venue", [*overrides, "trials=null", *arguments.overrides])
-    return AlpacaServerSettings(settings_classes("venue")[0].from_config(config), serving), None
+    faults = read_faults(arguments.faults) if arguments.faults else ()
+    venue_settings = settings_classes("venue")[0].from_config(config)
+    return AlpacaServerSettings(venue_settings, serving, faults), None
 
 
 def run(settings: AlpacaServerSettings) -> None:

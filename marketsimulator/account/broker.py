@@ -20,6 +20,7 @@ from execution.orders.orders import (
     Fill,
     Order,
     OrderSizeLimits,
+    OrderType,
     to_shortest_decimal,
 )
 from execution.orders.venue_rules import venue_refusal_reason
@@ -225,10 +226,17 @@ class SimulatedBroker:
             self._bars.symbols[s]: float(short_proceeds[s]) for s in np.flatnonzero(short_proceeds)
         }
 
-    def submit(self, orders: Sequence[Order], gate: OrderGate = ALLOW_ALL_ORDERS) -> list[Fill]:
+    def submit(
+        self,
+        orders: Sequence[Order],
+        gate: OrderGate = ALLOW_ALL_ORDERS,
+        *,
+        matched_from: np.datetime64 | None = None,
+    ) -> list[Fill]:
         """Send orders in sequence and return the fills at this instant.
 
         gate: ignored; it exists because live brokers check each order with a pre-trade gate.
+        matched_from: start of the first bar that the orders are matched with; None: this instant.
         """
         del gate
         if orders:
@@ -240,6 +248,8 @@ class SimulatedBroker:
         assert self._opening is not None
         first = len(self._book.orders)
         rows = self._book_rows(orders)
+        if matched_from is not None:
+            rows["active_from"] = int(matched_from.astype("datetime64[ns]").astype(np.int64))
         if first:
             rows = np.concatenate([self._book.orders, rows])
         self._book = self._book._replace(orders=rows)
@@ -340,6 +350,13 @@ class SimulatedBroker:
                 rows[k]["state"] = CANCELLED
                 left[name] = to_shortest_decimal(abs(float(rows[k]["quantity"])))
         return left
+
+    def match_from(self, client_order_id: str, at: np.datetime64, kind: OrderType) -> None:
+        """Match a working order only with bars that start from an instant on, as another type."""
+        rows = self._book.orders
+        chosen = rows["number"] == self._numbers[client_order_id]
+        rows["active_from"][chosen] = int(at.astype("datetime64[ns]").astype(np.int64))
+        rows["kind"][chosen] = ORDER_TYPE_CODES[kind]
 
     def deposit(self, usd: float) -> None:
         """Deposit cash, USD; a negative amount is a withdrawal.

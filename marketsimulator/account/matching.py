@@ -82,7 +82,7 @@ def send_orders(
             book.account[0].refusals += 1
             order.state = CANCELLED
             continue
-        if auction:
+        if auction or order.active_from > now:
             continue
         if not np.isnan(opens.prices[s]):
             position = book.holdings[s]

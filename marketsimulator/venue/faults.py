@@ -1,10 +1,19 @@
-"""Fault injection for practice servers: late, lost, refused or malformed responses."""
+"""Fault injection for practice servers: late, lost, refused or malformed responses, slow venues.
+
+docs/VENUE.md states the source of each kind.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from execution.orders.orders import OrderType, Side
 from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
@@ -20,11 +29,23 @@ OrderFault = Literal[
     "unlisted",
     "trading_is_paused",
     "exchange_is_paused",
+    "slow_cancel",
+    "partial_rests",
+    "elected_rests",
+    "converted_stop",
+    "stale_positions",
+    "wrong_marks",
 ]
 FaultKind = Literal[FaultBeforeExecution, FaultAfterExecution, OrderFault]
 HttpMethod = Literal[
     "", "GET", "POST", "DELETE"
 ]  # methods of the requests that practice servers take
+ENDLESS_FAULTS: tuple[FaultKind, ...] = ("slow_cancel", "partial_rests", "elected_rests")
+ORDER_FIELDS = ("symbol", "side", "type")  # of an order, by which a fault may be restricted
+RESTRICTED_FAULTS: Mapping[FaultKind, Mapping[str, str]] = {
+    "elected_rests": {"type": "stop_limit"},
+    "converted_stop": {"type": "stop", "side": "buy"},
+}
 FAULTS_BEFORE_EXECUTION: tuple[FaultKind, ...] = get_args(FaultBeforeExecution)
 FAULTS_AFTER_EXECUTION: tuple[FaultKind, ...] = get_args(FaultAfterExecution)
 
@@ -74,6 +95,19 @@ class InjectedFault:
         `trading_is_paused`, `exchange_is_paused`: an order or cancellation is refused with this
         error code, as Kalshi does in a pause;
         `skew`: the server's clock is set `seconds` ahead.
+
+    Kinds of a slow venue, at Alpaca's server only, for orders in one symbol; their `seconds` are
+    of the venue's clock, and null means never:
+        `slow_cancel`: a cancellation is accepted (204); the order is `pending_cancel`, holds its
+            shares, and may fill, until it is cancelled `seconds` later;
+        `partial_rests`: half of the order fills; the rest rests, and trades `seconds` later;
+        `elected_rests`: a stop-limit order that the market reaches rests unfilled as a limit order,
+            and trades `seconds` later;
+        `converted_stop`: a buy stop becomes a stop-limit order, as Alpaca makes it;
+        `stale_positions`: the order's fills show in the positions `seconds` later, and at once in
+            the account and in the order;
+        `wrong_marks`: account and positions show `factor` times the prices of the positions; the
+            market data do not.
     """
 
     kind: Annotated[FaultKind, required_setting("kind of the fault")]
@@ -83,9 +117,18 @@ class InjectedFault:
     status: int = setting(
         500, "HTTP status of the response (usually 429, 500, 502 or 504)", ge=400, lt=600
     )
-    seconds: float = setting(
-        1.0, "seconds in the `Retry-After` header of a response with status 429", ge=0, le=3600
+    seconds: float | None = setting(
+        1.0,
+        "seconds until the delayed part happens (`status` 429: `Retry-After`); null: never",
+        ge=0,
+        le=3600,
     )
+    factor: float = setting(
+        0.9, "multiple of the true prices that `wrong_marks` shows", gt=0, le=10
+    )
+    symbol: str = setting("", "symbol of the affected orders; empty: every symbol")
+    side: Literal["", Side] = setting("", "side of the affected orders; empty: both")
+    type: Literal["", OrderType] = setting("", "type of the affected orders; empty: every type")
     state: OrderStatus = setting(
         "pending_new", "order status that the response shows, one of Alpaca's"
     )
@@ -93,6 +136,57 @@ class InjectedFault:
     def __post_init__(self) -> None:
         if not self.path.startswith("/"[: len(self.path)]):
             raise InputError(f"faults.path: {self.path!r} is not a path; it must begin with /")
+        if self.seconds is None and self.kind not in ENDLESS_FAULTS:
+            raise InputError(
+                f"faults.seconds: null (never) is not possible for {self.kind}; give a number, or"
+                f" one of {', '.join(ENDLESS_FAULTS)}"
+            )
+
+    def applies_to(self, request: Request, order: Mapping[str, Any]) -> bool:
+        """Return whether the fault applies to a request.
+
+        order: symbol, side and type of the order that the request is about, in Alpaca's format.
+        """
+        wanted = {name: getattr(self, name) for name in ORDER_FIELDS}
+        wanted |= RESTRICTED_FAULTS.get(self.kind, {})
+        of_order = all(
+            not value or value == str(order.get(name)).replace("/", "")
+            for name, value in wanted.items()
+        )
+        return (
+            of_order and self.method in ("", request.method) and request.path.startswith(self.path)
+        )
+
+    @property
+    def delay_seconds(self) -> float:
+        """Return `seconds` as a number, infinite for never."""
+        return math.inf if self.seconds is None else self.seconds
+
+
+def parse_faults(rows: Any) -> list[InjectedFault]:
+    """Parse a JSON list of fault objects. Raises `InputError` for any other JSON."""
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise InputError(
+            'faults: expected an object or a list of objects, such as {"kind": "drop_after"}'
+        )
+    return [InjectedFault(**row) for row in rows]
+
+
+def read_faults(path: Path) -> list[InjectedFault]:
+    """Read the faults of a transcript: a JSON object whose key `faults` has a list of faults.
+
+    Raises `InputError` that names the file.
+    """
+    try:
+        transcript = json.loads(path.read_text())
+        return parse_faults(transcript["faults"])
+    except OSError as error:
+        raise InputError(f"--faults: {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"--faults: {path}: {error}; expected a JSON object such as"
+            ' {"faults": [{"kind": "slow_cancel", "seconds": 3}]}'
+        ) from None
 
 
 class FaultQueue:
@@ -107,25 +201,35 @@ class FaultQueue:
         Raises `InputError` for any other JSON.
         """
         body = request.json()
-        rows: list[Any] = body if isinstance(body, list) else [body]
-        if not all(isinstance(row, dict) for row in rows):
-            raise InputError(
-                'faults: expected an object or a list of objects, such as {"kind": "drop_after"}'
-            )
-        self._remaining += [InjectedFault(**row) for row in rows]
+        self.plan(parse_faults(body if isinstance(body, list) else [body]))
+
+    def plan(self, faults: Iterable[InjectedFault]) -> None:
+        self._remaining += faults
 
     def clear(self) -> None:
         self._remaining.clear()
 
-    def consume_fault(self, request: Request, *kinds: FaultKind) -> InjectedFault | None:
+    def consume_fault(
+        self, request: Request, *kinds: FaultKind, order: Mapping[str, Any] | None = None
+    ) -> InjectedFault | None:
         """Return the first planned fault of these kinds that applies to a request, or None.
 
         The fault's remaining count is reduced by one.
+
+        order: order that the request is about, in Alpaca's format; None: the request's body.
         """
+        if order is None:
+            order = _order_in_body(request)
         for place, fault in enumerate(self._remaining):
-            of_method = fault.method in ("", request.method)
-            if fault.kind in kinds and of_method and request.path.startswith(fault.path):
+            if fault.kind in kinds and fault.applies_to(request, order):
                 left = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
                 self._remaining[place : place + 1] = left
                 return fault
         return None
+
+
+def _order_in_body(request: Request) -> Mapping[str, Any]:
+    """Return the JSON object in a request's body; empty if there is none."""
+    with suppress(InputError):
+        return request.json_object()
+    return {}

@@ -162,12 +162,8 @@ class PracticeServer(ABC):
             Route("POST", "land", lambda _: self._execute_delayed_requests()),
         ]
 
-    def _advance_clock(self, asked: Request) -> ResponseBody:
-        """Move a waiting clock by {"steps": N} instants, or up to the time given as {"to": …}.
-
-        The response has the number of instants moved, the number passed since the start, and
-        whether the clock is at its end. A running clock is not moved (409).
-        """
+    def refuse_running_clock(self) -> None:
+        """Refuse a request that moves the clock if the clock runs by itself (409)."""
         if self.speed is not None:
             raise RequestRefused(
                 409,
@@ -175,6 +171,14 @@ class PracticeServer(ABC):
                 "the clock advances by itself and cannot be moved by requests; start the"
                 " server with --speed wait",
             )
+
+    def _advance_clock(self, asked: Request) -> ResponseBody:
+        """Move a waiting clock by {"steps": N} instants, or up to the time given as {"to": …}.
+
+        The response has the number of instants moved, the number passed since the start, and
+        whether the clock is at its end. A running clock is not moved (409).
+        """
+        self.refuse_running_clock()
         command = asked.json_object()
         if len(command) > 1 or set(command) - {"to", "steps"}:
             raise RequestRefused(422, None, 'expected {"steps": 1} or {"to": "2024-03-18T14:30Z"}')
@@ -226,7 +230,7 @@ class PracticeServer(ABC):
             foreign = self._cross_site_reason(request)
             if foreign is not None:
                 return self._json_error(403, None, foreign)
-            status, content = self._execute_request(route, await _read_request(request), 422)
+            status, content = self.execute_request(route, await _read_request(request), 422)
             return web.json_response(content or {}, status=status)
 
         return handle_control_request
@@ -244,8 +248,8 @@ class PracticeServer(ABC):
             if before is not None and before.kind != "delay":
                 return self._fault_response(before, request, route, asked)
             if before is not None:
-                await asyncio.sleep(before.seconds)
-            status, content = self._execute_request(route, asked, self.invalid_request_status)
+                await asyncio.sleep(before.delay_seconds)
+            status, content = self.execute_request(route, asked, self.invalid_request_status)
             # These come after the handler: the request is executed although its response is lost.
             after = self.faults.consume_fault(asked, *FAULTS_AFTER_EXECUTION)
             if after is not None:
@@ -254,7 +258,7 @@ class PracticeServer(ABC):
 
         return handle_api_request
 
-    def _execute_request(
+    def execute_request(
         self, route: Route, asked: Request, invalid_request_status: int
     ) -> tuple[int, Any]:
         """Execute a request; return the HTTP status and JSON of its response.
@@ -283,7 +287,9 @@ class PracticeServer(ABC):
         if fault.kind == "late":
             held_up = (route, asked)
             self._on_their_way.append(held_up)
-            asyncio.get_running_loop().call_later(fault.seconds, self._execute_if_delayed, held_up)
+            asyncio.get_running_loop().call_later(
+                fault.delay_seconds, self._execute_if_delayed, held_up
+            )
         return _close_connection(request)
 
     def _execute_delayed_requests(self) -> None:
@@ -296,7 +302,7 @@ class PracticeServer(ABC):
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
-                self._execute_request(*held_up, self.invalid_request_status)
+                self.execute_request(*held_up, self.invalid_request_status)
                 return
 
     def _alter_response(
@@ -361,7 +367,7 @@ def _json_response(status: int, content: Any) -> web.Response:
 
 
 def _status_fault_response(fault: InjectedFault) -> web.Response:
-    headers = {"Retry-After": f"{fault.seconds:g}"} if fault.status == 429 else {}
+    headers = {"Retry-After": f"{fault.delay_seconds:g}"} if fault.status == 429 else {}
     body = {"code": fault.status * 100_000, "message": "response of a planned fault"}
     return web.json_response(body, status=fault.status, headers=headers)
 

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from math import isinf
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.venue.entry_prices import DailyEntryPrices, trading_day
-from marketsimulator.venue.faults import OrderStatus
+from marketsimulator.venue.faults import FaultKind, InjectedFault, OrderStatus
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
@@ -42,7 +44,7 @@ from marketsimulator.venue.tickets import (
     parse_order,
 )
 from sizing.quantity import truncate_to_increment
-from trainingdata.bars import CLOSE
+from trainingdata.bars import CLOSE, HIGH, LOW
 from trainingdata.instants import at_new_york_time, new_york_date, new_york_midnight
 from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
@@ -61,6 +63,11 @@ _ACTIVITY_TYPE_BY_BOOKING_KIND: Mapping[BookingKind, str] = {
 }
 _SYMBOL_ACTIVITY_TYPES = ("DIV", "SPLIT", "PTC")
 INVALID_PRICE_ERROR_CODE = 42210000  # Alpaca's, between two increments or beyond the market
+NEVER = np.datetime64("2262-01-01", "ns")
+# docs.alpaca.markets/docs/orders-at-alpaca: a buy stop becomes a stop-limit order; its limit is 4 %
+# above a stop below 50 USD, and 2.5 % above any other.
+CONVERTED_LIMIT_RATIOS = (1.04, 1.025)
+CONVERTED_LIMIT_THRESHOLD = 50.0  # USD
 ASSET_PERMISSIONS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
@@ -101,6 +108,8 @@ class Venue:
         self.entries = DailyEntryPrices(self._closes_before(trading_day(self.now)))
         self.equities: list[EquityPoint] = []
         self._working: dict[str, OrderTicket] = {}
+        self._ticket_by_part: dict[str, OrderTicket] = {}
+        self._unlisted_fills: list[tuple[np.datetime64, Fill]] = []
         self._increments = {each.symbol: each.qty_increment for each in market.bars.instruments}
         self._fills_seen = 0
         self._bookings_seen = 0
@@ -132,6 +141,7 @@ class Venue:
         # The row of an instant is complete once the clock leaves it: later orders at the same
         # instant still fill at its open.
         self._record_bookings()
+        self.settle(self.stops[self.stop + 1] - np.timedelta64(1, "ns"))
         self.equities.append((self.now, self.equity))
         if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
             self.entries.start_day(self.broker.account().prices)
@@ -139,6 +149,7 @@ class Venue:
         self.stop += 1
         self.index += 1
         self.broker.advance(self.index)
+        self._elect_resting_orders()
         self._update_tickets()
         self.options.advance()
 
@@ -160,38 +171,84 @@ class Venue:
         return closes
 
     def submit(
-        self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
+        self,
+        request: Mapping[str, Any],
+        *,
+        partial: bool = False,
+        reject: bool = False,
+        slow: Mapping[FaultKind, InjectedFault] = MappingProxyType({}),
     ) -> ResponseBody:
         """Accept an order and return it in Alpaca's format.
 
         request: body of `POST /v2/orders`.
         partial: true to fill half of the order and cancel the rest.
         reject: true to accept the order and reject it afterwards.
+        slow: faults of a slow venue that apply to the order, by kind.
 
         Raises `RequestRefused` for an order that Alpaca would refuse.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
+        if "converted_stop" in slow:
+            order = _as_stop_limit(order)
         account = self.broker.account()
         held = account.positions.get(order.symbol, Decimal(0))
         if order.type in STOP_TYPES and held * order.signed_qty < 0:
             # Its shares are reserved for it: if the broker closes the position, it ends.
             order = replace(order, reduces=True)
         self._check_order(order, account)
-        ticket = OrderTicket(order, self.record.current_timestamp)
+        ticket = OrderTicket(order, self.record.current_timestamp, slow=dict(slow))
         self._send_order(ticket, partial=partial, reject=reject)
         return ticket.to_response()
 
-    def cancel(self, order: VenueOrder) -> None:
-        """Cancel an open order. Raises `RequestRefused` if it is not open."""
+    def cancel(self, order: VenueOrder, seconds: float = 0.0) -> None:
+        """Cancel an open order. Raises `RequestRefused` if it is not open, or being cancelled.
+
+        seconds: time until the cancellation of an order in one symbol ends; infinite for never.
+        """
         if not order.is_open:
             raise RequestRefused(422, None, f"order is already in {order.status} state")
         if not isinstance(order, OrderTicket):
             self.options.cancel(order)
             return
-        self.broker.cancel([order.client_order_id])
+        if order.cancels_at is not None:
+            raise RequestRefused(422, None, "order pending cancel")
+        order.cancels_at = self._instant_after(seconds)
+        order.status = "pending_cancel"
+        if not seconds:
+            self._end_cancellation(order)
+
+    def settle(self, at: np.datetime64) -> None:
+        """End the cancellations that are due at an instant before the present bar ends.
+
+        The orders are first matched with the open of the bar that starts now.
+        """
+        due = [t for t in self._working.values() if t.cancels_at is not None and t.cancels_at <= at]
+        if due:
+            self.broker.open_bars()
+            self._update_tickets()
+        for ticket in due:
+            self._end_cancellation(ticket)
+
+    def _end_cancellation(self, ticket: OrderTicket) -> None:
+        self.broker.cancel(ticket.parts)
         self._update_tickets()
+
+    def _instant_after(self, seconds: float) -> np.datetime64:
+        """Return the time on the clock plus `seconds`; infinite seconds are `NEVER`."""
+        if isinf(seconds):
+            return NEVER
+        passed = np.timedelta64(round(seconds * 1e9), "ns")
+        return np.datetime64(max(self.now, self.record.running()) + passed)
+
+    def shown_positions(self) -> dict[str, Decimal]:
+        """Return the positions that the API shows, by symbol, without fills that show later."""
+        positions = defaultdict(Decimal, self.broker.account().positions)
+        for until, fill in self._unlisted_fills:
+            if self.record.running() < until:
+                positions[fill.symbol] -= fill.qty
+        return {symbol: quantity for symbol, quantity in positions.items() if quantity}
 
     def _check_order(self, order: Order, account: AccountSnapshot) -> None:
         """Raise `RequestRefused` for an order that Alpaca would refuse."""
@@ -232,17 +289,45 @@ class Venue:
             ticket.closed_at = self.record.current_timestamp
             return
         self._working[order.client_order_id] = ticket
-        if partial:
-            # The ticket keeps the whole quantity: after the half has filled it ends cancelled.
-            increment = (
-                Decimal(1)
-                if order.instrument.kind is AssetClass.STOCK
-                else PARTIAL_FILL_CRYPTO_INCREMENT
-            )
-            half = truncate_to_increment(float(order.qty) / 2, increment)
-            order = replace(order, qty=half) if half else order
-        self.broker.submit([order])
+        ticket.parts = (order.client_order_id,)
+        rests = "partial_rests" in ticket.slow and not order.is_for_auction
+        if (partial or rests) and (half := _half_quantity(order)):
+            # The ticket keeps the whole quantity: after the half has filled it ends cancelled, or
+            # the rest trades later.
+            if rests:
+                rest = replace(
+                    order, client_order_id=f"{ticket.venue_order_id}.rest", qty=order.qty - half
+                )
+                ticket.parts += (rest.client_order_id,)
+                self.broker.submit([rest], matched_from=NEVER)
+            order = replace(order, qty=half)
+        self._ticket_by_part |= dict.fromkeys(ticket.parts, ticket)
+        self.broker.submit([order], matched_from=NEVER if "elected_rests" in ticket.slow else None)
         self._update_tickets()
+
+    def _elect_resting_orders(self) -> None:
+        """Turn stop-limit orders that the last bar has reached into limit orders that rest."""
+        for ticket in self._working.values():
+            order = ticket.order
+            s = self.market.bars.symbols.index(order.symbol)
+            bar = self.market.bars.values[s, self.index]
+            stop = order.stop_price or 0.0
+            reached = bar[LOW] <= stop if order.side == "sell" else bar[HIGH] >= stop
+            if reached and (fault := ticket.slow.pop("elected_rests", None)):
+                at = self._instant_after(fault.delay_seconds)
+                self.broker.match_from(order.client_order_id, at, "limit")
+
+    def _release_rest(self, ticket: OrderTicket, *, filled: bool) -> None:
+        """Let the rest of an order trade after its first half has filled, else cancel it."""
+        rest = ticket.parts[1]
+        if filled:
+            at = self._instant_after(ticket.slow["partial_rests"].delay_seconds)
+            self.broker.match_from(
+                rest, at, "market" if ticket.order.limit_price is None else "limit"
+            )
+            ticket.parts = (rest,)
+        else:
+            self.broker.cancel([rest])
 
     def market_price(self, symbol: str) -> float | None:
         """Return the present price of a symbol before costs, USD; None before its first bar.
@@ -300,7 +385,7 @@ class Venue:
         row = self.broker.equity_row()
         self._update_tickets()
         for order in self.broker.account().open_orders:
-            ticket = self._working[order.client_order_id]
+            ticket = self._ticket_by_part[order.client_order_id]
             prices = {name: getattr(order, name) for name in PRICE_FIELDS}
             ticket.order = replace(ticket.order, **prices)
         flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})
@@ -323,10 +408,14 @@ class Venue:
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
-        states = self.broker.order_states(self._working)
+        parts = [part for ticket in self._working.values() for part in ticket.parts]
+        states = self.broker.order_states(parts)
         for client_id, ticket in list(self._working.items()):
             # An order that the broker refused has no state there: it ends as cancelled.
-            state = states.get(client_id, "canceled")
+            state, *rest = [states.get(part, "canceled") for part in ticket.parts]
+            if state != "working" and "working" in rest:
+                self._release_rest(ticket, filled=state == "filled")
+                state = "working" if state == "filled" else state
             if state == "working":
                 ticket.status = self._open_status(ticket)
                 continue
@@ -339,6 +428,8 @@ class Venue:
 
     def _open_status(self, ticket: OrderTicket) -> OrderStatus:
         """Return Alpaca's word for the status of an order that is open at the broker."""
+        if ticket.cancels_at is not None:
+            return "pending_cancel"
         if ticket.filled_quantity:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
@@ -350,7 +441,7 @@ class Venue:
 
         A liquidation first gets an order of the venue.
         """
-        ticket = self.tickets.get(fill.client_order_id)
+        ticket = self._ticket_by_part.get(fill.client_order_id)
         traded_at = max(format_timestamp(fill.at), self.record.current_timestamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
@@ -358,6 +449,8 @@ class Venue:
             ticket, traded_at = self._record_liquidation_order(fill), format_timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
+            if fault := ticket.slow.get("stale_positions"):
+                self._unlisted_fills.append((self._instant_after(fault.delay_seconds), fill))
         if ticket is None or fill.price == 0:
             kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
             if kind == "SPLIT":
@@ -426,6 +519,7 @@ class Venue:
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = OrderTicket(order, format_timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
+        self._ticket_by_part[order.client_order_id] = ticket
         self.record.record_order(ticket)
         return ticket
 
@@ -441,6 +535,21 @@ def clock_stop_instants(market: Market) -> Instants:
         return times
     evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_ACCEPTANCE_TIME)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
+
+
+def _half_quantity(order: Order) -> Decimal:
+    """Return half of an order's quantity, in whole shares or coin increments; 0 if too small."""
+    is_stock = order.instrument.kind is AssetClass.STOCK
+    increment = Decimal(1) if is_stock else PARTIAL_FILL_CRYPTO_INCREMENT
+    return truncate_to_increment(float(order.qty) / 2, increment)
+
+
+def _as_stop_limit(order: Order) -> Order:
+    """Return the stop-limit order that Alpaca makes of a buy stop."""
+    assert order.stop_price is not None
+    below, above = CONVERTED_LIMIT_RATIOS
+    limit = order.stop_price * (below if order.stop_price < CONVERTED_LIMIT_THRESHOLD else above)
+    return replace(order, type="stop_limit", limit_price=round(limit, 2 if limit >= 1 else 4))
 
 
 def _trade_fields(fill: Fill) -> ResponseBody:

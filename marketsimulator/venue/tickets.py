@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, OrderStatus
+from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, FaultKind, InjectedFault, OrderStatus
 from marketsimulator.venue.request import RequestRefused, ResponseBody
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
@@ -39,6 +39,9 @@ class OrderTicket:
     fills: fills, oldest first; a crypto fee is a fill at price 0.
     status: Alpaca's order status.
     closed_at: instant at which the order ended, in the API's format; None while it is open.
+    slow: faults of a slow venue that apply to the order, by kind.
+    parts: ids of the order's parts at the simulated broker.
+    cancels_at: instant at which a requested cancellation ends; None if none was requested.
     """
 
     order: Order
@@ -46,6 +49,9 @@ class OrderTicket:
     fills: list[Fill] = field(default_factory=list)
     status: OrderStatus = "new"
     closed_at: str | None = None
+    slow: dict[FaultKind, InjectedFault] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    cancels_at: np.datetime64 | None = None
 
     @property
     def client_order_id(self) -> str:

@@ -72,6 +72,11 @@ class Practice:
         ).json()
         return answer
 
+    def pass_seconds(self, seconds: float) -> None:
+        """Let seconds pass between two instants."""
+        told = {"seconds": seconds}
+        assert requests.post(f"{self.url}/control/pass", json=told, timeout=30).ok
+
     def fail(self, **fault: Any) -> None:
         assert (
             requests.post(f"{self.url}/control/faults", json=fault, timeout=30).status_code == 200
