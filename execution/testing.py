@@ -108,7 +108,7 @@ class BrokerContract:
         bench.broker.submit([make_order("a-1")])
         bench.advance(SECOND_BAR_START)
         closing = make_order("a-2", side="sell", reduces=True)
-        fills = place_orders(bench.broker, [closing, make_order("b-2", "SYB", qty="4")])
+        fills, _ = place_orders(bench.broker, [closing, make_order("b-2", "SYB", qty="4")])
         assert [(each.symbol, each.qty) for each in fills] == [
             ("SYA", Decimal(-10)),
             ("SYB", Decimal(4)),

@@ -49,8 +49,9 @@ from event_contracts.trading.records import (
     SamplingSchedule,
     quote_from_tick,
 )
-from execution.journal.order_store import OrderIntent, infer_order_role
+from execution.journal.order_store import OrderIntent
 from execution.journal.outbox import OrderPaused
+from execution.orders.gate import infer_order_role
 from foundation.arrays import Mask, StructuredArray
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused

@@ -50,6 +50,7 @@ JsonObject = Mapping[str, Any]
 
 ACTIVE_STATUS = "ACTIVE"
 PAPER_ONLY_STATUS = "PAPER_ONLY"
+PENDING_CANCEL_STATUS = "pending_cancel"  # of an order whose cancellation is not completed
 _PRICE_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "limit": ("limit_price",),
     "stop": ("stop_price",),
@@ -213,6 +214,9 @@ def _build_snapshot(
         prices=holdings.prices,
         as_of=ClockEntry.timestamp.read(answers.clock),
         open_orders=working,
+        cancelling_orders=frozenset(
+            read_order_id(entry) for entry in orders if entry.get("status") == PENDING_CANCEL_STATUS
+        ),
         unsettled_proceeds=unsettled,
         short_proceeds=holdings.short_proceeds,
         max_leverage=float(min(AccountEntry.multiplier.read(facts), MAX_LEVERAGE_MULTIPLIER)),

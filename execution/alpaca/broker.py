@@ -29,13 +29,13 @@ from execution.brokers import REREAD_DELAY_SECONDS, AccountReading, RereadRequir
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import Asset
+from execution.orders.broker import Asset, CancellationPending
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate, OrderRole
 from execution.orders.last_trades import EmptyTradeSource, TradeSource, fetch_last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, STOP_TYPES, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import venue_refusal_reason
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, InvalidResponse, OrderRejected
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_object_list
 from trainingdata.instruments import (
@@ -274,12 +274,12 @@ class AlpacaBroker:
         awaited = self._venue.wait_until_done([placed for _, placed in sent], patience)
         fills: list[Fill] = []
         done = True
+        immediate = [
+            each for (order, _), each in zip(sent, awaited, strict=True) if order.is_immediate
+        ]
+        ended = iter(self._outbox.cancel_all(immediate))
         for (order, _), placed in zip(sent, awaited, strict=True):
-            last = (
-                self._outbox.cancel_and_wait(placed)
-                if order.is_immediate
-                else self._outbox.record_report(placed)
-            )
+            last = next(ended).report if order.is_immediate else self._outbox.record_report(placed)
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
                 name = order.client_order_id
@@ -307,29 +307,27 @@ class AlpacaBroker:
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
-        """Cancel open orders by id, and return the unfilled quantity of each.
-
-        All other orders stay open. An order that the venue does not know is left out of the result.
-
-        Raises
-        ------
-        OutcomeUnknown
-            for an order that is still open after its cancellation.
-        BrokerError
-            if the venue does not respond.
-        """
         self._last = None
-        left = {}
+        found: list[AlpacaOrder] = []
+        unfilled: dict[str, Decimal] = {}
+        reasons: dict[str, str] = {}
         for name in client_order_ids:
-            answer = self._venue.find(name)
-            if answer is None:
+            try:
+                found += filter(None, [self._venue.find(name)])
+            except BrokerError as error:
+                reasons[name] = str(error)
+        for report, failure in self._outbox.cancel_all(found):
+            name = report.client_order_id
+            if not report.is_done:
+                state = f"{name}: the order is still open after its cancellation ({report.status})"
+                reasons[name] = state if failure is None else f"{name}: not cancelled: {failure}"
                 continue
-            answer = self._outbox.cancel_and_wait(answer)
-            if not answer.is_done:
-                raise OutcomeUnknown(f"{name}: the order is still open after its cancellation")
             with self._venue.translate_errors(f"order {name}"):
-                left[name] = OrderEntry.required_qty.read(answer.response) - answer.filled_quantity
-        return left
+                ordered = OrderEntry.required_qty.read(report.response)
+                unfilled[name] = ordered - report.filled_quantity
+        if reasons:
+            raise CancellationPending(unfilled, reasons)
+        return unfilled
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         listed: dict[str, JsonObject] = {}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
@@ -26,10 +27,10 @@ from execution.journal.evidence import (
     read_last_evidence,
     record_evidence,
 )
-from execution.journal.order_store import OrderIntent, OrderStore, infer_order_role
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import OrderRole
+from execution.orders.gate import OrderRole, infer_order_role
 from execution.orders.orders import Order
 from foundation.database import Database
 from trainingdata.instants import format_compact_utc
@@ -37,11 +38,13 @@ from trainingdata.instants import format_compact_utc
 if TYPE_CHECKING:
     from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
+PROCESS_ENDED_REASON = "the process ended before it sent the order"
 EXPIRED_REASON = "expired: the decision was not sent in time"
 # Latest decisions that are searched; even hourly decisions then reach back over a long weekend.
 MAX_DECISIONS_SEARCHED = 120
 WITHDRAWN_OUTCOME = "taken back"  # end of a decision whose instant was decided again
 _ENDED_OUTCOME = "ended"
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 
 def encode_choice(choice: Choice) -> dict[str, Any]:
@@ -266,21 +269,28 @@ class DecisionJournal:
         with self._database.transaction():
             for intent in self._book.intents_in_states(("planned",)):
                 if intent.job == self._job and intent.decision_id not in unfinished:
-                    self._book.deny(intent, "the process ended before it sent the order")
+                    self._book.deny(intent, PROCESS_ENDED_REASON)
 
     def end_decision(
-        self, decision_id: str, unsent_reason: str, *, may_redecide: bool = False
+        self,
+        decision_id: str,
+        unsent_reason: str,
+        reasons_by_symbol: Mapping[str, str] = NO_REASONS,
+        *,
+        may_redecide: bool = False,
     ) -> None:
         """End a decision, and mark its unsent orders as denied.
 
         unsent_reason: reason why those orders were not sent.
+        reasons_by_symbol: other reasons for the orders in some symbols.
         may_redecide: true withdraws the decision, so that a new one may be made at the same
             instant.
         """
         with self._database.transaction():
             for intent in self._book.intents_for_decision(decision_id):
                 if intent.state == "planned":
-                    self._book.deny(intent, unsent_reason)
+                    symbol = intent.stock_or_crypto_order.symbol
+                    self._book.deny(intent, reasons_by_symbol.get(symbol, unsent_reason))
             ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED_OUTCOME
             DECISIONS_TABLE.update(self._database, "WHERE id = ?", (decision_id,), outcome=ended)
 

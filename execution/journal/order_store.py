@@ -75,11 +75,6 @@ _NEXT_STATES: Mapping[OrderState, tuple[OrderState, ...]] = {
 }
 
 
-def infer_order_role(order: AnyOrder) -> OrderRole:
-    """Return the role of an order in its decision: `reduction` or `opening`."""
-    return "reduction" if order.reduces else "opening"
-
-
 SPLIT_EVENT = "split"
 # After a day no order is on its way: connections, queues and the venue's day have ended.
 MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from functools import partial
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -36,10 +37,9 @@ from execution.journal.order_store import (
     OrderProgress,
     OrderState,
     OrderStore,
-    infer_order_role,
 )
 from execution.journal.orders import has_same_terms
-from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate, OrderRole
+from execution.orders.gate import ALLOW_ALL_ORDERS, AnyOrder, OrderGate, OrderRole, infer_order_role
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -131,6 +131,22 @@ class OrderReport(Protocol):
 
 
 Report = TypeVar("Report", bound=OrderReport)
+
+
+class Cancellation(NamedTuple, Generic[Report]):
+    """Result of a request to cancel an order.
+
+    report: the venue's last report on the order.
+    error: error of the last request; None if the venue responded.
+    """
+
+    report: Report
+    error: BrokerError | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        """Return whether the venue has taken the request and the order has not ended."""
+        return self.error is None and not self.report.is_done
 
 
 class Venue(Protocol[Report]):
@@ -343,17 +359,49 @@ class Outbox(Generic[Report]):
 
         The order may still be open in the result if the venue is slow. The requests take at most 30
         seconds.
+
+        Raises
+        ------
+        BrokerError
+            if the venue does not respond to the cancellation.
+        """
+        (cancellation,) = self.cancel_all([report])
+        if cancellation.error is not None:
+            raise cancellation.error
+        return cancellation.report
+
+    def cancel_all(self, reports: Sequence[Report]) -> list[Cancellation[Report]]:
+        """Request the cancellation of orders, wait for their ends, and return the last reports.
+
+        A cancellation is a request: an order may still be open in the result. All requests take at
+        most 30 seconds.
         """
         from foundation.transport import limit_request_time
 
-        if not report.is_done:
-            with limit_request_time(CANCEL_TIMEOUT_SECONDS):
-                self._time.retry(CANCEL_DELAYS_SECONDS, lambda: self._venue.cancel(report))
+        with limit_request_time(CANCEL_TIMEOUT_SECONDS):
+            found = [self._request_cancellation(report) for report in reports]
+            if any(each.is_pending for each in found):
                 for _ in self._time.delayed_attempts(CANCELLED_POLL_DELAYS_SECONDS):
-                    report = self._venue.refresh_order(report)
-                    if report.is_done:
+                    found = [self._refresh_cancellation(each) for each in found]
+                    if not any(each.is_pending for each in found):
                         break
-        return self.record_report(report)
+        return [each._replace(report=self.record_report(each.report)) for each in found]
+
+    def _request_cancellation(self, report: Report) -> Cancellation[Report]:
+        if not report.is_done:
+            try:
+                self._time.retry(CANCEL_DELAYS_SECONDS, partial(self._venue.cancel, report))
+            except BrokerError as error:
+                return Cancellation(report, error)
+        return Cancellation(report)
+
+    def _refresh_cancellation(self, each: Cancellation[Report]) -> Cancellation[Report]:
+        if not each.is_pending:
+            return each
+        try:
+            return Cancellation(self._venue.refresh_order(each.report))
+        except BrokerError as error:
+            return Cancellation(each.report, error)
 
     def _resync(
         self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None

@@ -13,6 +13,7 @@ import numpy as np
 from execution.journal.decisions import DecisionJournal
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol, Cycle
 from execution.orders.auctions import first_accepted_time, order_send_deadline
+from execution.orders.broker import Broker, place_orders
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
@@ -34,6 +35,7 @@ class OrderBatch:
     completes_decision: true if this is the decision's last batch of orders.
     is_retryable: true if the batch is sent again unchanged after a failure.
     fills: fills of the orders.
+    waiting: why the orders in a symbol were not sent, by symbol.
     is_last_attempt: true if the cycle makes no further decision, even if an order that this
         decision replaces has filled in the meantime.
     is_withdrawn: true if the decision was withdrawn because an order that it replaces has filled.
@@ -48,8 +50,15 @@ class OrderBatch:
     completes_decision: bool = True
     is_retryable: bool = False
     fills: Sequence[Fill] = ()
+    waiting: Mapping[str, str] = field(default_factory=dict)
     is_last_attempt: bool = True
     is_withdrawn: bool = False
+
+    def send(self, broker: Broker) -> None:
+        """Cancel the orders that the decision replaces, and send the orders of the batch."""
+        self.fills, self.waiting = place_orders(
+            broker, self.orders, self.cancelled_quantities, self.gate
+        )
 
 
 def record_decision_batch(
@@ -120,7 +129,7 @@ def record_batch_outcome(batch: OrderBatch, journal: DecisionJournal) -> Iterato
             log.warning("%s; making a new decision", error)
             return
     if batch.completes_decision:
-        journal.end_decision(batch.decision_id, REDUCTION_UNFILLED_REASON)
+        journal.end_decision(batch.decision_id, REDUCTION_UNFILLED_REASON, batch.waiting)
 
 
 @contextmanager

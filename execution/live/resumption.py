@@ -24,7 +24,7 @@ from execution.live.expected_positions import (
 from execution.live.loop import print_line
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import first_accepted_time
-from execution.orders.broker import Broker, is_fully_filled
+from execution.orders.broker import Broker, cancel_orders, is_fully_filled
 from foundation.errors import BrokerError
 from foundation.formatting import format_count
 
@@ -64,10 +64,11 @@ def resume_batches(
             for each in intents
             if each.state == "accepted" and not each.stock_or_crypto_order.is_for_auction
         ]
+        still_open = cancel_orders(broker, accepted).reasons
         if accepted:
-            broker.cancel(accepted)
             intents = book.intents_for_decision(decision.decision_id)
-        why = not_resumed_reason(decision, intents, account, tradable)
+        why = "; ".join(still_open.values())
+        why = why or not_resumed_reason(decision, intents, account, tradable)
         if why:
             log.warning("decision %s not resumed: %s", decision.decision_id, why)
             print_line(f"Decision {decision.decision_id} is not resumed: {why}.")

@@ -36,6 +36,8 @@ class AccountSnapshot:
     prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
     open_orders: open orders, and orders of unknown outcome, which may be open.
+    cancelling_orders: ids of open orders whose cancellation the venue has taken and not completed;
+        they may still fill, and hold their quantity.
     unsettled_proceeds: net proceeds of stock trades that settle in the next session, USD; proceeds
         of open short positions are not included.
     short_proceeds: proceeds of open short positions, USD.
@@ -61,6 +63,7 @@ class AccountSnapshot:
     prices: Mapping[str, float]
     as_of: np.datetime64
     open_orders: tuple[Order, ...] = ()
+    cancelling_orders: frozenset[str] = frozenset()
     unsettled_proceeds: float = 0.0
     short_proceeds: float = 0.0
     max_leverage: float = float("inf")

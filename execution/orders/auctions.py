@@ -47,12 +47,18 @@ def first_accepted_time(order: Order, at: np.datetime64) -> np.datetime64:
 
     For an order that is not an auction order this is `at`.
     """
-    if not order.is_for_auction:
-        return at
+    return next_acceptance(order.tif, at) if order.is_for_auction else at
+
+
+def next_acceptance(tif: TimeInForce, at: np.datetime64) -> np.datetime64:
+    """Return the earliest instant, at or after `at`, at which the venue takes auction orders.
+
+    tif: `opg` for the opening auction, `cls` for the closing auction.
+    """
     today = new_york_date(np.array([at]))
-    shut = at_new_york_time(today, _AUCTION_CUTOFF_TIMES[order.tif])[0]
+    shut = at_new_york_time(today, _AUCTION_CUTOFF_TIMES[tif])[0]
     session = session_on(today[0])
-    if order.tif == "cls" and session is not None:
+    if tif == "cls" and session is not None:
         shut = min(shut, session.closes - AUCTION_CUTOFF_BEFORE_CLOSE)
     evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_ACCEPTANCE_TIME)[0])
     return evening if shut <= at < evening else at

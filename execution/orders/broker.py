@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
-from execution.orders.orders import Fill, Order
-from foundation.errors import AccountChanged, BrokerError
+from execution.orders.gate import ALLOW_ALL_ORDERS, AllowAllGate, OrderGate, infer_order_role
+from execution.orders.orders import Fill, Order, parse_order_symbol
+from foundation.errors import AccountChanged, BrokerError, OutcomeUnknown
 
 # Least filled fraction of an order that counts as complete: a float cannot represent tens of
 # millions of units of crypto exactly to the billionth.
 MIN_COMPLETE_FILL_RATIO = 1 - 1e-12
+# Requests for the end of cancelled orders, of some four seconds each, until a decision goes on
+# without the orders that have to wait for them.
+MAX_CANCEL_ATTEMPTS = 8
+
+
+class CancellationPending(OutcomeUnknown):
+    """Orders are still open after their cancellation was requested.
+
+    unfilled: unfilled quantity of each order that has ended, by client order id.
+    reasons: why each other order is still open, by client order id.
+    """
+
+    def __init__(self, unfilled: Mapping[str, Decimal], reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(reasons.values()))
+        self.unfilled = unfilled
+        self.reasons = reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,11 @@ class Broker(Protocol):
         """Cancel resting orders by id, and return the unfilled quantity of each.
 
         All other orders stay open. An order that the venue does not know is left out of the result.
+
+        Raises
+        ------
+        CancellationPending
+            after all requests, if an order is still open: a cancellation is a request.
         """
         ...
 
@@ -69,18 +91,43 @@ class Broker(Protocol):
         ...
 
 
+class Cancellations(NamedTuple):
+    """Result of cancelling orders.
+
+    unfilled: unfilled quantity of each order that has ended, by client order id.
+    reasons: why each other order is still open, by client order id. An order that the venue does
+        not know is in neither.
+    """
+
+    unfilled: Mapping[str, Decimal] = MappingProxyType({})
+    reasons: Mapping[str, str] = MappingProxyType({})
+
+
+class Placement(NamedTuple):
+    """Result of sending the orders of a decision.
+
+    fills: fills of the orders.
+    waiting: why the orders in a symbol were not sent, by symbol: an order that they replace is
+        still open.
+    """
+
+    fills: list[Fill]
+    waiting: Mapping[str, str] = MappingProxyType({})
+
+
 def place_orders(
     broker: Broker,
     orders: Sequence[Order],
     cancels: Mapping[str, Decimal] | None = None,
     gate: OrderGate = ALLOW_ALL_ORDERS,
-) -> list[Fill]:
+) -> Placement:
     """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
     Openings are sent only after the reductions have filled completely, because openings were sized
     for the reduced positions. If a reduction did not fill (a halt, a missing bar), an opening would
     make the positions exceed their limits. Orders for an auction are sent together, because all of
-    them fill at one price.
+    them fill at one price. Where the gate refuses all orders in a symbol, nothing is cancelled. A
+    symbol whose cancellation takes time waits alone.
 
     cancels: unfilled quantity of each open order that the decision replaces, by order id.
     gate: pre-trade checks that run right before each order is sent.
@@ -91,23 +138,81 @@ def place_orders(
         if an order to be cancelled has filled since the decision, because the new order would
         repeat its trade.
     """
+    fills: list[Fill] = []
     # An order that is replaced would trade with its successor; venues refuse that.
-    if cancels:
-        left = broker.cancel(cancels)
-        for name, quantity in cancels.items():
-            if left.get(name) != quantity:
-                raise AccountChanged(
-                    f"order {name} has filled since the decision to replace it; no orders were sent"
-                )
-    reductions = [order for order in orders if order.reduces]
-    fills = broker.submit(reductions, gate)
+    left = _needed_cancels(broker, orders, cancels or {}, gate)
+    unsent = list(orders)
+    changed: dict[str, str] = {}  # symbols in which a replaced order has filled meanwhile
+    waiting: Mapping[str, str] = {}
+    for attempt in range(MAX_CANCEL_ATTEMPTS):
+        result = cancel_orders(broker, left)
+        changed |= {
+            parse_order_symbol(name): f"order {name} has filled since the decision to replace it"
+            for name, quantity in left.items()
+            if name not in result.reasons and result.unfilled.get(name) != quantity
+        }
+        if changed and not attempt:
+            raise AccountChanged(f"{next(iter(changed.values()))}; no orders were sent")
+        waiting = {parse_order_symbol(name): why for name, why in result.reasons.items()}
+        left = {name: left[name] for name in result.reasons}
+        free = [o for o in unsent if o.symbol not in waiting and o.symbol not in changed]
+        unsent = [order for order in unsent if order.symbol in waiting]
+        reductions = [order for order in free if order.reduces]
+        openings = [order for order in free if not order.reduces]
+        fills += (done := broker.submit(reductions, gate))
+        if not _have_filled(reductions, done):
+            break
+        if any(order.reduces for order in unsent):
+            unsent += openings
+        else:
+            fills += broker.submit(openings, gate)
+        if not left:
+            break
+    return Placement(fills, {**changed, **waiting})
+
+
+def cancel_orders(broker: Broker, client_order_ids: Iterable[str]) -> Cancellations:
+    """Cancel orders; return the unfilled quantity of those that have ended, and the open ones."""
+    if not (names := list(client_order_ids)):
+        return Cancellations()
+    try:
+        return Cancellations(broker.cancel(names))
+    except CancellationPending as error:
+        return Cancellations(error.unfilled, error.reasons)
+
+
+def _needed_cancels(
+    broker: Broker, orders: Sequence[Order], cancels: Mapping[str, Decimal], gate: OrderGate
+) -> Mapping[str, Decimal]:
+    """Return the cancellations of a decision without those for orders that the gate refuses.
+
+    A stop that is cancelled for an order which is then refused leaves its position unprotected.
+    """
+    if not cancels or isinstance(gate, AllowAllGate):
+        return cancels
+    now = broker.now()
+    ordered = {order.symbol for order in orders}
+    allowed = {
+        order.symbol
+        for order in orders
+        if not gate.refusal_reason(order, infer_order_role(order), now)
+    }
+    return {
+        name: quantity
+        for name, quantity in cancels.items()
+        if (symbol := parse_order_symbol(name)) in allowed or symbol not in ordered
+    }
+
+
+def _have_filled(orders: Sequence[Order], fills: Sequence[Fill]) -> bool:
+    """Return whether reductions have filled completely; auction orders fill later, together."""
     # Only purchases of crypto pay a fee in crypto, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
-    for order in reductions:
-        done = filled.get(order.client_order_id, Decimal(0))
-        if not order.is_for_auction and not is_fully_filled(done, order.qty):
-            return fills
-    return fills + broker.submit([order for order in orders if not order.reduces], gate)
+    return all(
+        order.is_for_auction
+        or is_fully_filled(filled.get(order.client_order_id, Decimal(0)), order.qty)
+        for order in orders
+    )
 
 
 def place_reductions(

@@ -14,8 +14,14 @@ from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | EventContractOrder
-# Role of an order; `night` trims positions before the close, `protection` is a protective order.
-OrderRole = Literal["", "reduction", "opening", "night", "protection"]
+# Role of an order; `night` trims positions before the close, `protection` is a protective order,
+# `command` reduces for a person's command and `watch` for the watch.
+OrderRole = Literal["", "reduction", "opening", "night", "protection", "command", "watch"]
+
+
+def infer_order_role(order: AnyOrder) -> OrderRole:
+    """Return the role of an order in its decision: `reduction` or `opening`."""
+    return "reduction" if order.reduces else "opening"
 
 
 class OrderGate(Protocol):

@@ -323,6 +323,16 @@ def parse_order_prefix(client_order_id: str) -> str:
     return client_order_id.rsplit("-", 4)[0]
 
 
+def parse_order_symbol(client_order_id: str) -> str:
+    """Return the symbol in one of our client order ids."""
+    return client_order_id.rsplit("-", 4)[2]
+
+
+def parse_order_leg(client_order_id: str) -> str:
+    """Return the number of the order in one of our client order ids, or `PROTECTIVE_LEG`."""
+    return client_order_id.rsplit("-", 4)[3]
+
+
 def parse_order_instant(client_order_id: str) -> np.datetime64:
     """Return the instant in one of our client order ids."""
     return parse_compact_utc(client_order_id.rsplit("-", 4)[1])

@@ -11,10 +11,9 @@ import pytest
 
 from execution.alpaca.order_venue import build_order_request
 from execution.journal.order_store import OrderIntent, OrderState
-from execution.orders.broker import Asset
+from execution.orders.broker import Asset, CancellationPending
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order, Side
-from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
     NOW,
@@ -233,7 +232,7 @@ def test_ineffective_cancellation_is_reported() -> None:
     replacement would be a second order.
     """
     broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
-    with refused(OutcomeUnknown, "o-2"):
+    with refused(CancellationPending, "o-2"):
         broker.cancel(["o-2"])
 
 

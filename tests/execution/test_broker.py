@@ -12,7 +12,7 @@ from execution.decision.rebalancing import rebalance
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset, is_fully_filled, place_orders, place_reductions
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
-from execution.orders.orders import Fill, Order
+from execution.orders.orders import Fill, Order, make_order_id
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
 from tests.support.messages import refused
@@ -69,25 +69,28 @@ def test_opening_orders_wait_until_reductions_have_filled(
     halted: str | None, sent: list[str], filled: set[str]
 ) -> None:
     broker = Halting(halted)
-    fills = place_orders(broker, ORDERS)
+    fills = place_orders(broker, ORDERS).fills
     assert [o.symbol for o in broker.sent] == sent
     assert {f.symbol for f in fills} == filled
     assert [o.side for o in broker.sent[:2]] == ["sell", "sell"]
 
 
-@pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
+OLD = make_order_id("kelly_50", AT, "AAPL", 0)
+
+
+@pytest.mark.parametrize("left", [{}, {OLD: Decimal(0)}, {OLD: Decimal(3)}])
 def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) -> None:
     """The replacement was sized as if the old order had not filled and would trade the same
     quantity again.
     """
     broker = Halting()
     broker.left = left
-    old = {"old": Decimal(5)}
+    old = {OLD: Decimal(5)}
     with refused(AccountChanged):
         place_orders(broker, ORDERS, old)
     assert broker.sent == []
-    broker.left = {"old": Decimal(5)}
-    assert len(place_orders(broker, ORDERS, old)) == 4
+    broker.left = {OLD: Decimal(5)}
+    assert len(place_orders(broker, ORDERS, old).fills) == 4
 
 
 def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
