@@ -195,9 +195,15 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
     orders: list[Order] = []
     unprotected: dict[str, str] = {}
     for symbol in sorted({*(o.symbol for o in ours), *account.positions}):
-        resting = [order for order in ours if order.symbol == symbol]
+        mine = [order for order in ours if order.symbol == symbol]
+        resting = [o for o in mine if o.client_order_id not in account.cancelling_orders]
+        # A stop that is being cancelled protects nothing, and holds its shares until it has ended.
+        ending = [order for order in mine if order not in resting]
         held = account.positions.get(symbol, _ZERO)
-        free = _unordered_quantity(held, [o for o in book.open_orders if o.symbol == symbol])
+        others = [order for order in book.open_orders if order.symbol == symbol]
+        free = _unordered_quantity(held, [*others, *ending])
+        if ending and held and settings.is_on:
+            unprotected[symbol] = f"its stop {ending[0].client_order_id} is being cancelled"
         usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
         kept: Sequence[Order] = ()
         if settings.is_on and free:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
 from execution.decision.rebalancing import split_quantity
 from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.auctions import next_acceptance
 from execution.orders.orders import (
     Order,
     OrderSizeLimits,
     Side,
+    TimeInForce,
     default_time_in_force,
     format_order_id,
 )
@@ -56,33 +60,83 @@ def excess_quantities(
     return excess
 
 
-def plan_reductions(
+class Obstacle(NamedTuple):
+    """Why no order can reduce a position now.
+
+    is_final: true if waiting does not help.
+    """
+
+    reason: str
+    is_final: bool = False
+
+
+class ReductionTerms(NamedTuple):
+    """Terms of the orders that reduce a position.
+
+    quantity: part of the position to close, signed like the position.
+    tif: time in force.
+    """
+
+    quantity: Decimal
+    tif: TimeInForce
+
+
+def reduction_terms(
     account: AccountSnapshot,
-    excess: Mapping[str, Decimal],
+    symbol: str,
+    quantity: Decimal,
+    size_limits: OrderSizeLimits,
+    *,
+    takes_auctions: bool = True,
+) -> ReductionTerms | Obstacle:
+    """Return the terms on which a position can be reduced now, or why it cannot.
+
+    While the exchange is closed, whole shares are sold in the next opening auction, once the venue
+    takes orders for it. A fraction of a share waits for the open.
+
+    quantity: part of the position to close, signed like the position.
+    takes_auctions: false lets stocks wait while the exchange is closed.
+    """
+    if symbol in account.uncertain_symbols:
+        return Obstacle("an order or a part of the position is uncertain")
+    least = size_limits.min_value_when_sent(
+        is_crypto=not is_stock(symbol), closes_position=quantity == account.positions[symbol]
+    )
+    whole = is_stock(symbol) and quantity == quantity.to_integral_value()
+    if not whole and float(abs(quantity)) * account.prices[symbol] < least:
+        return Obstacle(f"worth less than the least order, {least:g} USD", is_final=True)
+    if not is_stock(symbol) or is_in_session(np.array([account.as_of]))[0]:
+        return ReductionTerms(quantity, default_time_in_force(symbol))
+    shares = quantity - quantity % 1
+    if not takes_auctions:
+        return Obstacle("its market is closed")
+    if not shares or next_acceptance("opg", account.as_of) > account.as_of:
+        return Obstacle("its market is closed; it is sold at the open")
+    return ReductionTerms(shares, "opg")
+
+
+def build_reductions(
+    account: AccountSnapshot,
+    terms_by_symbol: Mapping[str, ReductionTerms],
     order_prefix: str,
     at: np.datetime64,
     size_limits: OrderSizeLimits,
     reason: str,
     first_numbers: Mapping[str, int] = NO_NUMBERS,
-) -> tuple[list[Order], dict[str, str]]:
-    """Return the orders that close the excess of positions, and the reasons of those without.
+) -> list[Order]:
+    """Return the market orders that close parts of positions.
 
-    excess: part of each position to close, signed like the position, by symbol.
     at: instant in the order ids.
     first_numbers: number of the first order in its id, by symbol; 0 where absent.
     """
-    orders: list[Order] = []
-    obstacles = {}
+    orders = []
     when = format_compact_utc(at)
-    for symbol, quantity in excess.items():
-        if why := reduction_obstacle(account, symbol, quantity, size_limits):
-            obstacles[symbol] = why
-            continue
+    for symbol, (quantity, tif) in terms_by_symbol.items():
         parts = split_reduction(account, symbol, quantity, size_limits)
         for number, part in enumerate(parts, start=first_numbers.get(symbol, 0)):
             name = format_order_id(order_prefix, when, symbol, REDUCTION_ORDER_NUMBER, number)
-            orders.append(build_reduction(name, symbol, quantity, part, reason))
-    return orders, obstacles
+            orders.append(replace(build_reduction(name, symbol, quantity, part, reason), tif=tif))
+    return orders
 
 
 def split_reduction(
@@ -105,22 +159,3 @@ def build_reduction(
     side: Side = "sell" if held > 0 else "buy"
     tif = default_time_in_force(symbol)
     return Order(client_order_id, symbol, side, quantity, reason, reduces=True, tif=tif)
-
-
-def reduction_obstacle(
-    account: AccountSnapshot, symbol: str, quantity: Decimal, size_limits: OrderSizeLimits
-) -> str:
-    """Return why no order can reduce a position now, or an empty string.
-
-    quantity: part of the position to close, signed like the position.
-    """
-    if symbol in account.uncertain_symbols:
-        return "an order or a part of the position is uncertain"
-    if is_stock(symbol) and not is_in_session(np.array([account.as_of]))[0]:
-        return "its market is closed; repeat the command when it is open"
-    whole = is_stock(symbol) and quantity == quantity.to_integral_value()
-    least = size_limits.min_value_when_sent(
-        is_crypto=not is_stock(symbol), closes_position=quantity == account.positions[symbol]
-    )
-    value = float(abs(quantity)) * account.prices[symbol]
-    return "" if whole or value >= least else f"worth less than the least order, {least:g} USD"

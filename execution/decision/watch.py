@@ -16,6 +16,7 @@ import numpy as np
 
 from foundation.settings import setting, settings_class
 from trainingdata.instants import new_york_date
+from trainingdata.sessions import exchange_calendar
 
 MAX_DISAGREEMENT = 0.2  # relative change between two readings that agree
 LimitName = Literal["daily_loss", "drawdown", "margin"]
@@ -136,9 +137,17 @@ def next_watch_state(
     )
 
 
-def ends_with_the_day(reason: str) -> bool:
-    """Return whether the halt that the watch raised for a reason ends on the next New York date."""
-    return not reason.startswith("drawdown")
+def halt_end(reason: str, raised_at: np.datetime64) -> np.datetime64 | None:
+    """Return the instant at which the halt of the watch ends; None if only a person ends it.
+
+    It lasts through the next session, so that nothing that was sold is bought back in the night
+    that follows the loss. Beyond `watch.drawdown` it lasts until a person clears it.
+    """
+    calendar = exchange_calendar()
+    k = int(np.searchsorted(calendar.opens, raised_at, side="right"))
+    if reason.startswith("drawdown") or k == len(calendar.closes):
+        return None
+    return np.datetime64(calendar.closes[k])
 
 
 def _loss(index: float, base: float) -> float:

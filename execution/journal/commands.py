@@ -13,13 +13,16 @@ from pydantic import Json
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, format_instant
+from execution.orders.gate import OrderRole
 from foundation.database import Database
 
 Verb = Literal["pause", "resume", "reduce", "exit", "flatten"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
-CommandState = Literal["received", "done", "refused", "expired"]
+CommandState = Literal["received", "waiting", "done", "partial", "refused", "expired", "cancelled"]
+UNANSWERED_STATES: tuple[CommandState, ...] = ("received", "waiting")
 
 WATCH = "watch"  # sender of the commands by which the watch of an account acts
+KILL = "kill"  # sender of the command that closes all positions before the loop ends
 _SECOND = np.timedelta64(1, "s")
 _ZERO = Decimal(0)
 
@@ -35,8 +38,9 @@ class Command:
     written_at: instant by the clock of the sender's machine.
     received_at: instant of the receipt by the venue's clock, different for every command; the ids
         of its orders contain it.
-    state: `received` until the command is answered; then `done`, `refused` or `expired`.
-    answer: what was done, and what was not, in words.
+    state: `received` until it is tried, `waiting` while a part of it is tried again; then `done`,
+        `partial`, `refused`, `expired`, or `cancelled` by `resume`.
+    answer: what was done, what waits and what was not done, in words.
     answered_at: instant of the answer by the venue's clock.
     targets: signed quantity to which each position is reduced, by symbol; None until it is known.
     """
@@ -56,9 +60,18 @@ class Command:
         return f"{self.verb} {self.argument}".strip() + f" by {self.by}"
 
     @property
+    def is_unanswered(self) -> bool:
+        return self.state in UNANSWERED_STATES
+
+    @property
     def kept_fraction(self) -> Decimal:
         """Fraction of each position that stays."""
         return Decimal(self.argument) if self.verb == "reduce" else _ZERO
+
+    @property
+    def role(self) -> OrderRole:
+        """Role of the command's orders."""
+        return "watch" if self.by == WATCH else "command"
 
     @property
     def halt_kind(self) -> HaltKind:
@@ -128,9 +141,14 @@ class CommandJournal:
         """Return the command with this id; None without one."""
         return COMMANDS_TABLE.first_row(self._database, "WHERE id = ?", (command_id,))
 
+    def last_by(self, sender: str) -> Command | None:
+        """Return the last command that a person or program has given; None without one."""
+        clause = 'WHERE "by" = ? ORDER BY received_at DESC'
+        return COMMANDS_TABLE.first_row(self._database, clause, (sender,))
+
     def unanswered(self) -> Sequence[Command]:
-        """Return the commands that are received and not answered, oldest first."""
-        clause = "WHERE state = 'received' ORDER BY received_at"
+        """Return the commands whose answers are not final, oldest first."""
+        clause = "WHERE state IN ('received', 'waiting') ORDER BY received_at"
         return COMMANDS_TABLE.select_rows(self._database, clause)
 
     def received_since(self, at: np.datetime64) -> Sequence[Command]:

@@ -92,7 +92,7 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
         ),
         "watch": HaltRule(
             "openings",
-            "when the next New York date starts, unless watch.drawdown caused it",
+            "at the close of the next session, unless watch.drawdown caused it",
             "Find the cause of the loss; clear the halt to open positions again. Later losses are"
             " then counted from the clearing on.",
         ),

@@ -139,7 +139,7 @@ def _answer_without_loop(folder: Path, path: Path) -> None:
             command = desk.journal.get(path.stem)
     except AccountInUse:
         return
-    if command is not None and command.state == "received":
+    if command is not None and command.is_unanswered:
         raise InputError(
             f"{path.stem}: a loop has received the command and ended before it was done; start the"
             f" loop within an hour to complete it, and repeat the command with --id {path.stem} to"

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,16 +32,18 @@ from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError, InputError, invalid_choice_error, to_one_line
 from foundation.files import write_atomically
-from trainingdata.instants import HOUR, format_utc
+from trainingdata.instants import HOUR, format_utc, new_york_date
 from trainingdata.instruments import instrument
+from trainingdata.sessions import session_on
 
 log = logging.getLogger("live")
 
 COMMANDS_FOLDER = "commands"
-MAX_COMMAND_AGE = HOUR  # age from which a command is not executed
+MAX_COMMAND_AGE = HOUR  # age from which a command is not executed, and in which it is retried
 MAX_FILE_BYTES = 10_000
 MAX_ANSWER_FILES = 200  # the oldest answers are deleted beyond it
-RETRY_SECONDS = 5.0  # seconds until a command is tried again after an error
+FIRST_RETRY_SECONDS = 5.0  # seconds until a command that waits is tried again, doubled each time
+MAX_RETRY_SECONDS = 60.0
 REDUCING_VERBS = ("reduce", "exit", "flatten")
 RESUMABLE_HALTS: Sequence[HaltKind] = ("paused", "exited")
 _ANSWER_SUFFIX = ".answer.json"
@@ -54,11 +56,13 @@ class CommandOutcome:
     """Result of a command for the positions of one job, one text a position.
 
     done: changes of positions.
-    left: positions that are larger than the command asks for, each with the reason.
+    left: positions that stay larger than the command asks for, each with the reason.
+    waiting: positions that are tried again, each with what they wait for.
     """
 
     done: Sequence[str] = ()
     left: Sequence[str] = ()
+    waiting: Sequence[str] = ()
 
 
 @runtime_checkable
@@ -72,8 +76,9 @@ class CommandedJob(Protocol):
     def reduce_positions(self, command: Command) -> CommandOutcome:
         """Reduce positions as a command asks, and return what was done.
 
-        A second call for the same command continues the first one. Raises `BrokerError` if the
-        venue does not respond; the command is then tried again.
+        A second call for the same command continues the first one. For a command that has ended,
+        its open orders are cancelled. Raises `BrokerError` if the venue does not respond; the
+        command is then tried again.
         """
         ...
 
@@ -192,8 +197,7 @@ class CommandDesk:
         self._reporter = reporter
         self._stop = StopSignal() if stop is None else stop
         self._time = time
-        self._retry_at = 0.0
-        self._failure = ""
+        self._retries: dict[str, tuple[float, float]] = {}  # time and pause by command id, seconds
         self._unanswerable: set[str] = set()  # ids whose answers could not be written
         self.journal = CommandJournal(database, events)
 
@@ -202,10 +206,10 @@ class CommandDesk:
         for path in sorted(self._folder.glob("*.json")):
             if not path.name.endswith(_ANSWER_SUFFIX):
                 self.take_file(path)
-        if self._time.monotonic() >= self._retry_at:
-            for command in self.journal.unanswered():
-                if not self._stop:
-                    self.execute(command)
+        for command in self.journal.unanswered():
+            at, _ = self._retries.get(command.command_id, (0.0, 0.0))
+            if not self._stop and self._time.monotonic() >= at:
+                self.execute(command)
 
     def take_file(self, path: Path) -> None:
         """Receive the command in a file; publish the answer if it was answered before."""
@@ -236,7 +240,7 @@ class CommandDesk:
         reason: reason of the halt; by default the command itself.
         cause: cause of the halt, as the journal records it.
         """
-        changes = HaltChanges()
+        changes, cancelled = HaltChanges(), []
         with self._database.transaction():
             command = self.journal.receive(command)
             if abs(self._time.now() - command.written_at) > MAX_COMMAND_AGE:
@@ -245,6 +249,8 @@ class CommandDesk:
             elif why := self._refusal_reason(command):
                 command = self._record_answer(command, "refused", why)
             else:
+                if command.verb == "resume":
+                    cancelled = self._cancel_unanswered(command)
                 changes = self._change_halts(command, reason or f"command {command}", cause)
                 if command.verb not in REDUCING_VERBS:
                     text = self._describe_halts(changes)
@@ -252,31 +258,54 @@ class CommandDesk:
         if self._reporter is not None:
             self._reporter.alert_halt_changes(changes)
         self._publish(command)
+        for each in cancelled:
+            self._publish(each)
+            self._reduce_positions(each)
         return command
 
     def execute(self, command: Command) -> None:
-        """Reduce positions as a received command asks, and answer it once that is done.
+        """Reduce positions as a received command asks, and record what came of it.
 
-        If the venue does not respond, the command is tried again, until it is an hour old.
+        What waits is tried again for an hour in which its market is open. The command is `waiting`
+        until then, and ends as `partial` if a part of it still waits.
         """
-        try:
-            outcomes = [job.reduce_positions(command) for job in self._jobs]
-        except BrokerError as error:
-            self._retry_at = self._time.monotonic() + RETRY_SECONDS
-            if self._failure != str(error):
-                self._failure = str(error)
+        outcome = self._reduce_positions(command)
+        if self._stop or not self._jobs:
+            return  # the next process completes it
+        if outcome.waiting and may_still_act(command, self._clock.now()):
+            self._retry_later(command, _describe_outcome(outcome))
+            return
+        self._retries.pop(command.command_id, None)
+        if outcome.waiting:
+            rest = self._reduce_positions(replace(command, state="partial"))
+            outcome = CommandOutcome(rest.done or outcome.done, [*rest.left, *rest.waiting])
+        state: CommandState = "partial" if outcome.done else "refused"
+        if not outcome.left:
+            state = "done"
+        self._publish(self._record_answer(command, state, _describe_outcome(outcome)))
+
+    def _retry_later(self, command: Command, text: str) -> None:
+        """Record what a command waits for, if that has changed, and when it is tried again."""
+        _, pause = self._retries.get(command.command_id, (0.0, FIRST_RETRY_SECONDS))
+        retry_at = self._time.monotonic() + pause
+        self._retries[command.command_id] = retry_at, min(2 * pause, MAX_RETRY_SECONDS)
+        if (command.state, command.answer) != ("waiting", to_one_line(text)):
+            self._publish(self._record_answer(command, "waiting", text))
+
+    def _reduce_positions(self, command: Command) -> CommandOutcome:
+        """Let all jobs reduce positions; a job whose venue does not respond waits."""
+        outcomes = []
+        for job in self._jobs:
+            try:
+                outcomes.append(job.reduce_positions(command))
+            except BrokerError as error:
                 log.warning("command %s: %s; retrying", command, error)
-            if self._time.now() - command.written_at <= MAX_COMMAND_AGE:
-                return
-            answer: tuple[CommandState, str] = "expired", f"not done within an hour: {error}"
-        else:
-            if self._stop or not self._jobs:
-                return  # the next process completes it
-            text = "; ".join(part for outcome in outcomes for part in outcome.done)
-            left = ", ".join(part for outcome in outcomes for part in outcome.left)
-            text = text or "no position was reduced"
-            answer = ("refused", f"{text}; NOT reduced: {left}") if left else ("done", text)
-        self._publish(self._record_answer(command, *answer))
+                outcomes.append(CommandOutcome(waiting=[str(error)]))
+        return CommandOutcome(
+            [part for outcome in outcomes for part in outcome.done],
+            [part for outcome in outcomes for part in outcome.left],
+            [part for outcome in outcomes for part in outcome.waiting],
+        )
 
     def _refusal_reason(self, command: Command) -> str:
         """Return why a command cannot be executed here, or an empty string."""
@@ -291,6 +320,14 @@ class CommandDesk:
         if command.verb == "exit" and not any(job.trades_symbol(symbol) for job in self._jobs):
             return f"{symbol} is neither traded nor held by this loop; check the symbol"
         return ""
+
+    def _cancel_unanswered(self, command: Command) -> list[Command]:
+        """End the commands that wait, because a person resumes trading; return them."""
+        return [
+            self._record_answer(each, "cancelled", f"{each.answer}; ended by `{command}`")
+            for each in self.journal.unanswered()
+            if each.command_id != command.command_id
+        ]
 
     def _change_halts(self, command: Command, reason: str, cause: str) -> HaltChanges:
         """Raise the halt of a command, or end halts if it is `resume`; return the changes."""
@@ -346,6 +383,26 @@ class CommandDesk:
             self._unanswerable.add(command_id)
         else:
             self._unanswerable.discard(command_id)
+
+
+def may_still_act(command: Command, now: np.datetime64) -> bool:
+    """Return whether a command that waits is tried again.
+
+    It is tried for an hour in which the exchange is open, and meanwhile in the hours between.
+    """
+    session = session_on(new_york_date(np.array([now]))[0])
+    if session is None or not session.opens <= now < session.closes:
+        return True
+    return bool(now < max(command.received_at, session.opens) + MAX_COMMAND_AGE)
+
+
+def _describe_outcome(outcome: CommandOutcome) -> str:
+    parts = ["; ".join(outcome.done) or "no position was reduced"]
+    if outcome.left:
+        parts.append(f"NOT reduced: {', '.join(outcome.left)}")
+    if outcome.waiting:
+        parts.append(f"waiting: {', '.join(outcome.waiting)}")
+    return "; ".join(parts)
 
 
 def describe_command(command: Command) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Guards: the last checks before an order is sent.
 
-The kill file, and halts with the scope `everything`, stop every order. Limits refuse only opening
+The kill file stops every order. Halts with the scope `everything` stop every order but stops and
+the orders of a person's command (`execution.decision.authority`). Limits refuse only opening
 orders, because a reduction that is not sent is a risk too. A reduction is refused only for a
 quarantined symbol, a closed exchange, or an implausible limit price.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from execution.decision.authority import is_exempt_from_halts
 from execution.decision.tiers import DrawdownTiers
 from execution.journal.halts import HaltJournal, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -31,7 +33,7 @@ from trainingdata.instants import HOUR
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import is_in_session
 
-REDUCING_ROLES = ("reduction", "night", "protection")
+REDUCING_ROLES: tuple[OrderRole, ...] = ("reduction", "night", "protection", "command", "watch")
 SECOND = np.timedelta64(1, "s")
 
 
@@ -125,18 +127,19 @@ class Guards:
         snapshot: fresh account snapshot; None refuses every order that opens a position.
         allowed_orders: orders that the gate has allowed since the snapshot, by client order id.
         """
+        if isinstance(order, Order) and order.symbol in self._halts.quarantined_symbols():
+            return f"{order.symbol} is quarantined until its discrepancy is resolved"
         if self._stop.flattening:
             return "" if role in REDUCING_ROLES else "all positions are being closed"
-        if self._stop:
+        if self._stop and role != "protection":
             return f"the loop is stopping ({self._stop.why})"
-        if (why := stop_reason(self._halts, self._kill_file)) and not self._is_exempt_buyback(
-            order
+        if (why := stop_reason(self._halts, self._kill_file)) and not (
+            is_exempt_from_halts(role, has_kill_file=may_exist(self._kill_file))
+            or self._is_exempt_buyback(order)
         ):
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "this venue does not trade event contracts"
-        if isinstance(order, Order) and order.symbol in self._halts.quarantined_symbols():
-            return f"{order.symbol} is quarantined until its discrepancy is resolved"
         if self.exchange_closed and _waits_for_the_open(role, order, now):
             return (
                 "the venue's clock reports the exchange closed; the order would wait for the open"

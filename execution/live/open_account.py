@@ -128,7 +128,9 @@ class OpenAccount:
         """Print the answer to a command; alert what was not done, and what the watch has sold."""
         text = f"command {command}: {command.state}: {command.answer}"
         print_line(text)
-        if command.state != "done" or (command.by == WATCH and command.targets is not None):
+        if command.is_unanswered:
+            return
+        if command.state != "done" or (command.by == WATCH and command.verb != "pause"):
             self.notices.send_notice("command", text)
 
     def raise_halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Orders that reduce positions to the overnight leverage, and orders that close all positions.
+"""Orders that reduce positions to the overnight leverage.
 
 The last decision of a session sizes positions for the night. Later price moves, delayed orders and
 manual trades change them. Positions are therefore checked twice more before the close.
@@ -15,7 +15,7 @@ import numpy as np
 
 from execution.brokers import AccountReadingRejected, MarksRejected
 from execution.decision.protection import find_protective_orders
-from execution.decision.reduction import build_reduction, split_reduction
+from execution.decision.reduction import build_reduction
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
@@ -25,27 +25,26 @@ from execution.live.protection import cancel_stops
 from execution.live.reconciler import common_quantity
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place_reductions
+from execution.orders.broker import cancel_orders, place_reductions
 from execution.orders.gate import OrderRole
 from execution.orders.orders import (
     Order,
-    OrderSizeLimits,
     format_order_id,
     is_protective_order,
     parse_order_prefix,
+    parse_order_symbol,
 )
 from foundation.errors import BrokerError
 from sizing.limits import CEILING_TOL
 from sizing.settings import Limits
 from trainingdata.instants import format_compact_utc, format_utc, new_york_date
 from trainingdata.instruments import is_stock
-from trainingdata.sessions import is_in_session, session_on
+from trainingdata.sessions import session_on
 
 log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
 CHECK_TIMES_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTEN_ORDER_NUMBER = 9  # number, in place of a leg, in the ids of orders that close all positions
 CHECK_RETRY_INTERVAL = np.timedelta64(15, "s")  # time until a failed check is repeated
 NO_CHECK_YET = np.datetime64("1970-01-01", "ns")
 
@@ -76,6 +75,7 @@ class OvernightTrimmer:
         self._settings = settings
         self._looked_until: np.datetime64 = NO_CHECK_YET
         self._not_before: np.datetime64 = NO_CHECK_YET
+        self._waiting: dict[str, str] = {}  # why no trim was sent at the last check, by symbol
         self.venue_close: np.datetime64 | None = (
             None  # the venue's next close; None if it does not state one
         )
@@ -98,7 +98,7 @@ class OvernightTrimmer:
     def check_if_due(self, now: np.datetime64) -> bool:
         """Check positions if a check is due, and return whether one was.
 
-        If the check fails, it is due again.
+        If the check fails, or an order waits for a cancellation, it is due again.
         """
         closes = session_close(now, self.venue_close)
         due = self.next_check_time(now)
@@ -115,7 +115,10 @@ class OvernightTrimmer:
                 "overnight", f"the position check before the close failed: {error}"
             )
             raise
-        self._looked_until = now
+        for symbol, why in self._waiting.items():
+            log.warning("%s: the overnight trim waits: %s", symbol, why)
+        if not self._waiting or now + CHECK_RETRY_INTERVAL >= closes:
+            self._looked_until = now
         return True
 
     def _check_positions(self, closes: np.datetime64, *, last: bool) -> None:
@@ -128,13 +131,17 @@ class OvernightTrimmer:
         self._resend_unknown_trims(closes)
         self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier trims; auction orders cannot be cancelled.
-        self._desk.cancel(
-            order.client_order_id
-            for order in self._read_account().open_orders
-            if self._is_ours(order)
-            and is_stock(order.symbol)
-            and not (order.is_for_auction or is_protective_order(order))
+        asked = cancel_orders(
+            self._desk,
+            [
+                order.client_order_id
+                for order in self._read_account().open_orders
+                if self._is_ours(order)
+                and is_stock(order.symbol)
+                and not (order.is_for_auction or is_protective_order(order))
+            ],
         )
+        self._waiting = {parse_order_symbol(name): why for name, why in asked.reasons.items()}
         try:
             account = self._desk.read_and_record_mark()
         except MarksRejected as error:
@@ -158,33 +165,37 @@ class OvernightTrimmer:
             self._settings.order_prefix,
             closes,
             number,
-            tradable - self._wash_trade_symbols(account),
+            tradable - self._wash_trade_symbols(account) - {*self._waiting},
         )
         if orders:
-            self.send_reductions(orders, account, name)
-        if last and exceeds_overnight_ceiling(
-            assume_auction_orders_filled(self._read_account()), self._settings.limits
+            self._send_trims(orders, account, name)
+        if (
+            last
+            and not self._waiting
+            and exceeds_overnight_ceiling(
+                assume_auction_orders_filled(self._read_account()), self._settings.limits
+            )
         ):
             text = "gross exposure is above the overnight limit two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may liquidate positions")
 
-    def send_reductions(
+    def _send_trims(
         self, orders: Sequence[Order], account: AccountSnapshot, order_group_id: str
     ) -> None:
-        """Record reducing orders in the journal under one name, and send them.
+        """Record trim orders in the journal under one name, and send them.
 
-        Stops in their symbols are cancelled first. An order in a symbol whose stop has traded
-        meanwhile is not sent.
+        Stops in their symbols are cancelled first, unless the gate refuses the order. Where a stop
+        is still open, or has traded meanwhile, no order is sent.
 
         account: account snapshot by which the gate checks the orders.
         """
-        symbols = {order.symbol for order in orders}
-        stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
-        traded = cancel_stops(self._desk, [each for each in stops if each.symbol in symbols])
-        orders = [order for order in orders if order.symbol not in traded]
         gate = self._live.build_gate(
             account, {order.symbol for order in orders}, require_trades=False
         )
+        allowed = {o.symbol for o in orders if not gate.refusal_reason(o, "night", account.as_of)}
+        stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
+        self._waiting |= cancel_stops(self._desk, [e for e in stops if e.symbol in allowed])
+        orders = [order for order in orders if order.symbol not in self._waiting]
         self._journal.record_reducing_orders(order_group_id, orders, account.as_of)
         for order in orders:
             log.warning(
@@ -360,35 +371,6 @@ def closable_positions(
         for symbol, held in positions.items()
     }
     return {symbol: quantity for symbol, quantity in ours.items() if quantity}
-
-
-def build_flattening_orders(
-    account: AccountSnapshot,
-    order_prefix: str,
-    tradable: Collection[str],
-    size_limits: OrderSizeLimits,
-) -> tuple[Order, ...]:
-    """Return market orders that close every tradable position whose market is open.
-
-    order_prefix: prefix of the order ids.
-    tradable: symbols that may be traded.
-    size_limits: minimum and maximum value of an order; a position above the maximum is closed by
-        several orders.
-    """
-    orders = []
-    open_now = bool(is_in_session(np.array([account.as_of]))[0])
-    when = format_compact_utc(account.as_of)
-    for symbol, held in sorted(account.positions.items()):
-        if not held or symbol not in tradable:
-            continue
-        if is_stock(symbol) and not open_now:
-            log.warning("%s: position not closed, the market is closed", symbol)
-            continue
-        for k, part in enumerate(split_reduction(account, symbol, held, size_limits)):
-            name = format_order_id(order_prefix, when, symbol, FLATTEN_ORDER_NUMBER, k)
-            reason = "all positions are closed on request"
-            orders.append(build_reduction(name, symbol, held, part, reason))
-    return tuple(orders)
 
 
 def _equity_needed(

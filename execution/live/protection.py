@@ -7,34 +7,47 @@ after a restart. The rule is `execution.decision.protection.plan_protection`, as
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from execution.brokers import AccountReadingRejected
+from execution.decision.authority import uncovered_quantities
 from execution.decision.protection import (
     ProtectedAccount,
     ProtectionPlan,
     daily_deviations,
+    find_protective_orders,
     is_crypto_bar_end,
     plan_protection,
     with_next_attempt,
 )
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
+from execution.journal.rows import format_instant
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
+from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import SnapshotGate, stop_reason
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.broker import cancel_orders
 from execution.orders.orders import Order, parse_order_instant
 from foundation.errors import BrokerError
+from foundation.notices import ALL_CLEAR
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
+
+PROTECTION_ALERT = "protection"
+# Event of a job: the reason by symbol of each position that is without a stop.
+UNPROTECTED_EVENT = "unprotected"
+# Time until a stop that the venue has refused is sent again between cycles.
+REFUSED_STOP_PAUSE = np.timedelta64(10, "m")
 
 # Condition on intents, and its values.
 _RESTING_STOPS = (
@@ -49,6 +62,8 @@ class LiveProtection:
     desk: broker that sends the orders.
     journal: journal of the job that trades stocks and crypto.
     feed: source of the bars for distances in deviations.
+    busy_symbols: function that returns the symbols in which a command sends orders, each with what
+        it waits for; no stop is sent in them.
     """
 
     def __init__(
@@ -58,8 +73,11 @@ class LiveProtection:
         journal: DecisionJournal,
         feed: BarFeed,
         settings: LiveSettings,
+        busy_symbols: Callable[[], Mapping[str, str]],
     ) -> None:
+        self.resting_count = 0  # stops that rest at the venue after the last update
         self._desk = desk
+        self._busy_symbols = busy_symbols
         self._live = live
         self._journal = journal
         self._feed = feed
@@ -70,29 +88,72 @@ class LiveProtection:
     def update(self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False) -> None:
         """Cancel and send protective orders at the venue, so that each position has one.
 
-        With `protect.kind=none`, orders of an earlier process are cancelled. Does nothing while the
-        kill file or a halt stops every order.
+        With `protect.kind=none`, orders of an earlier process are cancelled. Stops reduce, so they
+        are kept under every halt. Under the kill file nothing is sent. An alert names each position
+        that has neither a stop nor a sale, with the reason, until it has one.
 
         account: account snapshot since which nothing was sent; None reads the account.
         ends_cycle: true at the end of a cycle; stops of crypto that trail are raised only then.
 
         Raises
         ------
-        AccountReadingRejected
-            if the account contradicts the journal; resting orders stay as they are.
         BrokerError
-            if the venue does not respond.
+            if the venue does not respond; resting orders stay as they are.
         """
         live, protect = self._live, self._settings.protect
         recorded = live.book.select_intents(*_RESTING_STOPS)
-        if not (protect.is_on or recorded) or stop_reason(live.halts, live.account.kill_file):
+        if not (protect.is_on or recorded):
             return
         if account is None:
-            account = self._desk.account()
+            account = self._read_account()
         else:
             self._desk.cache_account(account)
         if _find_changed_orders(account, recorded):
             self._desk.refresh_open_orders()
+        reasons: Mapping[str, str] = {}
+        if live.account.has_kill_file:
+            reasons = dict.fromkeys(
+                account.positions, stop_reason(live.halts, live.account.kill_file)
+            )
+        else:
+            plan = self._plan(account, ends_cycle=ends_cycle)
+            account, reasons = self._carry_out(plan, account, ends_cycle=ends_cycle)
+        self._report_bare(account, reasons)
+
+    def report_failure(self, error: str) -> None:
+        """Alert that the protective orders were not updated, with the positions that may be bare.
+
+        The positions are those of the last mark, and the stops those that the journal has.
+        """
+        live = self._live
+        stopped = {
+            intent.stock_or_crypto_order.symbol
+            for intent in live.book.select_intents(*_RESTING_STOPS)
+        }
+        mark = live.account.marks.last_mark()
+        held = {} if mark is None else mark.positions
+        bought = net_fills_by_symbol(live.book, TRADE_JOB)
+        ours = {*held, *(symbol for symbol, quantity in bought.items() if quantity)}
+        bare = ", ".join(sorted((ours & self._settings.tradable_symbols) - stopped))
+        text = f"protective orders were not updated: {error}"
+        live.notices.alert(
+            PROTECTION_ALERT, f"{text}; the journal has no stop of: {bare or 'none'}"
+        )
+
+    def _read_account(self) -> AccountSnapshot:
+        """Return the account snapshot, also one whose cash or marks are rejected.
+
+        Neither changes what is held. The price of a stop is measured from the average entry.
+        """
+        try:
+            return self._desk.account()
+        except AccountReadingRejected as error:
+            log.warning("protective orders on a rejected reading: %s", error)
+            self._desk.cache_account(error.account)
+            return error.account
+
+    def _plan(self, account: AccountSnapshot, *, ends_cycle: bool) -> ProtectionPlan:
+        live, protect = self._live, self._settings.protect
         state = self._read_state(account)
         state = replace(
             state,
@@ -105,9 +166,36 @@ class LiveProtection:
             trades = live.with_guard_data(account, account.positions, require_trades=False)
             last = {symbol: trade.price for symbol, trade in (trades.last_trades or {}).items()}
             plan = plan_protection(protect, replace(state, last_trades=last))
-        self._carry_out(plan, account)
-        why = "; ".join(f"{symbol}: {text}" for symbol, text in sorted(plan.unprotected.items()))
-        live.notices.update_alert("protection", f"positions without a stop: {why}" if why else "")
+        return plan
+
+    def _report_bare(self, account: AccountSnapshot, reasons: Mapping[str, str]) -> None:
+        """Alert positions that have become bare, and give the all-clear for those protected again.
+
+        account: account with the orders that were sent.
+        reasons: why a position may be bare, by symbol.
+        """
+        protect, live, events = self._settings.protect, self._live, self._live.account.events
+        live.notices.reset_alert(PROTECTION_ALERT)
+        stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
+        self.resting_count = sum(o.client_order_id not in account.cancelling_orders for o in stops)
+        symbols = self._settings.tradable_symbols if protect.is_on else frozenset()
+        unknown = {i.client_order_id for i in live.book.intents_in_states(UNKNOWN_OUTCOME_STATES)}
+        certain = [o for o in account.open_orders if o.client_order_id not in unknown]
+        account = replace(account, open_orders=tuple(certain))
+        bare = uncovered_quantities(account, symbols, protect.band)
+        last = events.last_event(TRADE_JOB, UNPROTECTED_EVENT)
+        before: Mapping[str, str] = {} if last is None else last.content
+        now = {
+            symbol: before.get(symbol) or reasons.get(symbol, "no stop rests at the venue")
+            for symbol in bare
+        }
+        for symbol in sorted({*now} - {*before}):
+            held = f"{bare[symbol]:f} of {abs(account.positions[symbol]):f} {symbol}"
+            live.notices.send_notice(PROTECTION_ALERT, f"{held} without a stop: {now[symbol]}")
+        for symbol in sorted({*before} - {*now}):
+            live.notices.send_notice(ALL_CLEAR, f"{symbol} is not without a stop any more")
+        if now != before:
+            events.append(UNPROTECTED_EVENT, TRADE_JOB, now)
 
     def _read_state(self, account: AccountSnapshot) -> ProtectedAccount:
         """Return what the plan depends on. Orders that are planned for later count as open."""
@@ -134,8 +222,11 @@ class LiveProtection:
             at=at,
             auction=timeframe.auction_time_in_force,
             checked_at=now,
-            blocked_symbols=live.halts.quarantined_symbols()
-            | (account.positions.keys() - settings.tradable_symbols),
+            blocked_symbols={
+                *live.halts.quarantined_symbols(),
+                *self._busy_symbols(),
+                *(account.positions.keys() - settings.tradable_symbols),
+            },
             misstated_orders=_find_changed_orders(
                 account, live.book.select_intents(*_RESTING_STOPS)
             ),
@@ -152,17 +243,28 @@ class LiveProtection:
             self._deviations, self._deviations_at = daily_deviations(bars, bars.symbols), at
         return self._deviations
 
-    def _carry_out(self, plan: ProtectionPlan, account: AccountSnapshot) -> None:
+    def _carry_out(
+        self, plan: ProtectionPlan, account: AccountSnapshot, *, ends_cycle: bool
+    ) -> tuple[AccountSnapshot, Mapping[str, str]]:
         """Cancel and send the orders of a plan; send kept orders of unknown outcome again.
 
+        Returns the account with the orders that rest now, and why a position may be bare, by
+        symbol.
+
         account: account snapshot on which the plan is based.
+        ends_cycle: true sends stops that the venue has refused lately again.
         """
         desk, live, journal = self._desk, self._live, self._journal
-        traded = cancel_stops(desk, plan.cancels)
+        refused = {} if ends_cycle else self._refused_lately(account.as_of)
+        reasons = {**self._busy_symbols(), **plan.unprotected}
+        for symbol in live.halts.quarantined_symbols():
+            reasons[symbol] = "it is quarantined until its discrepancy is resolved"
+        reasons |= cancel_stops(desk, plan.cancels)
+        waiting = {order.symbol for order in plan.cancels} & {*reasons}
         orders = [
             _with_unused_id(order, desk, live)
             for order in plan.orders
-            if order.symbol not in traded
+            if order.symbol not in waiting and order.symbol not in refused
         ]
         cancelled = {order.client_order_id for order in plan.cancels}
         unknown = [
@@ -170,21 +272,40 @@ class LiveProtection:
             for intent in live.book.intents_in_states(UNKNOWN_OUTCOME_STATES)
             if intent.role == "protection" and intent.client_order_id not in cancelled
         ]
+        account = account.without_orders(plan.cancels)
         if not (orders or unknown):
-            return
-        gate = live.build_gate(
-            account.without_orders(plan.cancels),
-            {order.symbol for order in orders},
-            require_trades=False,
-        )
+            return account, {**refused, **reasons}
+        symbols = {order.symbol for order in orders}
+        gate = live.build_gate(account, symbols, require_trades=False)
         name = f"{TRADE_JOB}-protect-{format_compact_utc(account.as_of)}"
         journal.record_reducing_orders(name, orders, account.as_of, "protection")
         for order in orders:
             log.info("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
             _submit_each([*unknown, *orders], desk, live, gate)
+        except BrokerError as error:
+            log.warning("%s", error)  # the journal has the outcome of each order
         finally:
             journal.end_decision(name, "the order was not sent")
+        resting = []
+        for order in orders:
+            intent = live.book.get(order.client_order_id)
+            if intent is not None and intent.was_accepted and intent.state != "rejected":
+                resting.append(order)
+            elif intent is not None:
+                reasons[order.symbol] = intent.state_reason
+        open_orders = (*account.open_orders, *resting)
+        return replace(account, open_orders=open_orders), {**refused, **reasons}
+
+    def _refused_lately(self, now: np.datetime64) -> dict[str, str]:
+        """Return the venue's reasons for stops that it has refused within ten minutes, by symbol.
+
+        Such a stop is sent again later, and at the end of each cycle.
+        """
+        condition = "role = 'protection' AND job = ? AND state = 'rejected' AND sent_at > ?"
+        since = format_instant(now - REFUSED_STOP_PAUSE)
+        refused = self._live.book.select_intents(condition, (TRADE_JOB, since))
+        return {each.stock_or_crypto_order.symbol: each.state_reason for each in refused}
 
 
 def _find_changed_orders(
@@ -200,13 +321,21 @@ def _find_changed_orders(
     )
 
 
-def cancel_stops(desk: GuardedBroker, stops: Sequence[Order]) -> set[str]:
-    """Cancel protective orders; return the symbols in which one of them has traded meanwhile.
+def cancel_stops(desk: GuardedBroker, stops: Sequence[Order]) -> dict[str, str]:
+    """Cancel protective orders; return why no other order may be sent now, by symbol.
 
-    Another order in such a symbol would be sized for a position that has changed.
+    A stop that is still open holds its shares. After one that has traded meanwhile, another order
+    would be sized for a position that has changed.
     """
-    left = desk.cancel([order.client_order_id for order in stops]) if stops else {}
-    return {o.symbol for o in stops if left.get(o.client_order_id, o.qty) != o.qty}
+    result = cancel_orders(desk, [order.client_order_id for order in stops])
+    waiting = {}
+    for order in stops:
+        name = order.client_order_id
+        if name in result.reasons:
+            waiting[order.symbol] = result.reasons[name]
+        elif result.unfilled.get(name, order.qty) != order.qty:
+            waiting[order.symbol] = f"{name} has traded while it was cancelled"
+    return waiting
 
 
 def _submit_each(

@@ -259,22 +259,10 @@ class Reconciler:
         self._units = self._unit_values(held, found)
         self._set_discrepancies(found)
 
-    def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """Return the part of each position that the journal explains, by symbol.
-
-        Before this process has compared positions for the first time, quarantined symbols are left
-        out.
-
-        positions: signed quantities by symbol.
-        """
-        differences, unknown = self._differences or {}, set()
-        if self._differences is None:
-            unknown = {*self._halts.quarantined_symbols()}
-        ours = {
-            s: common_quantity(q, differences[s].expected) if s in differences else q
-            for s, q in positions.items()
-        }
-        return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
+    @property
+    def discrepant_symbols(self) -> frozenset[str]:
+        """Symbols in which the last comparison of this process has found a discrepancy."""
+        return frozenset(self._differences or ())
 
     def option_max_loss_by_root(self) -> dict[str, float]:
         """Return the maximum loss of option discrepancies and unmodelled orders, USD by root.

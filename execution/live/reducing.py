@@ -1,9 +1,9 @@
-"""Cancelling and reducing for the commands `reduce`, `exit` and `flatten`: stocks and crypto.
+"""Reducing positions in stocks and crypto for commands, for the watch and for `kill --flatten`.
 
-The first attempt records in the journal the quantity to which each position is reduced. Every
-attempt, also one after a crash, first cancels our open orders, and sends orders of unknown outcome
-again under their ids. New orders then cover only what still exceeds the recorded quantities. No
-attempt can therefore trade the same shares twice.
+`execution.decision.authority.plan_reduction` decides each step from a reading of the account and
+our orders that have not ended. What rests in orders of commands counts as sold, whatever became of
+their process, so that no attempt trades the same shares twice. What waits is tried again by the
+next call.
 """
 
 from __future__ import annotations
@@ -11,14 +11,31 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 
-from execution.brokers import MarksRejected
-from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
-from execution.journal.commands import WATCH, Command
-from execution.journal.decisions import DecisionJournal
-from execution.journal.order_store import REFUSED_STATES, UNKNOWN_OUTCOME_STATES, OrderIntent
+from execution.brokers import AccountReadingRejected
+from execution.decision.authority import (
+    OrderPhase,
+    ReductionPlan,
+    ReductionState,
+    TrackedOrder,
+    plan_reduction,
+)
+from execution.decision.reduction import (
+    build_reduction,
+    build_reductions,
+    excess_quantities,
+    target_quantities,
+)
+from execution.journal.commands import KILL, WATCH, Command
+from execution.journal.decisions import PROCESS_ENDED_REASON, DecisionJournal
+from execution.journal.order_store import (
+    PENDING_STATES,
+    REFUSED_STATES,
+    UNKNOWN_OUTCOME_STATES,
+    OrderIntent,
+)
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.commands import CommandOutcome
@@ -28,19 +45,21 @@ from execution.live.overnight import closable_positions
 from execution.live.resumption import POSITIONS_CHANGED_REASON
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place_reductions
+from execution.orders.broker import Cancellations, cancel_orders, place_reductions
 from execution.orders.orders import Order, is_protective_order
 from foundation.errors import BrokerError
 from foundation.formatting import format_price
 
 log = logging.getLogger("live")
 
-# Seconds before each reading of the account. Orders follow all but the last reading.
+# Seconds before each reading of the account. Steps follow all but the last reading.
 READ_DELAYS_SECONDS = (0.0, 0.0, 2.0, 2.0)
+COMMAND_GROUP_PREFIX = f"{TRADE_JOB}-command-"  # of the ids that group the orders of a command
+# Reasons of our own for which an order was not sent; they count as no refusal.
+UNSENT_REASONS = (POSITIONS_CHANGED_REASON, PROCESS_ENDED_REASON)
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
 class PositionReducer:
     """Reducer of positions in stocks and crypto to the quantities that commands ask for.
 
@@ -48,173 +67,276 @@ class PositionReducer:
     journal: journal of the job that trades stocks and crypto.
     """
 
-    desk: GuardedBroker
-    live: LiveAccount
-    journal: DecisionJournal
-    settings: LiveSettings
+    def __init__(
+        self,
+        desk: GuardedBroker,
+        live: LiveAccount,
+        journal: DecisionJournal,
+        settings: LiveSettings,
+    ) -> None:
+        self._desk = desk
+        self._live = live
+        self._journal = journal
+        self._settings = settings
+        self._busy: dict[str, Mapping[str, str]] = {}  # by command id
+
+    @property
+    def busy_symbols(self) -> Mapping[str, str]:
+        """Symbols in which a command that waits has changed orders, each with what it waits for.
+
+        No stop is sent in them meanwhile.
+        """
+        return {symbol: why for each in self._busy.values() for symbol, why in each.items()}
 
     def reduce(self, command: Command) -> CommandOutcome:
-        """Reduce positions as a command asks, and return what was done."""
-        group = f"{TRADE_JOB}-command-{command.command_id}"
-        book = self.live.book
-        self.desk.refresh_open_orders()
-        self.live.reconcile()
-        earlier = {*book.unsent_reasons(group)}
-        attempts = self.live.connection.time.delayed_attempts(READ_DELAYS_SECONDS)
-        for attempt, _ in enumerate(attempts, start=1):
-            symbols = (command.argument,) if command.verb == "exit" else None
-            stuck, _ = self.cancel_own_orders(symbols, group)
-            account = self._read_account(command)
-            held = self.closable_positions(account)
-            if command.targets is None:
-                chosen = {s: q for s, q in held.items() if symbols is None or s in symbols}
-                targets = target_quantities(chosen, command.kept_fraction)
-                command = self.live.account.commands.set_targets(command, targets)
-            excess = excess_quantities(held, command.targets or {})
-            intents = book.intents_for_decision(group)
-            reasons = {symbol: "an open order could not be cancelled" for symbol in stuck}
-            for intent in intents:
-                if intent.state in REFUSED_STATES and intent.client_order_id not in earlier:
-                    reasons[intent.stock_or_crypto_order.symbol] = intent.state_reason
-            orders = self._resend(intents, excess, reasons) or self._build_orders(
-                command, account, excess, reasons, intents
-            )
-            if not orders or attempt == len(READ_DELAYS_SECONDS):
-                break
-            self._send(orders, account, group, intents)
-        left = [
-            f"{abs(quantity):f} {symbol} ({reasons.get(symbol, 'not filled')})"
-            for symbol, quantity in excess.items()
-        ]
-        return CommandOutcome(_describe_fills(book.intents_for_decision(group)), left)
-
-    def closable_positions(self, account: AccountSnapshot) -> Mapping[str, Decimal]:
-        """Return the part of each position that may be closed, by symbol."""
-        return closable_positions(
-            self.live.reconciler.explained_quantities(account.positions),
-            self.settings.tradable_symbols,
-            net_fills_by_symbol(self.live.book, TRADE_JOB),
+        """Take the next steps of a command, and return what is done, waits and stays."""
+        plan, account = self.advance(command)
+        return CommandOutcome(
+            _describe_fills(self._live.book.intents_for_decision(_group(command))),
+            _describe_positions(plan.left, account),
+            _describe_positions(plan.waiting, account),
         )
 
-    def cancel_own_orders(
-        self,
-        symbols: Collection[str] | None = None,
-        resent_group: str = "",
-        *,
-        keep_stops: bool = False,
-    ) -> tuple[set[str], list[str]]:
+    def advance(self, command: Command) -> tuple[ReductionPlan, AccountSnapshot]:
+        """Take the next steps of a command; return the last plan, and the account it is based on.
+
+        A command that has ended gets no new orders: its open ones are cancelled.
+        """
+        live, group = self._live, _group(command)
+        self._desk.refresh_open_orders()
+        try:
+            live.reconcile()
+        except BrokerError as error:
+            if command.by != KILL:
+                raise
+            log.warning("closing positions without reconciling them first: %s", error)
+        if not command.is_unanswered:
+            self._withdraw({group})
+        attempts = live.connection.time.delayed_attempts(READ_DELAYS_SECONDS)
+        for attempt, _ in enumerate(attempts, start=1):
+            account = self._read_account(command)
+            self._refresh_ended_orders(account)
+            command, state = self._read_state(command, account, group)
+            plan = plan_reduction(state)
+            is_last = attempt == len(READ_DELAYS_SECONDS) or not command.is_unanswered
+            if not command.is_unanswered:
+                plan.left.update(dict.fromkeys(plan.sales, "the command has ended"))
+            if is_last or not plan.has_steps:
+                break
+            self._carry_out(plan, command, account, group)
+        self._busy[command.command_id] = _busy_symbols(command, plan, state)
+        return plan, account
+
+    def _refresh_ended_orders(self, account: AccountSnapshot) -> None:
+        """Query our accepted orders if one of them rests at the venue no longer, or has traded."""
+        resting = {order.client_order_id: order.qty for order in account.open_orders}
+        accepted = self._tracked_orders()
+        if any(
+            resting.get(each.order.client_order_id) != each.order.qty
+            for each in accepted
+            if each.phase == "working"
+        ):
+            self._desk.refresh_open_orders()
+
+    def own_positions(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Return the part of each position that may be closed on request, by symbol."""
+        return closable_positions(
+            positions,
+            self._settings.tradable_symbols,
+            net_fills_by_symbol(self._live.book, TRADE_JOB),
+        )
+
+    def cancel_own_orders(self, *, keep_stops: bool) -> Cancellations:
         """Cancel our open orders, and those of unknown outcome that the venue has received.
 
-        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
-
-        symbols: symbols of the orders; None cancels those in all symbols.
-        resent_group: id of a command's group, whose orders of unknown outcome are sent again and
-            not cancelled, and whose accepted orders the venue must know; empty for none.
         keep_stops: true leaves protective orders at the venue.
         """
-        stuck, troubles = set(), []
-        for intent in self.live.book.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted")):
+        names = [
+            each.order.client_order_id
+            for each in self._tracked_orders()
+            if each.phase != "planned" and not (keep_stops and is_protective_order(each.order))
+        ]
+        for name in names:
+            log.warning("cancelling %s", name)
+        return cancel_orders(self._desk, names)
+
+    def _quarantined_symbols(self) -> frozenset[str]:
+        return self._live.halts.quarantined_symbols() | self._live.reconciler.discrepant_symbols
+
+    def withdraw_ended(self) -> None:
+        """Cancel the open orders of commands that have ended, as one that `resume` has ended."""
+        waiting = {_group(command) for command in self._live.account.commands.unanswered()}
+        groups = {
+            intent.decision_id
+            for intent in self._live.book.intents_in_states(PENDING_STATES)
+            if intent.decision_id.startswith(COMMAND_GROUP_PREFIX)
+        }
+        self._withdraw(groups - waiting)
+
+    def _withdraw(self, groups: Collection[str]) -> None:
+        """Cancel the open orders of commands, and deny those that were not sent."""
+        for group in sorted(groups):
+            names = [
+                intent.client_order_id
+                for intent in self._live.book.intents_for_decision(group)
+                if intent.state in ("accepted", *UNKNOWN_OUTCOME_STATES)
+            ]
+            cancel_orders(self._desk, names)
+            self._journal.end_decision(group, "the command has ended")
+
+    def _read_state(
+        self, command: Command, account: AccountSnapshot, group: str
+    ) -> tuple[Command, ReductionState]:
+        """Return the inputs of the next plan, and the command with its targets recorded."""
+        symbols = {command.argument} if command.verb == "exit" else None
+        held = {
+            symbol: quantity
+            for symbol, quantity in self.own_positions(account.positions).items()
+            if symbols is None or symbol in symbols
+        }
+        quarantined = self._quarantined_symbols()
+        closable = {symbol: each for symbol, each in held.items() if symbol not in quarantined}
+        targets: Mapping[str, Decimal] = dict.fromkeys(held, ZERO)
+        if command.verb == "reduce":
+            if command.targets is None and command.is_unanswered:
+                targets = target_quantities(held, command.kept_fraction)
+                command = self._live.account.commands.set_targets(command, targets)
+            targets = command.targets or {}
+        refusals: defaultdict[str, list[str]] = defaultdict(list)
+        for intent in self._live.book.intents_for_decision(group):
+            if intent.state in REFUSED_STATES and intent.state_reason not in UNSENT_REASONS:
+                refusals[intent.stock_or_crypto_order.symbol].append(intent.state_reason)
+        orders = [
+            each
+            for each in self._tracked_orders(account.cancelling_orders)
+            if symbols is None or each.order.symbol in symbols
+        ]
+        return command, ReductionState(
+            account,
+            closable,
+            targets,
+            orders,
+            self._settings.orders,
+            quarantined,
+            self._forbidden_symbols(command, account, excess_quantities(closable, targets)),
+            refusals,
+            takes_auctions=command.by != KILL,
+        )
+
+    def _forbidden_symbols(
+        self, command: Command, account: AccountSnapshot, excess: Mapping[str, Decimal]
+    ) -> dict[str, str]:
+        """Return why the gate refuses sales now, by symbol.
+
+        It is asked before stops are cancelled for a sale.
+
+        excess: part of each position to close, signed like the position, by symbol.
+        """
+        gate = self._live.build_gate(account, {*excess}, require_trades=False)
+        reasons = {}
+        for symbol, quantity in excess.items():
+            sale = build_reduction("asked", symbol, quantity, abs(quantity), "")
+            if why := gate.refusal_reason(sale, command.role, account.as_of):
+                reasons[symbol] = why
+        return reasons
+
+    def _tracked_orders(self, cancelling: Collection[str] = ()) -> list[TrackedOrder]:
+        """Return our orders that have not ended, with their unfilled quantities.
+
+        cancelling: ids of the orders whose cancellation is pending.
+        """
+        orders = []
+        for intent in self._live.book.intents_in_states(PENDING_STATES):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
                 continue
-            if symbols is not None and intent.order.symbol not in symbols:
-                continue
-            if keep_stops and is_protective_order(intent.order):
-                continue
-            is_in_group = bool(resent_group) and intent.decision_id == resent_group
-            if is_in_group and intent.state in UNKNOWN_OUTCOME_STATES:
-                continue
-            log.warning("cancelling %s", intent.client_order_id)
-            try:
-                cancelled = self.desk.cancel([intent.client_order_id])
-                if is_in_group and intent.client_order_id not in cancelled:
-                    stuck.add(intent.order.symbol)
-            except BrokerError as error:
-                stuck.add(intent.order.symbol)
-                troubles.append(str(error))
-        return stuck, troubles
+            left = intent.order.qty - intent.progress.filled
+            phase: OrderPhase = "unknown" if intent.state in UNKNOWN_OUTCOME_STATES else "working"
+            if intent.state == "planned":
+                phase = "planned"
+            elif intent.client_order_id in cancelling:
+                phase = "cancelling"
+            is_of_command = intent.decision_id.startswith(COMMAND_GROUP_PREFIX)
+            if left > 0:
+                orders.append(TrackedOrder(replace(intent.order, qty=left), phase, is_of_command))
+        return orders
 
     def _read_account(self, command: Command) -> AccountSnapshot:
         """Return the account snapshot.
 
-        If the venue's marks are rejected, a person's command uses the feed's prices. The watch's
-        command waits for marks that are accepted.
+        A person's command trades positions that no halt contests, also on a reading whose cash or
+        marks are rejected. The watch's command waits for a reading that is accepted.
         """
         try:
-            return self.desk.account()
-        except MarksRejected as error:
+            return self._desk.account()
+        except AccountReadingRejected as error:
             if command.by == WATCH:
                 raise
             return error.account
 
-    def _resend(
-        self, intents: Sequence[OrderIntent], excess: Mapping[str, Decimal], reasons: dict[str, str]
-    ) -> list[Order]:
-        """Return the recorded orders that may be unsent, to be sent under their ids.
-
-        An order that exceeds what is left to reduce is not sent.
-        """
-        orders = []
-        remaining = {symbol: abs(quantity) for symbol, quantity in excess.items()}
-        for intent in intents:
-            order = intent.stock_or_crypto_order
-            is_unknown = intent.state in UNKNOWN_OUTCOME_STATES
-            if not (is_unknown or intent.state == "planned"):
-                continue
-            if order.qty <= remaining.get(order.symbol, ZERO):
-                remaining[order.symbol] -= order.qty
-                orders.append(order)
-            elif is_unknown:
-                reasons[order.symbol] = f"the outcome of {order.client_order_id} is unknown"
-            else:
-                self.live.book.deny(intent, POSITIONS_CHANGED_REASON)
-        return orders
-
-    def _build_orders(
-        self,
-        command: Command,
-        account: AccountSnapshot,
-        excess: Mapping[str, Decimal],
-        reasons: dict[str, str],
-        intents: Sequence[OrderIntent],
-    ) -> list[Order]:
-        """Return new orders for what is left to reduce, and add the reasons why there are none."""
-        numbers = Counter(intent.stock_or_crypto_order.symbol for intent in intents)
-        orders, obstacles = plan_reductions(
+    def _carry_out(
+        self, plan: ReductionPlan, command: Command, account: AccountSnapshot, group: str
+    ) -> None:
+        """Cancel the orders of a plan, record new ones as planned, and send all."""
+        book = self._live.book
+        for order in plan.denials:
+            if (intent := book.get(order.client_order_id)) is not None:
+                book.deny(intent, POSITIONS_CHANGED_REASON)
+        for order in plan.cancels:
+            log.warning("%s: cancelling %s", group, order.client_order_id)
+        cancel_orders(self._desk, [order.client_order_id for order in plan.cancels])
+        numbers = Counter(
+            intent.stock_or_crypto_order.symbol for intent in book.intents_for_decision(group)
+        )
+        new = build_reductions(
             account,
-            {symbol: quantity for symbol, quantity in excess.items() if symbol not in reasons},
-            self.settings.order_prefix,
+            plan.sales,
+            self._settings.order_prefix,
             command.received_at,
-            self.settings.orders,
+            self._settings.orders,
             f"command {command}",
             numbers,
         )
-        reasons |= obstacles
-        return orders
-
-    def _send(
-        self,
-        orders: Sequence[Order],
-        account: AccountSnapshot,
-        group: str,
-        intents: Sequence[OrderIntent],
-    ) -> None:
-        """Record new orders as planned, and send all orders.
-
-        intents: recorded orders of the group.
-        """
-        gate = self.live.build_gate(
-            account, {order.symbol for order in orders}, require_trades=False
-        )
-        recorded = {intent.client_order_id for intent in intents}
-        new = [order for order in orders if order.client_order_id not in recorded]
         if new:
-            self.journal.record_reducing_orders(group, new, account.as_of)
+            self._journal.record_reducing_orders(group, new, account.as_of, command.role)
+        if not (orders := [*plan.resends, *new]):
+            return
         for order in orders:
             log.warning("%s: %s %s %s", group, order.side, order.qty, order.symbol)
+        gate = self._live.build_gate(
+            account, {order.symbol for order in orders}, require_trades=False
+        )
         try:
-            place_reductions(self.desk, orders, gate)
+            place_reductions(self._desk, orders, gate)
         except BrokerError as error:
             log.warning("%s", error)  # the next reading shows what it has done
+
+
+def _group(command: Command) -> str:
+    """Return the id that groups the orders of a command."""
+    return f"{COMMAND_GROUP_PREFIX}{command.command_id}"
+
+
+def _busy_symbols(
+    command: Command, plan: ReductionPlan, state: ReductionState
+) -> Mapping[str, str]:
+    """Return the symbols in which a command that waits has changed orders, and why it waits."""
+    touched = {order.symbol for order in plan.cancels} | {
+        each.order.symbol
+        for each in state.orders
+        if each.is_of_command or each.phase == "cancelling"
+    }
+    return {
+        symbol: f"`{command}` waits: {why}"
+        for symbol, why in plan.waiting.items()
+        if symbol in touched and command.is_unanswered
+    }
+
+
+def _describe_positions(reasons: Mapping[str, str], account: AccountSnapshot) -> list[str]:
+    return [
+        f"{abs(account.positions.get(symbol, ZERO)):f} {symbol} ({why})"
+        for symbol, why in reasons.items()
+    ]
 
 
 def _describe_fills(intents: Sequence[OrderIntent]) -> list[str]:

@@ -14,7 +14,6 @@ from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_con
 from execution.decision.trader import Trader
 from execution.decision.watch import WatchSettings
 from execution.journal.cycles import count_cycles
-from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE_FLATTEN_TEXT
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
@@ -146,9 +145,9 @@ def open_trading_loop(
         jobs: list[Job] = []
         if trader is not None:
             forecasts = account.kill_file.with_name(FORECASTS_FOLDER)
-            jobs.append(
-                TradingJob(live, feed, trader, settings, cycles=cycles, forecasts=forecasts)
-            )
+            trading = TradingJob(live, feed, trader, settings, cycles=cycles, forecasts=forecasts)
+            trading.protect_at_start()
+            jobs.append(trading)
         for word in settings.plugin_jobs:
             open_job = load_entry_point("jobs", word)
             job: PluginJob = held.enter_context(open_job(settings, keys, live))
@@ -406,13 +405,6 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
         account.notices.alert("unfinished", text)
         raise BrokerError(text)
     done = "all our positions were closed" if flatten else "positions are unchanged"
-    stops = [
-        intent
-        for intent in account.book.intents_in_states(("accepted", *UNKNOWN_OUTCOME_STATES))
-        if intent.role == "protection"
-    ]
-    if stops:
-        done += f"; stops that stay at the venue: {len(stops)}"
     print_line(f"Stopped ({stop.why}): open orders were cancelled, {done}.")
 
 

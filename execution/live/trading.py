@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
-from execution.journal.commands import Command
+from execution.journal.commands import KILL, Command
 from execution.journal.decisions import read_highest_equity
 from execution.journal.events import UNDECIDED_SYMBOLS_EVENT
 from execution.journal.order_store import PENDING_STATES
@@ -36,7 +36,7 @@ from execution.live.guards import stop_reason
 from execution.live.interruption import describe_interruption
 from execution.live.issued_forecasts import seal_decision_forecasts
 from execution.live.loop import print_line
-from execution.live.overnight import OvernightTrimmer, build_flattening_orders, closable_positions
+from execution.live.overnight import OvernightTrimmer
 from execution.live.protection import LiveProtection
 from execution.live.reducing import PositionReducer
 from execution.live.resumption import resume_batches
@@ -45,7 +45,6 @@ from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
-from execution.orders.broker import place_orders
 from execution.orders.venue_rules import VenueRules
 from forecasting.forecast import NO_FORECAST
 from foundation.errors import BrokerError, DataError, InputError
@@ -61,6 +60,8 @@ log = logging.getLogger("live")
 CYCLE_RETRY_INTERVALS = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 SEAL_ALERT = "seal"
+FLATTEN_PATIENCE_SECONDS = 600.0  # seconds in which `kill --flatten` tries again what waits
+FLATTEN_RETRY_SECONDS = 5.0
 
 
 class TradingJob:
@@ -106,7 +107,9 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._reducer = PositionReducer(self.desk, live, self._journal, settings)
-        self._protection = LiveProtection(self.desk, live, self._journal, feed, settings)
+        self._protection = LiveProtection(
+            self.desk, live, self._journal, feed, settings, lambda: self._reducer.busy_symbols
+        )
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle
         self._waits = True  # whether the bars of the last day are still missing
@@ -161,9 +164,7 @@ class TradingJob:
                 if cycle is None:
                     for batch in self._batches():
                         with record_batch_outcome(batch, self._journal):
-                            batch.fills = place_orders(
-                                self.desk, batch.orders, batch.cancelled_quantities, batch.gate
-                            )
+                            batch.send(self.desk)
                     cycle = self._finish_batch(batch)
             except AccountReadingRejected as error:
                 cycle = self._rejected_cycle(error)
@@ -189,6 +190,13 @@ class TradingJob:
         """Update protective orders between cycles, once the watch has read the account."""
         self.update_protection(snapshot)
 
+    def protect_at_start(self) -> None:
+        """Reconcile the account, and protect its positions, before the first step of a process."""
+        if self._settings.protect.is_on:
+            with suppress(BrokerError):  # the first cycle reports what is wrong
+                self._live.reconcile()
+            self.update_protection()
+
     def update_protection(
         self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False
     ) -> None:
@@ -203,7 +211,7 @@ class TradingJob:
             self._protection.update(account, ends_cycle=ends_cycle)
         except (BrokerError, DataError) as error:
             log.error("protective orders were not updated: %s", error)
-            self._live.notices.alert("protection", f"protective orders were not updated: {error}")
+            self._protection.report_failure(str(error))
 
     @contextmanager
     def _record_cycle_start(self, now: np.datetime64) -> Iterator[int]:
@@ -245,6 +253,8 @@ class TradingJob:
     def _record_failure(self, number: int) -> Iterator[None]:
         """Return a context manager that records an error which ends the cycle, and raises it again.
 
+        What the cycle has bought before the error is protected.
+
         number: number of the cycle.
         """
         try:
@@ -253,6 +263,7 @@ class TradingJob:
             self._journal.cycles.end_cycle(
                 number, self._connection.estimated_now(), failure=str(error)
             )
+            self.update_protection()
             raise
 
     def _find_next_cycle_time(self, *, done: bool) -> np.datetime64 | None:
@@ -367,6 +378,7 @@ class TradingJob:
             if self._interrupted is not None:
                 print_line(describe_interruption(self._live.account.database, self._interrupted))
             self._journal.deny_unsent_orders()
+            self._reducer.withdraw_ended()
             self._followed = True
         self.desk.refresh_open_orders()
 
@@ -425,33 +437,49 @@ class TradingJob:
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
-        # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
-        stays = not (flatten or self._live.account.has_kill_file)
-        stuck, troubles = self._reducer.cancel_own_orders(keep_stops=stays)
-        left: list[str] = []
+        left, troubles = [], ""
         if flatten:
-            try:
-                self._live.reconcile()
-            except BrokerError as error:
-                log.warning("closing positions without reconciling them first: %s", error)
-            account = self.desk.account()
-            positions = self._reducer.closable_positions(account)
-            account = replace(account, positions=positions)
-            # Symbols with an order that still rests are skipped: their shares could be sold twice.
-            orders = build_flattening_orders(
-                account, self._settings.order_prefix, {*positions} - stuck, self._settings.orders
-            )
-            name = f"{TRADE_JOB}-flat-{format_compact_utc(account.as_of)}"
-            self._night.send_reductions(orders, account, name)
-            # Positions without a price are open too, and were not closed.
-            held = {s: each.quantity for s, each in self._connection.positions().items()}
-            bought = net_fills_by_symbol(self._live.book, TRADE_JOB)
-            ours = closable_positions(held, self._settings.tradable_symbols, bought)
-            left = [f"{held[symbol]:f} {symbol}" for symbol in sorted(ours)]
+            left = self._close_positions()
+        else:
+            # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
+            stays = not self._live.account.has_kill_file
+            result = self._reducer.cancel_own_orders(keep_stops=stays)
+            troubles = "; ".join(result.reasons.values())
+        self.update_protection()
+        if count := self._protection.resting_count:
+            print_line(f"Stops that stay at the venue: {count}.")
         if troubles:
-            held_on = f"; positions NOT closed: {', '.join(left)}" if left else ""
-            raise BrokerError(f"{'; '.join(troubles)}{held_on}")
+            raise BrokerError(troubles)
         return left
+
+    def _close_positions(self) -> list[str]:
+        """Close all our positions as a command does; return those that stay open, as text.
+
+        What waits is tried again for `FLATTEN_PATIENCE_SECONDS`. The stop of a position that cannot
+        be closed stays at the venue.
+        """
+        now, time = self._connection.now_or_estimate(), self._connection.time
+        command = Command(f"kill-{format_compact_utc(now)}", "flatten", "", KILL, now, now)
+        end = time.monotonic() + FLATTEN_PATIENCE_SECONDS
+        while True:
+            try:
+                plan, _ = self._reducer.advance(command)
+            except BrokerError as error:
+                if time.monotonic() >= end:
+                    raise
+                log.warning("closing positions: %s", error)
+            else:
+                reasons = {**plan.left, **plan.waiting}
+                if not plan.waiting or time.monotonic() >= end:
+                    break
+            time.wait(FLATTEN_RETRY_SECONDS)
+        # Positions without a price are open too, and were not closed.
+        held = {s: each.quantity for s, each in self._connection.positions().items()}
+        ours = self._reducer.own_positions(held)
+        return [
+            f"{held[symbol]:f} {symbol}" + (f" ({reasons[symbol]})" if symbol in reasons else "")
+            for symbol in sorted(ours)
+        ]
 
     def trades_symbol(self, symbol: str) -> bool:
         return symbol in self._settings.tradable_symbols or bool(
@@ -460,5 +488,8 @@ class TradingJob:
 
     def reduce_positions(self, command: Command) -> CommandOutcome:
         outcome = self._reducer.reduce(command)
+        if outcome.done and not outcome.waiting:
+            with suppress(AccountReadingRejected):  # alerted already
+                self.desk.read_and_record_mark()
         self.update_protection()
         return outcome

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Json
 
+from execution.brokers import AccountReadingRejected
 from execution.decision.watch import (
     LimitName,
     WatchSettings,
     WatchState,
-    ends_with_the_day,
+    halt_end,
     next_watch_state,
 )
 from execution.journal.commands import WATCH, Command, Verb
 from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt
-from execution.journal.marks import EquityMark, new_york_day
+from execution.journal.marks import EquityMark, build_mark
 from execution.journal.rows import Float, Instant, Integer, JournalTable
 from execution.live.account import LiveAccount
-from execution.live.commands import CommandDesk
+from execution.live.commands import MAX_COMMAND_AGE, CommandDesk
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
@@ -35,6 +36,7 @@ from trainingdata.sessions import is_in_session
 
 log = logging.getLogger("live")
 
+DISAGREEMENT_ALERT = "watch prices"
 MAX_FAILED_READINGS = 5  # failed readings in a row, after which an alert is sent
 SECOND = np.timedelta64(1, "s")
 _VERBS: dict[str, Verb] = {"halt": "pause", "reduce": "reduce", "flatten": "flatten"}
@@ -95,11 +97,14 @@ class WatchedAccount:
     snapshot: account snapshot; None for an account of event contracts.
     data_age: age of the oldest last trade of a position in an open market, seconds; None without
         one.
+    feed_mark: equity mark at the feed's last trades, where a position without one counts at the
+        venue's price; None if the feed does not respond, or for an account of event contracts.
     """
 
     mark: EquityMark
     snapshot: AccountSnapshot | None = None
     data_age: float | None = None
+    feed_mark: EquityMark | None = None
 
 
 class WatchedAccountReader(Protocol):
@@ -126,6 +131,7 @@ class LiveAccountReader:
 
     def __init__(self, live: LiveAccount, settings: LiveSettings) -> None:
         self._live = live
+        self._limits = settings.limits
         gateway = live.connection.create_gateway(
             terms=settings.orders, book=live.book, feed=live.feed
         )
@@ -137,18 +143,23 @@ class LiveAccountReader:
         snapshot = self._desk.read_and_record_mark()
         mark = self._live.account.marks.last_mark()
         assert mark is not None
-        return WatchedAccount(mark, snapshot, self._data_age(snapshot))
-
-    def _data_age(self, snapshot: AccountSnapshot) -> float | None:
-        in_session = bool(is_in_session(np.array([snapshot.as_of]))[0])
-        symbols = [s for s, q in snapshot.positions.items() if q and (in_session or is_crypto(s))]
+        symbols = [symbol for symbol, quantity in snapshot.positions.items() if quantity]
         try:
             trades = self._live.feed.last_trades(symbols) if symbols else {}
         except BrokerError as error:
-            log.warning("watch: the age of data is unknown: %s", error)
-            return None
-        ages = (float((snapshot.as_of - each.traded_at) / SECOND) for each in trades.values())
-        return max(ages, default=None)
+            log.warning("watch: last trades are unknown: %s", error)
+            return WatchedAccount(mark, snapshot)
+        in_session = bool(is_in_session(np.array([snapshot.as_of]))[0])
+        ages = (
+            float((snapshot.as_of - trade.traded_at) / SECOND)
+            for symbol, trade in trades.items()
+            if in_session or is_crypto(symbol)
+        )
+        prices = {symbol: trade.price for symbol, trade in trades.items()}
+        at_trades = replace(snapshot, prices={**snapshot.prices, **prices})
+        return WatchedAccount(
+            mark, snapshot, max(ages, default=None), build_mark(at_trades, self._limits, 0.0)
+        )
 
 
 class AccountWatch:
@@ -193,6 +204,8 @@ class AccountWatch:
         try:
             self.read()
         except BrokerError as error:
+            if isinstance(error, AccountReadingRejected):
+                self._notify(error.account)  # no stop rests on the figures that were rejected
             self._failures += 1
             log.warning("watch: reading %d failed: %s", self._failures, error)
             if self._failures >= MAX_FAILED_READINGS:
@@ -226,11 +239,14 @@ class AccountWatch:
             self._account.halts.clear("watch", CLEARED_AUTOMATICALLY, mark.at)
             self._account.notices.reset_alert("halt watch")
             halt = None
-        if reason and (halt is None or not halt.is_active):
+        if reason and self._may_act(halt, mark.at) and self._is_confirmed(reason, state, reading):
             self._act(reason, mark.at)
         elif reading.snapshot is not None:
-            for observer in self._observers:
-                observer.on_snapshot(reading.snapshot)
+            self._notify(reading.snapshot)
+
+    def _notify(self, snapshot: AccountSnapshot) -> None:
+        for observer in self._observers:
+            observer.on_snapshot(snapshot)
 
     def _state_before(
         self, mark: EquityMark, halt: Halt | None
@@ -255,6 +271,45 @@ class AccountWatch:
         peak, day_start = float(before.index_peak), float(before.index_at_day_start)
         return WatchState(before.at, index, index, peak, day_start), before.at
 
+    def _may_act(self, halt: Halt | None, at: np.datetime64) -> bool:
+        """Return whether the watch may act: once, and again if its command was not done.
+
+        A command that was not done is repeated an hour after it was received.
+        """
+        if halt is None or not halt.is_active:
+            return True
+        last = self._desk.journal.last_by(WATCH)
+        if last is None or last.is_unanswered or last.state == "done":
+            return False
+        return last.state != "cancelled" and bool(at >= last.received_at + MAX_COMMAND_AGE)
+
+    def _is_confirmed(self, reason: str, state: WatchState, reading: WatchedAccount) -> bool:
+        """Return whether the feed's last trades break the limit as the venue's prices do.
+
+        A wrong price of the venue would otherwise sell everything. Event contracts have no second
+        source, and their watch sells nothing.
+        """
+        if reading.snapshot is None:
+            return True
+        mark, feed = reading.mark, reading.feed_mark
+        if feed is not None and mark.equity > 0:
+            index = state.index * feed.equity / mark.equity
+            by_feed = replace(state, index=index, margin=feed.ceiling_use).values_by_limit
+            if any(by_feed[name] >= self._settings.limits[name] for name in state.beyond):
+                self._account.notices.reset_alert(DISAGREEMENT_ALERT)
+                return True
+        at_trades = "the feed does not respond"
+        if feed is not None:
+            at_trades = (
+                f"at the feed's last trades it is {feed.equity:,.2f} USD, within every limit"
+            )
+        self._account.notices.alert(
+            DISAGREEMENT_ALERT,
+            f"not acted: {reason}; the venue's equity is {mark.equity:,.2f} USD, but {at_trades};"
+            " reading again",
+        )
+        return False
+
     def _act(self, reason: str, at: np.datetime64) -> None:
         settings = self._settings
         verb = _VERBS[settings.action]
@@ -267,8 +322,8 @@ class AccountWatch:
 
 
 def _ends(halt: Halt, at: np.datetime64) -> bool:
-    reason = halt.reason.removeprefix("watch: ")
-    return ends_with_the_day(reason) and bool(new_york_day(at) > new_york_day(halt.raised_at))
+    end = halt_end(halt.reason.removeprefix("watch: "), halt.raised_at)
+    return end is not None and bool(at >= end)
 
 
 def _build_row(state: WatchState, began_at: np.datetime64, reading: WatchedAccount) -> WatchRow:

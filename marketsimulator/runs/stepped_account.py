@@ -6,12 +6,14 @@ The rules are those of the live loop, in `execution.decision`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 
+from execution.decision.authority import ReductionState, TrackedOrder, plan_reduction
 from execution.decision.decision import Decision
 from execution.decision.protection import (
     ProtectedAccount,
@@ -21,12 +23,17 @@ from execution.decision.protection import (
     plan_protection,
     with_next_attempt,
 )
-from execution.decision.reduction import excess_quantities, plan_reductions, target_quantities
-from execution.decision.watch import WatchState, ends_with_the_day, next_watch_state
-from execution.journal.marks import build_mark, new_york_day
+from execution.decision.reduction import (
+    REDUCTION_ORDER_NUMBER,
+    ReductionTerms,
+    build_reductions,
+    target_quantities,
+)
+from execution.decision.watch import WatchState, halt_end, next_watch_state
+from execution.journal.marks import build_mark
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_orders, place_reductions
-from execution.orders.orders import Order, is_protective_id, parse_order_prefix
+from execution.orders.orders import Order, is_protective_id, parse_order_leg, parse_order_prefix
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.entry_prices import EntryPrices
 from marketsimulator.settings import BacktestSettings
@@ -107,8 +114,8 @@ class SteppedAccount:
 class SimulatedWatch:
     """The watch of a simulated account.
 
-    After it has acted it forbids opening orders, as the live loop's halt does: until the next New
-    York date, and beyond `watch.drawdown` to the end of the run, because no person clears it.
+    After it has acted it forbids opening orders, as the live loop's halt does: through the next
+    session, and beyond `watch.drawdown` to the end of the run, because no person clears it.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market, broker: SimulatedBroker) -> None:
@@ -117,6 +124,8 @@ class SimulatedWatch:
         self._broker = broker
         self._state: WatchState | None = None
         self._halt: tuple[np.datetime64, str] | None = None  # start and reason
+        self._targets: Mapping[str, Decimal] = {}  # of the present reduction; empty without one
+        self._numbers: Counter[str] = Counter()  # reducing orders sent since then, by symbol
 
     def begin(self) -> None:
         """Begin the watch with the account after the orders of the run's first instant.
@@ -130,7 +139,8 @@ class SimulatedWatch:
     def read(self) -> bool:
         """Read the account at the broker's instant, and act beyond a limit.
 
-        Returns whether it has acted.
+        What could not be sold before, as in a closed market, is sold now. Returns whether the watch
+        has changed orders or positions.
         """
         if self._state is None:
             return False
@@ -141,14 +151,14 @@ class SimulatedWatch:
         )
         if self._halt is not None:
             raised_at, why = self._halt
-            if ends_with_the_day(why) and new_york_day(account.as_of) > new_york_day(raised_at):
-                self._halt = None
-        if not reason or self._halt is not None:
-            return False
-        self._halt = account.as_of, reason
-        log.warning("%s watch: %s", format_utc(account.as_of), reason)
-        self._reduce(account, reason)
-        return True
+            end = halt_end(why, raised_at)
+            if end is not None and account.as_of >= end:
+                self._halt, self._targets = None, {}
+        if reason and self._halt is None:
+            self._halt = account.as_of, reason
+            log.warning("%s watch: %s", format_utc(account.as_of), reason)
+            self._begin_reduction(account)
+        return self._reduce(account)
 
     def allow(self, orders: Sequence[Order]) -> Sequence[Order]:
         """Return the orders that may be sent: while the watch's halt is active, reductions only."""
@@ -167,23 +177,54 @@ class SimulatedWatch:
         }
         return replace(account, prices={**account.prices, **closes})
 
-    def _reduce(self, account: AccountSnapshot, reason: str) -> None:
-        """Cancel open orders, and reduce positions, if the settings say so."""
-        watch, settings = self._settings.watch, self._settings
+    def _begin_reduction(self, account: AccountSnapshot) -> None:
+        """Set the quantities to which positions are reduced, if the settings say so."""
+        watch = self._settings.watch
         if watch.action == "halt":
             return
-        self._broker.cancel(order.client_order_id for order in account.open_orders)
         kept = Decimal(repr(watch.reduce_to)) if watch.action == "reduce" else Decimal(0)
-        targets = target_quantities(account.positions, kept)
-        orders, _ = plan_reductions(
-            account,
-            excess_quantities(account.positions, targets),
-            settings.order_prefix,
-            account.as_of,
-            settings.orders,
-            f"watch: {reason}",
+        self._targets = target_quantities(account.positions, kept)
+        self._numbers.clear()
+
+    def _reduce(self, account: AccountSnapshot) -> bool:
+        """Take the next steps of a reduction, and return whether there were any."""
+        has_acted = False
+        for _ in range(2 if self._targets else 0):  # orders are cancelled, then others are sent
+            plan = plan_reduction(
+                ReductionState(
+                    account,
+                    account.positions,
+                    self._targets,
+                    [_tracked(order) for order in account.open_orders],
+                    self._settings.orders,
+                )
+            )
+            if not plan.waiting:
+                self._targets = {}
+            if not plan.has_steps:
+                break
+            has_acted = True
+            self._broker.cancel(order.client_order_id for order in plan.cancels)
+            place_reductions(self._broker, self._build_orders(account, plan.sales))
+            account = self._read_account()
+        return has_acted
+
+    def _build_orders(
+        self, account: AccountSnapshot, sales: Mapping[str, ReductionTerms]
+    ) -> list[Order]:
+        assert self._halt is not None
+        raised_at, reason = self._halt
+        settings, why = self._settings, f"watch: {reason}"
+        orders = build_reductions(
+            account, sales, settings.order_prefix, raised_at, settings.orders, why, self._numbers
         )
-        place_reductions(self._broker, orders)
+        self._numbers.update(order.symbol for order in orders)
+        return orders
+
+
+def _tracked(order: Order) -> TrackedOrder:
+    leg = parse_order_leg(order.client_order_id)
+    return TrackedOrder(order, "working", is_of_command=leg == str(REDUCTION_ORDER_NUMBER))
 
 
 class SimulatedProtection:

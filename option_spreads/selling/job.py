@@ -295,6 +295,8 @@ class SpreadJob:
         if command.verb == "exit" and not self.trades_symbol(command.argument):
             return CommandOutcome()
         before = [each.trade_id for each in self._seller.spreads]
+        if not command.is_unanswered:
+            return CommandOutcome(left=[f"spread {name}" for name in before])
         if command.verb == "reduce":
             return CommandOutcome(left=[f"spread {name} (exit closes it)" for name in before])
         self._seller.exiting = True
@@ -304,7 +306,7 @@ class SpreadJob:
             self._seller.exiting = False
         return CommandOutcome(
             [f"bought back spread {name}" for name in before if name not in left],
-            [f"spread {name} (buying back continues)" for name in left],
+            waiting=[f"spread {name} (buying back continues)" for name in left],
         )
 
     def finish(self, *, flatten: bool) -> list[str]:
