@@ -91,11 +91,6 @@ class DecisionLog(Sequence[Decision]):
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
-    def optimality_gaps(self) -> Array:
-        """Return the optimality gap of each decision's solve, [D]."""
-        return np.array([decision.optimality_gap for decision in self._decisions], dtype=np.float64)
-
-    @property
     def failure_count(self) -> int:
         """Return the number of decisions without a sizing result."""
         return sum(bool(decision.sizing_failure) for decision in self._decisions)

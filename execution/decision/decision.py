@@ -26,7 +26,7 @@ from execution.decision.choice import (
 from execution.decision.earned import EvidenceState
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
-from foundation.arrays import Array, Index, Instants, Mask, ObjectArray
+from foundation.arrays import Array, Index, Mask, ObjectArray
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
@@ -43,7 +43,6 @@ from trainingdata.instants import DAY
 from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import EXCLUSION_RULES
 
-YEAR = 365.25 * DAY
 NO_ORDER_REASONS = (
     "smallest_order",
     "dust",
@@ -269,9 +268,6 @@ class Decision:
     orders: orders in the sequence in which they are sent.
     sizing_rules: sizing rule and symbols of each asset class; empty if no weights were computed.
     sizing_failure: reason why enhanced sizing failed; empty if it did not.
-    optimality_gap: upper bound on what the best book of `limits.max_positions` positions would gain
-        over this decision, as a yearly return net of risk and cost; NaN if unknown. It is ignored
-        when decisions are compared.
     orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
         before its orders are sent.
     evidence_state: evidence for the forecast after this decision; None if it is not judged. It is
@@ -289,7 +285,6 @@ class Decision:
     sizing_rules: tuple[ClassSizingRule, ...] = ()
     sizing_failure: str = ""
     orders_to_cancel: tuple[Order, ...] = ()
-    optimality_gap: float = 0.0
     evidence_state: EvidenceState | None = None
 
     @property
@@ -319,16 +314,7 @@ class Decision:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Decision{(*self._comparison_key(), self.optimality_gap)}"
-
-
-def annualise_optimality_gap(gap: float, at: np.datetime64, period_ends: Instants) -> float:
-    """Convert an optimality gap over all periods of a plan into a gap per year.
-
-    at: start of the first period.
-    period_ends: [K] ends of the periods.
-    """
-    return gap * float(YEAR / (period_ends[-1] - at))
+        return f"Decision{self._comparison_key()}"
 
 
 def decision_from_choices(
@@ -340,7 +326,6 @@ def decision_from_choices(
     orders: tuple[Order, ...] = (),
     *,
     failure: str = "",
-    optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
     """Return a decision rebuilt from recorded choices; the arguments are fields of `Decision`."""
@@ -354,7 +339,6 @@ def decision_from_choices(
         columns=DecisionColumns.from_choices(choices, group_limit_names),
         orders=orders,
         sizing_failure=failure,
-        optimality_gap=optimality_gap,
     )
 
 
@@ -379,8 +363,6 @@ class DecisionArrays(NamedTuple):
     stop_price: price at which the strategy closes the position, USD.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
-    optimality_gap: [R] upper bound on what the best book of `limits.max_positions` positions would
-        gain over these weights, as a return net of risk and cost.
     """
 
     is_sized: Mask
@@ -399,7 +381,6 @@ class DecisionArrays(NamedTuple):
     forecast_weight: Array
     stop_price: Array
     shadow_prices: Array
-    optimality_gap: Array
 
     @classmethod
     def empty(cls, rows: int, size: int, shadow_price_count: int) -> DecisionArrays:
@@ -421,7 +402,6 @@ class DecisionArrays(NamedTuple):
                 "is_sized": np.zeros(rows, dtype=bool),
                 "is_trimmed": np.zeros((rows, size), dtype=bool),
                 "shadow_prices": np.full((rows, shadow_price_count), np.nan),
-                "optimality_gap": np.zeros(rows),
             }
         )
 
@@ -433,7 +413,7 @@ class DecisionArrays(NamedTuple):
         """
         every = len(chosen) == self.held_weight.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
-            whole = every or name in ("is_sized", "shadow_prices", "optimality_gap")
+            whole = every or name in ("is_sized", "shadow_prices")
             column[row if whole else (row, chosen)] = values[0]
 
 
@@ -595,7 +575,6 @@ def build_decision_arrays(
         forecast_weight=as_row(given.forecast_weight),
         stop_price=as_row(stops if given.stop_price is None else given.stop_price),
         shadow_prices=given.binding_limits.shadow_prices[None],
-        optimality_gap=np.array([given.optimality_gap]),
     )
 
 
