@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import HORIZON
 from foundation.errors import InputError, invalid_choice_error
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
@@ -291,9 +290,6 @@ class ProofSettings(BacktestSettings):
     )
     head: str | None = setting(
         None, "published digest of a seal that the record must contain; null: no check"
-    )
-    horizon: int = setting(
-        1, "bars of the symbol from a forecast to the outcome that is scored", ge=1, le=HORIZON
     )
     output: str = setting("outputs/proof", "folder for the results")
 
