@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
 
-CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of ComparisonOptions.counterfactuals
 NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
 MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
@@ -187,7 +186,7 @@ class VenueSettings(BacktestSettings):
 
 @settings_class()
 class ComparisonOptions:
-    """Settings of a comparison: earlier runs, strategies, varied settings, counterfactuals."""
+    """Settings of a comparison: earlier runs, strategies and varied settings."""
 
     runs: tuple[str, ...] = setting(
         (), "results folders of backtests, or folders that contain them"
@@ -197,11 +196,6 @@ class ComparisonOptions:
     )
     vary: dict[str, Any] | None = setting(
         None, "`setting: [values]`; every combination runs with every strategy"
-    )
-    counterfactuals: tuple[CounterfactualKind, ...] = setting(
-        (),
-        "counterfactuals of each variant: `lag`, forecasts one decision older; `shuffled`,"
-        " forecasts permuted in time; `costs`, all costs times 0, 2 and 4",
     )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
