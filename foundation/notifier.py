@@ -58,16 +58,15 @@ SOCKET_ENV_VARIABLE = "NOTIFY_SOCKET"
 SEND_TIMEOUT_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
-Notice = Mapping[str, str]  # `text`, `content`, `kind` and, if there is one, `picture`: its path
+Notice = Mapping[str, str]  # `text`, `content` and `kind`; empty for a heartbeat
 
 
-def _build_notice(kind: str, text: str, picture: str = "") -> Notice:
-    notice = {
+def _build_notice(kind: str, text: str) -> Notice:
+    return {
         "text": text[:MAX_ALERT_CHARACTERS],
         "content": text[:MAX_DISCORD_CHARACTERS],
         "kind": kind,
     }
-    return {**notice, "picture": picture} if picture else notice
 
 
 class AlertRecorder(Protocol):
@@ -81,8 +80,6 @@ class DeliveryQueue:
 
     send: function that sends a notice and returns whether the recipient accepted it.
     path: file that stores pending notices over a restart; None stores none.
-    is_due: function that returns whether a notice may be sent now; others wait, with the process's
-        end as well.
     limit: maximum of pending notices; the oldest are dropped beyond it.
     """
 
@@ -90,12 +87,10 @@ class DeliveryQueue:
         self,
         send: Callable[[Notice], bool],
         path: Path | None = None,
-        is_due: Callable[[Notice], bool] = lambda _: True,
         limit: int = MAX_QUEUED_ALERTS,
     ) -> None:
         self._send = send
         self._path = path
-        self._is_due = is_due
         self._changed = threading.Condition()
         self._woken = False
         self._ended = False
@@ -111,11 +106,9 @@ class DeliveryQueue:
         self._wake()
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most `seconds` until all due notices are delivered; return whether they are."""
+        """Wait at most `seconds` until all notices are delivered; return whether they are."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: not any(map(self._is_due, self._waiting)), timeout=seconds
-            )
+            return self._changed.wait_for(lambda: not self._waiting, timeout=seconds)
 
     def end(self) -> None:
         """Let the thread end after its present request."""
@@ -145,7 +138,7 @@ class DeliveryQueue:
             for notice in pending:
                 if self._ended:
                     break
-                if self._is_due(notice) and self._send(notice):
+                if self._send(notice):
                     self._remove(notice)
             with self._changed:
                 pause = pause if self._waiting else FIRST_RETRY_SECONDS
@@ -168,10 +161,7 @@ class DeliveryQueue:
             return []
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return [
-                _build_notice(str(each["kind"]), str(each["text"]), str(each.get("picture", "")))
-                for each in kept
-            ]
+            return [_build_notice(str(each["kind"]), str(each["text"])) for each in kept]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -199,10 +189,10 @@ class Notifier:
     alerts: address to which a JSON object {text, content, kind} is posted; text and content are the
         first 4000 and 2000 characters of the alert.
     folder: folder that stores undelivered alerts over a restart; None stores none.
-    time: clock of the heartbeats and of quiet hours.
+    time: clock of the heartbeats.
     subject: subject of all notices, such as an account, with which their delivered texts begin.
     services: services that receive the same notices.
-    settings: quiet hours, and whether a daily summary is sent.
+    settings: whether a daily summary is sent.
     """
 
     def __init__(
@@ -217,7 +207,6 @@ class Notifier:
         settings: NoticeSettings | None = None,
     ) -> None:
         self.settings = settings or NoticeSettings()
-        self._quiet_hours = self.settings.quiet_hours()
         self._subject = subject
         self._time = time
         self._beat_at: float | None = None
@@ -234,7 +223,7 @@ class Notifier:
         for number, service in enumerate(services, start=1):
             senders[UNDELIVERED_SERVICE_FILE.format(number=number)] = service.send
         self._recipients = [
-            DeliveryQueue(send, None if folder is None else folder / name, self._is_due)
+            DeliveryQueue(send, None if folder is None else folder / name)
             for name, send in senders.items()
         ]
 
@@ -252,12 +241,6 @@ class Notifier:
     @property
     def _queues(self) -> list[DeliveryQueue]:
         return [*self._recipients, *([self._heartbeats] if self._heartbeats else [])]
-
-    def _is_due(self, notice: Notice) -> bool:
-        """Return false for a notice that needs no person, during quiet hours."""
-        quiet = self._quiet_hours
-        harmless = notice["kind"] in INFORMATIONAL_NOTICE_KINDS
-        return not (harmless and quiet is not None and quiet.contains(self._time.now()))
 
     def add_recorder(self, record: AlertRecorder) -> None:
         """Register a record that stores every later alert in addition to its delivery."""
@@ -294,14 +277,11 @@ class Notifier:
         if self._record is not None:
             self._record.record_alert(kind, text)
 
-    def send_unrecorded(self, kind: str, text: str, picture: str = "") -> None:
-        """Send a notice that is neither logged nor recorded as an alert.
-
-        picture: path of a picture that services attach; empty for none.
-        """
+    def send_unrecorded(self, kind: str, text: str) -> None:
+        """Send a notice that is neither logged nor recorded as an alert."""
         sent = f"{self._subject}: {text}" if self._subject else text
         for recipient in self._recipients:
-            recipient.put(_build_notice(kind, sent, picture))
+            recipient.put(_build_notice(kind, sent))
 
     def reset_alert(self, kind: str) -> None:
         """Reset a kind of alert, so that its next alert is sent."""
@@ -315,7 +295,7 @@ class Notifier:
             self.reset_alert(kind)
 
     def flush(self, seconds: float) -> bool:
-        """Wait at most `seconds` for delivery of all due notices; return whether all are."""
+        """Wait at most `seconds` for delivery of all notices; return whether all are."""
         end = self._time.monotonic() + seconds
         results = [queue.flush(max(end - self._time.monotonic(), 0.0)) for queue in self._queues]
         return all(results)
@@ -348,9 +328,8 @@ class HttpAddress:
         return session
 
     def post_notice(self, notice: Notice) -> bool:
-        """Post a notice without its picture; return whether the address accepted it."""
-        body = {key: notice[key] for key in ("text", "content", "kind")}
-        return _sent(self._session, self._name, self._url, body)
+        """Post a notice; return whether the address accepted it."""
+        return _sent(self._session, self._name, self._url, notice)
 
     def request_once(self, _: Notice) -> bool:
         """Request the address; return true, because a failed heartbeat is not repeated."""
@@ -407,7 +386,7 @@ class MonitoringSettings:
         " spaces",
         hidden=True,
     )
-    notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
+    notices: NoticeSettings = setting(NoticeSettings(), "the daily summary")
 
     def __post_init__(self) -> None:
         check_url("healthcheck_url", self.healthcheck_url)

@@ -5,8 +5,6 @@
 
 Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision or fill
 changed.
-To rerun a backtest with lagged or shuffled forecasts or with other costs, use
-`marketsimulator.compare` with counterfactuals=[lag,shuffled,costs].
 """
 
 from __future__ import annotations
@@ -27,9 +25,8 @@ from forecasting.forecast import Progress, no_progress
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice_error
-from foundation.shell import format_command
 from foundation.tables import Table
-from marketsimulator.results.counterfactuals import (
+from marketsimulator.results.altered_bars import (
     delist_random_symbols,
     drop_later_bars,
     scramble_later_bars,
@@ -41,11 +38,6 @@ from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
 AUDIT_NAMES = ("look_ahead", "begin")
-REMOVED_AUDIT_REPLACEMENTS = {
-    "lag": "[lag]",
-    "costs": "[costs]",
-    "forecast": "[shuffled]",
-}  # counterfactuals of `compare` that replace former audits
 AUDIT_CUTOFF_COUNT = 8  # instants up to which decisions are compared
 COMPARED_HISTORY_LENGTH = np.timedelta64(20, "D")  # length of the compared history
 CHANGED_FUTURE_LENGTH = np.timedelta64(5, "D")  # length of the changed future
@@ -214,12 +206,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     The second element is the output folder of other commands; an audit writes none.
     """
     name = words[0] if words else ""
-    if name in REMOVED_AUDIT_REPLACEMENTS:
-        raise InputError(
-            f"audit: {name} is not an audit; it is a counterfactual of compare: run"
-            f" {format_command('python -m marketsimulator.compare')} 'strategies=[kelly_50]'"
-            f" 'counterfactuals={REMOVED_AUDIT_REPLACEMENTS[name]}' with the same settings"
-        )
     if name not in AUDIT_NAMES:
         raise invalid_choice_error("audit", name, AUDIT_NAMES)
     # An audit is not a trial: it leaves nothing in the ledger.

@@ -1,16 +1,13 @@
 r"""Compare backtests: earlier runs, and variants that are run now.
 
     python -m marketsimulator.compare [RUN …] [strategies=[kelly_50,risk_parity,…]] \
-        ['vary={sizing.holding: [next, session]}'] ['counterfactuals=[lag,shuffled,costs]'] \
-        [key=value …]
+        ['vary={sizing.holding: [next, session]}'] [key=value …]
 
 RUN is the results folder of a backtest (with summary.json and equity.parquet), or a folder of
 several such folders, as a multirun writes it. A variant is a backtest with one of the strategies
 and one combination of the varied settings; all variants have the same bars. Variants share
 forecasts and covariances where their settings allow it, run compiled where they can, and with
 launcher=ray on a cluster. If only runs are given, nothing is simulated.
-
-Counterfactuals rerun each variant with lagged or shuffled forecasts, or with other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by the number of all trials; a
 live account is not a trial. Runs over different periods are compared over their common days.
@@ -42,11 +39,6 @@ from foundation.plugin import allow_plugin_import, is_plugin, resolve_varied_tar
 from foundation.settings import settings_from_config, with_changes
 from marketsimulator.results.belief_tables import BeliefTableCache
 from marketsimulator.results.comparison import Comparison, compare_records, frame_to_rows
-from marketsimulator.results.counterfactuals import (
-    NO_COUNTERFACTUAL,
-    Counterfactual,
-    build_counterfactuals,
-)
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.remarks import data_warning_remarks
 from marketsimulator.results.run_folder import SUMMARY_FILE
@@ -65,7 +57,7 @@ from marketsimulator.results.trials import (
     record_trials,
 )
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
-from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
+from marketsimulator.settings import BacktestSettings, ComparisonOptions
 from trainingdata.market import Market
 
 STRATEGY_KEY = "sizing.strategy"
@@ -85,7 +77,6 @@ def compare(
     strategies: Sequence[str],
     vary: Mapping[str, Sequence[Any]] | None = None,
     runs: Sequence[Path] = (),
-    counterfactual_kinds: Sequence[CounterfactualKind] = (),
     *,
     ray: RaySettings | None = None,
     progress: Progress = no_progress,
@@ -96,16 +87,14 @@ def compare(
     strategies: names of strategies; may be empty with `runs` and without `vary`.
     vary: list of values for each varied setting, by key.
     runs: folders of earlier backtests.
-    counterfactual_kinds: kinds of counterfactuals to run for each variant; they are not trials.
     ray: Ray cluster that runs the variants; None: this process.
     progress: progress callback, for forecasts and for variants.
     """
     kept = [read_run_record(path) for path in find_run_folders(runs)]
     variants = _expand_variants(settings, strategies, vary or {})
-    cases = [NO_COUNTERFACTUAL, *build_counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: the list is empty; name at least one strategy")
-    if (rows := len(kept) + len(variants) * len(cases)) < 2:
+    if (rows := len(kept) + len(variants)) < 2:
         raise InputError(
             f"RUN, strategies, vary: a comparison needs at least two runs, got {rows}; add"
             " a run folder, a strategy or a varied setting"
@@ -117,10 +106,9 @@ def compare(
         raise InputError(f"vary: two variants have the same name {twice[0]}; remove one of them")
     check_ledger(settings.trials)
     market = settings.load_market()
-    made = _run_variants(variants, names, market, cases, ray, progress)
-    found = pd.DataFrame([record.summary for record in made[: len(variants)]])
-    forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
-    trials = _record_trials(settings, variants, forecasters, found, market)
+    made = _run_variants(variants, names, market, ray, progress)
+    found = pd.DataFrame([record.summary for record in made])
+    trials = _record_trials(settings, variants, found, market)
     notes = [
         *data_warning_remarks(market.data_warnings),
         *([TRIALS_OFF_NOTE] if settings.trials is None else []),
@@ -160,7 +148,6 @@ def _expand_variants(
 def _record_trials(
     settings: BacktestSettings,
     variants: Sequence[tuple[VariedValues, BacktestSettings]],
-    forecasters: Sequence[str],
     table: pd.DataFrame,
     market: Market,
 ) -> TrialStatistics:
@@ -174,11 +161,9 @@ def _record_trials(
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
     trials = []
-    for (_, variant), forecaster, row, ratio in zip(
-        variants, forecasters, frame_to_rows(table), daily_ratios, strict=True
-    ):
+    for (_, variant), row, ratio in zip(variants, frame_to_rows(table), daily_ratios, strict=True):
         trial = make_trial(
-            *(variant, market, digest, forecaster),
+            *(variant, market, digest, row["forecaster"]),
             days=row["days"],
             daily_sharpe=None if np.isnan(ratio) else float(ratio),
             total_return=row["total_return"],
@@ -207,60 +192,47 @@ def _run_variants(
     variants: Variants,
     names: Sequence[str],
     market: Market,
-    cases: Sequence[Counterfactual],
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Run each variant in each case; return one record per case and variant, sorted in this order.
-
-    A case is the unchanged variant or one of its counterfactuals.
+    """Run each variant; return one record per variant.
 
     names: name of each variant.
     """
-    found: dict[tuple[str, int], VariantOutcome] = {}
+    found: dict[int, VariantOutcome] = {}
     forecasters: dict[int, str] = {}
-    every = len(variants) * len(cases)
     tables = BeliefTableCache(market, progress)
     for beliefs, members, forecaster in tables.group_variants([variant for _, variant in variants]):
         forecasters |= dict.fromkeys(members, forecaster)
-        for case in cases:
-            chosen = [case.change_settings(variants[k][1]) for k in members]
-            before = len(found)
+        chosen = [variants[k][1] for k in members]
+        before = len(found)
 
-            def report_walk(what: str, done: int, _: int, before: int = before) -> None:
-                progress(what, before + done, every)
+        def report_walk(what: str, done: int, _: int, before: int = before) -> None:
+            progress(what, before + done, len(variants))
 
-            table = case.change_beliefs(beliefs)
-            if ray is None:
-                walked = simulate_variants(chosen, market, table, progress=report_walk)
-            else:
-                walked = simulate_variants_on_ray(chosen, market, table, ray, progress=report_walk)
-            found |= {(case.name_suffix, k): each for k, each in zip(members, walked, strict=True)}
+        if ray is None:
+            walked = simulate_variants(chosen, market, beliefs, progress=report_walk)
+        else:
+            walked = simulate_variants_on_ray(chosen, market, beliefs, ray, progress=report_walk)
+        found |= dict(zip(members, walked, strict=True))
     bars = market.run_bars
     has_crypto = bool(bars.crypto.any())
     return [
         RunRecord(
-            name=f"{name} {case.name_suffix}".rstrip(),
+            name=name,
             summary={
                 **account_figures(
-                    bars.times,
-                    found[case.name_suffix, k],
-                    capital=variant.capital,
-                    has_crypto=has_crypto,
+                    bars.times, found[k], capital=variant.capital, has_crypto=has_crypto
                 ),
                 "forecaster": forecasters[k],
                 "data": bars.source,
                 "symbols": list(bars.symbols),
                 "trials": None,
             },
-            settings={
-                **flatten_settings(asdict(variant)),
-                "counterfactual": case.name_suffix or None,
-            },
+            settings=flatten_settings(asdict(variant)),
             instants=bars.times,
-            equity=found[case.name_suffix, k].equity,
+            equity=found[k].equity,
         )
-        for case in cases
         for k, ((_, variant), name) in enumerate(zip(variants, names, strict=True))
     ]
 
@@ -316,7 +288,6 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         own.strategies,
         own.vary,
         tuple(Path(folder) for folder in own.runs),
-        own.counterfactuals,
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )

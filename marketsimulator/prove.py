@@ -1,6 +1,6 @@
 """State how much of full Kelly the sealed record of a forecaster has earned.
 
-    python -m marketsimulator.prove FORECASTS… 'data.dir=[DIR]' [horizon=1] [key=value …]
+    python -m marketsimulator.prove FORECASTS… 'data.dir=[DIR]' [key=value …]
     python -m marketsimulator.prove seal FOLDER [witness=FILE]
 
 FORECASTS is a file or a folder that grows, with the columns symbol, issued_at, horizon, mean and
@@ -26,9 +26,7 @@ from omegaconf import DictConfig
 
 from forecasting.evidence import error_share
 from forecasting.forecast import Progress
-from forecasting.score_bets import place_score_bets
 from forecasting.sealing import SealedRecord, read_record, seal_folder
-from forecasting.settings import ForecasterSettings
 from foundation.cli import Result, find_command
 from foundation.errors import InputError
 from foundation.files import resolve_output as resolve_output_folder
@@ -63,27 +61,17 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
     bars = market.bars
     records = [_read(path, settings, bars.timeframe.length) for path in settings.forecasts]
     unmatched = [record.count_unmatched_rows(bars) for record in records]
-    walk = ForecasterSettings(kind="ewma").build(bars.symbols)
-    baseline = walk.forecast(bars, bars.times[0], progress)
     proofs = []
     for record, rows in zip(records, unmatched, strict=True):
         trial = build_proof_trial(record, market)
         attempt = count_forecasters(settings.trials, trial)
         evidence = {
-            status: judge_record(
-                settings, market, record, status, baseline, error_share(attempt), progress
-            )
+            status: judge_record(settings, market, record, status, error_share(attempt), progress)
             for status in STATUS_LABELS
             if record.has_forecasts(status)
         }
         proofs.append(Proof(trial.forecaster, attempt, record, evidence, rows))
-    best = None
-    sealed = [proof for proof in proofs if "sealed" in proof.evidence]
-    if len(sealed) > 1:
-        tables = [proof.evidence["sealed"].table for proof in sealed]
-        kept = place_score_bets(bars, baseline, tables, settings.horizon).confidence_set()
-        best = [proof.name for proof, is_kept in zip(sealed, kept, strict=True) if is_kept]
-    summary = build_proof_summary(proofs, best, settings.horizon, bars.source)
+    summary = build_proof_summary(proofs, bars.source)
     return Result(
         [summary["sentence"], *map(proof_table, proofs)],
         summary["remarks"],

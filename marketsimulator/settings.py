@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import HORIZON
 from foundation.errors import InputError, invalid_choice_error
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
@@ -33,7 +32,6 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
 
-CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of ComparisonOptions.counterfactuals
 NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
 MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
@@ -188,7 +186,7 @@ class VenueSettings(BacktestSettings):
 
 @settings_class()
 class ComparisonOptions:
-    """Settings of a comparison: earlier runs, strategies, varied settings, counterfactuals."""
+    """Settings of a comparison: earlier runs, strategies and varied settings."""
 
     runs: tuple[str, ...] = setting(
         (), "results folders of backtests, or folders that contain them"
@@ -198,11 +196,6 @@ class ComparisonOptions:
     )
     vary: dict[str, Any] | None = setting(
         None, "`setting: [values]`; every combination runs with every strategy"
-    )
-    counterfactuals: tuple[CounterfactualKind, ...] = setting(
-        (),
-        "counterfactuals of each variant: `lag`, forecasts one decision older; `shuffled`,"
-        " forecasts permuted in time; `costs`, all costs times 0, 2 and 4",
     )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
@@ -291,9 +284,6 @@ class ProofSettings(BacktestSettings):
     )
     head: str | None = setting(
         None, "published digest of a seal that the record must contain; null: no check"
-    )
-    horizon: int = setting(
-        1, "bars of the symbol from a forecast to the outcome that is scored", ge=1, le=HORIZON
     )
     output: str = setting("outputs/proof", "folder for the results")
 

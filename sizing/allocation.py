@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.binding import BindingLimits, find_binding_limits
 from sizing.explanation import TargetExplanation, explain_targets
@@ -29,21 +29,16 @@ WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that val
 class Allocation:
     """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
-    unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN
-        for symbols that are not adjustable.
+    unconstrained_weight: [S] weights over the first period before any limit or cost; NaN for
+        symbols that are not adjustable.
     target_weight: [S] weights under all limits.
     binding_limits: limits that bind each target; `cost` means that the gain from trading is below
         the trading cost.
-    horizon_periods: [S] number of periods, counted from the first, over which
-        `unconstrained_weight` is computed.
     premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium
         alone and from the forecast alone. They are NaN for symbols that are not adjustable, and if
         the premium's part of the expected return is unknown. An unconstrained Kelly weight is
-        linear in expected returns, so that both parts add up to it. Any remainder has another
-        source: a hedge of other symbols' targets, the shape of returns, or a strategy's rule.
-    optimality_gap: upper bound on what the best book of at most `limits.max_positions` positions
-        could gain over this book, as a return net of risk and cost over all periods. It is NaN if
-        targets are not chosen by return, or no bound is known.
+        linear in expected returns, so that both parts add up to it. Any remainder comes from a
+        strategy's rule.
     stop_price: [S] price at which the strategy closes each position, USD; NaN without a stop. None:
         the strategy has no stops.
     reasons: [S] the strategy's own reason for each weight, empty without a reason. None: it has
@@ -53,10 +48,8 @@ class Allocation:
     unconstrained_weight: Array
     target_weight: Array
     binding_limits: BindingLimits
-    horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
-    optimality_gap: float = 0.0
     stop_price: Array | None = None
     reasons: Sequence[str] | None = None
 
@@ -115,11 +108,11 @@ def allocate_kelly(inputs: SizingInputs, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    status, weights, prices, gap = solve_multi_period_plan(inputs.problem, fraction)
+    status, weights, prices = solve_multi_period_plan(inputs.problem, fraction)
     if status != SOLVED:
         raise _solver_failed(status, inputs.problem, fraction)
     why = explain_targets(inputs.problem, weights, prices, fraction)
-    return _explained(inputs, weights[0], why, prices, gap)
+    return _explained(inputs, weights[0], why, prices)
 
 
 def project_onto_limits(
@@ -139,28 +132,22 @@ def project_onto_limits(
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
     ranked = np.empty(0) if ranking_weights is None else ranking_weights
-    status, target, gap = closest_feasible_weights(inputs.problem, desired, ranked)
+    status, target = closest_feasible_weights(inputs.problem, desired, ranked)
     if status != SOLVED:
         raise _solver_failed(status, _distance_problem(inputs.problem, desired), 1.0)
     why = explain_projection(inputs.problem, desired, target, forecast_directed)
     prices = np.full(count_shadow_prices(inputs.problem), np.nan)
-    return _explained(inputs, target, why, prices, gap)
+    return _explained(inputs, target, why, prices)
 
 
 def _explained(
-    inputs: SizingInputs, target: Array, why: TargetExplanation, prices: Array, gap: float
+    inputs: SizingInputs, target: Array, why: TargetExplanation, prices: Array
 ) -> Allocation:
     binding_limits = BindingLimits(
         why.binding_bits, why.symbol_bound_shadow_price, prices, inputs.group_limit_names
     )
     return Allocation(
-        why.unconstrained_weight,
-        target,
-        binding_limits,
-        why.horizon_periods,
-        why.premium_weight,
-        why.forecast_weight,
-        gap,
+        why.unconstrained_weight, target, binding_limits, why.premium_weight, why.forecast_weight
     )
 
 
@@ -186,10 +173,8 @@ def keep_weights_within_band(held: Array, desired: Array, band: float) -> tuple[
 @compiled
 def closest_feasible_weights(
     problem: DecisionProblem, desired: Array, ranking: Array
-) -> tuple[int, Array, float]:
-    """Return the solver status, the feasible weights [S] closest to desired ones, and a gap.
-
-    The optimality gap is 0, or NaN if `max_positions` binds: a distance is not a return.
+) -> tuple[int, Array]:
+    """Return the solver status, and the feasible weights [S] closest to desired ones.
 
     desired: [S] desired weights.
     ranking: [S] weights by which positions are ranked if `max_positions` allows fewer; empty: the
@@ -205,23 +190,22 @@ def closest_feasible_weights(
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # the target equals it to the last bit: a desired weight that is held must give no order.
     if most >= n and _satisfies_limits(program, target):
-        return SOLVED, target, 0.0
+        return SOLVED, target
     wanted = desired
-    gap = 0.0
     if len(ranking) > 0 and _count_nonzero(desired) > most:
         by_rank = build_sizing_problem(_distance_problem(problem, ranking), 1.0)
-        status, chosen, _, gap = solve_with_max_positions(by_rank, most)
+        status, chosen, _ = solve_with_max_positions(by_rank, most)
         if status != SOLVED:
-            return status, target, np.nan
+            return status, target
         wanted = np.zeros(n)
         for s in range(n):
             if chosen[0, s] != 0.0:
                 wanted[s] = desired[s]
-    status, weights, _, last_gap = solve_multi_period_plan(_distance_problem(problem, wanted), 1.0)
+    status, weights, _ = solve_multi_period_plan(_distance_problem(problem, wanted), 1.0)
     for s in range(n):
         if not (adjustable[s] and abs(weights[0, s] - desired[s]) <= WEIGHT_TOL):
             target[s] = weights[0, s]
-    return status, target, 0.0 if gap == 0.0 and last_gap == 0.0 else np.nan
+    return status, target
 
 
 @compiled
@@ -302,9 +286,7 @@ def explain_projection(
     no_prices = np.full(count + len(problem.returns.mu), np.nan)
     bits, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
     forecast = unconstrained if forecast_directed else none
-    return TargetExplanation(
-        unconstrained, bits, bound_price, np.ones(n, dtype=np.int64), none, forecast
-    )
+    return TargetExplanation(unconstrained, bits, bound_price, none, forecast)
 
 
 def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> SolverFailed:
@@ -313,9 +295,7 @@ def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> So
 
 
 @jit_inline_ir
-def solve_multi_period_plan(
-    problem: DecisionProblem, fraction: float
-) -> tuple[int, Array, Array, float]:
+def solve_multi_period_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, Array]:
     """Solve the multi-period plan; limits apply to its first period only.
 
     Later periods have only trading and borrowing costs.
@@ -331,14 +311,11 @@ def solve_multi_period_plan(
     prices : [4 + G + N + K]
         shadow prices of the four limits in CEILING_NAMES, of the groups' G gross and N net limits,
         then of borrowing in each period.
-    gap
-        upper bound on the objective lost by the limit on the number of positions.
     """
     program = build_sizing_problem(problem, fraction)
     if problem.limits.max_positions < len(program.held_weight):
         return solve_with_max_positions(program, problem.limits.max_positions)
-    status, weights, prices = optimal_weights(program)
-    return status, weights, prices, 0.0
+    return optimal_weights(program)
 
 
 @compiled

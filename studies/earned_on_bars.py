@@ -4,9 +4,7 @@
 
 A row per data set and forecaster, raw and calibrated: evidence that capital sized by it
 (`kelly_50`, after costs) grows faster than the same capital without it, the fraction of full Kelly
-earned at the end and its maximum, and evidence that its next-bar score is lower than the
-no-forecast baseline's, which is the calibrated random walk. Forecasts are walk-forward; the oracle
-reads the future.
+earned at the end and its maximum. Forecasts are walk-forward; the oracle reads the future.
 """
 
 from __future__ import annotations
@@ -17,8 +15,6 @@ import sys
 import numpy as np
 
 from forecasting.evidence import earned_fraction, growth_evidence
-from forecasting.score_bets import place_score_bets
-from forecasting.settings import ForecasterSettings
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 
@@ -26,7 +22,7 @@ KINDS = ("chronos2", "ewma", "garch", "oracle")
 FORECASTERS = tuple(f"{kind}{form}" for kind in KINDS for form in ("", " raw"))
 HOURLY = ("start=2023-10-02", "end=2024-10-31")
 DAILY = ("timeframe=1d", "data.adjustment=all", "start=2018-06-01", "end=2023-12-29")
-HEADS = "forecaster | growth: e-value, mean, bound (bp a decision) | earned | score: e-value, mean"
+HEADS = "forecaster | e-value, mean, bound (bp a decision) | earned"
 
 
 def judge(name: str, *words: str) -> str:
@@ -36,21 +32,14 @@ def judge(name: str, *words: str) -> str:
     given = (f"forecaster={kind}", f"forecaster.calibrated={calibrated}", "trials=null")
     settings = BacktestSettings.from_config(compose_config("backtest", [*words, *given]))
     market = settings.load_market()
-    bars = market.bars
-    forecaster = settings.forecaster.build(bars.symbols)
-    trader = settings.build_trader(forecaster)
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     judgement = trader.judge_forecast(market, trader.build_beliefs(market))
     # A trader's judgement gives an oracle, which is hindsight, no fraction.
     series = growth_evidence(judgement.difference[np.isfinite(judgement.difference)])
     share = earned_fraction(series.lower_bound, series.mean)
-    since = bars.times[market.start_row]
-    walk = ForecasterSettings(kind="ewma").build(bars.symbols).forecast(bars, since)
-    bets = place_score_bets(bars, walk, [forecaster.forecast(bars, since)], 1)
-    score = bets.evidence(1)
     return (
         f"{name} | {series.e_value[-1]:.3g}, {1e4 * series.mean[-1]:+.3f},"
-        f" {1e4 * series.lower_bound[-1]:+.3f} | {share[-1]:.2f}, {np.nanmax(share):.2f} at most |"
-        f" {score.e_value[-1]:.3g}, {score.mean[-1]:+.5f}"
+        f" {1e4 * series.lower_bound[-1]:+.3f} | {share[-1]:.2f}, {np.nanmax(share):.2f} at most"
     )
 
 

@@ -22,7 +22,6 @@ from scipy import stats
 from forecasting.baseline import RandomWalk
 from forecasting.evidence import ALPHA, growth_evidence
 from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
-from forecasting.score_bets import place_score_bets
 from forecasting.windows import Windows
 from foundation.arrays import Instants, Mask
 from foundation.compose import compose_config
@@ -31,7 +30,6 @@ from trainingdata.bars import Bars
 
 PERSISTENCE = 0.6  # of the synthetic market's momentum
 MIN_PEEK = 30  # bars before the first t-test
-SCORE_HORIZON = 5  # bars of a scored forecast, so that horizons overlap
 WORDS = (
     *("symbols=[SYA,SYB,SYC,SYD,SYE]", "data.start=2021-07-01", "start=2022-01-03"),
     *("data.end=2023-12-29", "trials=null", "forecaster=ewma", "forecaster.calibrated=false"),
@@ -72,13 +70,11 @@ class Outcome:
 
     earned_at, half_at: bar at which the forecast first earned anything, and half of its positions.
     peeked_at: bar at which a t-test was first significant.
-    scored_at: bar at which the score's e-value first reached 1 / ALPHA.
     """
 
     earned_at: int
     half_at: int
     peeked_at: int
-    scored_at: int
 
 
 def first_bar(reached: Mask) -> int:
@@ -106,11 +102,6 @@ def judge_market(seed: int, edge: float, claim: float, *words: str) -> Outcome:
         t_values = mean / spread * np.sqrt(count - 1)
         p_values = stats.t.sf(t_values, count - 1)
     earned = judgement.earned[judged]
-    since = market.bars.times[market.start_row]
-    bars = market.bars
-    table = forecaster.forecast(bars, since)
-    bets = place_score_bets(bars, RandomWalk().forecast(bars, since), [table], SCORE_HORIZON)
-    scored = bets.evidence(1, ALPHA).e_value
     assert np.array_equal(
         growth_evidence(difference).e_value, judgement.e_value[judged], equal_nan=True
     )
@@ -118,7 +109,6 @@ def judge_market(seed: int, edge: float, claim: float, *words: str) -> Outcome:
         first_bar(earned > 0),
         first_bar(earned >= 0.5),
         first_bar((count >= MIN_PEEK) & (p_values < ALPHA)),
-        first_bar(scored >= 1 / ALPHA),
     )
 
 
@@ -138,7 +128,7 @@ def main() -> None:
         for seed in range(given.seed, given.seed + given.markets)
     ]
     sys.stdout.write(f"{given.markets} markets from seed {given.seed}, edge {given.edge}:\n")
-    for name in ("earned_at", "half_at", "peeked_at", "scored_at"):
+    for name in ("earned_at", "half_at", "peeked_at"):
         at = np.array([getattr(each, name) for each in found])
         share = np.mean(at >= 0)
         # A market without the event counts as later than all others.

@@ -26,7 +26,7 @@ from execution.decision.choice import (
 from execution.decision.earned import EvidenceState
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
-from foundation.arrays import Array, Index, Instants, Mask, ObjectArray
+from foundation.arrays import Array, Index, Mask, ObjectArray
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
@@ -43,7 +43,6 @@ from trainingdata.instants import DAY
 from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import EXCLUSION_RULES
 
-YEAR = 365.25 * DAY
 NO_ORDER_REASONS = (
     "smallest_order",
     "dust",
@@ -269,9 +268,6 @@ class Decision:
     orders: orders in the sequence in which they are sent.
     sizing_rules: sizing rule and symbols of each asset class; empty if no weights were computed.
     sizing_failure: reason why enhanced sizing failed; empty if it did not.
-    optimality_gap: upper bound on what the best book of `limits.max_positions` positions would gain
-        over this decision, as a yearly return net of risk and cost; NaN if unknown. It is ignored
-        when decisions are compared.
     orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
         before its orders are sent.
     evidence_state: evidence for the forecast after this decision; None if it is not judged. It is
@@ -289,7 +285,6 @@ class Decision:
     sizing_rules: tuple[ClassSizingRule, ...] = ()
     sizing_failure: str = ""
     orders_to_cancel: tuple[Order, ...] = ()
-    optimality_gap: float = 0.0
     evidence_state: EvidenceState | None = None
 
     @property
@@ -319,16 +314,7 @@ class Decision:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Decision{(*self._comparison_key(), self.optimality_gap)}"
-
-
-def annualise_optimality_gap(gap: float, at: np.datetime64, period_ends: Instants) -> float:
-    """Convert an optimality gap over all periods of a plan into a gap per year.
-
-    at: start of the first period.
-    period_ends: [K] ends of the periods.
-    """
-    return gap * float(YEAR / (period_ends[-1] - at))
+        return f"Decision{self._comparison_key()}"
 
 
 def decision_from_choices(
@@ -340,7 +326,6 @@ def decision_from_choices(
     orders: tuple[Order, ...] = (),
     *,
     failure: str = "",
-    optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
     """Return a decision rebuilt from recorded choices; the arguments are fields of `Decision`."""
@@ -354,7 +339,6 @@ def decision_from_choices(
         columns=DecisionColumns.from_choices(choices, group_limit_names),
         orders=orders,
         sizing_failure=failure,
-        optimality_gap=optimality_gap,
     )
 
 
@@ -370,19 +354,15 @@ class DecisionArrays(NamedTuple):
         `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
-    unconstrained_weight: weight over `horizon_periods` before limits and costs.
+    unconstrained_weight: weight over the first period before limits and costs.
     allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
     symbol_bound_shadow_price: shadow price of the symbol's own bound.
-    horizon_periods: number of plan periods, counted from the first, over which
-        `unconstrained_weight` is computed.
     premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
         the forecast.
     stop_price: price at which the strategy closes the position, USD.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
-    optimality_gap: [R] upper bound on what the best book of `limits.max_positions` positions would
-        gain over these weights, as a return net of risk and cost.
     """
 
     is_sized: Mask
@@ -397,12 +377,10 @@ class DecisionArrays(NamedTuple):
     allocated_weight: Array
     binding_bits: Index
     symbol_bound_shadow_price: Array
-    horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
     stop_price: Array
     shadow_prices: Array
-    optimality_gap: Array
 
     @classmethod
     def empty(cls, rows: int, size: int, shadow_price_count: int) -> DecisionArrays:
@@ -416,7 +394,7 @@ class DecisionArrays(NamedTuple):
         }
         for name in ("held_weight", "target_weight"):
             columns[name] = np.zeros((rows, size))
-        for name in ("binding_bits", "horizon_periods", "no_order_reason_codes"):
+        for name in ("binding_bits", "no_order_reason_codes"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -424,7 +402,6 @@ class DecisionArrays(NamedTuple):
                 "is_sized": np.zeros(rows, dtype=bool),
                 "is_trimmed": np.zeros((rows, size), dtype=bool),
                 "shadow_prices": np.full((rows, shadow_price_count), np.nan),
-                "optimality_gap": np.zeros(rows),
             }
         )
 
@@ -436,7 +413,7 @@ class DecisionArrays(NamedTuple):
         """
         every = len(chosen) == self.held_weight.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
-            whole = every or name in ("is_sized", "shadow_prices", "optimality_gap")
+            whole = every or name in ("is_sized", "shadow_prices")
             column[row if whole else (row, chosen)] = values[0]
 
 
@@ -533,7 +510,7 @@ def _build_rationale_columns(
     class_sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """Return the fields of `Rationale`, [N] each, over the periods that determine each target.
+    """Return the fields of `Rationale`, [N] each, over all periods of the plan.
 
     A field is NaN where the symbol has no new weight.
 
@@ -541,24 +518,18 @@ def _build_rationale_columns(
     sized: [N] true where the strategy has computed a new weight.
     """
     row, symbol = cells
-    last = np.where(sized, arrays.horizon_periods[cells], 1) - 1
-
-    def sum_over_horizon(periods: Array) -> Array:
-        """Return the sum of values [N, K] over the periods that determine each target."""
-        return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
-
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
     premium = beliefs.premium_per_unit_sharpe[cells] * sharpe
     columns = (
-        (beliefs.period_ends[row, last] - beliefs.instants[row]) / DAY,
+        (beliefs.period_ends[row, -1] - beliefs.instants[row]) / DAY,
         sharpe,
         premium,
-        premium * sum_over_horizon(beliefs.symbol_trading_years[row, :, symbol]),
-        sum_over_horizon(beliefs.mu[row, :, symbol]) * beliefs.forecast_shares[row]
+        premium * beliefs.symbol_trading_years[row, :, symbol].sum(axis=1),
+        beliefs.mu[row, :, symbol].sum(axis=1) * beliefs.forecast_shares[row]
         if uses_forecast
         else np.zeros_like(premium),
         beliefs.shrinkage[cells],
-        np.sqrt(sum_over_horizon(beliefs.sigma[row, :, symbol] ** 2)),
+        np.sqrt((beliefs.sigma[row, :, symbol] ** 2).sum(axis=1)),
         arrays.premium_weight[cells],
         arrays.forecast_weight[cells],
         arrays.stop_price[cells],
@@ -600,12 +571,10 @@ def build_decision_arrays(
         allocated_weight=as_row(given.target_weight),
         binding_bits=as_row(given.binding_limits.binding_bits),
         symbol_bound_shadow_price=as_row(given.binding_limits.symbol_bound_shadow_price),
-        horizon_periods=as_row(given.horizon_periods),
         premium_weight=as_row(given.premium_weight),
         forecast_weight=as_row(given.forecast_weight),
         stop_price=as_row(stops if given.stop_price is None else given.stop_price),
         shadow_prices=given.binding_limits.shadow_prices[None],
-        optimality_gap=np.array([given.optimality_gap]),
     )
 
 
@@ -615,7 +584,7 @@ def _empty_allocation(problem: DecisionProblem) -> Allocation:
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
     binding_limits = BindingLimits(zeros, none, np.full(count_shadow_prices(problem), np.nan))
-    return Allocation(none, none, binding_limits, zeros, none, none)
+    return Allocation(none, none, binding_limits, none, none)
 
 
 def build_class_sizing_rules(

@@ -360,7 +360,7 @@ def _size_account(
         account,
         sizing_terms,
     )
-    status, plan, _, _ = solve_multi_period_plan(problem, terms.fraction)
+    status, plan, _ = solve_multi_period_plan(problem, terms.fraction)
     if status != SOLVED:
         return
     first = scale_crypto_buys_to_cash(problem, plan[0])

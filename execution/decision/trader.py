@@ -23,7 +23,6 @@ from execution.decision.decision import (
     ClassSizingRule,
     Decision,
     DecisionColumns,
-    annualise_optimality_gap,
     build_class_sizing_rules,
     build_decision_arrays,
     build_decision_columns,
@@ -418,9 +417,6 @@ class Trader:
             failure=sizing.failure_reason,
             legacy=allocation is not None and isinstance(sizing.strategy, LegacyStrategy),
         )
-        gap = 0.0
-        if allocation is not None:
-            gap = annualise_optimality_gap(allocation.optimality_gap, now, belief.period_ends[0])
         return Decision(
             at=now,
             interval_end=belief.first_period_end,
@@ -433,7 +429,6 @@ class Trader:
             sizing_rules=rule,
             sizing_failure=sizing.failure_reason,
             orders_to_cancel=(*withdrawn, *replaced),
-            optimality_gap=gap,
         )
 
     def _columns(

@@ -115,8 +115,6 @@ class DecisionRow:
     positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
     outcome: outcome of the decision; empty until all its orders are sent.
-    optimality_gap: upper bound on the yearly return that the best choice of positions would add;
-        None if unknown.
     group_limit_names: names of the group limits.
     """
 
@@ -133,7 +131,6 @@ class DecisionRow:
     positions: Json[Mapping[str, ExactDecimal]]
     job: Text = ""
     outcome: Text = ""
-    optimality_gap: Json[float | None] = 0.0
     group_limit_names: Json[tuple[str, ...]] = ()
 
     @property
@@ -211,9 +208,6 @@ class DecisionJournal:
                 cancelled_quantities=decision.cancelled_quantities,
                 positions=account.positions,
                 job=self._job,
-                optimality_gap=None
-                if np.isnan(decision.optimality_gap)
-                else float(decision.optimality_gap),
                 group_limit_names=decision.group_limit_names,
             )
             DECISIONS_TABLE.insert(self._database, row)

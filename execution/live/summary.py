@@ -1,39 +1,30 @@
-"""Daily summary of an account: a notice after the close of each session, with a picture."""
+"""Daily summary of an account: a notice after the close of each session."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from execution.journal.evidence import describe_evidence
 from execution.journal.marks import format_event_exposure_line, format_exposure_line
-from execution.journal.rows import format_instant
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB, is_event_contract_account
 from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
 from execution.live.open_account import OpenAccount
 from execution.live.shadow_record import read_shadow_days
-from foundation.files import atomic_file
 from foundation.formatting import format_percent, format_usd
 from foundation.notices import DAILY_SUMMARY
-from trainingdata.instants import DAY, format_utc
+from trainingdata.instants import format_utc
 from trainingdata.sessions import exchange_calendar
 
 log = logging.getLogger(__name__)
 
 SUMMARY_EVENT = "summary"  # journal event of a sent summary; its subject is the session's date
 SUMMARY_DELAY = np.timedelta64(15, "m")  # after the close, so that its cycle has ended
-PICTURE_FILE = "summary.png"
-PICTURE_PERIOD = 30 * DAY  # period that the picture shows
 _LAST_SUMMARY_SQL = (
     f"SELECT subject, at FROM events WHERE kind = '{SUMMARY_EVENT}' ORDER BY number DESC LIMIT 1"
 )
-
-# A row per minute: reading them with their positions would delay the loop by a second.
-_CURVE_SQL = "SELECT at, equity, return_index, index_peak FROM marks WHERE at >= ? ORDER BY at"
 
 
 def last_ended_session(now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
@@ -92,25 +83,9 @@ class DailySummary:
             return
         since = np.datetime64(last[0][1], "ns") if last else first_mark
         text = "\n".join(summarize(self._account, since, date))
-        picture = self._draw_picture(now)
         self._account.events.append(SUMMARY_EVENT, str(date))
-        self._account.notices.send_unrecorded(DAILY_SUMMARY, text, picture)
+        self._account.notices.send_unrecorded(DAILY_SUMMARY, text)
         log.info("sent the daily summary of %s", date)
-
-    def _draw_picture(self, now: np.datetime64) -> str:
-        """Draw the account's equity; return the path of the picture, or "" without one."""
-        path = self._account.database.path
-        if path is None:
-            return ""
-        try:
-            since = format_instant(now - PICTURE_PERIOD)
-            rows = self._account.database.query(_CURVE_SQL, (since,))
-            return str(draw_equity(rows, path.with_name(PICTURE_FILE)))
-        except ModuleNotFoundError:
-            return ""
-        except OSError as error:
-            log.warning("cannot write the picture of the daily summary: %s", error)
-            return ""
 
 
 def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -> Iterator[str]:
@@ -168,28 +143,3 @@ def _shadow_line(account: OpenAccount) -> Iterator[str]:
             f"shadow account until {last.until}: profit {live} live, {shadow} simulated;"
             f" difference by cause: {last.causes}"
         )
-
-
-def draw_equity(rows: Sequence[Sequence[Any]], path: Path) -> Path:
-    """Draw equity and drawdown as a PNG file that only the owner may read; return its path.
-
-    rows: time, equity in USD, index of linked returns and its peak of each mark, oldest first.
-
-    Raises ModuleNotFoundError without matplotlib.
-    """
-    from matplotlib.figure import Figure
-
-    at = np.array([row[0] for row in rows], "datetime64[ns]")
-    equity, index, peak = np.array([row[1:] for row in rows], "f8").reshape(-1, 3).T
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    upper.plot(at, equity)
-    upper.set_ylabel("equity, USD")
-    upper.yaxis.set_major_formatter("{x:,.0f}")
-    lower.fill_between(at, 100 * (index / peak - 1), alpha=0.5)
-    lower.set_ylabel("drawdown, %")
-    for axis in (upper, lower):
-        axis.grid(alpha=0.3)
-    with atomic_file(path, is_private=True) as part:
-        figure.savefig(part, format="png", dpi=100)
-    return path

@@ -281,7 +281,6 @@ class JournalRecord:
                 tuple(row.choices.values()),
                 tuple(orders.get(row.decision_id, ())),
                 failure=row.sizing_failure,
-                optimality_gap=np.nan if row.optimality_gap is None else row.optimality_gap,
                 group_limit_names=row.group_limit_names,
             )
             for row in self.decisions

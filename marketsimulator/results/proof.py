@@ -1,8 +1,8 @@
 """Proof of a forecast: what its sealed record has earned, and what the rest shows in hindsight.
 
-Two questions are judged at every instant (`forecasting.evidence`): does the forecast have a better
-score than the no-forecast baseline, and does capital sized by it grow faster after costs than the
-same capital without it? Only sealed forecasts earn. Forecasts in hindsight are judged separately.
+One question is judged at every instant (`forecasting.evidence`): does capital sized by the forecast
+grow faster after costs than the same capital without it? Only sealed forecasts earn. Forecasts in
+hindsight are judged separately.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from forecasting.evidence import (
     error_share,
     growth_evidence,
 )
-from forecasting.forecast import ForecastTable, Progress
-from forecasting.score_bets import place_score_bets
+from forecasting.forecast import Progress
 from forecasting.sealing import SealedRecord, SealStatus
 from foundation.arrays import Array, Instants
 from foundation.formatting import format_earned
@@ -35,19 +34,15 @@ from trainingdata.market import Market
 class RecordEvidence:
     """Evidence for the forecasts of one status, sealed or in hindsight.
 
-    table: the forecasts.
     instants: [T] instants from the first forecast on.
-    forecast_count: number of scored forecasts.
-    score: [T] evidence of a better score than the baseline's, in deviations of its forecast.
+    forecast_count: number of forecasts.
     growth: [T] evidence of faster growth, in log growth an instant.
     added_growth: [T] log growth with the forecast less that without it, from the first instant.
     earned: [T] fraction of the forecast's positions that it has earned.
     """
 
-    table: ForecastTable
     instants: Instants
     forecast_count: int
-    score: EvidenceSeries
     growth: EvidenceSeries
     added_growth: Array
     earned: Array
@@ -59,17 +54,13 @@ class RecordEvidence:
 
     def figures(self) -> dict[str, Any]:
         """Return the evidence at the last instant."""
-        questions = {"growth": self.growth, "score": self.score}
         return {
             "since": self.since,
             "until": format_utc(self.instants[-1]),
             "forecasts": self.forecast_count,
             "added_growth": float(self.added_growth[-1]),
             "earned": float(self.earned[-1]),
-            **{
-                question: {name: float(values[-1]) for name, values in series._asdict().items()}
-                for question, series in questions.items()
-            },
+            "growth": {name: float(values[-1]) for name, values in self.growth._asdict().items()},
         }
 
 
@@ -152,13 +143,11 @@ def judge_record(
     market: Market,
     record: SealedRecord,
     status: SealStatus,
-    baseline: ForecastTable,
     share: float,
     progress: Progress,
 ) -> RecordEvidence:
     """Judge the forecasts of a record that have one status.
 
-    baseline: forecasts of the no-forecast baseline at all bars.
     share: error probability, from `error_share`.
     """
     bars = market.bars
@@ -176,16 +165,9 @@ def judge_record(
     # Otherwise a batch could be deleted once its outcome is known.
     difference[np.isin(rows, gap_rows)] = -MAX_GAIN
     growth = growth_evidence(difference, share)
-    bets = place_score_bets(bars, baseline, [table], settings.horizon)
     earned = np.zeros(len(rows))
     if status == "sealed":
         earned = earned_fraction(growth.lower_bound, growth.mean)
     return RecordEvidence(
-        table,
-        bars.times[rows],
-        bets.forecast_count,
-        EvidenceSeries(*(values[rows] for values in bets.evidence(1, share, gap_rows))),
-        growth,
-        np.nancumsum(difference),
-        earned,
+        bars.times[rows], len(table.windows), growth, np.nancumsum(difference), earned
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from forecasting.evidence import MAX_SCORE_DIFFERENCE, EvidenceSeries, error_share
+from forecasting.evidence import error_share
 from forecasting.sealing import SealStatus
 from foundation.arrays import Array
 from foundation.charts import SERIES_COLOURS, Chart, Series, ValueUnit, horizontal_line
@@ -30,34 +30,23 @@ from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 
 STATUS_LABELS: Mapping[SealStatus, str] = {"sealed": "sealed", "hindsight": "in hindsight"}
-_FORMAT_SCORE = partial(format_number, places=4, sign=True)
 _FORMAT_GROWTH = partial(format_basis_points, places=3, sign=True)
 
 
-def build_proof_summary(
-    proofs: Sequence[Proof], best: list[str] | None, horizon: int, data_source: str
-) -> dict[str, Any]:
+def build_proof_summary(proofs: Sequence[Proof], data_source: str) -> dict[str, Any]:
     """Return the content of `proof.json`.
 
-    best: names of the forecasters that may have the best score; None if they were not compared.
-    horizon: number of the symbol's bars to a scored outcome.
     data_source: source of the bars.
     """
     several = len(proofs) > 1
     claims = [f"{each.name}: {each.sentence}" if several else each.sentence for each in proofs]
     claim = " ".join(claims)
     reason = no_evidence_reason("", data_source)
-    remarks = [remark for proof in proofs for remark in _remarks(proof)]
-    if best is not None:
-        whose = "any forecaster" if len(best) == len(proofs) else format_enumeration(best)
-        remarks.append(f"The best score may be that of {whose} (95 % confidence).")
     return {
         "sentence": qualify_claim(reason, claim[0].lower() + claim[1:]),
         "data": data_source,
-        "horizon": horizon,
         "forecasts": [each.summary() for each in proofs],
-        "confidence_set": best,
-        "remarks": remarks,
+        "remarks": [remark for proof in proofs for remark in _remarks(proof)],
     }
 
 
@@ -98,20 +87,19 @@ def proof_table(proof: Proof) -> Table:
         ("Since", *(each["since"] for each in columns)),
         ("Forecasts", *(f"{each['forecasts']:,}" for each in columns)),
     ]
-    for question, words in (("growth", _FORMAT_GROWTH), ("score", _FORMAT_SCORE)):
-        found = [each[question] for each in columns]
-        rows += [
-            (f"E-value, {question}", *(_format_e_value(each["e_value"]) for each in found)),
-            ("Mean an instant", *(words(each["mean"]) for each in found)),
-            ("At least", *(_format_bound(each["lower_bound"], words) for each in found)),
-        ]
+    growth = [each["growth"] for each in columns]
+    rows += [
+        ("E-value", *(_format_e_value(each["e_value"]) for each in growth)),
+        ("Growth added an instant", *(_FORMAT_GROWTH(each["mean"]) for each in growth)),
+        ("At least", *(_format_bound(each["lower_bound"]) for each in growth)),
+    ]
     earned = [Cell(format_number(each["earned"]), "strong") for each in columns]
     rows.append(("Earned of full Kelly", *earned))
     return Table(proof.name, ("", *(STATUS_LABELS[each] for each in proof.evidence)), rows)
 
 
-def _format_bound(bound: float, words: Callable[[float], str]) -> str:
-    return words(bound) if np.isfinite(bound) else NO_VALUE
+def _format_bound(bound: float) -> str:
+    return _FORMAT_GROWTH(bound) if np.isfinite(bound) else NO_VALUE
 
 
 def _format_e_value(value: float) -> str:
@@ -132,12 +120,7 @@ def proof_file_writers(
 
 def render_proof(proofs: Sequence[Proof], summary: dict[str, Any]) -> str:
     """Render a proof as one self-contained HTML page."""
-    score = (
-        "Score: mean pinball loss of the return over"
-        f" {format_count(summary['horizon'], 'bar')}, against a calibrated random walk, in"
-        f" deviations of its forecast, cut at {MAX_SCORE_DIFFERENCE:g}. Growth: two accounts on"
-        " paper, sized by Kelly with the forecast and without it, after costs."
-    )
+    growth = "Two accounts on paper, sized by Kelly with the forecast and without it, after costs."
     has_earned = any(each.earned > 0 for each in proofs)
     level: Literal["good", "bad", "open"] = "good" if has_earned else "open"
     if no_evidence_reason("", summary["data"]):
@@ -146,7 +129,7 @@ def render_proof(proofs: Sequence[Proof], summary: dict[str, Any]) -> str:
         "foundation/page.html.j2",
         title="What the forecast has earned",
         subtitle=f"{format_enumeration([each.name for each in proofs])} · {summary['data']}",
-        verdict=Verdict(level, summary["sentence"], score),
+        verdict=Verdict(level, summary["sentence"], growth),
         warnings=summary["remarks"],
         notes=[],
         sections=[section for proof in proofs for section in _sections(proof)],
@@ -180,14 +163,9 @@ def _sections(proof: Proof) -> list[Section]:
                     "Lower bound of the growth added over its mean, from 0 to 1.",
                 ),
             ]
-        questions: dict[str, tuple[ValueUnit, EvidenceSeries]] = {
-            "Growth added an instant": ("percent", evidence.growth),
-            "Score gained an instant": ("plain", evidence.score),
-        }
-        for title, (unit, series) in questions.items():
-            curves = {"mean": series.mean, "lower bound": series.lower_bound}
-            chart = _chart(evidence, unit, curves)
-            sections.append(Section(f"{title}, {label}", [chart], is_wide=False))
+        curves = {"mean": evidence.growth.mean, "lower bound": evidence.growth.lower_bound}
+        chart = _chart(evidence, "percent", curves)
+        sections.append(Section(f"Growth added an instant, {label}", [chart], is_wide=False))
     return sections
 
 
@@ -201,26 +179,24 @@ def _earned_growth(evidence: RecordEvidence) -> Array:
 
 
 def _evidence_chart(evidence: RecordEvidence, needed: float) -> Chart:
-    """Return the chart of both e-values in powers of ten, with the value that is needed."""
+    """Return the chart of the e-value in powers of ten, with the value that is needed."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        growth, score = (np.log10(each.e_value) for each in (evidence.growth, evidence.score))
-    level = np.full(len(growth), np.log10(needed))
-    return _chart(evidence, "plain", {"growth": growth, "score": score}, level)
+        powers = np.log10(evidence.growth.e_value)
+    return _chart(evidence, "plain", {"e-value": powers}, float(np.log10(needed)))
 
 
 def _chart(
     evidence: RecordEvidence,
     unit: ValueUnit,
     curves: Mapping[str, Array],
-    needed: Array | None = None,
+    needed: float | None = None,
 ) -> Chart:
     """Return the chart of curves over the instants; infinite values leave gaps.
 
-    needed: [T] level to reach; None for 0.
+    needed: level to reach; None for 0.
     """
-    level = 0.0 if needed is None else float(needed[0])
-    style = ("limit", "needed") if needed is not None else ("quiet", "")
-    series = [horizontal_line(level, evidence.instants, *style)]
+    style = ("quiet", "") if needed is None else ("limit", "needed")
+    series = [horizontal_line(needed or 0.0, evidence.instants, *style)]
     for (name, values), colour in zip(curves.items(), SERIES_COLOURS, strict=False):
         shown = np.where(np.isfinite(values), values, np.nan)
         series.append(Series(name, colour, evidence.instants, shown).downsample())

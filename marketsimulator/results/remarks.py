@@ -447,26 +447,16 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
 
 
 def position_limit_remarks(run: Run, max_positions: int | None) -> list[str]:
-    """Report how much expected return a limit on the number of positions may have cost.
+    """Report the number of decisions at which a limit on the number of positions binds.
 
     max_positions: maximum number of positions; None: no limit.
     """
     if max_positions is None:
         return []
-    gaps = run.decision_log.optimality_gaps
-    known = gaps[np.isfinite(gaps)]
-    bounded = format_count(int((gaps != 0.0).sum()), "decision")
-    text = (
-        f"At most {format_count(max_positions, 'position')}: at {bounded} the strategy wanted more"
-    )
-    if len(known):
-        text += (
-            f"; the optimum is at most {format_percent(known.mean())} a year better on average and"
-            f" {format_percent(known.max())} at one decision, in expected return net of risk and"
-            " cost"
-        )
-    unknown = len(gaps) - len(known)
-    return [f"{text}{f'; unknown at {unknown}' if unknown else ''}."]
+    frame = run.decision_frame()
+    bound = frame.loc[frame["binding"].str.contains("max_positions"), "at"].nunique()
+    most = format_count(max_positions, "position")
+    return [f"At most {most}: at {format_count(bound, 'decision')} the strategy wanted more."]
 
 
 def sizing_failure_remarks(run: Run) -> list[str]:

@@ -108,7 +108,6 @@ class RecordedDecisions(NamedTuple):
     weights: [T', K, S] planned weights over K periods.
     shadow_prices: [T', 4 + G + K] shadow prices of 4 ceilings, G group limits and K borrowing
         limits.
-    optimality_gap: [T'] optimality gap of the solve.
     """
 
     position_quantities: Array
@@ -118,7 +117,6 @@ class RecordedDecisions(NamedTuple):
     solve_status: Index
     weights: Array
     shadow_prices: Array
-    optimality_gap: Array
 
     @classmethod
     def allocate(
@@ -151,7 +149,6 @@ class RecordedDecisions(NamedTuple):
                 ),
                 np.nan,
             ),
-            np.zeros(rows),
         )
 
 
@@ -311,18 +308,16 @@ def decide_target_quantities(
         if not account.equity > 0.0:
             status = UNFINISHED
         elif strategy_call.replaces_solver:
-            status, weights, gap = call_strategy(strategy_call, problem, chosen, row)
+            status, weights = call_strategy(strategy_call, problem, chosen, row)
             if status == SOLVED and len(recorded.solve_status) > 0:
                 scatter_values(recorded.weights[row, 0], chosen, weights)
-                recorded.optimality_gap[row] = gap
         else:
-            status, plan, prices, gap = solve_multi_period_plan(problem, inputs.kelly_fraction)
+            status, plan, prices = solve_multi_period_plan(problem, inputs.kelly_fraction)
             weights = plan[0]
             if len(recorded.solve_status) > 0:
                 for k in range(len(plan)):
                     scatter_values(recorded.weights[row, k], chosen, plan[k])
                 copy_values(recorded.shadow_prices[row], prices)
-                recorded.optimality_gap[row] = gap
     if len(recorded.solve_status) > 0:
         copy_values(recorded.position_quantities[row], shown.quantity)
         copy_values(recorded.marks[row], shown.price)

@@ -213,7 +213,6 @@ class _StrategyCaller:
             periods, size, inputs.sizing_terms.group_constraints
         )
         self._weights = np.empty(size)
-        self._gap = np.zeros(1)
         self._explanations = TargetExplanation.empty(len(recorded_decisions.solve_status), size)
         self.stop_prices = np.full(self._explanations.premium_weight.shape, np.nan)
 
@@ -228,7 +227,6 @@ class _StrategyCaller:
             rule is not None and rule.is_forecast_directed,
             self._problem,
             self._weights,
-            self._gap,
             self._explanations,
         )
 
@@ -285,7 +283,6 @@ class _StrategyCaller:
     def _record(self, row: int, size: int, allocation: Allocation) -> None:
         """Return an allocation to compiled code, and record its explanation."""
         self._weights[:size] = allocation.target_weight
-        self._gap[0] = allocation.optimality_gap
         if len(self._kept.solve_status):
             limits = allocation.binding_limits
             self._kept.shadow_prices[row] = limits.shadow_prices
@@ -293,7 +290,6 @@ class _StrategyCaller:
                 allocation.unconstrained_weight,
                 limits.binding_bits,
                 limits.symbol_bound_shadow_price,
-                allocation.horizon_periods,
                 allocation.premium_weight,
                 allocation.forecast_weight,
             )

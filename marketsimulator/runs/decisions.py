@@ -16,7 +16,6 @@ from execution.decision.decision import (
     Decision,
     DecisionArrays,
     DecisionColumns,
-    annualise_optimality_gap,
     build_class_sizing_rules,
     build_decision_columns,
     concatenate_columns,
@@ -37,7 +36,11 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import explain_targets, explain_targets_by_horizon, kelly_weights_by_horizon
+from sizing.explanation import (
+    explain_targets,
+    explain_targets_by_kelly_weights,
+    first_period_kelly_weights,
+)
 from sizing.inputs import format_no_equity_error
 from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
@@ -58,7 +61,6 @@ class _DecisionTable(NamedTuple):
         equity.
     broker_exposure_limit: [D] maximum gross stock exposure that the broker grants, multiple of
         equity.
-    optimality_gap: [D] optimality gap of the solve.
     decision_number, symbol_index: [N] decision number and symbol index of each pair; the pairs are
         sorted by both.
     lots: [N] signed target in lots; NaN for symbols that are not traded.
@@ -69,7 +71,6 @@ class _DecisionTable(NamedTuple):
     has_weights: Mask
     stock_exposure_limit: Array
     broker_exposure_limit: Array
-    optimality_gap: Array
     decision_number: Index
     symbol_index: Index
     lots: Array
@@ -112,14 +113,14 @@ class CompiledDecisions(DecisionLog):
     def _decision_table(self) -> _DecisionTable:
         count = max(1, len(self._kept.solve_status))
         parts = list(parallel_map(self._decisions_in_part, range(0, count, DECISIONS_PER_CALL)))
-        rows, sized, ceiling, granted_gross, gap, _, symbol, lots = (
-            np.concatenate([part[k] for part in parts]) for k in range(8)
+        rows, sized, ceiling, granted_gross, _, symbol, lots = (
+            np.concatenate([part[k] for part in parts]) for k in range(7)
         )
         begins = np.cumsum([0, *(len(part.belief_rows) for part in parts[:-1])])
         number = [part.decision_number + begin for part, begin in zip(parts, begins, strict=True)]
         columns = concatenate_columns([part.columns for part in parts])
         return _DecisionTable(
-            rows, sized, ceiling, granted_gross, gap, np.concatenate(number), symbol, lots, columns
+            rows, sized, ceiling, granted_gross, np.concatenate(number), symbol, lots, columns
         )
 
     def _decisions_in_part(self, begin: int) -> _DecisionTable:
@@ -152,7 +153,6 @@ class CompiledDecisions(DecisionLog):
             every.is_sized[at],
             ceiling[at],
             granted_gross[at],
-            every.optimality_gap[at],
             number,
             symbol,
             arrays.lots[place],
@@ -187,7 +187,6 @@ class CompiledDecisions(DecisionLog):
             unit_cost=np.broadcast_to(self._inputs.sizing_terms.unit_cost, (rows, size)),
             allocated_weight=recorded.weights[:, 0],
             shadow_prices=recorded.shadow_prices,
-            optimality_gap=recorded.optimality_gap,
         )
         if np.isnan(self._inputs.kelly_fraction):
             explained = {
@@ -249,17 +248,6 @@ class CompiledDecisions(DecisionLog):
         """Return the maximum gross stock exposure of each decision, multiple of equity, [D]."""
         return self._decision_table.stock_exposure_limit
 
-    @cached_property
-    def optimality_gaps(self) -> Array:
-        """Return the optimality gap of each decision's solve, [D]."""
-        rows = self._belief_rows
-        ends, at = self._table.period_ends[rows], self._table.instants[rows]
-        gaps = [
-            annualise_optimality_gap(*each)
-            for each in zip(self._decision_table.optimality_gap, at, ends, strict=True)
-        ]
-        return np.array(gaps, dtype=np.float64)
-
     @property
     def failure_count(self) -> int:
         return int(self._missing_result_mask.sum())
@@ -312,7 +300,6 @@ class CompiledDecisions(DecisionLog):
             orders=self.orders_of(number),
             sizing_rules=self.sizing_rules_of(number),
             sizing_failure=self.failure_reason(number),
-            optimality_gap=float(self.optimality_gaps[number]),
         )
 
     def failure_reason(self, number: int) -> str:
@@ -429,11 +416,12 @@ def _explain_decisions(
         granted_gross[row] = problem.limits.granted_gross_exposure
         by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED
         if by_solver and any_true(problem.account.adjustable):
-            by_horizon, without_factor = kelly_weights_by_horizon(problem, inputs.kelly_fraction)
-            if any_true(without_factor):
-                singular[row] = True
+            fraction = inputs.kelly_fraction
+            premium, total, singular[row] = first_period_kelly_weights(problem, fraction)
+            if singular[row]:
                 continue
-            why = explain_targets_by_horizon(
-                problem, weights, recorded.shadow_prices[row], by_horizon, inputs.kelly_fraction
+            prices = recorded.shadow_prices[row]
+            why = explain_targets_by_kelly_weights(
+                problem, weights, prices, premium, total, fraction
             )
             write_explanation(arrays, row, chosen, why)

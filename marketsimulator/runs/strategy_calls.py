@@ -162,7 +162,7 @@ class StrategyCall(NamedTuple):
     """A Python strategy in the form in which compiled code calls it.
 
     c_function: C function of a decision's row and its number of symbols m; it reads `problem`,
-        writes `weights` and `optimality_gap`, and returns a status.
+        writes `weights`, and returns a status.
     replaces_solver: whether the strategy replaces the compiled solver.
     is_weight_rule: whether `weights` are a rule's desired weights, still to be projected onto the
         limits.
@@ -171,7 +171,6 @@ class StrategyCall(NamedTuple):
     is_forecast_directed: whether the forecast alone determines the sign of a rule's weights.
     problem: sizing problem of the decision.
     weights: [S] weights of the m symbols.
-    optimality_gap: [1] optimality gap of weights that are not a rule's.
     explanations: [T', S] reasons for the targets of T' decisions; no rows if they are not recorded.
     """
 
@@ -182,15 +181,14 @@ class StrategyCall(NamedTuple):
     is_forecast_directed: bool
     problem: SharedProblemArrays
     weights: Array
-    optimality_gap: Array
     explanations: TargetExplanation
 
 
 @compiled
 def call_strategy(
     call: StrategyCall, problem: DecisionProblem, symbol_indices: Index, row: int
-) -> tuple[int, Array, float]:
-    """Call a strategy in Python; return the status, target weights [m] and the optimality gap.
+) -> tuple[int, Array]:
+    """Call a strategy in Python; return the status and target weights [m].
 
     symbol_indices: [m] indices of the decision's symbols.
     row: row of the decision.
@@ -199,14 +197,14 @@ def call_strategy(
     status = call.c_function(row, len(symbol_indices))
     weights = call.weights[: len(symbol_indices)].copy()
     if status != SOLVED or not call.is_weight_rule:
-        return status, weights, call.optimality_gap[0]
+        return status, weights
     held = problem.account.held_weight
     desired, ranking = keep_weights_within_band(held, weights, call.no_trade_band)
-    status, weights, gap = closest_feasible_weights(problem, desired, ranking)
-    if status == SOLVED and len(call.explanations.horizon_periods) > 0:
+    status, weights = closest_feasible_weights(problem, desired, ranking)
+    if status == SOLVED and len(call.explanations.binding_bits) > 0:
         why = explain_projection(problem, desired, weights, call.is_forecast_directed)
         write_explanation(call.explanations, row, symbol_indices, why)
-    return status, weights, gap
+    return status, weights
 
 
 @compiled
@@ -226,6 +224,5 @@ def write_explanation(
         symbol_indices,
         explanation.symbol_bound_shadow_price,
     )
-    scatter_values(destination.horizon_periods[row], symbol_indices, explanation.horizon_periods)
     scatter_values(destination.premium_weight[row], symbol_indices, explanation.premium_weight)
     scatter_values(destination.forecast_weight[row], symbol_indices, explanation.forecast_weight)

@@ -101,7 +101,7 @@ class SellingSettings(AutoscalingSettings):
         " separated by spaces",
         hidden=True,
     )
-    notices: NoticeSettings = setting(NoticeSettings(), "quiet hours and the daily summary")
+    notices: NoticeSettings = setting(NoticeSettings(), "the daily summary")
     watch: WatchSettings = setting(
         WatchSettings(),
         "limits checked between polls: action=halt or flatten, without margin; a job of the live"

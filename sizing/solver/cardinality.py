@@ -1,9 +1,8 @@
-"""A limit on the number of positions: a heuristic selection, with a bound on its optimality gap.
+"""A limit on the number of positions: a heuristic selection of weights.
 
-The selection of weights is a combinatorial problem. The program without the limit is a relaxation:
-no selection has a higher objective, so the difference bounds the gap to the best selection. Weights
-are ranked by their contribution to the objective. The smaller half is set to zero and the program
-solved again, until few enough weights remain. Then a few exchanges with other weights are tried.
+The selection of weights is a combinatorial problem. Weights are ranked by their contribution to the
+objective. The smaller half is set to zero and the program solved again, until few enough weights
+remain. Then a few exchanges with other weights are tried.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from sizing.solver.multi_period import (
 MAX_EXCHANGES = 12  # maximum number of exchanges tried
 MIN_EXCHANGE_GAIN = 1e-12  # minimum gain of an exchange, as a return
 NET_VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
-NET_VIOLATION_TOL = 1e-9  # excess over a net limit, in multiples of equity, that is rounding
 
 
 @compiled
 def solve_with_max_positions(
     problem: SizingProblem, max_positions: float
-) -> tuple[int, Matrix, Array, float]:
+) -> tuple[int, Matrix, Array]:
     """Solve a multi-period plan with at most `max_positions` nonzero weights in its first period.
 
     Fixed nonzero weights count towards `max_positions`. A weight that is not selected is zero in
@@ -43,15 +41,10 @@ def solve_with_max_positions(
         weights of every period.
     prices : [G + N + K]
         shadow prices of the program restricted to the selected weights.
-    gap
-        objective of the relaxation less the objective of the weights: an upper bound on the gain of
-        the best choice. NaN where the weights exceed net limits that the relaxation satisfies.
     """
     status, weights, prices = optimal_weights(problem)
     if status != SOLVED or _count_nonzero(weights[0]) <= max_positions:
-        return status, weights, prices, 0.0
-    bound = _objective(problem, weights)
-    missed = _net_violation(problem, weights)
+        return status, weights, prices
     unfixed = problem.upper > problem.lower
     places = max(int(max_positions) - _count_nonzero(problem.lower * ~unfixed), 0)
     stands = unfixed.copy()
@@ -61,7 +54,7 @@ def solve_with_max_positions(
         _keep_largest(_contributions(problem, weights) * unfixed, kept, stands)
         status, weights, prices = optimal_weights(_restrict_weights(problem, stands))
         if status != SOLVED:
-            return status, weights, prices, np.nan
+            return status, weights, prices
         standing = _count_nonzero(weights[0] * unfixed)
     tried = stands | ~unfixed
     worth = _objective(problem, weights) - NET_VIOLATION_PENALTY * _net_violation(problem, weights)
@@ -80,9 +73,7 @@ def solve_with_max_positions(
         )
         if found == SOLVED and value > worth + MIN_EXCHANGE_GAIN:
             weights, prices, stands, worth = others, other_prices, changed, value
-    if _net_violation(problem, weights) > missed + NET_VIOLATION_TOL:
-        return status, weights, prices, np.nan
-    return status, weights, prices, max(bound - _objective(problem, weights), 0.0)
+    return status, weights, prices
 
 
 @jit_inline

@@ -1,8 +1,7 @@
-"""The daily summary: sent once after each session's close, with what happened and a picture."""
+"""The daily summary: sent once after each session's close, with what happened."""
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,7 @@ from execution.live import summary as module
 from execution.live.activity import fill_drift_usd
 from execution.live.open_account import OpenAccount
 from execution.live.shadow_record import ShadowDay, append_shadow_total
-from execution.live.summary import PICTURE_FILE, DailySummary, last_ended_session
+from execution.live.summary import DailySummary, last_ended_session
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.notices import NoticeSettings
@@ -37,10 +36,10 @@ class Outbox(Notifier):
 
     def __init__(self, settings: NoticeSettings) -> None:
         super().__init__(None, None, settings=settings)
-        self.sent: list[tuple[str, str, str]] = []
+        self.sent: list[tuple[str, str]] = []
 
-    def send_unrecorded(self, kind: str, text: str, picture: str = "") -> None:
-        self.sent.append((kind, text, picture))
+    def send_unrecorded(self, kind: str, text: str) -> None:
+        self.sent.append((kind, text))
 
 
 @dataclass
@@ -68,7 +67,7 @@ class Day:
         """Texts of the summaries sent by this process, up to an instant."""
         self.at = at
         self.summary.send_if_due()
-        return [text for _, text, _ in self.outbox.sent]
+        return [text for _, text in self.outbox.sent]
 
 
 @pytest.fixture
@@ -166,24 +165,6 @@ def test_drift_is_what_fills_cost_beyond_decisions(tmp_path: Path) -> None:
         assert fill_drift_usd(written.database, written.book, 0) == pytest.approx(50.0)
 
 
-def test_picture_is_drawn_for_the_owner_alone(day: Day) -> None:
-    pytest.importorskip("matplotlib")
-    day.texts_at(DUE)
-    [(kind, _, picture)] = day.outbox.sent
-    file = day.written.folder / PICTURE_FILE
-    assert (kind, picture) == ("daily summary", str(file))
-    assert file.read_bytes().startswith(b"\x89PNG")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_without_matplotlib_the_summary_is_text(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    day.texts_at(DUE)
-    [(_, text, picture)] = day.outbox.sent
-    assert text
-    assert picture == ""
-
-
 def test_failing_summary_is_logged_and_not_raised(
     day: Day, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +192,5 @@ def test_restarted_loop_sends_the_missed_summary(
     [(_, body)] = server.received
     assert body["title"] == "DAILY SUMMARY"
     assert "Session 2024-02-20: equity $" in body["message"]
-    assert [each["filename"] for each in body["attachments"]] == [PICTURE_FILE]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in path.read_bytes() for path in files)

@@ -259,7 +259,6 @@ def without_strategy(inputs: CompiledInputs) -> StrategyCall:
         is_forecast_directed=False,
         problem=SharedProblemArrays.allocate(periods, size, inputs.sizing_terms.group_constraints),
         weights=np.empty(size),
-        optimality_gap=np.zeros(1),
         explanations=TargetExplanation.empty(0, size),
     )
 

@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.integrate import quad
 
 from forecasting.evidence import (
     ALPHA,
     MAX_GAIN,
-    MAX_SCORE_DIFFERENCE,
-    OPTIMAL_VARIANCE,
     STAKES,
     betting_capital,
     earned_fraction,
     error_share,
     growth_evidence,
     growth_lower_bound,
-    model_confidence_set,
     place_bets,
-    score_evidence,
     start_bets,
 )
 
@@ -94,74 +89,14 @@ def test_series_equals_bets_placed_one_by_one() -> None:
         assert bets.difference_count == 0 or series.mean[t] == bets.total / bets.difference_count
 
 
-def integrated_mixture(total: float, variance: float) -> float:
-    """The mixture of Howard et al. (2021), Proposition 9, integrated over λ numerically.
-
-    With u = 1 - cλ the prior is u^(ρ/c² - 1) e^(λρ/c), and exp(λs - ψ(λ)v) is
-    u^(v/c²) e^(λ(s + v/c)).
-    """
-    c = 2 * MAX_SCORE_DIFFERENCE
-    needed = 2 * np.log(1 / ALPHA)
-    rho = OPTIMAL_VARIANCE / (needed + np.log1p(needed))
-
-    def integral(rate: float, power: float) -> float:
-        return float(
-            quad(lambda u: np.exp((1 - u) * rate / c), 0, 1, weight="alg", wvar=(power - 1, 0))[0]
-        )
-
-    return integral(rho / c + total + variance / c, (rho + variance) / c**2) / integral(
-        rho / c, rho / c**2
-    )
-
-
-@pytest.mark.parametrize("mean", [-0.2, -0.03, 0.0, 0.02, 0.2])
-@pytest.mark.parametrize("count", [1, 12, 200])
-def test_score_evidence_is_the_published_mixture(mean: float, count: int) -> None:
-    values = np.clip(np.random.default_rng(count).normal(mean, 0.05, count), -0.25, 0.25)
-    total = variance = 0.0
-    for k, value in enumerate(values):
-        variance += (value - (max(total / k, 0.0) if k else 0.0)) ** 2
-        total += value
-    series = score_evidence(np.append(values, np.nan))
-    assert series.e_value[-1] == pytest.approx(integrated_mixture(total, variance), rel=1e-7)
-    shifted = total - count * series.lower_bound[-1]
-    if np.isfinite(series.lower_bound[-1]):
-        assert integrated_mixture(shifted, variance) == pytest.approx(1 / ALPHA, rel=1e-6)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
-def test_open_bets_count_at_their_worst(seed: int, horizon: int) -> None:
-    rng = np.random.default_rng(seed)
-    values = rng.uniform(-0.3, 0.3, 30)
-    before = score_evidence(values, horizon)
-    for outcome in rng.uniform(-0.3, 0.3, (3, horizon - 1)):
-        changed = values.copy()
-        # These bets are open at the instant 20; their outcomes are not known there.
-        changed[21 - horizon + 1 : 21] = outcome
-        assert np.array_equal(score_evidence(changed, horizon).e_value[:20], before.e_value[:20])
-        settled = score_evidence(changed, horizon)
-        assert before.e_value[20] == settled.e_value[20]
-
-
-def test_streams_bet_on_separate_intervals() -> None:
-    values = np.full(40, np.nan)
-    values[::4] = 0.1
-    alone = score_evidence(values[::4]).e_value
-    assert np.allclose(4 * score_evidence(values, 4).e_value[::4] - 3, alone, rtol=1e-9)
-
-
-@pytest.mark.parametrize("horizon", [1, 6])
-def test_no_edge_earns_at_most_alpha(horizon: int) -> None:
+def test_no_edge_earns_at_most_alpha() -> None:
     rng = np.random.default_rng(11)
-    earned = scored = 0
+    earned = 0
     for _ in range(100):
         noise = rng.standard_t(3, 400) * np.exp(0.5 * rng.normal(size=400)) * 0.01
-        overlapping = np.convolve(noise, np.ones(horizon) / horizon)[:400]
         earned += growth_evidence(noise).e_value.max() >= 1 / ALPHA
-        scored += score_evidence(5 * overlapping, horizon).e_value.max() >= 1 / ALPHA
     # 100 draws with probability .05 exceed 13 with a probability below .1 %.
     assert earned <= 13
-    assert scored <= 13
 
 
 def test_planted_edge_is_found_and_bounded() -> None:
@@ -186,10 +121,3 @@ def test_earned_share_falls_when_the_record_turns() -> None:
 def test_shares_of_all_attempts_sum_to_alpha() -> None:
     assert sum(map(error_share, range(1, 200))) == pytest.approx(ALPHA * (1 - 1 / 200))
     assert error_share(4) == pytest.approx(ALPHA / 20)
-
-
-def test_beaten_forecaster_leaves_the_confidence_set() -> None:
-    noise = np.random.default_rng(5).normal(1.0, 0.05, (3, 1500))
-    noise[2] += 0.03
-    assert model_confidence_set(noise).tolist() == [True, True, False]
-    assert model_confidence_set(noise[:1]).tolist() == [True]

@@ -25,7 +25,7 @@ from forecasting.settings import ForecasterSettings, PluginForecaster
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
-from marketsimulator.results.counterfactuals import scramble_later_bars
+from marketsimulator.results.altered_bars import scramble_later_bars
 from tests.support.messages import refused
 from tests.support.own_module import own_module
 from trainingdata.bars import CLOSE, Bars

@@ -19,8 +19,8 @@ from forecasting.baseline import Oracle
 from forecasting.evidence import BettingEvidence, error_share, place_bets, start_bets
 from foundation.arrays import Array
 from foundation.errors import InputError
+from marketsimulator.results.altered_bars import drop_later_bars, scramble_later_bars
 from marketsimulator.results.belief_tables import BeliefTableCache
-from marketsimulator.results.counterfactuals import drop_later_bars, scramble_later_bars
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
 from marketsimulator.settings import BacktestSettings

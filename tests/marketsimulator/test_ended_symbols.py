@@ -15,7 +15,7 @@ from execution.live.cycle import _log_missing_bars
 from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.counterfactuals import delist_random_symbols
+from marketsimulator.results.altered_bars import delist_random_symbols
 from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.verdict import backtest_verdict

@@ -136,16 +136,13 @@ def test_positions_within_the_count_limit_are_unchanged() -> None:
     found = solve_with_max_positions(p, 8.0)
     np.testing.assert_array_equal(found[1], plan)
     np.testing.assert_array_equal(found[2], prices)
-    assert found[3] == 0.0
 
 
 @pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
 def test_position_limit_keeps_the_first_of_equal_symbols(n: int, most: int) -> None:
     p = plan_for(np.full((1, n), 1e-3), np.eye(n)[None] * 1e-3, lower=0.0, upper=0.6)
-    _, plan, _, gap = solve_with_max_positions(p, float(most))
+    plan = solve_with_max_positions(p, float(most))[1]
     assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))
-    # Each weight of 0.5 that is left out is worth 1e-3/2 - 1e-3/4.
-    assert gap == pytest.approx((n - most) * 2.5e-4)
 
 
 @pytest.mark.parametrize("floor", [0.2, 0.55])
@@ -153,33 +150,31 @@ def test_required_group_floor_outranks_more_profitable_symbols(floor: float) -> 
     """The required symbol is selected at first or exchanged for the more profitable one."""
     net = {"net_coefficients": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
-    _, plan, _, gap = solve_with_max_positions(p, 1.0)
+    plan = solve_with_max_positions(p, 1.0)[1]
     assert plan[0] == pytest.approx([floor, 0.0])
-    assert gap == pytest.approx(2.5e-4)
 
 
-def check(seed: int, n: int, most: int) -> float:
-    """By how much the best choice is better; NaN where the gap is not known."""
+def gain_of_best_choice(seed: int, n: int, most: int) -> float:
+    """The objective that the best choice gains; NaN where the answer exceeds a net limit."""
     rng = np.random.default_rng(seed)
     p = book(seed, n, int(rng.choice([1, 3])), rows=bool(rng.random() < 0.4))
     fixed = int(((p.upper == p.lower) & (p.lower != 0)).sum())
-    status, plan, _, gap = solve_with_max_positions(p, float(most))
-    again = solve_with_max_positions(p, float(most))[1]
-    np.testing.assert_array_equal(plan, again)
+    status, plan, _ = solve_with_max_positions(p, float(most))
+    np.testing.assert_array_equal(plan, solve_with_max_positions(p, float(most))[1])
     assert status == SOLVED
     assert np.count_nonzero(plan[0]) <= max(most, fixed)
-    if np.isnan(gap):
-        return gap
-    better = best_of_all(p, max(most - fixed, 0)) - worth(p, plan)
-    assert gap >= better - 1e-10
-    assert gap >= 0
-    return better
+    if passed(p, plan) > passed(p, optimal_weights(p)[1]) + 1e-9:
+        return np.nan
+    return best_of_all(p, max(most - fixed, 0)) - worth(p, plan)
 
 
-def test_optimality_gap_bounds_the_best_alternative() -> None:
+def test_chosen_positions_are_mostly_the_best_choice() -> None:
     rng = np.random.default_rng(1)
     better = np.array(
-        [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(60)]
+        [
+            gain_of_best_choice(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6)))
+            for seed in range(60)
+        ]
     )
     assert np.isnan(better).sum() <= 6
     assert (better[np.isfinite(better)] <= 1e-9).mean() > 0.7

@@ -111,7 +111,7 @@ def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
 @given(st.integers(0, 100_000))
 def test_every_strategy_meets_the_feasible_group_limits(seed: int) -> None:
     s = grouped(seed)
-    _, plan, _, _ = solve_multi_period_plan(s.problem, 0.5)
+    _, plan, _ = solve_multi_period_plan(s.problem, 0.5)
     reached = plan[0]
     for name in STRATEGY_NAMES:
         assert not passes(s, strategy_from_name(name).allocate(s).target_weight, reached), name
