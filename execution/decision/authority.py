@@ -54,6 +54,12 @@ class TrackedOrder:
     def may_be_cancelled(self) -> bool:
         return self.phase in ("unknown", "working")
 
+    def __str__(self) -> str:
+        name = self.order.client_order_id
+        if self.phase == "unknown":
+            return f"the outcome of {name} is unknown"
+        return f"{name} is not filled" if self.is_of_command else f"{name} is being cancelled"
+
 
 @dataclass(frozen=True, slots=True)
 class ReductionState:
@@ -132,11 +138,11 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
     own = [each for each in tracked if each.is_of_command and each.phase != "planned"]
     others = [each for each in tracked if not each.is_of_command and each.phase != "planned"]
     if own:
-        plan.waiting[symbol] = f"{own[0].order.client_order_id} is not filled yet"
+        plan.waiting[symbol] = str(own[0])
     openings = [each for each in others if not each.order.reduces]
     if openings:
         plan.cancels.extend(each.order for each in openings if each.may_be_cancelled)
-        plan.waiting[symbol] = f"{openings[0].order.client_order_id} is being cancelled"
+        plan.waiting[symbol] = str(openings[0])
     rest = abs(excess) - sum((each.order.qty for each in own), _ZERO)
     if rest >= 0:
         plan.resends.extend(each.order for each in own if each.phase == "unknown")
@@ -158,7 +164,7 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
         (plan.left if terms.is_final else plan.waiting)[symbol] = terms.reason
     elif others:
         plan.cancels.extend(e.order for e in others if e.order.reduces and e.may_be_cancelled)
-        plan.waiting[symbol] = f"{others[0].order.client_order_id} is being cancelled"
+        plan.waiting[symbol] = str(others[0])
     elif planned and sum((order.qty for order in planned), _ZERO) <= rest:
         plan.resends.extend(planned)
     else:

@@ -192,7 +192,7 @@ class LiveProtection:
         for symbol in sorted({*now} - {*before}):
             held = f"{bare[symbol]:f} of {abs(account.positions[symbol]):f} {symbol}"
             live.notices.send_notice(PROTECTION_ALERT, f"{held} without a stop: {now[symbol]}")
-        for symbol in sorted({*before} - {*now}):
+        for symbol in sorted({*before} - {*now}) if protect.is_on else ():
             live.notices.send_notice(ALL_CLEAR, f"{symbol} is not without a stop any more")
         if now != before:
             events.append(UNPROTECTED_EVENT, TRADE_JOB, now)

@@ -60,8 +60,8 @@ log = logging.getLogger("live")
 CYCLE_RETRY_INTERVALS = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 SEAL_ALERT = "seal"
-FLATTEN_PATIENCE_SECONDS = 600.0  # seconds in which `kill --flatten` tries again what waits
-FLATTEN_RETRY_SECONDS = 5.0
+# Seconds before each attempt of `kill --flatten`, which tries again what waits for ten minutes.
+FLATTEN_DELAYS_SECONDS = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, *(60.0,) * 9)
 
 
 class TradingJob:
@@ -455,24 +455,25 @@ class TradingJob:
     def _close_positions(self) -> list[str]:
         """Close all our positions as a command does; return those that stay open, as text.
 
-        What waits is tried again for `FLATTEN_PATIENCE_SECONDS`. The stop of a position that cannot
-        be closed stays at the venue.
+        What waits is tried again for ten minutes. The stop of a position that cannot be closed
+        stays at the venue.
         """
-        now, time = self._connection.now_or_estimate(), self._connection.time
+        now = self._connection.now_or_estimate()
         command = Command(f"kill-{format_compact_utc(now)}", "flatten", "", KILL, now, now)
-        end = time.monotonic() + FLATTEN_PATIENCE_SECONDS
-        while True:
+        reasons: Mapping[str, str] = {}
+        failure: BrokerError | None = None
+        for _ in self._connection.time.delayed_attempts(FLATTEN_DELAYS_SECONDS):
             try:
                 plan, _ = self._reducer.advance(command)
             except BrokerError as error:
-                if time.monotonic() >= end:
-                    raise
+                failure = error
                 log.warning("closing positions: %s", error)
-            else:
-                reasons = {**plan.left, **plan.waiting}
-                if not plan.waiting or time.monotonic() >= end:
-                    break
-            time.wait(FLATTEN_RETRY_SECONDS)
+                continue
+            reasons, failure = {**plan.left, **plan.waiting}, None
+            if not plan.waiting:
+                break
+        if failure is not None:
+            raise failure
         # Positions without a price are open too, and were not closed.
         held = {s: each.quantity for s, each in self._connection.positions().items()}
         ours = self._reducer.own_positions(held)
@@ -488,7 +489,7 @@ class TradingJob:
 
     def reduce_positions(self, command: Command) -> CommandOutcome:
         outcome = self._reducer.reduce(command)
-        if outcome.done and not outcome.waiting:
+        if outcome.done and not (outcome.waiting and command.is_unanswered):
             with suppress(AccountReadingRejected):  # alerted already
                 self.desk.read_and_record_mark()
         self.update_protection()

@@ -168,24 +168,15 @@ def test_commands_older_than_an_hour_expire(desk: Desk) -> None:
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
-def test_closed_market_leaves_positions_and_says_so(desk: Desk) -> None:
-    desk.here.advance("2024-02-20T22:30:00Z")
-    before = held(desk)
-    answer = give(desk, "flatten")
-    assert answer["state"] == "refused"
-    assert all(
-        f"{abs(q):f} {s} (its market is closed" in answer["answer"] for s, q in before.items()
-    )
-    assert (held(desk), halted_by(desk)) == (before, ["paused"])
-
-
 def test_command_waits_while_the_venue_does_not_respond(desk: Desk) -> None:
     desk.here.fail(kind="status", status=500, count=1000, path="/v2/account")
     folder = desk.live.account.kill_file.parent
     values = {"verb": "flatten", "argument": "", "by": "Ada", "written_at": str(utc_now())}
     write_command(folder, "late", values)
     command_desk(desk).take()
-    assert read_answer(folder, "late") is None
+    waiting = read_answer(folder, "late")
+    assert waiting is not None
+    assert waiting["state"] == "waiting"
     assert halted_by(desk) == ["paused"], "nothing is opened meanwhile"
     desk.here.clear_faults()
     command_desk(desk).take()
@@ -226,17 +217,17 @@ def unfilled(desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch) -> Des
     return desk
 
 
-def test_unfilled_command_order_is_cancelled_before_the_next(
-    unfilled: Desk, here: Practice
-) -> None:
+def test_unfilled_order_of_a_command_is_counted_as_sold(unfilled: Desk, here: Practice) -> None:
     before = held(unfilled)
-    assert give(unfilled, "reduce", "0.9")["state"] == "refused"
-    assert not here.venue.broker.account().open_orders
+    assert give(unfilled, "reduce", "0.9", name="first")["state"] == "waiting"
+    sent = here.venue.broker.account().open_orders
+    assert sorted(order.symbol for order in sent) == sorted(before)
+    command_desk(unfilled).take()
+    assert here.venue.broker.account().open_orders == sent
     for symbol in before:
         here.halt(symbol, halted=False)
     here.advance(SECOND)
-    assert held(unfilled) == before
-    assert give(unfilled, "reduce", "0.9")["state"] == "done"
+    command_desk(unfilled).take()
     assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 
 
@@ -245,8 +236,8 @@ def test_missing_accepted_order_is_not_replaced(
 ) -> None:
     monkeypatch.setattr(GuardedBroker, "cancel", lambda self, names: {})
     answer = give(unfilled, "reduce", "0.9")
-    assert answer["state"] == "refused"
-    assert "could not be cancelled" in answer["answer"]
+    assert answer["state"] == "waiting"
+    assert "is not filled" in answer["answer"]
     sent = [order.symbol for order in here.venue.broker.account().open_orders]
     assert sorted(sent) == sorted(held(unfilled))
 

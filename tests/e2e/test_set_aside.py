@@ -362,15 +362,17 @@ def test_manual_trade_while_waiting_for_bars_is_detected(
 
 
 @pytest.mark.parametrize("compared", [True, False])
-def test_flattening_keeps_manually_bought_shares_of_a_symbol(
+def test_flattening_leaves_symbols_that_a_person_has_traded(
     desk: Desk, here: Practice, compared: bool
 ) -> None:
     bought_by_hand(here)
     if compared:
         desk.job.step()
     desk.stop.flattening = True
-    assert desk.job.finish(flatten=True) == ["3 SYA"]
-    assert here.venue.broker.account().positions == {"SYA": 3}
+    held = here.venue.broker.account().positions["SYA"]
+    why = "quarantined until its discrepancy is resolved"
+    assert desk.job.finish(flatten=True) == [f"{held:f} SYA ({why})"]
+    assert here.venue.broker.account().positions == {"SYA": held}
 
 
 def test_flattening_keeps_quarantined_positions_when_reconciliation_fails(
@@ -382,7 +384,8 @@ def test_flattening_keeps_quarantined_positions_when_reconciliation_fails(
     monkeypatch.setattr(again.live, "reconcile", lambda: _refuse("the list makes no sense"))
     again.stop.flattening = True
     held = here.venue.broker.account().positions["SYA"]
-    assert again.job.finish(flatten=True) == [f"{held:f} SYA"]
+    (left,) = again.job.finish(flatten=True)
+    assert left.startswith(f"{held:f} SYA (")
 
 
 def _refuse(why: str) -> None:
