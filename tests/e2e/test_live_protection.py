@@ -15,9 +15,12 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.runner import finish_jobs
+from execution.live.status import report_status
 from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
+from marketsimulator.venue.request import RequestRefused
 from tests.e2e.practice import Practice, Start, at_the_account, live_settings, trading
 from tests.e2e.refused import answer_of
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
@@ -71,6 +74,33 @@ def test_cycle_leaves_one_journaled_stop_a_position(here: Practice, tmp_path: Pa
             "trade-protect-20240220T153000Z"
         }
         assert all(str(each.order.reason).startswith("protects ") for each in protections(desk))
+
+
+def test_accepted_stops_end_the_refusals_before_them(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = here.venue.submit
+
+    def refuse_stops(request: dict[str, Any], **faults: bool) -> Any:
+        if "stop" in request["type"]:
+            raise RequestRefused(422, None, "stop orders are not accepted now")
+        return submit(request, **faults)
+
+    monkeypatch.setattr(here.venue, "submit", refuse_stops)
+    with desk_at(here, tmp_path) as desk:
+        refusals, book = desk.live.account.refusals, desk.live.book
+        refusals.clear_contradicted_causes()
+        here.advance("2024-02-20T15:45:00Z")
+        desk.job.update_protection()
+        assert stops_at(here) == {}
+        assert "stop orders are not accepted" in book.last_refusal_reason("SYB", "protection")
+        assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 1
+        monkeypatch.setattr(here.venue, "submit", submit)
+        desk.step_at(SECOND)
+        assert set(stops_at(here)) == {"SYA", "SYB"}
+        refusals.clear_contradicted_causes()
+        assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 0
+        assert book.last_refusal_reason("SYB", "protection") == ""
 
 
 def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -> None:
