@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from execution.brokers import UnmodelledOrder
-from execution.journal.activities import Activity, ActivityJournal
+from execution.journal.activities import Activity, ActivityJournal, BookingRow
 from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS_TABLE,
@@ -90,13 +90,14 @@ class PositionTolerance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A position that differs from the journal's, or an order that the journal does not contain.
+    """A position that differs from the journal's, or an order or activity that is unknown.
 
     symbol: symbol, or the underlying of options.
     expected, found: signed quantity (shares, crypto or contracts) of a position; number of orders
-        if the discrepancy is an order.
+        or activities if the discrepancy is one.
     reason: text that describes the difference.
-    order_id: id of an unknown order; empty for a position.
+    order_id: id of an unknown order, or of an activity that is not understood; empty for a
+        position.
     """
 
     symbol: str
@@ -123,6 +124,13 @@ class Discrepancy:
         return cls(
             symbol, ZERO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, order_id
         )
+
+    @classmethod
+    def from_booking(cls, booking: BookingRow) -> Discrepancy:
+        """Return the discrepancy of a booking whose effect is not understood."""
+        change = f"{booking.quantity:f} {booking.symbol} and {booking.amount:f} USD"
+        reason = f"activity {booking.id} is not understood: {change}"
+        return cls(booking.symbol, ZERO_QUANTITY, Decimal(1), reason, booking.id)
 
     @property
     def surplus(self) -> Decimal:
@@ -277,7 +285,7 @@ class ExpectedPositions:
         """Record the discrepancies that a person has acknowledged.
 
         surpluses: signed quantities by symbol, which are added to the expected positions.
-        order_ids: ids of unknown orders, which no longer count as discrepancies.
+        order_ids: ids of unknown orders and activities, which no longer count as discrepancies.
         """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
@@ -300,6 +308,11 @@ class ExpectedPositions:
             if not self._intents.select_intents(ours, (order.client_order_id,))
             and self._applied_quantity(order.client_order_id) is None
         ]
+
+    def find_unexplained_bookings(self) -> list[BookingRow]:
+        """Return the bookings of symbols that are neither understood nor acknowledged."""
+        found = self.listed.bookings_not_understood()
+        return [each for each in found if self._applied_quantity(each.id) is None]
 
     def describe_unlisted_fills(self, at: np.datetime64) -> str:
         """Describe an order that filled more than the venue's listed fills show; empty if none.

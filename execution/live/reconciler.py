@@ -370,6 +370,8 @@ class Reconciler:
             found[order.symbol].append(
                 Discrepancy.from_unknown_order(order.client_order_id, order.symbol)
             )
+        for booking in self.holdings.find_unexplained_bookings():
+            found[booking.symbol].append(Discrepancy.from_booking(booking))
         self._unknown_orders = self.holdings.find_unknown_orders(others)
         for other in self._unknown_orders:
             unknown = Discrepancy.from_unknown_order(

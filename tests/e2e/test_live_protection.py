@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -165,6 +167,29 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
         assert here.venue.broker.account().positions["SYA"] > 0
         assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+def test_filled_stop_is_reported_once_across_kills(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path / "0"):
+        here.advance(SECOND)
+    for at in itertools.count():
+        folder = shutil.copytree(tmp_path / "0", tmp_path / f"killed-{at}")
+        desk = Desk.at(here, folder, *PLAIN, *STOPS)
+        killed = False
+        with suppress(Killed), mortal(at):
+            killed = True
+            desk.live.record_activities()
+            killed = False
+        desk = desk.again()
+        for _ in range(3):
+            desk.job.update_protection()
+            desk.live.record_activities()
+        assert alerts(desk).count(" SYA at $") == 1, at
+        desk.database.close()
+        if not killed:
+            return
 
 
 def test_preview_observes_the_cooldown(
