@@ -29,6 +29,7 @@ from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.given_commands import command_desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.protection import split
+from tests.support.readers import PatientReader
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
@@ -167,6 +168,23 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
         assert here.venue.broker.account().positions["SYA"] > 0
         assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+def test_reader_of_the_journal_leaves_no_fill_unprotected(here: Practice, tmp_path: Path) -> None:
+    desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
+    submit, waits = desk.job.desk.submit, []
+
+    def submit_beside_a_reader(*orders: Any) -> Any:
+        with PatientReader.of(desk.database, ends_after=3) as reader:
+            fills = submit(*orders)
+        waits.append(reader.waits)
+        return fills
+
+    desk.job.desk.submit = submit_beside_a_reader  # type: ignore[method-assign]
+    desk.job.step()
+    assert waits.count(3) == 2, "the orders of the decision, and its stops"
+    assert set(stops_at(here)) == {"SYA", "SYB"}
+    desk.database.close()
 
 
 def test_filled_stop_is_reported_once_across_kills(practice: Start, tmp_path: Path) -> None:
