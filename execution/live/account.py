@@ -11,8 +11,8 @@ from decimal import Decimal
 import numpy as np
 
 from execution.brokers import (
-    ACCOUNT_READ_DELAYS_SECONDS,
     MAX_LEVERAGE_MULTIPLIER,
+    REREAD_DELAYS_SECONDS,
     AccountReading,
     BrokerConnection,
     VenuePosition,
@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 
 NOT_UNDERSTOOD_ALERT = "activity"  # kind of a notice of an activity that is not understood
 # Seconds before each comparison of positions with activities, until both agree.
-RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
+RECONCILE_READ_DELAYS_SECONDS = (0.0, *REREAD_DELAYS_SECONDS)
+ACTIVITY_READ_DELAYS_SECONDS = RECONCILE_READ_DELAYS_SECONDS[:2]  # seconds before each list
 
 
 class AccountIdMismatch(InputError):
@@ -177,7 +178,7 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        The comparison is made up to three times. If a discrepancy persists, the next
+        The comparison is made up to four times. If a discrepancy persists, the next
         `check_reading` quarantines its symbol.
 
         Raises
@@ -225,6 +226,10 @@ class LiveAccount:
             self.record_activities()
         return self.reconciler.check_reading(reading)
 
+    def describe_lagging_positions(self, account: AccountSnapshot) -> str:
+        """Describe positions that lack new fills of our orders; empty if there are none."""
+        return self.reconciler.describe_lagging_positions(account)
+
     def _check_hours(self, reading: AccountReading) -> None:
         """Send an alert if venue clock and calendar disagree on whether the exchange is open."""
         at = reading.account.as_of
@@ -256,7 +261,7 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.has_opening_balance:
             return
-        for _ in self._time.delayed_attempts(ACCOUNT_READ_DELAYS_SECONDS):
+        for _ in self._time.delayed_attempts(ACTIVITY_READ_DELAYS_SECONDS):
             at = self._listing_instant()
             listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
             if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
@@ -23,6 +23,7 @@ from execution.live.status import report_status
 from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
 from marketsimulator.venue.request import RequestRefused
+from tests.e2e.changed_answers import LaggingPositions, changed_answers
 from tests.e2e.practice import Practice, Start, at_the_account, live_settings, trading
 from tests.e2e.refused import answer_of
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
@@ -168,6 +169,32 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
         assert here.venue.broker.account().positions["SYA"] > 0
         assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+def test_lagging_positions_are_read_until_they_hold_the_fills(
+    here: Practice, tmp_path: Path
+) -> None:
+    """The second cycle trades too little for the account's sums to show that positions lag."""
+    with changed_answers(here, LaggingPositions(answers=3)) as seen:
+        desk = Desk.at(seen, tmp_path, *PLAIN, *STOPS, "sizing.band=0")
+        for at in (OPENING, SECOND, THIRD):
+            filled = len(here.venue.broker.fills)
+            desk.step_at(at)
+            assert len(here.venue.broker.fills) > filled
+            held = here.venue.broker.account().positions
+            assert {s: stop.qty for s, stop in stops_at(here).items()} == held
+            assert {*held} == {"SYA", "SYB"}
+            mark = desk.live.account.marks.last_mark()
+            assert mark is not None
+            assert mark.positions == pytest.approx(valued(desk, held))
+        assert desk.live.halts.history() == ()
+        desk.database.close()
+
+
+def valued(desk: Desk, held: Mapping[str, Decimal]) -> dict[str, float]:
+    """Return the value of positions at the venue's marks, USD."""
+    marks = {s: each.market_value for s, each in desk.live.connection.positions().items()}
+    return {symbol: float(marks[symbol]) for symbol in held}
 
 
 def test_reader_of_the_journal_leaves_no_fill_unprotected(here: Practice, tmp_path: Path) -> None:
