@@ -197,7 +197,9 @@ def valued(desk: Desk, held: Mapping[str, Decimal]) -> dict[str, float]:
     return {symbol: float(marks[symbol]) for symbol in held}
 
 
-def test_reader_of_the_journal_leaves_no_fill_unprotected(here: Practice, tmp_path: Path) -> None:
+def test_reader_of_the_journal_leaves_no_fill_unprotected(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
     submit, waits = desk.job.desk.submit, []
 
@@ -207,7 +209,7 @@ def test_reader_of_the_journal_leaves_no_fill_unprotected(here: Practice, tmp_pa
         waits.append(reader.waits)
         return fills
 
-    desk.job.desk.submit = submit_beside_a_reader  # type: ignore[method-assign]
+    monkeypatch.setattr(desk.job.desk, "submit", submit_beside_a_reader)
     desk.job.step()
     assert waits.count(3) == 2, "the orders of the decision, and its stops"
     assert set(stops_at(here)) == {"SYA", "SYB"}
