@@ -92,17 +92,14 @@ class RereadRequired(ResponseRejected):
     """The responses about an account were rejected, so it has to be read again."""
 
 
-class AccountRead(Protocol):
-    """A function that reads an account, with the parameter of `Gateway.read_account`."""
-
-    def __call__(self, *, reread: bool) -> AccountSnapshot: ...
-
-
 def read_until_accepted(
-    read: AccountRead, time: TimeSource, lag_reason: Callable[[AccountSnapshot], str] = lambda _: ""
+    read: Callable[[bool], AccountSnapshot],
+    time: TimeSource,
+    lag_reason: Callable[[AccountSnapshot], str] = lambda _: "",
 ) -> AccountSnapshot:
     """Read an account until its responses agree, with a pause before each further reading.
 
+    read: function that reads the account; its argument is true after a rejected reading.
     lag_reason: function that returns why a snapshot lags behind the journal; empty if it does not.
         The last snapshot is returned even if it lags.
 
@@ -113,7 +110,7 @@ def read_until_accepted(
     """
     for is_reread, delay in enumerate((*REREAD_DELAYS_SECONDS, None)):
         try:
-            account = read(reread=bool(is_reread))
+            account = read(bool(is_reread))
             why = lag_reason(account)
         except RereadRequired as error:
             if delay is None:

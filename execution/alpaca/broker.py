@@ -102,11 +102,9 @@ class AlpacaBroker:
 
     def account(self) -> AccountSnapshot:
         """Return the account as the venue reports it, not reconciled with the journal."""
-
-        def read(*, reread: bool) -> AccountSnapshot:
-            return self.read_account(reread=reread).account
-
-        account = read_until_accepted(read, self._time)
+        account = read_until_accepted(
+            lambda reread: self.read_account(reread=reread).account, self._time
+        )
         self.cache_account(account)
         return account
 

@@ -226,10 +226,6 @@ class LiveAccount:
             self.record_activities()
         return self.reconciler.check_reading(reading)
 
-    def describe_lagging_positions(self, account: AccountSnapshot) -> str:
-        """Describe positions that lack new fills of our orders; empty if there are none."""
-        return self.reconciler.describe_lagging_positions(account)
-
     def _check_hours(self, reading: AccountReading) -> None:
         """Send an alert if venue clock and calendar disagree on whether the exchange is open."""
         at = reading.account.as_of

@@ -48,7 +48,7 @@ class GuardedBroker:
         """
         live = self._live
         account = read_until_accepted(
-            self._read, live.connection.time, live.describe_lagging_positions
+            self._read, live.connection.time, live.reconciler.describe_lagging_positions
         )
         self._gateway.cache_account(account)
         return account
@@ -57,7 +57,7 @@ class GuardedBroker:
         """Use this fresh snapshot for the pre-trade checks of the next orders."""
         self._gateway.cache_account(account)
 
-    def _read(self, *, reread: bool) -> AccountSnapshot:
+    def _read(self, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)
         account = replace(account, cooling_symbols=self._live.cooling_symbols(account.as_of))

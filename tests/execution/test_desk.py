@@ -73,6 +73,7 @@ class Checked:
         self.guards = SimpleNamespace(build_gate=lambda snapshot: CLOSED)
         self.rejected = rejected
         self.lags = 0
+        self.reconciler = self
 
     def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         if not reading.is_reread and self.rejected > 0:
