@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,13 +17,15 @@ from execution.orders.gate import OrderRole
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
-from foundation.errors import BrokerError, invalid_choice_error
+from foundation.errors import BrokerError, ResponseRejected, invalid_choice_error
 from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
-REREAD_DELAY_SECONDS = 2.0  # seconds before an account is read a second time
-ACCOUNT_READ_DELAYS_SECONDS = (0.0, REREAD_DELAY_SECONDS)  # seconds before each read
+log = logging.getLogger(__name__)
+
+# Seconds before each further reading of an account: positions were seen to lag by 4 seconds.
+REREAD_DELAYS_SECONDS = (2.0, 2.0, 4.0)
 CLOCK_TOLERANCE = np.timedelta64(60, "s")  # largest correction of a clock
 MAX_LEVERAGE_MULTIPLIER = Decimal(
     4
@@ -68,7 +71,7 @@ class AccountReading:
     leverage_multiplier: leverage as the venue reports it, a multiple of equity; if it exceeds
         `MAX_LEVERAGE_MULTIPLIER`, an alert is sent and that maximum is used.
     is_market_open: true if the venue reports the exchange as open; None if it does not report this.
-    is_reread: true for a second attempt, after the first responses were rejected.
+    is_reread: true for a further attempt, after the first responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.
     unpriced_quantities: signed quantities of positions without a price at the venue.
     mark_rejection_reason: reasons why marks are rejected, set by the reconciler; empty if none is
@@ -85,8 +88,39 @@ class AccountReading:
     mark_rejection_reason: str = ""
 
 
-class RereadRequired(BrokerError):
-    """The first responses about an account were rejected, so it has to be read again."""
+class RereadRequired(ResponseRejected):
+    """The responses about an account were rejected, so it has to be read again."""
+
+
+def read_until_accepted(
+    read: Callable[[bool], AccountSnapshot],
+    time: TimeSource,
+    lag_reason: Callable[[AccountSnapshot], str] = lambda _: "",
+) -> AccountSnapshot:
+    """Read an account until its responses agree, with a pause before each further reading.
+
+    read: function that reads the account; its argument is true after a rejected reading.
+    lag_reason: function that returns why a snapshot lags behind the journal; empty if it does not.
+        The last snapshot is returned even if it lags.
+
+    Raises
+    ------
+    RereadRequired
+        if the responses contradict each other at the last reading, too.
+    """
+    for is_reread, delay in enumerate((*REREAD_DELAYS_SECONDS, None)):
+        try:
+            account = read(bool(is_reread))
+            why = lag_reason(account)
+        except RereadRequired as error:
+            if delay is None:
+                raise
+            why = str(error)
+        if delay is None or not why:
+            break
+        log.warning("reading the account again: %s", why)
+        time.wait(delay)
+    return account
 
 
 class AccountReadingRejected(BrokerError):
@@ -129,7 +163,7 @@ class Gateway(Broker, Protocol):
         Raises
         ------
         RereadRequired
-            for responses that contradict each other, unless `reread` is true.
+            for responses that contradict each other.
         """
 
     @property

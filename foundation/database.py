@@ -7,6 +7,7 @@ and the file's directory entry are on disk.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 import threading
@@ -19,9 +20,14 @@ from typing import Any
 from foundation.errors import InputError
 from foundation.signals import DeferSignals
 
+log = logging.getLogger(__name__)
+
 Row = tuple[Any, ...]
 _APPLICATION_ID = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
-BUSY_TIMEOUT_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for a commit
+BUSY_TIMEOUT_SECONDS = 5.0  # longest wait of a reader for a commit, and of one attempt to commit
+# Attempts to begin or to commit while another process reads or writes the file: two minutes, below
+# the three after which a process supervisor restarts the loop (WatchdogSec).
+MAX_BUSY_ATTEMPTS = 24
 
 
 class DatabaseFailed(InputError):
@@ -66,22 +72,33 @@ class Database:
         """Run the block as one transaction; a nested transaction joins the outer transaction.
 
         Changes reach the disk when the outermost block ends. A signal that ends the process is
-        deferred until then.
+        deferred until then. While another process reads the file, the commit waits for it.
         """
         with DeferSignals(), self._translate_errors():
             if self._depth == 0:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._retry_while_busy("BEGIN IMMEDIATE")
             self._depth += 1
             try:
                 yield
                 if self._depth == 1:
-                    self._connection.execute("COMMIT")
+                    self._retry_while_busy("COMMIT")
             except BaseException:
                 if self._depth == 1 and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
             finally:
                 self._depth -= 1
+
+    def _retry_while_busy(self, statement: str) -> None:
+        """Begin or commit a transaction, again while another process locks the file."""
+        for attempt in range(1, MAX_BUSY_ATTEMPTS + 1):
+            try:
+                self._connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or attempt == MAX_BUSY_ATTEMPTS:
+                    raise
+                log.warning("%s: another process reads the journal; waiting for it", self.path)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> None:
         """Execute a statement within the current transaction, or in a separate transaction."""
@@ -108,8 +125,9 @@ class Database:
 
     def _failure_error(self, error: Exception) -> DatabaseFailed:
         place = "memory" if self.path is None else str(self.path)
+        remedy = "; end the other process that reads or writes it" if _is_busy(error) else ""
         return DatabaseFailed(
-            f"{place}: the journal cannot be used: {error}; no orders are sent without it"
+            f"{place}: the journal cannot be used: {error}; no orders are sent without it{remedy}"
         )
 
 
@@ -201,6 +219,11 @@ def _fetch_rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
 
 def _unreadable_error(path: Path, error: Exception) -> DatabaseFailed:
     return DatabaseFailed(f"{path}: the journal cannot be read: {error}")
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Return whether another process has locked the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _is_damage_error(cause: BaseException | None) -> bool:

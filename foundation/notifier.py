@@ -99,9 +99,14 @@ class DeliveryQueue:
         if self._waiting:
             self._wake()
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: Notice, *, once: bool = False) -> None:
+        """Add a notice.
+
+        once: true to add none that is pending already, as a notice that a killed process has left.
+        """
         with self._changed:
-            self._waiting.append(notice)
+            if not (once and notice in self._waiting):
+                self._waiting.append(notice)
             self._save()
         self._wake()
 
@@ -269,19 +274,25 @@ class Notifier:
         self._raised[kind] = {text}
         self.send_notice(kind, text)
 
-    def send_notice(self, kind: str, text: str) -> None:
-        """Send and log a notice at every call, even if one of the same kind has been sent."""
-        self.send_unrecorded(kind, text)
+    def send_notice(self, kind: str, text: str, *, once: bool = False) -> None:
+        """Send and log a notice at every call, even if one of the same kind has been sent.
+
+        once: true to leave the delivery to an identical notice that is still undelivered.
+        """
+        self.send_unrecorded(kind, text, once=once)
         level = logging.WARNING if kind in INFORMATIONAL_NOTICE_KINDS else logging.ERROR
         log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
             self._record.record_alert(kind, text)
 
-    def send_unrecorded(self, kind: str, text: str) -> None:
-        """Send a notice that is neither logged nor recorded as an alert."""
+    def send_unrecorded(self, kind: str, text: str, *, once: bool = False) -> None:
+        """Send a notice that is neither logged nor recorded as an alert.
+
+        once: as in `send_notice`.
+        """
         sent = f"{self._subject}: {text}" if self._subject else text
         for recipient in self._recipients:
-            recipient.put(_build_notice(kind, sent))
+            recipient.put(_build_notice(kind, sent), once=once)
 
     def reset_alert(self, kind: str) -> None:
         """Reset a kind of alert, so that its next alert is sent."""

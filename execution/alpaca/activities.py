@@ -13,7 +13,13 @@ import numpy as np
 from execution.alpaca.connection import JsonObject, VenueConnection
 from execution.alpaca.fields import ActivityEntry
 from execution.brokers import parse_venue_symbol
-from execution.journal.activities import Activity, ActivityKind, trade_cash_change_usd
+from execution.journal.activities import (
+    KINDS_WITHOUT_CASH,
+    NOT_UNDERSTOOD,
+    Activity,
+    ActivityKind,
+    trade_cash_change_usd,
+)
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse, to_one_line
 from trainingdata.feed.fields import parse_object_list
@@ -32,16 +38,25 @@ _KIND_BY_ACTIVITY_TYPE: Mapping[str, ActivityKind] = {
     "JNL": "transfer",
     "JNLC": "transfer",
     "TRANS": "transfer",
-    # Shares by journal, from another broker.
+    # Shares by journal, from another broker, free of payment; crypto on its blockchain.
     "ACATS": "share transfer",
+    "FOPT": "share transfer",
     "JNLS": "share transfer",
+    "OCT": "share transfer",
+    "CGD": "dividend",
     "INT": "interest",
+    "INTNRA": "interest",
+    "INTTW": "interest",
     "FEE": "fee",
+    "PTC": "fee",
+    "PTR": "fee",
     "CFEE": "coin fee",
     "SPLIT": "split",
+    "SSP": "split",
     "CIL": "split",
     "MA": "merger",
-    "REORG": "merger",
+    # Since 2026-08-27 documented as worthless removal alone; REO is any other reorganisation.
+    "REORG": "worthless removal",
 }
 
 
@@ -96,13 +111,16 @@ def parse_activity(entry: JsonObject) -> Activity:
 
 
 def parse_activity_kind(activity_type: str) -> ActivityKind:
-    """Convert the venue's activity type, such as CFEE, to this project's kind of activity."""
+    """Convert the venue's activity type, such as CFEE, to this project's kind of activity.
+
+    An unknown type, and a type whose effect on the account is not documented, is not understood.
+    """
     if activity_type.startswith("DIV"):
         return "dividend"
     return (
         "option"
         if activity_type.startswith("OP")
-        else _KIND_BY_ACTIVITY_TYPE.get(activity_type, "other")
+        else _KIND_BY_ACTIVITY_TYPE.get(activity_type, NOT_UNDERSTOOD)
     )
 
 
@@ -126,16 +144,21 @@ def _parse_trade(entry: JsonObject, name: str) -> Activity:
 
 
 def _parse_booking(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
-    amount = ActivityEntry.transfer_amount if kind == "transfer" else ActivityEntry.net_amount
+    field = ActivityEntry.transfer_amount if kind == "transfer" else ActivityEntry.net_amount
+    quantity, amount = _parse_booked_quantity(entry, kind), field.read(entry)
+    is_removal = kind == "worthless removal"
+    if (amount and kind in KINDS_WITHOUT_CASH) or (quantity > 0 and is_removal):
+        kind = NOT_UNDERSTOOD
     return Activity(
         id=name,
         kind=kind,
         at=ActivityEntry.date.read(entry),
         symbol=_symbol_of(entry),
-        quantity=_parse_booked_quantity(entry, kind),
+        quantity=quantity,
         price=ActivityEntry.price.read(entry),
-        amount=amount.read(entry),
+        amount=amount,
         venue_order_id=ActivityEntry.order_id.read(entry),
+        venue_type=ActivityEntry.activity_type.read(entry),
     )
 
 

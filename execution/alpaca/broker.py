@@ -25,7 +25,7 @@ from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import MAX_ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
-from execution.brokers import REREAD_DELAY_SECONDS, AccountReading, RereadRequired
+from execution.brokers import AccountReading, RereadRequired, read_until_accepted
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
@@ -35,7 +35,7 @@ from execution.orders.last_trades import EmptyTradeSource, TradeSource, fetch_la
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, STOP_TYPES, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import venue_refusal_reason
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import BrokerError, InvalidResponse, OrderRejected
+from foundation.errors import BrokerError, InvalidResponse, OrderRejected, ResponseRejected
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_object_list
 from trainingdata.instruments import (
@@ -95,18 +95,12 @@ class AlpacaBroker:
         self._read_at = 0.0
 
     def account(self) -> AccountSnapshot:
-        """Return the account as the venue reports it, not reconciled with the journal.
-
-        If the venue's responses contradict each other, they are requested once more after a pause.
-        """
-        try:
-            reading = self.read_account()
-        except RereadRequired as error:
-            log.warning("responses contradict each other, reading the account again: %s", error)
-            self._time.wait(REREAD_DELAY_SECONDS)
-            reading = self.read_account(reread=True)
-        self.cache_account(reading.account)
-        return reading.account
+        """Return the account as the venue reports it, not reconciled with the journal."""
+        account = read_until_accepted(
+            lambda reread: self.read_account(reread=reread).account, self._time
+        )
+        self.cache_account(account)
+        return account
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue reports it now, with open orders and the venue's prices.
@@ -121,21 +115,18 @@ class AlpacaBroker:
         Raises
         ------
         RereadRequired
-            for responses that contradict each other, unless `reread` is true.
+            for responses that contradict each other.
         """
         if not reread:
             # Their outcomes are queried first, so that the reading includes their fills.
             intents = self._outbox.book.intents_with_unknown_outcome()
             self._unknown = self._outbox.refresh_intents(filter(_is_single_order, intents))
         self._last = None
-        with self._venue.translate_errors("the account"):
-            try:
+        try:
+            with self._venue.translate_errors("the account"):
                 return self._fetch_reading(reread=reread)
-            except InvalidResponse as error:
-                if reread:
-                    raise
-                rejected = str(error)
-        raise RereadRequired(rejected)
+        except ResponseRejected as error:
+            raise RereadRequired(str(error)) from error
 
     def _fetch_reading(self, *, reread: bool) -> AccountReading:
         client = self._venue.client

@@ -13,8 +13,8 @@ from execution.alpaca.fields import AccountEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder, compute_spread_fill
-from execution.journal.order_store import OrderStore
-from execution.journal.outbox import REJECTED_AFTER_ACCEPTANCE, Outbox
+from execution.journal.order_store import REJECTED_AFTER_ACCEPTANCE, OrderStore
+from execution.journal.outbox import Outbox
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.option_orders import (
     OptionContract,

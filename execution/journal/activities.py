@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from execution.journal.events import EventLog
+from execution.journal.events import TO_REPORT_EVENT, EventLog
 from execution.journal.rows import (
     ExactDecimal,
     Instant,
@@ -24,6 +24,7 @@ from execution.journal.rows import (
     format_instant,
 )
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
+from execution.orders.orders import is_protective_id
 from foundation.database import Database
 from foundation.decimals import EXACT_CONTEXT, exact_sum, has_supported_magnitude
 
@@ -33,6 +34,8 @@ EPOCH = np.datetime64("1970-01-01", "ns")
 
 # "transfer": cash that a person pays in (above 0) or withdraws (below 0). "option": an option's
 # end without a trade, and the shares delivered for it. "merger": the end or beginning of a symbol.
+# "worthless removal": the end of a symbol without payment. "other": an activity whose effect is not
+# understood, such as a reorganisation, a spin-off or a new type of the venue.
 ActivityKind = Literal[
     "trade",
     "transfer",
@@ -44,8 +47,13 @@ ActivityKind = Literal[
     "split",
     "option",
     "merger",
+    "worthless removal",
     "other",
 ]
+NOT_UNDERSTOOD: ActivityKind = "other"
+KINDS_WITHOUT_CASH: tuple[ActivityKind, ...] = ("share transfer", "worthless removal")
+# Kinds that explain no position until a person has acknowledged it.
+UNEXPLAINING_KINDS: tuple[ActivityKind, ...] = ("share transfer", NOT_UNDERSTOOD)
 
 # The venue's order id links a fill to its intent, once the intent has that id.
 _FILL_LINKS_SQL = """
@@ -68,6 +76,7 @@ class Activity:
         venue reports none.
     amount: signed change of cash, USD.
     venue_order_id: the venue's id of the order that traded; empty if there was no order.
+    venue_type: the venue's type of a booking, for alerts.
     """
 
     id: str
@@ -78,6 +87,7 @@ class Activity:
     price: Decimal | None
     amount: Decimal
     venue_order_id: str = ""
+    venue_type: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -101,6 +111,15 @@ class Activity:
     def is_trade(self) -> bool:
         """Return whether the activity is a fill of an order; all others are bookings."""
         return self.kind == "trade"
+
+    @property
+    def is_understood(self) -> bool:
+        """Return whether the activity's effect is understood, or it has none."""
+        return self.kind != NOT_UNDERSTOOD or not (self.quantity or self.amount)
+
+    def __str__(self) -> str:
+        change = f"{self.quantity:f} {self.symbol or 'units'} and {self.amount:f} USD"
+        return f"activity {self.id} ({self.venue_type or self.kind}): {change}"
 
     @property
     def exchanges_cash_for_position(self) -> bool:
@@ -162,6 +181,15 @@ class BookingRow:
     listed_at: Instant
     is_after_opening_balance: Integer = 1
 
+    @property
+    def position_cost(self) -> Decimal | None:
+        """Signed change of cash for the change of position, USD; None if that is unknown.
+
+        The shares of a merger without a payment are exchanged for other shares.
+        """
+        is_exchange = self.kind == "merger" and not self.amount
+        return None if is_exchange or self.kind in UNEXPLAINING_KINDS else self.amount
+
 
 _FILLS = JournalTable(
     "fills",
@@ -203,7 +231,8 @@ class ActivityJournal:
         The change of cash is the signed amount, USD, by which the expected cash changes. A changed
         activity replaces its earlier row. Each fill gets the client order id of our order with the
         same order id at the venue. Option legs and exit orders have other ids at the venue, and get
-        none.
+        none. Traded protective orders, and activities that are not understood, are recorded as to
+        be reported, in the same transaction.
 
         at: instant by the venue's clock at which the activities were listed.
         is_after_opening_balance: 0 if the journal's opening balance includes the activities, else
@@ -222,6 +251,8 @@ class ActivityJournal:
                     log.warning("activity %s: the venue has changed the listed values", name)
                     details = {"before": str(before), "after": str(after)}
                     self._events.append("activity changed", name, details)
+                if is_after_opening_balance and not activity.is_understood:
+                    self._events.append(TO_REPORT_EVENT, activity.id, str(activity))
                 earlier = Decimal(0) if before is None else before.amount
                 change = (
                     EXACT_CONTEXT.subtract(after.amount, earlier)
@@ -232,6 +263,8 @@ class ActivityJournal:
             for order_id, name in self._database.query(_FILL_LINKS_SQL):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
                 _FILLS.update(self._database, unlinked, (order_id,), client_order_id=name)
+                if is_after_opening_balance and is_protective_id(name):
+                    self._events.append(TO_REPORT_EVENT, name)
         return written
 
     def last_trade_at(self) -> np.datetime64 | None:
@@ -262,12 +295,18 @@ class ActivityJournal:
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
         """Return the position changes by bookings listed after an instant, by booking id.
 
-        The changes are signed quantities, oldest first. Transfers of shares between accounts are
-        left out.
+        The changes are signed quantities, oldest first. Transfers of shares between accounts, and
+        bookings that are not understood, are left out.
         """
-        condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
+        condition = "WHERE symbol = ? AND listed_at > ? ORDER BY rowid"
         found = _BOOKINGS.select_rows(self._database, condition, (symbol, format_instant(since)))
-        return {each.id: each.quantity for each in found}
+        return {each.id: each.quantity for each in found if each.kind not in UNEXPLAINING_KINDS}
+
+    def bookings_not_understood(self) -> list[BookingRow]:
+        """Return the bookings of symbols whose effect is not understood."""
+        condition = "WHERE kind = ? AND symbol != '' AND since_opening > 0 ORDER BY rowid"
+        found = _BOOKINGS.select_rows(self._database, condition, (NOT_UNDERSTOOD,))
+        return [each for each in found if each.quantity or each.amount]
 
     def _old_and_new_row(
         self, activity: Activity, at: np.datetime64, since_opening: int
@@ -297,10 +336,11 @@ def read_fills_since(database: Database, since: np.datetime64) -> list[FillRow]:
     return _FILLS.select_rows(database, condition, (format_instant(since),))
 
 
-def read_fills_listed_at(database: Database, at: np.datetime64) -> list[FillRow]:
-    """Return the trades that the venue first listed at an instant, except those in the opening."""
-    condition = "WHERE since_opening > 0 AND listed_at = ? ORDER BY at, rowid"
-    return _FILLS.select_rows(database, condition, (format_instant(at),))
+def read_fills_of_order(database: Database, client_order_id: str) -> list[FillRow]:
+    """Return the listed trades of one of our orders, oldest first."""
+    return _FILLS.select_rows(
+        database, "WHERE client_order_id = ? ORDER BY at, rowid", (client_order_id,)
+    )
 
 
 def read_bookings(database: Database) -> list[BookingRow]:

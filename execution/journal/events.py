@@ -22,6 +22,11 @@ UNDECIDED_SYMBOLS_EVENT = (
     "undecided"  # reasons why a cycle did not decide symbols; an index names it
 )
 
+# An order or activity that a notice is to report, and that a notice has reported; indices name
+# both kinds.
+TO_REPORT_EVENT = "to report"
+REPORTED_EVENT = "reported"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -54,6 +59,8 @@ _EVENTS = JournalTable(
     """,
     "CREATE INDEX IF NOT EXISTS events_held ON events (subject) WHERE kind = 'held'",
     "CREATE INDEX IF NOT EXISTS events_undecided ON events (subject) WHERE kind = 'undecided'",
+    "CREATE INDEX IF NOT EXISTS events_to_report ON events (subject) WHERE kind = 'to report'",
+    "CREATE INDEX IF NOT EXISTS events_reported ON events (subject) WHERE kind = 'reported'",
     autoincrement=True,
 )
 
@@ -98,6 +105,17 @@ class EventLog:
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
         events = _EVENTS.select_rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
+
+    def unreported(self) -> list[Event]:
+        """Return the last event of each subject that is to be reported and was not, oldest first.
+
+        An event is recorded with what it reports; once its notice is sent, `REPORTED_EVENT` is.
+        """
+        pending = (
+            "WHERE number IN (SELECT max(number) FROM events WHERE kind = 'to report' AND subject"
+            " NOT IN (SELECT subject FROM events WHERE kind = 'reported') GROUP BY subject)"
+        )
+        return _EVENTS.select_rows(self._database, f"{pending} ORDER BY number")
 
     def last_event(self, subject: str, *kinds: str) -> Event | None:
         """Return the last event of a subject that has one of these kinds; None without one."""

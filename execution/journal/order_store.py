@@ -57,6 +57,7 @@ UNSENT_STATES: tuple[OrderState, ...] = ("planned", "denied", "rejected", "not_r
 PENDING_STATES: tuple[OrderState, ...] = ("planned", "submitting", "unknown", "accepted")
 TERMINAL_STATES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "replaced")
 ACCEPTED_STATES: tuple[OrderState, ...] = ("accepted", *TERMINAL_STATES)
+REJECTED_AFTER_ACCEPTANCE = "rejected by the venue after acceptance"
 
 # Transitions of an intent. An intent that was sent before may be sent again under its id if the
 # venue has not accepted it.
@@ -345,7 +346,10 @@ class OrderStore:
                 self.refusals.record_venue_pause(answer, intent.sent_at)
 
     def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
-        """Record the venue's report on an accepted order; ignore one that contradicts its state."""
+        """Record the venue's report on an accepted order; ignore one that contradicts its state.
+
+        An acceptance, or a rejection after it, is recorded in `refusals` in the same transaction.
+        """
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or before.progress == progress:
@@ -370,6 +374,11 @@ class OrderStore:
                 "price": None if price is None else str(price),
             }
             self._events.append(f"noted {progress.state}", client_order_id, details)
+            if progress.state == "rejected" != before.state:
+                why = f"{client_order_id}: {REJECTED_AFTER_ACCEPTANCE}"
+                self.record_refusal(client_order_id, "rejected", why)
+            elif progress.state != "rejected" and not before.was_accepted:
+                self.refusals.record_acceptance(before.order)
 
     def record_split(self, symbol: str, at: np.datetime64, ratio: Fraction) -> None:
         """Record that a stock has split, for `adjust_for_split`.
@@ -444,6 +453,19 @@ class OrderStore:
             for intent in self.intents_for_decision(decision_id)
             if intent.state in REFUSED_STATES
         }
+
+    def last_refusal_reason(self, symbol: str, role: OrderRole) -> str:
+        """Return why the latest order of a role in a symbol was denied or rejected.
+
+        The result is empty if that order was neither, and without one. Planned orders do not count.
+        """
+        latest = "WHERE role = ? AND symbol = ? AND state != 'planned' ORDER BY rowid DESC LIMIT 1"
+        found = INTENTS_TABLE.map_rows(self._database, _build_intent, latest, (role, symbol))
+        return "; ".join(
+            intent.state_reason.removeprefix(f"{intent.client_order_id}: ")
+            for intent in found
+            if intent.state in REFUSED_STATES
+        )
 
     def intents_with_event_since(
         self, event_number: int, event_condition: str

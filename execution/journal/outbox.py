@@ -96,7 +96,6 @@ _STATE_BY_REJECTION: Mapping[type, OrderState] = {
     OrderPaused: "denied",
     OrderExpired: "denied",
 }
-REJECTED_AFTER_ACCEPTANCE = "rejected by the venue after acceptance"
 
 
 def format_expiry(intent: OrderIntent) -> str:
@@ -436,22 +435,7 @@ class Outbox(Generic[Report]):
                 self.book.record_adjustment(intent)
         if report.matches(intent):
             self.book.record_progress(report.client_order_id, report.progress)
-            self._record_acceptance(intent)
         return report
-
-    def _record_acceptance(self, before: OrderIntent) -> None:
-        """Tell the refusal book, once, that an order was accepted, or was rejected afterwards.
-
-        before: intent before the last report was recorded.
-        """
-        name = before.client_order_id
-        after = self.book.get(name)
-        if after is None:
-            return
-        if after.state == "rejected" != before.state:
-            self.book.record_refusal(name, "rejected", f"{name}: {REJECTED_AFTER_ACCEPTANCE}")
-        elif after.was_accepted and not before.was_accepted and after.state != "rejected":
-            self.book.refusals.record_acceptance(after.order)
 
     @contextmanager
     def _record_failed_outcome(self, name: str) -> Iterator[None]:

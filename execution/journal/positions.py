@@ -60,8 +60,8 @@ class PositionChange(NamedTuple):
     at: instant of the change, the sort key of changes.
     symbol: symbol of the position.
     quantity: signed change of the position.
-    cash_change_usd: signed change of cash, USD; None for shares moved between accounts, which have
-        no price.
+    cash_change_usd: signed change of cash, USD; None if the units were moved or exchanged without a
+        price.
     kind: `trade`, or the kind of a booking.
     """
 
@@ -246,10 +246,9 @@ class PositionJournal:
                 yield _build_change(intent.sent_at, order.symbol, change, worth)
         for row in read_bookings(self._database):
             if row.quantity:
-                amount = None if row.kind == "share transfer" else row.amount
                 # Trades after a split are in new shares, however late the venue lists it.
                 at = row.at if row.kind == "split" else row.listed_at
-                yield _build_change(at, row.symbol, row.quantity, amount, row.kind)
+                yield _build_change(at, row.symbol, row.quantity, row.position_cost, row.kind)
 
 
 def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:

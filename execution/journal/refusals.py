@@ -1,11 +1,11 @@
 """Order refusals: one alert per cause, from the first refusal until orders are accepted again.
 
 A cause is the venue's reason without the numbers and ids of a single order. A cause ends for a
-symbol once the venue accepts an order in that symbol. It also ends after a step of a job in which
+symbol once the last order in that symbol is accepted. It also ends after a step of a job in which
 the venue accepted an order of the same kind, and refused none for this cause. Then the venue's view
 of the account has changed. A cause whose text names a symbol ends only by orders in that symbol.
-Accepted reductions end no refusals of openings, and accepted openings end no refusals of
-reductions. Causes are rows of the account's journal, so a restart repeats no alert.
+Openings, reductions and protective orders are apart: none of them ends the refusals of another.
+Causes are rows of the account's journal, so a restart repeats no alert.
 
 A blocked account and a trading pause at the venue have their own rows, although no order was
 refused. A pause ends once the venue processes a request again, or refuses an order for another
@@ -28,7 +28,7 @@ from execution.journal.orders import encode_order
 from execution.journal.rows import Instant, Integer, JournalTable, Text
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
-from execution.orders.orders import Order
+from execution.orders.orders import Order, is_protective_id
 from foundation.database import Database
 from foundation.errors import InputError, to_one_line
 from foundation.formatting import format_count
@@ -50,16 +50,25 @@ MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"
 
 
 class RefusalScope(NamedTuple):
-    """Market of an order, and whether the order reduces a position.
+    """Market of an order, and whether the order reduces or protects a position.
 
     symbol: symbol of the instrument, root of a spread's options, or market of an event contract.
     kind: kind of the market; `account` for a blocked account, `venue` for a paused venue.
     reduces: true if the order reduces a position.
+    protects: true if the order is the stop of a position.
     """
 
     symbol: Text
     kind: MarketKind
     reduces: bool
+    protects: bool = False
+
+    @property
+    def order_kind(self) -> str:
+        """Kind of the order, in the words of alerts."""
+        if self.protects:
+            return "protective orders"
+        return "orders that reduce positions" if self.reduces else "orders"
 
 
 _ACCOUNT = RefusalScope("account", "account", reduces=False)
@@ -75,7 +84,7 @@ class Refusal:
     order_count: number of refused orders.
     last_text: last refused order, with the venue's full response.
     scopes: markets in which the venue has refused orders for this cause, and has accepted none
-        since.
+        since; empty until the end of a step in which it has accepted orders in all of them.
     """
 
     cause: Text
@@ -107,7 +116,7 @@ class Refusal:
             return VENUE_PAUSE_CAUSE
         if self.is_account_block:
             return "the venue accepts no orders from this account"
-        return "the venue refuses orders" + (" that reduce positions" if self.is_urgent else "")
+        return f"the venue refuses {self._order_kinds}"
 
     @property
     def line_prefix(self) -> str:
@@ -115,6 +124,12 @@ class Refusal:
         if self.is_venue_pause or self.is_account_block:
             return self.headline
         return "refused by the venue"
+
+    @property
+    def _order_kinds(self) -> str:
+        """Kinds of the refused orders that are urgent; of all orders if none is."""
+        urgent = [place for place in self.scopes if place.reduces]
+        return " and ".join(sorted({place.order_kind for place in urgent})) or "orders"
 
     @property
     def symbols(self) -> list[str]:
@@ -128,7 +143,7 @@ class Refusal:
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
         more = len(names) - MAX_SYMBOLS_NAMED
         where = f"{shown} and {more} more" if more > 0 else shown
-        urgent = "URGENT, including reducing orders: " if self.is_urgent else ""
+        urgent = f"URGENT, including {self._order_kinds}: " if self.is_urgent else ""
         return (
             f"{urgent}{format_count(self.order_count, 'order')} since"
             f" {format_utc(self.first_at)}"
@@ -161,9 +176,10 @@ class RefusalJournal:
         self._events = events
         self._notices = notices
         self._clear_command = clear_command
-        self._refused: set[RefusalScope] = set()  # in this step
-        self._causes: set[str] = set()
+        # In this step: causes of the refusals that no acceptance in the same market has followed.
+        self._refused: dict[RefusalScope, set[str]] = {}
         self._accepted: set[RefusalScope] = set()
+        self._urgent: set[str] = set()  # causes that were urgent in this step
         _REFUSALS.create(database)
 
     def active(self) -> list[Refusal]:
@@ -186,8 +202,15 @@ class RefusalJournal:
 
     def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order, which may end causes of refusals when the job's step ends."""
-        self._accepted.add(refusal_scope(order))
+        place = refusal_scope(order)
+        self._contradict(place)
         self.record_trading_resumed()
+        for row in self.active():
+            if place in row.scopes:
+                if row.is_urgent:
+                    self._urgent.add(row.cause)
+                left = [each for each in row.scopes if each != place]
+                _REFUSALS.upsert(self._database, replace(row, scopes=left))
 
     def record_account_block(self, why: str, at: np.datetime64) -> None:
         """Record that the venue accepts no orders from the account.
@@ -197,7 +220,7 @@ class RefusalJournal:
         if why:
             self._record_cause(_ACCOUNT, why, why, at)
         else:
-            self._accepted.add(_ACCOUNT)
+            self._contradict(_ACCOUNT)
 
     def record_venue_pause(self, why: str, at: np.datetime64) -> None:
         """Record that the venue did not process a request because trading is paused."""
@@ -205,25 +228,22 @@ class RefusalJournal:
 
     def record_trading_resumed(self) -> None:
         """Record that the venue has processed a request, so that a pause has ended."""
-        self._accepted.add(_VENUE)
+        self._contradict(_VENUE)
 
     def clear_contradicted_causes(self) -> None:
         """End the causes of refusals that orders accepted in this step contradict.
 
         The alerts of ended causes are closed. A step is one run of a job.
         """
-        accepted = self._accepted - self._refused
-        refused, causes = self._refused, self._causes
-        self._refused, self._causes, self._accepted = set(), set(), set()
-        if not accepted:
-            return
+        accepted, refused = self._accepted, self._refused
+        self._refused, self._accepted, self._urgent = {}, set(), set()
+        repeated = {cause for causes in refused.values() for cause in causes}
         for row in self.active():
-            repeated = row.cause in causes
             left = [
                 place
                 for place in row.scopes
                 if place in refused
-                or not _is_contradicted(place, row.cause, accepted, repeated=repeated)
+                or not _is_contradicted(place, row.cause, accepted, repeated=row.cause in repeated)
             ]
             if not left:
                 self._end_cause(
@@ -247,13 +267,18 @@ class RefusalJournal:
             self._end_cause(row, f"cleared by {to_one_line(by)}")
         return len(rows)
 
+    def _contradict(self, place: RefusalScope) -> None:
+        """Let an acceptance in a market count, and no refusal before it in the same step."""
+        self._refused.pop(place, None)
+        self._accepted.add(place)
+
     def _send_notice(self, kind: str, text: str) -> None:
         if self._notices is not None:
             self._notices.send_notice(kind, text)
 
     def _record_cause(self, place: RefusalScope, cause: str, last: str, at: np.datetime64) -> None:
-        self._refused.add(place)
-        self._causes.add(cause)
+        self._refused.setdefault(place, set()).add(cause)
+        self._accepted.discard(place)
         with self._database.transaction():
             before = _REFUSALS.first_row(self._database, "WHERE cause = ?", (cause,))
             scopes = [] if before is None else list(before.scopes)
@@ -263,10 +288,10 @@ class RefusalJournal:
             count = 1 if before is None else before.order_count + 1
             now = Refusal(cause, first, at, count, to_one_line(last, 600), scopes)
             _REFUSALS.upsert(self._database, now)
-            escalates = now.is_urgent and not (before and before.is_urgent)
-            if before is None or escalates:
+            was_urgent = cause in self._urgent or (before is not None and before.is_urgent)
+            if before is None or (now.is_urgent and not was_urgent):
                 self._events.append(ORDER_REFUSED_ALERT, cause, {"last": now.last_text})
-                self._send_notice(*_build_alert(now, self._clear_command))
+                self._send_notice(*_build_alert(now, place, self._clear_command))
 
     def _end_cause(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
@@ -285,10 +310,11 @@ def read_active_refusals(database: Database) -> list[Refusal]:
 
 
 def refusal_scope(order: AnyOrder) -> RefusalScope:
-    """Return the market of an order, and whether the order reduces a position."""
+    """Return the market of an order, and whether the order reduces or protects a position."""
     if isinstance(order, Order):
         kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
-        return RefusalScope(order.symbol, kind, order.reduces)
+        protects = is_protective_id(order.client_order_id)
+        return RefusalScope(order.symbol, kind, order.reduces, protects)
     if isinstance(order, SpreadOrder):
         return RefusalScope(order.root, "spread", order.reduces)
     return RefusalScope(order.market, "contract", order.reduces)
@@ -324,12 +350,11 @@ def _is_contradicted(
     accepted: markets of the orders that were accepted in the step.
     repeated: true if an order was refused for this cause in the same step.
     """
-    alike = [each for each in accepted if each.reduces == place.reduces]
-    if any(each.symbol == place.symbol for each in alike):
+    if place in accepted:
         return True
     if repeated or re.search(rf"(?<!\w){re.escape(place.symbol)}(?!\w)", cause):
         return False
-    return any(each.kind == place.kind for each in alike)
+    return any(each[1:] == place[1:] for each in accepted)
 
 
 def _format_order(order: AnyOrder) -> str:
@@ -340,9 +365,10 @@ def _format_order(order: AnyOrder) -> str:
     )
 
 
-def _build_alert(refusal: Refusal, clear_command: str) -> tuple[str, str]:
+def _build_alert(refusal: Refusal, place: RefusalScope, clear_command: str) -> tuple[str, str]:
     """Return the kind and the text of the alert about a refusal.
 
+    place: market of the last refused order, and what the order does there.
     clear_command: command with which a person clears refused orders; empty names none.
     """
     last = refusal.last_text
@@ -357,7 +383,8 @@ def _build_alert(refusal: Refusal, clear_command: str) -> tuple[str, str]:
         )
     if refusal.is_urgent:
         return REDUCTION_REFUSED_ALERT, (
-            f"URGENT: the venue refuses a reducing order, the position stays open: {last}."
+            f"URGENT: the venue refuses {place.order_kind}, the position stays"
+            f" {'without a stop' if place.protects else 'open'}: {last}."
             f" Close it at the venue if necessary. {until}"
         )
     return ORDER_REFUSED_ALERT, f"the venue refuses orders: {last}. {until}"

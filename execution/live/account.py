@@ -11,16 +11,18 @@ from decimal import Decimal
 import numpy as np
 
 from execution.brokers import (
-    ACCOUNT_READ_DELAYS_SECONDS,
     MAX_LEVERAGE_MULTIPLIER,
+    REREAD_DELAYS_SECONDS,
     AccountReading,
     BrokerConnection,
     VenuePosition,
 )
 from execution.decision.protection import find_protective_orders
-from execution.journal.activities import EPOCH, FillRow, read_fills_listed_at
+from execution.journal.activities import EPOCH, read_fills_of_order
 from execution.journal.cooldown import read_cooling_symbols
+from execution.journal.events import REPORTED_EVENT
 from execution.journal.marks import build_mark, format_exposure_line, format_profit_line
+from execution.journal.order_store import TERMINAL_STATES
 from execution.journal.positions import PositionRow
 from execution.live.accounts import TRADE_JOB
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
@@ -34,7 +36,7 @@ from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
-from execution.orders.orders import is_protective_id
+from foundation.decimals import exact_sum
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from foundation.formatting import format_price
 from foundation.notices import STOP_FILLED
@@ -44,8 +46,10 @@ from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
 
+NOT_UNDERSTOOD_ALERT = "activity"  # kind of a notice of an activity that is not understood
 # Seconds before each comparison of positions with activities, until both agree.
-RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
+RECONCILE_READ_DELAYS_SECONDS = (0.0, *REREAD_DELAYS_SECONDS)
+ACTIVITY_READ_DELAYS_SECONDS = RECONCILE_READ_DELAYS_SECONDS[:2]  # seconds before each list
 
 
 class AccountIdMismatch(InputError):
@@ -174,7 +178,7 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        The comparison is made up to three times. If a discrepancy persists, the next
+        The comparison is made up to four times. If a discrepancy persists, the next
         `check_reading` quarantines its symbol.
 
         Raises
@@ -253,7 +257,7 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.has_opening_balance:
             return
-        for _ in self._time.delayed_attempts(ACCOUNT_READ_DELAYS_SECONDS):
+        for _ in self._time.delayed_attempts(ACTIVITY_READ_DELAYS_SECONDS):
             at = self._listing_instant()
             listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
             if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):
@@ -268,22 +272,42 @@ class LiveAccount:
         self.notices.update_alert("unread", text if unread else "")
         if large := reconciler.record_activities(listed, at):
             reconciler.record_large_bookings(large, self.connection.cash(), at)
-        self._report_filled_stops(at)
+        self._send_reports()
 
-    def _report_filled_stops(self, listed_at: np.datetime64) -> None:
-        """Send a notice of each protective order whose trades were first listed at an instant."""
-        filled: dict[str, list[FillRow]] = {}
-        for fill in read_fills_listed_at(self.account.database, listed_at):
-            if is_protective_id(fill.client_order_id):
-                filled.setdefault(fill.client_order_id, []).append(fill)
-        for name, fills in filled.items():
-            quantity = sum(fill.quantity for fill in fills)
-            price = float(sum(fill.quantity * fill.price for fill in fills) / quantity)
-            verb = "sold" if quantity < 0 else "bought"
-            text = f"{verb} {abs(quantity):f} {fills[0].symbol} at {format_price(price)}"
-            intent = self.book.get(name)
-            reason = "" if intent is None else f": {intent.order.reason}"
-            self.notices.send_notice(STOP_FILLED, f"{text}{reason}")
+    def _send_reports(self) -> None:
+        """Send one notice of each filled stop and of each activity that is not understood.
+
+        The journal records what is to be reported with the activities, and that it was reported
+        with the notice, so that a kill neither drops nor repeats it.
+        """
+        events = self.account.events
+        for event in events.unreported():
+            kind, text = STOP_FILLED, self._describe_filled_stop(event.subject)
+            if event.content is not None:
+                kind, text = NOT_UNDERSTOOD_ALERT, f"not understood: {event.content}"
+            if text:
+                with self.account.database.transaction():
+                    events.append(REPORTED_EVENT, event.subject)
+                    self.notices.send_notice(kind, text, once=True)
+
+    def _describe_filled_stop(self, name: str) -> str:
+        """Describe the trades of a protective order; empty while more of them may follow.
+
+        name: client order id of the order.
+        """
+        fills = read_fills_of_order(self.account.database, name)
+        intent = self.book.get(name)
+        quantity = exact_sum(fill.quantity for fill in fills)
+        if intent is None or not quantity:
+            return ""
+        ended = intent.state in TERMINAL_STATES
+        whole = intent.progress.filled if ended else intent.stock_or_crypto_order.qty
+        if abs(quantity) < whole:
+            return ""
+        price = float(sum(fill.quantity * fill.price for fill in fills) / quantity)
+        verb = "sold" if quantity < 0 else "bought"
+        text = f"{verb} {abs(quantity):f} {fills[0].symbol} at {format_price(price)}"
+        return f"{text}: {intent.order.reason}"
 
     def _listing_instant(self) -> np.datetime64:
         """Return the venue's time at which activities are listed; it increases with every call.

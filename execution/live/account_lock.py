@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,10 +43,11 @@ log = logging.getLogger(__name__)
 JOURNAL_FILE = "journal.sqlite"
 STATUS_PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
-PROCESS_FILE = "process.json"  # id and start of the process that last traded the account
+PROCESS_FILE = "process.json"  # the process that trades the account; left behind if it is killed
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
 KILL_FILE_FLATTEN_TEXT = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_PATH_FILE = "journal"
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # Linux alone has it
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -149,19 +151,49 @@ def is_account_locked(account_id: str, folder: Path) -> bool:
 
 
 class TradingProcess(NamedTuple):
-    """The process that has locked an account.
+    """The process that has locked an account, or had locked it when it was killed.
 
     pid: id of the process; None if it is unknown.
-    started_at: instant by this machine's clock at which it locked the account; None if unknown.
+    started_at: instant by its machine's clock at which it locked the account; None if unknown.
+    host: name of its machine; None if unknown.
+    boot_id: id of the boot of its machine, which containers share; None if the system has none.
     """
 
     pid: int | None = None
     started_at: str | None = None
+    host: str | None = None
+    boot_id: str | None = None
+
+    @classmethod
+    def this_process(cls) -> TradingProcess:
+        try:
+            boot_id = _BOOT_ID_FILE.read_text(encoding="ascii").strip()
+        except OSError:
+            boot_id = None
+        return cls(os.getpid(), format_utc(utc_now()), platform.node(), boot_id)
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Return whether the process ran on this machine; a restart gives a machine a new boot."""
+        here = TradingProcess.this_process()
+        same_boot = self.boot_id is not None and self.boot_id == here.boot_id
+        return same_boot or (bool(self.host) and self.host == here.host)
 
     def __str__(self) -> str:
         if self.pid is None:
             return "a process trades the account"
         return f"process {self.pid} has traded the account since {self.started_at}"
+
+    @property
+    def description_of_end(self) -> str:
+        """Describe the end of a process that no longer locks the account."""
+        name = f"process {self.pid}, which traded the account since {self.started_at},"
+        if self.is_of_this_machine:
+            return (
+                f"{name} was killed or has crashed: no loop runs, orders and stops at the venue"
+                " stay; start the loop again"
+            )
+        return f"no process of this machine trades the account; {name} ran on {self.host}"
 
 
 def find_trading_process(folder: Path) -> TradingProcess | None:
@@ -171,11 +203,27 @@ def find_trading_process(folder: Path) -> TradingProcess | None:
     """
     if not is_account_traded(folder.name, folder):
         return None
+    return _read_process(folder) or TradingProcess()
+
+
+def find_vanished_process(folder: Path) -> TradingProcess | None:
+    """Return the process that traded an account and has not released it; None without one.
+
+    The system releases the locks of a process that is killed, whatever process has its id then.
+
+    folder: folder of the account.
+    """
+    left = None if is_account_traded(folder.name, folder) else _read_process(folder)
+    return left if left is not None and left.host is not None else None
+
+
+def _read_process(folder: Path) -> TradingProcess | None:
     try:
         written = json.loads((folder / PROCESS_FILE).read_text(encoding="utf-8"))
-        return TradingProcess(int(written["pid"]), str(written["started_at"]))
+        process = TradingProcess(**written)
+        return process._replace(pid=int(written["pid"]), started_at=str(written["started_at"]))
     except (OSError, ValueError, LookupError, TypeError):
-        return TradingProcess()
+        return None
 
 
 class LockedJournal(NamedTuple):
@@ -193,11 +241,12 @@ class LockedJournal(NamedTuple):
 
 @contextmanager
 def open_journal(
-    account_id: str, root: Path, *, replace_damaged: bool = False
+    account_id: str, root: Path, *, replace_damaged: bool = False, trades: bool = True
 ) -> Iterator[LockedJournal]:
     """Lock an account, and open its journal in `root/<account id>`, during a `with` block.
 
     replace_damaged: true to rename a damaged journal, and start a new one.
+    trades: true to name this process as the one that trades the account, until the block ends.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL_FILE).absolute()
@@ -209,10 +258,19 @@ def open_journal(
                 path, replace_damaged, known=recorded_journal_path(account_id) == path
             )
             with closing(Database(path)) as database:
-                process = TradingProcess(os.getpid(), format_utc(utc_now()))
                 _write_note(folder / _JOURNAL_PATH_FILE, str(path))
-                _write_note(path.with_name(PROCESS_FILE), json.dumps(process._asdict()))
-                yield LockedJournal(database, path.parent, damaged_copy)
+                with _named_process(path.with_name(PROCESS_FILE)) if trades else nullcontext():
+                    yield LockedJournal(database, path.parent, damaged_copy)
+
+
+@contextmanager
+def _named_process(path: Path) -> Iterator[None]:
+    """Name this process in a file during a `with` block."""
+    _write_note(path, json.dumps(TradingProcess.this_process()._asdict()))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _write_note(path: Path, text: str) -> None:

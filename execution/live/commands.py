@@ -14,9 +14,10 @@ import logging
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -48,6 +49,7 @@ REDUCING_VERBS = ("reduce", "exit", "flatten")
 RESUMABLE_HALTS: Sequence[HaltKind] = ("paused", "exited")
 _ANSWER_SUFFIX = ".answer.json"
 _COMMAND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FRACTION = re.compile(r"[0-9]*\.?[0-9]+(e-[0-9]{1,2})?", re.IGNORECASE)
 _SYMBOL = re.compile(r"[A-Za-z0-9./_-]{1,64}")
 
 
@@ -113,6 +115,14 @@ def parse_command(command_id: str, values: Any, at: np.datetime64) -> Command:
     return Command(command_id, verb, _parse_argument(verb, argument), by, written_at, at)
 
 
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raises `InputError` for a field that it contains twice."""
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise InputError(f"the field {twice[0]!r} is written twice; write it once")
+    return dict(pairs)
+
+
 def _parse_argument(verb: str, argument: str) -> str:
     if verb == "exit":
         if not _SYMBOL.fullmatch(argument):
@@ -122,11 +132,7 @@ def _parse_argument(verb: str, argument: str) -> str:
         except InputError:  # a market of event contracts
             return argument
     if verb == "reduce":
-        try:
-            fraction = Decimal(argument)
-        except InvalidOperation:
-            fraction = Decimal(-1)
-        if fraction.is_nan() or not 0 <= fraction < 1:
+        if not (_FRACTION.fullmatch(argument) and Decimal(argument) < 1):
             raise InputError(
                 f"reduce: {argument!r} is not a fraction from 0 to below 1; name the fraction of"
                 " each position that stays"
@@ -220,7 +226,8 @@ class CommandDesk:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
                 raise InputError(f"{path.name}: not a regular file of at most 10 kB")
-            values = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            values = json.loads(text, object_pairs_hook=_parse_object)
             command = parse_command(path.stem, values, self._clock.now())
         except FileNotFoundError:
             return

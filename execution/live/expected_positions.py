@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from execution.brokers import UnmodelledOrder
-from execution.journal.activities import Activity, ActivityJournal
+from execution.journal.activities import Activity, ActivityJournal, BookingRow
 from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS_TABLE,
@@ -90,13 +90,14 @@ class PositionTolerance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A position that differs from the journal's, or an order that the journal does not contain.
+    """A position that differs from the journal's, or an order or activity that is unknown.
 
     symbol: symbol, or the underlying of options.
     expected, found: signed quantity (shares, crypto or contracts) of a position; number of orders
-        if the discrepancy is an order.
+        or activities if the discrepancy is one.
     reason: text that describes the difference.
-    order_id: id of an unknown order; empty for a position.
+    order_id: id of an unknown order, or of an activity that is not understood; empty for a
+        position.
     """
 
     symbol: str
@@ -123,6 +124,13 @@ class Discrepancy:
         return cls(
             symbol, ZERO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, order_id
         )
+
+    @classmethod
+    def from_booking(cls, booking: BookingRow) -> Discrepancy:
+        """Return the discrepancy of a booking whose effect is not understood."""
+        change = f"{booking.quantity:f} {booking.symbol} and {booking.amount:f} USD"
+        reason = f"activity {booking.id} is not understood: {change}"
+        return cls(booking.symbol, ZERO_QUANTITY, Decimal(1), reason, booking.id)
 
     @property
     def surplus(self) -> Decimal:
@@ -243,15 +251,11 @@ class ExpectedPositions:
         with self._database.transaction():
             before = self.positions_by_symbol()
             expected = defaultdict(ExpectedPosition, before)
-            self._apply_fills(expected)
-            tolerances = unfilled_order_tolerances(
-                self._intents.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted"))
-            )
+            self._add_unapplied_fills(expected)
+            self._record_applied(f"{_FILLED_SQL} WHERE {UNAPPLIED_FILLS_CONDITION}")
+            tolerances = self._open_order_tolerances()
             moving = set(tolerances)
-            for symbol, position in expected.items():
-                tolerances[symbol] = PositionTolerance(
-                    tolerances[symbol].below + position.unlisted_fee, tolerances[symbol].above
-                )
+            _add_fee_tolerances(tolerances, expected)
             found = find_discrepancies(expected, held, tolerances, at)
             for symbol, each in list(found.items()):
                 changes = self._unapplied_bookings(symbol, at)
@@ -277,7 +281,7 @@ class ExpectedPositions:
         """Record the discrepancies that a person has acknowledged.
 
         surpluses: signed quantities by symbol, which are added to the expected positions.
-        order_ids: ids of unknown orders, which no longer count as discrepancies.
+        order_ids: ids of unknown orders and activities, which no longer count as discrepancies.
         """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
@@ -300,6 +304,11 @@ class ExpectedPositions:
             if not self._intents.select_intents(ours, (order.client_order_id,))
             and self._applied_quantity(order.client_order_id) is None
         ]
+
+    def find_unexplained_bookings(self) -> list[BookingRow]:
+        """Return the bookings of symbols that are neither understood nor acknowledged."""
+        found = self.listed.bookings_not_understood()
+        return [each for each in found if self._applied_quantity(each.id) is None]
 
     def describe_unlisted_fills(self, at: np.datetime64) -> str:
         """Describe an order that filled more than the venue's listed fills show; empty if none.
@@ -423,11 +432,34 @@ class ExpectedPositions:
                 self._database, AppliedFillRow(name, parse_bounded_amount(quantity))
             )
 
-    def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
-        """Add the fills that are not yet included to the expected positions.
+    def find_lagging_positions(
+        self, held: Mapping[str, Decimal], at: np.datetime64
+    ) -> dict[str, Discrepancy]:
+        """Return discrepancies of stocks and crypto that have new fills, without recording any.
+
+        held: the venue's positions, signed quantities by symbol.
+        at: time of the venue's clock.
+        """
+        expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
+        traded = {each for each in self._add_unapplied_fills(expected) if not is_option(each)}
+        tolerances = self._open_order_tolerances()
+        _add_fee_tolerances(tolerances, expected)
+        wanted = {symbol: expected[symbol] for symbol in traded}
+        found = {symbol: held.get(symbol, ZERO_QUANTITY) for symbol in traded}
+        return find_discrepancies(wanted, found, tolerances, at)
+
+    def _open_order_tolerances(self) -> defaultdict[str, PositionTolerance]:
+        """Return the tolerance by symbol that covers the unfilled quantities of our open orders."""
+        return unfilled_order_tolerances(
+            self._intents.intents_in_states((*UNKNOWN_OUTCOME_STATES, "accepted"))
+        )
+
+    def _add_unapplied_fills(self, expected: defaultdict[str, ExpectedPosition]) -> set[str]:
+        """Add fills that the expected positions lack to them, and return the fills' symbols.
 
         expected: expected positions by symbol, changed in place.
         """
+        symbols = set()
         for intent in self._intents.select_intents(UNAPPLIED_FILLS_CONDITION):
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT_CONTEXT.subtract(filled, self._applied_quantity(name) or ZERO_QUANTITY)
@@ -436,7 +468,8 @@ class ExpectedPositions:
                 expected[symbol] = position.with_change(
                     change, max_crypto_fee(symbol, change, position)
                 )
-            self._record_applied(f"{_FILLED_SQL} WHERE client_order_id = ?", name)
+                symbols.add(symbol)
+        return symbols
 
     def _unapplied_bookings(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """Return the part of each recent booking that the expected position lacks, by booking id.
@@ -552,6 +585,18 @@ def unfilled_order_tolerances(
                 below + max(-change, ZERO_QUANTITY), above + max(change, ZERO_QUANTITY)
             )
     return tolerances
+
+
+def _add_fee_tolerances(
+    tolerances: defaultdict[str, PositionTolerance], expected: Mapping[str, ExpectedPosition]
+) -> None:
+    """Let positions be smaller by the fees in crypto that the venue has not listed yet.
+
+    tolerances: tolerances by symbol, changed in place.
+    """
+    for symbol, position in expected.items():
+        below, above = tolerances[symbol]
+        tolerances[symbol] = PositionTolerance(below + position.unlisted_fee, above)
 
 
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:

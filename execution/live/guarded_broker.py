@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import REREAD_DELAY_SECONDS, AccountReadingRejected, Gateway, RereadRequired
+from execution.brokers import AccountReadingRejected, Gateway, read_until_accepted
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import OrderGate
 from execution.orders.orders import Fill, Order
-
-log = logging.getLogger(__name__)
 
 MAX_MARK_READ_ATTEMPTS = 3  # readings for one mark, if deposits or withdrawals arrive
 
@@ -40,7 +37,7 @@ class GuardedBroker:
     def account(self) -> AccountSnapshot:
         """Read and reconcile the account, and return its snapshot.
 
-        If the first reading is rejected, the account is read once more.
+        If a reading is rejected, or lacks fills of the journal, the account is read again.
 
         Raises
         ------
@@ -49,12 +46,10 @@ class GuardedBroker:
         BrokerError
             if the venue does not respond.
         """
-        try:
-            account = self._read(reread=False)
-        except RereadRequired as error:
-            log.warning("reading the account again: %s", error)
-            self._live.connection.time.wait(REREAD_DELAY_SECONDS)
-            account = self._read(reread=True)
+        live = self._live
+        account = read_until_accepted(
+            self._read, live.connection.time, live.reconciler.describe_lagging_positions
+        )
         self._gateway.cache_account(account)
         return account
 
@@ -62,7 +57,7 @@ class GuardedBroker:
         """Use this fresh snapshot for the pre-trade checks of the next orders."""
         self._gateway.cache_account(account)
 
-    def _read(self, *, reread: bool) -> AccountSnapshot:
+    def _read(self, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check_reading(reading)
         account = replace(account, cooling_symbols=self._live.cooling_symbols(account.as_of))

@@ -230,6 +230,16 @@ class Reconciler:
         """Describe an order that filled more than the venue's listed fills show; empty if none."""
         return self.holdings.describe_unlisted_fills(self._listed_at)
 
+    def describe_lagging_positions(self, account: AccountSnapshot) -> str:
+        """Describe positions that lack fills since the last comparison; empty if there are none.
+
+        Symbols that differed at the last comparison are left out.
+        """
+        found = self.holdings.find_lagging_positions(account.positions, account.as_of)
+        return "; ".join(
+            each.reason for symbol, each in found.items() if symbol not in (self._differences or {})
+        )
+
     def compare_positions(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Compare positions with the expected positions, and return the discrepancies by symbol.
 
@@ -358,6 +368,8 @@ class Reconciler:
             found[order.symbol].append(
                 Discrepancy.from_unknown_order(order.client_order_id, order.symbol)
             )
+        for booking in self.holdings.find_unexplained_bookings():
+            found[booking.symbol].append(Discrepancy.from_booking(booking))
         self._unknown_orders = self.holdings.find_unknown_orders(others)
         for other in self._unknown_orders:
             unknown = Discrepancy.from_unknown_order(

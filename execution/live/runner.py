@@ -222,11 +222,11 @@ class LiveLoopObserver:
             self._account.end_stop_report()
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
-        self._account.refusals.clear_contradicted_causes()
         self._metrics.refresh(force=True)
         self._report_alive(f"{job}: cycle completed")
 
     def _report_alive(self, state: str) -> None:
+        self._account.refusals.clear_contradicted_causes()
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._account.notices.send_heartbeat()
         if self._account.has_kill_file:

@@ -27,6 +27,7 @@ from execution.live.account_lock import (
     KILL_FILE,
     TradingProcess,
     find_trading_process,
+    find_vanished_process,
     may_exist,
     refuse_empty_journal,
 )
@@ -47,18 +48,31 @@ from trainingdata.instants import format_utc
 
 MAX_CYCLES_SHOWN = 5
 MAX_ALERTS_SHOWN = 3
-TROUBLE_EXIT_CODE = 1  # exit code if the next cycle is late, or orders are refused
+TROUBLE_EXIT_CODE = 1  # exit code if the loop was killed, a cycle is late, or orders are refused
 UNREADABLE_EXIT_CODE = InputError.exit_code  # exit code if a journal cannot be read
 
 
-def _exit_code(refusals: Sequence[Refusal], expected: NextCycle | None, now: np.datetime64) -> int:
+def _exit_code(
+    refusals: Sequence[Refusal],
+    expected: NextCycle | None,
+    now: np.datetime64,
+    vanished: TradingProcess | None,
+) -> int:
     """Return the exit code of `status` for an account whose journal is readable.
 
-    It is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
+    It is `TROUBLE_EXIT_CODE` if the next cycle is late, if the venue refuses orders, or if the
+    loop was killed on this machine.
     """
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
-    return TROUBLE_EXIT_CODE if late or refused else 0
+    killed = vanished is not None and vanished.is_of_this_machine
+    return TROUBLE_EXIT_CODE if late or refused or killed else 0
+
+
+def _process_line(process: TradingProcess | None, vanished: TradingProcess | None) -> str:
+    if process is None and vanished is not None:
+        return vanished.description_of_end
+    return str(process or "no process trades the account")
 
 
 def report_status(path: Path, now: np.datetime64) -> Result:
@@ -70,11 +84,11 @@ def report_status(path: Path, now: np.datetime64) -> Result:
     now: present time by this machine's clock.
     """
     refuse_empty_journal(path)
-    process = find_trading_process(path.parent)
+    process, vanished = find_trading_process(path.parent), find_vanished_process(path.parent)
     with open_journal_for_reading(path) as database:
         refusals = read_active_refusals(database)
         lines = [
-            str(process or "no process trades the account"),
+            _process_line(process, vanished),
             *_account_lines(path, database),
             *_refusal_lines(path.parent, refusals),
             *_order_lines(database),
@@ -90,9 +104,15 @@ def report_status(path: Path, now: np.datetime64) -> Result:
         until = f"overdue after {format_utc(expected.overdue_at)} by this machine's clock"
         was = f"late: {expected}, {until}; now {format_utc(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    document |= {"next_cycle": expected and asdict(expected), "late": late}
+    document |= {
+        "vanished_process": vanished and vanished._asdict(),
+        "next_cycle": expected and asdict(expected),
+        "late": late,
+    }
     return Result(
-        closing_lines=lines, exit_code=_exit_code(refusals, expected, now), json_document=document
+        closing_lines=lines,
+        exit_code=_exit_code(refusals, expected, now, vanished),
+        json_document=document,
     )
 
 
@@ -117,8 +137,8 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
 
     folder: folder of the account.
     """
-    process = find_trading_process(folder)
-    parts = [str(process or "no process trades the account")]
+    process, vanished = find_trading_process(folder), find_vanished_process(folder)
+    parts = [_process_line(process, vanished)]
     journal = folder / JOURNAL_FILE
     if may_exist(folder / KILL_FILE):
         parts.append("the kill file exists")
@@ -139,7 +159,7 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
             parts.append("the venue refuses orders")
         if expected is not None and expected.is_overdue(now):
             parts.append(f"late: {expected}")
-        exit_code = _exit_code(refusals, expected, now)
+        exit_code = _exit_code(refusals, expected, now, vanished)
     return {
         "account": folder.name,
         "traded": process is not None,

@@ -66,6 +66,7 @@ _BOOKING_KIND_BY_ACTIVITY: Mapping[ActivityKind, BookingKind] = {
 _ORDER_PREFIX_BY_ACTIVITY: Mapping[ActivityKind, str] = {
     "coin fee": CRYPTO_FEE_ORDER_PREFIX,
     "merger": DELISTED,
+    "worthless removal": DELISTED,
 }
 
 
@@ -339,7 +340,7 @@ class JournalRecord:
             if 0 < k < len(instants):
                 if each.quantity:
                     fills.append(_non_trade_fill(each, instants[k]))
-                if each.kind == "merger" and each.quantity:
+                if _ORDER_PREFIX_BY_ACTIVITY.get(each.kind) == DELISTED and each.quantity:
                     ends.append((k, each))
                 else:
                     booked[k].append(each)

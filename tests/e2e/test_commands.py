@@ -94,6 +94,8 @@ def test_repeated_id_is_answered_and_not_executed(desk: Desk) -> None:
         ("sell", "", ("sell", "flatten")),
         ("reduce", "nan", ("nan", "fraction")),
         ("reduce", "sNaN", ("sNaN", "fraction")),
+        ("reduce", "٠.٥", ("٠.٥", "fraction")),
+        ("reduce", "0.5_0", ("0.5_0", "fraction")),
     ],
 )
 def test_invalid_commands_are_refused_and_change_nothing(
@@ -126,6 +128,18 @@ def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> Non
     answer = read_answer(folder.parent, "bad")
     assert answer is not None
     assert answer["state"] == "refused"
+    assert halted_by(desk) == []
+
+
+def test_field_written_twice_refuses_the_command(desk: Desk) -> None:
+    folder = desk.live.account.kill_file.parent / "commands"
+    folder.mkdir()
+    shared = f'"by": "Ada", "written_at": "{utc_now()}"'
+    (folder / "twice.json").write_text(f'{{"verb": "pause", "verb": "flatten", {shared}}}')
+    command_desk(desk).take()
+    answer = read_answer(folder.parent, "twice")
+    assert answer is not None
+    check_message(answer["answer"], "verb", "twice")
     assert halted_by(desk) == []
 
 

@@ -27,7 +27,6 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
     LOCK_FILE,
-    PROCESS_FILE,
     account_lock,
     folder_lock,
     open_journal,
@@ -292,7 +291,7 @@ def test_doctor_reads_the_journal_without_changing_it(here: Practice, tmp_path: 
     assert f"{path} is intact; orders with an unknown outcome: 1" in found["journal"].detail
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
-    assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE, PROCESS_FILE}
+    assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
     with opened(here, tmp_path) as database:
         OrderStore(database).set_state("a", "accepted")
     settled = examined(here, tmp_path)["journal"]

@@ -70,7 +70,7 @@ def test_status_json_output_is_one_document(folder: Path, tmp_path: Path) -> Non
     assert (code, said) == (0, "")
     assert [*status] == [
         *("account", "process", "mark", "halts", "kill_file", "forecast", "refusals", "orders"),
-        *("open_spreads", "cycles", "alerts", "next_cycle", "late"),
+        *("open_spreads", "cycles", "alerts", "vanished_process", "next_cycle", "late"),
     ]
     assert status["account"] == folder.name
     assert status["mark"]["at"] == "2024-02-20T15:30:00Z"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -15,15 +17,20 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.runner import finish_jobs
+from execution.live.status import report_status
 from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
+from marketsimulator.venue.request import RequestRefused
+from tests.e2e.changed_answers import LaggingPositions, changed_answers
 from tests.e2e.practice import Practice, Start, at_the_account, live_settings, trading
 from tests.e2e.refused import answer_of
 from tests.support.desks import PLAIN, Desk, alerts, halted_by
 from tests.support.given_commands import command_desk
 from tests.support.overnight import LAST_CYCLE, buy_up_to, gross, show
 from tests.support.protection import split
+from tests.support.readers import PatientReader
 from tests.support.replays import Desk as Replay
 from tests.support.replays import Killed, assert_same, mortal, nothing
 from tests.support.replays import desk_of as desk_of
@@ -71,6 +78,33 @@ def test_cycle_leaves_one_journaled_stop_a_position(here: Practice, tmp_path: Pa
             "trade-protect-20240220T153000Z"
         }
         assert all(str(each.order.reason).startswith("protects ") for each in protections(desk))
+
+
+def test_accepted_stops_end_the_refusals_before_them(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = here.venue.submit
+
+    def refuse_stops(request: dict[str, Any], **faults: bool) -> Any:
+        if "stop" in request["type"]:
+            raise RequestRefused(422, None, "stop orders are not accepted now")
+        return submit(request, **faults)
+
+    monkeypatch.setattr(here.venue, "submit", refuse_stops)
+    with desk_at(here, tmp_path) as desk:
+        refusals, book = desk.live.account.refusals, desk.live.book
+        refusals.clear_contradicted_causes()
+        here.advance("2024-02-20T15:45:00Z")
+        desk.job.update_protection()
+        assert stops_at(here) == {}
+        assert "stop orders are not accepted" in book.last_refusal_reason("SYB", "protection")
+        assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 1
+        monkeypatch.setattr(here.venue, "submit", submit)
+        desk.step_at(SECOND)
+        assert set(stops_at(here)) == {"SYA", "SYB"}
+        refusals.clear_contradicted_causes()
+        assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 0
+        assert book.last_refusal_reason("SYB", "protection") == ""
 
 
 def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -> None:
@@ -135,6 +169,74 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert desk.step_at(NEXT_DAY).account.cooling_symbols == frozenset()
         assert here.venue.broker.account().positions["SYA"] > 0
         assert set(stops_at(here)) == {"SYA", "SYB"}
+
+
+def test_lagging_positions_are_read_until_they_hold_the_fills(
+    here: Practice, tmp_path: Path
+) -> None:
+    """The second cycle trades too little for the account's sums to show that positions lag."""
+    with changed_answers(here, LaggingPositions(answers=3)) as seen:
+        desk = Desk.at(seen, tmp_path, *PLAIN, *STOPS, "sizing.band=0")
+        for at in (OPENING, SECOND, THIRD):
+            filled = len(here.venue.broker.fills)
+            desk.step_at(at)
+            assert len(here.venue.broker.fills) > filled
+            held = here.venue.broker.account().positions
+            assert {s: stop.qty for s, stop in stops_at(here).items()} == held
+            assert {*held} == {"SYA", "SYB"}
+            mark = desk.live.account.marks.last_mark()
+            assert mark is not None
+            assert mark.positions == pytest.approx(valued(desk, held))
+        assert desk.live.halts.history() == ()
+        desk.database.close()
+
+
+def valued(desk: Desk, held: Mapping[str, Decimal]) -> dict[str, float]:
+    """Return the value of positions at the venue's marks, USD."""
+    marks = {s: each.market_value for s, each in desk.live.connection.positions().items()}
+    return {symbol: float(marks[symbol]) for symbol in held}
+
+
+def test_reader_of_the_journal_leaves_no_fill_unprotected(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
+    submit, waits = desk.job.desk.submit, []
+
+    def submit_beside_a_reader(*orders: Any) -> Any:
+        with PatientReader.of(desk.database, ends_after=3) as reader:
+            fills = submit(*orders)
+        waits.append(reader.waits)
+        return fills
+
+    monkeypatch.setattr(desk.job.desk, "submit", submit_beside_a_reader)
+    desk.job.step()
+    assert waits.count(3) == 2, "the orders of the decision, and its stops"
+    assert set(stops_at(here)) == {"SYA", "SYB"}
+    desk.database.close()
+
+
+def test_filled_stop_is_reported_once_across_kills(practice: Start, tmp_path: Path) -> None:
+    here = practice("symbols=[SYA,SYB]", bars=crashed)
+    here.advance(OPENING)
+    with desk_at(here, tmp_path / "0"):
+        here.advance(SECOND)
+    for at in itertools.count():
+        folder = shutil.copytree(tmp_path / "0", tmp_path / f"killed-{at}")
+        desk = Desk.at(here, folder, *PLAIN, *STOPS)
+        killed = False
+        with suppress(Killed), mortal(at):
+            killed = True
+            desk.live.record_activities()
+            killed = False
+        desk = desk.again()
+        for _ in range(3):
+            desk.job.update_protection()
+            desk.live.record_activities()
+        assert alerts(desk).count(" SYA at $") == 1, at
+        desk.database.close()
+        if not killed:
+            return
 
 
 def test_preview_observes_the_cooldown(

@@ -113,6 +113,43 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
     assert symbol in ordered(desk) | {"SYC"}, "what is there is the opening balance from now on"
 
 
+@pytest.mark.parametrize("venue_type", ["REO", "REOC", "SPIN", "NEWTYPE"])
+def test_activity_not_understood_quarantines_its_symbol(
+    desk: Desk, here: Practice, tmp_path: Path, venue_type: str
+) -> None:
+    """It is alerted once, by its type, and moves no profit until a person has cleared it."""
+    held = here.venue.broker.account().positions["SYA"]
+    entry = {"activity_type": venue_type, "symbol": "SYA", "net_amount": "20", "qty": f"-{held}"}
+    here.venue.record.record_activity({"date": "2024-02-20", **entry})
+    for instant in CYCLES[1:3]:
+        desk.job.step()
+        assert "SYA" not in ordered(desk)
+        here.advance(instant)
+        desk = desk.again()
+    assert halted_by(desk) == ["symbols"]
+    assert here.venue.broker.account().positions["SYA"] == held
+    profits = {each.symbol: each for each in desk.live.account.positions.position_profits()}
+    assert profits["SYA"].realised_profit == 0
+    (halt,) = (text for text in told(desk) if text.startswith("halted"))
+    assert "is not understood" in halt
+    assert sum(f"({venue_type}): -{held} SYA and 20 USD" in text for text in told(desk)) == 1
+    clear_halt(tmp_path / JOURNAL_FILE, "symbols", "a person")
+    desk.job.step()
+    assert halted_by(desk) == []
+
+
+def test_unknown_activity_without_symbol_is_alerted_once(desk: Desk, here: Practice) -> None:
+    entry = {"activity_type": "INVPNL", "net_amount": "20", "date": "2024-02-20"}
+    here.venue.record.record_activity(entry)
+    for instant in CYCLES[1:3]:
+        desk.job.step()
+        here.advance(instant)
+        desk = desk.again()
+    (text,) = told(desk)
+    assert "(INVPNL): 0 units and 20 USD" in text
+    assert halted_by(desk) == []
+
+
 @pytest.mark.parametrize(("side", "limit"), [("buy", None), ("sell", 0.01)])
 def test_manual_order_counts_at_market_price_not_limit(
     here: Practice, tmp_path: Path, side: str, limit: float | None

@@ -92,7 +92,7 @@ def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> No
     assert "Running, but no positions are opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
     assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
-    assert "Valid until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
+    assert "After 21 Feb 2024 20:09 UTC, 15:09 New York the loop is down or hangs" in text
     assert "Next cycle: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
     assert "+$5,000.00 net deposits since 20 Feb 2024" in text
     path = practised / JOURNAL_FILE

@@ -17,6 +17,7 @@ from tests.support.messages import refused
 from trainingdata.feed.fields import OptionalField, RequiredField
 
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
+REORGANISATIONS = ("REO", "REOS", "REOC", "REOSC")
 CALL = "SPY240920C00500000"
 
 
@@ -74,6 +75,29 @@ def test_every_activity_kind_books_its_change_unless_cancelled(name: str) -> Non
     assert read.venue_order_id == ("904837e3" if trade else "")
     back = parse_activity({**said, "status": "canceled"})
     assert (back.quantity, back.amount, back.id) == (0, 0, said["id"])
+
+
+@pytest.mark.parametrize(
+    ("venue_type", "fields", "kind"),
+    [
+        ("REORG", {"activity_sub_type": "WRM", "qty": "-5"}, "worthless removal"),
+        ("REORG", {"qty": "-5", "net_amount": "20"}, "other"),
+        ("REORG", {"qty": "5"}, "other"),
+        *((name, {"qty": "-5", "net_amount": "20"}, "other") for name in REORGANISATIONS),
+        ("SPIN", {"qty": "5"}, "other"),
+        ("NC", {"qty": "-5"}, "other"),
+        ("INVPNL", {"net_amount": "20"}, "other"),
+        ("OCT", {"symbol": "BTC/USD", "qty": "0.5"}, "share transfer"),
+        ("OCT", {"symbol": "BTC/USD", "qty": "0.5", "net_amount": "20"}, "other"),
+        ("FOPT", {"qty": "5"}, "share transfer"),
+        ("INTNRA", {"net_amount": "-2"}, "interest"),
+    ],
+)
+def test_activity_types_are_booked_as_documented(
+    venue_type: str, fields: dict[str, str], kind: str
+) -> None:
+    read = parse_activity(entry("x", venue_type, **{"symbol": "XRPT", **fields}))
+    assert (read.kind, read.exchanges_cash_for_position) == (kind, False)
 
 
 NUMBERS = ("0", "7.5", "-7.5")

@@ -72,6 +72,8 @@ class Checked:
         self.connection = SimpleNamespace(time=self.waited.time)
         self.guards = SimpleNamespace(build_gate=lambda snapshot: CLOSED)
         self.rejected = rejected
+        self.lags = 0
+        self.reconciler = self
 
     def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         if not reading.is_reread and self.rejected > 0:
@@ -79,6 +81,10 @@ class Checked:
         if self.rejected > 1:
             raise AccountReadingRejected("cash differs from fills", reading.account)
         return reading.account
+
+    def describe_lagging_positions(self, account: AccountSnapshot) -> str:
+        self.lags -= 1
+        return "" if self.lags < 0 else "SYA: the venue holds 0"
 
     def max_loss_by_root(self) -> dict[str, float]:
         return {"SPXW": 300.0}
@@ -101,6 +107,15 @@ def test_rejected_account_snapshot_is_read_again_after_pause(
     desk, gateway, live = desk_of(rejected)
     assert desk.account() == HELD
     assert (gateway.read, live.waited.waited, gateway.accepted) == (read, waited, [HELD])
+
+
+@pytest.mark.parametrize(("lags", "waited"), [(2, [2, 2]), (9, [2, 2, 4])])
+def test_lagging_positions_are_read_again_for_eight_seconds(lags: int, waited: list[float]) -> None:
+    desk, gateway, live = desk_of(0)
+    live.lags = lags
+    assert desk.account() == HELD
+    assert live.waited.waited == waited
+    assert gateway.read == [False, *[True] * len(waited)]
 
 
 def test_two_rejected_account_snapshots_allow_only_reductions() -> None:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from execution.live.account_lock import KILL_FILE, KillFileExists, find_trading_process
+from execution.live.account_lock import (
+    JOURNAL_FILE,
+    KILL_FILE,
+    PROCESS_FILE,
+    KillFileExists,
+    find_trading_process,
+)
+from execution.live.command_client import send_command
 from execution.live.open_account import OpenAccount, open_account
-from foundation.clock import SYSTEM_TIME
+from execution.live.status import list_accounts, report_status
+from foundation.cli import Result
+from foundation.clock import SYSTEM_TIME, utc_now
 from foundation.redaction import NULL_REDACTOR
 
+ROOT = Path(__file__).parents[2]
 NAME = "paper-1"
 
 
@@ -72,6 +87,76 @@ def test_halt_alert_names_the_command_that_clears_it(tmp_path: Path) -> None:
     command = f"-m execution.live --folder {tmp_path} --account {NAME} clear cash --by NAME"
     assert text.startswith("halted: 12 USD are missing. ")
     assert text.endswith(f"Clear with: .venv/bin/python {command}")
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from execution.live.open_account import open_account
+from foundation.clock import SYSTEM_TIME
+from foundation.redaction import NULL_REDACTOR
+
+with open_account(sys.argv[1], Path(sys.argv[2]), NULL_REDACTOR, SYSTEM_TIME):
+    print("trades", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> int:
+    """Kill a process that trades the account, and return its id."""
+    command = [sys.executable, "-c", LOOP, NAME, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as loop:
+        assert loop.stdout is not None
+        assert loop.stdout.readline() == b"trades\n"
+        assert status_of(tmp_path).exit_code == 0
+        loop.kill()
+    return loop.pid
+
+
+def status_of(root: Path) -> Result:
+    return report_status(root / NAME / JOURNAL_FILE, utc_now())
+
+
+def rewritten(root: Path, **fields: str | None) -> Result:
+    """Return the status if the killed process had written other fields about itself."""
+    path = root / NAME / PROCESS_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return status_of(root)
+
+
+def test_status_reports_a_killed_loop_until_the_next(tmp_path: Path, killed: int) -> None:
+    status = status_of(tmp_path)
+    assert status.exit_code == 1
+    for words in (f"process {killed}, which traded", "killed or has crashed", "start the loop"):
+        assert words in status.closing_lines[0]
+    [account] = list_accounts([tmp_path / NAME], utc_now()).json_document["accounts"]
+    assert (account["exit_code"], account["traded"]) == (1, False)
+    with open_account(NAME, tmp_path, NULL_REDACTOR, SYSTEM_TIME):
+        assert status_of(tmp_path).exit_code == 0
+    assert status_of(tmp_path).exit_code == 0
+    assert status_of(tmp_path).closing_lines[0] == "no process trades the account"
+
+
+def test_only_processes_of_this_machine_are_reported_as_killed(tmp_path: Path, killed: int) -> None:
+    """The id of a killed process may belong to any process now."""
+    assert rewritten(tmp_path, pid=str(os.getpid())).exit_code == 1
+    in_container = rewritten(tmp_path, host="container")
+    has_boot_id = Path("/proc/sys/kernel/random/boot_id").exists()
+    assert in_container.exit_code == int(has_boot_id)
+    after_restart = rewritten(tmp_path, host=platform.node(), boot_id="another")
+    assert after_restart.exit_code == 1
+    elsewhere = rewritten(tmp_path, host="elsewhere")
+    assert elsewhere.exit_code == 0
+    assert "no process of this machine" in elsewhere.closing_lines[0]
+    assert "ran on elsewhere" in elsewhere.closing_lines[0]
+    assert rewritten(tmp_path, host=None).closing_lines[0] == "no process trades the account"
+
+
+def test_command_without_a_loop_hides_no_killed_loop(tmp_path: Path, killed: int) -> None:
+    assert send_command(tmp_path / NAME, "pause", by="Ada").exit_code == 0
+    assert f"process {killed}, which" in status_of(tmp_path).closing_lines[0]
 
 
 def test_trading_process_is_named_while_it_runs(tmp_path: Path) -> None:

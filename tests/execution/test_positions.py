@@ -223,6 +223,31 @@ def test_split_keeps_cost_basis_but_transfers_lose_it() -> None:
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
+@pytest.mark.parametrize(
+    ("kind", "quantity", "usd", "entry", "realised"),
+    [
+        ("other", -10, 900, None, 0),  # a reorganisation
+        ("other", 5, 0, None, 0),  # a spin-off
+        ("merger", -10, 0, None, 0),  # shares for shares
+        ("merger", -10, 600, None, 100),
+        ("worthless removal", -10, 0, None, -500),
+        ("share transfer", -4, 0, 50, 0),
+    ],
+)
+def test_only_priced_bookings_realise_a_profit(
+    kind: BookingKind, quantity: int, usd: int, entry: int | None, realised: int
+) -> None:
+    journal = Journal()
+    journal.filled("one", "10", "50")
+    booked = Activity("b", kind, AT, "SYA", D(quantity), None, D(usd))
+    journal.activities.record_activities([booked], AT + HOUR, is_after_opening_balance=1)
+    left = 10 + quantity
+    journal.positions.record_positions(account(**({"SYA": str(left)} if left else {})))
+    found = {each.symbol: each for each in journal.positions.position_profits()}.get("SYA")
+    assert (None if found is None else found.entry_price) == entry
+    assert (0 if found is None else found.realised_profit) == realised
+
+
 def test_position_held_at_start_has_starting_price_cost() -> None:
     journal = Journal()
     journal.positions.record_opening_positions([PositionRow("SYA", D(10), D(40))])

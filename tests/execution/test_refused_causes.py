@@ -19,19 +19,27 @@ from execution.journal.refusals import (
 )
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
-from execution.orders.orders import Order
+from execution.orders.orders import PROTECTIVE_LEG, Order
 from foundation.database import Database
 from foundation.notices import ALL_CLEAR, TRADING_PAUSED
 from foundation.notifier import Notifier
 from tests.support.alerts import Alerts
+from tests.support.messages import check_message
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'
+NO_STOP = 'rejected (422): {"code":42210000,"message":"stop orders are not accepted now"}'
 FUNDS = "rejected (403): insufficient buying power: {} USD of {}"
 
 
 def order(symbol: str = "SYA", *, reduces: bool = False, side: str = "buy") -> Order:
     return Order(f"t-{symbol}-{side}", symbol, side, Decimal(10), "test", reduces)  # type: ignore[arg-type]
+
+
+def stop(symbol: str) -> Order:
+    """Return the stop of a position."""
+    name = f"t-20240220T153000Z-{symbol}-{PROTECTIVE_LEG}-0"
+    return Order(name, symbol, "sell", Decimal(10), "test", reduces=True)
 
 
 class Told:
@@ -137,6 +145,38 @@ def test_accepted_crypto_order_does_not_clear_stock_refusal() -> None:
     assert told.kinds == [ORDER_REFUSED_ALERT]
 
 
+def test_refusal_before_an_acceptance_does_not_drop_it() -> None:
+    told = Told()
+    names = ("SYA", "SYB", "SYC", "SYD", "SYE")
+    told.step(*((stop(name), NO_STOP) for name in names))
+    for name in names:
+        told.book.record_refusal(stop(name), NO_STOP, NOW)
+    told.step(accepted=tuple(stop(name) for name in names))
+    assert told.book.active() == []
+    assert told.kinds == [REDUCTION_REFUSED_ALERT, ALL_CLEAR]
+
+
+def test_killed_step_drops_no_acceptance() -> None:
+    told = Told()
+    told.step((stop("SYA"), NO_STOP), (stop("SYB"), NO_STOP))
+    told.book.record_acceptance(stop("SYA"))
+    told.book.record_acceptance(stop("SYB"))
+    after = Told(told.database)
+    after.book.clear_contradicted_causes()
+    assert (after.book.active(), after.kinds) == ([], [ALL_CLEAR])
+
+
+def test_refused_stops_are_named_and_end_by_stops() -> None:
+    told = Told()
+    told.step((stop("SYA"), NO_STOP))
+    [(_, text)] = told.alerts.told
+    check_message(text, "protective orders", "without a stop", "SYA")
+    told.step(accepted=(order("SYA", reduces=True, side="sell"),))
+    [row] = told.book.active()
+    check_message(str(row), "URGENT", "protective orders")
+    assert told.kinds == [REDUCTION_REFUSED_ALERT]
+
+
 def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told = Told()
     told.step((order(), LIQUIDATION))
@@ -212,7 +252,10 @@ def test_accepted_stock_order_does_not_clear_contract_refusal() -> None:
 
 
 ORDERS = st.sampled_from(
-    [order(s, reduces=r) for s in ("SYA", "SYB", "BTCUSD") for r in (False, True)]
+    [
+        *(order(s, reduces=r) for s in ("SYA", "SYB", "BTCUSD") for r in (False, True)),
+        *map(stop, ("SYA", "SYB")),
+    ]
 )
 ANSWERS = st.sampled_from(
     [LIQUIDATION, "rejected (403): SYA is not tradable", "rejected (422): no"]

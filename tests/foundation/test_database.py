@@ -23,6 +23,7 @@ from foundation.database import (
 )
 from foundation.signals import raise_on_signals
 from tests.support.messages import refused
+from tests.support.readers import PatientReader
 
 ROOT = Path(__file__).parents[2]
 TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"
@@ -139,6 +140,33 @@ def test_locked_database_is_not_reported_as_damaged(
     with pytest.raises(DatabaseFailed) as caught:
         check_integrity(path)
     assert not isinstance(caught.value, DatabaseDamaged)
+
+
+@pytest.fixture
+def reader(database: Database) -> Iterator[PatientReader]:
+    put(database, 0, 0)
+    with PatientReader.of(database) as reader:
+        yield reader
+
+
+@pytest.mark.parametrize("waits", [1, 5])
+def test_commit_waits_for_a_reader(database: Database, reader: PatientReader, waits: int) -> None:
+    reader.ends_after = waits
+    with database.transaction():
+        put(database, 1, 1)
+        put(database, 2, 2)
+    assert reader.waits == waits
+    assert database.query("SELECT count(*) FROM pairs") == [(3,)]
+
+
+def test_reader_that_never_ends_fails_the_commit(
+    database: Database, reader: PatientReader, path: Path
+) -> None:
+    with refused(DatabaseFailed, path):
+        put(database, 1, 1)
+    reader.end()
+    put(database, 2, 2)
+    assert database.query("SELECT count(*) FROM pairs") == [(2,)]
 
 
 def put_many(database: Database) -> None:
