@@ -40,7 +40,7 @@ COMMANDS = {
     "doctor": Command(
         "execution.doctor",
         config="doctor",
-        interruption_text="no orders were sent, or those of the probe were cancelled",
+        interruption_text="no orders were sent, except those of a probe",
         is_private=True,
         json_argument="",
     ),

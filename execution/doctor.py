@@ -602,11 +602,12 @@ def probe_venue(
             text = keys.redact(json.dumps(transcript, default=str, indent=1))
             path = journal.folder / TRANSCRIPT_FILE
             write_atomically(path, text.replace(account, "[account]").encode(), is_private=True)
-    text = f"nothing of the probe is open; the transcript is {path}"
-    if left:
-        remedy = "close it at the venue, or repeat the probe, which closes it first"
-        text = f"still open: {', '.join(left)}; {remedy}; see {path}"
-    findings.append(print_finding(context, Finding("failure" if left else "ok", "flat", text)))
+            text = f"nothing of the probe is open; the transcript is {path}"
+            if left:
+                remedy = "close it at the venue, or repeat the probe, which closes it first"
+                text = f"still open: {', '.join(left)}; {remedy}; see {path}"
+            flat = Finding("failure" if left else "ok", "flat", text)
+            findings.append(print_finding(context, flat))
     return findings, 2 if left else 1
 
 

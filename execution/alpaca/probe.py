@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +31,6 @@ from execution.journal.outbox import InconclusiveResponse, Outbox
 from execution.orders.auctions import auction_refusal_reason
 from execution.orders.orders import Order, make_order_id
 from foundation.errors import BrokerError, to_one_line
-from foundation.formatting import format_duration
 from foundation.settings import setting, settings_class
 
 ProbeAction = Literal["submit", "trade", "repeat", "replace", "cancel", "read"]
@@ -42,7 +42,7 @@ POLL_SECONDS = 0.25  # seconds between two readings of the account
 CLOSING_SECONDS = 300.0  # longest wait for the end of all orders
 CLOSING_POLL_SECONDS = 2.0  # seconds between two attempts to cancel
 CLOSING_DELAYS_SECONDS = (0.0, 5.0, 15.0, 60.0)  # seconds before each attempt to close
-EVERY = 1_000_000  # count of a fault that affects all requests
+ALL_REQUESTS = 1_000_000  # count of a fault that affects all requests
 MAX_PRICE_RATIO = 1.2  # highest price of an order, multiples of the last trade
 # Method and path of an action's request, and the kind of fault that delays its effect.
 _FAULT_TERMS: Mapping[ProbeAction, Mapping[str, Any]] = {
@@ -109,17 +109,18 @@ class ProbeStep:
         if self.answer.startswith("refused"):
             status = int(self.answer[-3:])
             # A server error is a failure of one request; any other status is a rule.
-            effect = {"kind": "status", "status": status, "count": 1 if status >= 500 else EVERY}
+            count = 1 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ALL_REQUESTS
+            effect = {"kind": "status", "status": status, "count": count}
         elif self.answer.startswith("accepted as"):
             effect = {"kind": "converted_stop"}
         elif self.seconds > PROMPT_SECONDS:
             has_ended = self.action != "cancel" or self.answer == self.assumed
             effect = {"seconds": round(self.seconds, 3) if has_ended else None}
-        fault = {"count": EVERY, **filters, **_FAULT_TERMS.get(self.action, {}), **effect}
+        fault = {"count": ALL_REQUESTS, **filters, **_FAULT_TERMS.get(self.action, {}), **effect}
         return fault if self.deviates and effect and "kind" in fault else None
 
     def __str__(self) -> str:
-        found = f"{self.answer} after {format_duration(self.seconds)}, assumed {self.assumed}"
+        found = f"{self.answer} after {self.seconds:.2f} s, assumed: {self.assumed} at once"
         sent = " ".join(map(str, self.terms.values()))
         return "; ".join(filter(None, (sent, found if self.answer else "skipped", self.detail)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from alpaca.trading.requests import LimitOrderRequest
 
 from execution.alpaca import probe
-from execution.alpaca.probe import ProbeSettings, VenueProbe
+from execution.alpaca.probe import ProbeSettings, ProbeStep, VenueProbe
 from execution.doctor import TRANSCRIPT_FILE, DoctorContext, Finding, probe_venue
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
@@ -203,31 +203,40 @@ def test_probe_stops_at_an_order_that_does_not_end(here: Practice, tmp_path: Pat
     assert len(here.posts) == 2  # the order and its repetition
 
 
-@pytest.mark.parametrize("last", ["limit", "purchase", "stop"])
-def test_killed_probe_is_closed_by_the_next_one(
-    here: Practice, tmp_path: Path, last: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = VenueProbe.run
+def killed_after(here: Practice, folder: Path, name: str) -> None:
+    """A probe that is killed when it has executed a step."""
 
     class Killed(BaseException):
         pass
 
-    def killed(self: VenueProbe, steps: Any) -> None:
+    def run(self: VenueProbe, steps: Iterable[ProbeStep]) -> None:
         for step in steps:
             self.execute(step)
-            if step.name.startswith(last):
+            if step.name == name:
                 raise Killed
 
-    monkeypatch.setattr(VenueProbe, "run", killed)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VenueProbe, "run", run)
         patch.setattr(VenueProbe, "close", lambda self: [])
         with pytest.raises(Killed):
-            probed(here, tmp_path)
+            probed(here, folder)
     assert not is_flat(here)
-    monkeypatch.setattr(VenueProbe, "run", run)
+
+
+@pytest.mark.parametrize("last", ["limit", "purchase", "stop"])
+def test_killed_probe_is_closed_by_the_next_one(here: Practice, tmp_path: Path, last: str) -> None:
+    killed_after(here, tmp_path, last)
     told = probed(here, tmp_path)
     assert (told.exit_code, told.deviations) == (0, set())
     assert is_flat(here)
+
+
+def test_loop_knows_what_a_killed_probe_left(here: Practice, tmp_path: Path) -> None:
+    killed_after(here, tmp_path, "stop")
+    desk = Desk.at(here, tmp_path / here.venue.record.account_id, *PLAIN)
+    desk.job.step()
+    assert desk.step_at(SECOND).decision is not None
+    assert (halted_by(desk), alerts(desk)) == ([], "")
 
 
 def accept_all(patch: pytest.MonkeyPatch) -> None:
