@@ -39,8 +39,8 @@ COMMANDS = {
     ),
     "doctor": Command(
         "execution.doctor",
-        config="live",
-        interruption_text="no orders were sent",
+        config="doctor",
+        interruption_text="no orders were sent, except those of a probe",
         is_private=True,
         json_argument="",
     ),
@@ -52,7 +52,10 @@ COMMANDS = {
         json_argument="status pause resume reduce exit flatten",
     ),
 }
-SETTINGS = {"live": "execution.live.settings:LiveSettings"}
+SETTINGS = {
+    "live": "execution.live.settings:LiveSettings",
+    "doctor": "execution.alpaca.probe:DoctorOptions",
+}
 
 
 def parse_live_overrides(arguments: Sequence[str]) -> list[str]:

@@ -1,13 +1,18 @@
 """Check whether an account can be traded from this machine; print one line per requirement.
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
-    [--send-test-alert]
+    [--send-test-alert] [venue=probe [probe.symbol=F] [probe.max_order=100]]
 
 The command takes the settings of the live loop. Each line begins with `ok`, `warning` or `failure`,
 and names the remedy unless it is `ok`. The command sends no order, and writes only a probe file
 that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the settings are invalid.
 
 --send-test-alert    send a test alert to ALERT_URL and NOTICE_URLS (alert_url, notice_urls)
+venue=probe          on a paper account: send orders for one share, measure the answers, and compare
+                     them with the practice venue's. Each line is a step; `failure` is a deviation.
+                     The account ends as it was; exit code 2 if orders or shares stay open.
+                     `probe.json` beside the journal has the steps, and the faults with which the
+                     practice venue answers alike (marketsimulator.alpaca_server --faults FILE).
 """
 
 from __future__ import annotations
@@ -17,11 +22,14 @@ from foundation.cli import run_command
 if __name__ == "__main__":
     run_command("execution.doctor")
 
+import json
 import logging
+import math
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -31,19 +39,34 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from execution.alpaca.account import account_block_reasons, is_trading_status
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection, require_alpaca
 from execution.alpaca.fields import AccountEntry
+from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.probe import (
+    MAX_PRICE_RATIO,
+    PROBE_JOB,
+    DoctorOptions,
+    ProbeSettings,
+    ProbeStep,
+    VenueProbe,
+    plan_steps,
+)
+from execution.journal.events import EventLog
 from execution.journal.halts import read_active_halts
-from execution.journal.order_store import count_unknown_outcomes
+from execution.journal.order_store import OrderStore, count_unknown_outcomes
+from execution.journal.outbox import Outbox
+from execution.journal.refusals import RefusalJournal
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
     account_state_folder,
     is_account_traded,
     may_exist,
+    open_journal,
     recorded_journal_path,
     refuse_empty_journal,
     refuse_misplaced_journal,
@@ -53,19 +76,22 @@ from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from foundation.cli import FlagParser, Result
-from foundation.clock import SYSTEM_TIME, InstantSource
+from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.compose import compose_config
 from foundation.console import LOG_FOLDER
 from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal_path
 from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
+from foundation.files import write_atomically
 from foundation.formatting import format_duration
 from foundation.notices import open_services
 from foundation.notifier import deliver_test_alert
-from trainingdata.feed.endpoint import ApiKeys
+from foundation.settings import settings_from_config
+from trainingdata.feed.endpoint import KEY_VARIABLE, ApiKeys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import format_utc
-from trainingdata.instruments import instrument, is_crypto
+from trainingdata.instruments import instrument, is_crypto, is_stock
+from trainingdata.sessions import is_in_session
 
 FindingLevel = Literal["ok", "warning", "failure"]
 CheckResult = tuple[FindingLevel, str]
@@ -486,6 +512,9 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "halts": (lambda start: check_halts(start.journal_path), "journal"),
 }
 CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
+# Checks without a failure of which no probe is started.
+CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal", "halts")
+TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
 
 
 def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
@@ -493,14 +522,93 @@ def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Fi
 
     names: names of the checks; empty for all.
     """
-    findings = []
-    for finding in run_checks(context, names):
-        if isinstance(context.keys, ApiKeys):
-            finding = replace(finding, detail=context.keys.redact(finding.detail))
-        findings.append(finding)
-        sys.stdout.write(f"{finding}\n")
-        sys.stdout.flush()
-    return findings
+    return [print_finding(context, finding) for finding in run_checks(context, names)]
+
+
+def print_finding(context: DoctorContext, finding: Finding) -> Finding:
+    """Print a finding without secrets, and return it."""
+    if isinstance(context.keys, ApiKeys):
+        finding = replace(finding, detail=context.keys.redact(finding.detail))
+    sys.stdout.write(f"{finding}\n")
+    sys.stdout.flush()
+    return finding
+
+
+def probe_venue(
+    context: DoctorContext, settings: ProbeSettings, time: TimeSource = SYSTEM_TIME
+) -> tuple[list[Finding], int]:
+    """Probe the venue with one-share orders, print each step, and write the transcript.
+
+    Returns the findings, and the exit code if one is a failure: 2 if orders or shares stay open,
+    else 1.
+
+    time: clock by which answers are measured.
+
+    Raises
+    ------
+    InputError
+        for an account with real money, an account with orders or a position in the symbol, and a
+        symbol that is no stock or too expensive.
+    """
+    keys, broker = context.require_keys(), context.settings.broker
+    is_paper = broker.paper and not broker.is_live_host and not keys.are_live
+    # A server on this machine may have keys without the prefix of paper accounts.
+    if not is_paper or not (keys.are_paper or broker.is_loopback):
+        raise InputError(
+            "venue=probe: sends orders, and only to a paper account; set broker.paper=true, leave"
+            f" out broker.url_override, and set {KEY_VARIABLE} to the key of a paper account (PK…)"
+        )
+    findings = print_findings(context, CHECKS_BEFORE_PROBE)
+    if any(finding.level == "failure" for finding in findings):
+        return findings, 1
+    symbol = instrument(settings.symbol).symbol
+    data = MarketData(broker, keys, context.settings.data.feed)
+    trade = data.last_trades([symbol]).get(symbol) if is_stock(symbol) else None
+    price = trade.price if trade else math.inf
+    if MAX_PRICE_RATIO * price > settings.max_order:
+        found = f"last traded at {price:g} USD" if trade else "is no stock with a last trade"
+        raise InputError(
+            f"probe.symbol: {symbol} {found}; choose a liquid stock whose orders, at up to"
+            f" {MAX_PRICE_RATIO:g} times its last trade, stay within probe.max_order"
+            f" ({settings.max_order:g} USD)"
+        )
+    steps: list[ProbeStep] = []
+
+    def report(step: ProbeStep) -> None:
+        steps.append(step)
+        level: FindingLevel = "ok" if step.answer else "warning"
+        found = Finding("failure" if step.deviates else level, step.name, str(step))
+        findings.append(print_finding(context, found))
+
+    account = context.journal_path.parent.name
+    with open_journal(account, context.accounts_folder) as journal, closing(Database()) as scratch:
+        # The venue is meant to refuse some orders, of which no alert and no status should tell.
+        refusals = RefusalJournal(scratch, EventLog(scratch))
+        book = OrderStore(journal.database, EventLog(journal.database, keys), refusals)
+        venue = OrderVenue(broker, keys, time)
+        is_open = bool(is_in_session(np.array([venue.now()]))[0])
+        probe = VenueProbe(venue, Outbox(venue, book, PROBE_JOB), symbol, report, is_open)
+        if left := probe.close():
+            raise InputError(
+                f"probe.symbol: {', '.join(left)} is open; close all orders and the position in"
+                f" {symbol} at the venue, or choose another symbol"
+            )
+        try:
+            probe.run(plan_steps(price, venue.estimated_now()))
+        finally:
+            left = probe.close()
+            faults = [fault for step in steps if (fault := step.fault)]
+            transcript = {"faults": faults, "left_open": left, "steps": [*map(asdict, steps)]}
+            text = keys.redact(json.dumps(transcript, default=str, indent=1))
+            path = journal.folder / TRANSCRIPT_FILE
+            write_atomically(path, text.replace(account, "[account]").encode(), is_private=True)
+            text = f"nothing of the probe is open; the transcript is {path}"
+            if left:
+                remedy = "close it at the venue, or repeat the probe, which closes it first"
+                text = f"still open: {', '.join(left)}; {remedy}; see {path}"
+            flat = Finding("failure" if left else "ok", "flat", text)
+            findings.append(print_finding(context, flat))
+    return findings, 2 if left else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,10 +616,12 @@ class DoctorCommandLine:
     """Parsed command line of the doctor.
 
     settings: settings of the live loop.
+    options: settings of the doctor alone.
     sends_test_alert: true to send a test alert to the configured addresses.
     """
 
     settings: LiveSettings
+    options: DoctorOptions
     sends_test_alert: bool
 
 
@@ -521,14 +631,16 @@ def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
     parser.add_argument("--send-test-alert", action="store_true")
     typed = parser.parse_intermixed_args(list(words))
     parser.refuse_non_overrides(typed.overrides)
-    settings = LiveSettings.from_config(compose_config("live", typed.overrides))
-    return DoctorCommandLine(settings, typed.send_test_alert), None
+    config = compose_config("doctor", typed.overrides)
+    options = settings_from_config(DoctorOptions, OmegaConf.masked_copy(config, ["venue", "probe"]))
+    settings = LiveSettings.from_config(config)
+    return DoctorCommandLine(settings, options, typed.send_test_alert), None
 
 
 def run(command_line: DoctorCommandLine) -> Result:
-    """Run all checks, and print each finding as soon as it is available.
+    """Run all checks, or probe the venue; print each finding as soon as it is available.
 
-    The exit code is 1 if a check failed, else 0.
+    The exit code is 1 if a check failed, else 0; `probe_venue` states that of a probe.
     """
     settings = command_line.settings
     require_alpaca(settings.broker)
@@ -539,9 +651,13 @@ def run(command_line: DoctorCommandLine) -> Result:
     except InputError as error:
         keys = error
     context = DoctorContext(settings, keys, sends_test_alert=command_line.sends_test_alert)
-    findings = print_findings(context)
+    if command_line.options.venue == "probe":
+        findings, failure_code = probe_venue(context, command_line.options.probe)
+    else:
+        findings, failure_code = print_findings(context), 1
     failed = any(finding.level == "failure" for finding in findings)
     checks = [asdict(finding) for finding in findings]
     return Result(
-        exit_code=1 if failed else 0, json_document={"passed": not failed, "checks": checks}
+        exit_code=failure_code if failed else 0,
+        json_document={"passed": not failed, "checks": checks},
     )

@@ -54,7 +54,7 @@ from marketsimulator.venue.request import (
 )
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
-from marketsimulator.venue.stocks import ASSET_PERMISSIONS, Venue
+from marketsimulator.venue.stocks import ASSET_PERMISSIONS, NEVER, Venue
 from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
 from trainingdata.instants import (
     format_time_of_day,
@@ -188,6 +188,11 @@ class AlpacaServer(PracticeServer):
         """Execute a request, after the cancellations that are due at the time on the clock."""
         self.venue.settle(self.now())
         return super().execute_request(route, asked, invalid_request_status)
+
+    def clear_faults(self, asked: Request) -> None:
+        """Remove the faults, and end the cancellations that wait."""
+        super().clear_faults(asked)
+        self.venue.settle(NEVER)
 
     def _pass_seconds(self, asked: Request) -> ResponseBody:
         """Let {"seconds": N} pass on a waiting clock; they end before its next instant."""

@@ -154,11 +154,16 @@ class PracticeServer(ABC):
             "reject": self.faults.consume_fault(request, "reject_later") is not None,
         }
 
+    def clear_faults(self, asked: Request) -> None:
+        """Remove the faults that are still to be injected."""
+        del asked
+        self.faults.clear()
+
     def _shared_control_routes(self) -> list[Route]:
         return [
             Route("POST", "advance", self._advance_clock),
             Route("POST", "faults", self.faults.add_faults),
-            Route("DELETE", "faults", lambda _: self.faults.clear()),
+            Route("DELETE", "faults", self.clear_faults),
             Route("POST", "land", lambda _: self._execute_delayed_requests()),
         ]
 

@@ -6,21 +6,18 @@ Each is a file in the account's folder, as any program of the account's owner ma
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from execution.journal.commands import Verb
-from execution.live.accounts import TRADE_JOB
 from execution.live.commands import COMMANDS_FOLDER, read_answer, write_command
 from foundation.clock import utc_now
 from foundation.database import query_rows
-from tests.e2e.fault_checks import World, book_of_orders
-from trainingdata.instruments import instrument
+from tests.e2e.fault_checks import book_of_orders
 
 PAUSES: tuple[Verb, ...] = ("pause", "resume", "resume")
 ALL: tuple[Verb, ...] = (*PAUSES, *PAUSES, "reduce", "reduce", "exit", "exit", "flatten")
@@ -83,35 +80,6 @@ class Commands:
                 if answer is not None
             ),
         )
-
-
-def sold_beyond(
-    world: World, commands: Mapping[str, tuple[Verb, str]], by_hand: Collection[str]
-) -> int:
-    """Commands that closed more of a position than they were to, as the venue has their fills.
-
-    by_hand: symbols in which a person traded, of which nothing is known.
-    """
-    held: dict[tuple[str, str], Decimal] = {}
-    groups = {name: written.decision_id for name, written in world.books.written.items()}
-    for sent in world.sent:
-        if sent.name in groups:
-            key = groups[sent.name], sent.symbol
-            held.setdefault(key, sent.positions.get(sent.symbol, Decimal(0)))
-    closed: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for name, group in groups.items():
-        if (order := world.orders.get(name)) is not None:
-            closed[group, order.symbol] += order.filled
-    beyond = 0
-    for name, (verb, argument) in commands.items():
-        kept = Decimal(argument) if verb == "reduce" else Decimal(0)
-        group = f"{TRADE_JOB}-command-{name}"
-        for (of, symbol), quantity in closed.items():
-            if of == group and symbol not in by_hand:
-                before = abs(held.get((group, symbol), Decimal(0)))
-                lot = instrument(symbol).qty_increment
-                beyond += abs(quantity) >= before * (1 - kept) + lot
-    return beyond
 
 
 def openings_while_paused(journal: Path) -> int:

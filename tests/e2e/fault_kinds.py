@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,33 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "status", "status": 403, "method": "POST", "path": "/v2/orders"},
     {"kind": "late", "seconds": 3600, "method": "POST", "path": "/v2/orders", "count": 2},
 )
+
+
+# What a venue that takes its time does, one of each kind at an instant; `None` is never.
+MANY = 10**6  # requests
+ALWAYS: Mapping[str, Any] = {"count": MANY}
+SLOW: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "slow_cancellations": tuple(
+        {"kind": "slow_cancel", "seconds": seconds} for seconds in (0.5, 5, 30, 60, 60, None)
+    ),
+    "failed_cancellations": tuple(
+        {"kind": "status", "status": 503, "method": "DELETE", "count": count}
+        for count in (1, 4, MANY)
+    ),
+    "partial_fills": tuple(
+        {"kind": "partial_rests", "seconds": seconds, **order}
+        for seconds in (5, None)
+        for order in ({"type": "stop"}, {"side": "sell"}, {"side": "buy"})
+    ),
+    "elected_stops": tuple({"kind": "elected_rests", "seconds": each} for each in (60, None)),
+    "converted_stops": ({"kind": "converted_stop"},),
+    "late_positions": tuple({"kind": "stale_positions", "seconds": each} for each in (4, 60)),
+    "wrong_marks": tuple({"kind": "wrong_marks", "factor": each} for each in (0.9, 0.5, 1.2)),
+    "refused_stops": tuple(
+        {"kind": "status", "status": 422, "method": "POST", "type": each}
+        for each in ("stop", "stop_limit", "trailing_stop")
+    ),
+}
 
 
 def nothing(one: Trading) -> Iterator[None]:
@@ -284,15 +311,64 @@ def told_to_stop(one: Trading) -> Iterator[None]:
         yield
 
 
+def slow(faults: Sequence[Mapping[str, Any]]) -> Kind:
+    """The kind in which the venue does one of these for some minutes, and its clock goes on."""
+
+    def kind(one: Trading) -> Iterator[None]:
+        one.alive()
+        one.here.fail(**{**ALWAYS, **one.rng.choice(faults)})
+        one.paced = True
+        yield
+        if one.guarding and one.run is not None:
+            one.minutes(2, calm=False)
+        one.paced = False
+        one.here.clear_faults()
+        yield
+
+    return kind
+
+
+def closed_by_hand(one: Trading) -> Iterator[None]:
+    """A person cancels what rests in a symbol and closes its position at the venue."""
+    one.alive()
+    account = one.here.venue.broker.account()
+    if held := {symbol: q for symbol, q in account.positions.items() if symbol != "SYC" and q}:
+        symbol = one.rng.choice(sorted(held))
+        for ticket in [*one.here.venue.tickets.values()]:
+            if ticket.is_open and ticket.order.symbol == symbol:
+                url = f"{one.here.url}/v2/orders/{ticket.venue_order_id}"
+                requests.delete(url, headers=BY_HAND, timeout=30)
+        side = "sell" if held[symbol] > 0 else "buy"
+        terms = {"symbol": symbol, "type": "market", "side": side, "qty": f"{abs(held[symbol]):f}"}
+        _send_by_hand(one, terms)
+    yield
+
+
+def killed_over_a_command(one: Trading) -> Iterator[None]:
+    """A person reduces while the venue cancels slowly, and the process is killed at a commit."""
+    one.here.fail(kind="slow_cancel", seconds=one.rng.choice((0, 5, 30)), count=MANY)
+    run = one.alive()
+    yield
+    one.commands.write(one.journal.parent, one.rng.choice(("reduce", "exit", "flatten")))
+    run.control.arm(one.rng.randint(1, 30), after=one.rng.random() < 0.5)
+    one.paced = True
+    yield
+    if one.run is not None:
+        one.run.control.arm(0, after=False)
+    yield
+    one.paced = False
+    one.here.clear_faults()
+
+
 KINDS: Mapping[str, Kind] = {
     each.__name__: each
     for each in (
         *(nothing, wire, orders_on_the_wire, kill, kill_on_a_bad_wire, venue, hold),
         *(stopped_across_an_instant, clock, full_disk, torn_journal, two_processes, foreign),
         *(foreign_order, looked_at, before_the_close),
-        *(kill_file, told_to_stop),
+        *(kill_file, told_to_stop, closed_by_hand, killed_over_a_command),
     )
-}
+} | {name: slow(faults) for name, faults in SLOW.items()}
 
 
 def _send_by_hand(one: Trading, order: Mapping[str, str]) -> None:

@@ -15,11 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
-import numpy as np
 from aiohttp import web
 
 BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the request has not reached the venue yet
@@ -39,7 +38,7 @@ When = Literal["before", "flying", "after", "pass"]
 ORDERS = ("/v2/orders", "/trade-api/v2/portfolio/events/orders")  # of stocks, of event contracts
 SIGNED = ("apca-", "kalshi-", "content-type")  # how the headers begin that are passed on
 CLOCK = "/v2/clock"
-ALERTS = "/alert"  # where notices may be sent; they are discarded
+ALERTS = "/alert"  # where notices are sent
 
 
 @dataclass
@@ -87,10 +86,11 @@ class FaultProxy:
     heard: requests by their method, those on which the wire failed included.
     trap: for the next requests; none lets them pass.
     ahead: seconds by which the venue's clock is shown ahead.
-    passed: the same, while it shows an instant alone: minutes that pass there.
     idle: requests for the clock since any other.
     change: what is made of an answer that is no error: of its method, path and JSON; none nothing.
     on_order: called with the body of every order that is sent, before the venue hears of it.
+    on_request: called with the path of every request, likewise.
+    on_alert: called with every notice that is sent.
     loop, session: in which it passes requests on; none before it listens.
     """
 
@@ -103,10 +103,11 @@ class FaultProxy:
     heard: Counter[str] = field(default_factory=Counter)
     trap: Trap | None = None
     ahead: int = 0
-    passed: tuple[np.datetime64, int] = (np.datetime64(0, "s"), 0)
     idle: int = 0
     change: Callable[[str, str, Any], Any] | None = None
     on_order: Callable[[bytes], object] | None = None
+    on_request: Callable[[str], object] = lambda path: None
+    on_alert: Callable[[Any], object] = lambda notice: None
     _held: list[Message] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
     session: aiohttp.ClientSession | None = None
@@ -131,11 +132,6 @@ class FaultProxy:
         self.ahead = 0
         self.land()
 
-    def after(self, instant: np.datetime64) -> int:
-        """Seconds by which an instant of the venue is shown ahead."""
-        at, seconds = self.passed
-        return self.ahead + (seconds if at == instant else 0)
-
     def _drawn(self, kinds: tuple[str, ...], method: str = "") -> str:
         danger = self.danger
         held_up = False
@@ -158,11 +154,13 @@ class FaultProxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         if request.path == ALERTS:
+            self.on_alert(json.loads(body))
             return web.Response()
         self.heard[request.method] += 1
         self.idle = self.idle + 1 if request.path == CLOCK else 0
         headers = {k: v for k, v in request.headers.items() if k.lower().startswith(SIGNED)}
         message = Message(request.method, request.path_qs, headers, body)
+        await asyncio.to_thread(self.on_request, request.path)
         if self.on_order is not None and request.method == "POST" and request.path in ORDERS:
             await asyncio.to_thread(self.on_order, body)
         trap = self.trap
@@ -182,7 +180,7 @@ class FaultProxy:
         async with self.session.request(method, url, headers=headers, data=body) as answer:
             content, status = await answer.read(), answer.status
         if path == CLOCK and status == OK:
-            content = shifted(content, self.after)
+            content = shifted(content, self.ahead)
         if self.change is not None and status == OK and content:
             told = self.change(method, path.partition("?")[0], json.loads(content))
             content = json.dumps(told).encode()
@@ -244,14 +242,11 @@ class FaultProxy:
         return answer
 
 
-def shifted(clock: bytes, after: Callable[[np.datetime64], int]) -> bytes:
+def shifted(clock: bytes, seconds: int) -> bytes:
     """An answer of the clock, so many seconds ahead."""
     answer = json.loads(clock)
-    told = datetime.fromisoformat(answer["timestamp"])
-    if seconds := after(np.datetime64(told.astimezone(UTC).replace(tzinfo=None), "ns")):
-        answer |= {"timestamp": (told + timedelta(seconds=seconds)).isoformat()}
-        clock = json.dumps(answer).encode()
-    return clock
+    told = datetime.fromisoformat(answer["timestamp"]) + timedelta(seconds=seconds)
+    return json.dumps({**answer, "timestamp": told.isoformat()}).encode()
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:

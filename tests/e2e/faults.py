@@ -31,10 +31,10 @@ SHOWN = (
 )
 # Beside them: a command that ends with a traceback, one that does not go on after everything works
 # again, a halt that nothing justifies.
-# Then stops and commands, as `fault_stops.py` and `fault_commands.py` say.
+# Then stops and commands, as `fault_audit.py`, `fault_stops.py` and `fault_commands.py` say.
 NEVER = (
     *(*SHOWN[2:], "crashes", "stuck", "false_halts"),
-    *("unprotected", "stray_stops", "oversized_stops"),
+    *("unprotected", "stray_stops", "sold_beyond", "turned_positions", "open_after_done"),
     *("repeated_commands", "unanswered_commands", "false_watch"),
 )
 LONGEST = "longest_silence_s"  # the one count that is not a sum

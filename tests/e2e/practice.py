@@ -86,7 +86,7 @@ class Practice:
 
     def halt(self, symbol: str, halted: bool = True) -> None:
         """No trading in a symbol, or trading again."""
-        told = {"symbol": symbol, "halted": halted}
+        told: Any = {"symbol": symbol, "halted": halted}
         assert requests.post(f"{self.url}/control/assets", json=told, timeout=30).ok
 
     def land(self) -> None:

@@ -244,7 +244,10 @@ def test_each_account_restriction_changes_only_its_doctor_check(
 ) -> None:
     """None: the venue's response omits the field."""
     usual = alpaca_server.account_response
-    told = lambda venue: {k: v for k, v in {**usual(venue), **facts}.items() if v is not None}  # noqa: E731
+
+    def told(*asked: Any) -> dict[str, Any]:
+        return {k: v for k, v in {**usual(*asked), **facts}.items() if v is not None}
+
     monkeypatch.setattr(alpaca_server, "account_response", told)
     sick = examined(here, tmp_path)
     assert sick[name].level == level, sick[name]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,26 @@ from execution.live.commands import COMMANDS_FOLDER, CommandDesk
 from foundation.clock import SYSTEM_TIME
 from foundation.compose import compose_config
 from foundation.database import Database
+from foundation.notices import ALL_CLEAR
+from marketsimulator.venue.faults import InjectedFault
 from marketsimulator.venue.stocks import Venue
+from marketsimulator.venue.tickets import OrderTicket
 from option_spreads.simulation.settings import PracticeSettings
+from tests.e2e.fault_audit import (
+    Audit,
+    Moment,
+    Trade,
+    open_after,
+    sold_beyond,
+    trades_of,
+    turned_positions,
+)
 from tests.e2e.fault_commands import Commands
-from tests.e2e.fault_stops import Guarding, Looks, oversized, stops_of
 from tests.e2e.practice import OPENING, SPAN
 
 PREFIX = "kelly_50"
+INSTANT = "20240220T153000Z"
 HELD = 10
-GUARDING = Guarding("stop", "1%", (), random.Random(0))
 
 
 @pytest.fixture
@@ -46,58 +58,165 @@ def venue() -> Venue:
     return one
 
 
-def send(venue: Venue, symbol: str, side: str, qty: int, **more: Any) -> None:
+def send(
+    venue: Venue, symbol: str, side: str, qty: int, leg: object = 0, **more: Any
+) -> OrderTicket:
     """Send an order of the command."""
-    name = f"{PREFIX}-{len(venue.tickets)}"
+    name = f"{PREFIX}-{INSTANT}-{symbol}-{leg}-{len(venue.tickets)}"
     told = {"symbol": symbol, "side": side, "qty": str(qty), "time_in_force": "day"}
     venue.submit({"client_order_id": name, **told, **more})
+    return venue.tickets[name]
 
 
-def stop(venue: Venue, symbol: str, qty: int) -> None:
+def stop(venue: Venue, symbol: str, qty: int, **more: Any) -> OrderTicket:
     """Send a stop to sell, a twentieth below the market."""
     price = 0.95 * venue.broker.account().prices[symbol]
-    send(venue, symbol, "sell", qty, type="stop", stop_price=f"{price:.2f}")
+    terms = {"type": "stop", "stop_price": f"{price:.2f}", **more}
+    return send(venue, symbol, "sell", qty, "stop", **terms)
+
+
+def nothing(venue: Venue) -> None:
+    """The position has no stop."""
+
+
+def cancelled_slowly(venue: Venue) -> None:
+    venue.cancel(stop(venue, "SYA", HELD), 600.0)
+
+
+def elected(venue: Venue) -> None:
+    """The market has passed the stop of an order that does not fill."""
+    rests: Any = {"elected_rests": InjectedFault(kind="elected_rests", seconds=None)}
+    price = venue.market_price("SYA") or 0.0
+    name = f"{PREFIX}-{INSTANT}-SYA-stop-9"
+    terms = {"symbol": "SYA", "side": "sell", "qty": str(HELD), "time_in_force": "day"}
+    prices = {"stop_price": f"{price * 0.99:.2f}", "limit_price": f"{price * 0.98:.2f}"}
+    venue.submit({"client_order_id": name, **terms, "type": "stop_limit", **prices}, slow=rests)
+    venue.tickets[name].order = replace(venue.tickets[name].order, stop_price=price * 1.01)
 
 
 @pytest.mark.parametrize(
-    ("stops", "unprotected", "stray"),
+    ("arrange", "unprotected", "stray"),
     [
-        ((), {"SYA"}, 0),
-        ((("SYA", HELD),), set(), 0),
-        ((("SYA", HELD - 1),), set(), 0),
-        ((("SYA", HELD // 2),), {"SYA"}, 0),
-        ((("SYB", HELD),), {"SYA"}, 1),
-        ((("SYA", HELD), ("SYB", 1)), set(), 1),
+        (nothing, 1, 0),
+        (cancelled_slowly, 1, 0),
+        (elected, 1, 0),
+        (lambda venue: stop(venue, "SYA", HELD), 0, 0),
+        (lambda venue: stop(venue, "SYA", HELD - 1), 0, 0),
+        (lambda venue: stop(venue, "SYA", HELD // 2), 1, 0),
+        (lambda venue: stop(venue, "SYB", HELD), 1, 1),
+        (lambda venue: send(venue, "SYA", "sell", HELD, type="limit", limit_price="999"), 0, 0),
     ],
 )
-def test_missing_and_stray_stops_are_found(
-    venue: Venue, stops: tuple[tuple[str, int], ...], unprotected: set[str], stray: int
+def test_missing_and_stray_stops_are_counted_after_a_minute(
+    venue: Venue, arrange: Callable[[Venue], object], unprotected: int, stray: int
 ) -> None:
-    for symbol, qty in stops:
-        stop(venue, symbol, qty)
-    looks = GUARDING.look(venue, ("SYA", "SYB"), PREFIX)
-    assert looks.unprotected == unprotected
-    assert len(looks.stray) == stray
-    assert GUARDING.look(venue, ("SYB",), PREFIX).unprotected == set()
+    arrange(venue)
+    audit = Audit(("SYA", "SYB"))
+    for seconds in (30, 30):
+        audit.observe(Moment.of(venue), seconds)
+        assert not +audit.counts
+    for seconds in (1, 100):
+        audit.observe(Moment.of(venue), seconds)
+        assert audit.counts == {"unprotected": unprotected, "stray_stops": stray}
+    assert not Audit(("SYB",)).observe(Moment({"SYA": Decimal(1)}, {}, {}), 99)
 
 
-def test_only_what_outlasts_a_minute_is_counted() -> None:
-    one, other = Looks(frozenset({"SYA"}), frozenset({"o-1"})), Looks(frozenset({"SYB"}))
-    assert one.since(one) == one
-    assert one.since(other) == other.since(one) == Looks()
+BARE, STOPPED = (
+    Moment({"SYA": Decimal(-5)}, {}, {}),
+    Moment({"SYA": Decimal(-5)}, {"SYA": Decimal(5)}, {}),
+)
+WARNED = ("protection", "positions without a stop: SYA: rejected (422)")
 
 
 @pytest.mark.parametrize(
-    ("more", "prefix", "counted"), [(0, PREFIX, 0), (1, PREFIX, 1), (1, "x", 0)]
+    ("told", "counted"),
+    [
+        ((), 1),
+        ((WARNED,), 0),
+        ((("protection", "positions without a stop: SYB: dust"),), 1),
+        ((("command", "flatten by watch: NOT reduced: 5 SYA"),), 1),
+        ((WARNED, (ALL_CLEAR, "protection: SYA has a stop")), 1),
+        ((WARNED, STOPPED), 1),
+        ((STOPPED, WARNED), 0),
+    ],
 )
-def test_stop_larger_than_its_position_is_counted(
-    venue: Venue, more: int, prefix: str, counted: int
+def test_only_a_standing_alert_excuses_a_bare_position(told: Sequence[Any], counted: int) -> None:
+    audit = Audit(("SYA", "SYB"))
+    for each in told:
+        if isinstance(each, Moment):
+            audit.observe(each, 1.0)
+        else:
+            audit.alert(*each)
+    for _ in range(2):
+        audit.observe(BARE, 61.0)
+    assert audit.counts["unprotected"] == counted
+
+
+def test_new_process_has_a_minute_to_protect() -> None:
+    audit = Audit(("SYA",))
+    audit.observe(BARE, 60.0)
+    audit.restart()
+    audit.observe(BARE, 60.0)
+    assert not +audit.counts
+
+
+def traded(*signed: int, leg: str = "8", name: str = PREFIX) -> list[Trade]:
+    """A purchase of ten shares, and trades of one order for a stop or a command after it."""
+    bought = Trade(f"{name}-{INSTANT}-SYA-0-0", "SYA", Decimal(HELD))
+    return [bought, *(Trade(f"{name}-{INSTANT}-SYA-{leg}-0", "SYA", Decimal(q)) for q in signed)]
+
+
+@pytest.mark.parametrize(
+    ("trades", "counted"),
+    [
+        (traded(-4, -6), 0),
+        (traded(-4, -7), 1),
+        (traded(-10, -1, leg="stop"), 1),
+        (traded(2), 1),
+        (traded(-11, leg="0"), 0),
+    ],
+)
+def test_stops_and_commands_that_turn_positions_are_counted(
+    trades: list[Trade], counted: int
 ) -> None:
-    stop(venue, "SYA", HELD)
-    account = venue.broker.account()
-    (order,) = stops_of(account, PREFIX)
-    larger = replace(account, open_orders=(replace(order, qty=order.qty + more),))
-    assert oversized(larger, prefix) == counted
+    assert turned_positions(trades) == counted
+
+
+@pytest.mark.parametrize(("sold", "counted"), [((-5,), 0), ((-5, -1), 1), ((-6,), 1)])
+def test_command_that_sells_too_much_is_counted(sold: tuple[int, ...], counted: int) -> None:
+    assert sold_beyond(traded(*sold), {(INSTANT, "SYA"): Decimal(6)}) == counted
+    assert sold_beyond(traded(*sold, leg="stop"), {(INSTANT, "SYA"): Decimal(6)}) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        (("done", "flatten", ""), 1),
+        (("done", "exit", "SYA"), 1),
+        (("done", "exit", "SYB"), 0),
+        (("done", "pause", ""), 0),
+        (("refused", "flatten", ""), 0),
+    ],
+)
+def test_open_order_after_a_done_command_is_counted(
+    venue: Venue, answer: tuple[str, str, str], counted: int
+) -> None:
+    stop(venue, "SYA", HELD // 2)
+    resting = send(venue, "SYA", "sell", HELD // 2, type="limit", limit_price="999")
+    told = dict(zip(("state", "verb", "argument"), answer, strict=True))
+    assert len(open_after(venue, PREFIX, told)) == counted
+    assert open_after(venue, "other", told) == []
+    venue.cancel(resting)
+    assert open_after(venue, PREFIX, told) == []
+
+
+def test_exchange_record_has_every_trade(venue: Venue) -> None:
+    send(venue, "SYA", "sell", 4, 8, type="market")
+    assert [(trade.leg, int(trade.signed)) for trade in trades_of(venue)] == [
+        ("0", HELD),
+        ("8", -4),
+    ]
+    assert trades_of(venue)[1].key == (INSTANT, "SYA")
 
 
 @dataclass

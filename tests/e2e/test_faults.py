@@ -23,7 +23,6 @@ from execution.journal.order_store import OrderProgress
 from foundation.database import query_rows
 from tests.e2e import fault_checks, fault_runs
 from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
-from tests.e2e.fault_commands import sold_beyond
 from tests.e2e.fault_kinds import KINDS
 from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import FaultRun, Place
@@ -370,15 +369,3 @@ def test_watch_acting_on_no_real_loss_is_counted(limit: str, lowest: float, unju
     name = limit.partition(",")[0]
     reason = f"watch: {name} 0.2 after 0.2 has reached watch.{limit}; flatten"
     assert unjustified(reason, now, venue) is unjust
-
-
-@pytest.mark.parametrize(("kept", "counted"), [("0.5", 1), ("0", 0)])
-def test_command_that_sells_too_much_is_counted(world: World, kept: str, counted: int) -> None:
-    """The order that opened is taken for one of a command to a position of as much."""
-    name = filled_name(world)
-    known_as(world, name, name, decision_id="trade-command-c0")
-    filled = world.orders[name].filled
-    place = [sent.name for sent in world.sent].index(name)
-    held = {world.sent[place].symbol: filled}
-    world.sent[place] = replace(world.sent[place], positions=held)
-    assert sold_beyond(world, {"c0": ("reduce", kept)}, ()) == counted

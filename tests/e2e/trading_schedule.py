@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -21,20 +21,33 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from execution.decision.reduction import REDUCTION_ORDER_NUMBER
 from execution.journal.commands import Verb
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltJournal
+from execution.journal.halts import HaltJournal
 from execution.journal.rows import parse_instant
 from execution.live.account_lock import JOURNAL_FILE
+from execution.live.commands import COMMANDS_FOLDER
+from execution.orders.orders import PROTECTIVE_LEG
 from foundation.database import Database, query_rows
 from tests.e2e.changed_answers import Told
+from tests.e2e.fault_audit import (
+    Audit,
+    Moment,
+    Trade,
+    open_after,
+    sold_beyond,
+    trades_of,
+    turned_positions,
+)
 from tests.e2e.fault_checks import Books, Sent, World, ordered
-from tests.e2e.fault_commands import Commands, sold_beyond
+from tests.e2e.fault_commands import Commands
 from tests.e2e.fault_kinds import KINDS
-from tests.e2e.fault_proxy import Trap
+from tests.e2e.fault_proxy import CLOCK, Trap
 from tests.e2e.fault_runs import LOOK, PATIENT, FaultRun, Limits, Place, arm_kill, watched
-from tests.e2e.fault_stops import Guarding, Looks, oversized, unjustified
+from tests.e2e.fault_stops import Guarding, unjustified
 from tests.e2e.practice import ROOT, Practice, practising
+from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import instrument
 
 IMPATIENT = ("broker.read_timeout=0.5", "broker.deadline=1.5", "broker.attempts=2")
@@ -75,7 +88,8 @@ COURSES = {
 }
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
-MINUTE = 61  # seconds, in which the watch reads once
+PASSES = (20.5, 20.5, 20.5)  # seconds that pass one after the other, in which the watch reads once
+PACE = 1.0  # seconds that pass with each request while the venue is slow
 READS = 6.0  # seconds of `FaultRun.clock`, in which it does so at the latest
 IDLE = 4  # requests for the clock, and for nothing else, of a process that waits
 LONG_IDLE = 50  # the same, where it has announced nothing
@@ -84,7 +98,7 @@ SUMS = ("cash", "equity", "portfolio_value", "buying_power", "last_equity")
 # What a person writes at some instants of kills, once the process waits.
 PERSON: tuple[Verb, ...] = ("pause", "resume", "reduce", "exit", "resume", "flatten", "resume")
 EVERY = 4
-ADDRESS = "http://somebody:hushhush@"  # the password must appear nowhere
+PASSWORD = "somebody:hushhush@"  # in the address of alerts; it must appear nowhere
 NOISE = '''
 """Forecasts that are noise, the same for the same instant, so that every instant has orders."""
 import zlib
@@ -116,6 +130,8 @@ class Trading:
     guarding: its stops and its watch; none has neither, and gets no commands.
     run: the process; none between two.
     sent: orders as they left it.
+    audit: the exchange's.
+    paced: whether seconds of the venue pass with its requests.
     """
 
     def __init__(
@@ -137,6 +153,9 @@ class Trading:
         self.counts = place.counts
         self.run: FaultRun | None = None
         self.sent: list[Sent] = []
+        self.audit = Audit(SYMBOLS)
+        self.paced = False
+        self._ended: set[str] = set()
         self.guarding = guarding
         # What is drawn of stops and commands leaves what else is drawn as it is without them.
         self._drawn = guarding.rng if guarding else random.Random(0)
@@ -144,7 +163,8 @@ class Trading:
         self._instants = 0
         self._before = Books()
         self._forgotten: set[str] = set()
-        alerts = f"alert_url={self.wire.url.replace('http://', ADDRESS)}/alert"
+        secret = PASSWORD if password else ""
+        alerts = f"alert_url={self.wire.url.replace('http://', f'http://{secret}')}/alert"
         (place.folder / "noise.py").write_text(NOISE)
         self.words = (
             *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_wait_seconds=0"),
@@ -152,10 +172,12 @@ class Trading:
             *("forecaster._target_=noise.Noise", "forecaster.calibrated=false"),
             *("sizing.holding=next", f"sizing.strategy={STRATEGY}"),
             *(*_words(timeframe), f"history_days={COURSES[timeframe].history}"),
-            *((alerts,) if password else ()),
+            alerts,
             *(guarding.words if guarding else ()),
         )
         self.wire.on_order = self.note
+        self.wire.on_request = self.follow
+        self.wire.on_alert = lambda notice: self.audit.alert(notice["kind"], notice["text"])
 
     @property
     def journal(self) -> Path:
@@ -170,8 +192,7 @@ class Trading:
 
     def shown(self) -> np.datetime64:
         """What the venue's clock shows."""
-        now = self.here.venue.now
-        return now + np.timedelta64(self.wire.after(now), "s")
+        return self.here.venue.record.running() + np.timedelta64(self.wire.ahead, "s")
 
     def note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and the account at that moment."""
@@ -180,7 +201,6 @@ class Trading:
         account = venue.broker.account()
         tickets = dict(venue.tickets)
         quantity = Decimal(order["qty"])
-        self.counts["oversized_stops"] += oversized(account, STRATEGY)
         self.sent.append(
             Sent(
                 name=order["client_order_id"],
@@ -198,9 +218,30 @@ class Trading:
             )
         )
 
+    def follow(self, path: str) -> None:
+        """See what a command left that was just answered; a slow venue takes its time."""
+        for file in [*(self.journal.parent / COMMANDS_FOLDER).glob("*.answer.json")]:
+            if file.name not in self._ended:
+                self._ended.add(file.name)
+                answer = json.loads(file.read_bytes())
+                left = open_after(self.here.venue, STRATEGY, answer)
+                self.counts["open_after_done"] += bool(left)
+                if left:
+                    sys.stderr.write(f"{answer}: open: {left}\n")
+        if self.paced and path != CLOCK:
+            self.here.pass_seconds(PACE)
+            self.observe(PACE)
+
+    def observe(self, seconds: float) -> None:
+        """Seconds have passed at the exchange, whose audit sees what there is now."""
+        for found in self.audit.observe(Moment.of(self.here.venue), seconds):
+            told = f"{self.shown()} {found} {self.guarding and self.guarding.words}\n"
+            sys.stderr.write(told + self.place.last_logged())
+
     def start(self, *more: str, limits: Limits | None = None, calm: bool = False) -> FaultRun:
         """A new process, in the place of one that has ended."""
         assert self.run is None
+        self.audit.restart()
         words = (*self.words, *(PATIENT if calm else IMPATIENT), *more)
         self.run = FaultRun(self.place, words, limits or {})
         return self.run
@@ -312,39 +353,35 @@ class Trading:
             self.wire.trap = Trap(write, "", "/v2", self._drawn.randint(1, 25))
         return write if moment == "after" else None
 
-    def minutes(self, number: int) -> None:
-        """Let minutes pass at this instant, on a wire that works; what outlasts one is counted."""
-        assert self.guarding is not None
-        self.wire.trap = None
-        self.here.clear_faults()
+    def minutes(self, number: int, *, calm: bool = True) -> None:
+        """Let minutes pass at this instant, mostly on a wire that works.
+
+        calm: whether venue and wire work from now on.
+        """
+        if calm:
+            self.wire.trap = None
+            self.here.clear_faults()
         run = self.alive()
         if not self.work():
             return
-        before = self.look()
+        self.observe(0.0)
         for _ in range(number):
-            if wrong := self._drawn.random() < 0.2:
+            if calm and self._drawn.random() < 0.2:
                 factor = self._drawn.choice((0.5, 0.8, 1.5))
                 self.wire.change = Told(ACCOUNT, _sums_times(factor), 1)
-            now, (at, seconds) = self.here.venue.now, self.wire.passed
-            self.wire.passed = now, MINUTE + (seconds if at == now else 0)
-            read = self._watch_reads(run)
+            before = self._last_reading()
+            for seconds in PASSES:
+                self.here.pass_seconds(seconds)
+                self.wire.idle = 0
+                run.until(lambda: self.wire.idle >= IDLE)
+                if run.running:
+                    self.observe(seconds)
+            read = self._watch_reads(run, before)
             self.wire.change = None
             self.counts["minutes" if read else "minutes without a reading"] += 1
             if not run.running:
+                self.gone()
                 return
-            # A wrong answer may cost a reading, and with it a minute.
-            if not read or wrong:
-                continue
-            after = self.look()
-            both = after.since(before)
-            before = after
-            self.counts["unprotected"] += len(both.unprotected)
-            self.counts["stray_stops"] += len(both.stray)
-            if both != Looks():
-                said = (
-                    f"{self.here.venue.now}, shown {self.shown()} {self.guarding.words}: {both}\n"
-                )
-                sys.stderr.write(said + self.place.last_logged())
         if self._drawn.random() < 0.5:
             self.clear_halts()
 
@@ -355,17 +392,12 @@ class Trading:
                 if halt.kind in ("positions", "symbols", "watch"):
                     halts.clear(halt.kind, "a person", self.shown())
 
-    def _watch_reads(self, run: FaultRun) -> bool:
-        """Wait for the next reading of the watch and what comes of it; whether there was one."""
-        due, last = self.shown(), run.clock() + READS
-        if self._last_reading() >= due:
-            return False  # the clock was set back since: it does not tell of the next one
-        read = False
+    def _watch_reads(self, run: FaultRun, before: np.datetime64) -> bool:
+        """Wait for a reading of the watch after an instant; whether there was one."""
+        last = run.clock() + READS
         while run.running and run.clock() < last:
-            if self.wire.idle >= IDLE:
-                if read:
-                    return True
-                read = self._last_reading() >= due
+            if self._last_reading() > before:
+                return True
             time.sleep(LOOK)
         return False
 
@@ -373,33 +405,6 @@ class Trading:
         """What the venue's clock showed when the watch read last."""
         readings = query_rows(self.journal, "SELECT at FROM watch")
         return parse_instant(readings[0][0]) if readings else np.datetime64(0, "ns")
-
-    def look(self) -> Looks:
-        """What of stops is not as it should be, where the account is not halted altogether."""
-        guarding = self.guarding
-        assert guarding is not None
-        venue = self.here.venue
-        self.counts["oversized_stops"] += oversized(venue.broker.account(), STRATEGY)
-        self.counts["looks"] += 1
-        with self.halts() as halts:
-            scopes = {HALT_RULES[halt.kind].forbidden_scope for halt in halts.active()}
-            aside = halts.quarantined_symbols()
-        if "everything" in scopes or self.kill_file.exists():
-            self.counts["looks at halted accounts"] += 1
-            return Looks()
-        # A planned order is sent at the next auction; one of unknown outcome may still arrive for a
-        # while after it has expired, and no stop is sent beside it.
-        now = self.shown()
-        waiting = {
-            written.stock_or_crypto_order.symbol
-            for written in self.world().books.written.values()
-            if written.role != "protection"
-            and (
-                (written.state == "planned" and written.is_unexpired(now))
-                or (written.state in ("submitting", "unknown") and not written.is_lost(now))
-            )
-        }
-        return guarding.look(venue, {*SYMBOLS} - aside - waiting, STRATEGY)
 
     def killed_step(self, number: int) -> None:
         """Go on to the next instant; so many kills, each where it was drawn, or while it waits."""
@@ -527,7 +532,10 @@ class Trading:
     def _count_commands(self, world: World, by_hand: set[str]) -> None:
         counts = self.counts
         counts.update(self.commands.counts(self.journal))
-        counts["repeated_commands"] += sold_beyond(world, self.commands.written, by_hand)
+        counts.update(self.audit.counts)
+        trades = trades_of(self.here.venue)
+        counts["turned_positions"] += turned_positions(trades)
+        counts["sold_beyond"] += sold_beyond(trades, self._ordered(by_hand))
         counts["protected by a stop that filled"] += sum(
             bool(order.fills) and "-stop-" in order.name for order in world.ours()
         )
@@ -538,10 +546,31 @@ class Trading:
                 counts["false_watch"] += 1
                 counts[f"watch: {why[:80]}"] += 1
 
+    def _ordered(self, by_hand: Collection[str]) -> dict[tuple[str, str], Decimal]:
+        """Quantities that commands may not reach, from positions as their first orders left.
+
+        The journal tells only which command an instant belongs to.
+        """
+        kept = {
+            format_compact_utc(parse_instant(at)): Decimal(argument) if verb == "reduce" else 0
+            for at, verb, argument in query_rows(
+                self.journal, "SELECT received_at, verb, argument FROM commands"
+            )
+        }
+        ordered: dict[tuple[str, str], Decimal] = {}
+        for sent in self.sent:
+            trade = Trade(sent.name, sent.symbol, sent.signed)
+            if trade.leg != str(REDUCTION_ORDER_NUMBER) or sent.symbol in by_hand:
+                continue
+            held = abs(sent.positions.get(sent.symbol, Decimal(0)))
+            most = held * (1 - kept.get(trade.key[0], 0)) + instrument(sent.symbol).qty_increment
+            ordered.setdefault(trade.key, most)
+        return ordered
+
 
 def _renamed(name: str) -> bool:
     """Whether the id of an order tells how often it was tried: a stop's, or a command's."""
-    return name.rsplit("-", 2)[1] in ("stop", "8")
+    return name.rsplit("-", 2)[1] in (PROTECTIVE_LEG, str(REDUCTION_ORDER_NUMBER))
 
 
 def _sums_times(factor: float) -> Callable[[Any], Any]:

@@ -26,6 +26,7 @@ PORTS = ("8000", "8001")  # that a page names; that of an account's page is its 
 # A page whose commands are of an account has one at a practice server; these words say so.
 AT_THE_SERVER: Final = ("forecaster=ewma", "broker.url_override={venue}")
 BESIDE: Mapping[str, tuple[str, ...]] = {
+    "venue=probe": (*AT_THE_SERVER, "probe.symbol=NVDA", "probe.max_order=1000"),
     "-m execution.doctor": AT_THE_SERVER,
     "trade_stock_e2e.py quantity": AT_THE_SERVER,
     "trade_stock_e2e.py preview": AT_THE_SERVER,
