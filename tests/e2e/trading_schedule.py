@@ -89,7 +89,7 @@ COURSES = {
 FOREIGN = "SYC"
 STRATEGY = "kelly_50"
 PASSES = (20.5, 20.5, 20.5)  # seconds that pass one after the other, in which the watch reads once
-PACE = 1.0  # seconds that pass with each request while the venue is slow
+PACE = 0.3  # seconds that pass with each request while the venue is slow
 READS = 6.0  # seconds of `FaultRun.clock`, in which it does so at the latest
 IDLE = 4  # requests for the clock, and for nothing else, of a process that waits
 LONG_IDLE = 50  # the same, where it has announced nothing
@@ -236,7 +236,7 @@ class Trading:
         """Seconds have passed at the exchange, whose audit sees what there is now."""
         for found in self.audit.observe(Moment.of(self.here.venue), seconds):
             told = f"{self.shown()} {found} {self.guarding and self.guarding.words}\n"
-            sys.stderr.write(told + self.place.last_logged())
+            sys.stderr.write(told + self.place.last_logged(8))
 
     def start(self, *more: str, limits: Limits | None = None, calm: bool = False) -> FaultRun:
         """A new process, in the place of one that has ended."""
