@@ -179,6 +179,8 @@ def cancel_orders(broker: Broker, client_order_ids: Iterable[str]) -> Cancellati
         return Cancellations(broker.cancel(names))
     except CancellationPending as error:
         return Cancellations(error.unfilled, error.reasons)
+    except BrokerError as error:
+        return Cancellations({}, dict.fromkeys(names, str(error)))
 
 
 def _needed_cancels(

@@ -266,7 +266,8 @@ def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path
         terms = {"limit_price": str(price), "time_in_force": "gtc", "client_order_id": "by-hand"}
         trading(here).post("/orders", {**order, **terms})
         desk.stop.flattening = True
-        assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
+        (left,) = desk.job.finish(flatten=True)
+        assert left.startswith(f"{held:f} SYA (")
 
 
 def test_uncancellable_order_blocks_closing_of_its_symbol_only(
@@ -280,8 +281,8 @@ def test_uncancellable_order_blocks_closing_of_its_symbol_only(
         desk.live.book.record_submission(sent)
         monkeypatch.setattr(desk.broker, "cancel", refuse_all)
         desk.stop.flattening = True
-        with refused(BrokerError, "503", "NOT closed", stuck):
-            desk.job.finish(flatten=True)
+        (open_position,) = desk.job.finish(flatten=True)
+        assert f"{stuck} (stuck is being cancelled)" in open_position
         left = {s for s, q in here.venue.broker.account().positions.items() if q}
         assert left == {stuck} < {*held}
 
