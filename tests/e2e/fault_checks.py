@@ -217,7 +217,7 @@ def duplicates(world: World) -> int:
     traded: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for order in world.ours():
         written = world.books.written.get(order.name)
-        look = written is not None and written.role in ("night", "protection")
+        look = written is not None and written.role not in ("", "opening", "reduction")
         taken[intention(order.name, look=look)] += 1
         if not look:
             _, when, symbol, _ = intention(order.name)
