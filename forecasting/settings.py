@@ -388,11 +388,6 @@ class EvaluationSettings(PanelSettings):
     include_uncalibrated: bool = setting(
         True, "whether to score the forecaster and the baselines uncalibrated, too"
     )
-    candidate_contexts: tuple[int, ...] = setting(
-        (),
-        "context lengths to try for each symbol with every augmentation; significantly better "
-        "settings are written to `forecaster.per_symbol`",
-    )
     investor: InvestorSettings = setting(
         InvestorSettings(), "investor for whom the value of volatility is computed"
     )
@@ -405,11 +400,6 @@ class EvaluationSettings(PanelSettings):
         if wrong or not self.steps:
             problem = f"{wrong[0]} is outside 1 … {HORIZON}" if wrong else "the list is empty"
             raise InputError(f"steps: {problem}; choose steps from 1 to {HORIZON}")
-        if self.candidate_contexts and self.forecaster.kind != "chronos2":
-            raise InputError(
-                "candidate_contexts: only supported by forecaster=chronos2, not by"
-                f" {self.forecaster.kind}; remove it"
-            )
 
     @classmethod
     def from_config(cls, config: DictConfig) -> EvaluationSettings:
