@@ -17,7 +17,7 @@ if __name__ == "__main__":
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,22 +26,14 @@ import numpy as np
 import pandas as pd
 from rich.console import RenderableType
 
-from forecasting.forecast import (
-    CALIBRATED_SUFFIX,
-    Forecaster,
-    Progress,
-    has_look_ahead,
-    is_calibrated,
-    no_progress,
-)
+from forecasting.forecast import Forecaster, Progress, has_look_ahead, is_calibrated, no_progress
 from forecasting.scores import (
     MAX_ADDITIONAL_WEEKS,
     gain_over_baseline,
     score_common_forecasts,
     summarise_scores,
 )
-from forecasting.settings import EvaluationSettings, ForecasterSettings, InvestorSettings
-from forecasting.volatility_value import CONSTANT, build_value_table, value_forecasters
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.charts import (
     SERIES_COLOURS,
     Chart,
@@ -115,14 +107,12 @@ class Evaluation:
         steps in the same rows. The first frame is the evaluated forecaster's.
     data_source: source of the bars.
     timeframe: timeframe of the bars.
-    investor: investor for whom the value of volatility is computed.
     start, end: first and last instant at which forecasts are issued, both inclusive.
     """
 
     score_frames: dict[str, pd.DataFrame]
     data_source: str
     timeframe: Timeframe
-    investor: InvestorSettings
     start: np.datetime64
     end: np.datetime64
 
@@ -132,7 +122,7 @@ class Evaluation:
         return next(iter(self.score_frames))
 
     def build_figures(self) -> dict[str, Any]:
-        """Compute the content of `evaluation.json`: scores, gains, and value of volatility."""
+        """Compute the content of `evaluation.json`: scores and gains."""
         main = self.score_frames[self.forecaster_name]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
@@ -143,12 +133,6 @@ class Evaluation:
             "start": format_utc(self.start),
             "end": format_utc(self.end),
             "groups": {name: self._group_scores(chosen) for name, chosen in groups.items()},
-            "investor": asdict(self.investor),
-            "value": value_forecasters(
-                self.score_frames,
-                self.investor,
-                {kind.value: self.timeframe.clock(kind).bars_per_year for kind in AssetClass},
-            ),
         }
 
     def _group_scores(self, chosen: pd.Series) -> dict[str, Any]:
@@ -202,7 +186,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
     ]
     frames = score_common_forecasts(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
-    return Evaluation(named, bars.source, bars.timeframe, settings.investor, first, last)
+    return Evaluation(named, bars.source, bars.timeframe, first, last)
 
 
 def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list[Forecaster]:
@@ -267,14 +251,7 @@ def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
     table = Table("", ("", "step", *heads), rows, left_aligned_columns=(1,))
-    raw = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
-    own = [
-        name
-        for name in (figures["forecaster"], *figures["baselines"])
-        if name.removesuffix(CALIBRATED_SUFFIX) == raw
-    ]
-    value = build_volatility_table(figures, own)
-    return [title, table, value, *describe_needed_evidence(figures), INTERVAL_NOTE]
+    return [title, table, *describe_needed_evidence(figures), INTERVAL_NOTE]
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
@@ -316,20 +293,6 @@ def build_score_table(figures: dict[str, Any], group: str) -> Table:
     }
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
-
-
-def build_volatility_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
-    """Return the table of what the volatility of some forecasters is worth.
-
-    Gains are over constant volatility and the uncalibrated baselines, or over all if none is.
-
-    figures: content of `evaluation.json`.
-    """
-    own = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
-    baselines = [name for name in figures["baselines"] if name != own]
-    baselines = [name for name in baselines if not is_calibrated(name)] or baselines
-    others = [CONSTANT, *baselines]
-    return build_value_table(figures["value"], ASSET_CLASS_LABELS, names, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,7 +426,6 @@ def render_evaluation(
             for panel in _class_charts(figures, frames, kind, timeframe)
         ],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
-        value=build_volatility_table(figures, [figures["forecaster"], *figures["baselines"]]),
     )
 
 

@@ -356,26 +356,6 @@ class BatchSettings(PanelSettings):
         return settings_from_config(cls, config)
 
 
-@settings_class("investor")
-class InvestorSettings:
-    """Settings of the investor for whom `forecasting.volatility_value` prices volatility."""
-
-    sharpe: float = setting(
-        0.3, "yearly Sharpe ratio of a symbol's premium at its mean volatility", gt=0
-    )
-    fraction: float = setting(
-        0.5, "fraction of Kelly; its inverse is the risk aversion", gt=0, le=1
-    )
-    stock_leverage: float = setting(2.0, "maximum weight of a stock", gt=0)
-    crypto_leverage: float = setting(1.0, "maximum weight of a crypto symbol", gt=0)
-    stock_cost_bps: float = setting(
-        2.0, "cost of a stock trade, basis points of traded value", ge=0, lt=5000
-    )
-    crypto_cost_bps: float = setting(
-        28.0, "cost of a crypto trade, basis points of traded value", ge=0, lt=5000
-    )
-
-
 @settings_class()
 class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
@@ -387,9 +367,6 @@ class EvaluationSettings(PanelSettings):
     )
     include_uncalibrated: bool = setting(
         True, "whether to score the forecaster and the baselines uncalibrated, too"
-    )
-    investor: InvestorSettings = setting(
-        InvestorSettings(), "investor for whom the value of volatility is computed"
     )
     output: str = setting("outputs/evaluation", "output folder of figures and page")
 

@@ -38,7 +38,6 @@ from forecasting.scores import (
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
-from forecasting.volatility_value import CONSTANT
 from foundation.console import open_terminal, print_renderables
 from foundation.errors import DataError, InputError
 from foundation.files import write_files_atomically
@@ -217,22 +216,14 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
     write_files_atomically(evaluation_file_writers(evaluation, figures), tmp_path / "made")
     kept = json.loads((tmp_path / "made" / "evaluation.json").read_text())
     assert kept["groups"]["crypto"]["1"]["skill"]
-    assert kept["investor"]["sharpe"] == settings.investor.sharpe
-    assert kept["value"]["stock"].keys() == {"1", "6"}
-    values = kept["value"]["crypto"]["6"]
-    assert values.keys() == {*evaluation.score_frames, CONSTANT}
-    assert values["ewma"]["over"]["mix"].keys() == {
-        *("before_costs", "before_costs_reach", "after_costs", "after_costs_reach")
-    }
     page = (tmp_path / "made" / "evaluation.html").read_text()
-    for word in ("rank correlation", "by hour, coins", "synthetic market", "half-Kelly"):
+    for word in ("rank correlation", "by hour, coins", "synthetic market"):
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
     print_renderables(open_terminal(), render_terminal_parts(figures))
     printed = " ".join(capsys.readouterr().out.split())
-    for words in ("gain on ewma", "equivalent of half-Kelly", "over ewma"):
-        assert words in printed
+    assert "gain on ewma" in printed
     assert "<script" not in without_scripts(page)
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
     assert (
