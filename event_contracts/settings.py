@@ -203,11 +203,6 @@ class ComparisonSettings(SessionSettings):
     seed: int = setting(
         0, "seed of synthetic sessions, random choices and confidence intervals", ge=0, lt=2**63
     )
-    journal: str | None = setting(
-        None,
-        "journal of an account; its settled markets become the sessions, its position sizes "
-        "are replayed",
-    )
     output: str = setting("outputs/kalshi-compare", "folder of the results")
 
     def __post_init__(self) -> None:
@@ -220,10 +215,6 @@ class ComparisonSettings(SessionSettings):
             raise InputError(
                 f"fixed_size: {self.fixed_size} is not one of position_sizes"
                 f" {self.episode.position_sizes}"
-            )
-        if self.folder is not None and self.journal is not None:
-            raise InputError(
-                "folder, journal: both are set, and each provides the sessions; set only one"
             )
         if (
             len(self.variable_checkpoints) != len(self.fixed_checkpoints)

@@ -4,9 +4,7 @@
     [forecaster=…] [output=DIR]
 
 All forecasters are scored on the same symbols and bars, namely those for which all of them issue a
-forecast. candidate_contexts=[50,200,400] searches each symbol's settings over these context lengths
-and all pre-augmentations. Settings with a significant walk-forward gain are written to the folder
-of per-symbol settings.
+forecast.
 """
 
 from __future__ import annotations
@@ -18,10 +16,9 @@ if __name__ == "__main__":
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,26 +26,14 @@ import numpy as np
 import pandas as pd
 from rich.console import RenderableType
 
-from forecasting.chronos2.augmentation import AUGMENTATIONS
-from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import (
-    CALIBRATED_SUFFIX,
-    Forecaster,
-    Progress,
-    has_look_ahead,
-    is_calibrated,
-    no_progress,
-)
+from forecasting.forecast import Forecaster, Progress, has_look_ahead, is_calibrated, no_progress
 from forecasting.scores import (
     MAX_ADDITIONAL_WEEKS,
-    clustered_mean,
     gain_over_baseline,
     score_common_forecasts,
     summarise_scores,
 )
-from forecasting.settings import EvaluationSettings, ForecasterSettings, InvestorSettings
-from forecasting.volatility_value import CONSTANT, build_value_table, value_forecasters
-from forecasting.windows import Windows
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.charts import (
     SERIES_COLOURS,
     Chart,
@@ -57,7 +42,6 @@ from foundation.charts import (
     horizontal_line,
 )
 from foundation.cli import Result
-from foundation.errors import InputError
 from foundation.formatting import (
     MIN_WEEKS_FOR_INTERVALS,
     NumberFormatter,
@@ -68,15 +52,11 @@ from foundation.formatting import (
 )
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
-from trainingdata.bars import Bars
 from trainingdata.instants import NEW_YORK, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.source import resolve_range
 from trainingdata.timeframe import Clock, Timeframe
 
-SEARCH_FOLDS = 5
-SEARCH_STEPS = (1, 6, 24)
-MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
 ASSET_CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is the half-width of a 95 % confidence interval, by Student's t over weeks: the forecasts of"
@@ -127,18 +107,14 @@ class Evaluation:
         steps in the same rows. The first frame is the evaluated forecaster's.
     data_source: source of the bars.
     timeframe: timeframe of the bars.
-    investor: investor for whom the value of volatility is computed.
     start, end: first and last instant at which forecasts are issued, both inclusive.
-    search_results: results of the candidate search, one per symbol; empty without candidates.
     """
 
     score_frames: dict[str, pd.DataFrame]
     data_source: str
     timeframe: Timeframe
-    investor: InvestorSettings
     start: np.datetime64
     end: np.datetime64
-    search_results: tuple[SymbolSearchResult, ...]
 
     @property
     def forecaster_name(self) -> str:
@@ -146,7 +122,7 @@ class Evaluation:
         return next(iter(self.score_frames))
 
     def build_figures(self) -> dict[str, Any]:
-        """Compute the content of `evaluation.json`: scores, gains, and value of volatility."""
+        """Compute the content of `evaluation.json`: scores and gains."""
         main = self.score_frames[self.forecaster_name]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
@@ -157,12 +133,6 @@ class Evaluation:
             "start": format_utc(self.start),
             "end": format_utc(self.end),
             "groups": {name: self._group_scores(chosen) for name, chosen in groups.items()},
-            "investor": asdict(self.investor),
-            "value": value_forecasters(
-                self.score_frames,
-                self.investor,
-                {kind.value: self.timeframe.clock(kind).bars_per_year for kind in AssetClass},
-            ),
         }
 
     def _group_scores(self, chosen: pd.Series) -> dict[str, Any]:
@@ -208,23 +178,15 @@ class Evaluation:
 
 def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
     """Compute the forecasts of all compared forecasters, and score them."""
-    # Candidates are written into the folder of symbols' settings, which need not exist.
-    folder = None if settings.candidate_contexts else settings.forecaster.per_symbol
-    replace(settings.forecaster, per_symbol=folder).check()
+    settings.forecaster.check()
     bars = settings.load_bars()
     first, last = resolve_range(bars, settings.start, settings.end)
-    found: tuple[SymbolSearchResult, ...] = ()
-    if settings.candidate_contexts:
-        asked = search_symbol_settings(
-            bars, first, last, settings.forecaster, settings.candidate_contexts, progress
-        )
-        found = tuple(asked)
     tables = [
         each.forecast(bars, first, progress) for each in build_compared(settings, bars.symbols)
     ]
     frames = score_common_forecasts(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
-    return Evaluation(named, bars.source, bars.timeframe, settings.investor, first, last, found)
+    return Evaluation(named, bars.source, bars.timeframe, first, last)
 
 
 def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list[Forecaster]:
@@ -289,140 +251,15 @@ def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
     table = Table("", ("", "step", *heads), rows, left_aligned_columns=(1,))
-    raw = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
-    own = [
-        name
-        for name in (figures["forecaster"], *figures["baselines"])
-        if name.removesuffix(CALIBRATED_SUFFIX) == raw
-    ]
-    value = build_volatility_table(figures, own)
-    return [title, table, value, *describe_needed_evidence(figures), INTERVAL_NOTE]
-
-
-def write_significant_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
-    """Write the settings of symbols with a significant gain; return a line of text per symbol."""
-    lines = []
-    for verdict in results:
-        mean, error = 100 * verdict.walk_forward_gain, 100 * verdict.gain_standard_error
-        gain = f"{mean:+.2f} ± {error:.2f} % walk-forward"
-        best = verdict.best_settings
-        outcome = "not significant, settings unchanged"
-        present = folder / f"{verdict.symbol}.json"
-        if verdict.is_significant:
-            path = write_symbol_settings(folder, verdict.symbol, best)
-            outcome = f"context {best.context_length}, {best.augmentation}; written to {path}"
-        elif present.exists():
-            outcome += f" ({present})"
-        lines.append(f"{verdict.symbol}: gain {gain}: {outcome}")
-    return lines
+    return [title, table, *describe_needed_evidence(figures), INTERVAL_NOTE]
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Score all forecasters and return a report; write significantly better settings."""
+    """Score all forecasters and return a report."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
-    sentences = write_significant_settings(
-        evaluation.search_results, settings.forecaster.symbol_settings_folder
-    )
     files = evaluation_file_writers(evaluation, figures)
-    return Result(render_terminal_parts(figures), file_writers=files, closing_lines=sentences)
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolSearchResult:
-    """Result of the settings search for one symbol.
-
-    symbol: name of the symbol.
-    best_settings: candidate settings with the smallest loss over all folds (parts of the range).
-    walk_forward_gain: reduction of the loss in the walk-forward comparison, as a fraction.
-    gain_standard_error: standard error of `walk_forward_gain`.
-    is_significant: true if `best_settings` differ from the current settings and `walk_forward_gain`
-        exceeds its error; only then are the settings written to a file.
-    """
-
-    symbol: str
-    best_settings: SymbolSettings
-    walk_forward_gain: float
-    gain_standard_error: float
-    is_significant: bool
-
-
-def search_symbol_settings(
-    bars: Bars,
-    first: np.datetime64,
-    last: np.datetime64,
-    forecaster: ForecasterSettings,
-    contexts: Sequence[int],
-    progress: Progress = no_progress,
-    folds: int = SEARCH_FOLDS,
-) -> Iterator[SymbolSearchResult]:
-    """Search for better settings of each symbol, on forecasts issued from `first` to `last`.
-
-    The range is cut into consecutive folds. In each fold but the first, the candidate with the
-    smallest loss in earlier folds is compared with the current settings. A symbol gets a settings
-    file only if this walk-forward gain exceeds one standard error. A good fit within the sample is
-    not enough.
-
-    forecaster: base settings of the candidates.
-    contexts: context lengths to try, each with every augmentation.
-    folds: number of consecutive parts of the range, at least 2.
-
-    Raises InputError for a symbol with too few forecasts.
-    """
-    own = (forecaster.context_length, forecaster.augmentation)
-    candidates = list(dict.fromkeys([own, *product(contexts, AUGMENTATIONS)]))
-    raw = [
-        replace(forecaster, calibrated=False, context_length=length, augmentation=augmentation)
-        for length, augmentation in candidates
-    ]
-    built = [settings.build(bars.symbols) for settings in raw]
-    windows = Windows.from_bars(bars, first, max(length for length, _ in candidates))
-    counts = np.bincount(
-        windows.symbol_index[windows.issued_at >= first], minlength=len(bars.symbols)
-    )
-    for symbol, count in zip(bars.symbols, counts, strict=True):
-        if count < MIN_FOLD_FORECASTS * folds:
-            raise InputError(
-                f"{symbol}: {format_count(count, 'forecast')} with"
-                f" {int(windows.window_lengths[0])} bars of"
-                f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds} forecasts;"
-                " choose an earlier start"
-            )
-    tables = [each.forecast(bars, first, progress) for each in built]
-    # Every candidate is scored on the same forecasts: a long context begins later than a short one.
-    frames = score_common_forecasts(bars, tables, first, last, SEARCH_STEPS)
-    losses = pd.DataFrame({k: frame["loss"] for k, frame in enumerate(frames)})
-    for symbol in bars.symbols:
-        chosen = (frames[0]["symbol"] == symbol).to_numpy()
-        best, gain, error = _walk_forward_gain(losses[chosen], frames[0][chosen], folds)
-        length, augmentation = candidates[best]
-        settings = SymbolSettings(context_length=length, augmentation=augmentation)
-        yield SymbolSearchResult(symbol, settings, gain, error, gain > error and best > 0)
-
-
-def _walk_forward_gain(
-    losses: pd.DataFrame, facts: pd.DataFrame, folds: int
-) -> tuple[int, float, float]:
-    """Return the candidate with the smallest loss, its walk-forward gain, and the gain's error.
-
-    losses: losses with one column per candidate; the first column is for the current settings.
-    facts: instants of the forecasts and their weeks, in the same rows.
-    folds: number of consecutive parts of the range.
-    """
-    issued = facts["issued_at"].astype("int64")
-    # scikit-learn's TimeSeriesSplit counts rows: of 1,000 forecasts of six steps it would split
-    # three, and score the winner on a part of the forecasts that chose it.
-    fold = np.searchsorted(np.quantile(issued, np.arange(1, folds) / folds), issued)
-    # The winner of earlier folds is scored on a later one: the best of many candidates on the same
-    # forecasts would look good by chance.
-    saved = []
-    for k in range(1, folds):
-        winner = int(losses[fold < k].mean().to_numpy().argmin())
-        saved.append(losses[fold == k].iloc[:, 0] - losses[fold == k].iloc[:, winner])
-    together = pd.concat(saved)
-    mean, error = clustered_mean(together, facts.loc[together.index, "week"])
-    level = float(losses.loc[together.index].iloc[:, 0].mean())
-    return int(losses.mean().to_numpy().argmin()), mean / level, error / level
+    return Result(render_terminal_parts(figures), file_writers=files)
 
 
 def format_score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
@@ -456,20 +293,6 @@ def build_score_table(figures: dict[str, Any], group: str) -> Table:
     }
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
-
-
-def build_volatility_table(figures: dict[str, Any], names: Sequence[str]) -> Table:
-    """Return the table of what the volatility of some forecasters is worth.
-
-    Gains are over constant volatility and the uncalibrated baselines, or over all if none is.
-
-    figures: content of `evaluation.json`.
-    """
-    own = figures["forecaster"].removesuffix(CALIBRATED_SUFFIX)
-    baselines = [name for name in figures["baselines"] if name != own]
-    baselines = [name for name in baselines if not is_calibrated(name)] or baselines
-    others = [CONSTANT, *baselines]
-    return build_value_table(figures["value"], ASSET_CLASS_LABELS, names, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,7 +426,6 @@ def render_evaluation(
             for panel in _class_charts(figures, frames, kind, timeframe)
         ],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
-        value=build_volatility_table(figures, [figures["forecaster"], *figures["baselines"]]),
     )
 
 

@@ -356,26 +356,6 @@ class BatchSettings(PanelSettings):
         return settings_from_config(cls, config)
 
 
-@settings_class("investor")
-class InvestorSettings:
-    """Settings of the investor for whom `forecasting.volatility_value` prices volatility."""
-
-    sharpe: float = setting(
-        0.3, "yearly Sharpe ratio of a symbol's premium at its mean volatility", gt=0
-    )
-    fraction: float = setting(
-        0.5, "fraction of Kelly; its inverse is the risk aversion", gt=0, le=1
-    )
-    stock_leverage: float = setting(2.0, "maximum weight of a stock", gt=0)
-    crypto_leverage: float = setting(1.0, "maximum weight of a crypto symbol", gt=0)
-    stock_cost_bps: float = setting(
-        2.0, "cost of a stock trade, basis points of traded value", ge=0, lt=5000
-    )
-    crypto_cost_bps: float = setting(
-        28.0, "cost of a crypto trade, basis points of traded value", ge=0, lt=5000
-    )
-
-
 @settings_class()
 class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
@@ -388,14 +368,6 @@ class EvaluationSettings(PanelSettings):
     include_uncalibrated: bool = setting(
         True, "whether to score the forecaster and the baselines uncalibrated, too"
     )
-    candidate_contexts: tuple[int, ...] = setting(
-        (),
-        "context lengths to try for each symbol with every augmentation; significantly better "
-        "settings are written to `forecaster.per_symbol`",
-    )
-    investor: InvestorSettings = setting(
-        InvestorSettings(), "investor for whom the value of volatility is computed"
-    )
     output: str = setting("outputs/evaluation", "output folder of figures and page")
 
     def __post_init__(self) -> None:
@@ -405,11 +377,6 @@ class EvaluationSettings(PanelSettings):
         if wrong or not self.steps:
             problem = f"{wrong[0]} is outside 1 … {HORIZON}" if wrong else "the list is empty"
             raise InputError(f"steps: {problem}; choose steps from 1 to {HORIZON}")
-        if self.candidate_contexts and self.forecaster.kind != "chronos2":
-            raise InputError(
-                "candidate_contexts: only supported by forecaster=chronos2, not by"
-                f" {self.forecaster.kind}; remove it"
-            )
 
     @classmethod
     def from_config(cls, config: DictConfig) -> EvaluationSettings:

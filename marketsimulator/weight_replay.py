@@ -400,7 +400,7 @@ def _follow_weights(
         today = days[day[t]]
         if t > 0:
             if day[t] != day[t - 1]:
-                open_session(book, today)
+                open_session(book)
             bars = ReferencePrices(opens[t], endless, calm)
             if account.called:
                 liquidate_called_positions(book, today, tape, t, bars)

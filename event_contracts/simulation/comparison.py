@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from forecasting.forecast import Progress, no_progress
-from foundation.arrays import Array, Index, Mask, StructuredArray
+from foundation.arrays import Array, Index, StructuredArray
 from marketsimulator.results.significance import (
     BOOTSTRAP_DRAWS,
     MIN_DAYS_FOR_INTERVALS,
@@ -57,10 +56,7 @@ class SessionResults:
 
 
 def simulate_sessions(
-    policy: Policy,
-    sessions: Sequence[Array],
-    settings: EpisodeSettings,
-    tradable_rows: Mask | None = None,
+    policy: Policy, sessions: Sequence[Array], settings: EpisodeSettings
 ) -> SessionResults:
     """Let a policy play every session from its first row to its settlement.
 
@@ -68,7 +64,6 @@ def simulate_sessions(
     further orders while longer sessions are still played.
 
     sessions: arrays [T, F].
-    tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
     env = _SessionPerMarketEnv(len(sessions), sessions, **settings.as_keyword_arguments())
     observations, _ = env.reset(seed=0)
@@ -76,13 +71,9 @@ def simulate_sessions(
     fills: list[list[ContractFill]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
-    step = 0
     while playing.any():
         allowed = env.action_masks()
         allowed[~playing, 1:] = False
-        if tradable_rows is not None:
-            allowed[~tradable_rows[:, step], 1:] = False
-        step += 1
         codes = policy.choose_actions(observations, allowed)
         observations, _, terminated, _, info = env.step(np.where(playing, codes, 0))
         # A settled market begins again: its final records are in the info.
@@ -120,14 +111,12 @@ class HeldOutSessions:
     source: description of the sessions' origin.
     earlier_event_count: number of recorded events before the held-out ones, which training may use;
         None for synthetic sessions.
-    tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
 
     sessions: Sequence[Array] = field(repr=False)
     group_indices: Index = field(repr=False)
     source: str
     earlier_event_count: int | None = None
-    tradable_rows: Mask | None = field(default=None, repr=False)
 
     @property
     def group_count(self) -> int:
@@ -334,23 +323,6 @@ class PolicyResult:
         return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
-@dataclass(frozen=True, slots=True)
-class BookedResult:
-    """Result that an account booked in the compared markets, from its journal.
-
-    profit: profit after fees in USD, as the venue's settlements state it.
-    markets_without_stated_profit: markets whose settlement states no profit, or is not in the
-        journal.
-    accepted_order_count: number of orders that the venue accepted.
-    filled_order_count: number of accepted orders with a fill.
-    """
-
-    profit: Decimal
-    markets_without_stated_profit: tuple[str, ...]
-    accepted_order_count: int
-    filled_order_count: int
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
     """Results of a comparison of policies over the same sessions.
@@ -359,14 +331,12 @@ class Comparison:
     policy_results: result of each policy.
     pair_comparisons: comparison of each pair of policies, by their names; the first one is tested
         for a higher profit and Sharpe ratio.
-    booked_result: result that the account booked in these markets; None without a journal.
     """
 
     held_out_sessions: HeldOutSessions
     starting_cash: float
     policy_results: tuple[PolicyResult, ...]
     pair_comparisons: Mapping[tuple[str, str], PairComparison]
-    booked_result: BookedResult | None = None
 
     @property
     def has_fills(self) -> bool:
@@ -393,8 +363,8 @@ def compare_policies(
     for entrant in compared_policies:
         runs = played[entrant.name] = []
         for policy in entrant.seeded_policies:
-            sessions, recorded = held_out_sessions.sessions, held_out_sessions.tradable_rows
-            runs.append(simulate_sessions(policy, sessions, entrant.episode_settings, recorded))
+            sessions = held_out_sessions.sessions
+            runs.append(simulate_sessions(policy, sessions, entrant.episode_settings))
             progress("runs", sum(map(len, played.values())), total)
     cash = compared_policies[0].episode_settings.starting_cash
     returns = {

@@ -88,13 +88,6 @@ def session_to_tick_records(session: Array) -> StructuredArray:
     return tape
 
 
-def tick_records_to_session(tape: StructuredArray) -> Array:
-    """Convert tick records [T] to a session [T, F]."""
-    session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
-    session[:, _QUOTE_COLUMNS] /= PRICE_UNITS_PER_DOLLAR
-    return session
-
-
 def session_outcome(session: Array) -> int:
     """Return 1 if YES won (the last row's mid quote is at or above 0.5), else 0."""
     return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING_TOL_USD)

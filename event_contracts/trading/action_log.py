@@ -32,7 +32,7 @@ from execution.journal.rows import (
 from foundation.database import Database
 
 UNSENT_AT_END_REASON = "the process ended before it was sent"
-ACTION_TABLE_NAME: Final = "kalshi_actions"
+_ACTION_TABLE_NAME: Final = "kalshi_actions"
 _ACCOUNT_ROW_NAME = "account"
 
 
@@ -161,7 +161,7 @@ class ActionEntry:
 
 
 _ACTIONS_TABLE = JournalTable(
-    ACTION_TABLE_NAME,
+    _ACTION_TABLE_NAME,
     ActionEntry,
     key="market, at",
     column_names={"observation_digest": "digest", "allowed_bits": "allowed", "response": "answer"},

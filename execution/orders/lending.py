@@ -75,11 +75,6 @@ class MarginTerms:
     assumptions.
     """
 
-    regime: Literal["current", "dated"] = setting(
-        "current",
-        "margin rules: `current`: today's rules on every date; `dated`: the pattern-day-trader "
-        "rule before 2026-06-04",
-    )
     leverage: float = setting(
         4.0,
         "largest intraday gross stock exposure, multiples of equity, from margin_equity up; 1× "

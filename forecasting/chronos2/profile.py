@@ -1,8 +1,7 @@
 """Settings of Chronos-2 forecasts, and per-symbol overrides in JSON files, validated by a schema.
 
 The files are `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a symbol without
-a file has the configured settings. `forecasting.evaluate` with `candidate_contexts` writes these
-files.
+a file has the configured settings.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
 from foundation.errors import DataError, InputError, invalid_choice_error, unknown_key_error
-from foundation.files import write_atomically
 from foundation.settings import setting, settings_class, settings_error
 
 Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
@@ -147,14 +145,6 @@ def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, Symb
         if path.exists():
             settings[symbol] = _read(path)
     return settings
-
-
-def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -> Path:
-    """Write one symbol's settings to its file atomically; return the path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{symbol}.json"
-    write_atomically(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())
-    return path
 
 
 def _read(path: Path) -> SymbolSettings:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from foundation.arrays import Array, Index, StructuredArray
+from foundation.arrays import Array, StructuredArray
 from foundation.compiled import jit_inline
 
 NumpyRecord = Any  # one row of a structured array, as machine code sees it
@@ -70,11 +70,6 @@ ACCOUNT_DTYPE = np.dtype(
         ("unsettled_short_proceeds", "f8"),  # the part from today's sales, which has not settled
         ("reserved_cash", "f8"),  # cost of the waiting crypto buy orders
         ("reserved_stock", "f8"),  # gross exposure that waiting stock orders would add
-        ("close_equity", "f8"),  # equity less crypto, at the last close
-        (
-            "day_trading_power",
-            "f8",
-        ),  # day-trading buying power left, under the pattern-day-trader rule
         ("called", "i8"),  # 1 while a margin call is open
         ("deficit", "f8"),  # unmet intraday margin deficit
         ("deficit_age", "i8"),  # closes since the deficit arose
@@ -82,8 +77,6 @@ ACCOUNT_DTYPE = np.dtype(
         ("maker", "f8"),  # the crypto venue's current fee rates
         ("taker", "f8"),
         ("crypto_traded", "f8"),  # USD, today
-        ("day_trades_today", "i8"),  # day trades
-        ("recent_day_trades", "i8"),  # day trades in the four sessions before
         ("margin_calls", "i8"),  # since the account began, as are the next three
         ("deficits", "i8"),
         ("freezes", "i8"),
@@ -100,7 +93,6 @@ HOLDING_DTYPE = np.dtype(
         ("short_proceeds", "f8"),  # sale proceeds of an open short
         ("unsettled_short_proceeds", "f8"),  # the part from today's sales
         ("called", "f8"),  # quantity that the broker closes for a margin call, above 0
-        ("opened_today", "f8"),  # signed, opened today
         ("fillable", "f8"),  # quantity that may still fill in the current bar
         ("bought", "f8"),  # by market orders in the current bar; raises their impact
         ("sold", "f8"),  # by market orders in the current bar, positive
@@ -167,7 +159,6 @@ DAY_TERMS_DTYPE = np.dtype(
         ("leverage", "f8"),  # limit of stock gross over equity less crypto
         ("margin_equity", "f8"),  # USD; 1× and no shorts below
         ("order_price_buffer", "f8"),  # multiple of the price at which an opening order is checked
-        ("pattern_day_trader_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
         ("interest_by_settlement", "i8"),  # 1: interest on cash less unsettled proceeds
         ("credits_short_proceeds", "i8"),  # 1: proceeds of shorts reduce the debit
         ("volume_share", "f8"),  # fraction of a bar's volume that may fill; inf ignores volume
@@ -190,7 +181,6 @@ class Book(NamedTuple):
     crypto_volume_by_day: [31] USD traded in crypto on each date; the index is the date's day number
         modulo 31.
     fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
-    recent_day_trades: [4] number of day trades in each of the four sessions before today's.
     """
 
     account: StructuredArray
@@ -198,7 +188,6 @@ class Book(NamedTuple):
     orders: StructuredArray
     crypto_volume_by_day: Array
     fee_tiers: Array
-    recent_day_trades: Index
 
 
 class ReferencePrices(NamedTuple):
@@ -219,14 +208,7 @@ class ReferencePrices(NamedTuple):
 @jit_inline
 def replace_orders(book: Book, orders: StructuredArray) -> Book:
     """Return the book with its orders replaced by `orders`."""
-    return Book(
-        book.account,
-        book.holdings,
-        orders,
-        book.crypto_volume_by_day,
-        book.fee_tiers,
-        book.recent_day_trades,
-    )
+    return Book(book.account, book.holdings, orders, book.crypto_volume_by_day, book.fee_tiers)
 
 
 @jit_inline
@@ -327,15 +309,14 @@ def create_book(capital: float, holdings: StructuredArray, fee_tiers: Array) -> 
     """
     account = np.zeros(1, ACCOUNT_DTYPE)
     holdings = holdings.copy()
-    for name in ("cash", "equity", "close_equity"):
+    for name in ("cash", "equity"):
         account[name] = capital
     account["maker"], account["taker"] = fee_tiers[0, 1:]
     account["frozen_until"] = NOT_FROZEN_DATE
     holdings["mark"] = np.nan
     holdings["fillable"] = np.inf
     orders = np.zeros(0, ORDER_DTYPE)
-    day_trades = np.zeros(4, dtype=np.int64)
-    return Book(account, holdings, orders, np.zeros(31), fee_tiers, day_trades)
+    return Book(account, holdings, orders, np.zeros(31), fee_tiers)
 
 
 def set_opening_balance(
@@ -362,8 +343,6 @@ def set_opening_balance(
         )
     book.holdings["short_proceeds"] = short_proceeds
     account["short_proceeds"] = short_proceeds.sum()
-    stock_value = np.where(stocks & (quantities != 0), quantities * closes, 0.0).sum()
-    account["close_equity"] = cash + stock_value
 
 
 def create_account_log(capacity: int) -> StructuredArray:

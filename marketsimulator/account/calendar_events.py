@@ -37,20 +37,19 @@ from marketsimulator.account.book import (
     round_to_cent,
     round_up_to_step,
 )
-from marketsimulator.account.margin import assess_margin, start_margin_day
+from marketsimulator.account.margin import assess_margin
 from marketsimulator.account.settlement import change_position, update_short_proceeds
 
 
 @compiled
-def open_session(book: Book, day: NumpyRecord) -> None:
-    """Open a session: settle the stock trades of the previous session (T+1), start a margin day."""
+def open_session(book: Book) -> None:
+    """Open a session: settle the stock trades of the previous session (T+1)."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
         account.unsettled_short_proceeds = 0.0
         for s in range(len(book.holdings)):
             book.holdings[s].unsettled_short_proceeds = 0.0
-    start_margin_day(book, day)
 
 
 @compiled

@@ -1,9 +1,8 @@
 """Alpaca's margin rules: maintenance requirements and buying power.
 
-The initial requirement is 50 %. Maintenance depends on price and side. From 2,000 USD of equity on,
-buying power is 4× equity by day and 2× overnight. Crypto is not collateral and is bought without
-borrowed cash. Each constant names its source and the day on which it was read. Before 2026-06-04
-the pattern-day-trader rule (FINRA 4210) applied in place of the intraday margin deficit.
+Maintenance depends on price and side. From 2,000 USD of equity on, buying power is 4× equity by day
+and 2× overnight. Crypto is not collateral and is bought without borrowed cash. Each constant names
+its source and the day on which it was read.
 """
 
 from __future__ import annotations
@@ -14,11 +13,7 @@ from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import Book, NumpyRecord, round_quantity
 
 # Alpaca, "Margin and Short Selling", read 2026-11-28:
-INITIAL_MARGIN_RATE = 0.5
 MAINTENANCE_MARGIN_RATE = 0.3  # fraction of an ordinary stock's value
-# FINRA Rule 4210 before the SEC order of 2026-04-14, read 2026-11-20:
-PATTERN_DAY_TRADER_MIN_EQUITY = 25_000.0  # USD at the last close, minimum for day trading on margin
-PATTERN_DAY_TRADER_MAX_TRADES = 3  # day trades in five sessions that a smaller account may make
 # Alpaca, "Margin and Short Selling", read 2026-11-20:
 CLOSING_ONLY_LEVERAGE = 6.0  # gross over equity; above it the broker accepts only closing orders
 CONCENTRATED_POSITION_SHARE = 0.7  # share of one stock in all stocks, above which it needs 50 %
@@ -123,43 +118,7 @@ def buying_power(
         return 0.0
     if day.date < account.frozen_until:
         return collateral - used
-    if not day.pattern_day_trader_rule:
-        return leverage * collateral - used
-    # FINRA 4210: a pattern day trader may use the day-trading power of the last close, at least the
-    # 2× of an ordinary account. Below 25,000 USD only the 2× apply, and no new exposure once the
-    # day trades of five sessions are used up: one more would make the account a pattern day trader
-    # below the minimum.
-    overnight = collateral / INITIAL_MARGIN_RATE - used
-    if account.close_equity >= PATTERN_DAY_TRADER_MIN_EQUITY:
-        return max(overnight, float(account.day_trading_power - account.reserved_stock))
-    return (
-        0.0
-        if account.day_trades_today + account.recent_day_trades >= PATTERN_DAY_TRADER_MAX_TRADES
-        else overnight
-    )
-
-
-@compiled
-def start_margin_day(book: Book, day: NumpyRecord) -> None:
-    """Start a margin day: reset the count of day trades and set day-trading buying power.
-
-    Closing a position opened on an earlier day is not a day trade. Day-trading buying power is
-    leverage times the excess of equity over the margin requirement, both at the last close.
-    """
-    account = book.account[0]
-    day_trades = book.recent_day_trades
-    for k in range(len(day_trades) - 1, 0, -1):
-        day_trades[k] = day_trades[k - 1]
-    day_trades[0] = account.day_trades_today
-    account.day_trades_today = 0
-    account.recent_day_trades = 0
-    for k in range(len(day_trades)):
-        account.recent_day_trades += day_trades[k]
-    for s in range(len(book.holdings)):
-        book.holdings[s].opened_today = 0.0
-    if day.pattern_day_trader_rule:
-        excess = account.close_equity - required_equity(book, 0.0)
-        account.day_trading_power = max(0.0, day.leverage * excess)
+    return leverage * collateral - used
 
 
 @compiled
@@ -196,18 +155,14 @@ def assess_margin(book: Book, day: NumpyRecord) -> None:
     account = book.account[0]
     collateral = account.equity - account.crypto
     need = required_equity(book, 0.0)
-    account.close_equity = collateral
     if account.deficit > 0.0:
         account.deficit_age += 1
         if collateral - need >= account.deficit:
             account.deficit = 0.0
         elif account.deficit_age >= DEFICIT_GRACE_SESSIONS:
             account.deficit = 0.0
-            # The deficit replaced the pattern-day-trader rule and freezes nothing while that rule
-            # is in force.
-            if not day.pattern_day_trader_rule:
-                account.freezes += 1
-                account.frozen_until = day.date + ACCOUNT_FREEZE_DAYS
+            account.freezes += 1
+            account.frozen_until = day.date + ACCOUNT_FREEZE_DAYS
     if need <= collateral:
         clear_margin_call(book)
         return

@@ -176,8 +176,7 @@ def settle_fill(
         # A margin call is for shares: shares that the owner sells count towards it.
         if position.called > 0.0 and position.quantity * quantity < 0.0:
             position.called = max(position.called - abs(quantity), 0.0)
-        # Both use the position before the fill.
-        _record_day_trade(account, position, quantity)
+        # It uses the position before the fill.
         update_short_proceeds(account, position, quantity, price)
     change_position(account, position, quantity, -quantity * price - fee)
     position.fillable -= abs(quantity)
@@ -424,22 +423,3 @@ def update_short_proceeds(
         account.unsettled_short_proceeds + position.unsettled_short_proceeds - fresh
     )
     account.unsettled_short_proceeds = np.rint(unsettled_short_proceeds * 1e6) / 1e6
-
-
-@jit_inline
-def _record_day_trade(account: NumpyRecord, position: NumpyRecord, quantity: float) -> None:
-    """Update day trades and day-trading buying power for a fill.
-
-    Opening a position uses buying power. Closing a position opened today counts as a day trade and
-    restores the buying power that it used. Closing an overnight position restores none: FINRA 4210
-    grants day-trading buying power once a day, from the last close.
-    """
-    if position.quantity * quantity >= 0.0:
-        position.opened_today += quantity
-        account.day_trading_power -= abs(quantity) * position.mark
-    else:
-        opened_today = position.opened_today
-        closed = min(abs(quantity), abs(opened_today)) if opened_today * quantity < 0.0 else 0.0
-        position.opened_today = opened_today + (closed if quantity > 0 else -closed)
-        account.day_trading_power += closed * position.mark
-        account.day_trades_today += 1 if closed > 0.0 else 0

@@ -14,10 +14,6 @@ from foundation.arrays import Array, Instants, StructuredArray
 from foundation.settings import setting, settings_class
 from trainingdata.instruments import AssetClass, Instrument
 
-PATTERN_DAY_TRADER_RULE_END = np.datetime64(
-    "2026-06-04", "D"
-)  # SEC order of 2026-04-14, FINRA notice 26-10
-
 
 @settings_class("fills")
 class FillTerms:
@@ -100,9 +96,6 @@ def day_terms_table(
     table["interest_rate"] = margin.interest_rate_on(days)
     for name in ("cash_rate", "leverage", "margin_equity", "order_price_buffer"):
         table[name] = getattr(margin, name)
-    table["pattern_day_trader_rule"] = (days < PATTERN_DAY_TRADER_RULE_END) & (
-        margin.regime == "dated"
-    )
     table["interest_by_settlement"] = margin.debit_basis == "settlement"
     table["credits_short_proceeds"] = margin.short_proceeds == "credited"
     table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share

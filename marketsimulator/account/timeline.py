@@ -192,7 +192,7 @@ def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray
                 delist_symbol(book, account_log, at, s, paid, action.share, action.into, ratio)
             else:
                 apply_corporate_action(book, account_log, at, s, ratio, paid)
-        open_session(book, day)
+        open_session(book)
     if not timeline.is_closing_auction:
         _match_opens(book, timeline, day, account_log, t)
     if len(book.orders) > 0:

@@ -65,10 +65,6 @@ from marketsimulator.run_result import holding_hours, run_file_writers
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import last_closes_by_symbol
 
-MARGIN_REGIME_TEXTS = {
-    "current": "autumn 2026 on every date",
-    "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
-}
 MAX_FAN_CHARTS = 4  # symbols with a chart of forecasts
 
 
@@ -125,9 +121,8 @@ def terminal_parts(
         found.evidence,
         *summary["remarks"],
     ]
-    regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
-        f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed:"
+        f"Prices: {summary['prices']}. Margin rules: autumn 2026 on every date. Elapsed:"
         f" {format_number(seconds, 1)} s."
     )
     return [found.claim, table], list(filter(None, sentences))

@@ -232,7 +232,6 @@ class BacktestResults:
             "prices": describe_price_adjustment(
                 self.settings.data.adjustment, bars, doubts, self.settings.data.actions_in_file()
             ),
-            "margin_regime": self.settings.margin.regime,
             "seed": self.settings.seed,
             "comparisons": comparisons,
             "warnings": warnings,

@@ -14,7 +14,7 @@ from tests.marketsimulator.accountant import Records, audit
 @pytest.mark.parametrize(
     "words",
     [
-        ("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=ewma", "margin.regime=dated"),
+        ("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=ewma"),
         *(
             pytest.param(words, marks=pytest.mark.slow)
             for words in (

@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from forecasting.settings import InvestorSettings
-from forecasting.volatility_value import (
+from foundation.arrays import Array
+from studies.volatility_value import (
     CONSTANT,
+    Investor,
     build_value_table,
     level_variance,
     trade_to_band,
     value_at_step,
     value_forecasters,
 )
-from foundation.arrays import Array
 from trainingdata.sessions import last_friday_four_pms
 
 DAYS = 252.0
-COSTLESS = InvestorSettings(stock_cost_bps=0.0, stock_leverage=1000.0)
+COSTLESS = Investor(stock_cost_bps=0.0, stock_leverage=1000.0)
 
 
 def frame_of(deviation: Array, returns: Array, step: int = 1, kind: str = "stock") -> pd.DataFrame:
@@ -112,9 +112,7 @@ def test_leverage_is_capped_and_costs_reduce_turnover(leverage: float, kind: str
     true, returns = clustered_market(3, 500)
     found = []
     for bps in (0.0, 1.0, 30.0):
-        investor = InvestorSettings(
-            **{f"{kind}_leverage": leverage, f"{kind}_cost_bps": bps}, sharpe=1.0
-        )
+        investor = Investor(**{f"{kind}_leverage": leverage, f"{kind}_cost_bps": bps}, sharpe=1.0)
         figures = value_at_step({"true": frame_of(true, returns, 1, kind)}, investor, DAYS)
         found.append(figures["true"])
     assert found[0]["after_costs"] == pytest.approx(found[0]["before_costs"])
@@ -125,7 +123,7 @@ def test_leverage_is_capped_and_costs_reduce_turnover(leverage: float, kind: str
 @pytest.mark.parametrize("bps", [1.0, 10.0])
 def test_no_trade_band_beats_trading_to_the_target(bps: float) -> None:
     true, returns = clustered_market(6)
-    investor = InvestorSettings(stock_cost_bps=bps, stock_leverage=1000.0)
+    investor = Investor(stock_cost_bps=bps, stock_leverage=1000.0)
     costless = value_at_step({"true": frame_of(true, returns)}, COSTLESS, DAYS)["true"]
     paying = value_at_step({"true": frame_of(true, returns)}, investor, DAYS)["true"]
     to_target = costless["before_costs"] - costless["turnover"] * bps / 10_000
@@ -136,9 +134,9 @@ def test_value_scales_with_the_squared_sharpe_ratio() -> None:
     true, returns = clustered_market(4, 1000)
     frames = {"true": frame_of(true, returns)}
     gains = [
-        value_at_step(frames, InvestorSettings(sharpe=sharpe, stock_leverage=1000.0), DAYS)["true"][
-            "over"
-        ][CONSTANT]["before_costs"]
+        value_at_step(frames, Investor(sharpe=sharpe, stock_leverage=1000.0), DAYS)["true"]["over"][
+            CONSTANT
+        ]["before_costs"]
         for sharpe in (0.2, 0.4)
     ]
     assert gains[1] == pytest.approx(4 * gains[0])

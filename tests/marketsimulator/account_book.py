@@ -111,7 +111,6 @@ class Book:
     sold: Amounts = field(default_factory=amounts)
     sold_today: Amounts = field(default_factory=amounts)
     called: Amounts = field(default_factory=amounts)
-    opened: Amounts = field(default_factory=amounts)
     traded: dict[tuple[str, int, bool], Decimal] = field(default_factory=amounts)
     coin_usd: Amounts = field(default_factory=amounts)
     row: Amounts = field(default_factory=amounts)
@@ -121,15 +120,12 @@ class Book:
     unsettled: Decimal = NONE
     day_fees: Decimal = NONE
     crypto_fees: Decimal = NONE  # USD, since it began
-    day_trades: list[int] = field(default_factory=lambda: [0] * 5)
-    day_power: Decimal = NONE
     deficit: Decimal = NONE
     deficit_closes: int = 0
     frozen_until: str = ""
     stands: bool = False  # a margin call
 
     def __post_init__(self) -> None:
-        self.close_equity = self.cash
         terms = self.terms
         self.special = {each["symbol"]: each["rate"] for each in terms["requirements"]}
         self.lent = {each["symbol"]: each["rate"] for each in terms["borrow_rates"]}
@@ -164,10 +160,6 @@ class Book:
         return self.equity - self.gross(coins=True)
 
     # What it must hold and may buy
-
-    @property
-    def pattern_rule(self) -> bool:
-        return bool(self.terms["regime"] == "dated" and self.date < "2026-06-04")
 
     def required(self, leverage: Decimal = NONE) -> Decimal:
         """Maintenance of all stocks; with a leverage, what an ordinary one needs by day."""
@@ -211,11 +203,7 @@ class Book:
             return NONE
         if self.date < self.frozen_until:
             return own - used
-        if not self.pattern_rule:
-            return leverage * own - used
-        if self.close_equity >= 25_000:
-            return max(2 * own - used, self.day_power - stocks)
-        return NONE if sum(self.day_trades) >= 3 else 2 * own - used
+        return leverage * own - used
 
     # What a trade pays
 
@@ -324,18 +312,10 @@ class Book:
         return Decimal(tiers[-1]["taker"])
 
     def _note_stock_trade(self, symbol: str, q: Decimal, price: Decimal) -> None:
-        """Called shares, day trades and what shorts were sold for; the position is as before."""
+        """Called shares and what shorts were sold for; the position is as before."""
         held = self.held[symbol]
         if held * q < 0:
             self.called[symbol] = max(self.called[symbol] - abs(q), NONE)
-        if held * q >= 0:
-            self.opened[symbol] += q
-            self.day_power -= abs(q) * self.marks[symbol]
-        elif self.opened[symbol] * q < 0:
-            closed = min(abs(q), abs(self.opened[symbol]))
-            self.opened[symbol] -= closed.copy_sign(self.opened[symbol])
-            self.day_power += closed * self.marks[symbol]
-            self.day_trades[0] += 1
         self._note_short(symbol, q, price)
 
     def _note_short(self, symbol: str, q: Decimal, price: Decimal) -> None:
@@ -412,11 +392,6 @@ class Book:
     def open_session(self) -> None:
         self.unsettled = NONE
         self.sold_today.clear()
-        self.opened.clear()
-        self.day_trades = [0, *self.day_trades[:4]]
-        if self.pattern_rule:
-            left = self.close_equity - self.required()
-            self.day_power = max(NONE, self.terms["leverage"] * left)
 
     def close_session(self, nights: int) -> None:
         """Every rounding goes against the account."""
@@ -453,16 +428,15 @@ class Book:
         after which maintenance is 95 % of equity.
         """
         need = self.required()
-        self.close_equity = own = self.own
+        own = self.own
         if self.deficit:
             self.deficit_closes += 1
             if own - need >= self.deficit:
                 self.deficit = NONE
             elif self.deficit_closes == 2:
                 self.deficit = NONE
-                if not self.pattern_rule:
-                    self.events["freezes"] += 1
-                    self.frozen_until = str(np.datetime64(self.date) + 90)
+                self.events["freezes"] += 1
+                self.frozen_until = str(np.datetime64(self.date) + 90)
         self.events["margin_calls"] += need > own and not self.stands
         self.stands = need > own
         self.called.clear()

@@ -94,7 +94,6 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),
     wild=st.sampled_from([0.005, 0.03]),
-    regime=st.sampled_from(["current", "dated"]),
     debit_basis=st.sampled_from(["trade", "settlement"]),
     short_proceeds=st.sampled_from(["held", "credited"]),
     volume_share=st.sampled_from([None, 0.1]),

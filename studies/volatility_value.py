@@ -1,6 +1,9 @@
-"""What better volatility is worth: the certainty equivalent of half-Kelly sized by a forecaster.
+"""State what better volatility is worth: the certainty equivalent of half-Kelly by forecaster.
 
-An investor holds one symbol with a constant premium, so that only the forecast moves the weight:
+    python -m studies.volatility_value [--sharpe 0.3] [--crypto_cost_bps 28] [key=value …]
+
+The settings are those of `forecasting.evaluate`. An investor holds one symbol with a constant
+premium, so that only the forecast moves the weight:
 
     m = sharpe · σ̄ / √n                premium of a holding period, n periods a year
     w = min(f · m / σ², leverage)      target weight, f the fraction of Kelly
@@ -21,17 +24,22 @@ hindsight, and the same for all forecasters.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from forecasting.evaluate import ASSET_CLASS_LABELS, evaluate
 from forecasting.scores import autocorrelation_robust_error, interval_half_width
-from forecasting.settings import InvestorSettings
+from forecasting.settings import EvaluationSettings
 from foundation.arrays import Array
 from foundation.compiled import compiled
+from foundation.compose import compose_config
+from foundation.console import open_terminal, print_renderables
 from foundation.formatting import format_multiple, format_number, format_plus_minus
 from foundation.tables import EMPTY_CELL, Cell, Row, Table
 from trainingdata.instruments import AssetClass
@@ -42,10 +50,26 @@ VALUE_COLUMNS = ("", "step", "sized by", "before costs", "after costs", "turnove
 _FORMAT_BP = partial(format_number, places=1, scale=10_000)
 
 
+@dataclass(frozen=True, slots=True)
+class Investor:
+    """An investor in one symbol.
+
+    sharpe: yearly Sharpe ratio of the symbol's premium at its mean volatility.
+    fraction: fraction of Kelly; its inverse is the risk aversion.
+    stock_leverage, crypto_leverage: maximum weight of a stock and of a crypto symbol.
+    stock_cost_bps, crypto_cost_bps: cost of a trade, basis points of traded value.
+    """
+
+    sharpe: float = 0.3
+    fraction: float = 0.5
+    stock_leverage: float = 2.0
+    crypto_leverage: float = 1.0
+    stock_cost_bps: float = 2.0
+    crypto_cost_bps: float = 28.0
+
+
 def value_forecasters(
-    frames: Mapping[str, pd.DataFrame],
-    investor: InvestorSettings,
-    bars_per_year: Mapping[str, float],
+    frames: Mapping[str, pd.DataFrame], investor: Investor, bars_per_year: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return the figures of `value_at_step` by asset class and step.
 
@@ -64,7 +88,7 @@ def value_forecasters(
 
 
 def value_at_step(
-    frames: Mapping[str, pd.DataFrame], investor: InvestorSettings, periods_per_year: float
+    frames: Mapping[str, pd.DataFrame], investor: Investor, periods_per_year: float
 ) -> dict[str, Any]:
     """Return what each forecaster, and constant volatility, is worth at one step, by name.
 
@@ -103,7 +127,7 @@ def value_at_step(
 
 
 def value_forecasts(
-    frame: pd.DataFrame, premium: Array, investor: InvestorSettings, periods_per_year: float
+    frame: pd.DataFrame, premium: Array, investor: Investor, periods_per_year: float
 ) -> pd.DataFrame:
     """Return the certainty equivalents, turnover and leverage of each forecast, a year.
 
@@ -204,3 +228,24 @@ def trade_to_band(goal: Array, step: int, start: float, band: float) -> tuple[Ar
         if t >= step:
             traded[t] = abs(np.exp(held[t]) - np.exp(before))
     return np.exp(held), traded
+
+
+def main() -> None:
+    """Print the table of every forecaster of an evaluation."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    for each in fields(Investor):
+        parser.add_argument(f"--{each.name}", type=float, default=each.default)
+    investor, words = parser.parse_known_args()
+    settings = EvaluationSettings.from_config(compose_config("evaluate", words))
+    evaluation = evaluate(settings)
+    bars_per_year = {
+        kind.value: evaluation.timeframe.clock(kind).bars_per_year for kind in AssetClass
+    }
+    frames = evaluation.score_frames
+    values = value_forecasters(frames, Investor(**vars(investor)), bars_per_year)
+    table = build_value_table(values, ASSET_CLASS_LABELS, list(frames), [CONSTANT, *frames])
+    print_renderables(open_terminal(), [table])
+
+
+if __name__ == "__main__":
+    main()
