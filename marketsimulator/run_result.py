@@ -396,13 +396,12 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        `mu` and `sigma` are forecasts up to `until`. `plan_…` columns are the expected returns of
-        all periods of the plan, and the weights up to `until` on premium and on forecast alone.
-        `kelly` (up to `until`, before any limit), `held` and `target` are weights. `price` and
-        `cost`, the cost of the change, are in USD. `shadow_…` columns are shadow prices: the gain
-        in expected return net of risk per unit of a limit, in equity; 0 if the limit does not bind.
-        `equity` is the account's equity in USD, the base of the weights. `strategy_reason` is the
-        strategy's own reason.
+        `mu` and `sigma` are forecasts up to `until`. `plan_…` columns explain the target over those
+        forecast periods that determined it. `kelly` (before any limit, over these periods), `held`
+        and `target` are weights. `price` and `cost`, the cost of the change, are in USD. `shadow_…`
+        columns are shadow prices: the gain in expected return net of risk per unit of a limit, in
+        equity; 0 if the limit does not bind. `equity` is the account's equity in USD, the base of
+        the weights. `strategy_reason` is the strategy's own reason.
         """
         return self.decision_log.frame
 
@@ -411,8 +410,8 @@ def premium_share(run: Run) -> float | None:
     """Return the share of the mean position that the assumed risk premium explains.
 
     The forecast explains the rest. Each target is split between them in proportion to the absolute
-    returns that the plan expects from premium and from forecast, and is weighted by its size and by
-    the time to the next decision. None if no target has either.
+    expected returns from premium and from forecast, and is weighted by its size and by the time to
+    the next decision. None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()

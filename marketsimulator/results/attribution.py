@@ -14,8 +14,8 @@ Q = held E / p + qty. They split q[i-1] into these parts:
                decision's rationale; 0 if unknown
     limits     T - W if a limit binds, else 0
     sizing     the rest of Q: T - W if no limit binds (plan, trading costs), rounding to lots
-               Q - T, and the part of W from neither premium nor forecast (rules). If W
-               is unknown (buy and hold, unsized symbols), all of Q
+               Q - T, and the part of W from neither premium nor forecast (hedges, shape of
+               returns, rules). If W is unknown (buy and hold, unsized symbols), all of Q
     timing     q[i-1] - Q: late or partial fills, crypto fees, liquidations, no decision
 
 Each is multiplied by r m[i] - m[i-1]. The events at i add

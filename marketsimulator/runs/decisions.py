@@ -36,11 +36,7 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import (
-    explain_targets,
-    explain_targets_by_kelly_weights,
-    first_period_kelly_weights,
-)
+from sizing.explanation import explain_targets, explain_targets_by_horizon, kelly_weights_by_horizon
 from sizing.inputs import format_no_equity_error
 from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
@@ -416,12 +412,11 @@ def _explain_decisions(
         granted_gross[row] = problem.limits.granted_gross_exposure
         by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED
         if by_solver and any_true(problem.account.adjustable):
-            fraction = inputs.kelly_fraction
-            premium, total, singular[row] = first_period_kelly_weights(problem, fraction)
-            if singular[row]:
+            by_horizon, without_factor = kelly_weights_by_horizon(problem, inputs.kelly_fraction)
+            if any_true(without_factor):
+                singular[row] = True
                 continue
-            prices = recorded.shadow_prices[row]
-            why = explain_targets_by_kelly_weights(
-                problem, weights, prices, premium, total, fraction
+            why = explain_targets_by_horizon(
+                problem, weights, recorded.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
             write_explanation(arrays, row, chosen, why)
