@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
 from threading import Event, Lock
@@ -207,6 +208,14 @@ def tolerate_print_errors() -> Iterator[None]:
             sys.stdout.flush()
     except OSError as error:
         log.warning("output could not be printed: %s", error.strerror or error)
+
+
+@cache
+def print_warning_once(line: str) -> None:
+    """Log a line, and print it on standard error, the first time that this process does so."""
+    log.warning(line)
+    with tolerate_print_errors():
+        sys.stderr.write(f"{line}\n")
 
 
 class EscapingFormatter(logging.Formatter):

@@ -51,6 +51,7 @@ from marketsimulator.run_result import run_file_writers
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instants import format_utc
+from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger("live")
 
@@ -169,7 +170,8 @@ def run_replay(
             )
             reader = LiveAccountReader(live, settings)
             watch = AccountWatch(settings.watch, reader, account, desk, [job])
-        _run_cycles(job, clock, stop, reporter, progress, watch)
+        timeframe = settings.timeframe_or_hourly
+        _run_cycles(job, clock, stop, reporter, progress, watch, timeframe)
         if clock.instants_left:
             raise TerminatedBySignal(signal.Signals[stop.why])
         return records.write_run_files(clock)
@@ -182,18 +184,24 @@ def _run_cycles(
     reports: CycleReporter,
     progress: Progress,
     watch: AccountWatch | None,
+    timeframe: Timeframe,
 ) -> None:
     """Run a cycle at the clock's present instant and at each later one, until a stop signal.
 
-    If a replay is resumed, the present instant gets a second cycle.
+    At an auction only protective orders are updated, as in a backtest. If a replay is resumed, the
+    present instant gets a second cycle.
 
     watch: watch that reads the account before each cycle; None if it has no limit.
+    timeframe: length of the bars.
     """
     first, instants = clock.instants_passed, clock.instants_left + 1
     while True:
-        if watch is not None:
-            watch.read()
-        reports.report(job.run_cycle())
+        if timeframe.begins_with_auction(job.desk.now()):
+            job.on_snapshot(job.desk.read_and_record_mark())
+        else:
+            if watch is not None:
+                watch.read()
+            reports.report(job.run_cycle())
         progress("instants", clock.instants_passed - first + 1, instants)
         if stop or not clock.advance():
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property, partial
@@ -285,6 +285,8 @@ class Run:
     bookings: cash flows of the equity rows by symbol, without fees.
     initial_positions: positions before the first equity row, by symbol.
     protective_orders: protective orders sent, each with the instant of the last bar before it.
+    unprotected_sessions: New York date and symbol of each session in which a bar of a position
+        began while no protective order was open.
     """
 
     name: str
@@ -295,6 +297,7 @@ class Run:
     bookings: list[Booking] = field(default_factory=list)
     initial_positions: Mapping[str, InitialPosition] = field(default_factory=dict)
     protective_orders: Sequence[tuple[np.datetime64, Order]] = ()
+    unprotected_sessions: Collection[tuple[np.datetime64, str]] = ()
 
     @cached_property
     def decision_log(self) -> DecisionLog:

@@ -144,6 +144,7 @@ class BacktestSettings(TradingSettings):
         """
         from marketsimulator.account.book import set_opening_balance
         from marketsimulator.account.broker import SimulatedBroker
+        from marketsimulator.account.timeline import find_confirmed_bars
 
         bars = market.bars
         book = self.build_book(bars)
@@ -159,6 +160,7 @@ class BacktestSettings(TradingSettings):
             book,
             self.orders,
             cancel_remainders=cancel_remainders,
+            confirmed_bars=find_confirmed_bars(market, self.fills.feed_volume_share),
         )
 
     def run_period(self, bars: Bars) -> InstantRange:

@@ -53,11 +53,11 @@ MAX_REASON_LENGTH = 80  # characters of a rule's reason for a symbol
 class StrategyAnswer(NamedTuple):
     """Weights of a rule, with a stop and a reason for each position.
 
-    Stops and reasons are recorded with the decision, and shown on the report's price chart. No
-    order rests at a stop: the rule itself closes the position.
+    Stops and reasons are recorded with the decision, and shown on the report's price chart. With
+    `protect.kind` an order rests at each stop; without it the rule itself closes the position.
 
     weights: [S] desired weights, multiples of equity.
-    stops: [S] price at which the rule closes the position, USD; NaN without a stop. None: no stops.
+    stops: [S] price at which the position is closed, USD; NaN without a stop. None: no stops.
     reasons: [S] the rule's reason for each weight, one line of at most 80 characters; empty without
         a reason. None: no reasons.
     """

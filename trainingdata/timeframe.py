@@ -103,6 +103,11 @@ class Timeframe:
             return None
         return "opg" if self.fill == "open" else "cls"
 
+    def begins_with_auction(self, start: np.datetime64) -> bool:
+        """Return whether a daily bar of stocks starts at an instant: it begins with an auction."""
+        ends = self.stock_clock.ends_by_start(np.array([start]))
+        return self.is_daily and not bool(np.isnat(ends[0]))
+
     @property
     def fills_at_close(self) -> bool:
         return self.fill == "close"

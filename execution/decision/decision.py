@@ -299,6 +299,16 @@ class Decision:
         return self.columns.group_limit_names
 
     @property
+    def stated_stops(self) -> dict[str, float]:
+        """Stop that the strategy states for each symbol, USD; absent without one."""
+        stops = self.columns.rationale[Rationale._fields.index("stop_price")]
+        return {
+            symbol: stop
+            for symbol, stop in zip(self.symbols, stops.tolist(), strict=True)
+            if not math.isnan(stop)
+        }
+
+    @property
     def cancelled_quantities(self) -> dict[str, Decimal]:
         """Unfilled quantity of each order that the decision replaces, by client order id."""
         return {order.client_order_id: order.qty for order in self.orders_to_cancel}

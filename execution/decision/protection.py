@@ -7,6 +7,8 @@ that it orders (`Trader.decide`), because the venue refuses an order opposite to
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -15,6 +17,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
+from pydantic import field_validator
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
@@ -33,12 +36,17 @@ from execution.orders.venue_rules import venue_refusal_reason
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import format_compact_utc
+from trainingdata.instants import format_compact_utc, format_utc
 from trainingdata.instruments import AssetClass, instrument, is_crypto, is_stock
 from trainingdata.sessions import exchange_calendar, is_in_session
 from trainingdata.timeframe import MARKET_DAYS_PER_YEAR, Timeframe
 
 ProtectionKind = Literal["none", "stop", "stop_limit", "trailing"]
+UnfilledAction = Literal["close", "alert"]
+UNEXECUTED_STOPS_WARNING = (
+    "The strategy states stops, which no order executes: set protect.kind=stop to keep an order at"
+    " each, or let the strategy close the position."
+)
 DEVIATION_WINDOW = np.timedelta64(91, "D")  # calendar days of bars for the deviation of a day
 _ZERO = Decimal(0)
 MIN_DEVIATION_BARS = 10
@@ -47,6 +55,7 @@ _RATIO_CONTEXT = Context(prec=6)
 _CENT, _HUNDREDTH_OF_CENT = Decimal("0.01"), Decimal("0.0001")
 _CRYPTO_TICK = Decimal("1e-9")
 _PERCENT_STEP = Decimal("0.01")
+_DISTANCE = re.compile(r"\d+(\.\d+)?(%|sd)")
 
 
 @settings_class("protect")
@@ -61,8 +70,8 @@ class ProtectionSettings:
     distance: str = setting(
         "5%",
         "distance of the stop from the average entry price (trailing: from the best price since it "
-        "was sent): percent (`5%`), or standard deviations of the symbol's day (`4sd`)",
-        pattern=r"^\d+(\.\d+)?(%|sd)$",
+        "was sent): percent (`5%`), or standard deviations of the symbol's day (`4sd`); a stop "
+        "that the strategy states replaces it",
     )
     band: float = setting(
         0.1,
@@ -74,6 +83,17 @@ class ProtectionSettings:
     limit_offset: float = setting(
         0.02, "limit of a stop-limit order beyond its stop, fraction of the stop", ge=0, le=0.1
     )
+    unfilled: UnfilledAction = setting(
+        "close",
+        "stop-limit order that the market has passed and that does not fill: `close` replaces it "
+        "by a market order, `alert` leaves it; both alert",
+    )
+    unfilled_seconds: float = setting(
+        60.0,
+        "seconds after which such an order counts as unfilled; in a backtest at least a bar",
+        ge=1,
+        le=86_400,
+    )
     cooldown: int = setting(
         1,
         "sessions (crypto: UTC days), the present one included, in which a symbol whose stop has "
@@ -81,6 +101,20 @@ class ProtectionSettings:
         ge=0,
         le=60,
     )
+
+    @field_validator("distance", mode="before")
+    @classmethod
+    def _check_distance(cls, value: object) -> object:
+        if isinstance(value, str) and _DISTANCE.fullmatch(value):
+            return value
+        try:
+            percent = float(str(value))
+        except ValueError:
+            percent = math.nan
+        shown = f"{percent * (100 if percent < 1 else 1):g}%" if percent > 0 else "5%"
+        raise InputError(
+            f"protect.distance: {value} is neither percent nor deviations; write {shown} or 4sd"
+        )
 
     def __post_init__(self) -> None:
         number = self.distance.rstrip("%sd")
@@ -118,12 +152,19 @@ class ProtectionPlan(NamedTuple):
 
     cancels: open protective orders to cancel, before any order is sent.
     orders: protective orders, and market orders that close positions beyond their stop.
-    unprotected: reason by symbol of each position that has no stop and gets none.
+    unprotected: reason by symbol of each position that has no stop and gets none, or whose
+        stop-limit order the market has passed without filling it.
+    unconfirmed: symbols in which the price has passed a stop and no last trade is known. Give
+        `plan_protection` their last trades.
+    elected_since: ids of stop-limit orders whose stop the last trade has passed, each with the
+        instant at which a plan first found it so. Give it to the next plan.
     """
 
     cancels: tuple[Order, ...] = ()
     orders: tuple[Order, ...] = ()
     unprotected: Mapping[str, str] = MappingProxyType({})
+    unconfirmed: frozenset[str] = frozenset()
+    elected_since: Mapping[str, np.datetime64] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +186,8 @@ class ProtectedAccount:
         passed the stop as well as its price has.
     raises_crypto_stops: whether stops of crypto that trail are raised; otherwise they keep their
         price.
+    stated_stops: stop that the strategy states for each symbol, USD; it replaces the distance.
+    elected_since: `ProtectionPlan.elected_since` of the plan before.
     """
 
     account: AccountSnapshot
@@ -159,6 +202,8 @@ class ProtectedAccount:
     misstated_orders: Collection[str] = ()
     last_trades: Mapping[str, float] = field(default_factory=dict)
     raises_crypto_stops: bool = True
+    stated_stops: Mapping[str, float] = field(default_factory=dict)
+    elected_since: Mapping[str, np.datetime64] = field(default_factory=dict)
 
     @property
     def formatted_at(self) -> str:
@@ -186,7 +231,9 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
 
     An order is sized with the part of the position that no other order closes, and never exceeds
     it. No stop rests beside an order on the other side. A position whose stop the market has passed
-    is closed at once, or at the next open, unless its stop rests already and is left to fill.
+    is closed at once, or at the next open, unless its stop rests already and is left to fill. A
+    stop-limit order that then stays unfilled is replaced by market orders (`protect.unfilled`). An
+    order rests on if the venue would refuse all orders that replace it.
     """
     account = state.account
     ours = find_protective_orders(state.order_prefix, account.open_orders)
@@ -194,6 +241,8 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
     cancels: list[Order] = []
     orders: list[Order] = []
     unprotected: dict[str, str] = {}
+    unconfirmed = set()
+    elected_since: dict[str, np.datetime64] = {}
     for symbol in sorted({*(o.symbol for o in ours), *account.positions}):
         mine = [order for order in ours if order.symbol == symbol]
         resting = [o for o in mine if o.client_order_id not in account.cancelling_orders]
@@ -205,29 +254,44 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
         if ending and held and settings.is_on:
             unprotected[symbol] = f"its stop {ending[0].client_order_id} is being cancelled"
         usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
-        kept: Sequence[Order] = ()
+        choice = _Choice()
         if settings.is_on and free:
-            if symbol in state.blocked_symbols:
-                kept = usable
-            elif symbol in account.uncertain_symbols:
-                kept = usable
-                if not usable:
-                    unprotected[symbol] = "an order or a part of the position is uncertain"
-            else:
-                usable = [o for o in usable if o.client_order_id not in state.misstated_orders]
-                found = _find_stop(settings, state, symbol, free.copy_sign(held), usable)
-                kept, wanted, why = _choose_orders(settings, state, found, usable)
-                orders += wanted
-                if why:
-                    unprotected[symbol] = why
+            choice = _choose_orders(settings, state, symbol, free.copy_sign(held), usable)
+        after = account.without_orders([o for o in resting if o not in choice.kept])
+        refusals = [
+            venue_refusal_reason(o, None, after, state.size_limits, state.checked_at)
+            for o in choice.orders
+        ]
+        sent = [o for o, refusal in zip(choice.orders, refusals, strict=True) if not refusal]
+        kept = choice.kept if sent or not choice.orders else usable[:1]
+        if why := next(filter(None, [*refusals, choice.why]), ""):
+            unprotected[symbol] = why
+        if choice.is_unconfirmed:
+            unconfirmed.add(symbol)
+        if choice.elected_since is not None:
+            elected_since |= {order.client_order_id: choice.elected_since for order in kept}
+        orders += sent
         cancels += [order for order in resting if order not in kept]
-    after = account.without_orders(cancels)
-    refusals = [
-        venue_refusal_reason(o, None, after, state.size_limits, state.checked_at) for o in orders
-    ]
-    unprotected |= {o.symbol: why for o, why in zip(orders, refusals, strict=True) if why}
-    sent = [order for order, why in zip(orders, refusals, strict=True) if not why]
-    return ProtectionPlan(tuple(cancels), tuple(sent), unprotected)
+    return ProtectionPlan(
+        tuple(cancels), tuple(orders), unprotected, frozenset(unconfirmed), elected_since
+    )
+
+
+class _Choice(NamedTuple):
+    """Orders for one position.
+
+    kept: resting protective orders to keep.
+    orders: orders to send.
+    why: reason why the position is not protected; empty if it is.
+    is_unconfirmed: whether the price has passed a stop and no last trade is known.
+    elected_since: instant since which the kept stop-limit order is elected; None if it is not.
+    """
+
+    kept: Sequence[Order] = ()
+    orders: Sequence[Order] = ()
+    why: str = ""
+    is_unconfirmed: bool = False
+    elected_since: np.datetime64 | None = None
 
 
 class _Stop(NamedTuple):
@@ -239,7 +303,7 @@ class _Stop(NamedTuple):
     anchor: price from which the distance is measured, USD: average entry, or market if trailing.
     price: stop price; None for a trailing stop, which the venue moves.
     market: present price, USD.
-    anchor_name: name of the anchor in an order's reason.
+    anchor_name: name of the anchor in an order's reason; empty for a stop that the strategy states.
     """
 
     symbol: str
@@ -295,6 +359,10 @@ def _find_stop(
     last, entry = state.account.prices.get(symbol), state.entry_prices.get(symbol)
     if last is None:
         return "its price is unknown"
+    if symbol in state.stated_stops:
+        market = _to_price(last)
+        price = _round_price(_to_price(state.stated_stops[symbol]), symbol)
+        return _Stop(symbol, held, abs(1 - price / market), market, price, market, "")
     if ratio is None:
         return "the deviation of its day is unknown (protect.distance)"
     if ratio >= 1 and held > 0:
@@ -319,27 +387,87 @@ def _find_stop(
 def _choose_orders(
     settings: ProtectionSettings,
     state: ProtectedAccount,
-    stop: _Stop | str,
+    symbol: str,
+    held: Decimal,
     usable: Sequence[Order],
-) -> tuple[Sequence[Order], Sequence[Order], str]:
-    """Return the resting orders to keep, the orders to send, and why there is neither.
+) -> _Choice:
+    """Choose the orders for a position.
 
+    held: signed quantity to protect.
     usable: resting protective orders that do not exceed the position.
     """
+    if symbol in state.blocked_symbols:
+        return _Choice(usable)
+    if symbol in state.account.uncertain_symbols:
+        why = "" if usable else "an order or a part of the position is uncertain"
+        return _Choice(usable, why=why)
+    usable = [o for o in usable if o.client_order_id not in state.misstated_orders]
+    for order in usable:
+        if (choice := _replace_if_unfilled(settings, state, order, held)) is not None:
+            return choice
+    stop = _find_stop(settings, state, symbol, held, usable)
     if isinstance(stop, str):
-        return usable[:1], (), "" if usable else stop
-    if stop.has_passed and usable:
-        return usable[:1], (), ""
+        return _Choice(usable[:1], why="" if usable else stop)
     if stop.has_passed:
-        last = state.last_trades.get(stop.symbol)
-        if last is None or not stop.is_passed_at(_to_price(last)):
-            return (), (), "its price is beyond its stop, which its last trade does not confirm"
-        return (), _closing_orders(state, stop), ""
+        return _Choice(usable[:1]) if usable else _close_beyond_stop(state, stop)
     terms = _find_terms(settings, state, stop)
     if not terms.quantity:
-        return (), (), "a trailing stop needs a whole share"
+        return _Choice(why="a trailing stop needs a whole share")
     kept = [order for order in usable if _may_stay(order, terms, stop, settings.band)]
-    return kept[:1], () if kept else (_protective_order(settings, state, stop, terms),), ""
+    if kept:
+        return _Choice(kept[:1])
+    return _Choice(orders=[_protective_order(settings, state, stop, terms)])
+
+
+def _close_beyond_stop(state: ProtectedAccount, stop: _Stop) -> _Choice:
+    """Choose the orders for a position without an order whose price has passed its stop."""
+    last = state.last_trades.get(stop.symbol)
+    if last is None or not stop.is_passed_at(_to_price(last)):
+        why = "its price is beyond its stop, which its last trade does not confirm"
+        return _Choice(why=why, is_unconfirmed=last is None)
+    why = f"beyond its {_describe(stop)}"
+    return _Choice(orders=_closing_orders(state, stop.symbol, stop.held, why))
+
+
+def _replace_if_unfilled(
+    settings: ProtectionSettings, state: ProtectedAccount, order: Order, held: Decimal
+) -> _Choice | None:
+    """Choose the orders beside a resting stop-limit order that is elected; None if it is not.
+
+    Many venues show an elected order as open. It counts as elected from the first plan in which
+    both the price and the last trade have passed its stop.
+
+    held: signed quantity to protect.
+    """
+    symbol, now = order.symbol, state.account.as_of
+    price, last = state.account.prices.get(symbol), state.last_trades.get(symbol)
+    if order.type != "stop_limit" or price is None or not _has_passed(price, order):
+        return None
+    if last is None:
+        return _Choice([order], is_unconfirmed=True)
+    if not _has_passed(last, order):
+        return None
+    since = state.elected_since.get(order.client_order_id, now)
+    if (now - since) / np.timedelta64(1, "s") < settings.unfilled_seconds:
+        return _Choice([order], elected_since=since)
+    passed = f"its stop {order.stop_price:g} was passed at {format_utc(since)}"
+    why = f"{passed}, and its stop-limit order has not filled"
+    # A stock order for a closed exchange would wait for the auction, in which this one can fill.
+    opened = is_crypto(symbol) or bool(is_in_session(np.array([now]))[0])
+    if settings.unfilled == "alert" or not opened:
+        return _Choice([order], why=why, elected_since=since)
+    reason = f"because {why}"
+    return _Choice(
+        orders=_closing_orders(state, symbol, held, reason),
+        why=f"{why}; a market order replaces it",
+        elected_since=since,
+    )
+
+
+def _has_passed(price: float, order: Order) -> bool:
+    """Return whether a price has reached the stop of an order."""
+    stop = order.stop_price or 0.0
+    return price <= stop if order.side == "sell" else price >= stop
 
 
 class _Terms(NamedTuple):
@@ -359,7 +487,7 @@ def _find_terms(settings: ProtectionSettings, state: ProtectedAccount, stop: _St
         return _Terms("stop_limit", "gtc", quantity)
     if stop.price is None:
         return _Terms("trailing_stop", "gtc", quantity - quantity % 1)
-    kind: OrderType = "stop" if settings.kind == "stop" else "stop_limit"
+    kind: OrderType = "stop_limit" if settings.kind == "stop_limit" else "stop"
     return _Terms(kind, "day" if quantity % 1 else "gtc", quantity)
 
 
@@ -386,22 +514,26 @@ def _protective_order(
     )
 
 
-def _closing_orders(state: ProtectedAccount, stop: _Stop) -> list[Order]:
-    """Return market orders that close a position whose stop the market has passed."""
-    symbol, last = stop.symbol, state.account.prices[stop.symbol]
-    rest = abs(stop.held)
+def _closing_orders(state: ProtectedAccount, symbol: str, held: Decimal, why: str) -> list[Order]:
+    """Return market orders that close a position.
+
+    held: signed quantity of the position.
+    why: end of the orders' reason.
+    """
+    last, rest = state.account.prices[symbol], abs(held)
     opened = state.auction != "cls" and bool(is_in_session(np.array([state.account.as_of]))[0])
     tif = default_time_in_force(symbol, None if opened else state.auction or "opg")
     if is_stock(symbol) and not opened:
         rest -= rest % 1  # auctions trade whole shares
-    reason = f"closes {rest:f} {symbol} at {last:g}, beyond its {_describe(stop)}"
+    reason = f"closes {rest:f} {symbol} at {last:g}, {why}"
+    side: Side = "sell" if held > 0 else "buy"
     orders: list[Order] = []
     while rest:
         part = _largest_order(rest, symbol, last, state.size_limits)
         name = format_order_id(
             state.order_prefix, state.formatted_at, symbol, PROTECTIVE_LEG, len(orders)
         )
-        orders.append(Order(name, symbol, stop.side, part, reason, reduces=True, tif=tif))
+        orders.append(Order(name, symbol, side, part, reason, reduces=True, tif=tif))
         rest -= part
     return orders
 
@@ -425,7 +557,9 @@ def _may_stay(order: Order, terms: _Terms, stop: _Stop, band: float) -> bool:
 
     band: largest difference, a fraction of the distance and of the quantity.
     """
-    if order.type != terms.type or order.tif != terms.tif:
+    # Alpaca turns the stops of short positions into stop-limit orders.
+    is_converted = (order.type, order.side, terms.type) == ("stop_limit", "buy", "stop")
+    if (order.type != terms.type and not is_converted) or order.tif != terms.tif:
         return False
     if order.qty < terms.quantity * (1 - Decimal(repr(band))):
         return False
@@ -439,6 +573,8 @@ def _may_stay(order: Order, terms: _Terms, stop: _Stop, band: float) -> bool:
 def _describe(stop: _Stop) -> str:
     if stop.price is None:
         return f"trailing stop {_percent(stop.ratio)} from the best price"
+    if not stop.anchor_name:
+        return f"stop {stop.price:f}, stated by the strategy"
     where = "below" if stop.held > 0 else "above"
     anchor = f"{stop.anchor_name} {stop.anchor.normalize():f}"
     return f"stop {stop.price:f}, {_percent(stop.ratio)} {where} {anchor}"

@@ -37,6 +37,7 @@ from execution.orders.broker import cancel_orders
 from execution.orders.orders import Order, parse_order_instant
 from foundation.errors import BrokerError
 from foundation.notices import ALL_CLEAR
+from foundation.plugin import is_plugin
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import instrument
@@ -84,6 +85,7 @@ class LiveProtection:
         self._settings = settings
         self._deviations: Mapping[str, float] = {}  # by symbol, at the end of the bar below
         self._deviations_at: np.datetime64 | None = None
+        self._elected_since: Mapping[str, np.datetime64] = {}
 
     def update(self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False) -> None:
         """Cancel and send protective orders at the venue, so that each position has one.
@@ -161,11 +163,11 @@ class LiveProtection:
             and is_crypto_bar_end(self._settings.timeframe_or_hourly, state.at),
         )
         plan = plan_protection(protect, state)
-        if plan.unprotected:
-            # Only a last trade confirms that the market has passed a stop.
+        if plan.unconfirmed:
             trades = live.with_guard_data(account, account.positions, require_trades=False)
             last = {symbol: trade.price for symbol, trade in (trades.last_trades or {}).items()}
             plan = plan_protection(protect, replace(state, last_trades=last))
+        self._elected_since = plan.elected_since
         return plan
 
     def _report_bare(self, account: AccountSnapshot, reasons: Mapping[str, str]) -> None:
@@ -213,6 +215,8 @@ class LiveProtection:
         ]
         kinds = {instrument(symbol).kind for symbol in settings.symbols}
         at = max(timeframe.last_bar_end(kind, now) for kind in kinds)
+        states_stops = is_plugin(settings.sizing.strategy)
+        rows = self._journal.latest_choice_by_symbol() if states_stops else ()
         return ProtectedAccount(
             replace(account, open_orders=(*account.open_orders, *planned)),
             live.account.positions.entry_prices(account.positions),
@@ -230,6 +234,12 @@ class LiveProtection:
             misstated_orders=_find_changed_orders(
                 account, live.book.select_intents(*_RESTING_STOPS)
             ),
+            stated_stops={
+                row.choice.symbol: row.choice.rationale.stop_price
+                for row in rows
+                if row.choice.rationale.stop_price is not None
+            },
+            elected_since=self._elected_since,
         )
 
     def _read_deviations(self, account: AccountSnapshot, at: np.datetime64) -> Mapping[str, float]:
@@ -272,7 +282,13 @@ class LiveProtection:
             for intent in live.book.intents_in_states(UNKNOWN_OUTCOME_STATES)
             if intent.role == "protection" and intent.client_order_id not in cancelled
         ]
-        account = account.without_orders(plan.cancels)
+        # An elected stop-limit order that does not fill protects nothing.
+        unfilled = [
+            order
+            for order in account.open_orders
+            if order.client_order_id in plan.elected_since and order.symbol in plan.unprotected
+        ]
+        account = account.without_orders([*plan.cancels, *unfilled])
         if not (orders or unknown):
             return account, {**refused, **reasons}
         symbols = {order.symbol for order in orders}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.brokers import AccountReadingRejected
+from execution.decision.protection import UNEXECUTED_STOPS_WARNING
 from execution.decision.trader import Trader
 from execution.journal.commands import KILL, Command
 from execution.journal.decisions import read_highest_equity
@@ -47,6 +48,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.venue_rules import VenueRules
 from forecasting.forecast import NO_FORECAST
+from foundation.console import print_warning_once
 from foundation.errors import BrokerError, DataError, InputError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
@@ -354,6 +356,8 @@ class TradingJob:
     def _finish_batch(self, batch: OrderBatch) -> Cycle:
         """Return the cycle of a sent batch, after a new equity mark if an order has filled."""
         cycle = build_finished_cycle(batch)
+        if cycle.decision and cycle.decision.stated_stops and not self._settings.protect.is_on:
+            print_warning_once(UNEXECUTED_STOPS_WARNING)
         self._alert_rejected_bars(
             {
                 **self._missing_histories(cycle.bars),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from execution.orders.orders import (
     to_shortest_decimal,
 )
 from execution.orders.venue_rules import venue_refusal_reason
-from foundation.arrays import StructuredArray
+from foundation.arrays import Index, StructuredArray
 from marketsimulator.account.book import (
     ACCOUNT_DTYPE,
     CANCELLED,
@@ -45,18 +46,21 @@ from marketsimulator.account.book import (
     create_account_log,
     max_logged_cash_flows,
 )
-from marketsimulator.account.matching import send_orders
-from marketsimulator.account.settlement import mark_positions
+from marketsimulator.account.matching import match_highs_and_lows, match_opens, send_orders
+from marketsimulator.account.settlement import mark_positions, reset_bar_volume
 from marketsimulator.account.tape import AccountLogEntry, append_fills_and_bookings
 from marketsimulator.account.timeline import (
+    ConfirmedBar,
     Timeline,
     advance_account,
+    advance_from_opens,
+    advance_to_opens,
     can_fill_orders,
     open_bars,
     process_finer_bars,
 )
 from marketsimulator.run_result import Booking, EquityRow
-from trainingdata.bars import OPEN, VOLUME
+from trainingdata.bars import HIGH, LOW, OPEN, VOLUME
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 
@@ -112,11 +116,13 @@ class SimulatedBroker:
         terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         *,
         cancel_remainders: bool = True,
+        confirmed_bars: Mapping[tuple[int, int], Sequence[ConfirmedBar]] = MappingProxyType({}),
     ) -> None:
         """Create a broker for the account in `book`, whose arrays it updates in place.
 
         cancel_remainders: true if unfilled remainders of market orders are cancelled at the next
             instant.
+        confirmed_bars: late bars, from `find_confirmed_bars`.
         """
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []
@@ -134,6 +140,8 @@ class SimulatedBroker:
         self._row = int(self._rows[self._index])
         self._cancels = cancel_remainders and market.finer_bars is not None
         self._opening: ReferencePrices | None = None
+        self._confirmed = confirmed_bars
+        self._is_at_auction = False
         self._recorded: np.ndarray | None = None
         self._columns = book.account.view(np.float64)
         self._leverage = line.day_terms["leverage"].tolist()
@@ -141,42 +149,126 @@ class SimulatedBroker:
         self._tape_buffer = create_account_log(0)
         mark_positions(book.account[0], book.holdings, market.initial_history.last_closes())
 
-    def advance(self, row: int, on_finer_bar: Callable[[], None] | None = None) -> None:
+    def advance(
+        self,
+        row: int,
+        on_finer_bar: Callable[[], None] | None = None,
+        on_auction: Callable[[], None] | None = None,
+    ) -> None:
         """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
         All instants in between are processed too, because orders fill and sessions close at them.
+        After `advance_to_auction`, the call goes on from the auction.
 
         on_finer_bar: callback at each end of a finer bar in between, which may send orders.
+        on_auction: callback after each auction in between, which may send orders.
         """
+        if not self._is_at_auction:
+            self._begin_rows()
+        while self._index < row or self._is_at_auction:
+            if not self._is_at_auction:
+                self._begin_instant(on_finer_bar)
+                if on_auction is not None and self._fill_auction():
+                    on_auction()
+            self._end_instant()
+        self._drop_done_orders()
+
+    def advance_to_auction(self) -> None:
+        """Advance to the auction of stocks before the next instant, and fill its orders.
+
+        The account is then at the open of the daily bar, and valued at the auction's prices.
+        """
+        self._begin_rows()
+        self._begin_instant(None)
+        self._fill_auction()
+
+    def _begin_rows(self) -> None:
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
-        while self._index < row:
-            self.open_bars()
-            self._opening = None
-            self._index += 1
-            last = int(self._rows[self._index])
-            while on_finer_bar is not None and self._row + 1 < last:
-                self._row += 1
-                tape = self._allocate_account_log()
-                advance_account(self._book, self._line, tape, self._row)
-                self._record_fills_and_bookings(tape)
-                on_finer_bar()
-                self.open_bars()
-                self._opening = None
-            while self._row + 1 < last:
-                tape = self._allocate_account_log()
+
+    def _begin_instant(self, on_finer_bar: Callable[[], None] | None) -> None:
+        """Advance through the finer bars before the next instant of the panel."""
+        self.open_bars()
+        self._opening = None
+        self._index += 1
+        last = int(self._rows[self._index])
+        while self._row + 1 < last:
+            if on_finer_bar is None and not self._confirmed:
                 finer = self._row + 1, last
+                tape = self._allocate_account_log()
                 self._row = process_finer_bars(
                     self._book, self._line, tape, finer, self._max_entries()
                 )
                 self._record_fills_and_bookings(tape)
-            self._row = last
-            tape = self._allocate_account_log()
-            advance_account(self._book, self._line, tape, last)
-            self._record_fills_and_bookings(tape)
-            if self._cancels:
-                self._cancel_remainders()
-        self._drop_done_orders()
+            else:
+                self._row += 1
+                self._match_confirmed_bars(self._line.intermediate_open_rows[self._row])
+                self._advance_row(advance_account)
+                if on_finer_bar is not None:
+                    on_finer_bar()
+                self.open_bars()
+                self._opening = None
+        self._row = last
+        self._match_confirmed_bars(self._line.intermediate_open_rows[last])
+
+    def _fill_auction(self) -> bool:
+        """Fill the auction before the present instant; return whether there is one."""
+        line, t = self._line, self._row
+        rows = line.intermediate_open_rows[t]
+        if not line.waits_for_auction or rows[0] < 0:
+            return False
+        self._advance_row(advance_to_opens)
+        self._is_at_auction = True
+        opens, volumes = line.bar_values[rows[0], :, OPEN], line.bar_values[rows[0], :, VOLUME]
+        prices = np.where(self._bars.crypto, np.nan, opens)
+        mark_positions(self._book.account[0], self._book.holdings, prices)
+        volatility = line.bar_volatility[min(t - 1, len(line.bar_volatility) - 1)]
+        self._opening = ReferencePrices(prices, volumes.copy(), volatility)
+        return True
+
+    def _end_instant(self) -> None:
+        """Match the rest of the bars that end at the present instant."""
+        self._advance_row(advance_from_opens if self._is_at_auction else advance_account)
+        self._is_at_auction = False
+        self._opening = None
+        if self._cancels:
+            self._cancel_remainders()
+
+    def _advance_row(self, step: Callable[[Book, Timeline, StructuredArray, int], None]) -> None:
+        """Apply a step of the timeline at the present row, and record its fills and bookings."""
+        tape = self._allocate_account_log()
+        step(self._book, self._line, tape, self._row)
+        self._record_fills_and_bookings(tape)
+
+    def _match_confirmed_bars(self, rows: Index) -> None:
+        """Match resting orders with the bars that the bars in two rows of the timeline confirm.
+
+        A bar with a large price move marks no position until the next bar confirms it, yet the
+        venue has filled orders on it. Its fills are booked now: no decision comes between now and
+        the end of the bar that confirms it. Auction orders of that bar's session have expired.
+
+        rows: row of the stock bars, then of the crypto bars, that open now; -1 for none.
+        """
+        line, book = self._line, self._book
+        day = line.day_terms[line.day_term_rows[self._row]]
+        for is_crypto, row in enumerate(rows.tolist()):
+            for s, start, end, values in self._confirmed.get((row, is_crypto), ()):
+                if np.isnan(line.bar_values[row, s, OPEN]) or not can_fill_orders(
+                    day, values[VOLUME]
+                ):
+                    continue
+                bar = np.full((len(values), len(book.holdings)), np.nan)
+                bar[:, s] = values
+                volatility = line.bar_volatility[min(self._row, len(line.bar_volatility) - 1)]
+                starts = np.full(2, start)
+                tape = self._allocate_account_log()
+                reset_bar_volume(book, day, bar[VOLUME])
+                opens = ReferencePrices(bar[OPEN], bar[VOLUME], volatility)
+                match_opens(book, day, tape, opens, starts, False)
+                match_highs_and_lows(
+                    book, day, tape, bar[HIGH], bar[LOW], bar[VOLUME], volatility, starts, end
+                )
+                self._record_fills_and_bookings(tape)
 
     def open_bars(self) -> None:
         """Open the bars that start at this instant and match waiting orders with their opens.
@@ -184,6 +276,7 @@ class SimulatedBroker:
         A second call at the same instant does nothing.
         """
         if self._opening is None:
+            self._match_confirmed_bars(self._line.bar_end_rows[self._row])
             tape = self._allocate_account_log()
             self._opening = open_bars(self._book, self._line, tape, self._row)
             self._record_fills_and_bookings(tape)
@@ -257,8 +350,7 @@ class SimulatedBroker:
         t = self._row
         tape = self._allocate_account_log()
         day = line.day_terms[line.day_term_rows[t]]
-        now = int(line.instants_ns[t])
-        send_orders(self._book, day, tape, first, self._opening, now)
+        send_orders(self._book, day, tape, first, self._opening, self._now_ns())
         fills = self._record_fills_and_bookings(tape)
         self._drop_done_orders()
         return fills
@@ -296,7 +388,9 @@ class SimulatedBroker:
         None if no bar starts now, or if the bar cannot fill orders because it has no volume.
         """
         s = self._symbol[symbol]
-        line, row = self._line, self._line.bar_end_rows[self._row, int(self._bars.crypto[s])]
+        line = self._line
+        rows = line.intermediate_open_rows if self._is_at_auction else line.bar_end_rows
+        row = rows[self._row, int(self._bars.crypto[s])]
         bar = line.bar_values[row, s]
         meets = row >= 0 and can_fill_orders(
             line.day_terms[line.day_term_rows[self._row]], bar[VOLUME]
@@ -325,7 +419,13 @@ class SimulatedBroker:
             self._states[number] = ORDER_STATES[state]
 
     def now(self) -> np.datetime64:
-        return np.datetime64(int(self._line.instants_ns[self._row]), "ns")
+        return np.datetime64(self._now_ns(), "ns")
+
+    def _now_ns(self) -> int:
+        line, t = self._line, self._row
+        if self._is_at_auction:
+            return int(line.bar_start_times[line.intermediate_open_rows[t, 0], 0])
+        return int(line.instants_ns[t])
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Return the assets of these symbols: all are tradable, and stocks can be sold short."""
@@ -417,7 +517,7 @@ class SimulatedBroker:
 
     def _book_rows(self, orders: Sequence[Order]) -> StructuredArray:
         """Convert orders to records of dtype ORDER, as the compiled code needs them."""
-        now = int(self._line.instants_ns[self._row])
+        now = self._now_ns()
         rows = [
             (
                 self._numbers[order.client_order_id],

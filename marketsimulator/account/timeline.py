@@ -34,6 +34,8 @@ from marketsimulator.account.settlement import (
 )
 from marketsimulator.account.terms import FillTerms, day_terms_table
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
+from trainingdata.confirmation import restore_confirmed_bars
+from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
@@ -57,6 +59,22 @@ CORPORATE_ACTION_DTYPE = np.dtype(
     ],
     align=True,
 )
+
+
+class ConfirmedBar(NamedTuple):
+    """A bar with a large price move that the symbol's next bar confirms.
+
+    symbol_index: index of the symbol.
+    start, end: start and end of the bar (ns).
+    values: [5] prices and volume of the bar, the volume scaled to the whole market.
+    """
+
+    symbol_index: int
+    start: int
+    end: int
+    values: Array
+
+
 IMPACT_VOLATILITY_BARS = 50  # bars of a symbol whose ranges give its volatility for market impact
 
 
@@ -168,6 +186,31 @@ def build_timeline(
     )
 
 
+def find_confirmed_bars(
+    market: Market, feed_volume_share: float
+) -> dict[tuple[int, int], list[ConfirmedBar]]:
+    """Return the confirmed bars by the row, and the class (1 for crypto), of the confirming bar.
+
+    feed_volume_share: share of the whole market's volume that the bars state.
+    """
+    bars = market.execution_bars
+    if not bars.unconfirmed_bars:
+        return {}
+    visible = restore_confirmed_bars(adjust_for_splits(bars, market.actions))
+    whole = bars.with_unconfirmed_bars()
+    found: dict[tuple[int, int], list[ConfirmedBar]] = {}
+    for s, row in np.argwhere(visible.mask & ~bars.mask).tolist():
+        end = bars.times[row]
+        start = bars.clock(bars.instruments[s].kind).starts_by_end(bars.times[row : row + 1])[0]
+        values = whole.values[s, row].copy()
+        values[VOLUME] /= feed_volume_share
+        confirming = row + 1 + int(np.argmax(bars.mask[s, row + 1 :]))
+        first, last = (int(at.astype(np.int64)) for at in (start, end))
+        bar = ConfirmedBar(s, first, last, values)
+        found.setdefault((confirming, int(bars.crypto[s])), []).append(bar)
+    return found
+
+
 @compiled
 def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray, t: int) -> None:
     """Advance the account from instant number t - 1 to t.
@@ -175,12 +218,46 @@ def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray
     Opens and closes sessions, applies corporate actions, and matches orders with the bars that
     became known since t - 1.
     """
+    advance_to_opens(book, timeline, account_log, t)
+    advance_from_opens(book, timeline, account_log, t)
+
+
+@compiled
+def advance_to_opens(book: Book, timeline: Timeline, account_log: StructuredArray, t: int) -> None:
+    """Do the first part of `advance_account`, up to the opens of bars that start after t - 1."""
     day = timeline.day_terms[timeline.day_term_rows[t]]
     if timeline.day_term_rows[t] != timeline.day_term_rows[t - 1]:
         update_crypto_tier(book, timeline.day_terms[timeline.day_term_rows[t - 1]].date, day.date)
-    volatility = _volatility_at(timeline, t)
     if timeline.is_closing_auction:
         _close_in_auction(book, timeline, account_log, t)
+    else:
+        _begin_session(book, timeline, account_log, t)
+        _match_opens(book, timeline, day, account_log, t)
+
+
+@compiled
+def advance_from_opens(
+    book: Book, timeline: Timeline, account_log: StructuredArray, t: int
+) -> None:
+    """Do the rest of `advance_account`, after the opens of bars that start after t - 1."""
+    day = timeline.day_terms[timeline.day_term_rows[t]]
+    if timeline.is_closing_auction:
+        _begin_session(book, timeline, account_log, t)
+    if len(book.orders) > 0:
+        _match_highs_and_lows(book, timeline, day, account_log, t, _volatility_at(timeline, t))
+    mark_positions(book.account[0], book.holdings, timeline.bar_values[t, :, CLOSE])
+    # Interest and margin calls of the night use the book after the last bar.
+    if timeline.nights_since_previous[t] > 0 and not timeline.is_closing_auction:
+        close_session(
+            book, account_log, timeline.instants_ns[t], day, timeline.nights_since_previous[t]
+        )
+    elif timeline.is_stock_session_open[t]:
+        record_intraday_deficit(book, day)
+
+
+@jit_inline
+def _begin_session(book: Book, timeline: Timeline, account_log: StructuredArray, t: int) -> None:
+    """Apply the corporate actions of a session that has opened since t - 1, and open it."""
     # Shares sold before the ex-date get no dividend, and opens are quoted after the split: actions
     # come before the session's prices.
     if timeline.session_opened[t]:
@@ -193,18 +270,6 @@ def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray
             else:
                 apply_corporate_action(book, account_log, at, s, ratio, paid)
         open_session(book)
-    if not timeline.is_closing_auction:
-        _match_opens(book, timeline, day, account_log, t)
-    if len(book.orders) > 0:
-        _match_highs_and_lows(book, timeline, day, account_log, t, volatility)
-    mark_positions(book.account[0], book.holdings, timeline.bar_values[t, :, CLOSE])
-    # Interest and margin calls of the night use the book after the last bar.
-    if timeline.nights_since_previous[t] > 0 and not timeline.is_closing_auction:
-        close_session(
-            book, account_log, timeline.instants_ns[t], day, timeline.nights_since_previous[t]
-        )
-    elif timeline.is_stock_session_open[t]:
-        record_intraday_deficit(book, day)
 
 
 @jit_inline

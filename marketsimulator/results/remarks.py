@@ -157,6 +157,15 @@ def no_evidence_remarks(reason: str) -> list[str]:
     return [f"No result: {reason}."] if reason else []
 
 
+def protection_remarks(run: Run) -> list[str]:
+    """Count the sessions in which a position had no protective order when a bar began."""
+    if not (run.protective_orders or run.unprotected_sessions):
+        return []
+    named = [f"{symbol} {date}" for date, symbol in sorted(run.unprotected_sessions)]
+    where = f" ({_format_symbols(named)})" if named else ""
+    return [f"Positions without a protective order: {format_count(len(named), 'session')}{where}."]
+
+
 def daily_bar_remarks(bars: Bars, limits: Limits) -> list[str]:
     """Report that with daily bars the overnight limit applies to all stock positions.
 

@@ -13,8 +13,11 @@ from execution.decision.belief_building import symbols_due_for_decision
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision, decision_from_choices
 from execution.decision.earned import Judgement
+from execution.decision.protection import ProtectionSettings
 from execution.decision.rebalancing import rebalance
+from execution.decision.tiers import DrawdownTiers
 from execution.decision.trader import Decider, Trader
+from execution.decision.watch import WatchSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
@@ -53,6 +56,7 @@ from marketsimulator.results.remarks import (
     no_evidence_remarks,
     no_trade_remarks,
     position_limit_remarks,
+    protection_remarks,
     same_trades_remarks,
     sample_size_remarks,
     short_lookback_remarks,
@@ -186,6 +190,7 @@ class BacktestResults:
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
             *no_evidence_remarks(no_evidence_reason(self.main_run.name, bars.source)),
+            *protection_remarks(self.main_run),
             *daily_bar_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated
@@ -462,8 +467,12 @@ def run_baselines(
 ) -> tuple[Run, ...]:
     """Run the no-forecast baseline (the same trader on a random walk) and buy and hold.
 
-    A trader without forecasts is its own baseline, which is left out.
+    They run without protective orders, watch and tiers, which a baseline does not have. A trader
+    without forecasts is its own baseline, which is left out.
     """
+    settings = replace(
+        settings, protect=ProtectionSettings(), watch=WatchSettings(), guards=DrawdownTiers()
+    )
     deciders: dict[str, Decider] = {}
     if settings.forecaster.kind != NO_FORECAST:
         walk = RandomWalk(context_length=settings.forecaster.context_length)
@@ -475,21 +484,23 @@ def run_baselines(
     )
 
 
-@dataclass(frozen=True, slots=True)
 class BuyAndHold:
-    """Buy-and-hold decider: equal weights, 1× gross in total.
+    """Buy-and-hold decider: equal weights, 1× gross in total, each symbol bought once.
 
-    Each symbol is bought at its first decision.
+    A purchase that did not fill is repeated. A position that has ended is not bought again.
 
     size_limits: minimum and maximum sizes of orders.
     """
 
-    size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
+    def __init__(self, size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS) -> None:
+        self.size_limits = size_limits
+        self._bought: set[str] = set()
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Return the purchases of all due symbols without a position; None if there are none."""
+        """Return the purchases of all due symbols not yet bought; None if there are none."""
         equity = account.equity
-        missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
+        self._bought.update(account.positions)
+        missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in self._bought]
         if missing:
             adjustable = symbols_due_for_decision(bars)
             missing = [s for s in missing if adjustable[s]]

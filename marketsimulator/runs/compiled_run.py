@@ -16,7 +16,9 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.problem import SizingParameters
+from execution.decision.protection import UNEXECUTED_STOPS_WARNING
 from foundation.arrays import Array, Index, StructuredArray
+from foundation.console import print_warning_once
 from foundation.threads import single_threaded_blas
 from marketsimulator.account.book import Book, create_account_log, max_logged_cash_flows
 from marketsimulator.account.settlement import mark_positions
@@ -256,6 +258,8 @@ class _StrategyCaller:
         """Record the stops and the reasons of an answer for `size` symbols."""
         symbols = self._problem.symbol_indices[:size]
         if answer.stops is not None:
+            if not np.isnan(answer.stops).all():
+                print_warning_once(UNEXECUTED_STOPS_WARNING)
             self.stop_prices[row, symbols] = answer.stops
         for s, reason in zip(symbols.tolist(), answer.reasons or (), strict=False):
             if reason:

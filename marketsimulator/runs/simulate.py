@@ -194,8 +194,8 @@ def simulate_stepwise(
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
     counts = broker.margin_event_counts()
-    sent = stepped.protective_orders
-    return Run(name, decisions, broker.fills, rows, counts, broker.bookings, protective_orders=sent)
+    run = Run(name, decisions, broker.fills, rows, counts, broker.bookings)
+    return stepped.with_protection(run)
 
 
 def _progress_label(name: str) -> str:

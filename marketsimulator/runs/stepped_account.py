@@ -16,6 +16,7 @@ import numpy as np
 from execution.decision.authority import ReductionState, TrackedOrder, plan_reduction
 from execution.decision.decision import Decision
 from execution.decision.protection import (
+    UNEXECUTED_STOPS_WARNING,
     ProtectedAccount,
     cooling_symbols,
     daily_deviations,
@@ -30,12 +31,14 @@ from execution.decision.reduction import (
     target_quantities,
 )
 from execution.decision.watch import WatchState, halt_end, next_watch_state
-from execution.journal.marks import build_mark
+from execution.journal.marks import build_mark, new_york_day
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_orders, place_reductions
 from execution.orders.orders import Order, is_protective_id, parse_order_leg, parse_order_prefix
+from foundation.console import print_warning_once
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.entry_prices import EntryPrices
+from marketsimulator.run_result import Run
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import format_utc
@@ -62,22 +65,29 @@ class SteppedAccount:
         self._known = market.initial_history
         self._peak = 0.0  # highest equity at a decision, for `guards.tiers`
 
-    @property
-    def protective_orders(self) -> tuple[tuple[np.datetime64, Order], ...]:
-        """Protective orders sent so far, each with its instant."""
-        return () if self._protection is None else tuple(self._protection.orders)
+    def with_protection(self, run: Run) -> Run:
+        """Return the run with its protective orders and protected sessions."""
+        kept = self._protection
+        if kept is None:
+            return run
+        return replace(
+            run,
+            protective_orders=tuple(kept.orders),
+            unprotected_sessions=kept.unprotected_sessions,
+        )
 
     def advance(self, index: int, known: Bars) -> None:
         """Advance to a later instant of the panel, while the watch reads every bar in between.
 
         known: bars known at this instant.
         """
-        if self._watch is None:
+        if self._watch is None and self._protection is None:
             self._broker.advance(index)
-        else:
-            self._broker.advance(index, self._read_watch)
-            self._known = known
-            self._read_watch()
+            return
+        on_auction = None if self._protection is None else self._protect_after_auction
+        self._broker.advance(index, self._act_between_decisions, on_auction)
+        self._known = known
+        self._read_watch()
 
     def account(self) -> AccountSnapshot:
         """Return the account for a decision."""
@@ -94,6 +104,10 @@ class SteppedAccount:
         self._known = known
         if decision is not None:
             self._peak = max(self._peak, equity)
+            if self._protection is not None:
+                self._protection.read_stated_stops(decision)
+            elif decision.stated_stops:
+                print_warning_once(UNEXECUTED_STOPS_WARNING)
             orders = decision.orders
             if self._watch is not None:
                 orders = tuple(self._watch.allow(orders))
@@ -104,11 +118,26 @@ class SteppedAccount:
         if self._watch is not None:
             self._watch.begin()
 
-    def _read_watch(self) -> None:
-        """Let the watch read the account; after it has acted, update protective orders."""
-        assert self._watch is not None
-        if self._watch.read() and self._protection is not None:
+    def _act_between_decisions(self) -> None:
+        """Let the watch read the account, and protect what has filled, as the live watch does."""
+        if not self._read_watch() and self._protection is not None:
+            self._protection.update_after_fills(self._known)
+
+    def _protect_after_auction(self) -> None:
+        """Protect what has filled in an auction, before the rest of its bar."""
+        assert self._protection is not None
+        self._protection.update(self._known, ends_cycle=False)
+
+    def _read_watch(self) -> bool:
+        """Let the watch read the account; after it has acted, update protective orders.
+
+        Returns whether it has acted.
+        """
+        if self._watch is None or not self._watch.read():
+            return False
+        if self._protection is not None:
             self._protection.update(self._known, ends_cycle=False)
+        return True
 
 
 class SimulatedWatch:
@@ -231,11 +260,16 @@ class SimulatedProtection:
     """Keeper of a simulated account's protective orders.
 
     orders: protective orders sent so far, each with its instant.
+    unprotected_sessions: New York date and symbol of each session in which a bar of a position
+        began while no order protected it.
     """
 
     def __init__(self, settings: BacktestSettings, broker: SimulatedBroker) -> None:
         """Start with the broker's present positions, which enter at their last prices."""
         self.orders: list[tuple[np.datetime64, Order]] = []
+        self.unprotected_sessions: set[tuple[np.datetime64, str]] = set()
+        self._stated_stops: dict[str, float] = {}
+        self._elected_since: Mapping[str, np.datetime64] = {}
         self._settings = settings
         self._broker = broker
         self._entries = EntryPrices()
@@ -252,6 +286,20 @@ class SimulatedProtection:
         cooldown = self._settings.protect.cooldown
         cooling = cooling_symbols(self._stopped_at, account.as_of, cooldown)
         return replace(account, cooling_symbols=cooling)
+
+    def read_stated_stops(self, decision: Decision) -> None:
+        """Read the stops that the strategy states in a decision."""
+        for symbol in decision.symbols:
+            self._stated_stops.pop(symbol, None)
+        self._stated_stops |= decision.stated_stops
+
+    def update_after_fills(self, bars: Bars) -> None:
+        """Update protective orders if orders have filled since the last update.
+
+        bars: bars known at this instant.
+        """
+        if len(self._broker.fills) > self._fills_seen:
+            self.update(bars, ends_cycle=False)
 
     def update(self, bars: Bars, *, ends_cycle: bool) -> None:
         """Cancel and send protective orders, so that each position has one.
@@ -283,12 +331,24 @@ class SimulatedProtection:
                 },
                 raises_crypto_stops=ends_cycle
                 and is_crypto_bar_end(bars.timeframe, bars.last_instant),
+                stated_stops=self._stated_stops,
+                elected_since=self._elected_since,
             ),
         )
+        self._elected_since = plan.elected_since
         self._broker.cancel(order.client_order_id for order in plan.cancels)
         orders = [self._with_unused_id(order) for order in plan.orders]
         self._broker.submit(orders)
         self.orders += [(bars.last_instant, order) for order in orders]
+        after = self._broker.account()
+        covered = {
+            order.symbol for order in after.open_orders if is_protective_id(order.client_order_id)
+        }
+        self.unprotected_sessions |= {
+            (new_york_day(after.as_of), symbol)
+            for symbol in after.positions.keys() - covered
+            if self._broker.open_price(symbol) is not None
+        }
 
     def _with_unused_id(self, order: Order) -> Order:
         """Return the order with the first attempt number under which no order was sent."""

@@ -3,7 +3,7 @@
 The account is at an instant of the panel; `advance` moves it to a later one. A market order fills
 at the open of the bar that starts at that instant; waiting orders are matched with later bars.
 Fills come from the simulated broker of a backtest. With daily bars the clock also stops in the
-evening, when auctions start to accept orders.
+evening, when auctions start to accept orders, and at each auction, after its fills.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Venue:
         self.market = market
         self.client_bars = market.bars.with_unconfirmed_bars()
         self.index = market.start_row
-        self.stops = clock_stop_instants(market)
+        self._auctions = auction_instants(market)
+        self.stops = np.union1d(clock_stop_instants(market), self._auctions)
         self.stop = 0
         self.broker: SimulatedBroker = settings.build_broker(market)
         self.tickets: dict[str, OrderTicket] = {}
@@ -135,23 +136,27 @@ class Venue:
 
     def step(self) -> None:
         """Advance to the clock's next stop; match waiting orders with bars that become known."""
-        if self.stops[self.stop + 1] < self.market.bars.times[self.index + 1]:
-            self.stop += 1
-            return
+        following = self.stops[self.stop + 1]
+        is_auction = following in self._auctions
+        ends_bar = following == self.market.bars.times[self.index + 1]
         # The row of an instant is complete once the clock leaves it: later orders at the same
         # instant still fill at its open.
-        self._record_bookings()
-        self.settle(self.stops[self.stop + 1] - np.timedelta64(1, "ns"))
-        self.equities.append((self.now, self.equity))
-        if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
+        if is_auction or (ends_bar and self.now not in self._auctions):
+            self._record_bookings()
+            self.settle(following - np.timedelta64(1, "ns"))
+            self.equities.append((self.now, self.equity))
+        if (is_auction or ends_bar) and trading_day(following) != trading_day(self.now):
             self.entries.start_day(self.broker.account().prices)
             self.options.start_day()
         self.stop += 1
-        self.index += 1
-        self.broker.advance(self.index)
-        self._elect_resting_orders()
+        if is_auction:
+            self.broker.advance_to_auction()
+        elif ends_bar:
+            self.index += 1
+            self.broker.advance(self.index)
+            self.options.advance()
+            self._elect_resting_orders()
         self._update_tickets()
-        self.options.advance()
 
     @property
     def equity(self) -> float:
@@ -550,6 +555,16 @@ def _as_stop_limit(order: Order) -> Order:
     below, above = CONVERTED_LIMIT_RATIOS
     limit = order.stop_price * (below if order.stop_price < CONVERTED_LIMIT_THRESHOLD else above)
     return replace(order, type="stop_limit", limit_price=round(limit, 2 if limit >= 1 else 4))
+
+
+def auction_instants(market: Market) -> Instants:
+    """Return the instants of the auctions within the daily bars of stocks."""
+    bars = market.bars
+    if bars.timeframe.auction_time_in_force is None or bars.crypto.all():
+        return bars.times[:0]
+    times = bars.times[market.start_row + 1 :]
+    starts = bars.clock(AssetClass.STOCK).starts_by_end(times)
+    return starts[~np.isnat(starts) & ~np.isin(starts, bars.times)]
 
 
 def _trade_fields(fill: Fill) -> ResponseBody:

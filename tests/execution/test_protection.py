@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -52,6 +53,8 @@ def plan_of(
     deviations: dict[str, float] | None = None,
     trades: dict[str, float] | None = None,
     misstated: tuple[str, ...] = (),
+    stated: dict[str, float] | None = None,
+    elected: Mapping[str, np.datetime64] | None = None,
     raises_crypto_stops: bool = True,
     **words: Any,
 ) -> ProtectionPlan:
@@ -68,6 +71,8 @@ def plan_of(
         last_trades=account.prices if trades is None else trades,
         misstated_orders=misstated,
         raises_crypto_stops=raises_crypto_stops,
+        stated_stops=stated or {},
+        elected_since=elected or {},
     )
     return plan_protection(chosen, state)
 
@@ -223,8 +228,86 @@ def test_stopped_symbol_cools_by_sessions_or_days(cooldown: int) -> None:
     assert ("BTCUSD" in cooling_symbols(stopped, midnight, cooldown)) == (cooldown > 1)
 
 
-@pytest.mark.parametrize("distance", ["0%", "100%", "0sd", "5", "x%", "-1%"])
-def test_invalid_protective_distance_is_refused(distance: str) -> None:
+LATER = NOW + np.timedelta64(60, "s")
+EARLIER = NOW - np.timedelta64(60, "s")
+
+
+def test_elected_stop_limit_is_closed_once_its_time_has_passed() -> None:
+    """A coin whose market has jumped over stop 95 and limit 93.1."""
+    stop = stop_of("BTCUSD", "sell", "1", 95.0)
+    fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
+    first = plan_of(fallen, {"BTCUSD": 100.0})
+    assert first == ProtectionPlan(elected_since={stop.client_order_id: NOW})
+    soon = replace(fallen, as_of=LATER - np.timedelta64(1, "s"))
+    assert plan_of(soon, {"BTCUSD": 100.0}, elected=first.elected_since) == first
+    plan = plan_of(replace(fallen, as_of=LATER), {"BTCUSD": 100.0}, elected=first.elected_since)
+    [order] = plan.orders
+    assert plan.cancels == (stop,)
+    assert (order.type, order.side, order.qty, order.tif) == ("market", "sell", 1, "gtc")
+    assert not plan.elected_since
+    reason = "its stop 95 was passed at 2024-03-18T14:30Z, and its stop-limit order has not filled"
+    assert str(order.reason) == f"closes 1 BTCUSD at 80, because {reason}"
+    assert plan.unprotected == {"BTCUSD": f"{reason}; a market order replaces it"}
+
+
+def test_elected_stop_limit_is_left_and_named_under_alert() -> None:
+    stop = stop_of("BTCUSD", "sell", "1", 95.0)
+    fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
+    elected = {stop.client_order_id: EARLIER}
+    plan = plan_of(fallen, {"BTCUSD": 100.0}, elected=elected, unfilled="alert")
+    assert (plan.cancels, plan.orders, plan.elected_since) == ((), (), elected)
+    assert set(plan.unprotected) == {"BTCUSD"}
+
+
+def test_election_needs_a_confirming_last_trade() -> None:
+    stop = stop_of("BTCUSD", "sell", "1", 95.0)
+    fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
+    elected = {stop.client_order_id: EARLIER}
+    unknown = plan_of(fallen, {"BTCUSD": 100.0}, trades={}, elected=elected)
+    assert unknown == ProtectionPlan(unconfirmed=frozenset({"BTCUSD"}))
+    refuted = plan_of(fallen, {"BTCUSD": 100.0}, trades={"BTCUSD": 99.0}, elected=elected)
+    assert refuted == ProtectionPlan(), "the election is forgotten"
+
+
+def test_elected_stock_order_waits_for_an_open_exchange() -> None:
+    stop = replace(stop_of("ACME", "sell", "10", 95.0), type="stop_limit", limit_price=93.1)
+    elected = {stop.client_order_id: EARLIER}
+    closed = snapshot({"ACME": "10"}, {"ACME": 80.0}, stop, at=EVENING)
+    plan = plan_of(closed, {"ACME": 100.0}, elected=elected, kind="stop_limit")
+    assert (plan.cancels, plan.orders, plan.elected_since) == ((), (), elected)
+    opened = replace(closed, as_of=NOW)
+    plan = plan_of(opened, {"ACME": 100.0}, elected=elected, kind="stop_limit")
+    assert (plan.cancels, [order.qty for order in plan.orders]) == ((stop,), [10])
+
+
+def test_elected_order_closes_what_no_other_order_sells() -> None:
+    stop = stop_of("BTCUSD", "sell", "0.4", 95.0)
+    limit = replace(market_order("BTCUSD", "sell", "0.6"), type="limit", limit_price=120.0)
+    fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop, limit)
+    plan = plan_of(fallen, {"BTCUSD": 100.0}, elected={stop.client_order_id: EARLIER})
+    assert [order.qty for order in plan.orders] == [Decimal("0.4")]
+
+
+def test_order_stays_if_the_venue_would_refuse_its_replacement() -> None:
+    stop = stop_of("BTCUSD", "sell", "0.004", 95.0)
+    dust = snapshot({"BTCUSD": "0.004"}, {"BTCUSD": 80.0}, stop)
+    plan = plan_of(dust, {"BTCUSD": 100.0}, elected={stop.client_order_id: EARLIER})
+    assert (plan.cancels, plan.orders) == ((), ())
+    assert "dust" in plan.unprotected["BTCUSD"]
+
+
+def test_stated_stop_replaces_the_distance() -> None:
+    account = snapshot({"ACME": "10", "CORP": "-5"}, {"ACME": 100.0, "CORP": 50.0})
+    orders = plan_of(account, stated={"ACME": 91.234, "CORP": 52.0}, kind="trailing").orders
+    assert [(o.symbol, o.type, o.stop_price) for o in orders] == [
+        ("ACME", "stop", 91.23),
+        ("CORP", "stop", 52.0),
+    ]
+    assert str(orders[0].reason) == "protects 10 ACME: stop 91.23, stated by the strategy"
+
+
+@pytest.mark.parametrize("distance", ["0%", "100%", "0sd", "5", 8, 0.08, "x%", "-1%"])
+def test_invalid_protective_distance_is_refused(distance: Any) -> None:
     with refused(InputError, "protect.distance"):
         ProtectionSettings(distance=distance)
 

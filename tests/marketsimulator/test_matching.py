@@ -128,12 +128,12 @@ def test_single_order_cannot_reverse_a_position() -> None:
 
 
 def test_trailing_stop_accepts_a_percentage() -> None:
-    """Long from 100 with a trail of 5 %: the high of 110 raises the stop to 104.5, above 104."""
+    """Long from 105 with a trail of 5 %: the high of 110 raises the stop to 104.5, above 104."""
     for low, left in ((106.0, []), (104.0, [(-10, 104.5)])):
-        b = stock(FLAT, (100, 110, 99, 109), (109, 109.5, low, low))
+        b = stock(FLAT, (105, 110, 105, 109), (109, 109.5, low, low))
         b.submit([order("buy", 10)])
         b.submit([order("sell", 10, "trailing_stop", "trail", trail_percent=5.0)])
-        assert walk(b, 2) == [(10, 100.0), *left]
+        assert walk(b, 2) == [(10, 105.0), *left]
 
 
 def test_trailing_stop_follows_a_gapping_open() -> None:

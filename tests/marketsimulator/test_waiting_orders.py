@@ -88,10 +88,9 @@ class Waiting:
             through = low < self.limit if self.buys else high > self.limit
             return self.limit if through else None
         better, worse = (low, high) if self.buys else (high, low)
-        if self.buys:  # a bar is read from its low to its high where nothing is held
-            self._follows(better)
         if not self._reached(worse):
             self._follows(better)
+        if not self._reached(worse):
             return None
         paid = self._pays(self.stop)
         if self.kind == "stop_limit" and not self._within(paid):
