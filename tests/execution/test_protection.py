@@ -116,6 +116,24 @@ def test_each_position_gets_an_order_type_it_allows() -> None:
     assert trailing["ACME"].side == "buy"
 
 
+def test_stop_limit_that_the_venue_made_is_kept() -> None:
+    account = snapshot({"ACME": "-30"}, {"ACME": 50.0})
+    (stop,) = plan_of(account).orders
+    made = replace(stop, type="stop_limit", limit_price=54.6)
+    assert plan_of(replace(account, open_orders=(made,))) == ProtectionPlan()
+    sale = replace(made, side="sell", stop_price=47.5, limit_price=46.55)
+    long = snapshot({"ACME": "30"}, {"ACME": 50.0}, sale)
+    assert plan_of(long).cancels == (sale,), "the venue leaves stops of long positions as sent"
+
+
+def test_stop_being_cancelled_neither_protects_nor_frees_shares() -> None:
+    account = snapshot({"ACME": "30"}, {"ACME": 50.0})
+    (stop,) = plan_of(account).orders
+    pending = frozenset([stop.client_order_id])
+    plan = plan_of(replace(account, open_orders=(stop,), cancelling_orders=pending))
+    assert (plan.cancels, plan.orders, {*plan.unprotected}) == ((), (), {"ACME"})
+
+
 def test_distance_in_deviations_follows_the_symbols_day() -> None:
     times = np.datetime64("2024-03-01T00:00", "ns") + np.arange(1, 401) * np.timedelta64(1, "h")
     closes = 100.0 * np.exp(0.01 * (np.arange(400) % 2))  # ±1 % an hour

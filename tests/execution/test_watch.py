@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.watch import MAX_DISAGREEMENT, WatchSettings, WatchState, next_watch_state
+from execution.decision.watch import (
+    MAX_DISAGREEMENT,
+    WatchSettings,
+    WatchState,
+    halt_end,
+    next_watch_state,
+)
 
 BEGIN = np.datetime64("2024-02-20T15:00", "ns")
 MINUTE = np.timedelta64(1, "m")
@@ -85,3 +91,17 @@ def test_every_action_follows_two_readings_beyond_the_limit(indexes: list[float]
         if why:
             peak = max([100.0, *(min(pair) for pair in pairwise(values[: k + 1]))])
             assert max(values[k - 1 : k + 1]) <= 0.9 * peak * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("raised", "end"),
+    [
+        ("2024-02-20T15:00", "2024-02-21T21:00"),  # a Tuesday's loss: through Wednesday
+        ("2024-02-21T04:00", "2024-02-21T21:00"),  # a coin's loss in the night
+        ("2024-02-23T20:00", "2024-02-26T21:00"),  # a Friday's: through Monday
+    ],
+)
+def test_halt_lasts_through_the_next_session(raised: str, end: str) -> None:
+    at = np.datetime64(raised, "ns")
+    assert halt_end("daily_loss 0.06", at) == np.datetime64(end, "ns")
+    assert halt_end("drawdown 0.2", at) is None
