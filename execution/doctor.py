@@ -28,14 +28,14 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -50,6 +50,7 @@ from execution.alpaca.probe import (
     MAX_PRICE_RATIO,
     PROBE_JOB,
     DoctorOptions,
+    FindingLevel,
     ProbeSettings,
     ProbeStep,
     VenueProbe,
@@ -67,7 +68,6 @@ from execution.live.account_lock import (
     is_account_traded,
     may_exist,
     open_journal,
-    recorded_journal_path,
     refuse_empty_journal,
     refuse_misplaced_journal,
     refuse_unusable_journal,
@@ -93,7 +93,6 @@ from trainingdata.instants import format_utc
 from trainingdata.instruments import instrument, is_crypto, is_stock
 from trainingdata.sessions import is_in_session
 
-FindingLevel = Literal["ok", "warning", "failure"]
 CheckResult = tuple[FindingLevel, str]
 
 BAR_LOOKBACK = np.timedelta64(10, "D")  # period in which every traded symbol has a bar
@@ -129,21 +128,18 @@ class DoctorContext:
     keys: API keys of the account, or the error that reports missing keys.
     clock: this machine's clock.
     sends_test_alert: true to send a test alert to the configured addresses.
+    options: settings of the doctor alone.
     """
 
     settings: LiveSettings
     keys: ApiKeys | InputError
     clock: InstantSource = SYSTEM_TIME
     sends_test_alert: bool = False
-
-    @cached_property
-    def symbols(self) -> tuple[str, ...]:
-        """Configured symbols, in this project's spelling."""
-        return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
+    options: DoctorOptions = field(default_factory=DoctorOptions)
 
     @property
-    def accounts_folder(self) -> Path:
-        return Path(self.settings.folder)
+    def symbols(self) -> list[str]:
+        return sorted(self.settings.tradable_symbols)
 
     def require_keys(self) -> ApiKeys:
         if isinstance(self.keys, InputError):
@@ -163,37 +159,48 @@ class DoctorContext:
 
     @cached_property
     def journal_path(self) -> Path:
-        """Path of the account's journal; the file may not exist."""
-        return (
-            self.accounts_folder / AccountEntry.id.read(self.account_fields) / JOURNAL_FILE
-        ).absolute()
+        """Absolute path of the account's journal; the file may not exist."""
+        account = AccountEntry.id.read(self.account_fields)
+        return Path(self.settings.folder, account, JOURNAL_FILE).absolute()
 
     @cached_property
     def is_account_traded_now(self) -> bool:
         return is_account_traded(self.journal_path.parent.name, self.journal_path.parent)
 
+    def report(self, level: FindingLevel, name: str, detail: str) -> Finding:
+        """Print a finding without secrets, and return it."""
+        shown = self.keys.redact(detail) if isinstance(self.keys, ApiKeys) else detail
+        finding = Finding(level, name, shown)
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+        return finding
 
-def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> Iterator[Finding]:
-    """Run checks in sequence, and yield their findings.
 
-    If a check fails, the checks that depend on it are skipped with a warning.
+def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
+    """Run checks in sequence; print each finding as soon as it is available, and return all.
+
+    If a check cannot be completed, the checks that depend on it are skipped with a warning.
 
     names: names of the checks; empty for all.
     """
-    missing: dict[str, str] = {}  # by failed check: the check to fix first
+    findings = []
+    first_failures: dict[str, str] = {}  # by check that was not completed: the check to fix first
     for name in names or CHECKS:
         check, needed = CHECKS[name]
-        if needed in missing:
-            missing[name] = missing[needed]
-            text = f"skipped because the check {missing[name]} failed; fix that first"
-            yield Finding("warning", name, text)
-            continue
-        try:
-            level, found = check(context)
-        except InputError as error:
-            level, found = "failure", str(error).removeprefix(f"{name}: ")
-            missing[name] = name
-        yield Finding(level, name, found)
+        level: FindingLevel = "warning"
+        if first := first_failures.get(needed):
+            first_failures[name] = first
+            text = f"skipped because the check {first} failed; fix that first"
+        else:
+            try:
+                level, text = check(context)
+            except (InputError, OSError) as error:
+                first_failures[name] = name
+                hint = "; run this as the user that runs the loop"
+                remedy = hint if isinstance(error, OSError) else ""
+                level, text = "failure", f"{error}{remedy}".removeprefix(f"{name}: ")
+        findings.append(context.report(level, name, text))
+    return findings
 
 
 def _check_keys(start: DoctorContext) -> CheckResult:
@@ -222,19 +229,14 @@ def _check_venue(start: DoctorContext) -> CheckResult:
 
 
 def _check_account(start: DoctorContext) -> CheckResult:
-    """Check whether the venue accepts orders from the account."""
     account = AccountEntry.id.read(start.account_fields)
-    reasons = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
-    if not reasons:
-        return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, not blocked"
-    text = (
-        f"{account} {' and '.join(reasons)}; it accepts no orders until the venue lifts this block"
-    )
-    return "failure", text
+    if reasons := account_block_reasons(start.account_fields, paper=start.settings.broker.paper):
+        blocks = f"{account} {' and '.join(reasons)}"
+        return "failure", f"{blocks}; it accepts no orders until the venue lifts this block"
+    return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, not blocked"
 
 
 def _check_margin(start: DoctorContext) -> CheckResult:
-    """Check whether the venue grants the leverage that the limits allow."""
     multiplier = AccountEntry.multiplier.read(start.account_fields)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
@@ -261,12 +263,17 @@ def _check_crypto(start: DoctorContext) -> CheckResult:
 
 def _check_clock(start: DoctorContext) -> CheckResult:
     asked = start.clock.now()
-    try:
-        shown = start.connection.now()
-    except BrokerError as error:
-        raise InputError(f"{error}; check the venue's status page") from error
-    offset = clock_offset_seconds(shown, asked, start.clock.now())
-    return check_clock_offset(offset, is_loopback=start.settings.broker.is_loopback)
+    offset = clock_offset_seconds(start.connection.now(), asked, start.clock.now())
+    size = abs(offset)
+    if size <= CLOCK_OFFSET_WARNING_SECONDS:
+        return "ok", f"{size:.1f} s between the venue's clock and this machine's clock"
+    side = "ahead of" if offset > 0 else "behind"
+    found = f"the venue's clock is {format_duration(size)} {side} this machine's clock"
+    # A practice server may have its own time.
+    if start.settings.broker.is_loopback and size >= SIMULATED_CLOCK_OFFSET_SECONDS:
+        return "ok", f"{found}; a practice server has its own clock"
+    level: FindingLevel = "failure" if size > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
+    return level, f"{found}; synchronise this machine's clock, for example by NTP"
 
 
 def clock_offset_seconds(
@@ -286,30 +293,11 @@ def clock_offset_seconds(
     return float(ahead / np.timedelta64(1, "s"))
 
 
-def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
-    """Return the level and the text of the finding about the venue clock's offset from ours.
-
-    offset: seconds by which the venue's clock is ahead of ours; negative if it is behind.
-    is_loopback: true if the venue is on this machine, where it may be a practice server with its
-        own time.
-    """
-    side = "ahead of" if offset > 0 else "behind"
-    found = f"the venue's clock is {format_duration(abs(offset))} {side} this machine's clock"
-    if is_loopback and abs(offset) >= SIMULATED_CLOCK_OFFSET_SECONDS:
-        return "ok", f"{found}; a practice server has its own clock"
-    if abs(offset) > CLOCK_OFFSET_WARNING_SECONDS:
-        level: FindingLevel = "failure" if abs(offset) > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
-        return level, f"{found}; synchronise this machine's clock, for example by NTP"
-    return "ok", f"{abs(offset):.1f} s between the venue's clock and this machine's clock"
-
-
 def _check_symbols(start: DoctorContext) -> CheckResult:
-    """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
         return "ok", "no symbols are set"
-    refuse_unlisted_symbols(
-        AlpacaBroker(start.settings.broker, start.require_keys()), start.symbols
-    )
+    broker = AlpacaBroker(start.settings.broker, start.require_keys())
+    refuse_unlisted_symbols(broker, start.symbols)
     return "ok", f"the venue lists {', '.join(start.symbols)}"
 
 
@@ -321,16 +309,17 @@ def _check_feed(start: DoctorContext) -> CheckResult:
     # The venue's clock decides whether a bar is the latest.
     now = start.connection.now_or_estimate()
     late = np.timedelta64(round(settings.bar_wait_seconds * 1e9), "ns")
-    feed, adjustment = settings.data.feed, settings.data.adjustment
-    timeframe = settings.timeframe_or_hourly
-    data = MarketData(settings.broker, start.require_keys(), feed, adjustment, timeframe)
+    feed, timeframe = settings.data.feed, settings.timeframe_or_hourly
+    data = MarketData(
+        settings.broker, start.require_keys(), feed, settings.data.adjustment, timeframe
+    )
     tables = data.bars_by_symbol(start.symbols, now - BAR_LOOKBACK, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
     due = {s: timeframe.last_bar_end(instrument(s).kind, now) for s in start.symbols}
     behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
     if not behind:
-        newest = max(latest, key=lambda symbol: latest[symbol])
-        return "ok", f"{feed}: the latest bar ({newest}) closed at {format_utc(latest[newest])}"
+        at, newest = max((times, symbol) for symbol, times in latest.items())
+        return "ok", f"{feed}: the latest bar ({newest}) closed at {format_utc(at)}"
     return (
         "failure" if len(behind) == len(due) else "warning",
         f"{feed}: the latest bar of {', '.join(behind)} is missing; no decision is made for these"
@@ -364,18 +353,14 @@ def _check_checkpoint(start: DoctorContext) -> CheckResult:
 
 def _check_disk(start: DoctorContext) -> CheckResult:
     """Check that the disk has free space, and that a journal can be written, by writing one."""
-    places = {
-        "journal": nearest_writable_folder(start.accounts_folder),
-        "logs": nearest_writable_folder(LOG_FOLDER),
+    journals = nearest_writable_folder(Path(start.settings.folder))
+    free = {
+        "journal": shutil.disk_usage(journals).free,
+        "logs": shutil.disk_usage(nearest_writable_folder(LOG_FOLDER)).free,
     }
-    free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIBIBYTE:,.1f} GiB for {name}" for name, size in free.items())
-    try:
-        with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
-            Database(Path(scratch) / "probe.sqlite").close()
-    except OSError as error:
-        why = f"cannot write a journal: {error.strerror or error}"
-        return "failure", f"{places['journal']}: {why}; {found}"
+    with TemporaryDirectory(prefix=".doctor-", dir=journals) as scratch:
+        Database(Path(scratch) / "probe.sqlite").close()
     if min(free.values()) < MIN_FREE_BYTES:
         return "failure", f"{found}; free disk space: orders are recorded before they are sent"
     if min(free.values()) < GIBIBYTE:
@@ -390,22 +375,17 @@ def nearest_writable_folder(folder: Path) -> Path:
     ------
     InputError
         if the path found is a file, or this user cannot write there.
+    OSError
+        if this user may not look the folder up.
     """
     absolute = folder.expanduser().absolute()
-    try:
-        place = next(path for path in (absolute, *absolute.parents) if path.exists())
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot access: {error.strerror or error}; run this as the user that runs"
-            " the loop"
-        ) from error
-    if not place.is_dir():
-        raise InputError(f"{place}: expected a folder but it is a file; move it away")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{place}: this user cannot write there; grant the permission or set another folder"
-        )
-    return place
+    place = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return place
+    raise InputError(
+        f"{place}: not a folder in which this user can write; grant the permission, move the file"
+        " away or set another folder"
+    )
 
 
 def _check_alerts(start: DoctorContext) -> CheckResult:
@@ -442,23 +422,22 @@ def _check_process(start: DoctorContext) -> CheckResult:
     return "ok", "no other process trades the account"
 
 
-def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
+def _check_journal(start: DoctorContext) -> CheckResult:
     """Check whether the journal is intact, and whether the outcome of every order is known.
 
-    path: path of the account's journal; the file may not exist.
-    is_traded_now: true if another process may be writing the journal. Its integrity is then not
-        checked, because a long read would delay the commits of that process.
+    The integrity is not checked while another process trades, because a long read would delay the
+    commits of that process.
     """
+    path = start.journal_path
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable_folder(path.parent) != path.parent or not path.exists():
         return "ok", f"none yet; the first run creates {path}"
     found = f"{path} is intact"
     try:
-        if is_traded_now:
+        if start.is_account_traded_now:
             found = f"{path} is not checked for damage because another process may be writing it"
         else:
-            if recorded_journal_path(path.parent.name) == path:
-                refuse_empty_journal(path)
+            refuse_empty_journal(path)
             # The uncommitted changes of a killed process are rolled back in a copy alone.
             with TemporaryDirectory() as scratch:
                 unfinished = rollback_journal_path(path).exists()
@@ -474,17 +453,18 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
     return "warning", f"{found}; {text}"
 
 
-def check_halts(journal: Path) -> CheckResult:
-    """Check whether an active halt or the kill file prevents orders.
-
-    journal: path of the account's journal; the file may not exist.
-    """
+def _check_halts(start: DoctorContext) -> CheckResult:
+    """Check whether an active halt or the kill file prevents orders."""
+    journal = start.journal_path
     kill_file = journal.with_name(KILL_FILE)
-    stopped = may_exist(kill_file)
-    remedies = [f"the kill file {kill_file} stops all orders: remove it."] if stopped else []
-    for halt in read_active_halts(journal) if journal.exists() else ():
-        stopped |= halt.rule.forbidden_scope == "everything"
-        remedies.append(f"{halt.kind}: {halt.rule.remedy}")
+    halts = read_active_halts(journal) if journal.exists() else []
+    remedies = [f"{halt.kind}: {halt.rule.remedy}" for halt in halts]
+    stopped = any(halt.rule.forbidden_scope == "everything" for halt in halts)
+    if may_exist(kill_file):
+        stopped, remedies = (
+            True,
+            [f"the kill file {kill_file} stops all orders: remove it.", *remedies],
+        )
     if not remedies:
         return "ok", "no halt is active"
     return "failure" if stopped else "warning", to_one_line(" ".join(remedies))
@@ -505,33 +485,13 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "disk": (_check_disk, ""),
     "alerts": (_check_alerts, ""),
     "process": (_check_process, "keys"),
-    "journal": (
-        lambda start: check_journal(start.journal_path, is_traded_now=start.is_account_traded_now),
-        "keys",
-    ),
-    "halts": (lambda start: check_halts(start.journal_path), "journal"),
+    "journal": (_check_journal, "keys"),
+    "halts": (_check_halts, "journal"),
 }
 CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
 # Checks without a failure of which no probe is started.
 CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal", "halts")
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
-
-
-def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
-    """Run checks, print each finding without secrets as soon as it is available; return all.
-
-    names: names of the checks; empty for all.
-    """
-    return [print_finding(context, finding) for finding in run_checks(context, names)]
-
-
-def print_finding(context: DoctorContext, finding: Finding) -> Finding:
-    """Print a finding without secrets, and return it."""
-    if isinstance(context.keys, ApiKeys):
-        finding = replace(finding, detail=context.keys.redact(finding.detail))
-    sys.stdout.write(f"{finding}\n")
-    sys.stdout.flush()
-    return finding
 
 
 def probe_venue(
@@ -551,14 +511,14 @@ def probe_venue(
         symbol that is no stock or too expensive.
     """
     keys, broker = context.require_keys(), context.settings.broker
-    is_paper = broker.paper and not broker.is_live_host and not keys.are_live
     # A server on this machine may have keys without the prefix of paper accounts.
+    is_paper = broker.paper and not broker.is_live_host and not keys.are_live
     if not is_paper or not (keys.are_paper or broker.is_loopback):
         raise InputError(
             "venue=probe: sends orders, and only to a paper account; set broker.paper=true, leave"
             f" out broker.url_override, and set {KEY_VARIABLE} to the key of a paper account (PK…)"
         )
-    findings = print_findings(context, CHECKS_BEFORE_PROBE)
+    findings = run_checks(context, CHECKS_BEFORE_PROBE)
     if any(finding.level == "failure" for finding in findings):
         return findings, 1
     symbol = instrument(settings.symbol).symbol
@@ -576,12 +536,11 @@ def probe_venue(
 
     def report(step: ProbeStep) -> None:
         steps.append(step)
-        level: FindingLevel = "ok" if step.answer else "warning"
-        found = Finding("failure" if step.deviates else level, step.name, str(step))
-        findings.append(print_finding(context, found))
+        findings.append(context.report(step.level, step.name, str(step)))
 
     account = context.journal_path.parent.name
-    with open_journal(account, context.accounts_folder) as journal, closing(Database()) as scratch:
+    root = Path(context.settings.folder)
+    with open_journal(account, root) as journal, closing(Database()) as scratch:
         # The venue is meant to refuse some orders, of which no alert and no status should tell.
         refusals = RefusalJournal(scratch, EventLog(scratch))
         book = OrderStore(journal.database, EventLog(journal.database, keys), refusals)
@@ -602,30 +561,16 @@ def probe_venue(
             text = keys.redact(json.dumps(transcript, default=str, indent=1))
             path = journal.folder / TRANSCRIPT_FILE
             write_atomically(path, text.replace(account, "[account]").encode(), is_private=True)
+            level: FindingLevel = "failure" if left else "ok"
             text = f"nothing of the probe is open; the transcript is {path}"
             if left:
                 remedy = "close it at the venue, or repeat the probe, which closes it first"
                 text = f"still open: {', '.join(left)}; {remedy}; see {path}"
-            flat = Finding("failure" if left else "ok", "flat", text)
-            findings.append(print_finding(context, flat))
+            findings.append(context.report(level, "flat", text))
     return findings, 2 if left else 1
 
 
-@dataclass(frozen=True, slots=True)
-class DoctorCommandLine:
-    """Parsed command line of the doctor.
-
-    settings: settings of the live loop.
-    options: settings of the doctor alone.
-    sends_test_alert: true to send a test alert to the configured addresses.
-    """
-
-    settings: LiveSettings
-    options: DoctorOptions
-    sends_test_alert: bool
-
-
-def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[DoctorContext, None]:
     """Parse the command line; the second value is None because there is no output folder."""
     parser = FlagParser(settings=True, allow_abbrev=False)
     parser.add_argument("--send-test-alert", action="store_true")
@@ -634,30 +579,25 @@ def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
     config = compose_config("doctor", typed.overrides)
     options = settings_from_config(DoctorOptions, OmegaConf.masked_copy(config, ["venue", "probe"]))
     settings = LiveSettings.from_config(config)
-    return DoctorCommandLine(settings, options, typed.send_test_alert), None
-
-
-def run(command_line: DoctorCommandLine) -> Result:
-    """Run all checks, or probe the venue; print each finding as soon as it is available.
-
-    The exit code is 1 if a check failed, else 0; `probe_venue` states that of a probe.
-    """
-    settings = command_line.settings
     require_alpaca(settings.broker)
-    # Library logs are no findings, and would leave a log file behind.
-    logging.getLogger().addHandler(logging.NullHandler())
     try:
         keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
-    context = DoctorContext(settings, keys, sends_test_alert=command_line.sends_test_alert)
-    if command_line.options.venue == "probe":
-        findings, failure_code = probe_venue(context, command_line.options.probe)
+    return DoctorContext(settings, keys, SYSTEM_TIME, typed.send_test_alert, options), None
+
+
+def run(context: DoctorContext) -> Result:
+    """Run all checks, or probe the venue; print each finding as soon as it is available.
+
+    The exit code is 1 if a check failed, else 0; `probe_venue` states that of a probe.
+    """
+    # Library logs are no findings, and would leave a log file behind.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if context.options.venue == "probe":
+        findings, failure_code = probe_venue(context, context.options.probe)
     else:
-        findings, failure_code = print_findings(context), 1
+        findings, failure_code = run_checks(context), 1
     failed = any(finding.level == "failure" for finding in findings)
-    checks = [asdict(finding) for finding in findings]
-    return Result(
-        exit_code=failure_code if failed else 0,
-        json_document={"passed": not failed, "checks": checks},
-    )
+    document = {"passed": not failed, "checks": [asdict(finding) for finding in findings]}
+    return Result(exit_code=failure_code if failed else 0, json_document=document)

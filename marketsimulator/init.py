@@ -41,7 +41,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from execution.alpaca.connection import require_alpaca
-from execution.doctor import CHECKS_WITHOUT_ACCOUNT, DoctorContext, print_findings
+from execution.doctor import CHECKS_WITHOUT_ACCOUNT, DoctorContext, run_checks
 from execution.live.settings import LiveSettings
 from forecasting.forecast import Progress
 from foundation.cli import FlagParser, Result
@@ -416,7 +416,7 @@ def run(settings: Setup, progress: Progress) -> Result:
         if settings.bars_source == DOWNLOAD:
             _download(settings, live, progress)
         context = DoctorContext(live, settings.keys or InputError("no keys"))
-        print_findings(context, () if settings.keys else CHECKS_WITHOUT_ACCOUNT)
+        run_checks(context, () if settings.keys else CHECKS_WITHOUT_ACCOUNT)
         file = f"{SETTINGS_FILE_KEY}={settings.settings_file}"
         *days, _ = settings.first_run_words()
         assert settings.first_run is not None

@@ -27,20 +27,21 @@ from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
 from execution.brokers import NO_POSITION
+from execution.journal.order_store import OrderIntent
 from execution.journal.outbox import InconclusiveResponse, Outbox
 from execution.orders.auctions import auction_refusal_reason
 from execution.orders.orders import Order, make_order_id
 from foundation.errors import BrokerError, to_one_line
 from foundation.settings import setting, settings_class
 
+FindingLevel = Literal["ok", "warning", "failure"]
 ProbeAction = Literal["submit", "trade", "repeat", "replace", "cancel", "read"]
 
 PROBE_JOB = "probe"  # job of the orders in the journal, and prefix of their ids
 PROMPT_SECONDS = 2.0  # longest answer that counts as immediate: the internet takes less
 MAX_WAIT_SECONDS = 60.0  # longest wait for the end of a step
-POLL_SECONDS = 0.25  # seconds between two readings of the account
+POLL_SECONDS = 0.25  # seconds between two readings of the account, or attempts to cancel
 CLOSING_SECONDS = 300.0  # longest wait for the end of all orders
-CLOSING_POLL_SECONDS = 2.0  # seconds between two attempts to cancel
 CLOSING_DELAYS_SECONDS = (0.0, 5.0, 15.0, 60.0)  # seconds before each attempt to close
 ALL_REQUESTS = 1_000_000  # count of a fault that affects all requests
 MAX_PRICE_RATIO = 1.2  # highest price of an order, multiples of the last trade
@@ -97,27 +98,30 @@ class ProbeStep:
     detail: str = ""
 
     @property
-    def deviates(self) -> bool:
+    def level(self) -> FindingLevel:
+        """`failure` for a deviation, `warning` for a skipped step, else `ok`."""
         is_assumed = self.answer in self.assumed.split(" or ") and self.seconds <= PROMPT_SECONDS
-        return bool(self.answer) and not is_assumed
+        return "warning" if not self.answer else "ok" if is_assumed else "failure"
 
     @property
     def fault(self) -> Mapping[str, Any] | None:
         """Fault with which the practice venue answers alike; None without one."""
+        effect: dict[str, Any]
+        match self.answer.split():
+            case ["refused", status]:
+                # A server error is a failure of one request; any other status is a rule.
+                count = 1 if int(status) >= HTTPStatus.INTERNAL_SERVER_ERROR else ALL_REQUESTS
+                effect = {"kind": "status", "status": int(status), "count": count}
+            case ["accepted", "as", _]:
+                effect = {"kind": "converted_stop"}
+            case [*_] if self.seconds > PROMPT_SECONDS:
+                has_ended = self.action != "cancel" or self.answer == self.assumed
+                effect = {"seconds": round(self.seconds, 3) if has_ended else None}
+            case _:
+                return None
         filters = {key: self.terms[key] for key in ("side", "type") if key in self.terms}
-        effect: dict[str, Any] = {}
-        if self.answer.startswith("refused"):
-            status = int(self.answer[-3:])
-            # A server error is a failure of one request; any other status is a rule.
-            count = 1 if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ALL_REQUESTS
-            effect = {"kind": "status", "status": status, "count": count}
-        elif self.answer.startswith("accepted as"):
-            effect = {"kind": "converted_stop"}
-        elif self.seconds > PROMPT_SECONDS:
-            has_ended = self.action != "cancel" or self.answer == self.assumed
-            effect = {"seconds": round(self.seconds, 3) if has_ended else None}
         fault = {"count": ALL_REQUESTS, **filters, **_FAULT_TERMS.get(self.action, {}), **effect}
-        return fault if self.deviates and effect and "kind" in fault else None
+        return fault if self.level == "failure" and "kind" in fault else None
 
     def __str__(self) -> str:
         found = f"{self.answer} after {self.seconds:.2f} s, assumed: {self.assumed} at once"
@@ -183,17 +187,11 @@ class VenueProbe:
 
     def execute(self, step: ProbeStep) -> None:
         """Send the request of a step, measure the answer, and report the step."""
-        requests: Mapping[str, Callable[[ProbeStep], str]] = {
-            "read": lambda _: self._await(lambda: self._shares() == 1),
-            "cancel": self._cancel,
-            "repeat": self._repeat,
-            "replace": self._replace,
-        }
         began = self.venue.time.monotonic()
         answer, detail = "", f"needs {step.needed or 'an open exchange'}"
         try:
             if step.needed in ("", *self.orders) and (self.is_open or step.action != "trade"):
-                answer, detail = requests.get(step.action, self._post)(step), ""
+                answer, detail = self._request(step), ""
         except (BrokerError, InconclusiveResponse) as error:
             detail = to_one_line(str(error))
             status = _HTTP_STATUS.search(detail)
@@ -221,32 +219,54 @@ class VenueProbe:
     def _close(self) -> list[str]:
         bought = self._bought_shares() if self._end_orders() else Decimal(0)
         # Positions can lag behind fills. A person may have sold the shares.
-        self._await(lambda: self._shares() >= bought)
-        if (quantity := min(bought, self._shares())) > 0:
+        shares = self._await_shares(bought, MAX_WAIT_SECONDS if bought else 0.0)
+        if (quantity := min(bought, shares)) > 0:
             terms = {"side": "sell", "qty": quantity}
             self.execute(ProbeStep("closing sale", "trade", "filled", terms=terms))
-            self._await(lambda: not self._shares())
-        shares = [f"{shares:f} {self.symbol}"] if (shares := self._shares()) else []
-        return [*(f"order {name}" for name in self._open_orders()), *shares]
+            self._end_orders()
+            shares = self._await_shares(shares - quantity)
+        left = [f"order {name}" for name in self._open_orders()]
+        return [*left, f"{shares:f} {self.symbol}"] if shares else left
 
     def _end_orders(self) -> bool:
         """Cancel the open orders of all probes; wait for minutes, and return whether all ended."""
         time = self.venue.time
         end = time.monotonic() + CLOSING_SECONDS
-        while mine := [
-            order for name, order in self._open_orders().items() if name.startswith(f"{PROBE_JOB}-")
-        ]:
-            if time.monotonic() >= end:
-                return False
-            for order in filter(None, mine):
+        while (
+            mine := [name for name in self._open_orders() if name.startswith(f"{PROBE_JOB}-")]
+        ) and time.monotonic() < end:
+            for name in mine:
                 with suppress(BrokerError):
-                    self.venue.cancel(order)
-            time.wait(CLOSING_POLL_SECONDS)
-        return True
+                    self.outbox.resolve_order(name)
+            time.wait(POLL_SECONDS)
+        return not mine
+
+    def _request(self, step: ProbeStep) -> str:
+        """Send the request of a step, and return the venue's answer."""
+        match step.action:
+            case "submit" | "trade":
+                return self._post(step)
+            case "read":
+                return "shown" if self._await_shares(Decimal(1)) == 1 else "not shown"
+        placed = self.orders[step.needed]
+        match step.action:
+            case "repeat":
+                sent = (placed.client_order_id,)
+                [intent] = self.outbox.book.select_intents("client_order_id = ?", sent)
+                self.venue.post(intent, 0.0)
+                return "accepted"
+            case "replace":
+                with self.venue.translate_errors("replacing an order"):
+                    terms = {**step.terms, "client_order_id": f"{placed.client_order_id}-replaced"}
+                    self.venue.client.patch(f"/orders/{placed.venue_order_id}", terms)
+                self.orders[step.needed] = self.venue.refresh_order(placed)
+                return "replaced"
+            case "cancel":
+                self.venue.cancel(placed)
+                return self._wait_until_done(placed)
 
     def _post(self, step: ProbeStep) -> str:
-        leg = len(self.outbox.book.select_intents("job = ?", (PROBE_JOB,)))
-        name = make_order_id(PROBE_JOB, self.venue.time.now(), self.symbol, leg)
+        name = make_order_id(PROBE_JOB, self.venue.time.now(), self.symbol, len(self._intents()))
         terms = {"qty": Decimal(1), "reason": "probe of the venue", **step.terms}
         order = Order(name, self.symbol, reduces=terms["side"] == "sell", **terms)
         placed = self.outbox.post(order)
@@ -258,55 +278,32 @@ class VenueProbe:
             self.orders[step.name] = placed
         return answer
 
-    def _repeat(self, step: ProbeStep) -> str:
-        """Send an order a second time under its id."""
-        condition, placed = "client_order_id = ?", self.orders[step.needed]
-        [intent] = self.outbox.book.select_intents(condition, (placed.client_order_id,))
-        self.venue.post(intent, 0.0)
-        return "accepted"
-
-    def _replace(self, step: ProbeStep) -> str:
-        placed = self.orders[step.needed]
-        with self.venue.translate_errors("replacing an order"):
-            terms = {**step.terms, "client_order_id": f"{placed.client_order_id}-replaced"}
-            self.venue.client.patch(f"/orders/{placed.venue_order_id}", terms)
-        self.orders[step.needed] = self.venue.refresh_order(placed)
-        return "replaced"
-
-    def _cancel(self, step: ProbeStep) -> str:
-        self.venue.cancel(self.orders[step.needed])
-        return self._wait_until_done(self.orders[step.needed])
-
     def _wait_until_done(self, placed: AlpacaOrder) -> str:
         [last] = self.venue.wait_until_done([placed], MAX_WAIT_SECONDS)
         return self.outbox.record_report(last).status
 
-    def _await(self, is_shown: Callable[[], bool]) -> str:
-        """Poll until a condition holds; return `shown` if it does, else `not shown`."""
-        end = self.venue.time.monotonic() + MAX_WAIT_SECONDS
-        while not (holds := is_shown()) and self.venue.time.monotonic() < end:
+    def _await_shares(self, expected: Decimal, seconds: float = MAX_WAIT_SECONDS) -> Decimal:
+        """Poll the position until it is the expected one, at most for `seconds`; return it."""
+        end = self.venue.time.monotonic() + seconds
+        while True:
+            shares = read_positions(self.venue).get(self.symbol, NO_POSITION).quantity
+            if shares == expected or self.venue.time.monotonic() >= end:
+                return shares
             self.venue.time.wait(POLL_SECONDS)
-        return "shown" if holds else "not shown"
+
+    def _intents(self) -> tuple[OrderIntent, ...]:
+        """Return the recorded orders of all probes in the symbol."""
+        return self.outbox.book.select_intents("job = ? AND symbol = ?", (PROBE_JOB, self.symbol))
 
     def _bought_shares(self) -> Decimal:
         """Return the quantity that the orders of all probes have bought and not sold."""
-        condition = "job = ? AND symbol = ?"
-        intents = self.outbox.book.select_intents(condition, (PROBE_JOB, self.symbol))
-        orders = [(each.progress.filled, each.stock_or_crypto_order) for each in intents]
+        orders = [(each.progress.filled, each.stock_or_crypto_order) for each in self._intents()]
         return sum((filled.copy_sign(order.signed_qty) for filled, order in orders), Decimal(0))
 
-    def _shares(self) -> Decimal:
-        return read_positions(self.venue).get(self.symbol, NO_POSITION).quantity
-
-    def _open_orders(self) -> dict[str, AlpacaOrder | None]:
-        """Return open orders by id: all in the symbol, and those of probes in the journal.
-
-        An order that the venue does not list is None.
-        """
-        book = self.outbox.book
-        self.outbox.refresh_intents(book.select_intents(_OPEN_ORDERS))
-        recorded = {each.client_order_id: None for each in book.select_intents(_OPEN_ORDERS)}
+    def _open_orders(self) -> list[str]:
+        """Return the ids of open orders: all in the symbol, and those of probes in the journal."""
+        recorded = self.outbox.book.select_intents(_OPEN_ORDERS)
         with self.venue.translate_errors("open orders"):
             entries = self.venue.open_order_entries()
-            listed = [e for e in entries if OrderEntry.symbol.read(e) == self.symbol]
-        return {**recorded, **{read_order_id(each): AlpacaOrder(each) for each in listed}}
+            listed = [read_order_id(e) for e in entries if OrderEntry.symbol.read(e) == self.symbol]
+        return [*dict.fromkeys([*(each.client_order_id for each in recorded), *listed])]

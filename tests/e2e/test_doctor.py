@@ -319,6 +319,18 @@ def test_damaged_journal_fails_the_doctor_check(here: Practice, tmp_path: Path) 
         assert found["halts"].detail == "skipped because the check journal failed; fix that first"
 
 
+def test_disk_error_is_a_finding_with_its_remedy(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(place: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    found = examined(here, tmp_path)["disk"]
+    assert found.level == "failure"
+    assert f"Permission denied: '{tmp_path}'; run this as the user that runs" in found.detail
+
+
 def test_doctor_states_remedies_for_halts_and_kill_file(here: Practice, tmp_path: Path) -> None:
     kill = journal(here, tmp_path).with_name("KILL")
 
