@@ -457,10 +457,7 @@ def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
     """Return the commands to run next."""
-    steps = [
-        f"Run it again: {format_command('kelly-chronos backtest')} {' '.join(words)}",
-        f"Write a strategy: {format_command('kelly-chronos new-strategy my_rule')}",
-    ]
+    steps = [f"Run it again: {format_command('kelly-chronos backtest')} {' '.join(words)}"]
     if setup.keys is not None:
         steps += [
             "Preview orders, with the keys in the environment:"
