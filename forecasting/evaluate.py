@@ -15,7 +15,6 @@ if __name__ == "__main__":
     run_command("forecasting.evaluate")
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,12 +26,7 @@ import pandas as pd
 from rich.console import RenderableType
 
 from forecasting.forecast import Forecaster, Progress, has_look_ahead, is_calibrated, no_progress
-from forecasting.scores import (
-    MAX_ADDITIONAL_WEEKS,
-    gain_over_baseline,
-    score_common_forecasts,
-    summarise_scores,
-)
+from forecasting.scores import gain_over_baseline, score_common_forecasts, summarise_scores
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.charts import (
     SERIES_COLOURS,
@@ -45,7 +39,6 @@ from foundation.cli import Result
 from foundation.formatting import (
     MIN_WEEKS_FOR_INTERVALS,
     NumberFormatter,
-    format_count,
     format_number,
     format_percent,
     format_plus_minus,
@@ -95,7 +88,6 @@ CLAIM_PHRASES = {
     -1.0: "higher loss than",
     0.0: "no significant difference from",
 }
-WEEKS_PER_MONTH = 365.25 / 12 / 7
 TOO_FEW_WEEKS_PHRASE = "too few weeks for a comparison with"
 
 
@@ -251,7 +243,7 @@ def render_terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
     table = Table("", ("", "step", *heads), rows, left_aligned_columns=(1,))
-    return [title, table, *describe_needed_evidence(figures), INTERVAL_NOTE]
+    return [title, table, INTERVAL_NOTE]
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
@@ -303,7 +295,7 @@ class EvaluationVerdict:
         `bad` if it is significantly larger than that of one, or if the run is not valid evidence;
         else `open`.
     claim: verdict in one line.
-    evidence: data needed for a significant gain, and explanation of the intervals.
+    evidence: explanation of the intervals.
     """
 
     level: Literal["good", "bad", "open"]
@@ -335,8 +327,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     found: Literal["good", "bad", "open"] = "open"
     if signs and min(signs) != 0:
         found = "good" if min(signs) > 0 else "bad"
-    evidence = " ".join([*describe_needed_evidence(figures), INTERVAL_NOTE])
-    return EvaluationVerdict(found, " ".join(claims), evidence)
+    return EvaluationVerdict(found, " ".join(claims), INTERVAL_NOTE)
 
 
 def _comparable_skill(figures: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -348,51 +339,6 @@ def _comparable_skill(figures: dict[str, Any], kind: str) -> dict[str, Any]:
         return {}
     skill = figures["groups"][kind]["all"]["skill"]
     return {name: skill[name] for name in select_comparable_baselines(figures)}
-
-
-def describe_needed_evidence(figures: dict[str, Any]) -> list[str]:
-    """Estimate how much more data a significant gain would take; one sentence per asset class.
-
-    The sentence is about the comparable baseline with the least significant gain. There is none if
-    all gains are significant, after too few weeks, and for a run that cannot count as evidence.
-
-    figures: content of `evaluation.json`.
-    """
-    if has_look_ahead(figures["forecaster"]) or figures["data"].startswith("synthetic"):
-        return []
-    sentences = []
-    for kind, named in ASSET_CLASS_LABELS.items():
-        unproven = {
-            name: skill
-            for name, skill in _comparable_skill(figures, kind).items()
-            if skill["reach"] is not None and skill["beyond"] <= 0
-        }
-        if not unproven:
-            continue
-        name, skill = min(
-            unproven.items(), key=lambda each: each[1]["mean"] / (each[1]["reach"] or 1.0)
-        )
-        baseline = name.replace(", ", " ")
-        if skill["mean"] <= 0:
-            sentences.append(f"On {named}: no edge seen over {baseline}.")
-            continue
-        edge = format_percent(skill["mean"], sign=True)
-        needed = _format_additional_time(skill["additional_weeks"])
-        sentences.append(
-            f"On {named}: at this size of edge over {baseline} ({edge}), {needed} would be needed"
-            " for a significant difference."
-        )
-    return sentences
-
-
-def _format_additional_time(weeks: float) -> str:
-    """Format a number of additional weeks in months, or in years from three years on."""
-    if weeks >= MAX_ADDITIONAL_WEEKS:
-        return "more than 100 more years"
-    months = math.ceil(weeks / WEEKS_PER_MONTH)
-    if months < 36:
-        return f"about {format_count(months, 'more month')}"
-    return f"about {format_count(round(months / 12), 'more year')}"
 
 
 def format_date_range(figures: dict[str, Any]) -> str:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from forecasting.forecast import LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
 from forecasting.moments import volatility_from_quantiles
@@ -29,8 +28,6 @@ from trainingdata.sessions import last_friday_four_pms
 
 TRAILING_VOLATILITY_BARS = 100  # a symbol's bars in the trailing deviation that scales its scores
 SIGNIFICANCE = 0.05  # size of the two-sided test of a gain
-POWER = 0.8  # probability with which the test finds a gain after `weeks_until_significant`
-MAX_ADDITIONAL_WEEKS = 5218  # 100 years
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
 QUANTILE_LEVEL_ARRAY = np.array(LEVELS)
 INTERVAL_LEVEL_INDICES = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
@@ -100,7 +97,6 @@ def score_forecasts(
     score80: interval score of the 80 % interval, in the same units.
     inside80, inside90, inside98: true if the 80, 90 or 98 % interval contains the outcome.
     pit: probability integral transform.
-    weeks_ahead: weeks from the week of issue to that of the outcome; NaN where it is not known.
     scale: (return/σ)², where σ is the forecast's standard deviation by the `quantile` rule.
     deviation, squared_return: σ, and the squared simple return.
     expected, realised: expected and realised return, both divided by σ.
@@ -152,7 +148,6 @@ def _score_chunk(
     known = ahead < closes.close_offsets[symbol + 1]
     move = closes.log_close[np.where(known, ahead, last)] - closes.log_close[last]
     realised = np.where(known, move, np.nan).ravel()
-    outcome_week = last_friday_four_pms(closes.times[np.where(known, ahead, last)].ravel())
     since = np.maximum(last - TRAILING_VOLATILITY_BARS, closes.close_offsets[symbol])
     variance = (closes.cumulative_squares[last] - closes.cumulative_squares[since]) / np.maximum(
         last - since, 1
@@ -195,11 +190,6 @@ def _score_chunk(
             "scale": (np.expm1(realised) / sigma) ** 2,
             "deviation": sigma,
             "squared_return": np.expm1(realised) ** 2,
-            "weeks_ahead": np.where(
-                known.ravel(),
-                _count_weeks(outcome_week - np.tile(of_forecasts["week"], len(steps))),
-                np.nan,
-            ),
             "expected": quantiles[:, MEDIAN_INDEX] / sigma,
             "realised": realised / sigma,
         }
@@ -221,48 +211,6 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     if count < 2:
         return mean, float("nan")
     return mean, float(np.sqrt(np.square(sums).sum() * count / (count - 1)) / len(values))
-
-
-def _count_weeks(durations: npt.ArrayLike) -> Array:
-    """Return durations in weeks, rounded, because daylight saving moves a week's start."""
-    return np.asarray(np.round(np.asarray(durations) / np.timedelta64(7, "D")))
-
-
-def autocorrelation_robust_error(values: pd.Series, week: pd.Series, overlap_weeks: int) -> float:
-    """Return the standard error of a mean whose weeks are correlated with adjacent ones.
-
-    The variance of the weekly sums includes their autocovariances up to `overlap_weeks` with
-    Bartlett weights (Newey and West 1987). Few weeks understate it, so the error is never below
-    that of `clustered_mean`.
-
-    values, week: values, and the first instant of the week of each.
-    overlap_weeks: number of later weeks that the outcomes of a week's forecasts reach.
-    """
-    mean, clustered = clustered_mean(values, week)
-    place = _count_weeks(week - week.min()).astype(np.int64)
-    sums = np.bincount(place, weights=values - mean)  # 0 in a week without forecasts
-    variance = float(sums @ sums)
-    for lag in range(1, min(overlap_weeks, len(sums) - 1) + 1):
-        variance += 2 * (1 - lag / (overlap_weeks + 1)) * float(sums[lag:] @ sums[:-lag])
-    count = week.nunique()
-    error = np.sqrt(max(variance, 0.0) * count / max(count - 1, 1)) / len(values)
-    return float(np.fmax(error, clustered))
-
-
-def weeks_until_significant(mean: float, error: float, weeks: int) -> int:
-    """Return the number of additional weeks after which a mean would be significant.
-
-    The mean and the variance of a week are taken as observed. The total n is the smallest with
-    mean / (error · √(weeks / n)) ≥ t(0.975, n - 1) + z(0.8): a two-sided test at 5 % then finds the
-    difference with a probability of 80 %. The result is at most `MAX_ADDITIONAL_WEEKS`.
-
-    mean: observed mean, above 0.
-    error: standard error of the mean over `weeks` weeks.
-    """
-    total = weeks + np.arange(MAX_ADDITIONAL_WEEKS)
-    needed = stdtrit(total - 1, 1 - SIGNIFICANCE / 2) + ndtri(POWER)
-    reached = mean * np.sqrt(total) >= needed * error * np.sqrt(weeks)
-    return int(reached.argmax()) if reached.any() else MAX_ADDITIONAL_WEEKS
 
 
 def interval_half_width(error: float, week: pd.Series) -> float | None:
@@ -288,8 +236,6 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
     error: standard error of the mean; None if all scores are from one week.
     reach: half-width of the mean's 95 % interval; None for too few weeks.
     beyond: sign of the mean if its absolute value exceeds `reach`, else 0.
-    additional_weeks: additional weeks for a significant gain (`weeks_until_significant`), by the
-        autocorrelation-robust error; None for a gain of 0 or less, and for too few weeks.
     """
     level = float(baseline["loss"].mean())
     difference = baseline["loss"] - scores["loss"]
@@ -297,20 +243,7 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
     mean = saved / level
     half = interval_half_width(error / level, scores["week"])
     beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
-    additional_weeks = None
-    if half is not None and mean > 0:
-        overlap = int(scores["weeks_ahead"].max())
-        robust = autocorrelation_robust_error(difference, scores["week"], overlap)
-        additional_weeks = float(weeks_until_significant(saved, robust, scores["week"].nunique()))
-    return _nan_to_none(
-        {
-            "mean": mean,
-            "error": error / level,
-            "reach": half,
-            "beyond": beyond,
-            "additional_weeks": additional_weeks,
-        }
-    )
+    return _nan_to_none({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
 
 
 def _nan_to_none(figures: dict[str, float | None]) -> dict[str, float | None]:

@@ -93,7 +93,6 @@ COMMANDS = {
     ),
     "explain": Command("marketsimulator.explain", json_argument=""),
     "init": Command("marketsimulator.init", log_name="init", is_private=True),
-    "new_strategy": Command("marketsimulator.new_strategy"),
     "list": Command("marketsimulator.catalogue"),
 }
 SETTINGS = {

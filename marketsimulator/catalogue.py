@@ -21,7 +21,6 @@ from foundation.compose import CONFIG_FOLDER
 from foundation.errors import InputError, closest_choices, format_suggestion
 from foundation.plugin import ENTRY_POINT_KINDS, HYDRA_TARGET_KEY, entry_point_names
 from foundation.schemas import read_all_schemas
-from foundation.shell import format_command
 
 STRATEGY_DESCRIPTIONS: Mapping[str, str] = {
     "kelly_10": "10 % of full Kelly; kelly_N is N %",
@@ -42,9 +41,7 @@ CONFIG_GROUP_BY_TOPIC = {"strategies": "sizing", "forecasters": "forecaster", "f
 SETTINGS_TOPIC = "settings"
 _HIDDEN_DEFAULTS = ("", "null", "[]", "{}")
 _USAGE = {
-    "strategies": (
-        f"sizing.strategy=NAME; custom: {format_command('kelly-chronos new-strategy NAME')}"
-    ),
+    "strategies": "sizing.strategy=NAME; custom: sizing._target_=module.function",
     "forecasters": "forecaster=NAME; custom: forecaster._target_=module.Class",
     "fees": "fees=NAME; custom: --config-dir FOLDER, with FOLDER/fees/NAME.yaml",
     SETTINGS_TOPIC: "KEY=VALUE on the command line, or in a YAML file that config=FILE names",

@@ -1,13 +1,13 @@
 """Set up a folder: settings, API keys, a check of the account, and a first backtest.
 
-    kelly-chronos init [FOLDER] [key=value …]
+    kelly-chronos init [FOLDER] --bars synthetic [key=value …]
     python -m marketsimulator.init FOLDER --bars data/bars [--symbols NVDA BTCUSD] [--timeframe 1h]
         [--keys none|environment] [--alerts URL|none] [--start DATE] [key=value …]
 
-A terminal is asked for each missing flag; without a terminal only --bars is required. FOLDER
-(default: kelly) receives `kelly.yaml`, which every command reads as config=FOLDER/kelly.yaml, and
-the results of the backtest in `first`. With keys or an alert address it also receives `keys.env`
-(mode 600, ignored by git), a systemd EnvironmentFile that no command reads.
+FOLDER (default: kelly) receives `kelly.yaml`, which every command reads as
+config=FOLDER/kelly.yaml, and the results of the backtest in `first`. With keys or an alert address
+it also receives `keys.env` (mode 600, ignored by git), a systemd EnvironmentFile that no command
+reads.
 
 --bars          folder of CSV or Parquet files, `download` (from Alpaca) or `synthetic` (no files)
 --symbols       symbols to trade; default: all symbols of the bars
@@ -30,11 +30,10 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from getpass import getpass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import numpy as np
 import yaml
@@ -55,7 +54,7 @@ from foundation.compose import (
     is_override,
     refuse_repeated_keys,
 )
-from foundation.errors import InputError, escape_controls, invalid_choice_error
+from foundation.errors import InputError, invalid_choice_error
 from foundation.files import check_output_folder, write_files_atomically
 from foundation.formatting import format_count
 from foundation.notifier import check_url
@@ -74,8 +73,6 @@ from trainingdata.instruments import instrument, is_crypto, parse_symbols
 from trainingdata.synthetic import SYNTHETIC_SYMBOLS
 from trainingdata.timeframe import TimeframeName
 
-Answer = TypeVar("Answer")
-
 DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "environment"
 SETTINGS_FILE_NAME = "kelly.yaml"
 KEYS_FILE_NAME = "keys.env"
@@ -91,7 +88,7 @@ _QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
 
 @dataclass(frozen=True)
 class Setup:
-    """Validated answers of the setup dialogue and its flags.
+    """Validated flags of a setup.
 
     folder: folder to set up.
     bars_source: folder or file of bars, `download` or `synthetic`.
@@ -129,16 +126,16 @@ class Setup:
         ).absolute()
 
     def override_words(self) -> list[str]:
-        """Return all settings as key=value words; `overrides` take precedence over answers."""
+        """Return all settings as key=value words; `overrides` take precedence over flags."""
         folder = self.bars_folder
-        answers = {
+        flags = {
             "symbols": list(self.symbols),
             "timeframe": self.timeframe,
             "data.dir": None if folder is None else [str(folder)],
         }
         keys = {word.partition("=")[0] for word in self.overrides}
-        answered = {key: value for key, value in answers.items() if key not in keys}
-        return [*flags_to_overrides(answered), *self.overrides]
+        given = {key: value for key, value in flags.items() if key not in keys}
+        return [*flags_to_overrides(given), *self.overrides]
 
     def first_run_words(self) -> list[str]:
         """Return the words that the first backtest adds to the settings: its days and its output.
@@ -277,7 +274,7 @@ def parse_alert_url(text: str) -> str | None:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
-    """Return the setup of flags and typed answers, and the folder of the first backtest."""
+    """Return the setup of the flags, and the folder of the first backtest."""
     parser = FlagParser(settings=True)
     parser.add_argument("--bars")
     parser.add_argument("--symbols", nargs="+")
@@ -307,15 +304,13 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     setup = Setup(Path(name).expanduser(), overrides=overrides)
     if setup.folder.is_file():
         raise InputError(f"{setup.folder}: this is a file; name a folder")
-    asks = sys.stdin is not None and sys.stdin.isatty()
-    if not asks and flags.bars is None:
+    if flags.bars is None:
         raise InputError(
-            f"--bars: required without a terminal; name a folder of bar files, {DOWNLOAD} or"
-            f" {SYNTHETIC} (see --help)"
+            f"--bars: missing; name a folder of bar files, {DOWNLOAD} or {SYNTHETIC} (see --help)"
         )
     if flags.symbols is not None:
         flags.symbols = " ".join(word for word in flags.symbols if not is_override(word))
-    setup = _ask_settings(setup, flags, asks=asks)
+    setup = _read_flags(setup, flags)
     start = (
         parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_PERIOD
     )
@@ -329,55 +324,15 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     return replace(setup, first_run=_compose_first_run(setup)), output
 
 
-def _ask_settings(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
-    """Return the setup with each flag's value, or else the typed answer."""
-
-    def answer(given: str | None, question: str, check: Callable[[str], Answer]) -> Answer:
-        if given is not None or not asks:
-            return check(given or "")
-        while True:
-            try:
-                return check(input(question).strip())
-            except EOFError:
-                raise InputError(
-                    "end of input before the last answer; nothing was written"
-                ) from None
-            except InputError as error:
-                sys.stdout.write(f"  {escape_controls(str(error))}\n")
-
-    question = f"Bars: a folder of files, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: "
-    setup = replace(setup, bars_source=answer(flags.bars, question, parse_bars_source))
-
-    default = "" if setup.bars_source == DOWNLOAD else " [all]"
-    symbols = answer(
-        flags.symbols,
-        f"Symbols{default}: ",
-        lambda text: parse_setup_symbols(text, setup.bars_source),
-    )
+def _read_flags(setup: Setup, flags: Namespace) -> Setup:
+    """Return the setup with the values of the flags."""
+    setup = replace(setup, bars_source=parse_bars_source(flags.bars))
+    symbols = parse_setup_symbols(flags.symbols or "", setup.bars_source)
     setup = replace(setup, symbols=symbols)
-
-    question = "Timeframe: 1d, 1h, 30m, 15m or 5m [1d where a file has daily bars, else 1h]: "
-    timeframe = answer(flags.timeframe, question, lambda text: parse_timeframe(text, setup))
-    setup = replace(setup, timeframe=timeframe)
-
-    if flags.keys == ENVIRONMENT:
-        keys = require_paper_keys(ApiKeys.from_environment(os.environ), setup)
-    else:
-        question = "API key id of a paper account [none]: "
-        keys = answer(
-            flags.keys, question, lambda text: require_paper_keys(_typed_keys(text), setup)
-        )
-    setup = replace(setup, keys=keys)
-
-    question = "Address for alerts, https://… [none]: "
-    return replace(setup, alert_url=answer(flags.alerts, question, parse_alert_url))
-
-
-def _typed_keys(key: str) -> ApiKeys | None:
-    if key in ("", NONE):
-        return None
-    secret = getpass("Secret key (not shown): ")
-    return ApiKeys.from_environment({KEY_VARIABLE: key, SECRET_VARIABLE: secret})
+    setup = replace(setup, timeframe=parse_timeframe(flags.timeframe or "", setup))
+    keys = ApiKeys.from_environment(os.environ) if flags.keys == ENVIRONMENT else None
+    keys = require_paper_keys(keys, setup)
+    return replace(setup, keys=keys, alert_url=parse_alert_url(flags.alerts or ""))
 
 
 def _compose_first_run(setup: Setup) -> BacktestSettings:
@@ -457,10 +412,7 @@ def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
     """Return the commands to run next."""
-    steps = [
-        f"Run it again: {format_command('kelly-chronos backtest')} {' '.join(words)}",
-        f"Write a strategy: {format_command('kelly-chronos new-strategy my_rule')}",
-    ]
+    steps = [f"Run it again: {format_command('kelly-chronos backtest')} {' '.join(words)}"]
     if setup.keys is not None:
         steps += [
             "Preview orders, with the keys in the environment:"

@@ -25,6 +25,7 @@ hindsight, and the same for all forecasters.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -34,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from forecasting.evaluate import ASSET_CLASS_LABELS, evaluate
-from forecasting.scores import autocorrelation_robust_error, interval_half_width
+from forecasting.scores import clustered_mean, interval_half_width
 from forecasting.settings import EvaluationSettings
 from foundation.arrays import Array
 from foundation.compiled import compiled
@@ -47,6 +48,7 @@ from trainingdata.instruments import AssetClass
 CONSTANT = "constant"  # the symbol's mean variance over the scored forecasts, in hindsight
 VALUE_TITLE = "Certainty equivalent of half-Kelly, basis points a year"
 VALUE_COLUMNS = ("", "step", "sized by", "before costs", "after costs", "turnover", "leverage")
+WEEKS_PER_YEAR = 365.25 / 7
 _FORMAT_BP = partial(format_number, places=1, scale=10_000)
 
 
@@ -109,7 +111,7 @@ def value_at_step(
         name: value_forecasts(frame, premium, investor, periods_per_year)
         for name, frame in frames.items()
     }
-    overlap = int(facts["weeks_ahead"].max())
+    overlap = math.ceil(WEEKS_PER_YEAR / periods_per_year)
     figures: dict[str, Any] = {}
     for name, account in accounts.items():
         figures[name] = {column: float(mean) for column, mean in account.mean().items()}
@@ -161,6 +163,28 @@ def value_forecasts(
         "leverage": held,
     }
     return pd.DataFrame(columns, index=frame.index)
+
+
+def autocorrelation_robust_error(values: pd.Series, week: pd.Series, overlap_weeks: int) -> float:
+    """Return the standard error of a mean whose weeks are correlated with adjacent ones.
+
+    The variance of the weekly sums includes their autocovariances up to `overlap_weeks` with
+    Bartlett weights (Newey and West 1987). Few weeks understate it, so the error is never below
+    that of `clustered_mean`.
+
+    values, week: values, and the first instant of the week of each.
+    overlap_weeks: number of later weeks that the outcomes of a week's forecasts reach.
+    """
+    mean, clustered = clustered_mean(values, week)
+    # Rounded, because daylight saving moves a week's start.
+    place = np.round((week - week.min()) / np.timedelta64(7, "D")).astype(np.int64)
+    sums = np.bincount(place, weights=values - mean)  # 0 in a week without forecasts
+    variance = float(sums @ sums)
+    for lag in range(1, min(overlap_weeks, len(sums) - 1) + 1):
+        variance += 2 * (1 - lag / (overlap_weeks + 1)) * float(sums[lag:] @ sums[:-lag])
+    count = week.nunique()
+    error = np.sqrt(max(variance, 0.0) * count / max(count - 1, 1)) / len(values)
+    return float(np.fmax(error, clustered))
 
 
 def level_variance(frame: pd.DataFrame) -> Array:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from foundation.arrays import Array, Array32, Instants
+from foundation.arrays import Array32, Instants
 from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.files import write_files_atomically
 from foundation.plugin import (
@@ -27,7 +27,6 @@ from foundation.plugin import (
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
-    MIN_EIGENVALUE,
     CorrelationEstimator,
     CorrelationMatrix,
     CorrelationSource,
@@ -162,12 +161,6 @@ class CorrelationSettings(CorrelationEstimator):
     )
     arguments: Mapping[str, Any] = setting({}, "arguments of the custom class, by name")
     file: str | None = setting(None, "file of a prebuilt matrix that replaces the estimate")
-    factors: int | None = setting(
-        None,
-        "common factors to keep; the rest is idiosyncratic; null: the full matrix",
-        ge=1,
-        le=1000,
-    )
 
     def __post_init__(self) -> None:
         if self.kind != "estimate" and not is_plugin(self.kind):
@@ -179,10 +172,6 @@ class CorrelationSettings(CorrelationEstimator):
             )
 
     def build_source(self) -> CorrelationSource:
-        whole = self._whole()
-        return whole if self.factors is None else FactorCorrelation(whole, self.factors)
-
-    def _whole(self) -> CorrelationSource:
         if is_plugin(self.kind):
             return self._own()
         if self.file is None:
@@ -202,56 +191,3 @@ class CorrelationSettings(CorrelationEstimator):
                 " matrix_at_end, matrices_at and prior_means"
             )
         return cast(CorrelationSource, made)
-
-
-@dataclass(frozen=True, slots=True)
-class FactorCorrelation:
-    """A correlation source that reduces the matrices of another source to a few common factors.
-
-    source: source of the full matrices.
-    factor_count: number of factors; a matrix of at most as many symbols is unchanged.
-    """
-
-    source: CorrelationSource
-    factor_count: int
-
-    @property
-    def prior_means(self) -> MeanCorrelations:
-        return self.source.prior_means
-
-    def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        found = self.source.matrix_at_end(bars)
-        values = (
-            reduce_to_factors(found.values, self.factor_count).astype(np.float32).astype(np.float64)
-        )
-        return CorrelationMatrix(found.symbols, values, found.as_of)
-
-    def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the reduced matrices [D, S, S], each known at one of the D instants."""
-        matrices = self.source.matrices_at(bars, instants)
-        for day, values in enumerate(matrices):
-            matrices[day] = reduce_to_factors(values.astype(np.float64), self.factor_count)
-        return matrices
-
-
-def reduce_to_factors(correlation: Array, factors: int) -> Array:
-    """Return the factor-model correlation [S, S]: strongest factors plus idiosyncratic variance.
-
-    The result is L L' + diag(1 - sum of squares of each row of L). L has the principal factors: the
-    eigenvectors of the largest eigenvalues, times the square roots of these eigenvalues. Each
-    symbol has an idiosyncratic variance of at least a thousandth, so that the matrix is positive
-    definite.
-
-    correlation: [S, S] full matrix.
-    factors: number of factors.
-    """
-    if factors >= len(correlation):
-        return correlation
-    eigenvalues, vectors = np.linalg.eigh(correlation)
-    loads = vectors[:, -factors:] * np.sqrt(np.maximum(eigenvalues[-factors:], 0.0))
-    common = (loads**2).sum(axis=1)
-    most = 1.0 - MIN_EIGENVALUE
-    loads *= np.sqrt(np.minimum(1.0, most / np.maximum(common, most)))[:, None]
-    values = loads @ loads.T
-    np.fill_diagonal(values, 1.0)
-    return np.asarray((values + values.T) / 2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping
 from functools import cache
 
 import torch
@@ -28,8 +27,6 @@ CPU_BATCH_SIZE = 64  # windows in a pass on a CPU: more exceed its caches
 MIN_CUDA_BATCH_SIZE = 64
 MAX_CUDA_BATCH_SIZE = 16_384
 USABLE_FREE_MEMORY_SHARE = 1 / 4  # share of the free memory for a pass
-# CPU instruction sets with bf16 products, fastest first: torch's name and ours.
-BF16_INSTRUCTION_SETS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def resolve_device(device: Device) -> str:
@@ -68,23 +65,6 @@ def _no_gpu_reason() -> str:
     except (RuntimeError, AssertionError) as error:
         return format_error_reason(error).partition(". ")[0].rstrip(".")
     return "none is detected"
-
-
-def cpu_capabilities() -> Mapping[str, object]:
-    """Return the features of the CPU that torch detects; empty for an old version of torch."""
-    detect = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities: Mapping[str, object] = detect()
-    return capabilities
-
-
-def bf16_instruction_set(capabilities: Mapping[str, object]) -> str:
-    """Return the CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty without one.
-
-    capabilities: features of the CPU, from `cpu_capabilities`.
-    """
-    return next(
-        (unit for name, unit in BF16_INSTRUCTION_SETS.items() if capabilities.get(name)), ""
-    )
 
 
 def default_batch_size(

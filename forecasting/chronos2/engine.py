@@ -41,14 +41,9 @@ from forecasting.chronos2.compilation import (
     release_memory,
     use_matmul_precision,
 )
-from forecasting.chronos2.devices import (
-    bf16_instruction_set,
-    cpu_capabilities,
-    default_batch_size,
-    resolve_device,
-)
+from forecasting.chronos2.devices import default_batch_size, resolve_device
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Dtype, InferenceProfile, tf32_cpu_error
+from forecasting.chronos2.profile import Dtype, InferenceProfile, check_cpu_dtype
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
@@ -88,8 +83,6 @@ class Engine:
     execution_mode: `compiled` or `eager`.
     fallback_network: network to use if the compilation fails; None makes the failure an error.
     dtype: precision of matrix products.
-    bf16_instruction_set: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none
-        is used.
     is_on_cpu: true if the device is a CPU. Each portion of the windows then has its own passes,
         which threads compute in parallel unless `execution_mode` is `compiled`.
     """
@@ -101,7 +94,6 @@ class Engine:
     execution_mode: ExecutionMode = "eager"
     fallback_network: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
-    bf16_instruction_set: str = ""
     is_on_cpu: bool = False
 
     @property
@@ -110,9 +102,7 @@ class Engine:
 
         These affect the last bits of forecasts; in fp32, they affect forecasts by rounding only.
         """
-        return _format_computation(
-            self.device, self.execution_mode, self.bf16_instruction_set, self.batch_size
-        )
+        return _format_computation(self.device, self.execution_mode, self.batch_size)
 
     def forecast_quantiles(
         self,
@@ -354,18 +344,15 @@ def load_engine(
     Engines are cached by the digest of the weights and by the settings. Raises InputError for an
     unusable device, dtype or checkpoint.
     """
-    device, execution_mode, unit, size = _plan_computation(checkpoint, profile, batch_size)
-    if profile.dtype == "tf32" and device.type == "cpu":
-        raise tf32_cpu_error()
-    packed = (
-        execution_mode == "eager"
-        and device.type == "cpu"
-        and (profile.dtype == "fp32" or bool(unit))
-    )
+    device, execution_mode, size = _plan_computation(checkpoint, profile, batch_size)
+    on_cpu = device.type == "cpu"
+    if on_cpu:
+        check_cpu_dtype(profile.dtype)
+    packed = on_cpu and execution_mode == "eager"
     source = load_network(checkpoint, device, profile.dtype, packed=packed)
     # An engine with a fallback differs from one that must compile.
     return _cached_engine(
-        source, device, profile.dtype, execution_mode, profile.compile is True, unit, size
+        source, device, profile.dtype, execution_mode, profile.compile is True, size
     )
 
 
@@ -381,15 +368,13 @@ def format_planned_computation(
 
 def _plan_computation(
     checkpoint: Checkpoint, profile: InferenceProfile, batch_size: int | None
-) -> tuple[torch.device, ExecutionMode, str, int]:
-    """Return the device, execution mode, bf16 unit and windows per pass to use for a profile."""
+) -> tuple[torch.device, ExecutionMode, int]:
+    """Return the device, execution mode and windows per pass to use for a profile."""
     place, length = resolve_device(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     execution_mode: ExecutionMode = "compiled" if compiled else "eager"
-    short = profile.dtype == "bf16" and place == "cpu" and not compiled
-    unit = bf16_instruction_set(cpu_capabilities()) if short else ""
-    return torch.device(place), execution_mode, unit, size
+    return torch.device(place), execution_mode, size
 
 
 @lru_cache(maxsize=8)
@@ -399,7 +384,6 @@ def _cached_engine(
     dtype: Dtype,
     execution_mode: ExecutionMode,
     strict: bool,
-    unit: str,
     batch_size: int,
 ) -> Engine:
     network: Callable[..., torch.Tensor] = source.network
@@ -414,25 +398,16 @@ def _cached_engine(
         # which clears each page again. Freeing one large block raises its threshold, mallopt(3).
         torch.empty(MALLOC_MMAP_THRESHOLD_BYTES, dtype=torch.uint8)
     return Engine(
-        network,
-        device,
-        batch_size,
-        source.weights_digest,
-        execution_mode,
-        fallback,
-        dtype,
-        unit,
-        on_cpu,
+        network, device, batch_size, source.weights_digest, execution_mode, fallback, dtype, on_cpu
     )
 
 
 def _format_computation(
-    device: torch.device, execution_mode: ExecutionMode, unit: str, batch_size: int
+    device: torch.device, execution_mode: ExecutionMode, batch_size: int
 ) -> str:
     mode = "compiled by layer" if execution_mode == "compiled" else execution_mode
-    by = f", {unit}" if unit else ""
     # A part of the cache's specification: other words would make all cached forecasts stale.
-    return f"{device.type}, {mode}{by}, {batch_size} windows a pass"
+    return f"{device.type}, {mode}, {batch_size} windows a pass"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -15,10 +15,6 @@ for 100 bars). The kernel runs one program for each window and head, which rotat
 as it reads them. The kernels of libraries are made for long sequences, and would spend most of
 their work on padding.
 
-On a CPU with a bf16 matrix unit, only the factors of the matrix products in the layers are bf16.
-States, norms and attention stay float32. So do the embedding and the output head, which would lose
-most accuracy in bf16.
-
 Dimensions: B windows, L bars, P bars in a patch, T tokens = context patches + register + future
 patches, U tokens that are attended to, width d, Q quantile levels, H steps. h [B, T, d] is the
 state of the tokens, x a layer's normalised state, y an output. q, k and v [B, tokens, heads, width]
@@ -71,8 +67,7 @@ class Network(nn.Module):
     dtype: dtype of matrices and states; for tf32 they are fp32, and the caller enables TF32
         products.
     device: device of the computation.
-    packed: true to pack matrices for oneDNN if the device is a CPU; bf16 then applies to the
-        layers' matrices only, and states are float32.
+    packed: true to pack float32 matrices for oneDNN if the device is a CPU.
     """
 
     future_tokens: Tensor
@@ -91,7 +86,7 @@ class Network(nn.Module):
         super().__init__()
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         packed = packed and device.type == "cpu" and onednn
-        form = MatrixFormat(torch.float32 if packed else TORCH_DTYPES[dtype], device, packed)
+        form = MatrixFormat(TORCH_DTYPES[dtype], device, packed)
         config = model.chronos_config
         self.patch = config.input_patch_size
         self.steps = steps
@@ -114,8 +109,7 @@ class Network(nn.Module):
             self.embed = Linear(weight, torch.cat([embed.hidden_layer.bias, skip_bias]), form)
             self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
-            short = MatrixFormat(TORCH_DTYPES[dtype], device, packed)
-            self.layers = nn.ModuleList(EncoderLayer(block, short) for block in blocks)
+            self.layers = nn.ModuleList(EncoderLayer(block, form) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
             # The model returns [Q, P] of a patch: its rows are read in the order [P, Q].
             rows = torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)
@@ -256,17 +250,10 @@ class Linear(nn.Module):
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
         """Apply the linear map to x, from […, in] to […, out].
 
-        The result has the dtype of the residual or, without one, of x.
-
         relu: true to apply a relu.
         residual: […, out] tensor that is added; None adds none.
         """
         y: Tensor
-        if self.packed and self.weight.dtype == torch.bfloat16:
-            y = torch.ops.mkldnn._linear_pointwise(
-                x.bfloat16(), self.weight, self.bias, "relu" if relu else "none", [], ""
-            )
-            return y.to(x.dtype) if residual is None else residual + y
         if self.packed and residual is not None:
             y = torch.ops.mkldnn._linear_pointwise.binary(
                 x, residual, self.weight, self.bias, "add"
@@ -300,7 +287,6 @@ class EncoderLayer(nn.Module):
         self.width = attention.kv_proj_dim
         self.activation = forward.mlp.act
         self.relu = isinstance(self.activation, nn.ReLU)
-        self.dtype = form.dtype
 
         def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
             return Linear(weight if gain is None else weight * gain, None, form)
@@ -367,7 +353,7 @@ class EncoderLayer(nn.Module):
             )
         h = self.out(mixed, residual=h[:, first_token:])
         h = self._attend_within_groups(h, group, epsilon)
-        x = self.wide(rms_normalise(h, epsilon).to(self.dtype), relu=self.relu)
+        x = self.wide(rms_normalise(h, epsilon), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _attend_within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:

@@ -52,8 +52,8 @@ class InferenceProfile:
     )
     dtype: Dtype = setting(
         "fp32",
-        "precision of matrix products: fp32; tf32 (10 of 23 mantissa bits, only on CUDA); bf16 (7 "
-        "bits; on CPUs with AMX or AVX-512 bf16 only in the layers)",
+        "precision of matrix products: fp32; only on CUDA: tf32 (10 of 23 mantissa bits) and bf16 "
+        "(7 bits)",
     )
     compile: CompileMode = setting(
         "auto",
@@ -70,8 +70,8 @@ class InferenceProfile:
                 ("auto", "cpu", "cuda"),
                 other_accepted_values="cuda:N with the number N of a GPU, such as cuda:1",
             )
-        if self.dtype == "tf32" and self.device == "cpu":
-            raise tf32_cpu_error()
+        if self.device == "cpu":
+            check_cpu_dtype(self.dtype)
 
     def for_window_count(self, windows: int) -> InferenceProfile:
         """Return the profile to use for a job that forecasts this many windows.
@@ -127,11 +127,13 @@ def check_whole_number(name: str, value: object, low: int, high: int) -> int:
     raise InputError(f"{name}: {value!r} is not a whole number from {low} to {high}")
 
 
-def tf32_cpu_error() -> InputError:
-    """Return the error which states that TF32 is not available on a CPU."""
-    return InputError(
-        "forecaster.dtype: tf32 is supported only on CUDA, but the device is a CPU; set it to fp32"
-    )
+def check_cpu_dtype(dtype: Dtype) -> None:
+    """Raise InputError for a precision that is supported only on CUDA."""
+    if dtype != "fp32":
+        raise InputError(
+            f"forecaster.dtype: {dtype} is supported only on CUDA, but the device is a CPU; set it"
+            " to fp32"
+        )
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from execution.alpaca.options import AlpacaSpreadAccount
-from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
+from execution.orders.gate import OrderGate
 from execution.orders.option_orders import (
     OptionContract,
     OptionLeg,
@@ -97,20 +97,6 @@ class SellerAccount(Protocol):
         ...
 
 
-class UnreconciledAccount:
-    """Account without reconciliation, whose gate denies no order."""
-
-    def reconcile(self) -> None:
-        pass
-
-    def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        del spreads
-        return ALLOW_ALL_ORDERS
-
-
-UNRECONCILED_ACCOUNT = UnreconciledAccount()
-
-
 class SpreadSeller:
     """Seller of option spreads in one account.
 
@@ -127,7 +113,7 @@ class SpreadSeller:
         settings: SellingSettings,
         read_vix_closes: Callable[[], pd.Series],
         notices: Notifier,
-        account: SellerAccount = UNRECONCILED_ACCOUNT,
+        account: SellerAccount,
     ) -> None:
         self._venue = venue
         self._settings = settings

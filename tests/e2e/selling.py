@@ -4,7 +4,7 @@ that is moved by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -53,6 +53,17 @@ NAME = "PUT-20240402-030"
 DAY = date(2024, 4, 2)
 OPENS = np.datetime64("2024-04-02T13:30", "ns")
 STRAY = OptionContract("SPXW", DAY, True, Decimal(6000))
+
+
+class UnreconciledAccount:
+    """Account without reconciliation, whose gate denies no order."""
+
+    def reconcile(self) -> None:
+        pass
+
+    def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+        del spreads
+        return ALLOW_ALL_ORDERS
 
 
 def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.Series]:
@@ -173,7 +184,9 @@ class Practising:
         """A seller at the desk, or at a venue in front of it that answers other things instead."""
         venue = venue or self.venue
         vars(venue).update(instead)
-        return SpreadSeller(venue, self.settings, lambda: self.vix, self.notices)
+        return SpreadSeller(
+            venue, self.settings, lambda: self.vix, self.notices, UnreconciledAccount()
+        )
 
     def to(self, day: int, minute: int) -> None:
         """Go on to a minute after the open of a day."""

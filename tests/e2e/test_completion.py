@@ -42,7 +42,7 @@ zle -N zle-line-init complete_line
 
 CASES = [
     (["ba"], {"batch", "backtest"}),
-    (["new"], {"new-strategy"}),
+    (["mon"], {"monte-carlo"}),
     (["--c"], {"--completion"}),
     (["--completion", ""], {"bash", "zsh", "fish"}),
     (["backtest", "sizing.st"], {"sizing.strategy="}),
@@ -128,7 +128,7 @@ def test_bash_completion_handles_readline_word_breaks(
 @pytest.mark.parametrize(
     ("line", "completed"),
     [
-        ("kelly-chronos new", "kelly-chronos new-strategy "),
+        ("kelly-chronos mon", "kelly-chronos monte-carlo "),
         ("kelly-chronos --comp", "kelly-chronos --completion "),
         ("kelly-chronos backtest sizing.st", "kelly-chronos backtest sizing.strategy="),
         (
@@ -169,7 +169,7 @@ def test_zsh_completes_commands_keys_values_and_folders(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("kelly-chronos new", ["new-strategy"]),
+        ("kelly-chronos mon", ["monte-carlo"]),
         ("kelly-chronos backtest sizing.st", ["sizing.strategy="]),
         (
             "kelly-chronos backtest sizing.strategy=kelly_1",

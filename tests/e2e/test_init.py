@@ -1,17 +1,14 @@
-"""Setup of a folder: each answer is checked at once, and all files are written or none."""
+"""Setup of a folder: each flag is checked, and all files are written or none."""
 
 from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -199,80 +196,6 @@ def test_init_refuses_live_account_keys_and_unquotable_keys(
     line = refusal_of(INIT, "--bars", "synthetic", "--keys", "environment", cwd=tmp_path)
     check_message(line, "APCA_API_KEY_ID")
     assert key not in line
-    assert list(tmp_path.iterdir()) == []
-
-
-# The process makes its terminal the controlling one, which sends it the signal of Ctrl-C.
-AT_A_TERMINAL = """
-import os, runpy, sys
-os.login_tty(0)
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
-PATIENCE = 60.0  # seconds
-
-
-class Session:
-    """A setup at a terminal."""
-
-    def __init__(self, *words: str, cwd: Path) -> None:
-        self._terminal, side = pty.openpty()
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", AT_A_TERMINAL, INIT, *words],
-            cwd=cwd,
-            env=environment,
-            stdin=side,
-            stdout=side,
-            stderr=side,
-        )
-        os.close(side)
-        self.shown = ""
-
-    def wait_for(self, text: str) -> None:
-        """Read until the terminal has shown a text, then forget what came before it."""
-        while text not in self.shown:
-            assert select.select([self._terminal], [], [], PATIENCE)[0], self.shown
-            self.shown += os.read(self._terminal, 4096).decode()
-        self.shown = self.shown.partition(text)[2]
-
-    def type(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
-
-    def end(self) -> int:
-        code = self.process.wait(PATIENCE)
-        os.close(self._terminal)
-        return code
-
-
-def test_init_repeats_prompts_and_writes_nothing_when_interrupted(
-    bars: Path, tmp_path: Path
-) -> None:
-    session = Session("mine", cwd=tmp_path)
-    session.wait_for("Bars: ")
-    session.type("nowhere\n")
-    session.wait_for("--bars: nowhere does not exist")
-    session.wait_for("Bars: ")
-    session.type(f"{bars}\n")
-    session.wait_for("Symbols [all]: ")
-    session.type("ACMEE\n")
-    session.wait_for("did you mean ACME?")
-    session.type("ACME, ZINC\n")
-    session.wait_for("Timeframe")
-    session.type("\n")
-    session.wait_for("API key id")
-    session.type("PKTERMINAL\n")
-    session.wait_for("Secret key (not shown): ")
-    session.type("hidden-secret\n")
-    session.wait_for("Address for alerts")
-    assert "hidden-secret" not in session.shown
-    # A signal between the prompt and the read does not interrupt the read: Ctrl-C again.
-    while session.process.poll() is None:
-        session.type("\x03")
-        with suppress(subprocess.TimeoutExpired):
-            session.process.wait(1)
-    session.wait_for("interrupted: nothing was written")
-    assert session.end() == 130
     assert list(tmp_path.iterdir()) == []
 
 

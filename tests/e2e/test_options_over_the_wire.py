@@ -57,7 +57,7 @@ from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
 from tests.e2e.practice import KEYS, Start, environment, trading
-from tests.e2e.selling import DeskVenue
+from tests.e2e.selling import DeskVenue, UnreconciledAccount
 from tests.support.alerts import Alerts
 from tests.support.commands import Started
 from tests.support.messages import refused
@@ -77,7 +77,8 @@ def seller_of(venue: Any, vix: Path, folder: Path, *words: str) -> SpreadSeller:
     """A seller of an account in a folder, which begins."""
     AccountFiles(folder / "paper", 20_000.0).initialise()
     settings = selling(f"vix={vix}", f"AUTOSCALING_DATA_DIR={folder}", *words)
-    return SpreadSeller(venue, settings, settings.read_vix_closes, Notifier(None, None))
+    account = UnreconciledAccount()
+    return SpreadSeller(venue, settings, settings.read_vix_closes, Notifier(None, None), account)
 
 
 def market_order(client: Any, short: str, long: str, side: OrderSide, qty: int = 1) -> Any:

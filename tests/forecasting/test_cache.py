@@ -429,19 +429,21 @@ def test_bf16_cache_partition_depends_on_batch_and_compilation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
-        profile = InferenceProfile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
+        profile = InferenceProfile(dtype=dtype, **settings)  # type: ignore[arg-type]
         return Chronos2Forecaster(profile, batch_size).build_specification(profile)
 
+    monkeypatch.setattr(engines, "resolve_device", lambda device: "cuda")
+    monkeypatch.setattr(engines, "default_batch_size", lambda *arguments: 64)
     assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
-    monkeypatch.setattr(engines, "cpu_capabilities", dict)
-    assert specification("bf16")["computed"] == "cpu, eager, 64 windows a pass"  # type: ignore[index]
+    compiled = "cuda, compiled by layer, 64 windows a pass"
+    assert specification("bf16")["computed"] == compiled  # type: ignore[index]
     different = [
         specification("bf16"),
         specification("bf16", 7),
-        specification("bf16", compile=True),
+        specification("bf16", compile=False),
     ]
     assert len({json.dumps(s) for s in different}) == 3
-    assert specification("bf16") == specification("bf16", device="cpu", compile=False)
+    assert specification("bf16") == specification("bf16", compile="auto")
 
 
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 4))

@@ -186,6 +186,7 @@ def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
         ({"device": "cuda"}, ()),
         ({"device": "cuda:-1"}, ("'cuda:-1'",)),
         ({"device": "cpu", "dtype": "tf32"}, ("dtype", "tf32", "CUDA")),
+        ({"device": "cpu", "dtype": "bf16"}, ("dtype", "bf16", "CUDA")),
         ({"context_length": 4000}, ()),
         ({"batch_size": 0}, ("batch_size",)),
     ],

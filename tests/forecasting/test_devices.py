@@ -25,14 +25,13 @@ from forecasting.chronos2.devices import (
     MAX_CUDA_BATCH_SIZE,
     MIN_CUDA_BATCH_SIZE,
     batch_size_for_memory,
-    bf16_instruction_set,
     bytes_per_window,
     default_batch_size,
     resolve_device,
 )
 from forecasting.chronos2.engine import Engine, format_planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, InferenceProfile
+from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, Dtype, InferenceProfile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
@@ -94,10 +93,11 @@ def test_outdated_cuda_driver_error_states_its_version(monkeypatch: pytest.Monke
     assert resolve_device("auto") == "cpu"
 
 
-def test_forecasting_in_tf32_on_a_cpu_is_refused(market: Bars) -> None:
+@pytest.mark.parametrize("dtype", ["tf32", "bf16"])
+def test_reduced_precision_on_a_cpu_is_refused(dtype: Dtype, market: Bars) -> None:
     """It is not refused when planning: a cluster's driver may have no GPU."""
-    forecaster = Chronos2Forecaster(InferenceProfile(dtype="tf32"))
-    with refused(InputError, "tf32", "CUDA"):
+    forecaster = Chronos2Forecaster(InferenceProfile(dtype=dtype))
+    with refused(InputError, dtype, "CUDA", "fp32"):
         forecaster.forecast(market, market.times[-2])
 
 
@@ -163,63 +163,13 @@ def test_configured_batch_size_overrides_memory_based_default(
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = InferenceProfile(device="cuda", dtype="bf16")
     assert default_batch_size(model, "cuda", 100, "bf16") == 16_384
-    assert default_batch_size(model, "cpu", 100, "bf16") == 64
+    assert default_batch_size(model, "cpu", 100, "fp32") == 64
     # What this process has taken since does not change what its answers are kept by.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (GIB // 64, 80 * GIB))
     assert format_planned_computation(model, profile, None).endswith(" 16384 windows a pass")
     assert format_planned_computation(model, profile, 777).endswith(" 777 windows a pass")
     devices.free_gpu_memory_bytes.cache_clear()
     assert format_planned_computation(model, profile, None).endswith(" 64 windows a pass")
-
-
-# ----- bf16 on a CPU -----
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "unit"),
-    [
-        ({"amx_bf16": True, "avx512_bf16": True}, "AMX"),
-        ({"amx_bf16": False, "avx512_bf16": True}, "AVX-512"),
-        ({"avx512_f": True}, ""),
-        ({}, ""),
-    ],
-)
-def test_bf16_instruction_set_depends_on_the_cpu(
-    capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """fp32, the default, does not depend on the processor."""
-    assert bf16_instruction_set(capabilities) == unit
-    monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
-    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
-
-    def planned(**settings: Any) -> str:
-        return format_planned_computation(model, InferenceProfile(device="cpu", **settings), 8)
-
-    by = f", {unit}" if unit else ""
-    assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
-    assert planned(dtype="bf16", compile=True) == "cpu, compiled by layer, 8 windows a pass"
-    assert planned() == "cpu, eager, 8 windows a pass"
-
-
-def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32 and the bf16 of each unit have separate cache partitions."""
-    made = []
-    for dtype, capability in (
-        ("fp32", "amx_bf16"),
-        ("bf16", "amx_bf16"),
-        ("bf16", "avx512_bf16"),
-        ("bf16", "avx2"),
-    ):
-        found = {capability: True}
-        monkeypatch.setattr(engines, "cpu_capabilities", lambda found=found: found)
-        profile = InferenceProfile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
-        made.append(str(Chronos2Forecaster(profile).build_specification(profile)))
-    assert len(set(made)) == 4
-
-
-def test_older_torch_versions_report_no_bf16_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert bf16_instruction_set(devices.cpu_capabilities()) == ""
 
 
 # ----- few windows -----

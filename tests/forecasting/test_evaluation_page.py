@@ -9,21 +9,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from forecasting.evaluate import (
-    build_gains_chart,
-    describe_needed_evidence,
-    format_date_range,
-    judge_scores,
-)
-from forecasting.scores import (
-    MAX_ADDITIONAL_WEEKS,
-    autocorrelation_robust_error,
-    clustered_mean,
-    gain_over_baseline,
-    weeks_until_significant,
-)
+from forecasting.evaluate import build_gains_chart, format_date_range, judge_scores
+from forecasting.scores import gain_over_baseline
 from foundation.arrays import Array, Instants
 from trainingdata.sessions import last_friday_four_pms
 
@@ -31,13 +19,7 @@ from trainingdata.sessions import last_friday_four_pms
 def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
     """Scores on stocks against these forecasters, each gain beyond error or 0."""
     skill = {
-        name: {
-            "mean": 0.04 * sign,
-            "error": 0.01,
-            "reach": 0.02,
-            "beyond": sign,
-            "additional_weeks": None,
-        }
+        name: {"mean": 0.04 * sign, "error": 0.01, "reach": 0.02, "beyond": sign}
         for name, sign in beyond
     }
     return {
@@ -75,7 +57,7 @@ def fridays(count: int) -> Instants:
 
 def scored(weekly: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Losses of a forecaster and of one that loses so much more in each week, 5 forecasts each."""
-    ours = pd.DataFrame({"week": np.repeat(fridays(len(weekly)), 5), "loss": 1.0, "weeks_ahead": 0})
+    ours = pd.DataFrame({"week": np.repeat(fridays(len(weekly)), 5), "loss": 1.0})
     return ours, ours.assign(loss=1.0 + np.repeat(weekly, 5))
 
 
@@ -134,53 +116,3 @@ def test_verdict_of_calibrated_forecasts_ignores_raw_baselines() -> None:
     found = judge_scores(told)
     assert found.level == "open"
     assert found.claim == "On stocks: no significant difference from ewma calibrated."
-
-
-def test_needed_weeks_give_the_stated_power() -> None:
-    """Of many samples of that length, the two-sided test at 5 % finds four of five differences."""
-    mean, weeks = 0.3, 20
-    total = weeks + weeks_until_significant(mean, 1 / np.sqrt(weeks), weeks)
-    samples = np.random.default_rng(0).normal(mean, 1.0, (4000, total))
-    found = stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
-    assert weeks_until_significant(10.0, 0.1, weeks) == 0
-    assert weeks_until_significant(1e-6, 1.0, weeks) == MAX_ADDITIONAL_WEEKS
-
-
-def test_overlapping_weeks_raise_the_error_of_a_gain() -> None:
-    """The sums of two white weeks have a correlation of one half; Bartlett weights halve it."""
-    noise = np.random.default_rng(1).normal(size=2001)
-    overlapping = pd.Series(noise[1:] + noise[:-1])
-    week = pd.Series(fridays(2000))
-    clustered = clustered_mean(overlapping, week)[1]
-    assert autocorrelation_robust_error(overlapping, week, 0) == pytest.approx(clustered)
-    robust = autocorrelation_robust_error(overlapping, week, 1)
-    assert robust / clustered == pytest.approx(np.sqrt(1.5), rel=0.03)
-    alternating = pd.Series(np.tile([1.0, -1.0], 1000))
-    least = clustered_mean(alternating, week)[1]
-    assert autocorrelation_robust_error(alternating, week, 1) == least
-
-
-@pytest.mark.parametrize(
-    ("mean", "additional_weeks", "sentence"),
-    [
-        (-0.001, None, "no edge seen over ewma calibrated."),
-        (0.004, 30.0, "at this size of edge over ewma calibrated (+0.40%), about 7 more months"),
-        (0.004, 1040.0, "(+0.40%), about 20 more years would be needed"),
-        (0.004, float(MAX_ADDITIONAL_WEEKS), "more than 100 more years would be needed"),
-    ],
-)
-def test_evaluation_states_the_evidence_still_needed(
-    mean: float, additional_weeks: float | None, sentence: str
-) -> None:
-    told = figures(("ewma, calibrated", 0.0), ("ewma", 1.0), forecaster="mine, calibrated")
-    told["groups"]["stock"]["all"]["skill"]["ewma, calibrated"] |= {
-        "mean": mean,
-        "additional_weeks": additional_weeks,
-    }
-    (found,) = describe_needed_evidence(told)
-    assert found.startswith("On stocks: ")
-    assert sentence in found
-    assert found in judge_scores(told).evidence
-    assert describe_needed_evidence({**told, "data": "synthetic market (seed 0)"}) == []
-    assert describe_needed_evidence(figures(("ewma", 1.0))) == []

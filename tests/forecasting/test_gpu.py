@@ -41,7 +41,7 @@ BOUNDS: dict[Dtype, tuple[float, float]] = {
     "tf32": (0.3, 0.03),
     "bf16": (1.5, 0.15),
 }
-DTYPES = [dtype for dtype in BOUNDS if CUDA or dtype != "tf32"]
+DTYPES: tuple[Dtype, ...] = tuple(BOUNDS) if CUDA else ("fp32",)
 ROUNDING = BOUNDS["fp32"][0]
 
 

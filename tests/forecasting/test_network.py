@@ -1,6 +1,5 @@
 """The fast path's arithmetic against the library's own model, series by series."""
 
-# Private access: torch has no public check of bf16 support on a CPU.
 from __future__ import annotations
 
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from chronos import Chronos2Pipeline
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -17,7 +16,6 @@ from forecasting.chronos2 import network as networks
 from forecasting.chronos2.augmentation import AUGMENTATIONS, apply_augmentation, undo_augmentation
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from tools.train_checkpoint import initialise, small_model
 
@@ -119,56 +117,6 @@ def test_packed_and_unpacked_weights_give_equal_forecasts() -> None:
     context = contexts(3, 32, 100)[8:]
     with torch.inference_mode():
         assert largest(packed(context), plain(context), context) < 1e-4
-
-
-ONEDNN_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-needs_bf16 = pytest.mark.skipif(not ONEDNN_BF16, reason="oneDNN has no bf16 for this CPU")
-
-
-def network_of(model: Any, dtype: Dtype, *, packed: bool = True) -> Network:
-    return Network(model, HORIZON, range(len(LEVELS)), dtype, CPU, packed=packed).eval()
-
-
-@needs_bf16
-@pytest.mark.parametrize("name", ["shipped", "random"])
-@given(seed=st.integers(0, 2**16), length=st.integers(40, 120))
-@settings(max_examples=8)
-def test_packed_bf16_error_is_below_full_bf16_error(name: str, seed: int, length: int) -> None:
-    model = library_model(name)
-    context = contexts(seed, 64, length)[8:]
-    with torch.inference_mode():
-        exact = network_of(model, "fp32")(context)
-        packed = network_of(model, "bf16")(context)
-        throughout = network_of(model, "bf16", packed=False)(context)
-    unit = context.std(dim=1, correction=0)[:, None, None]
-    # Mean over the windows of the largest error in a window's deviations.
-    error, other = (((y - exact).abs() / unit).amax((1, 2)).mean() for y in (packed, throughout))
-    assert 1e-4 < error < 0.05
-    assert error < other / 2
-    assert (packed.diff(dim=-1) >= 0).all()
-
-
-@needs_bf16
-def test_packed_network_uses_bf16_only_in_layers() -> None:
-    network = network_of(library_model("random"), "bf16")
-    dtypes = {name: x.dtype for name, x in network.named_buffers()}
-    assert len(dtypes) > 20
-    for name, dtype in dtypes.items():
-        assert dtype == (torch.bfloat16 if name.startswith("layers.") else torch.float32), name
-    assert network.dtype == torch.float32
-
-
-@needs_bf16
-@pytest.mark.parametrize("group", [1, 4])
-def test_packed_bf16_forecasts_scale_with_prices(group: int) -> None:
-    """Powers of two scale prices exactly, so rounding does not change."""
-    network = network_of(library_model("random"), "bf16")
-    context = contexts(9, 16, 100)[8:]
-    with torch.inference_mode():
-        plain = network(context, group=group)
-        torch.testing.assert_close(
-            network(context * 64, group=group), plain * 64, rtol=1e-6, atol=0
-        )
 
 
 def test_network_returns_requested_quantile_levels_in_order() -> None:

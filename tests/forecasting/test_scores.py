@@ -108,7 +108,7 @@ def test_standard_error_treats_each_week_as_one_observation() -> None:
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
     instants = np.datetime64("2024-01-05T21:00", "ns") + week * np.timedelta64(7, "D")
-    lost = pd.DataFrame({"loss": values * 0 + 1, "week": instants, "weeks_ahead": 0})
+    lost = pd.DataFrame({"loss": values * 0 + 1, "week": instants})
     assert gain_over_baseline(lost, lost.assign(loss=2.0))["mean"] == pytest.approx(0.5)
     assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 

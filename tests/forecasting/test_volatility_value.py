@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
+from forecasting.scores import clustered_mean
 from foundation.arrays import Array
 from studies.volatility_value import (
     CONSTANT,
     Investor,
+    autocorrelation_robust_error,
     build_value_table,
     level_variance,
     trade_to_band,
@@ -36,7 +38,6 @@ def frame_of(deviation: Array, returns: Array, step: int = 1, kind: str = "stock
             "step": step,
             "slot": 0,
             "week": last_friday_four_pms(issued),
-            "weeks_ahead": 0.0,
             "deviation": deviation,
             "squared_return": returns**2,
         }
@@ -158,3 +159,18 @@ def test_value_table_shows_classes_steps_and_gains() -> None:
     assert "±" in str(first[-1])
     assert str(second[-1]) == ""
     assert str(second[3]) == "225.0"
+
+
+def test_overlapping_weeks_raise_the_error_of_a_gain() -> None:
+    """The sums of two white weeks have a correlation of one half; Bartlett weights halve it."""
+    noise = np.random.default_rng(1).normal(size=2001)
+    overlapping = pd.Series(noise[1:] + noise[:-1])
+    first = np.datetime64("1980-01-09T15:00", "ns")
+    week = pd.Series(last_friday_four_pms(first + np.arange(2000) * np.timedelta64(7, "D")))
+    clustered = clustered_mean(overlapping, week)[1]
+    assert autocorrelation_robust_error(overlapping, week, 0) == pytest.approx(clustered)
+    robust = autocorrelation_robust_error(overlapping, week, 1)
+    assert robust / clustered == pytest.approx(np.sqrt(1.5), rel=0.03)
+    alternating = pd.Series(np.tile([1.0, -1.0], 1000))
+    least = clustered_mean(alternating, week)[1]
+    assert autocorrelation_robust_error(alternating, week, 1) == least
