@@ -8,11 +8,12 @@ and names the remedy unless it is `ok`. The command sends no order, and writes o
 that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the settings are invalid.
 
 --send-test-alert    send a test alert to ALERT_URL and NOTICE_URLS (alert_url, notice_urls)
-venue=probe          on a paper account: send orders for one share, measure the answers, and compare
-                     them with the practice venue's. Each line is a step; `failure` is a deviation.
-                     The account ends as it was; exit code 2 if orders or shares stay open.
-                     `probe.json` beside the journal has the steps, and the faults with which the
-                     practice venue answers alike (marketsimulator.alpaca_server --faults FILE).
+venue=probe          on a paper account: send orders for one share, measure the responses, and
+                     compare them with the practice venue's. Each line is a step; `failure` is a
+                     deviation. All orders and shares are closed at the end; exit code 2 if some
+                     stay open. `probe.json` beside the journal has the steps, and the faults that
+                     make the practice venue respond alike (marketsimulator.alpaca_server --faults
+                     FILE).
 """
 
 from __future__ import annotations
@@ -512,7 +513,7 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "halts": (lambda start: check_halts(start.journal_path), "journal"),
 }
 CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
-# Checks without a failure of which no probe is started.
+# Checks that must pass before a probe is started.
 CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal", "halts")
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
 
@@ -539,23 +540,23 @@ def probe_venue(
 ) -> tuple[list[Finding], int]:
     """Probe the venue with one-share orders, print each step, and write the transcript.
 
-    Returns the findings, and the exit code if one is a failure: 2 if orders or shares stay open,
-    else 1.
+    Returns the findings, and the exit code that applies if a finding is a failure: 2 if orders or
+    shares stay open, else 1.
 
-    time: clock by which answers are measured.
+    time: clock that measures the latencies.
 
     Raises
     ------
     InputError
-        for an account with real money, an account with orders or a position in the symbol, and a
-        symbol that is no stock or too expensive.
+        if the account holds real money, if it has orders or a position in the symbol, or if the
+        symbol is no stock or too expensive.
     """
     keys, broker = context.require_keys(), context.settings.broker
     is_paper = broker.paper and not broker.is_live_host and not keys.are_live
     # A server on this machine may have keys without the prefix of paper accounts.
     if not is_paper or not (keys.are_paper or broker.is_loopback):
         raise InputError(
-            "venue=probe: sends orders, and only to a paper account; set broker.paper=true, leave"
+            "venue=probe: orders are sent only to a paper account; set broker.paper=true, leave"
             f" out broker.url_override, and set {KEY_VARIABLE} to the key of a paper account (PK…)"
         )
     findings = print_findings(context, CHECKS_BEFORE_PROBE)
@@ -566,7 +567,7 @@ def probe_venue(
     trade = data.last_trades([symbol]).get(symbol) if is_stock(symbol) else None
     price = trade.price if trade else math.inf
     if MAX_PRICE_RATIO * price > settings.max_order:
-        found = f"last traded at {price:g} USD" if trade else "is no stock with a last trade"
+        found = f"last traded at {price:g} USD" if trade else "is not a stock with a last trade"
         raise InputError(
             f"probe.symbol: {symbol} {found}; choose a liquid stock whose orders, at up to"
             f" {MAX_PRICE_RATIO:g} times its last trade, stay within probe.max_order"
@@ -582,7 +583,7 @@ def probe_venue(
 
     account = context.journal_path.parent.name
     with open_journal(account, context.accounts_folder) as journal, closing(Database()) as scratch:
-        # The venue is meant to refuse some orders, of which no alert and no status should tell.
+        # Some orders are sent to be refused; neither alerts nor status should report them.
         refusals = RefusalJournal(scratch, EventLog(scratch))
         book = OrderStore(journal.database, EventLog(journal.database, keys), refusals)
         venue = OrderVenue(broker, keys, time)
@@ -640,7 +641,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DoctorCommandLine, None]:
 def run(command_line: DoctorCommandLine) -> Result:
     """Run all checks, or probe the venue; print each finding as soon as it is available.
 
-    The exit code is 1 if a check failed, else 0; `probe_venue` states that of a probe.
+    The exit code is 1 if a check failed, else 0. `probe_venue` states the exit code of a probe.
     """
     settings = command_line.settings
     require_alpaca(settings.broker)

@@ -1,12 +1,12 @@
-"""Probe of a venue: its answers to one-share orders of a paper account, and their latencies.
+"""Probe of a venue: its responses to one-share orders on a paper account, and their latencies.
 
-Each step states what the practice venue (`marketsimulator.alpaca_server`) answers without faults,
-which is at once. Any other answer, or a later one, is a deviation. Many deviations have a fault
-with which the practice venue answers like the real one.
+Each step states the response of the practice venue (`marketsimulator.alpaca_server`), which
+responds at once. A different or later response is a deviation. Many deviations correspond to a
+fault that makes the practice venue respond like the real venue.
 
 Every order is recorded in the account's journal before it is sent, is valid for one session, and
-has an id that begins with `probe-`. `VenueProbe.close` cancels the open orders of every probe in
-the journal, also of one that was killed, and sells the shares that they bought.
+has an id that begins with `probe-`. `VenueProbe.close` cancels the open orders of all probes in
+the journal, including killed probes. Then it sells the shares that these orders have bought.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from foundation.settings import setting, settings_class
 ProbeAction = Literal["submit", "trade", "repeat", "replace", "cancel", "read"]
 
 PROBE_JOB = "probe"  # job of the orders in the journal, and prefix of their ids
-PROMPT_SECONDS = 2.0  # longest answer that counts as immediate: the internet takes less
+MAX_PROMPT_SECONDS = 2.0  # longest latency of a response that counts as immediate
 MAX_WAIT_SECONDS = 60.0  # longest wait for the end of a step
 POLL_SECONDS = 0.25  # seconds between two readings of the account
-CLOSING_SECONDS = 300.0  # longest wait for the end of all orders
+CLOSING_SECONDS = 300.0  # longest wait until all cancelled orders have ended
 CLOSING_POLL_SECONDS = 2.0  # seconds between two attempts to cancel
-CLOSING_DELAYS_SECONDS = (0.0, 5.0, 15.0, 60.0)  # seconds before each attempt to close
+CLOSING_DELAYS_SECONDS = (0.0, 5.0, 15.0, 60.0)  # seconds before each attempt of `VenueProbe.close`
 ALL_REQUESTS = 1_000_000  # count of a fault that affects all requests
 MAX_PRICE_RATIO = 1.2  # highest price of an order, multiples of the last trade
-# Method and path of an action's request, and the kind of fault that delays its effect.
+# Method and path of the request of an action, and the kind of fault that delays its effect.
 _FAULT_TERMS: Mapping[ProbeAction, Mapping[str, Any]] = {
     "submit": {"kind": "delay", "method": "POST", "path": "/v2/orders"},
     "cancel": {"kind": "slow_cancel", "method": "DELETE", "path": "/v2/orders"},
@@ -74,17 +74,17 @@ class DoctorOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One request of the probe, and the venue's answer.
+    """One request of the probe, and the venue's response.
 
     name: name of the step.
     action: kind of the request.
-    assumed: answers of the practice venue, separated by ` or `.
-    needed: step whose order must be open, or filled if it is the purchase; empty: none.
+    assumed: responses of the practice venue, separated by ` or `.
+    needed: step whose order must be open, or for the purchase filled; empty: no such step.
     terms: terms of the order.
-    answer: the venue's answer: `accepted`, an order status, `shown`, `not shown`, `refused` with
+    answer: the venue's response: `accepted`, an order status, `shown`, `not shown`, `refused` with
         the HTTP status, or `no answer`; empty if the step was skipped.
-    seconds: seconds from the request to the answer.
-    detail: the venue's message, or the reason why the step was skipped.
+    seconds: seconds from the request to the response.
+    detail: the venue's message, or the reason for which the step was skipped.
     """
 
     name: str
@@ -98,12 +98,14 @@ class ProbeStep:
 
     @property
     def deviates(self) -> bool:
-        is_assumed = self.answer in self.assumed.split(" or ") and self.seconds <= PROMPT_SECONDS
+        is_assumed = (
+            self.answer in self.assumed.split(" or ") and self.seconds <= MAX_PROMPT_SECONDS
+        )
         return bool(self.answer) and not is_assumed
 
     @property
     def fault(self) -> Mapping[str, Any] | None:
-        """Fault with which the practice venue answers alike; None without one."""
+        """Fault that makes the practice venue respond alike; None if there is no such fault."""
         filters = {key: self.terms[key] for key in ("side", "type") if key in self.terms}
         effect: dict[str, Any] = {}
         if self.answer.startswith("refused"):
@@ -113,7 +115,7 @@ class ProbeStep:
             effect = {"kind": "status", "status": status, "count": count}
         elif self.answer.startswith("accepted as"):
             effect = {"kind": "converted_stop"}
-        elif self.seconds > PROMPT_SECONDS:
+        elif self.seconds > MAX_PROMPT_SECONDS:
             has_ended = self.action != "cancel" or self.answer == self.assumed
             effect = {"seconds": round(self.seconds, 3) if has_ended else None}
         fault = {"count": ALL_REQUESTS, **filters, **_FAULT_TERMS.get(self.action, {}), **effect}
@@ -128,10 +130,10 @@ class ProbeStep:
 def plan_steps(price: float, at: np.datetime64) -> tuple[ProbeStep, ...]:
     """Return the steps of a probe, in sequence.
 
-    The prices of limit and stop orders are so far from the market that none trades.
+    Limit and stop prices are so far from the market that these orders do not trade.
 
-    price: last trade of the stock, USD.
-    at: time of the venue's clock, which decides whether the opening auction accepts orders.
+    price: price of the stock's last trade, USD.
+    at: time of the venue's clock; it determines whether the opening auction accepts orders.
     """
     lower, low, high = (round(price * each, 2) for each in (0.79, 0.8, MAX_PRICE_RATIO))
     limit: dict[str, Any] = {"side": "buy", "type": "limit", "limit_price": low}
@@ -169,8 +171,8 @@ class VenueProbe:
     venue: connection to the venue.
     outbox: sender of the orders, with the account's journal.
     symbol: the stock; no order or position in it may exist.
-    report: function that is called with each step at its end.
-    is_open: true if the exchange is open; no order that should trade is sent otherwise.
+    report: function that is called with each completed step.
+    is_open: true if the exchange is open; if it is closed, no order that should trade is sent.
     orders: orders that were accepted or filled, by the name of their step.
     """
 
@@ -182,11 +184,11 @@ class VenueProbe:
     orders: dict[str, AlpacaOrder] = field(default_factory=dict)
 
     def execute(self, step: ProbeStep) -> None:
-        """Send the request of a step, measure the answer, and report the step."""
+        """Send the request of a step, measure the response, and report the step."""
         requests: Mapping[str, Callable[[ProbeStep], str]] = {
-            "read": lambda _: self._await(lambda: self._shares() == 1),
+            "read": lambda _: self._poll_until(lambda: self._held_shares() == 1),
             "cancel": self._cancel,
-            "repeat": self._repeat,
+            "repeat": self._resend,
             "replace": self._replace,
         }
         began = self.venue.time.monotonic()
@@ -202,35 +204,35 @@ class VenueProbe:
         self.report(replace(step, answer=answer, seconds=seconds, detail=detail))
 
     def run(self, steps: Iterable[ProbeStep]) -> None:
-        """Execute steps in sequence; stop at an order that does not end when it is cancelled."""
+        """Execute steps in sequence; stop if a cancelled order does not end."""
         for step in steps:
             self.execute(step)
-            if step.action == "cancel" and not self._end_orders():
+            if step.action == "cancel" and not self._cancel_probe_orders():
                 return
 
     def close(self) -> list[str]:
-        """Cancel the open orders of all probes, sell their shares; return what stays open.
+        """Cancel the open orders of all probes and sell their shares; return what stays open.
 
-        It takes minutes if it has to. No share is sold while an order is open that may sell it,
-        too. The result lists all open orders and the position in the symbol.
+        The call can take minutes. No share is sold while an open order may still sell it. The
+        result lists all open orders and the position in the symbol.
         """
         with suppress(BrokerError):
             return self.venue.time.retry(CLOSING_DELAYS_SECONDS, self._close)
         return ["unknown orders and shares, because the venue does not answer"]
 
     def _close(self) -> list[str]:
-        bought = self._bought_shares() if self._end_orders() else Decimal(0)
-        # Positions can lag behind fills. A person may have sold the shares.
-        self._await(lambda: self._shares() >= bought)
-        if (quantity := min(bought, self._shares())) > 0:
+        bought = self._bought_shares() if self._cancel_probe_orders() else Decimal(0)
+        # Positions can lag behind fills, or a person may have sold the shares.
+        self._poll_until(lambda: self._held_shares() >= bought)
+        if (quantity := min(bought, self._held_shares())) > 0:
             terms = {"side": "sell", "qty": quantity}
             self.execute(ProbeStep("closing sale", "trade", "filled", terms=terms))
-            self._await(lambda: not self._shares())
-        shares = [f"{shares:f} {self.symbol}"] if (shares := self._shares()) else []
+            self._poll_until(lambda: not self._held_shares())
+        shares = [f"{shares:f} {self.symbol}"] if (shares := self._held_shares()) else []
         return [*(f"order {name}" for name in self._open_orders()), *shares]
 
-    def _end_orders(self) -> bool:
-        """Cancel the open orders of all probes; wait for minutes, and return whether all ended."""
+    def _cancel_probe_orders(self) -> bool:
+        """Cancel the open orders of all probes, wait, and return whether all have ended."""
         time = self.venue.time
         end = time.monotonic() + CLOSING_SECONDS
         while mine := [
@@ -258,8 +260,8 @@ class VenueProbe:
             self.orders[step.name] = placed
         return answer
 
-    def _repeat(self, step: ProbeStep) -> str:
-        """Send an order a second time under its id."""
+    def _resend(self, step: ProbeStep) -> str:
+        """Send an order a second time under the same id."""
         condition, placed = "client_order_id = ?", self.orders[step.needed]
         [intent] = self.outbox.book.select_intents(condition, (placed.client_order_id,))
         self.venue.post(intent, 0.0)
@@ -281,27 +283,27 @@ class VenueProbe:
         [last] = self.venue.wait_until_done([placed], MAX_WAIT_SECONDS)
         return self.outbox.record_report(last).status
 
-    def _await(self, is_shown: Callable[[], bool]) -> str:
-        """Poll until a condition holds; return `shown` if it does, else `not shown`."""
+    def _poll_until(self, is_shown: Callable[[], bool]) -> str:
+        """Poll until a condition holds; return `shown`, or `not shown` after a minute."""
         end = self.venue.time.monotonic() + MAX_WAIT_SECONDS
         while not (holds := is_shown()) and self.venue.time.monotonic() < end:
             self.venue.time.wait(POLL_SECONDS)
         return "shown" if holds else "not shown"
 
     def _bought_shares(self) -> Decimal:
-        """Return the quantity that the orders of all probes have bought and not sold."""
+        """Return the shares that the orders of all probes have bought, less those sold."""
         condition = "job = ? AND symbol = ?"
         intents = self.outbox.book.select_intents(condition, (PROBE_JOB, self.symbol))
         orders = [(each.progress.filled, each.stock_or_crypto_order) for each in intents]
         return sum((filled.copy_sign(order.signed_qty) for filled, order in orders), Decimal(0))
 
-    def _shares(self) -> Decimal:
+    def _held_shares(self) -> Decimal:
         return read_positions(self.venue).get(self.symbol, NO_POSITION).quantity
 
     def _open_orders(self) -> dict[str, AlpacaOrder | None]:
-        """Return open orders by id: all in the symbol, and those of probes in the journal.
+        """Return by id all open orders in the symbol, and the open orders of probes.
 
-        An order that the venue does not list is None.
+        The value is None for an order of a probe that the venue does not list.
         """
         book = self.outbox.book
         self.outbox.refresh_intents(book.select_intents(_OPEN_ORDERS))
