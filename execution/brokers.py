@@ -71,7 +71,7 @@ class AccountReading:
     leverage_multiplier: leverage as the venue reports it, a multiple of equity; if it exceeds
         `MAX_LEVERAGE_MULTIPLIER`, an alert is sent and that maximum is used.
     is_market_open: true if the venue reports the exchange as open; None if it does not report this.
-    is_reread: true for a further attempt, after the first responses were rejected.
+    is_reread: true if the account is read again after earlier responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.
     unpriced_quantities: signed quantities of positions without a price at the venue.
     mark_rejection_reason: reasons why marks are rejected, set by the reconciler; empty if none is
@@ -89,7 +89,7 @@ class AccountReading:
 
 
 class RereadRequired(ResponseRejected):
-    """The responses about an account were rejected, so it has to be read again."""
+    """Responses about an account were rejected; the account has to be read again."""
 
 
 def read_until_accepted(
@@ -97,16 +97,16 @@ def read_until_accepted(
     time: TimeSource,
     lag_reason: Callable[[AccountSnapshot], str] = lambda _: "",
 ) -> AccountSnapshot:
-    """Read an account until its responses agree, with a pause before each further reading.
+    """Read an account until the responses agree, with a pause before each further reading.
 
-    read: function that reads the account; its argument is true after a rejected reading.
-    lag_reason: function that returns why a snapshot lags behind the journal; empty if it does not.
-        The last snapshot is returned even if it lags.
+    read: function that reads the account; its argument is true after the first reading.
+    lag_reason: function that states how a snapshot lags behind the journal; empty if it does not
+        lag. The last snapshot is returned even if it lags.
 
     Raises
     ------
     RereadRequired
-        if the responses contradict each other at the last reading, too.
+        if the responses of the last reading contradict each other, too.
     """
     for is_reread, delay in enumerate((*REREAD_DELAYS_SECONDS, None)):
         try:
@@ -163,7 +163,7 @@ class Gateway(Broker, Protocol):
         Raises
         ------
         RereadRequired
-            for responses that contradict each other.
+            if responses contradict each other.
         """
 
     @property

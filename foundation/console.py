@@ -212,7 +212,7 @@ def tolerate_print_errors() -> Iterator[None]:
 
 @cache
 def print_warning_once(line: str) -> None:
-    """Log a line, and print it on standard error, the first time that this process does so."""
+    """Log a line and print it on standard error, once per process."""
     log.warning(line)
     with tolerate_print_errors():
         sys.stderr.write(f"{line}\n")

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 Row = tuple[Any, ...]
 _APPLICATION_ID = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
-BUSY_TIMEOUT_SECONDS = 5.0  # longest wait of a reader for a commit, and of one attempt to commit
-# Attempts to begin or to commit while another process reads or writes the file: two minutes, below
-# the three after which a process supervisor restarts the loop (WatchdogSec).
+BUSY_TIMEOUT_SECONDS = 5.0  # longest wait of a reader, or of one attempt to write, for a lock
+# Attempts to begin or commit a transaction while another process locks the file: two minutes. A
+# process supervisor restarts the loop after three minutes (WatchdogSec).
 MAX_BUSY_ATTEMPTS = 24
 
 
@@ -90,7 +90,7 @@ class Database:
                 self._depth -= 1
 
     def _retry_while_busy(self, statement: str) -> None:
-        """Begin or commit a transaction, again while another process locks the file."""
+        """Begin or commit a transaction; retry while another process locks the file."""
         for attempt in range(1, MAX_BUSY_ATTEMPTS + 1):
             try:
                 self._connection.execute(statement)

@@ -24,7 +24,7 @@ ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused; no action needed
 STOP_FILLED = "stop filled"  # kind of a notice that a protective order has traded
 DAILY_SUMMARY = "daily summary"  # kind of the summary of a session
-# Kinds of notices that need no person.
+# Kinds of notices that need no action by a person.
 INFORMATIONAL_NOTICE_KINDS = (ALL_CLEAR, TRADING_PAUSED, STOP_FILLED, DAILY_SUMMARY)
 
 
@@ -55,7 +55,7 @@ class NoticeService:
     def send(self, notice: Mapping[str, str]) -> bool:
         """Send a notice; return whether the service accepted it.
 
-        A long text becomes several messages.
+        A long text is split into several messages.
         """
         from apprise import NotifyFormat, NotifyType, OverflowMode
 

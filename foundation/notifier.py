@@ -99,13 +99,14 @@ class DeliveryQueue:
         if self._waiting:
             self._wake()
 
-    def put(self, notice: Notice, *, once: bool = False) -> None:
+    def put(self, notice: Notice, *, skip_if_pending: bool = False) -> None:
         """Add a notice.
 
-        once: true to add none that is pending already, as a notice that a killed process has left.
+        skip_if_pending: true to skip a notice that is already pending, such as a notice left by a
+            killed process.
         """
         with self._changed:
-            if not (once and notice in self._waiting):
+            if not (skip_if_pending and notice in self._waiting):
                 self._waiting.append(notice)
             self._save()
         self._wake()
@@ -274,25 +275,25 @@ class Notifier:
         self._raised[kind] = {text}
         self.send_notice(kind, text)
 
-    def send_notice(self, kind: str, text: str, *, once: bool = False) -> None:
+    def send_notice(self, kind: str, text: str, *, skip_if_pending: bool = False) -> None:
         """Send and log a notice at every call, even if one of the same kind has been sent.
 
-        once: true to leave the delivery to an identical notice that is still undelivered.
+        skip_if_pending: true to skip recipients for which an identical notice is pending.
         """
-        self.send_unrecorded(kind, text, once=once)
+        self.send_unrecorded(kind, text, skip_if_pending=skip_if_pending)
         level = logging.WARNING if kind in INFORMATIONAL_NOTICE_KINDS else logging.ERROR
         log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
             self._record.record_alert(kind, text)
 
-    def send_unrecorded(self, kind: str, text: str, *, once: bool = False) -> None:
+    def send_unrecorded(self, kind: str, text: str, *, skip_if_pending: bool = False) -> None:
         """Send a notice that is neither logged nor recorded as an alert.
 
-        once: as in `send_notice`.
+        skip_if_pending: see `send_notice`.
         """
         sent = f"{self._subject}: {text}" if self._subject else text
         for recipient in self._recipients:
-            recipient.put(_build_notice(kind, sent), once=once)
+            recipient.put(_build_notice(kind, sent), skip_if_pending=skip_if_pending)
 
     def reset_alert(self, kind: str) -> None:
         """Reset a kind of alert, so that its next alert is sent."""

@@ -10,7 +10,7 @@
 --speed wait|N       wait for a client, or run N times as fast as real time
 --host, --port       address to listen on: 127.0.0.1 and 8000 by default; port 0: a free port
 --capital N          USD, 100,000 by default
---faults FILE        transcript of a venue's probe: its `faults` are injected from the start
+--faults FILE        transcript of a probe; its `faults` are injected from the start
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000`. With
 `--speed wait` its clock stands still until a client moves it (POST /control/advance). With a number
@@ -69,8 +69,8 @@ from trainingdata.sessions import exchange_calendar, is_in_session, session_on
 MAX_ORDERS_LISTED = 500  # orders in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
 BOOLEAN_VALUES = ("true", "false", "True", "False")
-MAX_PASSED_SECONDS = 86_400.0  # maximum seconds that a client lets pass at once
-NO_TIME: np.timedelta64 = np.timedelta64(0, "ns")
+MAX_PASSED_SECONDS = 86_400.0  # maximum seconds of one request to move the clock
+ZERO_DURATION: np.timedelta64 = np.timedelta64(0, "ns")
 ONE_SECOND = np.timedelta64(1, "s")
 SLOW_ORDER_FAULTS: tuple[FaultKind, ...] = (
     "partial_rests",
@@ -88,7 +88,7 @@ class AlpacaServer(PracticeServer):
         super().__init__(speed)
         self.venue = venue
         venue.record.running = self.now
-        self._passed: np.timedelta64 = NO_TIME
+        self._passed: np.timedelta64 = ZERO_DURATION
 
     def routes(self) -> list[Route]:
         """Return the API's routes: account, orders, positions, assets, calendar and prices."""
@@ -97,7 +97,7 @@ class AlpacaServer(PracticeServer):
             Route(
                 "GET",
                 "/v2/account",
-                lambda asked: account_response(venue, self._mark_factor(asked)),
+                lambda asked: account_response(venue, self._price_factor(asked)),
             ),
             Route(
                 "GET",
@@ -109,7 +109,7 @@ class AlpacaServer(PracticeServer):
             Route(
                 "GET",
                 "/v2/positions",
-                lambda asked: positions_response(venue, self._mark_factor(asked)),
+                lambda asked: positions_response(venue, self._price_factor(asked)),
             ),
             Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
@@ -175,27 +175,27 @@ class AlpacaServer(PracticeServer):
         return self.venue.stop
 
     def now(self) -> np.datetime64:
-        """Return the time on the clock, with the seconds that a client has let pass."""
+        """Return the time on the clock, including the seconds that a client has let pass."""
         return super().now() + self._passed
 
     def step(self) -> None:
-        self._passed = NO_TIME
+        self._passed = ZERO_DURATION
         self.venue.step()
 
     def execute_request(
         self, route: Route, asked: Request, invalid_request_status: int
     ) -> tuple[int, Any]:
-        """Execute a request, after the cancellations that are due at the time on the clock."""
-        self.venue.settle(self.now())
+        """Complete the cancellations that are due on the clock, then execute a request."""
+        self.venue.end_due_cancellations(self.now())
         return super().execute_request(route, asked, invalid_request_status)
 
     def clear_faults(self, asked: Request) -> None:
-        """Remove the faults, and end the cancellations that wait."""
+        """Remove the faults, and complete all pending cancellations."""
         super().clear_faults(asked)
-        self.venue.settle(NEVER)
+        self.venue.end_due_cancellations(NEVER)
 
     def _pass_seconds(self, asked: Request) -> ResponseBody:
-        """Let {"seconds": N} pass on a waiting clock; they end before its next instant."""
+        """Move a waiting clock by {"seconds": N}, at most to a second before its next instant."""
         self.refuse_running_clock()
         seconds: Any = asked.json_object().get("seconds")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
@@ -208,11 +208,11 @@ class AlpacaServer(PracticeServer):
         self._passed += np.timedelta64(round(seconds * 1e9), "ns")
         if (following := self.next_instant) is not None:
             self._passed = min(self._passed, following - ONE_SECOND - self.current_instant)
-        self.venue.settle(self.now())
+        self.venue.end_due_cancellations(self.now())
         return self.clock_state()
 
-    def _mark_factor(self, asked: Request) -> float:
-        """Return the multiple of the true prices that the response shows."""
+    def _price_factor(self, asked: Request) -> float:
+        """Return the factor by which the response multiplies the true prices."""
         fault = self.faults.consume_fault(asked, "wrong_marks")
         return 1.0 if fault is None else fault.factor
 
@@ -239,7 +239,7 @@ class AlpacaServer(PracticeServer):
 
     def _position(self, asked: Request) -> ResponseBody:
         name = asked.path_parameters["symbol"].replace("/", "")
-        for position in positions_response(self.venue, self._mark_factor(asked)):
+        for position in positions_response(self.venue, self._price_factor(asked)):
             if name in (position["symbol"], position["asset_id"]):
                 return position
         raise RequestRefused(404, None, f"position does not exist for {name[:40]}")
@@ -541,7 +541,7 @@ def asset_response(venue: Venue, symbol: str) -> ResponseBody:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaServerSettings:
-    """Settings of the practice server: its venue, its address and clock speed, and first faults."""
+    """Settings of the practice server: venue, address, clock speed and initial faults."""
 
     venue_settings: VenueSettings
     server_options: ServerOptions
@@ -552,7 +552,7 @@ class AlpacaServerSettings:
         market = self.venue_settings.load_market()
         warm_up_venue(self.venue_settings, market)
         server = AlpacaServer(Venue(self.venue_settings, market), self.server_options.clock_speed)
-        server.faults.plan(self.faults)
+        server.faults.plan_faults(self.faults)
         return (
             server,
             f"{', '.join(market.bars.symbols)} starting at"

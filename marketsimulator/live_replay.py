@@ -188,8 +188,8 @@ def _run_cycles(
 ) -> None:
     """Run a cycle at the clock's present instant and at each later one, until a stop signal.
 
-    At an auction only protective orders are updated, as in a backtest. If a replay is resumed, the
-    present instant gets a second cycle.
+    At an auction only protective orders are updated, as in a backtest. A resumed replay runs a
+    second cycle at the present instant.
 
     watch: watch that reads the account before each cycle; None if it has no limit.
     timeframe: length of the bars.

@@ -285,8 +285,8 @@ class Run:
     bookings: cash flows of the equity rows by symbol, without fees.
     initial_positions: positions before the first equity row, by symbol.
     protective_orders: protective orders sent, each with the instant of the last bar before it.
-    unprotected_sessions: New York date and symbol of each session in which a bar of a position
-        began while no protective order was open.
+    unprotected_sessions: New York date and symbol of each session in which a bar began while the
+        position in the symbol had no protective order.
     """
 
     name: str

@@ -54,7 +54,7 @@ class StrategyAnswer(NamedTuple):
     """Weights of a rule, with a stop and a reason for each position.
 
     Stops and reasons are recorded with the decision, and shown on the report's price chart. With
-    `protect.kind` an order rests at each stop; without it the rule itself closes the position.
+    `protect.kind` an order rests at each stop. Without it the rule itself closes the position.
 
     weights: [S] desired weights, multiples of equity.
     stops: [S] price at which the position is closed, USD; NaN without a stop. None: no stops.

@@ -4,7 +4,7 @@
 
 A row per data set and forecaster, raw and calibrated: evidence that capital sized by it
 (`kelly_50`, after costs) grows faster than the same capital without it, the fraction of full Kelly
-earned at the end and its maximum. Forecasts are walk-forward; the oracle reads the future.
+earned at the end and its maximum. Forecasts are walk-forward. The oracle reads the future.
 """
 
 from __future__ import annotations

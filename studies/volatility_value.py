@@ -1,4 +1,4 @@
-"""State what better volatility is worth: the certainty equivalent of half-Kelly by forecaster.
+"""Print the value of volatility forecasts: the certainty equivalent of half-Kelly per forecaster.
 
     python -m studies.volatility_value [--sharpe 0.3] [--crypto_cost_bps 28] [key=value …]
 

@@ -104,7 +104,7 @@ class Timeframe:
         return "opg" if self.fill == "open" else "cls"
 
     def begins_with_auction(self, start: np.datetime64) -> bool:
-        """Return whether a daily bar of stocks starts at an instant: it begins with an auction."""
+        """Return whether a daily bar of stocks, and so an opening auction, starts at an instant."""
         ends = self.stock_clock.ends_by_start(np.array([start]))
         return self.is_daily and not bool(np.isnat(ends[0]))
 

@@ -50,7 +50,7 @@ JsonObject = Mapping[str, Any]
 
 ACTIVE_STATUS = "ACTIVE"
 PAPER_ONLY_STATUS = "PAPER_ONLY"
-PENDING_CANCEL_STATUS = "pending_cancel"  # of an order whose cancellation is not completed
+PENDING_CANCEL_STATUS = "pending_cancel"  # order status: cancellation requested, not completed
 _PRICE_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "limit": ("limit_price",),
     "stop": ("stop_price",),

@@ -38,7 +38,7 @@ _KIND_BY_ACTIVITY_TYPE: Mapping[str, ActivityKind] = {
     "JNL": "transfer",
     "JNLC": "transfer",
     "TRANS": "transfer",
-    # Shares by journal, from another broker, free of payment; crypto on its blockchain.
+    # Transfers of shares without payment, between accounts or brokers; OCT: crypto on-chain.
     "ACATS": "share transfer",
     "FOPT": "share transfer",
     "JNLS": "share transfer",
@@ -111,9 +111,9 @@ def parse_activity(entry: JsonObject) -> Activity:
 
 
 def parse_activity_kind(activity_type: str) -> ActivityKind:
-    """Convert the venue's activity type, such as CFEE, to this project's kind of activity.
+    """Convert the venue's activity type, such as CFEE, to the journal's kind of activity.
 
-    An unknown type, and a type whose effect on the account is not documented, is not understood.
+    An unknown type, or a type with undocumented effects on the account, is `NOT_UNDERSTOOD`.
     """
     if activity_type.startswith("DIV"):
         return "dividend"

@@ -115,7 +115,7 @@ class AlpacaBroker:
         Raises
         ------
         RereadRequired
-            for responses that contradict each other.
+            if responses contradict each other.
         """
         if not reread:
             # Their outcomes are queried first, so that the reading includes their fills.

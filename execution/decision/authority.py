@@ -1,8 +1,9 @@
-"""What a command, the watch and protective orders may do, from one reading of the account.
+"""Plans for reducing positions: what a command, the watch and protective orders may do.
 
-A cancellation is a request: an order may fill, and holds its quantity, until the venue reports its
-end. `docs/ORDER.md` has the table of its phases. Nothing here is sent or read: the live loop and
-the simulator carry the plans out.
+A plan depends on one reading of the account. A cancellation is a request: until the venue reports
+the order's end, the order may fill and reserves its quantity. `docs/ORDER.md` has the table of
+order phases. This module sends and reads nothing: the live loop and the simulator execute the
+plans.
 """
 
 from __future__ import annotations
@@ -22,33 +23,35 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import OrderRole
 from execution.orders.orders import Order, OrderSizeLimits
 
-# planned: recorded, not sent. unknown: sent, outcome unknown. working: the venue has it.
-# cancelling: the venue has taken its cancellation. An order that has ended has no phase.
+# planned: recorded, not sent. unknown: sent, outcome unknown. working: open at the venue.
+# cancelling: the venue has accepted its cancellation. An order that has ended has no phase.
 OrderPhase = Literal["planned", "unknown", "working", "cancelling"]
-MAX_REFUSED_ORDERS = 3  # refused orders in a symbol, after which a command leaves its position
+MAX_REFUSED_ORDERS = 3  # refused orders in a symbol after which a command stops reducing it
 _ZERO = Decimal(0)
 
 
 def is_exempt_from_halts(role: OrderRole, *, has_kill_file: bool) -> bool:
-    """Return whether an order is sent although a halt forbids every order.
+    """Return whether an order may be sent under a halt of every order.
 
-    Protective orders and the orders of a person's command only reduce what journal and venue agree
-    on. The orders of the watch are not exempt: it acts on figures that the halt contests. The kill
-    file stops every order.
+    Protective orders and orders of a person's command only reduce positions on which journal and
+    venue agree. Orders of the watch are not exempt, because the watch relies on the figures that
+    the halt questions. The kill file stops every order.
     """
     return role in ("protection", "command") and not has_kill_file
 
 
 @dataclass(frozen=True, slots=True)
 class TrackedOrder:
-    """One of our orders that has not ended, with the part that has not filled.
+    """One of our orders that has not ended.
 
-    is_of_command: whether a command or the watch has sent it.
+    order: the order, with its unfilled quantity.
+    phase: phase of the order.
+    is_command_order: whether a command or the watch has planned or sent the order.
     """
 
     order: Order
     phase: OrderPhase
-    is_of_command: bool = False
+    is_command_order: bool = False
 
     @property
     def may_be_cancelled(self) -> bool:
@@ -58,7 +61,7 @@ class TrackedOrder:
         name = self.order.client_order_id
         if self.phase == "unknown":
             return f"the outcome of {name} is unknown"
-        return f"{name} is not filled" if self.is_of_command else f"{name} is being cancelled"
+        return f"{name} is not filled" if self.is_command_order else f"{name} is being cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,8 @@ class ReductionState:
     orders: our orders in the symbols of the command.
     size_limits: smallest and largest value of an order.
     quarantined: symbols in which journal and venue differ.
-    forbidden: why the pre-trade gate refuses a sale now, by symbol.
-    refusals: reasons of the orders that were refused, by symbol, oldest first.
+    forbidden: reason by symbol for which the pre-trade gate refuses a sale now.
+    refusals: reasons by symbol for which orders were refused, oldest first.
     takes_auctions: whether stocks are sold in the next opening auction while the exchange is
         closed.
     """
@@ -91,12 +94,12 @@ class ReductionState:
 class ReductionPlan(NamedTuple):
     """Next steps of a command or of the watch.
 
-    cancels: orders whose cancellation is requested.
-    resends: recorded orders to send under their ids.
-    denials: recorded orders that are not sent.
+    cancels: orders to cancel.
+    resends: recorded orders to send under their present ids.
+    denials: recorded orders to deny.
     sales: terms of the new orders, by symbol.
-    waiting: why a symbol is tried again, by symbol.
-    left: why a position stays as it is, by symbol.
+    waiting: reason by symbol for which a reduction waits; a later plan continues it.
+    not_reduced: reason by symbol for which a position is not reduced.
     """
 
     cancels: list[Order]
@@ -104,7 +107,7 @@ class ReductionPlan(NamedTuple):
     denials: list[Order]
     sales: dict[str, ReductionTerms]
     waiting: dict[str, str]
-    left: dict[str, str]
+    not_reduced: dict[str, str]
 
     @property
     def has_steps(self) -> bool:
@@ -112,10 +115,10 @@ class ReductionPlan(NamedTuple):
 
 
 def plan_reduction(state: ReductionState) -> ReductionPlan:
-    """Return what a command or the watch does next, so that no position stays above its target.
+    """Plan the next steps that reduce positions to their targets.
 
-    Opening orders are cancelled in any case. Stops and other reductions are cancelled only where a
-    sale can follow, and the sale waits for their ends. What rests in orders of commands counts as
+    Opening orders are always cancelled. Stops and other reductions are cancelled only if a sale can
+    follow. The sale waits until they have ended. The unfilled quantity of command orders counts as
     sold, so that a repeated command sells nothing twice.
     """
     plan = ReductionPlan([], [], [], {}, {}, {})
@@ -124,7 +127,7 @@ def plan_reduction(state: ReductionState) -> ReductionPlan:
         _plan_symbol(state, symbol, excess.get(symbol, _ZERO), plan)
     for symbol in sorted({*state.targets} & {*state.quarantined}):
         if state.account.positions.get(symbol):
-            plan.left[symbol] = "quarantined until its discrepancy is resolved"
+            plan.not_reduced[symbol] = "quarantined until its discrepancy is resolved"
     return plan
 
 
@@ -134,9 +137,9 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
     excess: part of the position above its target, signed like the position.
     """
     tracked = [each for each in state.orders if each.order.symbol == symbol]
-    planned = [each.order for each in tracked if each.is_of_command and each.phase == "planned"]
-    own = [each for each in tracked if each.is_of_command and each.phase != "planned"]
-    others = [each for each in tracked if not each.is_of_command and each.phase != "planned"]
+    planned = [each.order for each in tracked if each.is_command_order and each.phase == "planned"]
+    own = [each for each in tracked if each.is_command_order and each.phase != "planned"]
+    others = [each for each in tracked if not each.is_command_order and each.phase != "planned"]
     if own:
         plan.waiting[symbol] = str(own[0])
     openings = [each for each in others if not each.order.reduces]
@@ -157,11 +160,11 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
         takes_auctions=state.takes_auctions,
     )
     if len(refused := state.refusals.get(symbol, ())) >= MAX_REFUSED_ORDERS:
-        plan.left[symbol] = refused[-1]
+        plan.not_reduced[symbol] = refused[-1]
     elif symbol in state.forbidden:
         plan.waiting[symbol] = state.forbidden[symbol]
     elif isinstance(terms, Obstacle):
-        (plan.left if terms.is_final else plan.waiting)[symbol] = terms.reason
+        (plan.not_reduced if terms.is_final else plan.waiting)[symbol] = terms.reason
     elif others:
         plan.cancels.extend(e.order for e in others if e.order.reduces and e.may_be_cancelled)
         plan.waiting[symbol] = str(others[0])
@@ -175,26 +178,26 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
 def uncovered_quantities(
     account: AccountSnapshot, symbols: Collection[str], band: float
 ) -> dict[str, Decimal]:
-    """Return the part of each position that no stop protects and no sale closes, by symbol.
+    """Return the quantity of each position that neither a stop nor a sale covers, by symbol.
 
-    An order whose cancellation is pending covers nothing. A part of at most `band` of the position
-    counts as covered.
+    An order whose cancellation is pending covers nothing. Positions whose uncovered fraction is at
+    most `band` are left out.
 
-    symbols: symbols whose positions are protected.
+    symbols: symbols whose positions should be protected.
     """
     covered: dict[str, Decimal] = {}
     for order in account.open_orders:
         held = account.positions.get(order.symbol, _ZERO)
         if order.signed_qty * held < 0 and order.client_order_id not in account.cancelling_orders:
             covered[order.symbol] = covered.get(order.symbol, _ZERO) + order.qty
-    bare = {
+    uncovered = {
         symbol: abs(held) - covered.get(symbol, _ZERO)
         for symbol, held in account.positions.items()
         if symbol in symbols
     }
-    least = Decimal(repr(band))
+    tolerance = Decimal(repr(band))
     return {
         symbol: quantity
-        for symbol, quantity in sorted(bare.items())
-        if quantity > least * abs(account.positions[symbol])
+        for symbol, quantity in sorted(uncovered.items())
+        if quantity > tolerance * abs(account.positions[symbol])
     }

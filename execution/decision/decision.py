@@ -300,7 +300,7 @@ class Decision:
 
     @property
     def stated_stops(self) -> dict[str, float]:
-        """Stop that the strategy states for each symbol, USD; absent without one."""
+        """Stop price that the strategy states, USD by symbol; symbols without a stop are absent."""
         stops = self.columns.rationale[Rationale._fields.index("stop_price")]
         return {
             symbol: stop

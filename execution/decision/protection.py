@@ -152,12 +152,12 @@ class ProtectionPlan(NamedTuple):
 
     cancels: open protective orders to cancel, before any order is sent.
     orders: protective orders, and market orders that close positions beyond their stop.
-    unprotected: reason by symbol of each position that has no stop and gets none, or whose
-        stop-limit order the market has passed without filling it.
-    unconfirmed: symbols in which the price has passed a stop and no last trade is known. Give
-        `plan_protection` their last trades.
-    elected_since: ids of stop-limit orders whose stop the last trade has passed, each with the
-        instant at which a plan first found it so. Give it to the next plan.
+    unprotected: reason by symbol for which a position has no working stop after the plan. An
+        elected stop-limit order that does not fill counts as no stop.
+    unconfirmed: symbols in which the price has passed a stop and no last trade is known. The
+        caller plans again with their last trades.
+    elected_since: instant of the first plan in which a stop-limit order was elected, by order id;
+        an input of the next plan.
     """
 
     cancels: tuple[Order, ...] = ()
@@ -186,8 +186,8 @@ class ProtectedAccount:
         passed the stop as well as its price has.
     raises_crypto_stops: whether stops of crypto that trail are raised; otherwise they keep their
         price.
-    stated_stops: stop that the strategy states for each symbol, USD; it replaces the distance.
-    elected_since: `ProtectionPlan.elected_since` of the plan before.
+    stated_stops: stop price that the strategy states, USD by symbol; it replaces the distance.
+    elected_since: `ProtectionPlan.elected_since` of the previous plan.
     """
 
     account: AccountSnapshot
@@ -231,9 +231,9 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
 
     An order is sized with the part of the position that no other order closes, and never exceeds
     it. No stop rests beside an order on the other side. A position whose stop the market has passed
-    is closed at once, or at the next open, unless its stop rests already and is left to fill. A
-    stop-limit order that then stays unfilled is replaced by market orders (`protect.unfilled`). An
-    order rests on if the venue would refuse all orders that replace it.
+    is closed at once, or at the next open. If its stop rests already, that stop is left to fill. A
+    stop-limit order that then stays unfilled is replaced by market orders (`protect.unfilled`). A
+    resting order stays if the venue would refuse all its replacements.
     """
     account = state.account
     ours = find_protective_orders(state.order_prefix, account.open_orders)
@@ -246,15 +246,15 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
     for symbol in sorted({*(o.symbol for o in ours), *account.positions}):
         mine = [order for order in ours if order.symbol == symbol]
         resting = [o for o in mine if o.client_order_id not in account.cancelling_orders]
-        # A stop that is being cancelled protects nothing, and holds its shares until it has ended.
-        ending = [order for order in mine if order not in resting]
+        # A stop that is being cancelled protects nothing, but reserves its shares until it ends.
+        cancelling = [order for order in mine if order not in resting]
         held = account.positions.get(symbol, _ZERO)
         others = [order for order in book.open_orders if order.symbol == symbol]
-        free = _unordered_quantity(held, [*others, *ending])
-        if ending and held and settings.is_on:
-            unprotected[symbol] = f"its stop {ending[0].client_order_id} is being cancelled"
+        free = _unordered_quantity(held, [*others, *cancelling])
+        if cancelling and held and settings.is_on:
+            unprotected[symbol] = f"its stop {cancelling[0].client_order_id} is being cancelled"
         usable = [o for o in resting if o.signed_qty * held < 0 and o.qty <= free]
-        choice = _Choice()
+        choice = _PositionOrders()
         if settings.is_on and free:
             choice = _choose_orders(settings, state, symbol, free.copy_sign(held), usable)
         after = account.without_orders([o for o in resting if o not in choice.kept])
@@ -277,14 +277,15 @@ def plan_protection(settings: ProtectionSettings, state: ProtectedAccount) -> Pr
     )
 
 
-class _Choice(NamedTuple):
-    """Orders for one position.
+class _PositionOrders(NamedTuple):
+    """Protective and closing orders for one position.
 
     kept: resting protective orders to keep.
     orders: orders to send.
-    why: reason why the position is not protected; empty if it is.
+    why: reason for which the position is not protected; empty if it is protected.
     is_unconfirmed: whether the price has passed a stop and no last trade is known.
-    elected_since: instant since which the kept stop-limit order is elected; None if it is not.
+    elected_since: instant since which the kept stop-limit order has been elected; None if it is
+        not elected.
     """
 
     kept: Sequence[Order] = ()
@@ -390,52 +391,52 @@ def _choose_orders(
     symbol: str,
     held: Decimal,
     usable: Sequence[Order],
-) -> _Choice:
+) -> _PositionOrders:
     """Choose the orders for a position.
 
     held: signed quantity to protect.
     usable: resting protective orders that do not exceed the position.
     """
     if symbol in state.blocked_symbols:
-        return _Choice(usable)
+        return _PositionOrders(usable)
     if symbol in state.account.uncertain_symbols:
         why = "" if usable else "an order or a part of the position is uncertain"
-        return _Choice(usable, why=why)
+        return _PositionOrders(usable, why=why)
     usable = [o for o in usable if o.client_order_id not in state.misstated_orders]
     for order in usable:
         if (choice := _replace_if_unfilled(settings, state, order, held)) is not None:
             return choice
     stop = _find_stop(settings, state, symbol, held, usable)
     if isinstance(stop, str):
-        return _Choice(usable[:1], why="" if usable else stop)
+        return _PositionOrders(usable[:1], why="" if usable else stop)
     if stop.has_passed:
-        return _Choice(usable[:1]) if usable else _close_beyond_stop(state, stop)
+        return _PositionOrders(usable[:1]) if usable else _close_beyond_stop(state, stop)
     terms = _find_terms(settings, state, stop)
     if not terms.quantity:
-        return _Choice(why="a trailing stop needs a whole share")
+        return _PositionOrders(why="a trailing stop needs a whole share")
     kept = [order for order in usable if _may_stay(order, terms, stop, settings.band)]
     if kept:
-        return _Choice(kept[:1])
-    return _Choice(orders=[_protective_order(settings, state, stop, terms)])
+        return _PositionOrders(kept[:1])
+    return _PositionOrders(orders=[_protective_order(settings, state, stop, terms)])
 
 
-def _close_beyond_stop(state: ProtectedAccount, stop: _Stop) -> _Choice:
-    """Choose the orders for a position without an order whose price has passed its stop."""
+def _close_beyond_stop(state: ProtectedAccount, stop: _Stop) -> _PositionOrders:
+    """Choose the orders for a position that has no stop and whose price has passed its stop."""
     last = state.last_trades.get(stop.symbol)
     if last is None or not stop.is_passed_at(_to_price(last)):
         why = "its price is beyond its stop, which its last trade does not confirm"
-        return _Choice(why=why, is_unconfirmed=last is None)
+        return _PositionOrders(why=why, is_unconfirmed=last is None)
     why = f"beyond its {_describe(stop)}"
-    return _Choice(orders=_closing_orders(state, stop.symbol, stop.held, why))
+    return _PositionOrders(orders=_closing_orders(state, stop.symbol, stop.held, why))
 
 
 def _replace_if_unfilled(
     settings: ProtectionSettings, state: ProtectedAccount, order: Order, held: Decimal
-) -> _Choice | None:
-    """Choose the orders beside a resting stop-limit order that is elected; None if it is not.
+) -> _PositionOrders | None:
+    """Choose the orders for a position with an elected stop-limit order; None if not elected.
 
-    Many venues show an elected order as open. It counts as elected from the first plan in which
-    both the price and the last trade have passed its stop.
+    Many venues report an elected order as open. An order counts as elected from the first plan in
+    which both the price and the last trade have passed its stop.
 
     held: signed quantity to protect.
     """
@@ -444,20 +445,21 @@ def _replace_if_unfilled(
     if order.type != "stop_limit" or price is None or not _has_passed(price, order):
         return None
     if last is None:
-        return _Choice([order], is_unconfirmed=True)
+        return _PositionOrders([order], is_unconfirmed=True)
     if not _has_passed(last, order):
         return None
     since = state.elected_since.get(order.client_order_id, now)
     if (now - since) / np.timedelta64(1, "s") < settings.unfilled_seconds:
-        return _Choice([order], elected_since=since)
+        return _PositionOrders([order], elected_since=since)
     passed = f"its stop {order.stop_price:g} was passed at {format_utc(since)}"
     why = f"{passed}, and its stop-limit order has not filled"
-    # A stock order for a closed exchange would wait for the auction, in which this one can fill.
+    # With the exchange closed, a market order would wait for the auction, in which the stop-limit
+    # order can fill too.
     opened = is_crypto(symbol) or bool(is_in_session(np.array([now]))[0])
     if settings.unfilled == "alert" or not opened:
-        return _Choice([order], why=why, elected_since=since)
+        return _PositionOrders([order], why=why, elected_since=since)
     reason = f"because {why}"
-    return _Choice(
+    return _PositionOrders(
         orders=_closing_orders(state, symbol, held, reason),
         why=f"{why}; a market order replaces it",
         elected_since=since,
@@ -465,7 +467,7 @@ def _replace_if_unfilled(
 
 
 def _has_passed(price: float, order: Order) -> bool:
-    """Return whether a price has reached the stop of an order."""
+    """Return whether a price has reached or passed the stop of an order."""
     stop = order.stop_price or 0.0
     return price <= stop if order.side == "sell" else price >= stop
 
@@ -518,7 +520,7 @@ def _closing_orders(state: ProtectedAccount, symbol: str, held: Decimal, why: st
     """Return market orders that close a position.
 
     held: signed quantity of the position.
-    why: end of the orders' reason.
+    why: last part of the text that becomes the orders' reason.
     """
     last, rest = state.account.prices[symbol], abs(held)
     opened = state.auction != "cls" and bool(is_in_session(np.array([state.account.as_of]))[0])

@@ -61,9 +61,9 @@ def excess_quantities(
 
 
 class Obstacle(NamedTuple):
-    """Why no order can reduce a position now.
+    """Reason for which no order can reduce a position now.
 
-    is_final: true if waiting does not help.
+    is_final: true if the reason will not end by itself.
     """
 
     reason: str
@@ -89,13 +89,13 @@ def reduction_terms(
     *,
     takes_auctions: bool = True,
 ) -> ReductionTerms | Obstacle:
-    """Return the terms on which a position can be reduced now, or why it cannot.
+    """Return the terms on which a position can be reduced now, or the obstacle.
 
-    While the exchange is closed, whole shares are sold in the next opening auction, once the venue
-    takes orders for it. A fraction of a share waits for the open.
+    While the exchange is closed, whole shares are sold in the next opening auction, as soon as the
+    venue accepts orders for it. A fraction of a share waits for the open.
 
     quantity: part of the position to close, signed like the position.
-    takes_auctions: false lets stocks wait while the exchange is closed.
+    takes_auctions: whether stocks are sold in the auction; false: they wait for the open.
     """
     if symbol in account.uncertain_symbols:
         return Obstacle("an order or a part of the position is uncertain")
@@ -104,7 +104,7 @@ def reduction_terms(
     )
     whole = is_stock(symbol) and quantity == quantity.to_integral_value()
     if not whole and float(abs(quantity)) * account.prices[symbol] < least:
-        return Obstacle(f"worth less than the least order, {least:g} USD", is_final=True)
+        return Obstacle(f"worth less than the smallest order, {least:g} USD", is_final=True)
     if not is_stock(symbol) or is_in_session(np.array([account.as_of]))[0]:
         return ReductionTerms(quantity, default_time_in_force(symbol))
     shares = quantity - quantity % 1

@@ -138,10 +138,10 @@ def next_watch_state(
 
 
 def halt_end(reason: str, raised_at: np.datetime64) -> np.datetime64 | None:
-    """Return the instant at which the halt of the watch ends; None if only a person ends it.
+    """Return the instant at which a halt of the watch ends; None if only a person ends it.
 
-    It lasts through the next session, so that nothing that was sold is bought back in the night
-    that follows the loss. Beyond `watch.drawdown` it lasts until a person clears it.
+    The halt lasts until the close of the next session, so that nothing sold is bought back in the
+    night after the loss. Beyond `watch.drawdown` it lasts until a person clears it.
     """
     calendar = exchange_calendar()
     k = int(np.searchsorted(calendar.opens, raised_at, side="right"))

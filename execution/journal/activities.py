@@ -34,8 +34,8 @@ EPOCH = np.datetime64("1970-01-01", "ns")
 
 # "transfer": cash that a person pays in (above 0) or withdraws (below 0). "option": an option's
 # end without a trade, and the shares delivered for it. "merger": the end or beginning of a symbol.
-# "worthless removal": the end of a symbol without payment. "other": an activity whose effect is not
-# understood, such as a reorganisation, a spin-off or a new type of the venue.
+# "worthless removal": the end of a symbol without payment. "other": an activity with an unknown
+# effect, such as a reorganisation, a spin-off or a new type of the venue.
 ActivityKind = Literal[
     "trade",
     "transfer",
@@ -52,8 +52,8 @@ ActivityKind = Literal[
 ]
 NOT_UNDERSTOOD: ActivityKind = "other"
 KINDS_WITHOUT_CASH: tuple[ActivityKind, ...] = ("share transfer", "worthless removal")
-# Kinds that explain no position until a person has acknowledged it.
-UNEXPLAINING_KINDS: tuple[ActivityKind, ...] = ("share transfer", NOT_UNDERSTOOD)
+# Kinds that change no expected position before a person has acknowledged them.
+KINDS_TO_ACKNOWLEDGE: tuple[ActivityKind, ...] = ("share transfer", NOT_UNDERSTOOD)
 
 # The venue's order id links a fill to its intent, once the intent has that id.
 _FILL_LINKS_SQL = """
@@ -76,7 +76,7 @@ class Activity:
         venue reports none.
     amount: signed change of cash, USD.
     venue_order_id: the venue's id of the order that traded; empty if there was no order.
-    venue_type: the venue's type of a booking, for alerts.
+    venue_type: the venue's name of the activity type, for alerts; empty if unknown.
     """
 
     id: str
@@ -114,7 +114,7 @@ class Activity:
 
     @property
     def is_understood(self) -> bool:
-        """Return whether the activity's effect is understood, or it has none."""
+        """Return whether the activity's effect is understood, or the activity has no effect."""
         return self.kind != NOT_UNDERSTOOD or not (self.quantity or self.amount)
 
     def __str__(self) -> str:
@@ -182,13 +182,13 @@ class BookingRow:
     is_after_opening_balance: Integer = 1
 
     @property
-    def position_cost(self) -> Decimal | None:
-        """Signed change of cash for the change of position, USD; None if that is unknown.
+    def position_cash_change(self) -> Decimal | None:
+        """Signed change of cash that belongs to the change of position, USD; None if unknown.
 
-        The shares of a merger without a payment are exchanged for other shares.
+        It is unknown for a merger that exchanges shares for other shares.
         """
         is_exchange = self.kind == "merger" and not self.amount
-        return None if is_exchange or self.kind in UNEXPLAINING_KINDS else self.amount
+        return None if is_exchange or self.kind in KINDS_TO_ACKNOWLEDGE else self.amount
 
 
 _FILLS = JournalTable(
@@ -231,8 +231,8 @@ class ActivityJournal:
         The change of cash is the signed amount, USD, by which the expected cash changes. A changed
         activity replaces its earlier row. Each fill gets the client order id of our order with the
         same order id at the venue. Option legs and exit orders have other ids at the venue, and get
-        none. Traded protective orders, and activities that are not understood, are recorded as to
-        be reported, in the same transaction.
+        none. The same transaction records which notices are due: of traded protective orders, and
+        of activities that are not understood.
 
         at: instant by the venue's clock at which the activities were listed.
         is_after_opening_balance: 0 if the journal's opening balance includes the activities, else
@@ -295,15 +295,15 @@ class ActivityJournal:
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
         """Return the position changes by bookings listed after an instant, by booking id.
 
-        The changes are signed quantities, oldest first. Transfers of shares between accounts, and
-        bookings that are not understood, are left out.
+        The changes are signed quantities, oldest first. Bookings of `KINDS_TO_ACKNOWLEDGE` are left
+        out.
         """
         condition = "WHERE symbol = ? AND listed_at > ? ORDER BY rowid"
         found = _BOOKINGS.select_rows(self._database, condition, (symbol, format_instant(since)))
-        return {each.id: each.quantity for each in found if each.kind not in UNEXPLAINING_KINDS}
+        return {each.id: each.quantity for each in found if each.kind not in KINDS_TO_ACKNOWLEDGE}
 
     def bookings_not_understood(self) -> list[BookingRow]:
-        """Return the bookings of symbols whose effect is not understood."""
+        """Return the bookings with a symbol and an effect that is not understood."""
         condition = "WHERE kind = ? AND symbol != '' AND since_opening > 0 ORDER BY rowid"
         found = _BOOKINGS.select_rows(self._database, condition, (NOT_UNDERSTOOD,))
         return [each for each in found if each.quantity or each.amount]

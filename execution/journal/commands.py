@@ -38,9 +38,9 @@ class Command:
     written_at: instant by the clock of the sender's machine.
     received_at: instant of the receipt by the venue's clock, different for every command; the ids
         of its orders contain it.
-    state: `received` until it is tried, `waiting` while a part of it is tried again; then `done`,
+    state: `received` before the first attempt, `waiting` while a part is retried; then `done`,
         `partial`, `refused`, `expired`, or `cancelled` by `resume`.
-    answer: what was done, what waits and what was not done, in words.
+    answer: description of what was done, what waits and what was not done.
     answered_at: instant of the answer by the venue's clock.
     targets: signed quantity to which each position is reduced, by symbol; None until it is known.
     """
@@ -141,8 +141,8 @@ class CommandJournal:
         """Return the command with this id; None without one."""
         return COMMANDS_TABLE.first_row(self._database, "WHERE id = ?", (command_id,))
 
-    def last_by(self, sender: str) -> Command | None:
-        """Return the last command that a person or program has given; None without one."""
+    def last_command_of(self, sender: str) -> Command | None:
+        """Return the last command of a sender; None if there is none."""
         clause = 'WHERE "by" = ? ORDER BY received_at DESC'
         return COMMANDS_TABLE.first_row(self._database, clause, (sender,))
 

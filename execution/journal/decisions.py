@@ -276,7 +276,7 @@ class DecisionJournal:
         """End a decision, and mark its unsent orders as denied.
 
         unsent_reason: reason why those orders were not sent.
-        reasons_by_symbol: other reasons for the orders in some symbols.
+        reasons_by_symbol: reasons that replace `unsent_reason` for the orders in some symbols.
         may_redecide: true withdraws the decision, so that a new one may be made at the same
             instant.
         """

@@ -22,8 +22,8 @@ UNDECIDED_SYMBOLS_EVENT = (
     "undecided"  # reasons why a cycle did not decide symbols; an index names it
 )
 
-# An order or activity that a notice is to report, and that a notice has reported; indices name
-# both kinds.
+# Kinds of events: a notice of the subject, an order or activity, is due, and has been sent. Two
+# indices name these kinds.
 TO_REPORT_EVENT = "to report"
 REPORTED_EVENT = "reported"
 
@@ -106,10 +106,10 @@ class EventLog:
         events = _EVENTS.select_rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
 
-    def unreported(self) -> list[Event]:
-        """Return the last event of each subject that is to be reported and was not, oldest first.
+    def unreported_events(self) -> list[Event]:
+        """Return the last `TO_REPORT_EVENT` of each subject without a notice, oldest first.
 
-        An event is recorded with what it reports; once its notice is sent, `REPORTED_EVENT` is.
+        Sending the notice of a subject records a `REPORTED_EVENT`.
         """
         pending = (
             "WHERE number IN (SELECT max(number) FROM events WHERE kind = 'to report' AND subject"

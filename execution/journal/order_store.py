@@ -457,7 +457,8 @@ class OrderStore:
     def last_refusal_reason(self, symbol: str, role: OrderRole) -> str:
         """Return why the latest order of a role in a symbol was denied or rejected.
 
-        The result is empty if that order was neither, and without one. Planned orders do not count.
+        The result is empty if there is no such order, or if it was neither denied nor rejected.
+        Planned orders do not count.
         """
         latest = "WHERE role = ? AND symbol = ? AND state != 'planned' ORDER BY rowid DESC LIMIT 1"
         found = INTENTS_TABLE.map_rows(self._database, _build_intent, latest, (role, symbol))

@@ -144,7 +144,7 @@ class Cancellation(NamedTuple, Generic[Report]):
 
     @property
     def is_pending(self) -> bool:
-        """Return whether the venue has taken the request and the order has not ended."""
+        """Return whether the venue has accepted the request and the order has not ended."""
         return self.error is None and not self.report.is_done
 
 
@@ -370,10 +370,10 @@ class Outbox(Generic[Report]):
         return cancellation.report
 
     def cancel_all(self, reports: Sequence[Report]) -> list[Cancellation[Report]]:
-        """Request the cancellation of orders, wait for their ends, and return the last reports.
+        """Request the cancellation of orders, wait until they end, and return the last reports.
 
-        A cancellation is a request: an order may still be open in the result. All requests take at
-        most 30 seconds.
+        A cancellation is a request, so an order may still be open in the result. All requests
+        together take at most 30 seconds.
         """
         from foundation.transport import limit_request_time
 

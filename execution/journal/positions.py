@@ -248,7 +248,9 @@ class PositionJournal:
             if row.quantity:
                 # Trades after a split are in new shares, however late the venue lists it.
                 at = row.at if row.kind == "split" else row.listed_at
-                yield _build_change(at, row.symbol, row.quantity, row.position_cost, row.kind)
+                yield _build_change(
+                    at, row.symbol, row.quantity, row.position_cash_change, row.kind
+                )
 
 
 def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:

@@ -4,8 +4,8 @@ A cause is the venue's reason without the numbers and ids of a single order. A c
 symbol once the last order in that symbol is accepted. It also ends after a step of a job in which
 the venue accepted an order of the same kind, and refused none for this cause. Then the venue's view
 of the account has changed. A cause whose text names a symbol ends only by orders in that symbol.
-Openings, reductions and protective orders are apart: none of them ends the refusals of another.
-Causes are rows of the account's journal, so a restart repeats no alert.
+Openings, reductions and protective orders have separate scopes: an accepted order of one kind ends
+no refusal of another kind. Causes are rows of the account's journal, so a restart repeats no alert.
 
 A blocked account and a trading pause at the venue have their own rows, although no order was
 refused. A pause ends once the venue processes a request again, or refuses an order for another
@@ -50,7 +50,7 @@ MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"
 
 
 class RefusalScope(NamedTuple):
-    """Market of an order, and whether the order reduces or protects a position.
+    """Scope of a refusal: market of the order, and whether it reduces or protects a position.
 
     symbol: symbol of the instrument, root of a spread's options, or market of an event contract.
     kind: kind of the market; `account` for a blocked account, `venue` for a paused venue.
@@ -84,7 +84,7 @@ class Refusal:
     order_count: number of refused orders.
     last_text: last refused order, with the venue's full response.
     scopes: markets in which the venue has refused orders for this cause, and has accepted none
-        since; empty until the end of a step in which it has accepted orders in all of them.
+        since. An empty list ends the cause when the step ends.
     """
 
     cause: Text
@@ -127,7 +127,7 @@ class Refusal:
 
     @property
     def _order_kinds(self) -> str:
-        """Kinds of the refused orders that are urgent; of all orders if none is."""
+        """Kinds of the refused orders that are urgent; `orders` if none is urgent."""
         urgent = [place for place in self.scopes if place.reduces]
         return " and ".join(sorted({place.order_kind for place in urgent})) or "orders"
 
@@ -176,7 +176,7 @@ class RefusalJournal:
         self._events = events
         self._notices = notices
         self._clear_command = clear_command
-        # In this step: causes of the refusals that no acceptance in the same market has followed.
+        # Causes of refusals in this step that no acceptance in the same market has followed.
         self._refused: dict[RefusalScope, set[str]] = {}
         self._accepted: set[RefusalScope] = set()
         self._urgent: set[str] = set()  # causes that were urgent in this step
@@ -203,7 +203,7 @@ class RefusalJournal:
     def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order, which may end causes of refusals when the job's step ends."""
         place = refusal_scope(order)
-        self._contradict(place)
+        self._accept_scope(place)
         self.record_trading_resumed()
         for row in self.active():
             if place in row.scopes:
@@ -220,7 +220,7 @@ class RefusalJournal:
         if why:
             self._record_cause(_ACCOUNT, why, why, at)
         else:
-            self._contradict(_ACCOUNT)
+            self._accept_scope(_ACCOUNT)
 
     def record_venue_pause(self, why: str, at: np.datetime64) -> None:
         """Record that the venue did not process a request because trading is paused."""
@@ -228,7 +228,7 @@ class RefusalJournal:
 
     def record_trading_resumed(self) -> None:
         """Record that the venue has processed a request, so that a pause has ended."""
-        self._contradict(_VENUE)
+        self._accept_scope(_VENUE)
 
     def clear_contradicted_causes(self) -> None:
         """End the causes of refusals that orders accepted in this step contradict.
@@ -267,8 +267,8 @@ class RefusalJournal:
             self._end_cause(row, f"cleared by {to_one_line(by)}")
         return len(rows)
 
-    def _contradict(self, place: RefusalScope) -> None:
-        """Let an acceptance in a market count, and no refusal before it in the same step."""
+    def _accept_scope(self, place: RefusalScope) -> None:
+        """Record an acceptance in a market, and drop the refusals before it in the same step."""
         self._refused.pop(place, None)
         self._accepted.add(place)
 
@@ -310,7 +310,7 @@ def read_active_refusals(database: Database) -> list[Refusal]:
 
 
 def refusal_scope(order: AnyOrder) -> RefusalScope:
-    """Return the market of an order, and whether the order reduces or protects a position."""
+    """Return the scope of an order: its market, and whether it reduces or protects a position."""
     if isinstance(order, Order):
         kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
         protects = is_protective_id(order.client_order_id)
@@ -368,7 +368,7 @@ def _format_order(order: AnyOrder) -> str:
 def _build_alert(refusal: Refusal, place: RefusalScope, clear_command: str) -> tuple[str, str]:
     """Return the kind and the text of the alert about a refusal.
 
-    place: market of the last refused order, and what the order does there.
+    place: scope of the last refused order.
     clear_command: command with which a person clears refused orders; empty names none.
     """
     last = refusal.last_text

@@ -46,7 +46,7 @@ from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
 
-NOT_UNDERSTOOD_ALERT = "activity"  # kind of a notice of an activity that is not understood
+NOT_UNDERSTOOD_ALERT = "activity"  # kind of the notice of an activity that is not understood
 # Seconds before each comparison of positions with activities, until both agree.
 RECONCILE_READ_DELAYS_SECONDS = (0.0, *REREAD_DELAYS_SECONDS)
 ACTIVITY_READ_DELAYS_SECONDS = RECONCILE_READ_DELAYS_SECONDS[:2]  # seconds before each list
@@ -272,26 +272,26 @@ class LiveAccount:
         self.notices.update_alert("unread", text if unread else "")
         if large := reconciler.record_activities(listed, at):
             reconciler.record_large_bookings(large, self.connection.cash(), at)
-        self._send_reports()
+        self._send_due_reports()
 
-    def _send_reports(self) -> None:
-        """Send one notice of each filled stop and of each activity that is not understood.
+    def _send_due_reports(self) -> None:
+        """Send one notice per filled stop and per activity that is not understood.
 
-        The journal records what is to be reported with the activities, and that it was reported
-        with the notice, so that a kill neither drops nor repeats it.
+        The journal records a due notice in the transaction of its activity, and a sent notice in
+        the transaction that sends it. A kill therefore neither drops nor repeats a notice.
         """
         events = self.account.events
-        for event in events.unreported():
+        for event in events.unreported_events():
             kind, text = STOP_FILLED, self._describe_filled_stop(event.subject)
             if event.content is not None:
                 kind, text = NOT_UNDERSTOOD_ALERT, f"not understood: {event.content}"
             if text:
                 with self.account.database.transaction():
                     events.append(REPORTED_EVENT, event.subject)
-                    self.notices.send_notice(kind, text, once=True)
+                    self.notices.send_notice(kind, text, skip_if_pending=True)
 
     def _describe_filled_stop(self, name: str) -> str:
-        """Describe the trades of a protective order; empty while more of them may follow.
+        """Describe the trades of a protective order; empty while more trades may follow.
 
         name: client order id of the order.
         """

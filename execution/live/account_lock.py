@@ -43,11 +43,13 @@ log = logging.getLogger(__name__)
 JOURNAL_FILE = "journal.sqlite"
 STATUS_PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
-PROCESS_FILE = "process.json"  # the process that trades the account; left behind if it is killed
+PROCESS_FILE = (
+    "process.json"  # names the process that trades the account; stays if that process is killed
+)
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
 KILL_FILE_FLATTEN_TEXT = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_PATH_FILE = "journal"
-_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # Linux alone has it
+_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # only on Linux
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -151,12 +153,12 @@ def is_account_locked(account_id: str, folder: Path) -> bool:
 
 
 class TradingProcess(NamedTuple):
-    """The process that has locked an account, or had locked it when it was killed.
+    """A process that has locked an account, or had locked the account when it was killed.
 
     pid: id of the process; None if it is unknown.
-    started_at: instant by its machine's clock at which it locked the account; None if unknown.
-    host: name of its machine; None if unknown.
-    boot_id: id of the boot of its machine, which containers share; None if the system has none.
+    started_at: instant of the lock by the machine's clock; None if it is unknown.
+    host: name of the machine; None if it is unknown.
+    boot_id: id of the machine's boot, the same in its containers; None if the system has no id.
     """
 
     pid: int | None = None
@@ -165,7 +167,7 @@ class TradingProcess(NamedTuple):
     boot_id: str | None = None
 
     @classmethod
-    def this_process(cls) -> TradingProcess:
+    def current(cls) -> TradingProcess:
         try:
             boot_id = _BOOT_ID_FILE.read_text(encoding="ascii").strip()
         except OSError:
@@ -173,9 +175,9 @@ class TradingProcess(NamedTuple):
         return cls(os.getpid(), format_utc(utc_now()), platform.node(), boot_id)
 
     @property
-    def is_of_this_machine(self) -> bool:
-        """Return whether the process ran on this machine; a restart gives a machine a new boot."""
-        here = TradingProcess.this_process()
+    def ran_on_this_machine(self) -> bool:
+        """Return whether the process ran on this machine: the same boot, or the same host name."""
+        here = TradingProcess.current()
         same_boot = self.boot_id is not None and self.boot_id == here.boot_id
         return same_boot or (bool(self.host) and self.host == here.host)
 
@@ -185,10 +187,10 @@ class TradingProcess(NamedTuple):
         return f"process {self.pid} has traded the account since {self.started_at}"
 
     @property
-    def description_of_end(self) -> str:
-        """Describe the end of a process that no longer locks the account."""
+    def end_description(self) -> str:
+        """Description of the end of a process that no longer locks the account."""
         name = f"process {self.pid}, which traded the account since {self.started_at},"
-        if self.is_of_this_machine:
+        if self.ran_on_this_machine:
             return (
                 f"{name} was killed or has crashed: no loop runs, orders and stops at the venue"
                 " stay; start the loop again"
@@ -207,9 +209,9 @@ def find_trading_process(folder: Path) -> TradingProcess | None:
 
 
 def find_vanished_process(folder: Path) -> TradingProcess | None:
-    """Return the process that traded an account and has not released it; None without one.
+    """Return the process that left its file behind and holds no lock; None if there is none.
 
-    The system releases the locks of a process that is killed, whatever process has its id then.
+    The system releases the lock of a killed process, so a reused process id does not matter.
 
     folder: folder of the account.
     """
@@ -246,7 +248,7 @@ def open_journal(
     """Lock an account, and open its journal in `root/<account id>`, during a `with` block.
 
     replace_damaged: true to rename a damaged journal, and start a new one.
-    trades: true to name this process as the one that trades the account, until the block ends.
+    trades: true to record this process as the trading process until the block ends.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL_FILE).absolute()
@@ -259,14 +261,14 @@ def open_journal(
             )
             with closing(Database(path)) as database:
                 _write_note(folder / _JOURNAL_PATH_FILE, str(path))
-                with _named_process(path.with_name(PROCESS_FILE)) if trades else nullcontext():
+                with _record_process(path.with_name(PROCESS_FILE)) if trades else nullcontext():
                     yield LockedJournal(database, path.parent, damaged_copy)
 
 
 @contextmanager
-def _named_process(path: Path) -> Iterator[None]:
-    """Name this process in a file during a `with` block."""
-    _write_note(path, json.dumps(TradingProcess.this_process()._asdict()))
+def _record_process(path: Path) -> Iterator[None]:
+    """Write the description of this process to a file that exists during a `with` block."""
+    _write_note(path, json.dumps(TradingProcess.current()._asdict()))
     try:
         yield
     finally:

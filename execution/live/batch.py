@@ -35,7 +35,7 @@ class OrderBatch:
     completes_decision: true if this is the decision's last batch of orders.
     is_retryable: true if the batch is sent again unchanged after a failure.
     fills: fills of the orders.
-    waiting: why the orders in a symbol were not sent, by symbol.
+    unsent_reasons: reason by symbol why orders were not sent.
     is_last_attempt: true if the cycle makes no further decision, even if an order that this
         decision replaces has filled in the meantime.
     is_withdrawn: true if the decision was withdrawn because an order that it replaces has filled.
@@ -50,13 +50,13 @@ class OrderBatch:
     completes_decision: bool = True
     is_retryable: bool = False
     fills: Sequence[Fill] = ()
-    waiting: Mapping[str, str] = field(default_factory=dict)
+    unsent_reasons: Mapping[str, str] = field(default_factory=dict)
     is_last_attempt: bool = True
     is_withdrawn: bool = False
 
     def send(self, broker: Broker) -> None:
-        """Cancel the orders that the decision replaces, and send the orders of the batch."""
-        self.fills, self.waiting = place_orders(
+        """Cancel the orders that the decision replaces, and send the batch; store the outcome."""
+        self.fills, self.unsent_reasons = place_orders(
             broker, self.orders, self.cancelled_quantities, self.gate
         )
 
@@ -129,7 +129,7 @@ def record_batch_outcome(batch: OrderBatch, journal: DecisionJournal) -> Iterato
             log.warning("%s; making a new decision", error)
             return
     if batch.completes_decision:
-        journal.end_decision(batch.decision_id, REDUCTION_UNFILLED_REASON, batch.waiting)
+        journal.end_decision(batch.decision_id, REDUCTION_UNFILLED_REASON, batch.unsent_reasons)
 
 
 @contextmanager

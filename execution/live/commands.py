@@ -40,10 +40,10 @@ from trainingdata.sessions import session_on
 log = logging.getLogger("live")
 
 COMMANDS_FOLDER = "commands"
-MAX_COMMAND_AGE = HOUR  # age from which a command is not executed, and in which it is retried
+MAX_COMMAND_AGE = HOUR  # age beyond which a command expires; open time in which it is retried
 MAX_FILE_BYTES = 10_000
 MAX_ANSWER_FILES = 200  # the oldest answers are deleted beyond it
-FIRST_RETRY_SECONDS = 5.0  # seconds until a command that waits is tried again, doubled each time
+FIRST_RETRY_SECONDS = 5.0  # seconds until the first retry of a waiting command, doubled each time
 MAX_RETRY_SECONDS = 60.0
 REDUCING_VERBS = ("reduce", "exit", "flatten")
 RESUMABLE_HALTS: Sequence[HaltKind] = ("paused", "exited")
@@ -58,8 +58,8 @@ class CommandOutcome:
     """Result of a command for the positions of one job, one text a position.
 
     done: changes of positions.
-    left: positions that stay larger than the command asks for, each with the reason.
-    waiting: positions that are tried again, each with what they wait for.
+    left: positions that are not reduced as requested, each with the reason.
+    waiting: positions whose reduction is retried, each with the reason for waiting.
     """
 
     done: Sequence[str] = ()
@@ -78,9 +78,13 @@ class CommandedJob(Protocol):
     def reduce_positions(self, command: Command) -> CommandOutcome:
         """Reduce positions as a command asks, and return what was done.
 
-        A second call for the same command continues the first one. For a command that has ended,
-        its open orders are cancelled. Raises `BrokerError` if the venue does not respond; the
-        command is then tried again.
+        A second call for the same command continues the first call. If the command has ended, the
+        call cancels its open orders.
+
+        Raises
+        ------
+        BrokerError
+            if the venue does not respond; the command is then retried.
         """
         ...
 
@@ -115,8 +119,8 @@ def parse_command(command_id: str, values: Any, at: np.datetime64) -> Command:
     return Command(command_id, verb, _parse_argument(verb, argument), by, written_at, at)
 
 
-def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; raises `InputError` for a field that it contains twice."""
+def _parse_unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises `InputError` for a duplicate field."""
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
         raise InputError(f"the field {twice[0]!r} is written twice; write it once")
@@ -227,7 +231,7 @@ class CommandDesk:
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
                 raise InputError(f"{path.name}: not a regular file of at most 10 kB")
             text = path.read_text(encoding="utf-8")
-            values = json.loads(text, object_pairs_hook=_parse_object)
+            values = json.loads(text, object_pairs_hook=_parse_unique_fields)
             command = parse_command(path.stem, values, self._clock.now())
         except FileNotFoundError:
             return
@@ -257,7 +261,7 @@ class CommandDesk:
                 command = self._record_answer(command, "refused", why)
             else:
                 if command.verb == "resume":
-                    cancelled = self._cancel_unanswered(command)
+                    cancelled = self._end_waiting_commands(command)
                 changes = self._change_halts(command, reason or f"command {command}", cause)
                 if command.verb not in REDUCING_VERBS:
                     text = self._describe_halts(changes)
@@ -271,15 +275,15 @@ class CommandDesk:
         return command
 
     def execute(self, command: Command) -> None:
-        """Reduce positions as a received command asks, and record what came of it.
+        """Reduce positions as a received command asks, and record the outcome.
 
-        What waits is tried again for an hour in which its market is open. The command is `waiting`
-        until then, and ends as `partial` if a part of it still waits.
+        Reductions that wait are retried for an hour of open market. Meanwhile the command is
+        `waiting`. If a part still waits after that hour, the command ends as `partial`.
         """
         outcome = self._reduce_positions(command)
         if self._stop or not self._jobs:
             return  # the next process completes it
-        if outcome.waiting and may_still_act(command, self._clock.now()):
+        if outcome.waiting and is_still_retried(command, self._clock.now()):
             self._retry_later(command, _describe_outcome(outcome))
             return
         self._retries.pop(command.command_id, None)
@@ -292,7 +296,7 @@ class CommandDesk:
         self._publish(self._record_answer(command, state, _describe_outcome(outcome)))
 
     def _retry_later(self, command: Command, text: str) -> None:
-        """Record what a command waits for, if that has changed, and when it is tried again."""
+        """Schedule the next attempt of a command; record its answer if the answer has changed."""
         _, pause = self._retries.get(command.command_id, (0.0, FIRST_RETRY_SECONDS))
         retry_at = self._time.monotonic() + pause
         self._retries[command.command_id] = retry_at, min(2 * pause, MAX_RETRY_SECONDS)
@@ -300,7 +304,7 @@ class CommandDesk:
             self._publish(self._record_answer(command, "waiting", text))
 
     def _reduce_positions(self, command: Command) -> CommandOutcome:
-        """Let all jobs reduce positions; a job whose venue does not respond waits."""
+        """Reduce the positions of all jobs; a job whose venue does not respond waits."""
         outcomes = []
         for job in self._jobs:
             try:
@@ -328,8 +332,8 @@ class CommandDesk:
             return f"{symbol} is neither traded nor held by this loop; check the symbol"
         return ""
 
-    def _cancel_unanswered(self, command: Command) -> list[Command]:
-        """End the commands that wait, because a person resumes trading; return them."""
+    def _end_waiting_commands(self, command: Command) -> list[Command]:
+        """Cancel all unanswered commands because a person resumes trading; return them."""
         return [
             self._record_answer(each, "cancelled", f"{each.answer}; ended by `{command}`")
             for each in self.journal.unanswered()
@@ -392,10 +396,11 @@ class CommandDesk:
             self._unanswerable.discard(command_id)
 
 
-def may_still_act(command: Command, now: np.datetime64) -> bool:
-    """Return whether a command that waits is tried again.
+def is_still_retried(command: Command, now: np.datetime64) -> bool:
+    """Return whether a waiting command is retried.
 
-    It is tried for an hour in which the exchange is open, and meanwhile in the hours between.
+    While the exchange is closed, it is retried. In a session it is retried for an hour from its
+    receipt or from the open, whichever is later.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None or not session.opens <= now < session.closes:

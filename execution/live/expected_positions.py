@@ -90,11 +90,11 @@ class PositionTolerance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A position that differs from the journal's, or an order or activity that is unknown.
+    """A difference between venue and journal: of a position, or an unknown order or activity.
 
     symbol: symbol, or the underlying of options.
     expected, found: signed quantity (shares, crypto or contracts) of a position; number of orders
-        or activities if the discrepancy is one.
+        or activities otherwise.
     reason: text that describes the difference.
     order_id: id of an unknown order, or of an activity that is not understood; empty for a
         position.
@@ -306,7 +306,7 @@ class ExpectedPositions:
         ]
 
     def find_unexplained_bookings(self) -> list[BookingRow]:
-        """Return the bookings of symbols that are neither understood nor acknowledged."""
+        """Return the bookings with a symbol that are neither understood nor acknowledged."""
         found = self.listed.bookings_not_understood()
         return [each for each in found if self._applied_quantity(each.id) is None]
 
@@ -435,7 +435,7 @@ class ExpectedPositions:
     def find_lagging_positions(
         self, held: Mapping[str, Decimal], at: np.datetime64
     ) -> dict[str, Discrepancy]:
-        """Return discrepancies of stocks and crypto that have new fills, without recording any.
+        """Return the discrepancies of stocks and crypto with new fills, and record nothing.
 
         held: the venue's positions, signed quantities by symbol.
         at: time of the venue's clock.
@@ -455,7 +455,7 @@ class ExpectedPositions:
         )
 
     def _add_unapplied_fills(self, expected: defaultdict[str, ExpectedPosition]) -> set[str]:
-        """Add fills that the expected positions lack to them, and return the fills' symbols.
+        """Add unapplied fills to the expected positions, and return the symbols of the fills.
 
         expected: expected positions by symbol, changed in place.
         """
@@ -590,7 +590,7 @@ def unfilled_order_tolerances(
 def _add_fee_tolerances(
     tolerances: defaultdict[str, PositionTolerance], expected: Mapping[str, ExpectedPosition]
 ) -> None:
-    """Let positions be smaller by the fees in crypto that the venue has not listed yet.
+    """Extend the lower tolerances by the fees in crypto that the venue has not listed yet.
 
     tolerances: tolerances by symbol, changed in place.
     """

@@ -37,7 +37,7 @@ class GuardedBroker:
     def account(self) -> AccountSnapshot:
         """Read and reconcile the account, and return its snapshot.
 
-        If a reading is rejected, or lacks fills of the journal, the account is read again.
+        The account is read again if a reading is rejected or lacks fills that the journal has.
 
         Raises
         ------

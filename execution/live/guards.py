@@ -1,9 +1,9 @@
 """Guards: the last checks before an order is sent.
 
-The kill file stops every order. Halts with the scope `everything` stop every order but stops and
-the orders of a person's command (`execution.decision.authority`). Limits refuse only opening
-orders, because a reduction that is not sent is a risk too. A reduction is refused only for a
-quarantined symbol, a closed exchange, or an implausible limit price.
+The kill file stops every order. Halts with the scope `everything` stop every order except
+protective orders and orders of a person's command (`execution.decision.authority`). Limits refuse
+only opening orders, because a reduction that is not sent is a risk too. A reduction is refused only
+for a quarantined symbol, a closed exchange, or an implausible limit price.
 """
 
 from __future__ import annotations

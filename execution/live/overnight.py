@@ -75,7 +75,9 @@ class OvernightTrimmer:
         self._settings = settings
         self._looked_until: np.datetime64 = NO_CHECK_YET
         self._not_before: np.datetime64 = NO_CHECK_YET
-        self._waiting: dict[str, str] = {}  # why no trim was sent at the last check, by symbol
+        self._unsent_reasons: dict[
+            str, str
+        ] = {}  # reason by symbol why no trim was sent at the last check
         self.venue_close: np.datetime64 | None = (
             None  # the venue's next close; None if it does not state one
         )
@@ -98,7 +100,7 @@ class OvernightTrimmer:
     def check_if_due(self, now: np.datetime64) -> bool:
         """Check positions if a check is due, and return whether one was.
 
-        If the check fails, or an order waits for a cancellation, it is due again.
+        The check stays due if it fails, or if a trim waits for a cancellation.
         """
         closes = session_close(now, self.venue_close)
         due = self.next_check_time(now)
@@ -115,9 +117,9 @@ class OvernightTrimmer:
                 "overnight", f"the position check before the close failed: {error}"
             )
             raise
-        for symbol, why in self._waiting.items():
+        for symbol, why in self._unsent_reasons.items():
             log.warning("%s: the overnight trim waits: %s", symbol, why)
-        if not self._waiting or now + CHECK_RETRY_INTERVAL >= closes:
+        if not self._unsent_reasons or now + CHECK_RETRY_INTERVAL >= closes:
             self._looked_until = now
         return True
 
@@ -141,7 +143,9 @@ class OvernightTrimmer:
                 and not (order.is_for_auction or is_protective_order(order))
             ],
         )
-        self._waiting = {parse_order_symbol(name): why for name, why in asked.reasons.items()}
+        self._unsent_reasons = {
+            parse_order_symbol(name): why for name, why in asked.reasons.items()
+        }
         try:
             account = self._desk.read_and_record_mark()
         except MarksRejected as error:
@@ -165,13 +169,13 @@ class OvernightTrimmer:
             self._settings.order_prefix,
             closes,
             number,
-            tradable - self._wash_trade_symbols(account) - {*self._waiting},
+            tradable - self._wash_trade_symbols(account) - {*self._unsent_reasons},
         )
         if orders:
             self._send_trims(orders, account, name)
         if (
             last
-            and not self._waiting
+            and not self._unsent_reasons
             and exceeds_overnight_ceiling(
                 assume_auction_orders_filled(self._read_account()), self._settings.limits
             )
@@ -184,8 +188,8 @@ class OvernightTrimmer:
     ) -> None:
         """Record trim orders in the journal under one name, and send them.
 
-        Stops in their symbols are cancelled first, unless the gate refuses the order. Where a stop
-        is still open, or has traded meanwhile, no order is sent.
+        The stops of a symbol are cancelled first, but only if the gate allows the trim. No trim is
+        sent in a symbol whose stop is still open or has traded meanwhile.
 
         account: account snapshot by which the gate checks the orders.
         """
@@ -194,8 +198,8 @@ class OvernightTrimmer:
         )
         allowed = {o.symbol for o in orders if not gate.refusal_reason(o, "night", account.as_of)}
         stops = find_protective_orders(self._settings.order_prefix, account.open_orders)
-        self._waiting |= cancel_stops(self._desk, [e for e in stops if e.symbol in allowed])
-        orders = [order for order in orders if order.symbol not in self._waiting]
+        self._unsent_reasons |= cancel_stops(self._desk, [e for e in stops if e.symbol in allowed])
+        orders = [order for order in orders if order.symbol not in self._unsent_reasons]
         self._journal.record_reducing_orders(order_group_id, orders, account.as_of)
         for order in orders:
             log.warning(

@@ -45,9 +45,9 @@ from trainingdata.instruments import instrument
 log = logging.getLogger("live")
 
 PROTECTION_ALERT = "protection"
-# Event of a job: the reason by symbol of each position that is without a stop.
+# Kind of a job's event: reason by symbol for which a position has no stop.
 UNPROTECTED_EVENT = "unprotected"
-# Time until a stop that the venue has refused is sent again between cycles.
+# Time after which a refused stop is sent again between cycles.
 REFUSED_STOP_PAUSE = np.timedelta64(10, "m")
 
 # Condition on intents, and its values.
@@ -63,8 +63,8 @@ class LiveProtection:
     desk: broker that sends the orders.
     journal: journal of the job that trades stocks and crypto.
     feed: source of the bars for distances in deviations.
-    busy_symbols: function that returns the symbols in which a command sends orders, each with what
-        it waits for; no stop is sent in them.
+    symbols_in_reduction: function that returns the symbols in which a waiting command has changed
+        orders, each with the reason for waiting; no stop is sent in them.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class LiveProtection:
         journal: DecisionJournal,
         feed: BarFeed,
         settings: LiveSettings,
-        busy_symbols: Callable[[], Mapping[str, str]],
+        symbols_in_reduction: Callable[[], Mapping[str, str]],
     ) -> None:
         self.resting_count = 0  # stops that rest at the venue after the last update
         self._desk = desk
-        self._busy_symbols = busy_symbols
+        self._symbols_in_reduction = symbols_in_reduction
         self._live = live
         self._journal = journal
         self._feed = feed
@@ -90,9 +90,9 @@ class LiveProtection:
     def update(self, account: AccountSnapshot | None = None, *, ends_cycle: bool = False) -> None:
         """Cancel and send protective orders at the venue, so that each position has one.
 
-        With `protect.kind=none`, orders of an earlier process are cancelled. Stops reduce, so they
-        are kept under every halt. Under the kill file nothing is sent. An alert names each position
-        that has neither a stop nor a sale, with the reason, until it has one.
+        With `protect.kind=none`, protective orders of an earlier process are cancelled. Under every
+        halt positions stay protected, because stops only reduce. Under the kill file nothing is
+        sent. Each position that has neither a stop nor a sale is alerted once, with the reason.
 
         account: account snapshot since which nothing was sent; None reads the account.
         ends_cycle: true at the end of a cycle; stops of crypto that trail are raised only then.
@@ -119,13 +119,13 @@ class LiveProtection:
             )
         else:
             plan = self._plan(account, ends_cycle=ends_cycle)
-            account, reasons = self._carry_out(plan, account, ends_cycle=ends_cycle)
-        self._report_bare(account, reasons)
+            account, reasons = self._execute_plan(plan, account, ends_cycle=ends_cycle)
+        self._report_unprotected(account, reasons)
 
     def report_failure(self, error: str) -> None:
-        """Alert that the protective orders were not updated, with the positions that may be bare.
+        """Alert that protective orders were not updated; name positions that may have no stop.
 
-        The positions are those of the last mark, and the stops those that the journal has.
+        These are the positions of the last mark and of our fills that have no stop in the journal.
         """
         live = self._live
         stopped = {
@@ -136,16 +136,16 @@ class LiveProtection:
         held = {} if mark is None else mark.positions
         bought = net_fills_by_symbol(live.book, TRADE_JOB)
         ours = {*held, *(symbol for symbol, quantity in bought.items() if quantity)}
-        bare = ", ".join(sorted((ours & self._settings.tradable_symbols) - stopped))
+        without = ", ".join(sorted((ours & self._settings.tradable_symbols) - stopped))
         text = f"protective orders were not updated: {error}"
         live.notices.alert(
-            PROTECTION_ALERT, f"{text}; the journal has no stop of: {bare or 'none'}"
+            PROTECTION_ALERT, f"{text}; the journal has no stop of: {without or 'none'}"
         )
 
     def _read_account(self) -> AccountSnapshot:
-        """Return the account snapshot, also one whose cash or marks are rejected.
+        """Return the account snapshot, even if its cash or marks are rejected.
 
-        Neither changes what is held. The price of a stop is measured from the average entry.
+        Neither changes the positions. Stop prices are measured from the average entry price.
         """
         try:
             return self._desk.account()
@@ -170,11 +170,11 @@ class LiveProtection:
         self._elected_since = plan.elected_since
         return plan
 
-    def _report_bare(self, account: AccountSnapshot, reasons: Mapping[str, str]) -> None:
-        """Alert positions that have become bare, and give the all-clear for those protected again.
+    def _report_unprotected(self, account: AccountSnapshot, reasons: Mapping[str, str]) -> None:
+        """Alert positions that have lost protection, and send an all-clear for each regained.
 
-        account: account with the orders that were sent.
-        reasons: why a position may be bare, by symbol.
+        account: account snapshot with the orders that were sent.
+        reasons: reason by symbol for which a position may have no stop.
         """
         protect, live, events = self._settings.protect, self._live, self._live.account.events
         live.notices.reset_alert(PROTECTION_ALERT)
@@ -184,15 +184,15 @@ class LiveProtection:
         unknown = {i.client_order_id for i in live.book.intents_in_states(UNKNOWN_OUTCOME_STATES)}
         certain = [o for o in account.open_orders if o.client_order_id not in unknown]
         account = replace(account, open_orders=tuple(certain))
-        bare = uncovered_quantities(account, symbols, protect.band)
+        uncovered = uncovered_quantities(account, symbols, protect.band)
         last = events.last_event(TRADE_JOB, UNPROTECTED_EVENT)
         before: Mapping[str, str] = {} if last is None else last.content
         now = {
             symbol: before.get(symbol) or reasons.get(symbol, "no stop rests at the venue")
-            for symbol in bare
+            for symbol in uncovered
         }
         for symbol in sorted({*now} - {*before}):
-            held = f"{bare[symbol]:f} of {abs(account.positions[symbol]):f} {symbol}"
+            held = f"{uncovered[symbol]:f} of {abs(account.positions[symbol]):f} {symbol}"
             live.notices.send_notice(PROTECTION_ALERT, f"{held} without a stop: {now[symbol]}")
         for symbol in sorted({*before} - {*now}) if protect.is_on else ():
             live.notices.send_notice(ALL_CLEAR, f"{symbol} is not without a stop any more")
@@ -228,7 +228,7 @@ class LiveProtection:
             checked_at=now,
             blocked_symbols={
                 *live.halts.quarantined_symbols(),
-                *self._busy_symbols(),
+                *self._symbols_in_reduction(),
                 *(account.positions.keys() - settings.tradable_symbols),
             },
             misstated_orders=_find_changed_orders(
@@ -253,20 +253,20 @@ class LiveProtection:
             self._deviations, self._deviations_at = daily_deviations(bars, bars.symbols), at
         return self._deviations
 
-    def _carry_out(
+    def _execute_plan(
         self, plan: ProtectionPlan, account: AccountSnapshot, *, ends_cycle: bool
     ) -> tuple[AccountSnapshot, Mapping[str, str]]:
         """Cancel and send the orders of a plan; send kept orders of unknown outcome again.
 
-        Returns the account with the orders that rest now, and why a position may be bare, by
-        symbol.
+        Returns the account snapshot with the orders that rest now, and the reasons by symbol for
+        which a position may have no stop.
 
         account: account snapshot on which the plan is based.
-        ends_cycle: true sends stops that the venue has refused lately again.
+        ends_cycle: true to send recently refused stops again.
         """
         desk, live, journal = self._desk, self._live, self._journal
-        refused = {} if ends_cycle else self._refused_lately(account.as_of)
-        reasons = {**self._busy_symbols(), **plan.unprotected}
+        refused = {} if ends_cycle else self._recently_refused_stops(account.as_of)
+        reasons = {**self._symbols_in_reduction(), **plan.unprotected}
         for symbol in live.halts.quarantined_symbols():
             reasons[symbol] = "it is quarantined until its discrepancy is resolved"
         reasons |= cancel_stops(desk, plan.cancels)
@@ -313,10 +313,10 @@ class LiveProtection:
         open_orders = (*account.open_orders, *resting)
         return replace(account, open_orders=open_orders), {**refused, **reasons}
 
-    def _refused_lately(self, now: np.datetime64) -> dict[str, str]:
-        """Return the venue's reasons for stops that it has refused within ten minutes, by symbol.
+    def _recently_refused_stops(self, now: np.datetime64) -> dict[str, str]:
+        """Return the reasons by symbol of stops that the venue has refused within ten minutes.
 
-        Such a stop is sent again later, and at the end of each cycle.
+        These stops are sent again after ten minutes, and at the end of each cycle.
         """
         condition = "role = 'protection' AND job = ? AND state = 'rejected' AND sent_at > ?"
         since = format_instant(now - REFUSED_STOP_PAUSE)
@@ -338,10 +338,10 @@ def _find_changed_orders(
 
 
 def cancel_stops(desk: GuardedBroker, stops: Sequence[Order]) -> dict[str, str]:
-    """Cancel protective orders; return why no other order may be sent now, by symbol.
+    """Cancel protective orders; return by symbol the reasons for which no order may follow.
 
-    A stop that is still open holds its shares. After one that has traded meanwhile, another order
-    would be sized for a position that has changed.
+    A stop that is still open reserves its shares. If a stop has traded meanwhile, the position has
+    changed, and an order that was sized for it is wrong.
     """
     result = cancel_orders(desk, [order.client_order_id for order in stops])
     waiting = {}

@@ -231,7 +231,7 @@ class Reconciler:
         return self.holdings.describe_unlisted_fills(self._listed_at)
 
     def describe_lagging_positions(self, account: AccountSnapshot) -> str:
-        """Describe positions that lack fills since the last comparison; empty if there are none.
+        """Describe positions that lack fills of the journal; empty if there are none.
 
         Symbols that differed at the last comparison are left out.
         """

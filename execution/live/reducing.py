@@ -1,9 +1,9 @@
-"""Reducing positions in stocks and crypto for commands, for the watch and for `kill --flatten`.
+"""Reduction of stock and crypto positions for commands, for the watch and for `kill --flatten`.
 
-`execution.decision.authority.plan_reduction` decides each step from a reading of the account and
-our orders that have not ended. What rests in orders of commands counts as sold, whatever became of
-their process, so that no attempt trades the same shares twice. What waits is tried again by the
-next call.
+`execution.decision.authority.plan_reduction` plans each step from a reading of the account and from
+our orders that have not ended. The unfilled quantity of command orders counts as sold, also after
+a restart, so that no attempt trades the same shares twice. The next call continues a reduction
+that waits.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ log = logging.getLogger("live")
 
 # Seconds before each reading of the account. Steps follow all but the last reading.
 READ_DELAYS_SECONDS = (0.0, 0.0, 2.0, 2.0)
-COMMAND_GROUP_PREFIX = f"{TRADE_JOB}-command-"  # of the ids that group the orders of a command
-# Reasons of our own for which an order was not sent; they count as no refusal.
+COMMAND_GROUP_PREFIX = f"{TRADE_JOB}-command-"  # begins the group id of a command's orders
+# Our reasons for which an order was not sent; they do not count as refusals.
 UNSENT_REASONS = (POSITIONS_CHANGED_REASON, PROCESS_ENDED_REASON)
 ZERO = Decimal(0)
 
@@ -78,31 +78,35 @@ class PositionReducer:
         self._live = live
         self._journal = journal
         self._settings = settings
-        self._busy: dict[str, Mapping[str, str]] = {}  # by command id
+        self._symbols_by_command: dict[str, Mapping[str, str]] = {}  # by command id
 
     @property
-    def busy_symbols(self) -> Mapping[str, str]:
-        """Symbols in which a command that waits has changed orders, each with what it waits for.
+    def symbols_in_reduction(self) -> Mapping[str, str]:
+        """Symbols in which a waiting command has changed orders, each with the reason.
 
-        No stop is sent in them meanwhile.
+        No stop is sent in these symbols meanwhile.
         """
-        return {symbol: why for each in self._busy.values() for symbol, why in each.items()}
+        return {
+            symbol: why
+            for each in self._symbols_by_command.values()
+            for symbol, why in each.items()
+        }
 
     def reduce(self, command: Command) -> CommandOutcome:
-        """Take the next steps of a command, and return what is done, waits and stays."""
-        plan, account = self.advance(command)
+        """Execute the next steps of a command, and return its outcome so far."""
+        plan, account = self.execute_steps(command)
         return CommandOutcome(
-            _describe_fills(self._live.book.intents_for_decision(_group(command))),
-            _describe_positions(plan.left, account),
+            _describe_fills(self._live.book.intents_for_decision(_order_group_id(command))),
+            _describe_positions(plan.not_reduced, account),
             _describe_positions(plan.waiting, account),
         )
 
-    def advance(self, command: Command) -> tuple[ReductionPlan, AccountSnapshot]:
-        """Take the next steps of a command; return the last plan, and the account it is based on.
+    def execute_steps(self, command: Command) -> tuple[ReductionPlan, AccountSnapshot]:
+        """Execute the next steps of a command; return the last plan and its account snapshot.
 
-        A command that has ended gets no new orders: its open ones are cancelled.
+        If the command has ended, its open orders are cancelled and no new order is sent.
         """
-        live, group = self._live, _group(command)
+        live, group = self._live, _order_group_id(command)
         self._desk.refresh_open_orders()
         try:
             live.reconcile()
@@ -111,7 +115,7 @@ class PositionReducer:
                 raise
             log.warning("closing positions without reconciling them first: %s", error)
         if not command.is_unanswered:
-            self._withdraw({group})
+            self._cancel_command_orders({group})
         attempts = live.connection.time.delayed_attempts(READ_DELAYS_SECONDS)
         for attempt, _ in enumerate(attempts, start=1):
             account = self._read_account(command)
@@ -120,15 +124,15 @@ class PositionReducer:
             plan = plan_reduction(state)
             is_last = attempt == len(READ_DELAYS_SECONDS) or not command.is_unanswered
             if not command.is_unanswered:
-                plan.left.update(dict.fromkeys(plan.sales, "the command has ended"))
+                plan.not_reduced.update(dict.fromkeys(plan.sales, "the command has ended"))
             if is_last or not plan.has_steps:
                 break
-            self._carry_out(plan, command, account, group)
-        self._busy[command.command_id] = _busy_symbols(command, plan, state)
+            self._execute_plan(plan, command, account, group)
+        self._symbols_by_command[command.command_id] = _symbols_in_reduction(command, plan, state)
         return plan, account
 
     def _refresh_ended_orders(self, account: AccountSnapshot) -> None:
-        """Query our accepted orders if one of them rests at the venue no longer, or has traded."""
+        """Query our accepted orders if the snapshot shows that one has ended or traded."""
         resting = {order.client_order_id: order.qty for order in account.open_orders}
         accepted = self._tracked_orders()
         if any(
@@ -138,15 +142,15 @@ class PositionReducer:
         ):
             self._desk.refresh_open_orders()
 
-    def own_positions(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """Return the part of each position that may be closed on request, by symbol."""
+    def find_closable_positions(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Return the quantity of each position that a command may close, by symbol."""
         return closable_positions(
             positions,
             self._settings.tradable_symbols,
             net_fills_by_symbol(self._live.book, TRADE_JOB),
         )
 
-    def cancel_own_orders(self, *, keep_stops: bool) -> Cancellations:
+    def cancel_open_orders(self, *, keep_stops: bool) -> Cancellations:
         """Cancel our open orders, and those of unknown outcome that the venue has received.
 
         keep_stops: true leaves protective orders at the venue.
@@ -163,18 +167,18 @@ class PositionReducer:
     def _quarantined_symbols(self) -> frozenset[str]:
         return self._live.halts.quarantined_symbols() | self._live.reconciler.discrepant_symbols
 
-    def withdraw_ended(self) -> None:
-        """Cancel the open orders of commands that have ended, as one that `resume` has ended."""
-        waiting = {_group(command) for command in self._live.account.commands.unanswered()}
+    def cancel_orders_of_ended_commands(self) -> None:
+        """Cancel the open orders of ended commands, such as commands that `resume` cancelled."""
+        waiting = {_order_group_id(command) for command in self._live.account.commands.unanswered()}
         groups = {
             intent.decision_id
             for intent in self._live.book.intents_in_states(PENDING_STATES)
             if intent.decision_id.startswith(COMMAND_GROUP_PREFIX)
         }
-        self._withdraw(groups - waiting)
+        self._cancel_command_orders(groups - waiting)
 
-    def _withdraw(self, groups: Collection[str]) -> None:
-        """Cancel the open orders of commands, and deny those that were not sent."""
+    def _cancel_command_orders(self, groups: Collection[str]) -> None:
+        """Cancel the open orders of commands, and deny their unsent orders."""
         for group in sorted(groups):
             names = [
                 intent.client_order_id
@@ -191,7 +195,7 @@ class PositionReducer:
         symbols = {command.argument} if command.verb == "exit" else None
         held = {
             symbol: quantity
-            for symbol, quantity in self.own_positions(account.positions).items()
+            for symbol, quantity in self.find_closable_positions(account.positions).items()
             if symbols is None or symbol in symbols
         }
         quarantined = self._quarantined_symbols()
@@ -226,11 +230,11 @@ class PositionReducer:
     def _forbidden_symbols(
         self, command: Command, account: AccountSnapshot, excess: Mapping[str, Decimal]
     ) -> dict[str, str]:
-        """Return why the gate refuses sales now, by symbol.
+        """Return the reasons by symbol for which the gate refuses sales now.
 
-        It is asked before stops are cancelled for a sale.
+        The gate is asked before a stop is cancelled for a sale.
 
-        excess: part of each position to close, signed like the position, by symbol.
+        excess: quantity to close by symbol, signed like the position.
         """
         gate = self._live.build_gate(account, {*excess}, require_trades=False)
         reasons = {}
@@ -255,16 +259,23 @@ class PositionReducer:
                 phase = "planned"
             elif intent.client_order_id in cancelling:
                 phase = "cancelling"
-            is_of_command = intent.decision_id.startswith(COMMAND_GROUP_PREFIX)
+            is_command_order = intent.decision_id.startswith(COMMAND_GROUP_PREFIX)
             if left > 0:
-                orders.append(TrackedOrder(replace(intent.order, qty=left), phase, is_of_command))
+                orders.append(
+                    TrackedOrder(replace(intent.order, qty=left), phase, is_command_order)
+                )
         return orders
 
     def _read_account(self, command: Command) -> AccountSnapshot:
         """Return the account snapshot.
 
-        A person's command trades positions that no halt contests, also on a reading whose cash or
-        marks are rejected. The watch's command waits for a reading that is accepted.
+        A person's command also acts on a snapshot whose cash or marks are rejected, because only
+        its positions matter. A command of the watch needs an accepted snapshot.
+
+        Raises
+        ------
+        AccountReadingRejected
+            for a command of the watch if the reading is rejected.
         """
         try:
             return self._desk.account()
@@ -273,10 +284,10 @@ class PositionReducer:
                 raise
             return error.account
 
-    def _carry_out(
+    def _execute_plan(
         self, plan: ReductionPlan, command: Command, account: AccountSnapshot, group: str
     ) -> None:
-        """Cancel the orders of a plan, record new ones as planned, and send all."""
+        """Deny, cancel, record and send the orders of a plan."""
         book = self._live.book
         for order in plan.denials:
             if (intent := book.get(order.client_order_id)) is not None:
@@ -308,22 +319,22 @@ class PositionReducer:
         try:
             place_reductions(self._desk, orders, gate)
         except BrokerError as error:
-            log.warning("%s", error)  # the next reading shows what it has done
+            log.warning("%s", error)  # the next reading shows the outcome
 
 
-def _group(command: Command) -> str:
+def _order_group_id(command: Command) -> str:
     """Return the id that groups the orders of a command."""
     return f"{COMMAND_GROUP_PREFIX}{command.command_id}"
 
 
-def _busy_symbols(
+def _symbols_in_reduction(
     command: Command, plan: ReductionPlan, state: ReductionState
 ) -> Mapping[str, str]:
-    """Return the symbols in which a command that waits has changed orders, and why it waits."""
+    """Return the symbols in which a waiting command has changed orders, each with the reason."""
     touched = {order.symbol for order in plan.cancels} | {
         each.order.symbol
         for each in state.orders
-        if each.is_of_command or each.phase == "cancelling"
+        if each.is_command_order or each.phase == "cancelling"
     }
     return {
         symbol: f"`{command}` waits: {why}"

@@ -48,7 +48,7 @@ from trainingdata.instants import format_utc
 
 MAX_CYCLES_SHOWN = 5
 MAX_ALERTS_SHOWN = 3
-TROUBLE_EXIT_CODE = 1  # exit code if the loop was killed, a cycle is late, or orders are refused
+TROUBLE_EXIT_CODE = 1  # the loop was killed, a cycle is late, or the venue refuses orders
 UNREADABLE_EXIT_CODE = InputError.exit_code  # exit code if a journal cannot be read
 
 
@@ -65,13 +65,13 @@ def _exit_code(
     """
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
-    killed = vanished is not None and vanished.is_of_this_machine
+    killed = vanished is not None and vanished.ran_on_this_machine
     return TROUBLE_EXIT_CODE if late or refused or killed else 0
 
 
 def _process_line(process: TradingProcess | None, vanished: TradingProcess | None) -> str:
     if process is None and vanished is not None:
-        return vanished.description_of_end
+        return vanished.end_description
     return str(process or "no process trades the account")
 
 

@@ -62,7 +62,7 @@ log = logging.getLogger("live")
 CYCLE_RETRY_INTERVALS = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 SEAL_ALERT = "seal"
-# Seconds before each attempt of `kill --flatten`, which tries again what waits for ten minutes.
+# Seconds before each attempt of `kill --flatten`: ten minutes in total.
 FLATTEN_DELAYS_SECONDS = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, *(60.0,) * 9)
 
 
@@ -110,7 +110,12 @@ class TradingJob:
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._reducer = PositionReducer(self.desk, live, self._journal, settings)
         self._protection = LiveProtection(
-            self.desk, live, self._journal, feed, settings, lambda: self._reducer.busy_symbols
+            self.desk,
+            live,
+            self._journal,
+            feed,
+            settings,
+            lambda: self._reducer.symbols_in_reduction,
         )
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle
@@ -193,7 +198,7 @@ class TradingJob:
         self.update_protection(snapshot)
 
     def protect_at_start(self) -> None:
-        """Reconcile the account, and protect its positions, before the first step of a process."""
+        """Reconcile the account and protect its positions before the first step of a process."""
         if self._settings.protect.is_on:
             with suppress(BrokerError):  # the first cycle reports what is wrong
                 self._live.reconcile()
@@ -255,7 +260,7 @@ class TradingJob:
     def _record_failure(self, number: int) -> Iterator[None]:
         """Return a context manager that records an error which ends the cycle, and raises it again.
 
-        What the cycle has bought before the error is protected.
+        Positions that the cycle has opened before the error are protected.
 
         number: number of the cycle.
         """
@@ -382,7 +387,7 @@ class TradingJob:
             if self._interrupted is not None:
                 print_line(describe_interruption(self._live.account.database, self._interrupted))
             self._journal.deny_unsent_orders()
-            self._reducer.withdraw_ended()
+            self._reducer.cancel_orders_of_ended_commands()
             self._followed = True
         self.desk.refresh_open_orders()
 
@@ -445,9 +450,9 @@ class TradingJob:
         if flatten:
             left = self._close_positions()
         else:
-            # Stops go on protecting positions while no loop runs; a kill leaves no order behind.
+            # Stops protect positions while no loop runs; a kill cancels every order.
             stays = not self._live.account.has_kill_file
-            result = self._reducer.cancel_own_orders(keep_stops=stays)
+            result = self._reducer.cancel_open_orders(keep_stops=stays)
             troubles = "; ".join(result.reasons.values())
         self.update_protection()
         if count := self._protection.resting_count:
@@ -457,10 +462,10 @@ class TradingJob:
         return left
 
     def _close_positions(self) -> list[str]:
-        """Close all our positions as a command does; return those that stay open, as text.
+        """Close all our positions as a command does; describe the positions that stay open.
 
-        What waits is tried again for ten minutes. The stop of a position that cannot be closed
-        stays at the venue.
+        A closing that waits is retried for ten minutes. A position that cannot be closed keeps its
+        stop at the venue.
         """
         now = self._connection.now_or_estimate()
         command = Command(f"kill-{format_compact_utc(now)}", "flatten", "", KILL, now, now)
@@ -468,19 +473,19 @@ class TradingJob:
         failure: BrokerError | None = None
         for _ in self._connection.time.delayed_attempts(FLATTEN_DELAYS_SECONDS):
             try:
-                plan, _ = self._reducer.advance(command)
+                plan, _ = self._reducer.execute_steps(command)
             except BrokerError as error:
                 failure = error
                 log.warning("closing positions: %s", error)
                 continue
-            reasons, failure = {**plan.left, **plan.waiting}, None
+            reasons, failure = {**plan.not_reduced, **plan.waiting}, None
             if not plan.waiting:
                 break
         if failure is not None:
             raise failure
         # Positions without a price are open too, and were not closed.
         held = {s: each.quantity for s, each in self._connection.positions().items()}
-        ours = self._reducer.own_positions(held)
+        ours = self._reducer.find_closable_positions(held)
         return [
             f"{held[symbol]:f} {symbol}" + (f" ({reasons[symbol]})" if symbol in reasons else "")
             for symbol in sorted(ours)

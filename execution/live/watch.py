@@ -97,8 +97,8 @@ class WatchedAccount:
     snapshot: account snapshot; None for an account of event contracts.
     data_age: age of the oldest last trade of a position in an open market, seconds; None without
         one.
-    feed_mark: equity mark at the feed's last trades, where a position without one counts at the
-        venue's price; None if the feed does not respond, or for an account of event contracts.
+    feed_mark: equity mark at the feed's last trades; a position without a last trade counts at the
+        venue's price. None if the feed does not respond, or for an account of event contracts.
     """
 
     mark: EquityMark
@@ -205,7 +205,7 @@ class AccountWatch:
             self.read()
         except BrokerError as error:
             if isinstance(error, AccountReadingRejected):
-                self._notify(error.account)  # no stop rests on the figures that were rejected
+                self._notify(error.account)  # stops do not depend on the rejected figures
             self._failures += 1
             log.warning("watch: reading %d failed: %s", self._failures, error)
             if self._failures >= MAX_FAILED_READINGS:
@@ -272,22 +272,23 @@ class AccountWatch:
         return WatchState(before.at, index, index, peak, day_start), before.at
 
     def _may_act(self, halt: Halt | None, at: np.datetime64) -> bool:
-        """Return whether the watch may act: once, and again if its command was not done.
+        """Return whether the watch may act now.
 
-        A command that was not done is repeated an hour after it was received.
+        It acts once per halt. If its command was not done, it acts again an hour after the receipt
+        of that command, unless a person has cancelled the command.
         """
         if halt is None or not halt.is_active:
             return True
-        last = self._desk.journal.last_by(WATCH)
+        last = self._desk.journal.last_command_of(WATCH)
         if last is None or last.is_unanswered or last.state == "done":
             return False
         return last.state != "cancelled" and bool(at >= last.received_at + MAX_COMMAND_AGE)
 
     def _is_confirmed(self, reason: str, state: WatchState, reading: WatchedAccount) -> bool:
-        """Return whether the feed's last trades break the limit as the venue's prices do.
+        """Return whether a limit is also broken at the feed's last trades; alert if it is not.
 
-        A wrong price of the venue would otherwise sell everything. Event contracts have no second
-        source, and their watch sells nothing.
+        Otherwise a wrong price of the venue could sell everything. An account of event contracts
+        has no second source and counts as confirmed, because its watch sells nothing.
         """
         if reading.snapshot is None:
             return True

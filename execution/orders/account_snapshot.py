@@ -36,8 +36,8 @@ class AccountSnapshot:
     prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
     open_orders: open orders, and orders of unknown outcome, which may be open.
-    cancelling_orders: ids of open orders whose cancellation the venue has taken and not completed;
-        they may still fill, and hold their quantity.
+    cancelling_orders: ids of open orders whose cancellation is pending at the venue; they may still
+        fill, and reserve their quantity.
     unsettled_proceeds: net proceeds of stock trades that settle in the next session, USD; proceeds
         of open short positions are not included.
     short_proceeds: proceeds of open short positions, USD.

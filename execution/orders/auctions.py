@@ -51,7 +51,7 @@ def first_accepted_time(order: Order, at: np.datetime64) -> np.datetime64:
 
 
 def next_acceptance(tif: TimeInForce, at: np.datetime64) -> np.datetime64:
-    """Return the earliest instant, at or after `at`, at which the venue takes auction orders.
+    """Return the earliest instant, at or after `at`, at which the venue accepts auction orders.
 
     tif: `opg` for the opening auction, `cls` for the closing auction.
     """

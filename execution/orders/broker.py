@@ -18,16 +18,16 @@ from foundation.errors import AccountChanged, BrokerError, OutcomeUnknown
 # Least filled fraction of an order that counts as complete: a float cannot represent tens of
 # millions of units of crypto exactly to the billionth.
 MIN_COMPLETE_FILL_RATIO = 1 - 1e-12
-# Requests for the end of cancelled orders, of some four seconds each, until a decision goes on
-# without the orders that have to wait for them.
+# Attempts to cancel the orders that a decision replaces, of about four seconds each. After them the
+# orders that still wait for a cancellation are not sent.
 MAX_CANCEL_ATTEMPTS = 8
 
 
 class CancellationPending(OutcomeUnknown):
     """Orders are still open after their cancellation was requested.
 
-    unfilled: unfilled quantity of each order that has ended, by client order id.
-    reasons: why each other order is still open, by client order id.
+    unfilled: unfilled quantities of the orders that have ended, by client order id.
+    reasons: reasons for which the other orders are still open, by client order id.
     """
 
     def __init__(self, unfilled: Mapping[str, Decimal], reasons: Mapping[str, str]) -> None:
@@ -82,7 +82,7 @@ class Broker(Protocol):
         Raises
         ------
         CancellationPending
-            after all requests, if an order is still open: a cancellation is a request.
+            if an order is still open after all cancellations were requested.
         """
         ...
 
@@ -92,11 +92,10 @@ class Broker(Protocol):
 
 
 class Cancellations(NamedTuple):
-    """Result of cancelling orders.
+    """Result of cancelling orders; orders that the venue does not know are in neither mapping.
 
-    unfilled: unfilled quantity of each order that has ended, by client order id.
-    reasons: why each other order is still open, by client order id. An order that the venue does
-        not know is in neither.
+    unfilled: unfilled quantities of the orders that have ended, by client order id.
+    reasons: reasons for which the other orders are still open, by client order id.
     """
 
     unfilled: Mapping[str, Decimal] = MappingProxyType({})
@@ -107,12 +106,12 @@ class Placement(NamedTuple):
     """Result of sending the orders of a decision.
 
     fills: fills of the orders.
-    waiting: why the orders in a symbol were not sent, by symbol: an order that they replace is
-        still open.
+    unsent_reasons: reason by symbol for which orders were not sent: an order that they replace is
+        still open, or has filled meanwhile.
     """
 
     fills: list[Fill]
-    waiting: Mapping[str, str] = MappingProxyType({})
+    unsent_reasons: Mapping[str, str] = MappingProxyType({})
 
 
 def place_orders(
@@ -126,8 +125,8 @@ def place_orders(
     Openings are sent only after the reductions have filled completely, because openings were sized
     for the reduced positions. If a reduction did not fill (a halt, a missing bar), an opening would
     make the positions exceed their limits. Orders for an auction are sent together, because all of
-    them fill at one price. Where the gate refuses all orders in a symbol, nothing is cancelled. A
-    symbol whose cancellation takes time waits alone.
+    them fill at one price. If the gate refuses all orders in a symbol, no order in it is cancelled.
+    A slow cancellation delays only the orders in its symbol.
 
     cancels: unfilled quantity of each open order that the decision replaces, by order id.
     gate: pre-trade checks that run right before each order is sent.
@@ -140,7 +139,7 @@ def place_orders(
     """
     fills: list[Fill] = []
     # An order that is replaced would trade with its successor; venues refuse that.
-    left = _needed_cancels(broker, orders, cancels or {}, gate)
+    left = _allowed_cancels(broker, orders, cancels or {}, gate)
     unsent = list(orders)
     changed: dict[str, str] = {}  # symbols in which a replaced order has filled meanwhile
     waiting: Mapping[str, str] = {}
@@ -172,7 +171,7 @@ def place_orders(
 
 
 def cancel_orders(broker: Broker, client_order_ids: Iterable[str]) -> Cancellations:
-    """Cancel orders; return the unfilled quantity of those that have ended, and the open ones."""
+    """Cancel orders, and return which have ended and which are still open, without raising."""
     if not (names := list(client_order_ids)):
         return Cancellations()
     try:
@@ -183,12 +182,13 @@ def cancel_orders(broker: Broker, client_order_ids: Iterable[str]) -> Cancellati
         return Cancellations({}, dict.fromkeys(names, str(error)))
 
 
-def _needed_cancels(
+def _allowed_cancels(
     broker: Broker, orders: Sequence[Order], cancels: Mapping[str, Decimal], gate: OrderGate
 ) -> Mapping[str, Decimal]:
-    """Return the cancellations of a decision without those for orders that the gate refuses.
+    """Return the cancellations of a decision, less those in symbols that the gate refuses.
 
-    A stop that is cancelled for an order which is then refused leaves its position unprotected.
+    Otherwise a stop could be cancelled for an order that is then refused, and its position would
+    stay unprotected.
     """
     if not cancels or isinstance(gate, AllowAllGate):
         return cancels
@@ -207,7 +207,7 @@ def _needed_cancels(
 
 
 def _have_filled(orders: Sequence[Order], fills: Sequence[Fill]) -> bool:
-    """Return whether reductions have filled completely; auction orders fill later, together."""
+    """Return whether all reductions have filled completely; auction orders are not required to."""
     # Only purchases of crypto pay a fee in crypto, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     return all(

@@ -14,8 +14,8 @@ from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | EventContractOrder
-# Role of an order; `night` trims positions before the close, `protection` is a protective order,
-# `command` reduces for a person's command and `watch` for the watch.
+# Role of an order. `night` trims positions before the close; `protection` is a protective order;
+# `command` is sent for a person's command, `watch` for a command of the watch.
 OrderRole = Literal["", "reduction", "opening", "night", "protection", "command", "watch"]
 
 

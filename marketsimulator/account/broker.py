@@ -122,7 +122,7 @@ class SimulatedBroker:
 
         cancel_remainders: true if unfilled remainders of market orders are cancelled at the next
             instant.
-        confirmed_bars: late bars, from `find_confirmed_bars`.
+        confirmed_bars: bars that a later bar confirms, from `find_confirmed_bars`.
         """
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []
@@ -158,7 +158,7 @@ class SimulatedBroker:
         """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
         All instants in between are processed too, because orders fill and sessions close at them.
-        After `advance_to_auction`, the call goes on from the auction.
+        After `advance_to_auction`, the call continues from the auction.
 
         on_finer_bar: callback at each end of a finer bar in between, which may send orders.
         on_auction: callback after each auction in between, which may send orders.
@@ -176,7 +176,8 @@ class SimulatedBroker:
     def advance_to_auction(self) -> None:
         """Advance to the auction of stocks before the next instant, and fill its orders.
 
-        The account is then at the open of the daily bar, and valued at the auction's prices.
+        The broker's instant is then the open of the daily bar, and positions are valued at the
+        prices of the auction.
         """
         self._begin_rows()
         self._begin_instant(None)
@@ -241,13 +242,13 @@ class SimulatedBroker:
         self._record_fills_and_bookings(tape)
 
     def _match_confirmed_bars(self, rows: Index) -> None:
-        """Match resting orders with the bars that the bars in two rows of the timeline confirm.
+        """Match resting orders with the bars that the bars opening now confirm.
 
-        A bar with a large price move marks no position until the next bar confirms it, yet the
-        venue has filled orders on it. Its fills are booked now: no decision comes between now and
-        the end of the bar that confirms it. Auction orders of that bar's session have expired.
+        A bar with a large price move values no position until the next bar confirms it, but the
+        venue has filled orders on it. Its fills are booked when the confirming bar opens, so no
+        earlier decision knows them. Auction orders of that bar's session have expired.
 
-        rows: row of the stock bars, then of the crypto bars, that open now; -1 for none.
+        rows: rows in the timeline of the stock bars and of the crypto bars that open now; -1: none.
         """
         line, book = self._line, self._book
         day = line.day_terms[line.day_term_rows[self._row]]
@@ -329,7 +330,7 @@ class SimulatedBroker:
         """Send orders in sequence and return the fills at this instant.
 
         gate: ignored; it exists because live brokers check each order with a pre-trade gate.
-        matched_from: start of the first bar that the orders are matched with; None: this instant.
+        matched_from: earliest start of a bar with which the orders are matched; None: this instant.
         """
         del gate
         if orders:
@@ -451,8 +452,8 @@ class SimulatedBroker:
                 left[name] = to_shortest_decimal(abs(float(rows[k]["quantity"])))
         return left
 
-    def match_from(self, client_order_id: str, at: np.datetime64, kind: OrderType) -> None:
-        """Match a working order only with bars that start from an instant on, as another type."""
+    def defer_matching(self, client_order_id: str, at: np.datetime64, kind: OrderType) -> None:
+        """Change the type of a working order, and match it only with bars from an instant on."""
         rows = self._book.orders
         chosen = rows["number"] == self._numbers[client_order_id]
         rows["active_from"][chosen] = int(at.astype("datetime64[ns]").astype(np.int64))

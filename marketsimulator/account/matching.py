@@ -8,9 +8,9 @@ at the opposite extreme. Bars do not tell which extreme came first, so the adver
 assumed. A limit order fills at its limit once the bar has traded beyond it. A stop order fills at
 its stop price less costs, or at the open if the market opened beyond the stop. A stop-limit order
 that cannot fill at once waits as a limit order for the next bar. A trailing stop follows the opens
-and the favourable extremes. If the adverse extreme reaches it only after it has moved, it fills in
-the order open, favourable extreme, adverse extreme, close: in the other order it fills too, or the
-position ends the bar at a better price than the stop. Orders on the open or close fill only at the
+and the favourable extremes. The sequence of the two extremes is unknown. If the adverse
+extreme reaches the stop only after the stop has moved, the favourable extreme is assumed first,
+which is the worse case. Orders on the open or close fill only at the
 session's first open or last close. An order is never matched with a bar that started before the
 order was sent.
 """
@@ -158,9 +158,9 @@ def match_highs_and_lows(
         worse = HIGH_EXTREME if book.holdings[s].quantity < 0 else LOW_EXTREME
         better = LOW_EXTREME if worse == HIGH_EXTREME else HIGH_EXTREME
         for side in (worse, better):
-            price, other = lows[s], highs[s]
+            price, opposite = lows[s], highs[s]
             if side == HIGH_EXTREME:
-                price, other = other, price
+                price, opposite = opposite, price
             for k in range(len(book.orders)):
                 order = book.orders[k]
                 if order.symbol != s or order.state != WORKING:
@@ -170,7 +170,7 @@ def match_highs_and_lows(
                 if order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE:
                     continue
                 _match_extreme(
-                    book, day, account_log, k, price, other, side, volumes[s], volatility[s], now
+                    book, day, account_log, k, price, opposite, side, volumes[s], volatility[s], now
                 )
 
 
@@ -233,7 +233,7 @@ def _match_extreme(
     tape: StructuredArray,
     k: int,
     price: float,
-    other: float,
+    opposite: float,
     side: int,
     volume: float,
     volatility: float,
@@ -244,7 +244,7 @@ def _match_extreme(
     Buy limits and sell stops are matched with lows; sell limits and buy stops with highs.
 
     price: the high or the low, USD.
-    other: the other extreme, USD.
+    opposite: the opposite extreme, USD.
     side: HIGH_EXTREME or LOW_EXTREME, which tells what `price` is.
     """
     order = book.orders[k]
@@ -262,7 +262,7 @@ def _match_extreme(
     if is_better_price(price, order.stop, buys):
         if order.kind != TRAILING:
             return
-        order.stop = trailing_stop_price(order, other)
+        order.stop = trailing_stop_price(order, opposite)
         if is_better_price(price, order.stop, buys):
             return
     _fill_stop(book, day, tape, k, volume, volatility, end)

@@ -176,7 +176,7 @@ def settle_fill(
         # A margin call is for shares: shares that the owner sells count towards it.
         if position.called > 0.0 and position.quantity * quantity < 0.0:
             position.called = max(position.called - abs(quantity), 0.0)
-        # It uses the position before the fill.
+        # The proceeds depend on the position before the fill.
         update_short_proceeds(account, position, quantity, price)
     change_position(account, position, quantity, -quantity * price - fee)
     position.fillable -= abs(quantity)

@@ -189,9 +189,9 @@ def build_timeline(
 def find_confirmed_bars(
     market: Market, feed_volume_share: float
 ) -> dict[tuple[int, int], list[ConfirmedBar]]:
-    """Return the confirmed bars by the row, and the class (1 for crypto), of the confirming bar.
+    """Return the confirmed bars by the confirming bar: its row, and its class (1 for crypto).
 
-    feed_volume_share: share of the whole market's volume that the bars state.
+    feed_volume_share: fraction of the whole market's volume that the bars report.
     """
     bars = market.execution_bars
     if not bars.unconfirmed_bars:
@@ -224,7 +224,7 @@ def advance_account(book: Book, timeline: Timeline, account_log: StructuredArray
 
 @compiled
 def advance_to_opens(book: Book, timeline: Timeline, account_log: StructuredArray, t: int) -> None:
-    """Do the first part of `advance_account`, up to the opens of bars that start after t - 1."""
+    """Execute `advance_account` up to and including the opens of bars that start after t - 1."""
     day = timeline.day_terms[timeline.day_term_rows[t]]
     if timeline.day_term_rows[t] != timeline.day_term_rows[t - 1]:
         update_crypto_tier(book, timeline.day_terms[timeline.day_term_rows[t - 1]].date, day.date)
@@ -239,7 +239,7 @@ def advance_to_opens(book: Book, timeline: Timeline, account_log: StructuredArra
 def advance_from_opens(
     book: Book, timeline: Timeline, account_log: StructuredArray, t: int
 ) -> None:
-    """Do the rest of `advance_account`, after the opens of bars that start after t - 1."""
+    """Execute the rest of `advance_account`, after the opens of bars that start after t - 1."""
     day = timeline.day_terms[timeline.day_term_rows[t]]
     if timeline.is_closing_auction:
         _begin_session(book, timeline, account_log, t)

@@ -75,8 +75,8 @@ def _unconfirmed_bars_before(
 def delist_random_symbols(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     """Return the market with a random half of the symbols delisted after `cutoff`.
 
-    These symbols have no later bars. For every second of them the market also lists a delisting in
-    the next session, at a price of zero.
+    These symbols have no later bars. For every second such symbol the market also lists a delisting
+    in the next session, at a price of zero.
     """
     bars = market.bars
     rng = np.random.default_rng(seed)

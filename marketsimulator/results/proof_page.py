@@ -179,7 +179,7 @@ def _earned_growth(evidence: RecordEvidence) -> Array:
 
 
 def _evidence_chart(evidence: RecordEvidence, needed: float) -> Chart:
-    """Return the chart of the e-value in powers of ten, with the value that is needed."""
+    """Return the chart of the e-value in powers of ten, with the required value."""
     with np.errstate(divide="ignore", invalid="ignore"):
         powers = np.log10(evidence.growth.e_value)
     return _chart(evidence, "plain", {"e-value": powers}, float(np.log10(needed)))

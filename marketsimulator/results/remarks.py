@@ -158,7 +158,7 @@ def no_evidence_remarks(reason: str) -> list[str]:
 
 
 def protection_remarks(run: Run) -> list[str]:
-    """Count the sessions in which a position had no protective order when a bar began."""
+    """Report the sessions in which a bar began while a position had no protective order."""
     if not (run.protective_orders or run.unprotected_sessions):
         return []
     named = [f"{symbol} {date}" for date, symbol in sorted(run.unprotected_sessions)]

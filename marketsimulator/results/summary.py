@@ -467,8 +467,8 @@ def run_baselines(
 ) -> tuple[Run, ...]:
     """Run the no-forecast baseline (the same trader on a random walk) and buy and hold.
 
-    They run without protective orders, watch and tiers, which a baseline does not have. A trader
-    without forecasts is its own baseline, which is left out.
+    Baselines run without protective orders, watch and drawdown tiers. For a trader without
+    forecasts the no-forecast baseline is left out.
     """
     settings = replace(
         settings, protect=ProtectionSettings(), watch=WatchSettings(), guards=DrawdownTiers()
@@ -487,7 +487,7 @@ def run_baselines(
 class BuyAndHold:
     """Buy-and-hold decider: equal weights, 1× gross in total, each symbol bought once.
 
-    A purchase that did not fill is repeated. A position that has ended is not bought again.
+    A purchase that did not fill is repeated. A closed position is not bought again.
 
     size_limits: minimum and maximum sizes of orders.
     """

@@ -66,7 +66,7 @@ class SteppedAccount:
         self._peak = 0.0  # highest equity at a decision, for `guards.tiers`
 
     def with_protection(self, run: Run) -> Run:
-        """Return the run with its protective orders and protected sessions."""
+        """Return the run with its protective orders and its unprotected sessions."""
         kept = self._protection
         if kept is None:
             return run
@@ -119,12 +119,12 @@ class SteppedAccount:
             self._watch.begin()
 
     def _act_between_decisions(self) -> None:
-        """Let the watch read the account, and protect what has filled, as the live watch does."""
+        """Let the watch read the account, and protect new fills, as in the live loop."""
         if not self._read_watch() and self._protection is not None:
             self._protection.update_after_fills(self._known)
 
     def _protect_after_auction(self) -> None:
-        """Protect what has filled in an auction, before the rest of its bar."""
+        """Protect the fills of an auction before the rest of its bar."""
         assert self._protection is not None
         self._protection.update(self._known, ends_cycle=False)
 
@@ -143,8 +143,9 @@ class SteppedAccount:
 class SimulatedWatch:
     """The watch of a simulated account.
 
-    After it has acted it forbids opening orders, as the live loop's halt does: through the next
-    session, and beyond `watch.drawdown` to the end of the run, because no person clears it.
+    After it has acted, it forbids opening orders as the halt of the live loop does: until the close
+    of the next session, and beyond `watch.drawdown` until the end of the run, because no person
+    clears the halt.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market, broker: SimulatedBroker) -> None:
@@ -153,7 +154,9 @@ class SimulatedWatch:
         self._broker = broker
         self._state: WatchState | None = None
         self._halt: tuple[np.datetime64, str] | None = None  # start and reason
-        self._targets: Mapping[str, Decimal] = {}  # of the present reduction; empty without one
+        self._targets: Mapping[
+            str, Decimal
+        ] = {}  # of the present reduction; empty if there is none
         self._numbers: Counter[str] = Counter()  # reducing orders sent since then, by symbol
 
     def begin(self) -> None:
@@ -168,7 +171,7 @@ class SimulatedWatch:
     def read(self) -> bool:
         """Read the account at the broker's instant, and act beyond a limit.
 
-        What could not be sold before, as in a closed market, is sold now. Returns whether the watch
+        A reduction that waited, such as for an open market, continues. Returns whether the watch
         has changed orders or positions.
         """
         if self._state is None:
@@ -207,7 +210,7 @@ class SimulatedWatch:
         return replace(account, prices={**account.prices, **closes})
 
     def _begin_reduction(self, account: AccountSnapshot) -> None:
-        """Set the quantities to which positions are reduced, if the settings say so."""
+        """Set the target quantities of the reduction, if the watch reduces positions."""
         watch = self._settings.watch
         if watch.action == "halt":
             return
@@ -216,15 +219,17 @@ class SimulatedWatch:
         self._numbers.clear()
 
     def _reduce(self, account: AccountSnapshot) -> bool:
-        """Take the next steps of a reduction, and return whether there were any."""
+        """Execute the next steps of a reduction, and return whether there were any."""
         has_acted = False
-        for _ in range(2 if self._targets else 0):  # orders are cancelled, then others are sent
+        for _ in range(
+            2 if self._targets else 0
+        ):  # the first plan cancels orders, the second sends
             plan = plan_reduction(
                 ReductionState(
                     account,
                     account.positions,
                     self._targets,
-                    [_tracked(order) for order in account.open_orders],
+                    [_as_tracked_order(order) for order in account.open_orders],
                     self._settings.orders,
                 )
             )
@@ -251,17 +256,17 @@ class SimulatedWatch:
         return orders
 
 
-def _tracked(order: Order) -> TrackedOrder:
+def _as_tracked_order(order: Order) -> TrackedOrder:
     leg = parse_order_leg(order.client_order_id)
-    return TrackedOrder(order, "working", is_of_command=leg == str(REDUCTION_ORDER_NUMBER))
+    return TrackedOrder(order, "working", is_command_order=leg == str(REDUCTION_ORDER_NUMBER))
 
 
 class SimulatedProtection:
     """Keeper of a simulated account's protective orders.
 
     orders: protective orders sent so far, each with its instant.
-    unprotected_sessions: New York date and symbol of each session in which a bar of a position
-        began while no order protected it.
+    unprotected_sessions: New York date and symbol of each session in which a bar began while the
+        position in the symbol had no protective order.
     """
 
     def __init__(self, settings: BacktestSettings, broker: SimulatedBroker) -> None:

@@ -1,6 +1,6 @@
-"""Fault injection for practice servers: late, lost, refused or malformed responses, slow venues.
+"""Fault injection for practice servers: faulty responses and slow venues.
 
-docs/VENUE.md states the source of each kind.
+docs/VENUE.md states the source of each kind of slow venue.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HttpMethod = Literal[
     "", "GET", "POST", "DELETE"
 ]  # methods of the requests that practice servers take
 ENDLESS_FAULTS: tuple[FaultKind, ...] = ("slow_cancel", "partial_rests", "elected_rests")
-ORDER_FIELDS = ("symbol", "side", "type")  # of an order, by which a fault may be restricted
+ORDER_FIELDS = ("symbol", "side", "type")  # fields of an order that can restrict a fault
 RESTRICTED_FAULTS: Mapping[FaultKind, Mapping[str, str]] = {
     "elected_rests": {"type": "stop_limit"},
     "converted_stop": {"type": "stop", "side": "buy"},
@@ -96,18 +96,18 @@ class InjectedFault:
         error code, as Kalshi does in a pause;
         `skew`: the server's clock is set `seconds` ahead.
 
-    Kinds of a slow venue, at Alpaca's server only, for orders in one symbol; their `seconds` are
-    of the venue's clock, and null means never:
-        `slow_cancel`: a cancellation is accepted (204); the order is `pending_cancel`, holds its
-            shares, and may fill, until it is cancelled `seconds` later;
-        `partial_rests`: half of the order fills; the rest rests, and trades `seconds` later;
-        `elected_rests`: a stop-limit order that the market reaches rests unfilled as a limit order,
+    Kinds of a slow venue, only at Alpaca's server and for orders in one symbol. Their `seconds` are
+    measured by the venue's clock; null means never:
+        `slow_cancel`: a cancellation is accepted (204). Until it completes `seconds` later, the
+            order is `pending_cancel`, reserves its shares, and may fill;
+        `partial_rests`: half of the order fills. The other half rests, and trades `seconds` later;
+        `elected_rests`: a stop-limit order whose stop is reached rests unfilled as a limit order,
             and trades `seconds` later;
-        `converted_stop`: a buy stop becomes a stop-limit order, as Alpaca makes it;
-        `stale_positions`: the order's fills show in the positions `seconds` later, and at once in
-            the account and in the order;
-        `wrong_marks`: account and positions show `factor` times the prices of the positions; the
-            market data do not.
+        `converted_stop`: a buy stop becomes a stop-limit order, as at Alpaca;
+        `stale_positions`: positions show the order's fills `seconds` later; account and order show
+            them at once;
+        `wrong_marks`: account and positions value positions at `factor` times their prices; market
+            data are right.
     """
 
     kind: Annotated[FaultKind, required_setting("kind of the fault")]
@@ -145,7 +145,7 @@ class InjectedFault:
     def applies_to(self, request: Request, order: Mapping[str, Any]) -> bool:
         """Return whether the fault applies to a request.
 
-        order: symbol, side and type of the order that the request is about, in Alpaca's format.
+        order: order of the request in Alpaca's format, with symbol, side and type.
         """
         wanted = {name: getattr(self, name) for name in ORDER_FIELDS}
         wanted |= RESTRICTED_FAULTS.get(self.kind, {})
@@ -159,12 +159,12 @@ class InjectedFault:
 
     @property
     def delay_seconds(self) -> float:
-        """Return `seconds` as a number, infinite for never."""
+        """The delay in seconds; infinite if the delayed part never happens."""
         return math.inf if self.seconds is None else self.seconds
 
 
 def parse_faults(rows: Any) -> list[InjectedFault]:
-    """Parse a JSON list of fault objects. Raises `InputError` for any other JSON."""
+    """Parse a JSON list of fault objects. Raises `InputError` for other values."""
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise InputError(
             'faults: expected an object or a list of objects, such as {"kind": "drop_after"}'
@@ -173,9 +173,9 @@ def parse_faults(rows: Any) -> list[InjectedFault]:
 
 
 def read_faults(path: Path) -> list[InjectedFault]:
-    """Read the faults of a transcript: a JSON object whose key `faults` has a list of faults.
+    """Read the list of faults under the key `faults` of a JSON file, such as a probe's transcript.
 
-    Raises `InputError` that names the file.
+    Raises `InputError` with the name of the file.
     """
     try:
         transcript = json.loads(path.read_text())
@@ -201,9 +201,10 @@ class FaultQueue:
         Raises `InputError` for any other JSON.
         """
         body = request.json()
-        self.plan(parse_faults(body if isinstance(body, list) else [body]))
+        self.plan_faults(parse_faults(body if isinstance(body, list) else [body]))
 
-    def plan(self, faults: Iterable[InjectedFault]) -> None:
+    def plan_faults(self, faults: Iterable[InjectedFault]) -> None:
+        """Add faults to inject after those already planned."""
         self._remaining += faults
 
     def clear(self) -> None:
@@ -216,7 +217,7 @@ class FaultQueue:
 
         The fault's remaining count is reduced by one.
 
-        order: order that the request is about, in Alpaca's format; None: the request's body.
+        order: order of the request in Alpaca's format; None: the order in the request's body.
         """
         if order is None:
             order = _order_in_body(request)

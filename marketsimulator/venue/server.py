@@ -155,7 +155,7 @@ class PracticeServer(ABC):
         }
 
     def clear_faults(self, asked: Request) -> None:
-        """Remove the faults that are still to be injected."""
+        """Remove all planned faults."""
         del asked
         self.faults.clear()
 

@@ -110,7 +110,7 @@ class Venue:
         self.equities: list[EquityPoint] = []
         self._working: dict[str, OrderTicket] = {}
         self._ticket_by_part: dict[str, OrderTicket] = {}
-        self._unlisted_fills: list[tuple[np.datetime64, Fill]] = []
+        self._lagging_fills: list[tuple[np.datetime64, Fill]] = []
         self._increments = {each.symbol: each.qty_increment for each in market.bars.instruments}
         self._fills_seen = 0
         self._bookings_seen = 0
@@ -143,7 +143,7 @@ class Venue:
         # instant still fill at its open.
         if is_auction or (ends_bar and self.now not in self._auctions):
             self._record_bookings()
-            self.settle(following - np.timedelta64(1, "ns"))
+            self.end_due_cancellations(following - np.timedelta64(1, "ns"))
             self.equities.append((self.now, self.equity))
         if (is_auction or ends_bar) and trading_day(following) != trading_day(self.now):
             self.entries.start_day(self.broker.account().prices)
@@ -188,7 +188,7 @@ class Venue:
         request: body of `POST /v2/orders`.
         partial: true to fill half of the order and cancel the rest.
         reject: true to accept the order and reject it afterwards.
-        slow: faults of a slow venue that apply to the order, by kind.
+        slow: slow-venue faults that apply to the order, by kind.
 
         Raises `RequestRefused` for an order that Alpaca would refuse.
         """
@@ -196,7 +196,7 @@ class Venue:
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
         if "converted_stop" in slow:
-            order = _as_stop_limit(order)
+            order = _convert_to_stop_limit(order)
         account = self.broker.account()
         held = account.positions.get(order.symbol, Decimal(0))
         if order.type in STOP_TYPES and held * order.signed_qty < 0:
@@ -208,9 +208,9 @@ class Venue:
         return ticket.to_response()
 
     def cancel(self, order: VenueOrder, seconds: float = 0.0) -> None:
-        """Cancel an open order. Raises `RequestRefused` if it is not open, or being cancelled.
+        """Cancel an open order. Raises `RequestRefused` if it has ended or is being cancelled.
 
-        seconds: time until the cancellation of an order in one symbol ends; infinite for never.
+        seconds: time until the cancellation completes, not used for options; infinite: never.
         """
         if not order.is_open:
             raise RequestRefused(422, None, f"order is already in {order.status} state")
@@ -224,10 +224,10 @@ class Venue:
         if not seconds:
             self._end_cancellation(order)
 
-    def settle(self, at: np.datetime64) -> None:
-        """End the cancellations that are due at an instant before the present bar ends.
+    def end_due_cancellations(self, at: np.datetime64) -> None:
+        """Complete the cancellations that are due at an instant within the present bar.
 
-        The orders are first matched with the open of the bar that starts now.
+        Before that, orders are matched with the open of the bar that starts now.
         """
         due = [t for t in self._working.values() if t.cancels_at is not None and t.cancels_at <= at]
         if due:
@@ -248,9 +248,9 @@ class Venue:
         return np.datetime64(max(self.now, self.record.running()) + passed)
 
     def shown_positions(self) -> dict[str, Decimal]:
-        """Return the positions that the API shows, by symbol, without fills that show later."""
+        """Return the positions that the API shows, by symbol, without lagging fills."""
         positions = defaultdict(Decimal, self.broker.account().positions)
-        for until, fill in self._unlisted_fills:
+        for until, fill in self._lagging_fills:
             if self.record.running() < until:
                 positions[fill.symbol] -= fill.qty
         return {symbol: quantity for symbol, quantity in positions.items() if quantity}
@@ -297,8 +297,8 @@ class Venue:
         ticket.parts = (order.client_order_id,)
         rests = "partial_rests" in ticket.slow and not order.is_for_auction
         if (partial or rests) and (half := _half_quantity(order)):
-            # The ticket keeps the whole quantity: after the half has filled it ends cancelled, or
-            # the rest trades later.
+            # The ticket keeps the whole quantity. After the half has filled, the ticket ends as
+            # cancelled, or the rest trades later.
             if rests:
                 rest = replace(
                     order, client_order_id=f"{ticket.venue_order_id}.rest", qty=order.qty - half
@@ -311,7 +311,7 @@ class Venue:
         self._update_tickets()
 
     def _elect_resting_orders(self) -> None:
-        """Turn stop-limit orders that the last bar has reached into limit orders that rest."""
+        """Turn stop-limit orders whose stop the last bar has reached into resting limit orders."""
         for ticket in self._working.values():
             order = ticket.order
             s = self.market.bars.symbols.index(order.symbol)
@@ -320,14 +320,14 @@ class Venue:
             reached = bar[LOW] <= stop if order.side == "sell" else bar[HIGH] >= stop
             if reached and (fault := ticket.slow.pop("elected_rests", None)):
                 at = self._instant_after(fault.delay_seconds)
-                self.broker.match_from(order.client_order_id, at, "limit")
+                self.broker.defer_matching(order.client_order_id, at, "limit")
 
     def _release_rest(self, ticket: OrderTicket, *, filled: bool) -> None:
-        """Let the rest of an order trade after its first half has filled, else cancel it."""
+        """Let the second half of an order trade, or cancel it if the first half has not filled."""
         rest = ticket.parts[1]
         if filled:
             at = self._instant_after(ticket.slow["partial_rests"].delay_seconds)
-            self.broker.match_from(
+            self.broker.defer_matching(
                 rest, at, "market" if ticket.order.limit_price is None else "limit"
             )
             ticket.parts = (rest,)
@@ -455,7 +455,7 @@ class Venue:
         if ticket is not None:
             ticket.fills.append(fill)
             if fault := ticket.slow.get("stale_positions"):
-                self._unlisted_fills.append((self._instant_after(fault.delay_seconds), fill))
+                self._lagging_fills.append((self._instant_after(fault.delay_seconds), fill))
         if ticket is None or fill.price == 0:
             kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
             if kind == "SPLIT":
@@ -549,8 +549,8 @@ def _half_quantity(order: Order) -> Decimal:
     return truncate_to_increment(float(order.qty) / 2, increment)
 
 
-def _as_stop_limit(order: Order) -> Order:
-    """Return the stop-limit order that Alpaca makes of a buy stop."""
+def _convert_to_stop_limit(order: Order) -> Order:
+    """Return the stop-limit order into which Alpaca converts a buy stop."""
     assert order.stop_price is not None
     below, above = CONVERTED_LIMIT_RATIOS
     limit = order.stop_price * (below if order.stop_price < CONVERTED_LIMIT_THRESHOLD else above)

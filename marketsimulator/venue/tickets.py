@@ -39,9 +39,9 @@ class OrderTicket:
     fills: fills, oldest first; a crypto fee is a fill at price 0.
     status: Alpaca's order status.
     closed_at: instant at which the order ended, in the API's format; None while it is open.
-    slow: faults of a slow venue that apply to the order, by kind.
-    parts: ids of the order's parts at the simulated broker.
-    cancels_at: instant at which a requested cancellation ends; None if none was requested.
+    slow: slow-venue faults that apply to the order, by kind.
+    parts: ids of the orders at the simulated broker that make up this order.
+    cancels_at: instant at which a requested cancellation completes; None if there is no request.
     """
 
     order: Order

@@ -1,7 +1,7 @@
-"""The exchange's own audit: what it has, by its clock, beside what was ordered and alerted.
+"""Audit of a fault run at the exchange: unprotected positions, stray stops and excess trades.
 
-Nothing here asks the loop or its journal: positions, orders and trades are the exchange's, alerts
-are those that arrived at the person.
+The audit reads neither the loop nor its journal. Positions, orders, trades and times are the
+exchange's; alerts are those that were delivered.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from foundation.notices import ALL_CLEAR
 from marketsimulator.venue.stocks import Venue
 
 MINUTE = 60.0  # seconds of the exchange's clock
-BARE = Decimal("0.1")  # share of a position that may be without a stop, as `protect.band`
-PROTECTION = "protection"  # how kinds of alerts begin that name positions without a stop
+MAX_UNPROTECTED = Decimal("0.1")  # fraction of a position without a stop, as `protect.band`
+PROTECTION = "protection"  # prefix of the kinds of alerts that name positions without a stop
 Quantities = Mapping[str, Decimal]
 
 
 class Moment(NamedTuple):
-    """What the exchange has at a moment, signed quantities by symbol.
+    """Positions and open orders at an instant, signed quantities by symbol.
 
     held: positions.
-    stops: what is left of stops that rest.
-    trades: what is left of other open orders.
+    stops: unfilled quantities of resting stops.
+    trades: unfilled quantities of other open orders.
     """
 
     held: Quantities
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 
     @classmethod
     def of(cls, venue: Venue) -> Moment:
-        """The present moment; an order that is being cancelled, or was elected, is no stop."""
+        """Return the present state; orders being cancelled and elected orders are no stops."""
         stops: defaultdict[str, Decimal] = defaultdict(Decimal)
         trades: defaultdict[str, Decimal] = defaultdict(Decimal)
         for ticket in [*venue.tickets.values()]:
@@ -52,31 +52,31 @@ class Moment(NamedTuple):
                 trades[order.symbol] += left
         return cls(venue.broker.account().positions, stops, trades)
 
-    def is_bare(self, symbol: str) -> bool:
-        """Whether more than a share of a position has neither stop nor sale."""
+    def is_unprotected(self, symbol: str) -> bool:
+        """Return whether more than a tenth of a position has neither a stop nor a sale."""
         held = self.held.get(symbol, Decimal(0))
         orders = (each.get(symbol, Decimal(0)) for each in (self.stops, self.trades))
         covered = sum((abs(order) for order in orders if order * held < 0), Decimal(0))
-        return bool(abs(held) - covered > BARE * abs(held))
+        return bool(abs(held) - covered > MAX_UNPROTECTED * abs(held))
 
     def is_stray(self, symbol: str) -> bool:
-        """Whether a stop rests without a position that it would close."""
+        """Return whether a stop rests without a position to close."""
         stop = self.stops.get(symbol, Decimal(0))
         return bool(stop and stop * self.held.get(symbol, Decimal(0)) >= 0)
 
 
 def is_elected(order: Order, price: float | None) -> bool:
-    """Whether the market has passed a stop."""
+    """Return whether the market has passed the stop price of an order."""
     if order.stop_price is None or price is None:
         return False
     return price <= order.stop_price if order.side == "sell" else price >= order.stop_price
 
 
 class Audit:
-    """Counts of what lasts longer than a minute of the exchange's clock while a process runs.
+    """Counter of faults that last longer than a minute of the exchange's clock.
 
-    symbols: that the process trades.
-    counts: positions without a stop, a sale or an alert that names them; stops without a position.
+    symbols: symbols that the process trades.
+    counts: number of positions without a stop, a sale or an alert, and of stops without a position.
     """
 
     def __init__(self, symbols: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class Audit:
         self.counts: Counter[str] = Counter(unprotected=0, stray_stops=0)
 
     def alert(self, kind: str, text: str) -> None:
-        """A notice has arrived; one of protection stands until its all-clear, or a stop rests."""
+        """Record a notice; an alert of protection applies until its all-clear or a new stop."""
         named = {s for s in self._symbols if re.search(rf"\b{s}\b", text)}
         if kind == ALL_CLEAR:
             self._named -= named
@@ -94,17 +94,17 @@ class Audit:
             self._named |= named
 
     def restart(self) -> None:
-        """A process begins, which has a minute."""
+        """Restart all minutes because a new process begins."""
         self._ages.clear()
 
     def observe(self, moment: Moment, seconds: float) -> list[str]:
-        """Seconds have passed, and this is what there is now; what was counted just now."""
+        """Record the state after some seconds; return the faults counted just now."""
         found = []
         for symbol in self._symbols:
-            bare = moment.is_bare(symbol)
-            if not bare:
+            is_unprotected = moment.is_unprotected(symbol)
+            if not is_unprotected:
                 self._named.discard(symbol)
-            unknown = bare and symbol not in self._named
+            unknown = is_unprotected and symbol not in self._named
             for name, lasts in (("unprotected", unknown), ("stray_stops", moment.is_stray(symbol))):
                 before = self._ages.pop((name, symbol), 0.0)
                 if lasts:
@@ -124,18 +124,18 @@ class Trade(NamedTuple):
 
     @property
     def leg(self) -> str:
-        """What its order was for: a stop, a command, or a decision."""
+        """Order number in the id, which tells stops, commands and decisions apart."""
         return (["", *self.name.rsplit("-", 2)])[-2]
 
     @property
     def key(self) -> tuple[str, str]:
-        """The instant and symbol for which its order was sent."""
+        """Instant and symbol in the id of the order."""
         _, when, symbol, *_ = ["", "", "", *self.name.rsplit("-", 4)][-5:]
         return when, symbol
 
 
 def trades_of(venue: Venue) -> list[Trade]:
-    """The exchange's trades, oldest first."""
+    """Return the exchange's trades, oldest first."""
     names = {ticket.venue_order_id: name for name, ticket in venue.tickets.items()}
     trades = []
     for row in venue.record.activities:
@@ -148,7 +148,7 @@ def trades_of(venue: Venue) -> list[Trade]:
 
 
 def turned_positions(trades: Iterable[Trade]) -> int:
-    """Trades of stops and commands that open a position, or turn one around."""
+    """Count the trades of stops and commands that open or reverse a position."""
     held: defaultdict[str, Decimal] = defaultdict(Decimal)
     count = 0
     for trade in trades:
@@ -160,9 +160,9 @@ def turned_positions(trades: Iterable[Trade]) -> int:
 
 
 def sold_beyond(trades: Iterable[Trade], ordered: Mapping[tuple[str, str], Decimal]) -> int:
-    """Commands that traded more than was ordered.
+    """Count the commands that traded too much.
 
-    ordered: quantity below which a command's trades stay, by its instant and the symbol.
+    ordered: exclusive upper bound of a command's trades, by its instant and the symbol.
     """
     traded: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for trade in trades:
@@ -172,9 +172,9 @@ def sold_beyond(trades: Iterable[Trade], ordered: Mapping[tuple[str, str], Decim
 
 
 def open_after(venue: Venue, prefix: str, answer: Mapping[str, str]) -> list[str]:
-    """Ids of a job's orders that a command should have ended and that are open.
+    """Return the ids of open orders that a done command should have ended.
 
-    prefix: what ids of the job's orders begin with. Stops are sent again, and are none.
+    prefix: prefix of the ids of the job's orders. Stops do not count, because they are sent again.
     answer: answer to the command.
     """
     if answer["state"] != "done" or answer["verb"] not in ("reduce", "exit", "flatten"):

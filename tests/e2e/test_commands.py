@@ -231,7 +231,7 @@ def unfilled(desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch) -> Des
     return desk
 
 
-def test_unfilled_order_of_a_command_is_counted_as_sold(unfilled: Desk, here: Practice) -> None:
+def test_unfilled_command_order_counts_as_sold(unfilled: Desk, here: Practice) -> None:
     before = held(unfilled)
     assert give(unfilled, "reduce", "0.9", name="first")["state"] == "waiting"
     sent = here.venue.broker.account().open_orders

@@ -107,7 +107,7 @@ def elected(venue: Venue) -> None:
         (lambda venue: send(venue, "SYA", "sell", HELD, type="limit", limit_price="999"), 0, 0),
     ],
 )
-def test_missing_and_stray_stops_are_counted_after_a_minute(
+def test_missing_and_stray_stops_count_after_a_minute(
     venue: Venue, arrange: Callable[[Venue], object], unprotected: int, stray: int
 ) -> None:
     arrange(venue)

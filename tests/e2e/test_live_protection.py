@@ -171,9 +171,7 @@ def test_stopped_symbol_waits_for_the_next_session(practice: Start, tmp_path: Pa
         assert set(stops_at(here)) == {"SYA", "SYB"}
 
 
-def test_lagging_positions_are_read_until_they_hold_the_fills(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_lagging_positions_are_read_until_fills_show(here: Practice, tmp_path: Path) -> None:
     """The second cycle trades too little for the account's sums to show that positions lag."""
     with changed_answers(here, LaggingPositions(answers=3)) as seen:
         desk = Desk.at(seen, tmp_path, *PLAIN, *STOPS, "sizing.band=0")

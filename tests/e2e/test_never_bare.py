@@ -1,4 +1,4 @@
-"""No position stays without protection at a venue that takes its time; nothing is sold twice."""
+"""Stops and commands at a slow venue: positions stay protected, and nothing is sold twice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def desk(here: Practice, tmp_path: Path) -> Iterator[Desk]:
 
 
 def stopped(desk: Desk) -> set[str]:
-    """Symbols with a stop that rests, and is not being cancelled."""
+    """Return the symbols with a resting stop that is not being cancelled."""
     venue = desk.here.venue
     return {
         each.symbol
@@ -60,26 +60,26 @@ def stopped(desk: Desk) -> set[str]:
 
 
 def answer(desk: Desk, name: str) -> dict[str, str]:
-    """The answer to a command after another try."""
+    """Return the answer to a command after another attempt."""
     command_desk(desk).take()
     found = read_answer(desk.live.account.kill_file.parent, name)
     assert found is not None
     return found
 
 
-def write(desk: Desk, verb: str, argument: str = "", name: str = "once") -> None:
+def write_json_command(desk: Desk, verb: str, argument: str = "", name: str = "once") -> None:
     values = {"verb": verb, "argument": argument, "by": "Ada", "written_at": str(utc_now())}
     write_command(desk.live.account.kill_file.parent, name, values)
 
 
 def alerted(desk: Desk) -> list[str]:
-    """Texts of the alerts about protection and of the all-clears, in sequence."""
+    """Return the texts of the protection alerts and all-clears, in sequence."""
     query = "SELECT text FROM notices WHERE kind IN ('protection', 'all clear') ORDER BY number"
     return [text for (text,) in desk.database.query(query)]
 
 
-def by_hand(desk: Desk, symbol: str) -> None:
-    """A person closes a position at the venue, beside our stop."""
+def close_by_hand(desk: Desk, symbol: str) -> None:
+    """Cancel our stop and close a position at the venue, as a person would."""
     venue = desk.here.venue
     for each in venue.broker.account().open_orders:
         if each.symbol == symbol:
@@ -102,7 +102,7 @@ def test_killed_reduction_sells_nothing_twice(desk: Desk, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(OrderVenue, "post", die_after)
-        write(desk, "reduce", "0.5")
+        write_json_command(desk, "reduce", "0.5")
         with pytest.raises(Killed):
             command_desk(desk).take()
     desk = desk.again()
@@ -116,7 +116,7 @@ def test_killed_reduction_sells_nothing_twice(desk: Desk, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("verb", ["flatten", "reduce"])
 def test_command_under_a_positions_halt_sells_the_rest(desk: Desk, verb: str) -> None:
-    by_hand(desk, "SYA")
+    close_by_hand(desk, "SYA")
     desk.job.run_cycle()
     assert "positions" in halted_by(desk)
     assert stopped(desk) == {"SYB"}, "stops go on under the halt"
@@ -128,7 +128,7 @@ def test_command_under_a_positions_halt_sells_the_rest(desk: Desk, verb: str) ->
 
 
 def test_refused_watch_leaves_stops_at_the_venue(desk: Desk) -> None:
-    by_hand(desk, "SYA")
+    close_by_hand(desk, "SYA")
     desk.job.run_cycle()
     watch = made_up(desk, 0.94, 0.94, 0.94)
     for _ in range(3):
@@ -182,7 +182,7 @@ def test_pending_cancellation_is_alerted_until_a_stop_rests(desk: Desk) -> None:
     assert stopped(desk) == {"SYA", "SYB"}
 
 
-def test_command_that_cannot_end_is_partial_after_an_hour(desk: Desk) -> None:
+def test_waiting_command_is_partial_after_an_hour(desk: Desk) -> None:
     desk.here.fail(kind="slow_cancel", seconds=None, symbol="SYA", count=ALWAYS)
     assert give(desk, "flatten", name="once")["state"] == "waiting"
     assert {*held(desk)} == {"SYA"}, "what is free is sold"
@@ -301,7 +301,7 @@ def test_paused_openings_leave_their_stops_in_place(here: Practice, tmp_path: Pa
     desk.database.close()
 
 
-def test_finished_command_leaves_a_mark_of_what_is_held(desk: Desk) -> None:
+def test_finished_command_records_a_mark_of_remaining_positions(desk: Desk) -> None:
     give(desk, "flatten")
     mark = desk.live.account.marks.last_mark()
     assert mark is not None

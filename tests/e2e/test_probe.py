@@ -154,7 +154,7 @@ FAULTY: Mapping[str, tuple[Mapping[str, Any], set[str], str]] = {
 
 
 @pytest.mark.parametrize("deviation", FAULTY)
-def test_probe_finds_each_fault_and_its_transcript_repeats_it(
+def test_probe_transcript_reproduces_each_fault(
     here: Practice, start: Start, tmp_path: Path, deviation: str
 ) -> None:
     fault, names, said = FAULTY[deviation]
@@ -196,7 +196,7 @@ def test_orders_and_shares_that_stay_open_are_named(here: Practice, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("impatient")
-def test_probe_stops_at_an_order_that_does_not_end(here: Practice, tmp_path: Path) -> None:
+def test_probe_stops_at_an_uncancellable_order(here: Practice, tmp_path: Path) -> None:
     here.fail(kind="slow_cancel", seconds=None, count=999)
     told = probed(here, tmp_path)
     assert (told.exit_code, told.deviations) == (2, {"cancel limit", "flat"})
@@ -231,7 +231,7 @@ def test_killed_probe_is_closed_by_the_next_one(here: Practice, tmp_path: Path, 
     assert is_flat(here)
 
 
-def test_loop_knows_what_a_killed_probe_left(here: Practice, tmp_path: Path) -> None:
+def test_loop_expects_orders_of_a_killed_probe(here: Practice, tmp_path: Path) -> None:
     killed_after(here, tmp_path, "stop")
     desk = Desk.at(here, tmp_path / here.venue.record.account_id, *PLAIN)
     desk.job.step()
@@ -352,7 +352,7 @@ def test_purchase_that_does_not_fill_is_cancelled(here: Practice, tmp_path: Path
     assert is_flat(here)
 
 
-def test_probe_of_closed_exchange_skips_what_needs_a_fill(here: Practice, tmp_path: Path) -> None:
+def test_probe_of_closed_exchange_skips_trading_steps(here: Practice, tmp_path: Path) -> None:
     here.advance(CLOSE)
     here.pass_seconds(4 * 3600)  # the venue accepts orders for the next opening auction
     told = probed(here, tmp_path)
@@ -384,7 +384,7 @@ def test_transcript_is_private_and_redacted(here: Practice, tmp_path: Path) -> N
         (LIVE_KEYS, {"url_override": None}),
     ],
 )
-def test_probe_sends_nothing_to_an_account_with_real_money(
+def test_probe_refuses_accounts_with_real_money(
     here: Practice, tmp_path: Path, keys: ApiKeys, broker: dict[str, Any]
 ) -> None:
     asked: list[str] = []
@@ -425,7 +425,7 @@ def test_probe_refuses_a_symbol_with_orders_or_positions(here: Practice, tmp_pat
     assert len(here.venue.broker.account().open_orders) == 1
 
 
-def test_probe_runs_neither_beside_a_loop_nor_under_a_halt(here: Practice, tmp_path: Path) -> None:
+def test_probe_refuses_running_loops_and_halts(here: Practice, tmp_path: Path) -> None:
     account = here.venue.record.account_id
     live = live_settings(here, "broker.attempts=1", folder=str(tmp_path))
     with account_lock(account):
@@ -439,7 +439,7 @@ def test_probe_runs_neither_beside_a_loop_nor_under_a_halt(here: Practice, tmp_p
     assert not here.posts
 
 
-def test_loop_finds_nothing_to_halt_for_after_a_probe(here: Practice, tmp_path: Path) -> None:
+def test_loop_trades_without_halts_after_a_probe(here: Practice, tmp_path: Path) -> None:
     folder = tmp_path / here.venue.record.account_id
     assert probed(here, tmp_path).exit_code == 0
     desk = Desk.at(here, folder, *PLAIN)

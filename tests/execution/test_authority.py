@@ -35,7 +35,7 @@ def tracked(draw: st.DrawFn, number: int) -> TrackedOrder:
         order = replace(order, side="buy", reduces=False)
     if kind == "stop":
         order = replace(order, type="stop", tif="gtc", stop_price=90.0)
-    return TrackedOrder(order, draw(st.sampled_from(PHASES)), is_of_command=kind == "command")
+    return TrackedOrder(order, draw(st.sampled_from(PHASES)), is_command_order=kind == "command")
 
 
 @st.composite
@@ -72,7 +72,8 @@ def test_orders_of_commands_never_exceed_the_excess(state: ReductionState) -> No
     resting = sum(
         each.order.qty
         for each in state.orders
-        if each.is_of_command and (each.phase != "planned" or each.order.client_order_id in resent)
+        if each.is_command_order
+        and (each.phase != "planned" or each.order.client_order_id in resent)
     )
     new = sum(abs(terms.quantity) for terms in plan.sales.values())
     assert not new or resting + new <= excess
@@ -80,7 +81,7 @@ def test_orders_of_commands_never_exceed_the_excess(state: ReductionState) -> No
 
 
 @given(states())
-def test_stops_are_cancelled_only_where_a_sale_can_follow(state: ReductionState) -> None:
+def test_stops_are_cancelled_only_for_possible_sales(state: ReductionState) -> None:
     plan = plan_reduction(state)
     cancelled = [order for order in plan.cancels if order.reduces]
     if state.quarantined or state.forbidden or state.account.uncertain_symbols:
@@ -93,20 +94,20 @@ def test_stops_are_cancelled_only_where_a_sale_can_follow(state: ReductionState)
 @given(states())
 def test_command_is_done_only_without_open_orders(state: ReductionState) -> None:
     plan = plan_reduction(state)
-    if not (plan.waiting or plan.left or plan.has_steps):
+    if not (plan.waiting or plan.not_reduced or plan.has_steps):
         sent = [each for each in state.orders if each.phase != "planned"]
-        assert all(each.order.reduces and not each.is_of_command for each in sent)
+        assert all(each.order.reduces and not each.is_command_order for each in sent)
         closable = state.closable.get("SYA", Decimal(0))
         assert abs(closable) <= abs(state.targets["SYA"]) or closable * state.targets["SYA"] < 0
 
 
 @given(states())
-def test_no_order_is_cancelled_twice_or_sold_beside_others(state: ReductionState) -> None:
+def test_plan_neither_cancels_twice_nor_sells_early(state: ReductionState) -> None:
     plan = plan_reduction(state)
     phases = {each.order.client_order_id: each.phase for each in state.orders}
     assert all(phases[o.client_order_id] in ("unknown", "working") for o in plan.cancels)
     if plan.sales:
-        assert all(each.is_of_command or each.phase == "planned" for each in state.orders)
+        assert all(each.is_command_order or each.phase == "planned" for each in state.orders)
 
 
 @given(st.integers(1, 400), st.integers(0, 400), st.booleans())

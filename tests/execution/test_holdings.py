@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.alpaca.activities import parse_activity_kind
-from execution.journal.activities import UNEXPLAINING_KINDS, Activity, ActivityKind
+from execution.journal.activities import KINDS_TO_ACKNOWLEDGE, Activity, ActivityKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.expected_positions import (
@@ -102,7 +102,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
     """Activities with ids of their own, and pages that hold each at least once, in any order."""
     activities = []
     for number in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from(sorted({*get_args(ActivityKind)} - {*UNEXPLAINING_KINDS})))
+        kind = draw(st.sampled_from(sorted({*get_args(ActivityKind)} - {*KINDS_TO_ACKNOWLEDGE})))
         symbol = "" if kind == "transfer" else draw(st.sampled_from(SYMBOLS))
         activities.append(
             Activity(

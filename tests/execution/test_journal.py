@@ -143,7 +143,7 @@ def test_corrupted_journal_bytes_are_detected_or_change_nothing(tmp_path: Path) 
     assert noticed > 30
 
 
-def test_journal_round_trips_the_group_limits_of_a_decision(tmp_path: Path) -> None:
+def test_journal_round_trips_group_limits_of_a_decision(tmp_path: Path) -> None:
     decision = decision_from_choices(SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",))
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)

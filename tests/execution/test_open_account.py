@@ -139,7 +139,7 @@ def test_status_reports_a_killed_loop_until_the_next(tmp_path: Path, killed: int
     assert status_of(tmp_path).closing_lines[0] == "no process trades the account"
 
 
-def test_only_processes_of_this_machine_are_reported_as_killed(tmp_path: Path, killed: int) -> None:
+def test_killed_processes_of_other_machines_are_not_reported(tmp_path: Path, killed: int) -> None:
     """The id of a killed process may belong to any process now."""
     assert rewritten(tmp_path, pid=str(os.getpid())).exit_code == 1
     in_container = rewritten(tmp_path, host="container")

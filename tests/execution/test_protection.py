@@ -250,7 +250,7 @@ LATER = NOW + np.timedelta64(60, "s")
 EARLIER = NOW - np.timedelta64(60, "s")
 
 
-def test_elected_stop_limit_is_closed_once_its_time_has_passed() -> None:
+def test_elected_stop_limit_is_replaced_after_unfilled_seconds() -> None:
     """A coin whose market has jumped over stop 95 and limit 93.1."""
     stop = stop_of("BTCUSD", "sell", "1", 95.0)
     fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
@@ -268,7 +268,7 @@ def test_elected_stop_limit_is_closed_once_its_time_has_passed() -> None:
     assert plan.unprotected == {"BTCUSD": f"{reason}; a market order replaces it"}
 
 
-def test_elected_stop_limit_is_left_and_named_under_alert() -> None:
+def test_elected_stop_limit_stays_under_alert_setting() -> None:
     stop = stop_of("BTCUSD", "sell", "1", 95.0)
     fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
     elected = {stop.client_order_id: EARLIER}
@@ -306,7 +306,7 @@ def test_elected_order_closes_what_no_other_order_sells() -> None:
     assert [order.qty for order in plan.orders] == [Decimal("0.4")]
 
 
-def test_order_stays_if_the_venue_would_refuse_its_replacement() -> None:
+def test_stop_stays_if_its_replacement_would_be_refused() -> None:
     stop = stop_of("BTCUSD", "sell", "0.004", 95.0)
     dust = snapshot({"BTCUSD": "0.004"}, {"BTCUSD": 80.0}, stop)
     plan = plan_of(dust, {"BTCUSD": 100.0}, elected={stop.client_order_id: EARLIER})

@@ -89,7 +89,7 @@ def stopped_at(run: Run) -> list[tuple[str, float]]:
     ]
 
 
-def test_position_bought_at_an_open_is_protected_within_its_bar(folder: Path) -> None:
+def test_position_bought_at_open_is_protected_at_once(folder: Path) -> None:
     settings, market = market_of(
         folder, "protect.kind=stop", "sizing.band=0", calm=LIVELY, d0215=(100.0, 100.6, 85.0, 99.0)
     )
@@ -103,7 +103,7 @@ def test_position_bought_at_an_open_is_protected_within_its_bar(folder: Path) ->
     assert protection_remarks(run) == ["Positions without a protective order: 0 sessions."]
 
 
-def test_stop_that_gaps_with_the_purchase_closes_at_once(folder: Path) -> None:
+def test_new_stop_fills_within_the_bar_of_purchase(folder: Path) -> None:
     """The stop rests from the open of 02-02 on; the purchase and the low share a bar."""
     settings, market = market_of(folder, "protect.kind=stop", d0202=(100.0, 100.4, 80.0, 99.0))
     assert stopped_at(run_of(settings, market)) == [("2024-02-02", pytest.approx(95.0, abs=0.05))]

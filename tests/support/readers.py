@@ -1,4 +1,4 @@
-"""A second connection that reads a journal while its process writes it."""
+"""Second connection that reads a journal while its process writes the journal."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from foundation.database import Database
 
 
 class PatientReader(logging.Handler):
-    """A read transaction that ends once the writer has waited for it a number of times.
+    """Read transaction that ends after the writer has waited for it a number of times.
 
-    ends_after: number of waits; 0 does not end it.
+    ends_after: number of waits; 0: the transaction does not end.
     """
 
     def __init__(self, connection: sqlite3.Connection, ends_after: int) -> None:
@@ -25,7 +25,7 @@ class PatientReader(logging.Handler):
     @classmethod
     @contextmanager
     def of(cls, database: Database, ends_after: int = 0) -> Iterator[PatientReader]:
-        """Read a database during a `with` block; its own connection waits for no second."""
+        """Read a database during a `with` block; the writer's attempts do not wait for locks."""
         assert database.path is not None
         database.execute("PRAGMA busy_timeout = 0")
         log = logging.getLogger("foundation.database")
