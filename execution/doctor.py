@@ -489,7 +489,7 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "halts": (_check_halts, "journal"),
 }
 CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
-# Checks without a failure of which no probe is started.
+# Checks that must pass before a probe starts.
 CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal", "halts")
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
 

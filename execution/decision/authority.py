@@ -26,7 +26,6 @@ from execution.orders.orders import Order, OrderSizeLimits
 # planned: recorded, not sent. unknown: sent, outcome unknown. working: open at the venue.
 # cancelling: the venue has accepted its cancellation. An order that has ended has no phase.
 OrderPhase = Literal["planned", "unknown", "working", "cancelling"]
-MAX_REFUSED_ORDERS = 3  # refused orders in a symbol after which a command stops reducing it
 _ZERO = Decimal(0)
 
 
@@ -75,7 +74,7 @@ class ReductionState:
     size_limits: smallest and largest value of an order.
     quarantined: symbols in which journal and venue differ.
     forbidden: reason by symbol for which the pre-trade gate refuses a sale now.
-    refusals: reasons by symbol for which orders were refused, oldest first.
+    refusals: why an order was refused at this attempt, by symbol; the next attempt sends another.
     takes_auctions: whether stocks are sold in the next opening auction while the exchange is
         closed.
     """
@@ -87,7 +86,7 @@ class ReductionState:
     size_limits: OrderSizeLimits
     quarantined: Collection[str] = ()
     forbidden: Mapping[str, str] = field(default_factory=dict)
-    refusals: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
     takes_auctions: bool = True
 
 
@@ -159,10 +158,8 @@ def _plan_symbol(state: ReductionState, symbol: str, excess: Decimal, plan: Redu
         state.size_limits,
         takes_auctions=state.takes_auctions,
     )
-    if len(refused := state.refusals.get(symbol, ())) >= MAX_REFUSED_ORDERS:
-        plan.not_reduced[symbol] = refused[-1]
-    elif symbol in state.forbidden:
-        plan.waiting[symbol] = state.forbidden[symbol]
+    if why := state.refusals.get(symbol) or state.forbidden.get(symbol):
+        plan.waiting[symbol] = why
     elif isinstance(terms, Obstacle):
         (plan.not_reduced if terms.is_final else plan.waiting)[symbol] = terms.reason
     elif others:

@@ -388,6 +388,13 @@ class OrderStore:
         """
         self._events.append(SPLIT_EVENT, symbol, {"at": format_instant(at), "ratio": str(ratio)})
 
+    def split_ratio_since(self, symbol: str, at: np.datetime64) -> Fraction:
+        """Return the new shares per share of an instant, by the last recorded split."""
+        split = self._events.last_event(symbol, SPLIT_EVENT)
+        if split is None or np.datetime64(split.content["at"]) <= at:
+            return Fraction(1)
+        return Fraction(split.content["ratio"])
+
     def adjust_for_split(self, intent: OrderIntent) -> OrderIntent:
         """Return a sent order with the terms that the last recorded split has given it.
 
@@ -395,10 +402,8 @@ class OrderStore:
         prices (FINRA Rule 5330).
         """
         order, filled = intent.stock_or_crypto_order, intent.progress.filled
-        split = self._events.last_event(order.symbol, SPLIT_EVENT)
-        if split is None or np.datetime64(split.content["at"]) <= intent.sent_at:
+        if (ratio := self.split_ratio_since(order.symbol, intent.sent_at)) == 1:
             return intent
-        ratio = Fraction(split.content["ratio"])
         left = Decimal(int(Fraction(order.qty - filled) * ratio))
         prices = {
             name: price / float(ratio)

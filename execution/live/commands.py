@@ -334,8 +334,11 @@ class CommandDesk:
 
     def _end_waiting_commands(self, command: Command) -> list[Command]:
         """Cancel all unanswered commands because a person resumes trading; return them."""
+        open_orders = "" if self._jobs else "; its open orders may fill until a loop cancels them"
         return [
-            self._record_answer(each, "cancelled", f"{each.answer}; ended by `{command}`")
+            self._record_answer(
+                each, "cancelled", f"{each.answer}; ended by `{command}`{open_orders}"
+            )
             for each in self.journal.unanswered()
             if each.command_id != command.command_id
         ]

@@ -13,6 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
 
 from execution.brokers import AccountReadingRejected
 from execution.decision.authority import (
@@ -86,20 +89,33 @@ class PositionReducer:
 
         No stop is sent in these symbols meanwhile.
         """
+        waiting = {command.command_id for command in self._live.account.commands.unanswered()}
         return {
             symbol: why
-            for each in self._symbols_by_command.values()
-            for symbol, why in each.items()
+            for command_id, symbols in self._symbols_by_command.items()
+            if command_id in waiting
+            for symbol, why in symbols.items()
         }
 
     def reduce(self, command: Command) -> CommandOutcome:
-        """Execute the next steps of a command, and return its outcome so far."""
-        plan, account = self.execute_steps(command)
-        return CommandOutcome(
-            _describe_fills(self._live.book.intents_for_decision(_order_group_id(command))),
-            _describe_positions(plan.not_reduced, account),
-            _describe_positions(plan.waiting, account),
-        )
+        """Execute the next steps of a command, and return its outcome so far.
+
+        Without a response of the venue, the command waits.
+        """
+        left, waiting = [], []
+        try:
+            plan, account = self.execute_steps(command)
+            left = _describe_positions(plan.not_reduced, account)
+            waiting = _describe_positions(plan.waiting, account)
+        except BrokerError as error:
+            log.warning("command %s: %s; retrying", command, error)
+            waiting = [str(error)]
+        intents = self._live.book.intents_for_decision(_order_group_id(command))
+        return CommandOutcome(_describe_fills(intents), left, waiting)
+
+    def release_symbols(self) -> None:
+        """Let stops be sent again in the symbols of waiting commands, because the loop ends."""
+        self._symbols_by_command = {}
 
     def execute_steps(self, command: Command) -> tuple[ReductionPlan, AccountSnapshot]:
         """Execute the next steps of a command; return the last plan and its account snapshot.
@@ -116,18 +132,20 @@ class PositionReducer:
             log.warning("closing positions without reconciling them first: %s", error)
         if not command.is_unanswered:
             self._cancel_command_orders({group})
+        refused_before = {intent.client_order_id for intent in self._refused_orders(group)}
         attempts = live.connection.time.delayed_attempts(READ_DELAYS_SECONDS)
         for attempt, _ in enumerate(attempts, start=1):
             account = self._read_account(command)
             self._refresh_ended_orders(account)
-            command, state = self._read_state(command, account, group)
+            command, state = self._read_state(command, account, group, refused_before)
             plan = plan_reduction(state)
             is_last = attempt == len(READ_DELAYS_SECONDS) or not command.is_unanswered
-            if not command.is_unanswered:
-                plan.not_reduced.update(dict.fromkeys(plan.sales, "the command has ended"))
             if is_last or not plan.has_steps:
                 break
             self._execute_plan(plan, command, account, group)
+        # Steps that the last reading asks for are left to the next call.
+        unsent = {*plan.sales, *(order.symbol for order in plan.resends)}
+        plan.waiting.update(dict.fromkeys(unsent - {*plan.waiting}, "its order is not sent yet"))
         self._symbols_by_command[command.command_id] = _symbols_in_reduction(command, plan, state)
         return plan, account
 
@@ -189,9 +207,16 @@ class PositionReducer:
             self._journal.end_decision(group, "the command has ended")
 
     def _read_state(
-        self, command: Command, account: AccountSnapshot, group: str
+        self,
+        command: Command,
+        account: AccountSnapshot,
+        group: str,
+        refused_before: Collection[str],
     ) -> tuple[Command, ReductionState]:
-        """Return the inputs of the next plan, and the command with its targets recorded."""
+        """Return the inputs of the next plan, and the command with its targets recorded.
+
+        refused_before: ids of the orders that were refused at earlier attempts.
+        """
         symbols = {command.argument} if command.verb == "exit" else None
         held = {
             symbol: quantity
@@ -205,11 +230,15 @@ class PositionReducer:
             if command.targets is None and command.is_unanswered:
                 targets = target_quantities(held, command.kept_fraction)
                 command = self._live.account.commands.set_targets(command, targets)
-            targets = command.targets or {}
-        refusals: defaultdict[str, list[str]] = defaultdict(list)
-        for intent in self._live.book.intents_for_decision(group):
-            if intent.state in REFUSED_STATES and intent.state_reason not in UNSENT_REASONS:
-                refusals[intent.stock_or_crypto_order.symbol].append(intent.state_reason)
+            targets = {
+                symbol: self._adjust_for_split(symbol, target, command.received_at)
+                for symbol, target in (command.targets or {}).items()
+            }
+        refusals = {
+            intent.stock_or_crypto_order.symbol: intent.state_reason
+            for intent in self._refused_orders(group)
+            if intent.client_order_id not in refused_before
+        }
         orders = [
             each
             for each in self._tracked_orders(account.cancelling_orders)
@@ -226,6 +255,18 @@ class PositionReducer:
             refusals,
             takes_auctions=command.by != KILL,
         )
+
+    def _refused_orders(self, group: str) -> list[OrderIntent]:
+        return [
+            intent
+            for intent in self._live.book.intents_for_decision(group)
+            if intent.state in REFUSED_STATES and intent.state_reason not in UNSENT_REASONS
+        ]
+
+    def _adjust_for_split(self, symbol: str, target: Decimal, since: np.datetime64) -> Decimal:
+        """Return a recorded target in the shares of today, without fractions after a split."""
+        ratio = self._live.book.split_ratio_since(symbol, since)
+        return target if ratio == 1 else Decimal(int(Fraction(target) * ratio))
 
     def _forbidden_symbols(
         self, command: Command, account: AccountSnapshot, excess: Mapping[str, Decimal]

@@ -198,10 +198,15 @@ class TradingJob:
         self.update_protection(snapshot)
 
     def protect_at_start(self) -> None:
-        """Reconcile the account and protect its positions before the first step of a process."""
-        if self._settings.protect.is_on:
-            with suppress(BrokerError):  # the first cycle reports what is wrong
+        """Reconcile the account and protect its positions before the first step of a process.
+
+        Orders of commands that have ended meanwhile are cancelled.
+        """
+        with suppress(BrokerError):  # the first cycle reports what is wrong
+            self._reducer.cancel_orders_of_ended_commands()
+            if self._settings.protect.is_on:
                 self._live.reconcile()
+        if self._settings.protect.is_on:
             self.update_protection()
 
     def update_protection(
@@ -454,9 +459,10 @@ class TradingJob:
             stays = not self._live.account.has_kill_file
             result = self._reducer.cancel_open_orders(keep_stops=stays)
             troubles = "; ".join(result.reasons.values())
+            self._reducer.release_symbols()
         self.update_protection()
-        if count := self._protection.resting_count:
-            print_line(f"Stops that stay at the venue: {count}.")
+        if self._settings.protect.is_on:
+            print_line(f"Stops that stay at the venue: {self._protection.resting_count}.")
         if troubles:
             raise BrokerError(troubles)
         return left
