@@ -69,10 +69,10 @@ class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
     top: int | None = setting(
-        None, "keep only this many of the largest eligible symbols; null: all", ge=1
-    )
-    top_by: Literal["dollar_volume"] = setting(
-        "dollar_volume", "measure of size: median daily price times volume over the window"
+        None,
+        "keep only this many of the largest eligible symbols, by median daily price times volume "
+        "over the window; null: all",
+        ge=1,
     )
     window: str = setting("60d", "window of volume, volatility and momentum, in calendar days")
     min_price: float = setting(0.0, "minimum last close, USD", ge=0)

@@ -71,10 +71,6 @@ class Attribution:
     times_of_day: tuple[str, ...]
     profit: Array
 
-    def profit_by_part(self) -> dict[ProfitPart, float]:
-        """Return the total profit by part, USD."""
-        return dict(zip(PROFIT_PARTS, self.profit.sum(axis=(0, 1)).tolist(), strict=True))
-
     def profit_by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each symbol and of the account, by part, USD."""
         return _profit_by_name(self.symbols, self.profit.sum(axis=1))

@@ -1,8 +1,7 @@
-"""Hydra callback of a multirun: checks the output folder, and compares the runs at the end."""
+"""Hydra callback of a multirun: checks the output folder."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.errors import InputError
-from foundation.files import may_overwrite, write_files_atomically
+from foundation.files import may_overwrite
 from foundation.signals import exit_on_errors
 
-log = logging.getLogger(__name__)
-
 MULTIRUN_FILE = "multirun.yaml"  # written by Hydra into the folder of each multirun
-SUMMARY_FILE = "summary.json"  # written by a backtest into its own folder
 
 
-class MultirunComparison(Callback):
-    """Hydra callback that writes `comparison.html` into the folder of a multirun."""
+class MultirunFolderCheck(Callback):
+    """Hydra callback that refuses a folder in which results would be lost."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check the output folder before any run.
@@ -32,28 +28,6 @@ class MultirunComparison(Callback):
             _refuse_output(config)
             if not may_overwrite(config):
                 _refuse_other_results(_sweep_folder(config))
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the comparison of the finished backtests if at least two have finished."""
-        folder = _sweep_folder(config)
-        within = sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
-        if len(within) < 2:
-            return
-        # Every command that takes a backtest's settings names this class: it starts without the
-        # libraries that only the page needs.
-        from marketsimulator.results.comparison import compare_records
-        from marketsimulator.results.run_record import find_run_folders, read_run_record
-
-        try:
-            runs = [read_run_record(path) for path in find_run_folders(within)]
-            comparison = compare_records(runs)
-            write_files_atomically(comparison.file_writers(), folder)
-        except InputError as error:
-            # The finished runs stay, even if they cannot be compared.
-            log.warning("runs cannot be compared: %s", error)
-            print(f"These runs cannot be compared: {error}")  # noqa: T201
-            return
-        print(f"Comparison of all runs: {folder / 'comparison.html'}")  # noqa: T201
 
 
 def _sweep_folder(config: DictConfig) -> Path:

@@ -55,7 +55,8 @@ def test_profit_parts_add_up_by_symbol_and_account(
     found = attribute_run_profit(run, Market(bars, 0, ACTIONS))
     profit = run.equity_rows[-1].equity - capital
     near = 1e-9 * (capital + np.abs(found.profit).sum())
-    assert sum(found.profit_by_part().values()) == pytest.approx(profit, abs=near)
+    by_part = dict(zip(PROFIT_PARTS, found.profit.sum(axis=(0, 1)).tolist(), strict=True))
+    assert sum(by_part.values()) == pytest.approx(profit, abs=near)
     closes = dict(zip(bars.symbols, bars.last_closes().tolist(), strict=True))
     earned = {symbol: 0.0 for symbol in (*bars.symbols, "")}
     for fill in run.fills:
@@ -69,13 +70,13 @@ def test_profit_parts_add_up_by_symbol_and_account(
         whose = "" if symbol == ACCOUNT_LABEL else symbol
         assert sum(parts.values()) == pytest.approx(earned[whose], abs=near), symbol
     for table in tables:
-        for part, usd in found.profit_by_part().items():
+        for part, usd in by_part.items():
             assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
     costs = VariantOutcome.from_run(run).totals.costs_by_kind
     paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "crypto_fees"))
-    assert found.profit_by_part()["costs"] == pytest.approx(-paid, abs=near)
+    assert by_part["costs"] == pytest.approx(-paid, abs=near)
     got = sum(row.other + row.rounding - row.interest for row in run.equity_rows)
-    assert found.profit_by_part()["financing"] == pytest.approx(got, abs=near)
+    assert by_part["financing"] == pytest.approx(got, abs=near)
     shown_parts_add_up_to_the_cent(run, bars, found, capital)
 
 

@@ -20,7 +20,7 @@ from foundation.formatting import NO_VALUE
 from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import measure_daily_performance
-from marketsimulator.results.multirun import MultirunComparison
+from marketsimulator.results.multirun import MultirunFolderCheck
 from marketsimulator.results.run_record import LIVE_RUN_TITLE, find_run_folders, read_run_record
 from marketsimulator.results.run_set import RunSet, compare_best_run, comparison_verdict
 from marketsimulator.results.significance import deflated_sharpe, estimate_overfitting
@@ -173,24 +173,6 @@ def test_comparison_page_escapes_hostile_run_names(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_multirun_writes_a_comparison_only_if_comparable(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
-    write_run(tmp_path / "0", returns=NOISE[0])
-    MultirunComparison().on_multirun_end(config)
-    assert not (tmp_path / "comparison.html").exists()
-    broken = write_run(tmp_path / "1", returns=NOISE[1]) / "summary.json"
-    text = broken.read_text()
-    broken.write_text("{")
-    MultirunComparison().on_multirun_end(config)
-    assert not (tmp_path / "comparison.html").exists()
-    assert "cannot be compared" in capsys.readouterr().out
-    broken.write_text(text)
-    MultirunComparison().on_multirun_end(config)
-    assert "no significant difference" in (tmp_path / "comparison.html").read_text()
-
-
 @pytest.mark.parametrize("held", ["summary.json", "notes.txt"])
 def test_multirun_refuses_a_folder_with_foreign_files(
     held: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -198,12 +180,12 @@ def test_multirun_refuses_a_folder_with_foreign_files(
     (tmp_path / held).write_text("")
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "overwrite": False})
     with pytest.raises(SystemExit) as ended:
-        MultirunComparison().on_multirun_start(config)
+        MultirunFolderCheck().on_multirun_start(config)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     check_message(line, "hydra.sweep.dir", tmp_path, held)
     (tmp_path / "multirun.yaml").write_text("")
-    MultirunComparison().on_multirun_start(config)
+    MultirunFolderCheck().on_multirun_start(config)
 
 
 def test_comparison_is_one_json_document(tmp_path: Path) -> None:
