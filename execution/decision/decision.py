@@ -418,17 +418,6 @@ class DecisionArrays(NamedTuple):
             }
         )
 
-    def write_row(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Copy the results of one instant into row `row`.
-
-        chosen: [m] ascending indices of the symbols that the instant's arrays contain.
-        instant: arrays of one instant.
-        """
-        every = len(chosen) == self.held_weight.shape[1]
-        for name, column, values in zip(self._fields, self, instant, strict=True):
-            whole = every or name in ("is_sized", "shadow_prices")
-            column[row if whole else (row, chosen)] = values[0]
-
 
 def find_decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
     """Return the row and symbol indices [N] of all decided cells, sorted by row, then symbol.

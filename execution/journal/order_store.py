@@ -459,20 +459,6 @@ class OrderStore:
             if intent.state in REFUSED_STATES
         }
 
-    def last_refusal_reason(self, symbol: str, role: OrderRole) -> str:
-        """Return why the latest order of a role in a symbol was denied or rejected.
-
-        The result is empty if there is no such order, or if it was neither denied nor rejected.
-        Planned orders do not count.
-        """
-        latest = "WHERE role = ? AND symbol = ? AND state != 'planned' ORDER BY rowid DESC LIMIT 1"
-        found = INTENTS_TABLE.map_rows(self._database, _build_intent, latest, (role, symbol))
-        return "; ".join(
-            intent.state_reason.removeprefix(f"{intent.client_order_id}: ")
-            for intent in found
-            if intent.state in REFUSED_STATES
-        )
-
     def intents_with_event_since(
         self, event_number: int, event_condition: str
     ) -> tuple[OrderIntent, ...]:

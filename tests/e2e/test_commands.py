@@ -241,6 +241,7 @@ def test_unfilled_command_order_counts_as_sold(unfilled: Desk, here: Practice) -
     for symbol in before:
         here.halt(symbol, halted=False)
     here.advance(SECOND)
+    here.venue.broker.open_bars()
     command_desk(unfilled).take()
     assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 

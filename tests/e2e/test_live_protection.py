@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.runner import finish_jobs
 from execution.live.status import report_status
@@ -61,6 +61,12 @@ def stops_at(here: Practice) -> dict[str, Order]:
     return {order.symbol: order for order in stops}
 
 
+def last_stop_reason(book: OrderStore, symbol: str) -> str:
+    """Why the latest stop of a symbol is in its state."""
+    stops = book.select_intents("role = 'protection' AND symbol = ?", (symbol,))
+    return stops[-1].state_reason
+
+
 def protections(desk: Desk) -> list[OrderIntent]:
     intents = desk.live.book.intents_in_states(ORDER_STATES)
     return [intent for intent in intents if intent.role == "protection"]
@@ -97,14 +103,14 @@ def test_accepted_stops_end_the_refusals_before_them(
         here.advance("2024-02-20T15:45:00Z")
         desk.job.update_protection()
         assert stops_at(here) == {}
-        assert "stop orders are not accepted" in book.last_refusal_reason("SYB", "protection")
+        assert "stop orders are not accepted" in last_stop_reason(book, "SYB")
         assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 1
         monkeypatch.setattr(here.venue, "submit", submit)
         desk.step_at(SECOND)
         assert set(stops_at(here)) == {"SYA", "SYB"}
         refusals.clear_contradicted_causes()
         assert report_status(tmp_path / JOURNAL_FILE, here.venue.now).exit_code == 0
-        assert book.last_refusal_reason("SYB", "protection") == ""
+        assert last_stop_reason(book, "SYB") == ""
 
 
 def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -> None:
@@ -316,7 +322,7 @@ def test_stops_survive_a_stop_but_not_kill(
         desk.live.account.kill_file.touch()
         finish_jobs([desk.job], desk.live.account, desk.stop)
         assert stops_at(here) == {}
-        assert "Stops that stay" not in capsys.readouterr().out
+        assert "Stops that stay at the venue: 0." in capsys.readouterr().out
         desk.job.update_protection()
         assert stops_at(here) == {}, "the kill file stops every order"
 

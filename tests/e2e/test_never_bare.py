@@ -319,3 +319,36 @@ def test_unexplained_cash_does_not_stop_protection(here: Practice, tmp_path: Pat
         assert stopped(desk) == {*held(desk)}
         assert give(desk, "exit", "SYA")["state"] == "done"
         assert {*held(desk)} == {"SYB"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_refused_sale_is_sent_again(desk: Desk, count: int) -> None:
+    sale = {"type": "market", "side": "sell", "symbol": "SYA"}
+    desk.here.fail(kind="reject", **sale, count=count)
+    state = give(desk, "flatten", name="once")["state"]
+    for _ in range(count):
+        assert (state == "done") == ("SYA" not in held(desk))
+        state = answer(desk, "once")["state"]
+    assert (state, held(desk)) == ("done", {})
+
+
+def test_stops_return_after_a_command_ends_in_an_outage(desk: Desk) -> None:
+    desk.here.fail(kind="slow_cancel", seconds=50, symbol="SYA", count=ALWAYS)
+    give(desk, "flatten", name="once")
+    desk.here.clear_faults()
+    desk.here.fail(kind="status", status=503, path="/v2/", count=ALWAYS)
+    give(desk, "resume")
+    desk.here.clear_faults()
+    desk.here.pass_seconds(60)
+    desk.job.update_protection()
+    desk.job.update_protection(ends_cycle=True)
+    assert stopped(desk) == {*held(desk)}
+
+
+def test_stopped_loop_leaves_each_position_a_stop(desk: Desk) -> None:
+    desk.here.advance("2024-02-20T22:30:00Z")
+    desk.here.pass_seconds(2.5 * 3600)
+    give(desk, "flatten", name="once")
+    desk.stop.request_stop("SIGTERM")
+    finish_jobs([desk.job], desk.live.account, desk.stop)
+    assert stopped(desk) == {*held(desk)}

@@ -19,14 +19,14 @@ ALLOWED = {
     "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data"
     " file_formats instants long_run_variance resampling schedule sessions source stamp_checks"
     " synthetic timeframe universe",
-    "forecasting": "chronos2/profile evaluate forecast scores settings",
+    "forecasting": "chronos2/profile forecast settings",
     "sizing": "quantity solver/cholesky",
-    "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
+    "execution": "alpaca/order_venue decision/choice decision/belief_building"
     " decision/rebalancing decision/watch journal/order_store live/commands live/validation"
     " live/guards live/expected_positions live/status_page live/settings orders/auctions quantity"
     " testing",
     "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
-    " results/price_charts results/track_record runs/strategy_calls venue/faults"
+    " results/price_charts results/track_record runs/decisions runs/strategy_calls venue/faults"
     " venue/market_data venue/options venue/portfolio_history",
 }
 
