@@ -13,7 +13,6 @@ import numpy as np
 from execution.journal.decisions import DecisionJournal
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol, Cycle
 from execution.orders.auctions import first_accepted_time, order_send_deadline
-from execution.orders.broker import Broker, place_orders
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
@@ -53,12 +52,6 @@ class OrderBatch:
     unsent_reasons: Mapping[str, str] = field(default_factory=dict)
     is_last_attempt: bool = True
     is_withdrawn: bool = False
-
-    def send(self, broker: Broker) -> None:
-        """Cancel the orders that the decision replaces, and send the batch; store the outcome."""
-        self.fills, self.unsent_reasons = place_orders(
-            broker, self.orders, self.cancelled_quantities, self.gate
-        )
 
 
 def record_decision_batch(

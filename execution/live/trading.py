@@ -46,6 +46,7 @@ from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
+from execution.orders.broker import place_orders
 from execution.orders.venue_rules import VenueRules
 from forecasting.forecast import NO_FORECAST
 from foundation.console import print_warning_once
@@ -171,7 +172,9 @@ class TradingJob:
                 if cycle is None:
                     for batch in self._batches():
                         with record_batch_outcome(batch, self._journal):
-                            batch.send(self.desk)
+                            batch.fills, batch.unsent_reasons = place_orders(
+                                self.desk, batch.orders, batch.cancelled_quantities, batch.gate
+                            )
                     cycle = self._finish_batch(batch)
             except AccountReadingRejected as error:
                 cycle = self._rejected_cycle(error)

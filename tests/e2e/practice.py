@@ -33,6 +33,7 @@ from execution.live.cycle import AccountProtocol, Cycle, run_decision_cycle
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.broker import place_orders
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
@@ -220,7 +221,7 @@ def resume(
     """Send what is left of earlier decisions."""
     for batch in resume_batches(mine, journal, book, tradable, UNGATED):
         with record_batch_outcome(batch, journal):
-            batch.send(mine)
+            place_orders(mine, batch.orders, batch.cancelled_quantities, batch.gate)
 
 
 def forgotten() -> tuple[DecisionJournal, OrderStore]:
@@ -297,7 +298,9 @@ class Live:
             decided = self.decide(mine, journal=kept, **more)
             batch = record_decision_batch(decided, kept, live, seconds, is_last_attempt=is_last)
             with record_batch_outcome(batch, kept):
-                batch.send(mine)
+                batch.fills, batch.unsent_reasons = place_orders(
+                    mine, batch.orders, batch.cancelled_quantities, batch.gate
+                )
             if not batch.is_withdrawn:
                 break
         return build_finished_cycle(batch)

@@ -17,7 +17,6 @@ from execution.orders.orders import is_protective_order
 from foundation.clock import utc_now
 from tests.e2e.changed_answers import Told, richer
 from tests.e2e.practice import Practice, order, trading
-from tests.e2e.test_watch import made_up, watch_of
 from tests.support.desks import (
     ACCOUNT,
     PLAIN,
@@ -31,6 +30,7 @@ from tests.support.desks import (
 )
 from tests.support.given_commands import command_desk, give
 from tests.support.replays import Killed
+from tests.support.watches import made_up, watch_of
 
 STOPS = ("protect.kind=stop", "protect.distance=5%")
 ALWAYS = 10**6
