@@ -515,7 +515,7 @@ def probe_venue(
     is_paper = broker.paper and not broker.is_live_host and not keys.are_live
     if not is_paper or not (keys.are_paper or broker.is_loopback):
         raise InputError(
-            "venue=probe: sends orders, and only to a paper account; set broker.paper=true, leave"
+            "venue=probe: orders are sent only to a paper account; set broker.paper=true, leave"
             f" out broker.url_override, and set {KEY_VARIABLE} to the key of a paper account (PK…)"
         )
     findings = run_checks(context, CHECKS_BEFORE_PROBE)
@@ -526,7 +526,7 @@ def probe_venue(
     trade = data.last_trades([symbol]).get(symbol) if is_stock(symbol) else None
     price = trade.price if trade else math.inf
     if MAX_PRICE_RATIO * price > settings.max_order:
-        found = f"last traded at {price:g} USD" if trade else "is no stock with a last trade"
+        found = f"last traded at {price:g} USD" if trade else "is not a stock with a last trade"
         raise InputError(
             f"probe.symbol: {symbol} {found}; choose a liquid stock whose orders, at up to"
             f" {MAX_PRICE_RATIO:g} times its last trade, stay within probe.max_order"
