@@ -494,6 +494,22 @@ CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal"
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
 
 
+@dataclass(frozen=True)
+class ProbeReports:
+    """Reporter that prints the steps of a probe as findings, and collects both.
+
+    findings: findings so far; each step adds one.
+    """
+
+    context: DoctorContext
+    findings: list[Finding]
+    steps: list[ProbeStep] = field(default_factory=list)
+
+    def report_step(self, step: ProbeStep) -> None:
+        self.steps.append(step)
+        self.findings.append(self.context.report(step.level, step.name, str(step)))
+
+
 def probe_venue(
     context: DoctorContext, settings: ProbeSettings, time: TimeSource = SYSTEM_TIME
 ) -> tuple[list[Finding], int]:
@@ -532,12 +548,7 @@ def probe_venue(
             f" {MAX_PRICE_RATIO:g} times its last trade, stay within probe.max_order"
             f" ({settings.max_order:g} USD)"
         )
-    steps: list[ProbeStep] = []
-
-    def report(step: ProbeStep) -> None:
-        steps.append(step)
-        findings.append(context.report(step.level, step.name, str(step)))
-
+    reports = ProbeReports(context, findings)
     account = context.journal_path.parent.name
     root = Path(context.settings.folder)
     with open_journal(account, root) as journal, closing(Database()) as scratch:
@@ -546,7 +557,7 @@ def probe_venue(
         book = OrderStore(journal.database, EventLog(journal.database, keys), refusals)
         venue = OrderVenue(broker, keys, time)
         is_open = bool(is_in_session(np.array([venue.now()]))[0])
-        probe = VenueProbe(venue, Outbox(venue, book, PROBE_JOB), symbol, report, is_open)
+        probe = VenueProbe(venue, Outbox(venue, book, PROBE_JOB), symbol, reports, is_open)
         if left := probe.close():
             raise InputError(
                 f"probe.symbol: {', '.join(left)} is open; close all orders and the position in"
@@ -556,8 +567,12 @@ def probe_venue(
             probe.run(plan_steps(price, venue.estimated_now()))
         finally:
             left = probe.close()
-            faults = [fault for step in steps if (fault := step.fault)]
-            transcript = {"faults": faults, "left_open": left, "steps": [*map(asdict, steps)]}
+            faults = [fault for step in reports.steps if (fault := step.fault)]
+            transcript = {
+                "faults": faults,
+                "left_open": left,
+                "steps": [*map(asdict, reports.steps)],
+            }
             text = keys.redact(json.dumps(transcript, default=str, indent=1))
             path = journal.folder / TRANSCRIPT_FILE
             write_atomically(path, text.replace(account, "[account]").encode(), is_private=True)

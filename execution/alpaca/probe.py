@@ -12,12 +12,12 @@ the journal, also of one that was killed, and sells the shares that they bought.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -166,6 +166,12 @@ def plan_steps(price: float, at: np.datetime64) -> tuple[ProbeStep, ...]:
     )
 
 
+class StepReporter(Protocol):
+    """Interface of a reporter that is notified of the steps of a probe."""
+
+    def report_step(self, step: ProbeStep) -> None: ...
+
+
 @dataclass(slots=True)
 class VenueProbe:
     """Probe of a venue with orders for one share of a stock.
@@ -173,7 +179,7 @@ class VenueProbe:
     venue: connection to the venue.
     outbox: sender of the orders, with the account's journal.
     symbol: the stock; no order or position in it may exist.
-    report: function that is called with each step at its end.
+    reporter: reporter that is notified of each step at its end.
     is_open: true if the exchange is open; no order that should trade is sent otherwise.
     orders: orders that were accepted or filled, by the name of their step.
     """
@@ -181,7 +187,7 @@ class VenueProbe:
     venue: OrderVenue
     outbox: Outbox[AlpacaOrder]
     symbol: str
-    report: Callable[[ProbeStep], object]
+    reporter: StepReporter
     is_open: bool
     orders: dict[str, AlpacaOrder] = field(default_factory=dict)
 
@@ -197,7 +203,7 @@ class VenueProbe:
             status = _HTTP_STATUS.search(detail)
             answer = f"refused {status[1]}" if status else "no answer"
         seconds = self.venue.time.monotonic() - began
-        self.report(replace(step, answer=answer, seconds=seconds, detail=detail))
+        self.reporter.report_step(replace(step, answer=answer, seconds=seconds, detail=detail))
 
     def run(self, steps: Iterable[ProbeStep]) -> None:
         """Execute steps in sequence; stop at an order that does not end when it is cancelled."""

@@ -7,8 +7,9 @@ after a restart. The rule is `execution.decision.protection.plan_protection`, as
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -57,14 +58,22 @@ _RESTING_STOPS = (
 )
 
 
+class ReducingJob(Protocol):
+    """Interface of a reducer of positions."""
+
+    @property
+    def symbols_in_reduction(self) -> Mapping[str, str]:
+        """Symbols in which a waiting command has changed orders, each with the reason."""
+        ...
+
+
 class LiveProtection:
     """Keeper of a live account's protective orders.
 
     desk: broker that sends the orders.
     journal: journal of the job that trades stocks and crypto.
     feed: source of the bars for distances in deviations.
-    symbols_in_reduction: function that returns the symbols in which a waiting command has changed
-        orders, each with the reason for waiting; no stop is sent in them.
+    reducer: source of the symbols in which no stop is sent, because a command reduces them.
     """
 
     def __init__(
@@ -74,11 +83,11 @@ class LiveProtection:
         journal: DecisionJournal,
         feed: BarFeed,
         settings: LiveSettings,
-        symbols_in_reduction: Callable[[], Mapping[str, str]],
+        reducer: ReducingJob,
     ) -> None:
         self.resting_count = 0  # stops that rest at the venue after the last update
         self._desk = desk
-        self._symbols_in_reduction = symbols_in_reduction
+        self._reducer = reducer
         self._live = live
         self._journal = journal
         self._feed = feed
@@ -228,7 +237,7 @@ class LiveProtection:
             checked_at=now,
             blocked_symbols={
                 *live.halts.quarantined_symbols(),
-                *self._symbols_in_reduction(),
+                *self._reducer.symbols_in_reduction,
                 *(account.positions.keys() - settings.tradable_symbols),
             },
             misstated_orders=_find_changed_orders(
@@ -266,7 +275,7 @@ class LiveProtection:
         """
         desk, live, journal = self._desk, self._live, self._journal
         refused = {} if ends_cycle else self._recently_refused_stops(account.as_of)
-        reasons = {**self._symbols_in_reduction(), **plan.unprotected}
+        reasons = {**self._reducer.symbols_in_reduction, **plan.unprotected}
         for symbol in live.halts.quarantined_symbols():
             reasons[symbol] = "it is quarantined until its discrepancy is resolved"
         reasons |= cancel_stops(desk, plan.cancels)

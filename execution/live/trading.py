@@ -111,12 +111,7 @@ class TradingJob:
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._reducer = PositionReducer(self.desk, live, self._journal, settings)
         self._protection = LiveProtection(
-            self.desk,
-            live,
-            self._journal,
-            feed,
-            settings,
-            lambda: self._reducer.symbols_in_reduction,
+            self.desk, live, self._journal, feed, settings, self._reducer
         )
         self._followed = False
         self._filled = False  # whether an order has filled in this cycle

@@ -185,25 +185,27 @@ def cancel_orders(broker: Broker, client_order_ids: Iterable[str]) -> Cancellati
 def _allowed_cancels(
     broker: Broker, orders: Sequence[Order], cancels: Mapping[str, Decimal], gate: OrderGate
 ) -> Mapping[str, Decimal]:
-    """Return the cancellations of a decision, less those in symbols that the gate refuses.
-
-    Otherwise a stop could be cancelled for an order that is then refused, and its position would
-    stay unprotected.
-    """
+    """Return the cancellations of a decision, less those in symbols that the gate refuses."""
     if not cancels or isinstance(gate, AllowAllGate):
         return cancels
     now = broker.now()
-    ordered = {order.symbol for order in orders}
-    allowed = {
-        order.symbol
-        for order in orders
-        if not gate.refusal_reason(order, infer_order_role(order), now)
-    }
-    return {
-        name: quantity
-        for name, quantity in cancels.items()
-        if (symbol := parse_order_symbol(name)) in allowed or symbol not in ordered
-    }
+    allowed = [o for o in orders if not gate.refusal_reason(o, infer_order_role(o), now)]
+    return cancels_for_orders(cancels, orders, allowed)
+
+
+def cancels_for_orders(
+    cancels: Mapping[str, Decimal], orders: Sequence[Order], allowed: Sequence[Order]
+) -> Mapping[str, Decimal]:
+    """Return the cancellations of a decision, less those in symbols without an allowed order.
+
+    Otherwise a stop could be cancelled for an order that is then refused, and its position would
+    stay unprotected.
+
+    orders: orders of the decision.
+    allowed: orders of the decision that may be sent.
+    """
+    refused = {order.symbol for order in orders} - {order.symbol for order in allowed}
+    return {n: quantity for n, quantity in cancels.items() if parse_order_symbol(n) not in refused}
 
 
 def _have_filled(orders: Sequence[Order], fills: Sequence[Fill]) -> bool:

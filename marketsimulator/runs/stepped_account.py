@@ -33,7 +33,7 @@ from execution.decision.reduction import (
 from execution.decision.watch import WatchState, halt_end, next_watch_state
 from execution.journal.marks import build_mark, new_york_day
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place_orders, place_reductions
+from execution.orders.broker import cancels_for_orders, place_orders, place_reductions
 from execution.orders.orders import Order, is_protective_id, parse_order_leg, parse_order_prefix
 from foundation.console import print_warning_once
 from marketsimulator.account.broker import SimulatedBroker
@@ -111,7 +111,8 @@ class SteppedAccount:
             orders = decision.orders
             if self._watch is not None:
                 orders = tuple(self._watch.allow(orders))
-            place_orders(self._broker, orders, decision.cancelled_quantities)
+            cancels = cancels_for_orders(decision.cancelled_quantities, decision.orders, orders)
+            place_orders(self._broker, orders, cancels)
         if self._protection is not None:
             self._protection.update(known, ends_cycle=True)
         self._broker.open_bars()

@@ -48,7 +48,7 @@ def test_event_contracts_are_paused_but_not_sold(practice: KalshiPractice) -> No
     assert answers["typo"] is not None
     check_message(answers["typo"]["answer"], "SNOW", "neither traded nor held")
     assert practice.exchange.position(RAIN)
-    assert answers["stop"]["state"] == "refused"
+    assert answers["stop"]["state"] == "partial", "working orders were cancelled"
     assert f"{RAIN} (close it at the venue)" in answers["stop"]["answer"]
     halts = query_rows(folder / "journal.sqlite", "SELECT kind FROM halts ORDER BY kind")
     assert halts == [("exited",), ("paused",)]

@@ -351,7 +351,7 @@ def test_live_orders_respect_account_blocks_and_restrictions(
     told = {}
     here.advance(OPENING)
     real = alpaca_server.account_response
-    monkeypatch.setattr(alpaca_server, "account_response", lambda venue: real(venue) | told)
+    monkeypatch.setattr(alpaca_server, "account_response", lambda *asked: real(*asked) | told)
     live = Live.at(here)
     mine = broker(here)
     free = live.cycle(mine).decision

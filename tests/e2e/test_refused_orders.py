@@ -71,7 +71,7 @@ def refuse(
 def state_account(patch: pytest.MonkeyPatch, **facts: Any) -> None:
     """Make the venue state other facts of the account."""
     usual = alpaca_server.account_response
-    patch.setattr(alpaca_server, "account_response", lambda venue: {**usual(venue), **facts})
+    patch.setattr(alpaca_server, "account_response", lambda *asked: {**usual(*asked), **facts})
 
 
 def test_six_refused_cycles_alert_once(here: Practice, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_blocked_account_is_alerted(
 ) -> None:
     answer = alpaca_server.account_response
     blocked = {"trading_blocked": True}
-    monkeypatch.setattr(alpaca_server, "account_response", lambda venue: answer(venue) | blocked)
+    monkeypatch.setattr(alpaca_server, "account_response", lambda *asked: answer(*asked) | blocked)
     for _ in range(3):
         cycle(here, tmp_path)
     assert kinds(tmp_path) == ["refused"]

@@ -199,7 +199,7 @@ def test_activity_list_without_known_fills_is_refused(here: Practice, tmp_path: 
 def test_vanished_positions_halt_all_trading(here: Practice, tmp_path: Path) -> None:
     gone = Told(POSITIONS, lambda rows: [])
     with attacked(here, tmp_path, gone, *WIDE) as desk:
-        gone.answers = 3
+        gone.answers = 4  # each comparison of one reconciliation
         posts = len(here.posts)
         desk.job.step()
         assert desk.cycles[-1].decision is None

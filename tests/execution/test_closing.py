@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.decision.reduction import ReductionTerms, build_reductions
 from execution.live.overnight import (
     OvernightTrimmer,
     assume_auction_orders_filled,
     assume_reductions_filled,
-    build_flattening_orders,
     build_overnight_trims,
     closable_positions,
     exceeds_overnight_ceiling,
@@ -238,30 +238,6 @@ def test_overnight_check_is_due_before_close_for_stocks(
     assert found == (None if due is None else CLOSE - np.timedelta64(due, "m"))
 
 
-HELD = {"BTCUSD": "1.5", "ETHUSD": "0.25", "NVDA": "10", "SPY": "-4", "OTHER": "7", "MSFT": "0"}
-OURS = ("BTCUSD", "MSFT", "NVDA", "SPY")
-
-
-@pytest.mark.parametrize("open_now", [True, False])
-def test_flattening_closes_only_our_positions_in_open_markets(
-    open_now: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    at = NOW if open_now else CLOSE
-    positions = {symbol: Decimal(held) for symbol, held in HELD.items()}
-    account = AccountSnapshot(0.0, positions, dict.fromkeys(HELD, 100.0), at)
-    orders = build_flattening_orders(account, "k", OURS, OrderSizeLimits())
-    stocks = [("NVDA", "sell", Decimal(10), "day"), ("SPY", "buy", Decimal(4), "day")]
-    assert [(each.symbol, each.side, each.qty, each.tif) for each in orders] == [
-        ("BTCUSD", "sell", Decimal("1.5"), "gtc"),
-        *(stocks if open_now else []),
-    ]
-    assert all(each.reduces and each.type == "market" for each in orders)
-    names = [each.client_order_id.split("Z-")[1] for each in orders]
-    assert names == [f"{each.symbol}-9-0" for each in orders]
-    shut = [f"{name}: position not closed, the market is closed" for name in ("NVDA", "SPY")]
-    assert caplog.messages == ([] if open_now else shut)
-
-
 @pytest.mark.parametrize(
     ("held", "net_fills", "ours"),
     [
@@ -283,7 +259,8 @@ def test_only_own_positions_in_dropped_symbols_are_closed(
 
 def test_crypto_above_the_order_limit_closes_in_parts() -> None:
     account = AccountSnapshot(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
-    orders = build_flattening_orders(account, "k", OURS, OrderSizeLimits())
+    terms = {"BTCUSD": ReductionTerms(Decimal(5), "gtc")}
+    orders = build_reductions(account, terms, "k", NOW, OrderSizeLimits(), "")
     assert sum(each.qty for each in orders) == 5
-    assert [each.client_order_id[-4:] for each in orders] == ["-9-0", "-9-1", "-9-2"]
+    assert [each.client_order_id[-4:] for each in orders] == ["-8-0", "-8-1", "-8-2"]
     assert all(float(each.qty) * 90_000.0 <= 200_000.0 for each in orders)

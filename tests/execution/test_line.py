@@ -54,7 +54,7 @@ def _is_type(value: ast.expr) -> bool:
 
 
 def _calls(annotation: ast.expr, known: set[str]) -> bool:
-    text = ast.unparse(annotation)
+    text = re.sub(r"Literal\[[^]]*\]", "", ast.unparse(annotation))  # words, not types
     return bool(CALLS.search(text)) or bool(set(re.findall(r"\w+", text)) & known)
 
 
