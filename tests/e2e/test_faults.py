@@ -41,12 +41,10 @@ def never(counts: Counter[str]) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("job", "seed", "steps", "more"),
     [
+        pytest.param("trade", 3, 3, {"kinds": ("kill",)}, marks=pytest.mark.slow),
         *(
-            pytest.param(
-                *("trade", seed, 3, {"kinds": (kind,)}),
-                marks=pytest.mark.slow if kind == "kill" else pytest.mark.long,
-            )
-            for seed, kind in enumerate(KINDS)
+            pytest.param("trade", seed, 3, {"kinds": kinds}, marks=pytest.mark.long)
+            for seed, kinds in enumerate(zip(*[iter(KINDS)] * 2, strict=True))
         ),
         pytest.param("spreads", 34, 3, {}, marks=pytest.mark.slow),
         pytest.param("spreads", 17, 11, {}, marks=pytest.mark.long),
