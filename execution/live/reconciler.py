@@ -44,6 +44,7 @@ from execution.live.open_account import OpenAccount
 from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, fetch_last_prices
+from execution.orders.option_orders import is_option
 from execution.orders.orders import Order, open_crypto_bid_cost
 from foundation.decimals import INFINITY, exact_sum, format_without_exponent
 from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
@@ -316,13 +317,20 @@ class Reconciler:
         If the discrepancies exceed a fraction of equity, the account is halted until all are
         resolved. Positions that a person has acknowledged become expected positions. An
         acknowledgement counts once, only for the causes that the halt named, and only if the next
-        comparison still finds the same discrepancies.
+        comparison still finds the same discrepancies. A symbol whose position this reading shows
+        otherwise than the comparison did is quarantined until the next comparison, without a halt.
 
         others: open orders that the account snapshot excludes.
         """
         if self._differences is None:
             return account
-        found = self._group_discrepancies(account, others)
+        changed = {
+            symbol
+            for symbol, each in self._differences.items()
+            if not is_option(symbol) and account.positions.get(symbol, ZERO_QUANTITY) != each.found
+        }
+        account = replace(account, uncertain_symbols=account.uncertain_symbols | changed)
+        found = self._group_discrepancies(account, others, changed)
         if {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
             return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
         cleared: dict[str, list[str]] = {}
@@ -335,9 +343,10 @@ class Reconciler:
         ]
         if settled:
             self._accept_discrepancies({place: found[place] for place in settled})
-            found = self._group_discrepancies(account, others)
+            found = self._group_discrepancies(account, others, changed)
         if not found:
-            self._end_discrepancy_halts()
+            if not changed:
+                self._end_discrepancy_halts()
             return account
         cause = json.dumps(
             {s: _acknowledgeable_causes(group) for s, group in found.items()}, sort_keys=True
@@ -355,15 +364,17 @@ class Reconciler:
         return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
 
     def _group_discrepancies(
-        self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
+        self, account: AccountSnapshot, others: Sequence[UnmodelledOrder], changed: set[str]
     ) -> DiscrepanciesBySymbol:
         """Return the discrepancies by symbol; for options, by the symbol of the underlying.
 
         others: open orders that the account snapshot excludes.
+        changed: symbols whose position has changed since the comparison, which are left out.
         """
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
-            found[symbol].append(each)
+            if symbol not in changed:
+                found[symbol].append(each)
         for order in self.holdings.find_unknown_orders(account.open_orders):
             found[order.symbol].append(
                 Discrepancy.from_unknown_order(order.client_order_id, order.symbol)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.placed_order import AlpacaOrder
-from execution.brokers import VenuePosition
+from execution.brokers import AccountReading, VenuePosition
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import CLEARED_AUTOMATICALLY
@@ -257,9 +257,17 @@ def test_halt_clears_automatically_only_when_discrepancy_is_resolved(
     here.advance(OPENING)
     desk = desks.Desk.at(here, tmp_path, *PLAIN)
     held = {"SYA": 10, "SYB": 5}
+    read_account = AlpacaBroker.read_account
 
     def shown(_: AlpacaConnection) -> dict[str, VenuePosition]:
         return {s: VenuePosition(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
+
+    def read(broker: AlpacaBroker, *, reread: bool = False) -> AccountReading:
+        reading = read_account(broker, reread=reread)
+        quantities = {symbol: Decimal(quantity) for symbol, quantity in held.items()}
+        prices = here.venue.broker.account().prices
+        account = replace(reading.account, positions=quantities, prices=prices)
+        return replace(reading, account=account)
 
     def looked() -> list[str]:
         desk.live.reconcile()
@@ -268,6 +276,7 @@ def test_halt_clears_automatically_only_when_discrepancy_is_resolved(
 
     with pytest.MonkeyPatch.context() as venue:
         venue.setattr(AlpacaConnection, "positions", shown)
+        venue.setattr(AlpacaBroker, "read_account", read)
         assert looked() == []
         here.advance(STOCKS_TRADE)
         held["SYA"] = 30

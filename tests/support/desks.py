@@ -22,7 +22,7 @@ from execution.live.trading import TradingJob
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from foundation.notifier import Notifier
-from tests.e2e.changed_answers import Told, changed_answers
+from tests.e2e.changed_answers import Change, changed_answers
 from tests.e2e.practice import KEYS, Live, Practice
 from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
@@ -108,7 +108,7 @@ def halted_by(desk: Desk) -> list[str]:
 
 
 @contextmanager
-def attacked(here: Practice, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
+def attacked(here: Practice, folder: Path, told: Change, *words: str) -> Iterator[Desk]:
     """A desk that has made its first cycle at a server whose answers may change from then on."""
     with changed_answers(here, told) as seen:
         desk = Desk.at(seen, folder, *(words or PLAIN))
