@@ -62,15 +62,15 @@ def _hurry() -> None:
     clock.utc_now = read
     clock.SYSTEM_TIME = clock.TimeSource(now=read, wait=_doze)
 
-    from execution.alpaca.broker import AlpacaBroker
     from execution.live import commands, loop
+    from execution.live.trading import TradingJob
 
     loop.MAX_WAIT_SECONDS = LONGEST
     loop.VENUE_RETRY_SECONDS = LONGEST
     commands.RETRY_SECONDS = LONGEST
-    defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
-    if "patience" in defaults:
-        defaults["patience"] = PATIENCE
+    defaults: Any = TradingJob.__init__.__kwdefaults__
+    assert defaults["patience"] > PATIENCE
+    defaults["patience"] = PATIENCE
 
 
 def _rehearse() -> None:
