@@ -229,7 +229,7 @@ def _refusal_lines(folder: Path, refusals: Sequence[Refusal]) -> Iterator[str]:
     for refusal in refusals:
         command = format_clear_command(ORDER_REFUSED_ALERT, folder)
         remedy = "" if refusal.is_venue_pause else f". Clear with: {command}"
-        yield f"{refusal.line_prefix}: {refusal}{remedy}"
+        yield f"{refusal}{remedy}"
 
 
 def _order_lines(database: Database) -> Iterator[str]:

@@ -125,7 +125,7 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
         elif halt.cleared_at is not None and halt.cleared_at >= since:
             yield f"halt ended by {halt.cleared_by}: {halt}"
     for refusal in account.refusals.active():
-        yield f"{refusal.line_prefix}: {refusal}"
+        yield str(refusal)
     for command in account.commands.received_since(since):
         yield f"command: {command}: {command.state}"
 
