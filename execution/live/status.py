@@ -25,10 +25,10 @@ from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
-    TradingProcess,
     find_trading_process,
     find_vanished_process,
     may_exist,
+    ran_on_this_machine,
     refuse_empty_journal,
 )
 from execution.live.accounts import (
@@ -56,7 +56,7 @@ def _exit_code(
     refusals: Sequence[Refusal],
     expected: NextCycle | None,
     now: np.datetime64,
-    vanished: TradingProcess | None,
+    vanished: str | None,
 ) -> int:
     """Return the exit code of `status` for an account whose journal is readable.
 
@@ -65,14 +65,21 @@ def _exit_code(
     """
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
-    killed = vanished is not None and vanished.ran_on_this_machine
+    killed = vanished is not None and ran_on_this_machine(vanished)
     return TROUBLE_EXIT_CODE if late or refused or killed else 0
 
 
-def _process_line(process: TradingProcess | None, vanished: TradingProcess | None) -> str:
-    if process is None and vanished is not None:
-        return vanished.end_description
-    return str(process or "no process trades the account")
+def _process_line(process: str | None, vanished: str | None) -> str:
+    if process is not None:
+        return f"{process} trades the account"
+    if vanished is None:
+        return "no process trades the account"
+    if ran_on_this_machine(vanished):
+        return (
+            f"the account was traded by {vanished}, which was killed or has crashed: no loop runs,"
+            " orders and stops at the venue stay; start the loop again"
+        )
+    return f"no process of this machine trades the account; it was traded by {vanished}"
 
 
 def report_status(path: Path, now: np.datetime64) -> Result:
@@ -105,7 +112,7 @@ def report_status(path: Path, now: np.datetime64) -> Result:
         was = f"late: {expected}, {until}; now {format_utc(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
     document |= {
-        "vanished_process": vanished and vanished._asdict(),
+        "vanished_process": vanished,
         "next_cycle": expected and asdict(expected),
         "late": late,
     }
@@ -168,9 +175,7 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
     }
 
 
-def _build_status_document(
-    path: Path, database: Database, process: TradingProcess | None
-) -> dict[str, Any]:
+def _build_status_document(path: Path, database: Database, process: str | None) -> dict[str, Any]:
     """Return the state of an account for JSON: money in USD, instants in UTC."""
     mark = EquityMarkJournal(database).last_mark()
     halts = HaltJournal(database, EventLog(database)).active()
@@ -178,7 +183,7 @@ def _build_status_document(
     notices = AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
     return {
         "account": path.parent.name,
-        "process": process and process._asdict(),
+        "process": process,
         "mark": mark and asdict(mark),
         "halts": [
             {**asdict(halt), "forbids": halt.rule.forbidden_scope, "remedy": halt.rule.remedy}
