@@ -394,7 +394,7 @@ def _read_journal(settings: LiveSettings, connection: BrokerConnection) -> Journ
             f"A loop would be halted ({halt.rule.forbidden_scope}): {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
-        lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
+        lines += map(str, read_active_refusals(database))
         evidence = read_last_evidence(database, TRADE_JOB)
         return JournaledState(
             lines,

@@ -42,7 +42,6 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from execution.alpaca.account import account_block_reasons, is_trading_status
-from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection, require_alpaca
 from execution.alpaca.fields import AccountEntry
 from execution.alpaca.order_venue import OrderVenue
@@ -58,29 +57,24 @@ from execution.alpaca.probe import (
 )
 from execution.journal.events import EventLog
 from execution.journal.halts import read_active_halts
-from execution.journal.order_store import OrderStore, count_unknown_outcomes
+from execution.journal.order_store import OrderStore
 from execution.journal.outbox import Outbox
 from execution.journal.refusals import RefusalJournal
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
-    account_state_folder,
-    is_account_traded,
     may_exist,
     open_journal,
-    refuse_empty_journal,
     refuse_misplaced_journal,
-    refuse_unusable_journal,
 )
-from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from foundation.cli import FlagParser, Result
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.compose import compose_config
 from foundation.console import LOG_FOLDER
-from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal_path
-from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
+from foundation.database import Database
+from foundation.errors import InputError, to_one_line
 from foundation.files import write_atomically
 from foundation.formatting import format_duration
 from foundation.notices import open_services
@@ -163,10 +157,6 @@ class DoctorContext:
         account = AccountEntry.id.read(self.account_fields)
         return Path(self.settings.folder, account, JOURNAL_FILE).absolute()
 
-    @cached_property
-    def is_account_traded_now(self) -> bool:
-        return is_account_traded(self.journal_path.parent.name, self.journal_path.parent)
-
     def report(self, level: FindingLevel, name: str, detail: str) -> Finding:
         """Print a finding without secrets, and return it."""
         shown = self.keys.redact(detail) if isinstance(self.keys, ApiKeys) else detail
@@ -179,23 +169,20 @@ class DoctorContext:
 def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
     """Run checks in sequence; print each finding as soon as it is available, and return all.
 
-    If a check cannot be completed, the checks that depend on it are skipped with a warning.
+    If the keys are not accepted, the checks of the account are skipped with a warning.
 
     names: names of the checks; empty for all.
     """
-    findings = []
-    first_failures: dict[str, str] = {}  # by check that was not completed: the check to fix first
+    findings: list[Finding] = []
     for name in names or CHECKS:
-        check, needed = CHECKS[name]
-        level: FindingLevel = "warning"
-        if first := first_failures.get(needed):
-            first_failures[name] = first
-            text = f"skipped because the check {first} failed; fix that first"
+        check, needs_account = CHECKS[name]
+        if needs_account and findings[0].level == "failure":
+            level: FindingLevel = "warning"
+            text = "skipped because the check keys failed; fix that first"
         else:
             try:
                 level, text = check(context)
             except (InputError, OSError) as error:
-                first_failures[name] = name
                 hint = "; run this as the user that runs the loop"
                 remedy = hint if isinstance(error, OSError) else ""
                 level, text = "failure", f"{error}{remedy}".removeprefix(f"{name}: ")
@@ -204,14 +191,7 @@ def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> list[Findin
 
 
 def _check_keys(start: DoctorContext) -> CheckResult:
-    try:
-        _ = start.account_fields
-    except AccessDenied as error:
-        raise InputError(f"set, but the venue rejects them: {error}") from error
-    except BrokerError as error:
-        raise InputError(
-            f"set, but not verified: {error}; check the network and the venue's status page"
-        ) from error
+    _ = start.account_fields
     return "ok", "set, and accepted by the venue"
 
 
@@ -293,14 +273,6 @@ def clock_offset_seconds(
     return float(ahead / np.timedelta64(1, "s"))
 
 
-def _check_symbols(start: DoctorContext) -> CheckResult:
-    if not start.symbols:
-        return "ok", "no symbols are set"
-    broker = AlpacaBroker(start.settings.broker, start.require_keys())
-    refuse_unlisted_symbols(broker, start.symbols)
-    return "ok", f"the venue lists {', '.join(start.symbols)}"
-
-
 def _check_feed(start: DoctorContext) -> CheckResult:
     """Check whether the feed returns bars, and whether it has the latest bar of each symbol."""
     settings = start.settings
@@ -328,64 +300,29 @@ def _check_feed(start: DoctorContext) -> CheckResult:
 
 
 def _check_checkpoint(start: DoctorContext) -> CheckResult:
-    """Check that the weights of the forecaster's model can be read and are finite."""
+    """Check that the forecaster's model is found; the start of the loop checks its weights."""
     settings = start.settings.forecaster
     forecaster = settings.build(start.symbols)
     if settings.kind == "chronos2":
-        from safetensors import SafetensorError, safe_open
-
-        folder = find_checkpoint(
-            str(BUNDLED_CHECKPOINT) if settings.model is None else settings.model
-        ).folder
-        for path in sorted(folder.glob("*.safetensors")):
-            try:
-                with safe_open(path, framework="numpy") as weights:
-                    for name in weights.keys():  # noqa: SIM118 - it is not a mapping
-                        if not np.isfinite(weights.get_tensor(name)).all():
-                            raise ValueError(f"{name} has values that are not finite")
-            except (OSError, ValueError, TypeError, SafetensorError) as error:
-                raise InputError(
-                    f"{path}: cannot load weights: {error}; restore the checkpoint or set"
-                    " forecaster.model=FOLDER"
-                ) from error
+        find_checkpoint(str(BUNDLED_CHECKPOINT) if settings.model is None else settings.model)
     return "ok", forecaster.name
 
 
 def _check_disk(start: DoctorContext) -> CheckResult:
-    """Check that the disk has free space, and that a journal can be written, by writing one."""
-    journals = nearest_writable_folder(Path(start.settings.folder))
-    free = {
-        "journal": shutil.disk_usage(journals).free,
-        "logs": shutil.disk_usage(nearest_writable_folder(LOG_FOLDER)).free,
-    }
+    """Check that journal and logs can be written, by writing there, and that disks have space."""
+    free: dict[str, int] = {}
+    for name, folder in {"journal": Path(start.settings.folder), "logs": LOG_FOLDER}.items():
+        absolute = folder.expanduser().absolute()
+        place = next(path for path in (absolute, *absolute.parents) if path.exists())
+        free[name] = shutil.disk_usage(place).free
+        with TemporaryDirectory(prefix=".doctor-", dir=place) as scratch:
+            Database(Path(scratch) / "probe.sqlite").close()
     found = ", ".join(f"{size / GIBIBYTE:,.1f} GiB for {name}" for name, size in free.items())
-    with TemporaryDirectory(prefix=".doctor-", dir=journals) as scratch:
-        Database(Path(scratch) / "probe.sqlite").close()
     if min(free.values()) < MIN_FREE_BYTES:
         return "failure", f"{found}; free disk space: orders are recorded before they are sent"
     if min(free.values()) < GIBIBYTE:
         return "warning", f"{found}; free disk space soon"
     return "ok", found
-
-
-def nearest_writable_folder(folder: Path) -> Path:
-    """Return the folder or, if it does not exist, its nearest existing parent.
-
-    Raises
-    ------
-    InputError
-        if the path found is a file, or this user cannot write there.
-    OSError
-        if this user may not look the folder up.
-    """
-    absolute = folder.expanduser().absolute()
-    place = next(path for path in (absolute, *absolute.parents) if path.exists())
-    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
-        return place
-    raise InputError(
-        f"{place}: not a folder in which this user can write; grant the permission, move the file"
-        " away or set another folder"
-    )
 
 
 def _check_alerts(start: DoctorContext) -> CheckResult:
@@ -412,50 +349,10 @@ def _check_alerts(start: DoctorContext) -> CheckResult:
     )
 
 
-def _check_process(start: DoctorContext) -> CheckResult:
-    """Check that no other process trades the account, because only one process may lock it."""
-    account = start.journal_path.parent.name
-    if start.is_account_traded_now:
-        text = f"account {account}: another process trades this account; stop it first"
-        return "failure", text
-    nearest_writable_folder(account_state_folder(account))  # folder of its lock
-    return "ok", "no other process trades the account"
-
-
-def _check_journal(start: DoctorContext) -> CheckResult:
-    """Check whether the journal is intact, and whether the outcome of every order is known.
-
-    The integrity is not checked while another process trades, because a long read would delay the
-    commits of that process.
-    """
-    path = start.journal_path
-    refuse_misplaced_journal(path.parent.name, path)
-    if nearest_writable_folder(path.parent) != path.parent or not path.exists():
-        return "ok", f"none yet; the first run creates {path}"
-    found = f"{path} is intact"
-    try:
-        if start.is_account_traded_now:
-            found = f"{path} is not checked for damage because another process may be writing it"
-        else:
-            refuse_empty_journal(path)
-            # The uncommitted changes of a killed process are rolled back in a copy alone.
-            with TemporaryDirectory() as scratch:
-                unfinished = rollback_journal_path(path).exists()
-                refuse_unusable_journal(copy_database(path, Path(scratch)) if unfinished else path)
-        count = count_unknown_outcomes(path)
-    except DatabaseFailed as error:
-        raise InputError(
-            f"{error}; restore a backup; otherwise the loop moves the damaged file aside and halts"
-        ) from error
-    if not count:
-        return "ok", f"{found}, and the outcome of every order is known"
-    text = f"orders with an unknown outcome: {count}; the next start queries them first"
-    return "warning", f"{found}; {text}"
-
-
 def _check_halts(start: DoctorContext) -> CheckResult:
     """Check whether an active halt or the kill file prevents orders."""
     journal = start.journal_path
+    refuse_misplaced_journal(journal.parent.name, journal)
     kill_file = journal.with_name(KILL_FILE)
     halts = read_active_halts(journal) if journal.exists() else []
     remedies = [f"{halt.kind}: {halt.rule.remedy}" for halt in halts]
@@ -470,27 +367,24 @@ def _check_halts(start: DoctorContext) -> CheckResult:
     return "failure" if stopped else "warning", to_one_line(" ".join(remedies))
 
 
-# Checks by name, each with the name of the check that must succeed first; empty for none.
-CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
-    "keys": (_check_keys, ""),
-    "venue": (_check_venue, ""),
-    "account": (_check_account, "keys"),
-    "margin": (_check_margin, "keys"),
-    "shorting": (_check_shorting, "keys"),
-    "crypto": (_check_crypto, "keys"),
-    "clock": (_check_clock, "keys"),
-    "symbols": (_check_symbols, "clock"),
-    "feed": (_check_feed, "symbols"),
-    "checkpoint": (_check_checkpoint, ""),
-    "disk": (_check_disk, ""),
-    "alerts": (_check_alerts, ""),
-    "process": (_check_process, "keys"),
-    "journal": (_check_journal, "keys"),
-    "halts": (_check_halts, "journal"),
+# Checks by name, each with whether it needs the account, and so the keys, which are checked first.
+CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], bool]] = {
+    "keys": (_check_keys, False),
+    "venue": (_check_venue, False),
+    "account": (_check_account, True),
+    "margin": (_check_margin, True),
+    "shorting": (_check_shorting, True),
+    "crypto": (_check_crypto, True),
+    "clock": (_check_clock, True),
+    "feed": (_check_feed, True),
+    "checkpoint": (_check_checkpoint, False),
+    "disk": (_check_disk, False),
+    "alerts": (_check_alerts, False),
+    "halts": (_check_halts, True),
 }
 CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
 # Checks that must pass before a probe starts.
-CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "process", "journal", "halts")
+CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "halts")
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
 
 

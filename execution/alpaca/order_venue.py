@@ -89,7 +89,9 @@ class OrderVenue(VenueConnection):
             log_pause(pause, f"{name}: the venue limits requests (429)")
             self.time.wait(pause)
             if not intent.is_unexpired(self.estimated_now()):
-                raise OrderDenied(f"{name}: not sent: {format_expiry(intent)}")
+                raise OrderDenied(
+                    f"{name}: not sent: the venue limits requests (429) and {format_expiry(intent)}"
+                )
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _rate_limit_pause_seconds(self, name: str, error: APIError) -> float:

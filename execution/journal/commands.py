@@ -12,7 +12,7 @@ from pydantic import Json
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind
-from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, format_instant
+from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
 from execution.orders.gate import OrderRole
 from foundation.database import Database
 
@@ -150,11 +150,6 @@ class CommandJournal:
         """Return the commands whose answers are not final, oldest first."""
         clause = "WHERE state IN ('received', 'waiting') ORDER BY received_at"
         return COMMANDS_TABLE.select_rows(self._database, clause)
-
-    def received_since(self, at: np.datetime64) -> Sequence[Command]:
-        """Return the commands received since an instant, oldest first."""
-        clause = "WHERE received_at >= ? ORDER BY received_at"
-        return COMMANDS_TABLE.select_rows(self._database, clause, (format_instant(at),))
 
     def latest(self, limit: int) -> Sequence[Command]:
         """Return the latest commands, newest first.

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,7 +30,7 @@ from execution.journal.refusals import RefusalJournal
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, format_instant
 from execution.orders.gate import AnyOrder, OrderRole
 from execution.orders.orders import USD_PRICE_FIELDS, Order
-from foundation.database import Database, query_table
+from foundation.database import Database
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -481,10 +480,3 @@ class OrderStore:
 def read_intents(database: Database) -> tuple[OrderIntent, ...]:
     """Return all intents of an account, oldest first."""
     return tuple(INTENTS_TABLE.map_rows(database, _build_intent, "ORDER BY rowid"))
-
-
-def count_unknown_outcomes(journal: Path) -> int:
-    """Return the number of orders in a journal whose outcome is unknown."""
-    marks = ", ".join("?" * len(UNKNOWN_OUTCOME_STATES))
-    query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(query_table(journal, "intents", query, UNKNOWN_OUTCOME_STATES))

@@ -12,7 +12,7 @@ from pathlib import Path
 from foundation.database import Database, query_rows
 from foundation.errors import InputError
 
-SCHEMA_VERSION = 35
+SCHEMA_VERSION = 36
 _VERSION_AND_TABLES_SQL = (
     "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
 )

@@ -48,7 +48,6 @@ from execution.live.account_lock import (
     KILL_FILE,
     KILL_FILE_FLATTEN_TEXT,
     is_account_traded,
-    may_exist,
     refuse_empty_journal,
     refuse_unusable_journal,
 )
@@ -187,22 +186,6 @@ def _write_kill_file(folder: Path, content: str) -> Path:
     return file
 
 
-def _build_kill_file_error(folder: Path) -> InputError:
-    """Return the error of `clear kill`: only a person may undo `kill`.
-
-    folder: folder of the account.
-    """
-    active = find_active_account_folder(folder.absolute())
-    files = [each / KILL_FILE for each in dict.fromkeys((active, folder.absolute()))]
-    existing = [file for file in files if may_exist(file)]
-    if not existing:
-        return InputError(f"{files[0]}: no such file, so no kill file stops the account")
-    return InputError(
-        f"{KILL_FILE} is a file, not a halt; remove the file {' and '.join(map(str, existing))},"
-        " then start the loop"
-    )
-
-
 def _parse_command(arguments: list[str]) -> Namespace:
     parser = FlagParser()
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
@@ -245,7 +228,10 @@ def run(settings: Namespace) -> Result:
     with redirect_stdout(sys.stderr) if settings.command == "metrics" else nullcontext():
         folder = select_account_folder(settings.folder, settings.account)
     if settings.command == "clear" and settings.kind == KILL_FILE.lower():
-        raise _build_kill_file_error(folder)
+        kill_file = find_active_account_folder(folder.absolute()) / KILL_FILE
+        raise InputError(
+            f"{KILL_FILE} is a file, not a halt; remove the file {kill_file}, then start the loop"
+        )
     if settings.command == "metrics":
         write_to_stdout(read_metrics(find_journal(folder)))
         return Result()

@@ -8,7 +8,6 @@ because two users have separate first locks but may share a journal.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -34,7 +33,7 @@ from foundation.database import (
     rollback_journal_path,
     translate_damage_errors,
 )
-from foundation.errors import InputError
+from foundation.errors import InputError, to_one_line
 from foundation.files import restrict_to_owner, write_atomically
 from trainingdata.instants import format_compact_utc, format_utc
 
@@ -43,13 +42,10 @@ log = logging.getLogger(__name__)
 JOURNAL_FILE = "journal.sqlite"
 STATUS_PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
-PROCESS_FILE = (
-    "process.json"  # names the process that trades the account; stays if that process is killed
-)
+PROCESS_FILE = "process"  # describes the process that trades the account; stays if it is killed
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
 KILL_FILE_FLATTEN_TEXT = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_PATH_FILE = "journal"
-_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")  # only on Linux
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -152,80 +148,37 @@ def is_account_locked(account_id: str, folder: Path) -> bool:
         return True
 
 
-class TradingProcess(NamedTuple):
-    """A process that has locked an account, or had locked the account when it was killed.
-
-    pid: id of the process; None if it is unknown.
-    started_at: instant of the lock by the machine's clock; None if it is unknown.
-    host: name of the machine; None if it is unknown.
-    boot_id: id of the machine's boot, the same in its containers; None if the system has no id.
-    """
-
-    pid: int | None = None
-    started_at: str | None = None
-    host: str | None = None
-    boot_id: str | None = None
-
-    @classmethod
-    def current(cls) -> TradingProcess:
-        try:
-            boot_id = _BOOT_ID_FILE.read_text(encoding="ascii").strip()
-        except OSError:
-            boot_id = None
-        return cls(os.getpid(), format_utc(utc_now()), platform.node(), boot_id)
-
-    @property
-    def ran_on_this_machine(self) -> bool:
-        """Return whether the process ran on this machine: the same boot, or the same host name."""
-        here = TradingProcess.current()
-        same_boot = self.boot_id is not None and self.boot_id == here.boot_id
-        return same_boot or (bool(self.host) and self.host == here.host)
-
-    def __str__(self) -> str:
-        if self.pid is None:
-            return "a process trades the account"
-        return f"process {self.pid} has traded the account since {self.started_at}"
-
-    @property
-    def end_description(self) -> str:
-        """Description of the end of a process that no longer locks the account."""
-        name = f"process {self.pid}, which traded the account since {self.started_at},"
-        if self.ran_on_this_machine:
-            return (
-                f"{name} was killed or has crashed: no loop runs, orders and stops at the venue"
-                " stay; start the loop again"
-            )
-        return f"no process of this machine trades the account; {name} ran on {self.host}"
-
-
-def find_trading_process(folder: Path) -> TradingProcess | None:
-    """Return the process that trades an account now; None if no process has locked the account.
+def find_trading_process(folder: Path) -> str | None:
+    """Describe the process that trades an account now; None if no process has locked the account.
 
     folder: folder of the account.
     """
     if not is_account_traded(folder.name, folder):
         return None
-    return _read_process(folder) or TradingProcess()
+    return _read_process(folder) or "a process"
 
 
-def find_vanished_process(folder: Path) -> TradingProcess | None:
-    """Return the process that left its file behind and holds no lock; None if there is none.
+def find_vanished_process(folder: Path) -> str | None:
+    """Describe the process that left its file behind and holds no lock; None if there is none.
 
     The system releases the lock of a killed process, so a reused process id does not matter.
 
     folder: folder of the account.
     """
-    left = None if is_account_traded(folder.name, folder) else _read_process(folder)
-    return left if left is not None and left.host is not None else None
+    return None if is_account_traded(folder.name, folder) else _read_process(folder)
 
 
-def _read_process(folder: Path) -> TradingProcess | None:
+def ran_on_this_machine(process: str) -> bool:
+    """Return whether a described process ran on a machine with this machine's host name."""
+    return f" on {platform.node()} since " in process
+
+
+def _read_process(folder: Path) -> str | None:
     try:
-        written = json.loads((folder / PROCESS_FILE).read_text(encoding="utf-8"))
-        process = TradingProcess(**written)
-        return process._replace(pid=int(written["pid"]), started_at=str(written["started_at"]))
-    except (OSError, ValueError, LookupError, TypeError):
+        text = (folder / PROCESS_FILE).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return None
+    return to_one_line(text) or None
 
 
 class LockedJournal(NamedTuple):
@@ -268,7 +221,8 @@ def open_journal(
 @contextmanager
 def _record_process(path: Path) -> Iterator[None]:
     """Write the description of this process to a file that exists during a `with` block."""
-    _write_note(path, json.dumps(TradingProcess.current()._asdict()))
+    started_at = format_utc(utc_now())
+    _write_note(path, f"process {os.getpid()} on {platform.node()} since {started_at}")
     try:
         yield
     finally:
@@ -363,37 +317,22 @@ def recorded_journal_path(account_id: str) -> Path | None:
     """
     note = account_state_folder(account_id) / _JOURNAL_PATH_FILE
     try:
-        return Path(note.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return Path(note.read_text(encoding="utf-8")) if note.exists() else None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
-            f"{note} cannot be read: {why}; make it a file that this user can read"
+            f"cannot read where the journal is: {error}; let this user read it"
         ) from error
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
     """Raise `InputError` if the account's recorded journal is missing, or is not `path`."""
     known = recorded_journal_path(account_id)
-    if known is None:
-        return
-    try:
-        kept = known.is_file()
-        if kept and (known == path or (path.exists() and known.samefile(path))):
-            return
-    except OSError as error:
+    if known is not None and not (
+        os.path.isfile(known) and path.parent.resolve() == known.parent.resolve()
+    ):
+        note = account_state_folder(account_id) / _JOURNAL_PATH_FILE
         raise InputError(
-            f"{known}: cannot access: {error.strerror or error}; let this user read it"
-        ) from error
-    note = account_state_folder(account_id) / _JOURNAL_PATH_FILE
-    if not kept:
-        raise InputError(
-            f"account {account_id}: its journal {known} does not exist; restore it, or make sure"
-            f" that the venue has no open orders of it and delete {note}"
+            f"account {account_id}: its journal is {known}; restore it there and use"
+            f" folder={known.parent.parent}, or, once the venue has no open orders of it, delete"
+            f" {note}"
         )
-    raise InputError(
-        f"account {account_id}: its journal already exists at {known}; use"
-        f" folder={known.parent.parent}, or stop all trading on the account, move {known.parent} to"
-        f" {path.parent} and delete {note}"
-    )

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from execution.journal.cycles import NextCycle, latest_cycles, read_next_cycle
+from execution.journal.cycles import latest_cycles, read_next_cycle
 from execution.journal.events import AlertJournal, EventLog
 from execution.journal.evidence import describe_evidence
-from execution.journal.halts import HaltJournal, read_active_halts
+from execution.journal.halts import HaltJournal
 from execution.journal.marks import (
     EquityMarkJournal,
     format_event_exposure_line,
@@ -25,10 +25,10 @@ from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
-    TradingProcess,
     find_trading_process,
     find_vanished_process,
     may_exist,
+    ran_on_this_machine,
     refuse_empty_journal,
 )
 from execution.live.accounts import (
@@ -52,27 +52,17 @@ TROUBLE_EXIT_CODE = 1  # the loop was killed, a cycle is late, or the venue refu
 UNREADABLE_EXIT_CODE = InputError.exit_code  # exit code if a journal cannot be read
 
 
-def _exit_code(
-    refusals: Sequence[Refusal],
-    expected: NextCycle | None,
-    now: np.datetime64,
-    vanished: TradingProcess | None,
-) -> int:
-    """Return the exit code of `status` for an account whose journal is readable.
-
-    It is `TROUBLE_EXIT_CODE` if the next cycle is late, if the venue refuses orders, or if the
-    loop was killed on this machine.
-    """
-    refused = any(not each.is_venue_pause for each in refusals)
-    late = expected is not None and expected.is_overdue(now)
-    killed = vanished is not None and vanished.ran_on_this_machine
-    return TROUBLE_EXIT_CODE if late or refused or killed else 0
-
-
-def _process_line(process: TradingProcess | None, vanished: TradingProcess | None) -> str:
-    if process is None and vanished is not None:
-        return vanished.end_description
-    return str(process or "no process trades the account")
+def _process_line(process: str | None, vanished: str | None) -> str:
+    if process is not None:
+        return f"{process} trades the account"
+    if vanished is None:
+        return "no process trades the account"
+    if ran_on_this_machine(vanished):
+        return (
+            f"the account was traded by {vanished}, which was killed or has crashed: no loop runs,"
+            " orders and stops at the venue stay; start the loop again"
+        )
+    return f"no process of this machine trades the account; it was traded by {vanished}"
 
 
 def report_status(path: Path, now: np.datetime64) -> Result:
@@ -105,13 +95,15 @@ def report_status(path: Path, now: np.datetime64) -> Result:
         was = f"late: {expected}, {until}; now {format_utc(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
     document |= {
-        "vanished_process": vanished and vanished._asdict(),
+        "vanished_process": vanished,
         "next_cycle": expected and asdict(expected),
         "late": late,
     }
+    refused = any(not each.is_venue_pause for each in refusals)
+    killed = vanished is not None and ran_on_this_machine(vanished)
     return Result(
         closing_lines=lines,
-        exit_code=_exit_code(refusals, expected, now, vanished),
+        exit_code=TROUBLE_EXIT_CODE if late or refused or killed else 0,
         json_document=document,
     )
 
@@ -137,40 +129,39 @@ def _summarise_account(folder: Path, now: np.datetime64) -> dict[str, Any]:
 
     folder: folder of the account.
     """
-    process, vanished = find_trading_process(folder), find_vanished_process(folder)
-    parts = [_process_line(process, vanished)]
-    journal = folder / JOURNAL_FILE
-    if may_exist(folder / KILL_FILE):
-        parts.append("the kill file exists")
     try:
-        refuse_empty_journal(journal)
-        halts = [halt.kind for halt in read_active_halts(journal)]
-        expected = read_next_cycle(journal)
-        with open_journal_for_reading(journal) as database:
-            mark = EquityMarkJournal(database).last_mark()
-            refusals = read_active_refusals(database)
+        status = report_status(folder / JOURNAL_FILE, now)
     except (InputError, OSError) as error:
-        parts.append(f"journal cannot be read: {error}")
-        exit_code = UNREADABLE_EXIT_CODE
-    else:
-        parts.append("no equity mark" if mark is None else f"equity {format_usd(mark.equity)}")
-        parts.append(f"halted: {', '.join(halts)}" if halts else "no halt")
-        if any(not each.is_venue_pause for each in refusals):
-            parts.append("the venue refuses orders")
-        if expected is not None and expected.is_overdue(now):
-            parts.append(f"late: {expected}")
-        exit_code = _exit_code(refusals, expected, now, vanished)
+        process = find_trading_process(folder)
+        line = _process_line(process, find_vanished_process(folder))
+        kill = ", the kill file exists" if may_exist(folder / KILL_FILE) else ""
+        return {
+            "account": folder.name,
+            "traded": process is not None,
+            "state": f"{line}{kill}, journal cannot be read: {error}",
+            "exit_code": UNREADABLE_EXIT_CODE,
+        }
+    found = status.json_document or {}
+    halts = ", ".join(halt["kind"] for halt in found["halts"])
+    parts = [
+        status.closing_lines[0],
+        "the kill file exists" if found["kill_file"] else "",
+        f"equity {format_usd(found['mark']['equity'])}" if found["mark"] else "no equity mark",
+        f"halted: {halts}" if halts else "no halt",
+        f"{format_count(len(found['refusals']), 'cause')} of refused orders"
+        if found["refusals"]
+        else "",
+        status.closing_lines[-1] if found["late"] else "",
+    ]
     return {
         "account": folder.name,
-        "traded": process is not None,
-        "state": ", ".join(parts),
-        "exit_code": exit_code,
+        "traded": found["process"] is not None,
+        "state": ", ".join(filter(None, parts)),
+        "exit_code": status.exit_code,
     }
 
 
-def _build_status_document(
-    path: Path, database: Database, process: TradingProcess | None
-) -> dict[str, Any]:
+def _build_status_document(path: Path, database: Database, process: str | None) -> dict[str, Any]:
     """Return the state of an account for JSON: money in USD, instants in UTC."""
     mark = EquityMarkJournal(database).last_mark()
     halts = HaltJournal(database, EventLog(database)).active()
@@ -178,7 +169,7 @@ def _build_status_document(
     notices = AlertJournal(database, NULL_REDACTOR).latest(MAX_ALERTS_SHOWN)
     return {
         "account": path.parent.name,
-        "process": process and process._asdict(),
+        "process": process,
         "mark": mark and asdict(mark),
         "halts": [
             {**asdict(halt), "forbids": halt.rule.forbidden_scope, "remedy": halt.rule.remedy}
@@ -229,7 +220,7 @@ def _refusal_lines(folder: Path, refusals: Sequence[Refusal]) -> Iterator[str]:
     for refusal in refusals:
         command = format_clear_command(ORDER_REFUSED_ALERT, folder)
         remedy = "" if refusal.is_venue_pause else f". Clear with: {command}"
-        yield f"{refusal.line_prefix}: {refusal}{remedy}"
+        yield f"{refusal}{remedy}"
 
 
 def _order_lines(database: Database) -> Iterator[str]:

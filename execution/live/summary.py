@@ -9,10 +9,10 @@ import numpy as np
 
 from execution.journal.evidence import describe_evidence
 from execution.journal.marks import format_event_exposure_line, format_exposure_line
-from execution.live.accounts import SPREADS_JOB, TRADE_JOB, is_event_contract_account
-from execution.live.activity import event_number_at, fill_drift_usd, format_order_counts
+from execution.live.account_lock import STATUS_PAGE_FILE
+from execution.live.accounts import TRADE_JOB, is_event_contract_account
+from execution.live.activity import event_number_at, format_order_counts
 from execution.live.open_account import OpenAccount
-from execution.live.shadow_record import read_shadow_days
 from foundation.formatting import format_percent, format_usd
 from foundation.notices import DAILY_SUMMARY
 from trainingdata.instants import format_utc
@@ -37,13 +37,6 @@ def last_ended_session(now: np.datetime64) -> tuple[np.datetime64, np.datetime64
     return calendar.dates[number], calendar.closes[number] + SUMMARY_DELAY
 
 
-def next_summary_time(now: np.datetime64) -> np.datetime64:
-    """Return the instant after `now` at which the next summary becomes due."""
-    closes = exchange_calendar().closes
-    number = int(np.searchsorted(closes, now - SUMMARY_DELAY, side="right"))
-    return np.datetime64(closes[number]) + SUMMARY_DELAY
-
-
 class DailySummary:
     """Sender of an account's daily summary, at most once a session, also after a restart.
 
@@ -53,30 +46,28 @@ class DailySummary:
 
     def __init__(self, account: OpenAccount) -> None:
         self._account = account
-        self._rests_until: np.datetime64 | None = None  # before it no summary becomes due
+        self._handled: np.datetime64 | None = None  # session whose summary needs no further check
 
     def send_if_due(self) -> None:
         """Send the summary of the latest session if it has ended and has no summary yet.
 
         An error is logged and not raised, so that it does not stop the loop.
         """
-        account = self._account
-        if not account.notices.settings.summary:
+        if not self._account.notices.settings.summary:
             return
         try:
-            now = account.now()
-            if self._rests_until is None or now >= self._rests_until:
-                self._send_if_due(now)
+            date, due = last_ended_session(self._account.now())
+            if date != self._handled:
+                self._send_if_due(date, due)
         except Exception as error:
             log.error("cannot send the daily summary", exc_info=error)
 
-    def _send_if_due(self, now: np.datetime64) -> None:
+    def _send_if_due(self, date: np.datetime64, due: np.datetime64) -> None:
         database = self._account.database
         [(first_mark,)] = database.query("SELECT min(at) FROM marks")
         if first_mark is None:
             return
-        self._rests_until = next_summary_time(now)
-        date, due = last_ended_session(now)
+        self._handled = date
         first_mark = np.datetime64(first_mark, "ns")
         last = database.query(_LAST_SUMMARY_SQL)
         if due <= first_mark or (last and last[0][0] >= str(date)):
@@ -89,7 +80,7 @@ class DailySummary:
 
 
 def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -> Iterator[str]:
-    """Yield the lines of a summary; nothing without an equity mark.
+    """Yield the lines of a summary, which the status page details; nothing without an equity mark.
 
     since: instant of the previous summary, or of the first mark.
     date: New York date of the session.
@@ -103,43 +94,15 @@ def summarize(account: OpenAccount, since: np.datetime64, date: np.datetime64) -
     change = f" ({format_percent(profit / start, sign=True)})" if start > 0 else ""
     yield (
         f"Session {date}: equity {format_usd(last.equity)},"
-        f" profit {format_usd(profit, sign=True)}{change} since {format_utc(first.at)}"
+        f" profit {format_usd(profit, sign=True)}{change} since {format_utc(first.at)},"
+        f" net deposits {format_usd(flows, sign=True)},"
+        f" drawdown {format_percent(last.index_point.drawdown)}"
     )
-    if flows:
-        yield f"deposits less withdrawals: {format_usd(flows, sign=True)}"
-    yield f"drawdown: {format_percent(last.index_point.drawdown)}"
     contracts = is_event_contract_account(account.name)
     yield format_event_exposure_line(last) if contracts else format_exposure_line(last)
     event = event_number_at(account.database, since)
     yield f"orders: {', '.join(format_order_counts(account.book, event))}"
-    if not contracts:
-        drift = fill_drift_usd(account.database, account.book, event)
-        yield f"drift: fills cost {format_usd(drift, sign=True)} beyond their decisions' prices"
     yield from filter(None, [describe_evidence(account.database, TRADE_JOB)])
-    yield from _shadow_line(account)
-    for spread in account.events.last_reported_positions(SPREADS_JOB):
-        yield f"open spread: {spread}"
-    for halt in account.halts.history():
-        if halt.is_active:
-            yield f"halted: {halt}"
-        elif halt.cleared_at is not None and halt.cleared_at >= since:
-            yield f"halt ended by {halt.cleared_by}: {halt}"
-    for refusal in account.refusals.active():
-        yield f"{refusal.line_prefix}: {refusal}"
-    for command in account.commands.received_since(since):
-        yield f"command: {command}: {command.state}"
-
-
-def _shadow_line(account: OpenAccount) -> Iterator[str]:
-    """Yield a line on the shadow account's last measured day; nothing without one."""
-    path = account.database.path
-    days = [] if path is None else read_shadow_days(path.parent)
-    if days:
-        last = days[-1]
-        live, shadow = (
-            format_usd(float(usd), sign=True) for usd in (last.live_profit, last.shadow_profit)
-        )
-        yield (
-            f"shadow account until {last.until}: profit {live} live, {shadow} simulated;"
-            f" difference by cause: {last.causes}"
-        )
+    causes = [*account.halts.active(), *account.refusals.active()]
+    yield f"halts and refused orders: {'; '.join(map(str, causes)) or 'none'}"
+    yield f"details: {account.kill_file.with_name(STATUS_PAGE_FILE).absolute().as_uri()}"

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.journal.commands import Command, CommandJournal
 from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live import summary as module
 from execution.live.activity import fill_drift_usd
 from execution.live.open_account import OpenAccount
-from execution.live.shadow_record import ShadowDay, append_shadow_total
 from execution.live.summary import DailySummary, last_ended_session
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
@@ -117,35 +115,17 @@ def test_weekends_and_holidays_have_no_session() -> None:
     assert half_day[0] == np.datetime64("2024-11-29")
 
 
-def test_summary_states_profit_fills_halts_and_commands(day: Day) -> None:
+def test_summary_states_profit_orders_halts_and_page(day: Day) -> None:
     day.written.halts.raise_halt("drawdown", "lost 21 %", np.datetime64("2024-02-21T18:00", "ns"))
-    at = np.datetime64("2024-02-21T18:00", "ns")
-    commands = CommandJournal(day.written.database, day.written.events)
-    commands.receive(Command("c-1", "reduce", "0.5", "ann", at, at))
-    commands.answer("c-1", "done", "", at)
     [text] = day.texts_at(DUE)
     assert text.splitlines() == [
         "Session 2024-02-21: equity $108,000.00, profit +$3,000.00 (+3.00%) since"
-        " 2024-02-20T15:30Z",
-        "deposits less withdrawals: +$5,000.00",
-        "drawdown: 0.00%",
+        " 2024-02-20T15:30Z, net deposits +$5,000.00, drawdown 0.00%",
         "exposure: stocks 0.500x of 4x, coins 0.000x; SYA +0.500",
         "orders: 0 orders sent, 0 orders filled",
-        "drift: fills cost $0.00 beyond their decisions' prices",
-        "halted: drawdown since 2024-02-21T18:00Z: lost 21 %",
-        "command: reduce 0.5 by ann: done",
+        "halts and refused orders: drawdown since 2024-02-21T18:00Z: lost 21 %",
+        f"details: file://{day.written.folder}/status.html",
     ]
-
-
-def test_summary_states_the_shadows_last_day(day: Day) -> None:
-    terms = {"fill prices": Decimal("-20.00"), "late decisions": Decimal("5.25")}
-    total = ShadowDay("2024-02-20T20:30Z", Decimal("100.25"), Decimal(115), terms)
-    append_shadow_total(day.written.folder, total)
-    [text] = day.texts_at(DUE)
-    assert (
-        "shadow account until 2024-02-20T20:30Z: profit +$100.25 live, +$115.00 simulated;"
-        " difference by cause: fill prices -20.00; late decisions +5.25"
-    ) in text.splitlines()
 
 
 def test_drift_is_what_fills_cost_beyond_decisions(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from execution.doctor import TRANSCRIPT_FILE, DoctorContext, Finding, probe_venu
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.journal.refusals import read_active_refusals
-from execution.live.account_lock import account_lock, open_journal
+from execution.live.account_lock import AccountInUse, account_lock, open_journal
 from foundation.errors import InputError
 from marketsimulator.alpaca_server import AlpacaServer
 from marketsimulator.venue import stocks
@@ -428,9 +428,8 @@ def test_probe_refuses_a_symbol_with_orders_or_positions(here: Practice, tmp_pat
 def test_probe_refuses_running_loops_and_halts(here: Practice, tmp_path: Path) -> None:
     account = here.venue.record.account_id
     live = live_settings(here, "broker.attempts=1", folder=str(tmp_path))
-    with account_lock(account):
-        findings, _ = probe_venue(DoctorContext(live, KEYS), PROBE)
-    assert [each.name for each in findings if each.level == "failure"] == ["process"]
+    with account_lock(account), pytest.raises(AccountInUse):
+        probe_venue(DoctorContext(live, KEYS), PROBE)
     with open_journal(account, tmp_path) as held:
         halts = HaltJournal(held.database, EventLog(held.database))
         halts.raise_halt("positions", "SYB is 12", here.venue.now)

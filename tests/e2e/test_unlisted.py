@@ -72,13 +72,6 @@ def test_quantity_of_unlisted_symbol_is_refused(
     check_message(refusal_of("trade_stock_e2e", *at(here, "quantity", *words)), *facts)
 
 
-def test_doctor_fails_for_unlisted_symbol(here: Practice) -> None:
-    code, said, _ = answer_of("execution.doctor", *at(here, "symbols=[SYA,SYBB]"))
-    assert code == 1
-    assert f"failure symbols: {MISSPELT}\n" in said
-    assert "feed: skipped because the check symbols failed" in said
-
-
 def test_unlisted_symbol_among_over_fifty_is_refused(here: Practice) -> None:
     """For more than 50 symbols the complete asset list is read, which contains active assets
     only.

@@ -15,7 +15,8 @@ from execution.journal.refusals import (
     ORDER_REFUSED_ALERT,
     REDUCTION_REFUSED_ALERT,
     RefusalJournal,
-    generalise_reason,
+    order_symbol_and_role,
+    reason_code,
 )
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
@@ -68,32 +69,29 @@ class Told:
     ("one", "other", "same"),
     [
         (FUNDS.format("1,000.50", 12), FUNDS.format(7, "3.5"), True),
-        (LIQUIDATION, LIQUIDATION.replace("40310000", "40310001"), True),
+        (LIQUIDATION, LIQUIDATION.replace("liquidation only", "closing only"), True),
+        (LIQUIDATION, LIQUIDATION.replace("40310000", "40310001"), False),
         (LIQUIDATION, LIQUIDATION.replace("403)", "422)"), False),
-        (LIQUIDATION, "rejected (403): account not authorized", False),
         ("rejected (403): SYA is not tradable", "rejected (403): SYB is not tradable", False),
-        (
-            "rejected (403): related orders: 1f0c7a62-55aa-4d0e-9c1d-3e4f5a6b7c8d",
-            "rejected (403): related orders: 2e1d8b73-66bb-4e1f-8d2e-4f5a6b7c8d9e",
-            True,
-        ),
+        ("rejected after acceptance", "not sent: the venue limits requests (429)", False),
     ],
 )
-def test_refusal_cause_is_the_reason_without_numbers(one: str, other: str, same: bool) -> None:
-    assert (generalise_reason(one, "SYA") == generalise_reason(other, "SYA")) is same
+def test_refusal_cause_is_the_reason_code(one: str, other: str, same: bool) -> None:
+    assert (reason_code(one, "SYA") == reason_code(other, "SYA")) is same
 
 
-def test_refusal_cause_is_read_from_truncated_json() -> None:
-    whole = 'rejected (403): {"message":"a \\"b\\" \\u00e9", "code":1}'
-    assert generalise_reason(whole, "SYA") == 'rejected (403): a "b" é'
-    assert generalise_reason('rejected (403): {"message":"a b', "SYA") == "rejected (403): a b"
-    assert generalise_reason('rejected (403): {"message":"a\\', "SYA").startswith(
-        "rejected (403): "
-    )
-    ticker = "KXHIGHNY-24FEB20-T40"
-    assert (
-        generalise_reason(f"rejected (400): market {ticker} is closed", ticker).count(ticker) == 1
-    )
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ('rejected (403): {"code":40310000,"message":"asset SYA is not', "403 40310000 SYA"),
+        ('rejected (403): {"message":"no \\"qty\\" of it","symbol":"SYA"}', "403"),
+        ('rejected (400): {"error":{"code":"market_closed"}}', "400 market_closed"),
+        ("rejected (403): SYAB is not tradable", "403"),
+        ("rejected after acceptance", "rejected after acceptance"),
+    ],
+)
+def test_refusal_code_names_a_symbol_of_the_message(response: str, code: str) -> None:
+    assert reason_code(response, "SYA") == code
 
 
 def test_accepted_sales_do_not_clear_refused_purchases() -> None:
@@ -184,10 +182,10 @@ def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     assert told.kinds == [ORDER_REFUSED_ALERT, REDUCTION_REFUSED_ALERT]
     assert told.alerts.told[1][1].startswith("URGENT: ")
-    [row] = told.book.active()
-    assert row.is_urgent
+    assert [row.is_urgent for row in told.book.active()] == [False, True]
     told.step(accepted=(order("SYB", reduces=True, side="sell"),))
-    assert not told.book.active()[0].is_urgent
+    assert [row.is_urgent for row in told.book.active()] == [False]
+    assert told.kinds[2:] == [ALL_CLEAR]
 
 
 def test_a_restart_repeats_no_alert() -> None:
@@ -277,10 +275,11 @@ def test_alerts_and_all_clears_alternate_for_each_cause(
             notices += told.alerts.told
             told = Told(told.database)
         told.step(*refused, accepted=tuple(accepted))
-        standing = {row.cause for row in told.book.active()}
-        assert {generalise_reason(answer, each.symbol) for each, answer in refused} <= standing
+        standing = {(row.cause, row.role) for row in told.book.active()}
+        assert standing >= {
+            (reason_code(answer, each.symbol), order_symbol_and_role(each)[1])
+            for each, answer in refused
+        }
     notices += told.alerts.told
     begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
-    urgent = sum(kind == REDUCTION_REFUSED_ALERT for kind, _ in notices)
-    open_now = len(told.book.active())
-    assert begun[False] + open_now <= begun[True] <= begun[False] + open_now + urgent
+    assert begun[True] == begun[False] + len(told.book.active())
