@@ -48,7 +48,7 @@ from foundation.tables import Cell, Row, Table
 from trainingdata.instants import NEW_YORK, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.source import resolve_range
-from trainingdata.timeframe import Clock, Timeframe
+from trainingdata.timeframe import Timeframe
 
 ASSET_CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
@@ -150,8 +150,7 @@ class Evaluation:
     def _score_figures(self, rows: pd.Series) -> dict[str, Any]:
         """Return the scores of all forecasters on these rows, and the evaluated one's gains.
 
-        The gains are over each baseline. The scores by intraday slot are those of the evaluated
-        forecaster.
+        The gains are over each baseline.
 
         rows: mask of the rows.
         """
@@ -163,8 +162,6 @@ class Evaluation:
         figures["skill"] = {
             name: gain_over_baseline(main, self.score_frames[name][rows]) for name in others
         }
-        hours = main.groupby("slot")[["inside80", "scale"]].mean()
-        figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
         return figures
 
 
@@ -399,9 +396,6 @@ def _class_charts(
             list(transforms),
             "calibrated",
         ),
-        f"80 % interval holds, step {steps[0]}, by hour": build_coverage_chart(
-            timeframe.clock(kind), group[steps[0]]["hours"]
-        ),
     }
     return [(f"{title}, {ASSET_CLASS_LABELS[kind]}", chart) for title, chart in charts.items()]
 
@@ -427,29 +421,6 @@ def build_gains_chart(
         texts.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
     text = f"Gain by step, {'; '.join(texts)}"
     return Chart(text, tuple(series), "percent", x_labels=tuple(steps))
-
-
-def build_coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
-    """Return the chart of the 80 % interval's coverage by hour, with the target as a dashed line.
-
-    hours: scores by intraday slot.
-    """
-    places = np.arange(float(len(hours)))
-    held = np.array([scores["inside80"] for scores in hours.values()])
-    weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
-    labels = [clock.slot_label(int(place)) + weekend[place] for place in hours]
-    gains = ", ".join(
-        f"{at} {format_number(value, 3)}" for at, value in zip(labels, held, strict=True)
-    )
-    return Chart(
-        f"Held by hour: {gains}",
-        (
-            horizontal_line(CHARTED_INTERVAL_COVERAGE, places, "limit", "meant"),
-            Series("is", "first", places, held, "dotted"),
-        ),
-        "percent",
-        x_labels=tuple(labels),
-    )
 
 
 def series_colour(number: int) -> str:
