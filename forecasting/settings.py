@@ -298,11 +298,9 @@ class PanelSettings:
     @property
     def configured_timeframe(self) -> Timeframe | None:
         """Timeframe of the bar files, from the settings; None if the files determine it."""
-        day = self.data.crypto_day
-        # These settings are for daily bars only: `Timeframe` rejects them for hourly bars.
-        found = day == "utc" and self.fill == "open"
-        named = self.timeframe or (None if found else HOURLY.name)
-        return Timeframe(named, self.fill, day) if named else None
+        # A fill at the close is for daily bars only: `Timeframe` rejects it for hourly bars.
+        named = self.timeframe or (None if self.fill == "open" else HOURLY.name)
+        return Timeframe(named, self.fill) if named else None
 
     @property
     def timeframe_or_hourly(self) -> Timeframe:
