@@ -193,7 +193,7 @@ def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list
         compared = [
             replace(each, calibrated=True, calibration=own.calibration) for each in baselines
         ]
-        compared += raw if settings.include_uncalibrated else []
+        compared += raw
     built = {evaluated.name: evaluated}
     for each in compared:
         forecaster = each.build(symbols)

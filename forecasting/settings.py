@@ -363,9 +363,6 @@ class EvaluationSettings(PanelSettings):
         ("ewma", "mix", "garch", "historical"),
         "baselines to compare with; calibrated if the forecaster is",
     )
-    include_uncalibrated: bool = setting(
-        True, "whether to score the forecaster and the baselines uncalibrated, too"
-    )
     output: str = setting("outputs/evaluation", "output folder of figures and page")
 
     def __post_init__(self) -> None:

@@ -138,7 +138,7 @@ class VenueOptions:
 
         desk = load_entry_point("desks", "options")
         for symbol in terms.symbols:
-            market = Underlying(record, bars, price, symbol, vix, terms.vix_response)
+            market = Underlying(record, bars, price, symbol, vix)
             self.desks[symbol] = desk(
                 symbol,
                 market,

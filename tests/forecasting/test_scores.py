@@ -234,7 +234,6 @@ def test_evaluation_scores_all_forecasters_on_common_forecasts(
     ("changes", "names"),
     [
         ({}, ["ewma, calibrated", "mix, calibrated", "ewma", "mix"]),
-        ({"include_uncalibrated": False}, ["ewma, calibrated", "mix, calibrated"]),
         (
             {"forecaster": ForecasterSettings(kind="historical", calibrated=False)},
             ["historical", "ewma", "mix"],
