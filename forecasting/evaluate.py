@@ -82,7 +82,6 @@ _SCORE_COLUMNS: Mapping[
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
-CHARTED_INTERVAL_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIM_PHRASES = {
     1.0: "lower loss than",
     -1.0: "higher loss than",
@@ -221,7 +220,7 @@ def evaluation_file_writers(
     figures: content of `evaluation.json`.
     """
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    page = render_evaluation(figures, evaluation.score_frames, evaluation.timeframe)
+    page = render_evaluation(figures, evaluation.score_frames)
     return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
@@ -346,14 +345,11 @@ def format_date_range(figures: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
-def render_evaluation(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe
-) -> str:
+def render_evaluation(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
     """Render the HTML page: verdict, gains, calibration, and tables.
 
     figures: content of `evaluation.json`.
     frames: score frames by forecaster name.
-    timeframe: timeframe of the bars.
     """
     names = [figures["forecaster"], *select_comparable_baselines(figures)]
     return render_page(
@@ -363,17 +359,13 @@ def render_evaluation(
         classes=ASSET_CLASS_LABELS,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
-        panels=[
-            panel
-            for kind in AssetClass
-            for panel in _class_charts(figures, frames, kind, timeframe)
-        ],
+        panels=[panel for kind in AssetClass for panel in _class_charts(figures, frames, kind)],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
     )
 
 
 def _class_charts(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass
 ) -> list[tuple[str, Chart]]:
     """Return the charts of an asset class with their titles; empty if it has no scores.
 

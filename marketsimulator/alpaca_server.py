@@ -474,13 +474,30 @@ def calendar_response(query: Mapping[str, str]) -> list[ResponseBody]:
     refuse_unknown_keys(query, "start", "end")
     # This account settles trades with the next session (T+1) on every date, so the last session
     # has no settlement.
-    dates = exchange_calendar().dates
+    days = exchange_calendar()
+    dates = days.dates
     first, last = (
         parse_date(query[name][:10]) if name in query else dates[k]
         for name, k in (("start", 0), ("end", -2))
     )
     rows = np.flatnonzero((dates[:-1] >= first) & (dates[:-1] <= last))
-    return [_session_response(dates[k], dates[k + 1]) for k in rows.tolist()]
+    opens, closes = (
+        map(format_time_of_day, new_york_minutes_of_day(each[rows]).tolist())
+        for each in (days.opens, days.closes)
+    )
+    return [
+        {
+            "date": str(date),
+            "open": opened,
+            "close": closed,
+            "session_open": "0400",
+            "session_close": "2000" if closed == "16:00" else "1700",
+            "settlement_date": str(settled),
+        }
+        for date, opened, closed, settled in zip(
+            dates[rows], opens, closes, dates[rows + 1], strict=True
+        )
+    ]
 
 
 def portfolio_history_response(venue: Venue, query: Mapping[str, str]) -> ResponseBody:
@@ -600,18 +617,3 @@ def run(settings: AlpacaServerSettings) -> None:
 
 def _is_nested(asked: Request) -> bool:
     return parse_query_choice(asked.query, "nested", BOOLEAN_VALUES, "false").lower() == "true"
-
-
-def _session_response(date: np.datetime64, settled: np.datetime64) -> ResponseBody:
-    session = session_on(date)
-    assert session is not None
-    ends = new_york_minutes_of_day(np.array([session.opens, session.closes]))
-    opens, closes = map(format_time_of_day, ends.tolist())
-    return {
-        "date": str(date),
-        "open": opens,
-        "close": closes,
-        "session_open": "0400",
-        "session_close": "2000" if session.is_full else "1700",
-        "settlement_date": str(settled),
-    }

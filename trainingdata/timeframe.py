@@ -179,7 +179,7 @@ class StockClock:
     decision_instants: [K] ends of bars at which a decision is possible, because a later bar can
         fill it.
     decision_session_indices: [K] index of the session of each decision.
-    bars_per_session: number of bars of a full session.
+    bars_per_day: number of bars of a full session.
     """
 
     starts: Instants
@@ -187,7 +187,7 @@ class StockClock:
     session_indices: npt.NDArray[np.int64]
     decision_instants: Instants
     decision_session_indices: npt.NDArray[np.int64]
-    bars_per_session: int
+    bars_per_day: int
 
     def ends_by_start(self, starts: Instants) -> Instants:
         """Return the end of the bar that starts at each instant, [N]; the bar becomes known then.
@@ -281,18 +281,13 @@ class StockClock:
         return np.asarray(self.decision_instants[np.minimum(next_first + place, next_end - 1)])
 
     @property
-    def bars_per_day(self) -> int:
-        """Number of bars of a full session."""
-        return self.bars_per_session
-
-    @property
     def bars_per_year(self) -> float:
-        return self.bars_per_session * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
+        return self.bars_per_day * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
 
     @property
     def slot_count(self) -> int:
         """Number of different values that `slot_indices` can have."""
-        return self.bars_per_session
+        return self.bars_per_day
 
     def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
@@ -310,7 +305,7 @@ class StockClock:
 
     def slot_label(self, slot: int) -> str:
         """Return the New York time at which bars of a slot have ended, such as 10:30."""
-        opens, closes = self.starts[0], self.ends[self.bars_per_session - 1]
+        opens, closes = self.starts[0], self.ends[self.bars_per_day - 1]
         ended = min(opens + (slot + 1) * (self.ends[0] - opens), closes)
         return format_time_of_day(int(new_york_minutes_of_day(np.array([ended]))[0]))
 
@@ -321,7 +316,7 @@ class StockClock:
         session's last decision to the next open, the overnight ceiling applies. With daily bars the
         intraday ceiling never applies.
         """
-        if self.bars_per_session == 1:
+        if self.bars_per_day == 1:
             return np.zeros(len(instants), dtype=bool)
         days = exchange_calendar()
         k = np.searchsorted(days.opens, instants, side="right") - 1
