@@ -5,7 +5,7 @@ r"""Compare policies with variable order sizes, with one fixed size, and with Ke
         [folder=RECORDED] [key=value …]
 
 Every policy plays every held-out session with the same money, fees and limits. Checkpoints of
-several training seeds are runs of one policy. Random actions and HOLD serve as references. The page
+several training seeds are runs of one policy. Random actions serve as a reference. The page
 states whether the variable sizes earn over 10 % more than the fixed size, at a higher Sharpe ratio:
 yes, no, or no power. It states the same for Kelly, which needs no training. If only one kind of
 checkpoint is given, it is compared with Kelly at the same sizes.
@@ -43,7 +43,6 @@ from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.policies import (
     BinaryKellyPolicy,
     CheckpointInfo,
-    HoldPolicy,
     RandomPolicy,
     load_network_policy,
 )
@@ -64,7 +63,7 @@ from foundation.formatting import (
     format_percent,
     format_usd,
 )
-from foundation.tables import Cell, Row, Table, format_json
+from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_DAYS_FOR_INTERVALS
 from marketsimulator.results.verdict import Verdict
@@ -72,11 +71,11 @@ from marketsimulator.results.verdict import Verdict
 HELD_OUT_SEED = 1923  # separate from training, which draws its synthetic sessions from one number
 VARIABLE_SIZE_POLICY_NAME = "variable"
 KELLY_POLICY_NAME = "kelly"
+RANDOM_RUNS = 3  # runs of the random policy, each with its own seed
 TABLE_HEADERS = (
     *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
     *(head for _, head, _, _ in SIZE_METRIC_FORMATS),
 )
-NO_FILLS_WARNING = "No policy has a fill in these sessions, so the figures compare nothing."
 USD_FORMATTER = partial(format_number, sign=True)
 RATIO_FORMATTER = partial(format_number, places=3, sign=True)
 VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
@@ -88,7 +87,16 @@ def load_held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
     Synthetic sessions have a seed that training never uses.
     """
     if settings.folder is not None:
-        return _read_recorded_sessions(settings, settings.folder)
+        markets = recorded_markets(settings.folder)
+        events = list_event_tickers(markets, settings.holdout_events, "holdout_events")
+        last = events[-settings.holdout_events :]
+        judging = [market for market in markets if market.event in last]
+        return HeldOutSessions(
+            sessions=[market.session for market in judging],
+            group_indices=np.array([last.index(market.event) for market in judging]),
+            source=f"recorded markets of {', '.join(last)}",
+            earlier_event_count=len(events) - settings.holdout_events,
+        )
     market = settings.episode.market
     drawn = synthetic_sessions((HELD_OUT_SEED, settings.seed), settings.sessions, market)
     return HeldOutSessions(
@@ -98,58 +106,31 @@ def load_held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
     )
 
 
-def _read_recorded_sessions(settings: ComparisonSettings, folder: str) -> HeldOutSessions:
-    markets = recorded_markets(folder)
-    events = list_event_tickers(markets, settings.holdout_events, "holdout_events")
-    last = events[-settings.holdout_events :]
-    judging = [market for market in markets if market.event in last]
-    return HeldOutSessions(
-        sessions=[market.session for market in judging],
-        group_indices=np.array([last.index(market.event) for market in judging]),
-        source=f"recorded markets of {', '.join(last)}",
-        earlier_event_count=len(events) - settings.holdout_events,
-    )
-
-
 def build_compared_policies(
     settings: ComparisonSettings, held_out_sessions: HeldOutSessions
 ) -> list[ComparedPolicy]:
-    """Return the policies to compare: checkpoints, Kelly, random actions and HOLD.
+    """Return the policies to compare: checkpoints, Kelly, and random actions.
 
     Kelly plays once with all sizes and once with the fixed size.
     """
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
-    entrants = []
-    if settings.variable_checkpoints:
-        entrants.append(
-            _load_trained_policy(
-                VARIABLE_SIZE_POLICY_NAME, settings.variable_checkpoints, every, held_out_sessions
-            )
+    fixed, kelly_fixed = _fixed_size_names(settings)
+    policies = [
+        _load_trained_policy(name, paths, episode, held_out_sessions)
+        for name, paths, episode in (
+            (VARIABLE_SIZE_POLICY_NAME, settings.variable_checkpoints, every),
+            (fixed, settings.fixed_checkpoints, single),
         )
-    if settings.fixed_checkpoints:
-        entrants.append(
-            _load_trained_policy(
-                settings.fixed_size_policy_name,
-                settings.fixed_checkpoints,
-                single,
-                held_out_sessions,
-            )
-        )
-    for name, episode in (
-        (KELLY_POLICY_NAME, every),
-        (settings.append_fixed_size(KELLY_POLICY_NAME), single),
-    ):
-        policy = BinaryKellyPolicy(
+        if paths
+    ]
+    for name, episode in ((KELLY_POLICY_NAME, every), (kelly_fixed, single)):
+        kelly = BinaryKellyPolicy(
             episode.default_action_space(), episode.starting_cash, settings.kelly_fraction
         )
-        entrants.append(ComparedPolicy(name, (policy,), episode))
-    chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.random_runs))
-    return [
-        *entrants,
-        ComparedPolicy("random", chance, every),
-        ComparedPolicy("nothing", (HoldPolicy(),), every),
-    ]
+        policies.append(ComparedPolicy(name, (kelly,), episode))
+    chance = tuple(RandomPolicy(settings.seed + k) for k in range(RANDOM_RUNS))
+    return [*policies, ComparedPolicy("random", chance, every)]
 
 
 def list_policy_pairs(settings: ComparisonSettings) -> list[tuple[str, str]]:
@@ -161,15 +142,18 @@ def list_policy_pairs(settings: ComparisonSettings) -> list[tuple[str, str]]:
       and Kelly at the same sizes
     - Kelly at all sizes, and at the fixed size (always)
     """
-    kelly, kelly_fixed = KELLY_POLICY_NAME, settings.append_fixed_size(KELLY_POLICY_NAME)
-    pairs = []
-    if settings.variable_checkpoints and settings.fixed_checkpoints:
-        pairs.append((VARIABLE_SIZE_POLICY_NAME, settings.fixed_size_policy_name))
-    elif settings.variable_checkpoints:
-        pairs.append((VARIABLE_SIZE_POLICY_NAME, kelly))
-    elif settings.fixed_checkpoints:
-        pairs.append((settings.fixed_size_policy_name, kelly_fixed))
-    return [*pairs, (kelly, kelly_fixed)]
+    fixed, kelly_fixed = _fixed_size_names(settings)
+    kelly = (KELLY_POLICY_NAME, kelly_fixed)
+    if settings.variable_checkpoints:
+        other = fixed if settings.fixed_checkpoints else KELLY_POLICY_NAME
+        return [(VARIABLE_SIZE_POLICY_NAME, other), kelly]
+    return [(fixed, kelly_fixed), kelly] if settings.fixed_checkpoints else [kelly]
+
+
+def _fixed_size_names(settings: ComparisonSettings) -> tuple[str, str]:
+    """Return the names of the trained policy and of Kelly with the fixed size."""
+    name = f"fixed {settings.fixed_size}"
+    return name, f"{KELLY_POLICY_NAME} {name}"
 
 
 def _load_trained_policy(
@@ -256,11 +240,12 @@ def build_result(comparison: Comparison) -> Result:
         title="Policies over the same held-out sessions",
         subtitle=source,
         verdict=Verdict(level, first, " ".join(others)),
-        table=Table(source, TABLE_HEADERS, _build_table_rows(comparison, sizes)),
-        warnings=[
-            *([] if comparison.has_fills else [NO_FILLS_WARNING]),
-            *([warning] if groups < MIN_DAYS_FOR_INTERVALS else []),
-        ],
+        table=Table(
+            source,
+            TABLE_HEADERS,
+            [(each.name, *_build_policy_cells(each, sizes[each.name])) for each in standings],
+        ),
+        warnings=[warning] if groups < MIN_DAYS_FOR_INTERVALS else [],
         notes=_list_table_notes(comparison),
     )
     views = {each.name: build_order_size_report(each.episodes) for each in standings}
@@ -273,26 +258,12 @@ def build_result(comparison: Comparison) -> Result:
     return Result([sheet.table], [first, *others, *sheet.warnings, *sheet.notes], files)
 
 
-def _build_table_rows(
-    comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]
-) -> list[Row]:
-    """Return the table's rows, one per policy.
-
-    sizes: metrics of order sizes, by policy name.
-    """
-    return [
-        (each.name, *_build_policy_cells(each, sizes[each.name]))
-        for each in comparison.policy_results
-    ]
-
-
 def _build_policy_cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """Return the cells of a policy's row, one for each of `TABLE_HEADERS` after the name."""
-    figures = standing.performance
     return (
-        _estimate_cell(figures.growth, partial(format_percent, places=3, sign=True)),
-        _estimate_cell(figures.profit_usd, USD_FORMATTER),
-        _estimate_cell(figures.sharpe, RATIO_FORMATTER),
+        _estimate_cell(standing.growth, partial(format_percent, places=3, sign=True)),
+        _estimate_cell(standing.profit_usd, USD_FORMATTER),
+        _estimate_cell(standing.sharpe, RATIO_FORMATTER),
         Cell(format_number(standing.orders_per_episode, 1)),
         Cell(format_number(standing.fills_per_episode, 1)),
         # The histogram shows how many orders each size had.
@@ -355,8 +326,9 @@ def _build_json_content(
             {
                 "run": each.name,
                 "seeds": each.run_count,
-                **asdict(each.performance),
-                "total_profit_usd": each.mean_total_profit_usd,
+                "growth": asdict(each.growth),
+                "profit_usd": asdict(each.profit_usd),
+                "sharpe": asdict(each.sharpe),
                 "orders": each.orders_per_episode,
                 "fills": each.fills_per_episode,
                 "sizes": sizes[each.name].as_json(),

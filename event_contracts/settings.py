@@ -197,9 +197,6 @@ class ComparisonSettings(SessionSettings):
         4, "number of last recorded events whose markets are the test sessions", ge=1, le=1_000_000
     )
     sessions: int = setting(200, "number of synthetic sessions", ge=1, le=1_000_000)
-    random_runs: int = setting(
-        3, "number of runs of the random policy, each with its own seed", ge=1, le=1_000
-    )
     seed: int = setting(
         0, "seed of synthetic sessions, random choices and confidence intervals", ge=0, lt=2**63
     )
@@ -226,13 +223,6 @@ class ComparisonSettings(SessionSettings):
                 f" {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints;"
                 " give the same number of each, one for each training seed"
             )
-
-    @property
-    def fixed_size_policy_name(self) -> str:
-        return f"fixed {self.fixed_size}"
-
-    def append_fixed_size(self, name: str) -> str:
-        return f"{name} {self.fixed_size_policy_name}"
 
 
 @settings_class()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +20,6 @@ from execution.live.asset_check import refuse_unlisted_symbols
 from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import Asset
 from execution.orders.last_trades import EmptyTradeSource
 from execution.orders.venue_rules import with_venue_rules
 from foundation.compose import compose_config
@@ -34,14 +32,10 @@ from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.history import BarsBySymbol
 from trainingdata.instants import HOUR, format_utc, history_start
-from trainingdata.instruments import AssetClass, instrument
+from trainingdata.instruments import instrument, is_crypto
 from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
-
-BarFetcher = Callable[
-    [Sequence[str], np.datetime64], Bars
-]  # loads the bars of symbols that are known at an instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +79,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         for an invalid symbol, price, configuration or environment, and if the venue does not
         respond.
     """
-    item = instrument(symbol)
+    symbol, is_stock = instrument(symbol).symbol, not is_crypto(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} must be a finite number above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
@@ -93,51 +87,23 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     connection = create_broker_connection(settings.broker, keys)
     broker = connection.create_gateway()
     account = broker.account()
-    refuse_unlisted_symbols(broker, {item.symbol, *settings.tradable_symbols})
-    asset = broker.assets([item.symbol]).get(item.symbol)
-    # A blocked account or symbol cannot trade, so neither bars nor the model are loaded.
-    if account.block_reason:
-        return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
-    if asset is not None and not asset.tradable:
-        return SizedQuantity(item.symbol, Decimal(0), "the venue accepts no orders for it now")
-    evidence_state = None
-    if settings.sizing.earned is True:
-        journal = Path(settings.folder) / connection.account_id() / JOURNAL_FILE
-        evidence_state = read_evidence_state(journal, TRADE_JOB)
-    fetch_bars = _build_bar_fetcher(settings, keys)
-    return decide_quantity(item.symbol, price, settings, account, fetch_bars, asset, evidence_state)
-
-
-def decide_quantity(
-    symbol: str,
-    price: float,
-    settings: LiveSettings,
-    account: AccountSnapshot,
-    fetch_bars: BarFetcher,
-    asset: Asset | None = None,
-    evidence_state: str | None = None,
-) -> SizedQuantity:
-    """Return the quantity to trade for an account, at the time of its snapshot.
-
-    symbol: symbol to trade, spelled as in the bars.
-    price: price at which the symbol is valued, USD.
-    settings: settings of the trader.
-    account: account snapshot with positions and open orders.
-    fetch_bars: function that loads the bars.
-    asset: the venue's trading properties of the symbol; None if unknown.
-    evidence_state: evidence for the forecast, JSON; None if it has earned nothing.
-    """
     now = account.as_of
-    item = instrument(symbol)
-    if item.kind is AssetClass.STOCK and not is_in_session(np.array([now]))[0]:
+    refuse_unlisted_symbols(broker, {symbol, *settings.tradable_symbols})
+    asset = broker.assets([symbol]).get(symbol)
+    # Without a venue that accepts an order now, neither bars nor the model are loaded.
+    why = account.block_reason
+    if not why and asset is not None and not asset.tradable:
+        why = "the venue accepts no orders for it now"
+    if not why and is_stock and not is_in_session(np.array([now]))[0]:
         why = f"the market is closed at {format_utc(now)}, so no quantity can be traded now"
+    if why:
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order is used only for symbols that are not held and have no other price.
     prices = {**open_order_prices(account, EmptyTradeSource()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
-        bars = fetch_bars(_symbols_to_size(symbol, settings, account), now)
+        bars = _load_bars(settings, keys, symbol, account)
         bars = drop_unconfirmed_bars(
             settings.data.build_market(settings.with_quantity_increments(bars)).visible_bars()
         )
@@ -145,7 +111,9 @@ def decide_quantity(
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _require_prices(account.with_prices(last_closes_by_symbol(bars)))
         trader = settings.build_trader(settings.forecaster.build(bars.symbols))
-        trader = trader.with_evidence_state(evidence_state)
+        if settings.sizing.earned is True:
+            journal = Path(settings.folder) / connection.account_id() / JOURNAL_FILE
+            trader = trader.with_evidence_state(read_evidence_state(journal, TRADE_JOB))
         belief = trader.build_symbol_belief(bars, symbol, now)
     except NoForecast as error:
         return _quantity_without_forecast(
@@ -164,19 +132,6 @@ def decide_quantity(
     why = "; ".join(lines)
     log.info("%s: %+f: %s", symbol, choice.qty, why)
     return SizedQuantity(symbol, choice.qty, why)
-
-
-def _symbols_to_size(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
-    """Return the symbols to size together with `symbol`, because they share limits and risk.
-
-    These are the symbol itself and the configured symbols. If no symbol is configured, they are the
-    symbol itself and all symbols with a position or an open order.
-    """
-    if settings.symbols:
-        others = {instrument(name).symbol for name in settings.symbols}
-    else:
-        others = {name for name, quantity in account.projected_positions.items() if quantity}
-    return sorted({symbol, *others})
 
 
 def _quantity_without_forecast(
@@ -206,36 +161,34 @@ def _quantity_without_forecast(
     return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
-def _build_bar_fetcher(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
-    """Return a function that loads bars, from the files in `data.dir` or else from the venue."""
-    folders = [Path(folder).expanduser() for folder in settings.data.dir]
+def _load_bars(
+    settings: LiveSettings, keys: ApiKeys, symbol: str, account: AccountSnapshot
+) -> Bars:
+    """Load bars of the symbols to size, from the files in `data.dir` or else from the venue.
 
-    def fetch_from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
-        files = find_bar_files(folders, None)
-        missing = [symbol for symbol in symbols if symbol not in files]
-        if missing:
-            log.warning(
-                "%s: no bars in data.dir; a position counts towards the limits but has no forecast",
-                " ".join(missing),
-            )
-        if len(missing) == len(symbols):
+    They are `symbol` and the configured symbols, because they share limits and risk. If no symbol
+    is configured, they are `symbol` and all symbols with a position or an open order.
+
+    Raises `NoForecast` if there are none.
+    """
+    held = [name for name, quantity in account.projected_positions.items() if quantity]
+    others = {instrument(name).symbol for name in settings.symbols or held}
+    symbols = sorted({symbol, *others})
+    timeframe, now = settings.timeframe_or_hourly, account.as_of
+    if settings.data.dir:
+        files = find_bar_files([Path(folder).expanduser() for folder in settings.data.dir], None)
+        named = [name for name in symbols if name in files]
+        if not named:
             raise NoForecast(
                 f"no forecast: no bar file for {' '.join(symbols)} in"
-                f" {' '.join(map(str, folders))} (data.dir)"
+                f" {' '.join(settings.data.dir)} (data.dir)"
             )
-        named = [symbol for symbol in symbols if symbol in files]
-        return settings.data.load_panel_up_to(named, now, settings.timeframe_or_hourly)
-
-    def fetch_from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
-        try:
-            data = MarketData(
-                settings.broker, keys, settings.data.feed, timeframe=settings.timeframe_or_hourly
-            )
-            return data.bars(symbols, history_start(now, settings.effective_history_days), now)
-        except (DataError, BrokerError) as error:
-            raise NoForecast(str(error)) from error
-
-    return fetch_from_files if folders else fetch_from_venue
+        return settings.data.load_panel_up_to(named, now, timeframe)
+    try:
+        data = MarketData(settings.broker, keys, settings.data.feed, timeframe=timeframe)
+        return data.bars(symbols, history_start(now, settings.effective_history_days), now)
+    except (DataError, BrokerError) as error:
+        raise NoForecast(str(error)) from error
 
 
 def _require_prices(account: AccountSnapshot) -> AccountSnapshot:

@@ -48,7 +48,7 @@ from foundation.tables import Cell, Row, Table
 from trainingdata.instants import NEW_YORK, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.source import resolve_range
-from trainingdata.timeframe import Clock, Timeframe
+from trainingdata.timeframe import Timeframe
 
 ASSET_CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
@@ -82,7 +82,6 @@ _SCORE_COLUMNS: Mapping[
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
-CHARTED_INTERVAL_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIM_PHRASES = {
     1.0: "lower loss than",
     -1.0: "higher loss than",
@@ -150,8 +149,7 @@ class Evaluation:
     def _score_figures(self, rows: pd.Series) -> dict[str, Any]:
         """Return the scores of all forecasters on these rows, and the evaluated one's gains.
 
-        The gains are over each baseline. The scores by intraday slot are those of the evaluated
-        forecaster.
+        The gains are over each baseline.
 
         rows: mask of the rows.
         """
@@ -163,8 +161,6 @@ class Evaluation:
         figures["skill"] = {
             name: gain_over_baseline(main, self.score_frames[name][rows]) for name in others
         }
-        hours = main.groupby("slot")[["inside80", "scale"]].mean()
-        figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
         return figures
 
 
@@ -196,7 +192,7 @@ def build_compared(settings: EvaluationSettings, symbols: Sequence[str]) -> list
         compared = [
             replace(each, calibrated=True, calibration=own.calibration) for each in baselines
         ]
-        compared += raw if settings.include_uncalibrated else []
+        compared += raw
     built = {evaluated.name: evaluated}
     for each in compared:
         forecaster = each.build(symbols)
@@ -224,7 +220,7 @@ def evaluation_file_writers(
     figures: content of `evaluation.json`.
     """
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    page = render_evaluation(figures, evaluation.score_frames, evaluation.timeframe)
+    page = render_evaluation(figures, evaluation.score_frames)
     return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
@@ -349,14 +345,11 @@ def format_date_range(figures: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
-def render_evaluation(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe
-) -> str:
+def render_evaluation(figures: dict[str, Any], frames: dict[str, pd.DataFrame]) -> str:
     """Render the HTML page: verdict, gains, calibration, and tables.
 
     figures: content of `evaluation.json`.
     frames: score frames by forecaster name.
-    timeframe: timeframe of the bars.
     """
     names = [figures["forecaster"], *select_comparable_baselines(figures)]
     return render_page(
@@ -366,17 +359,13 @@ def render_evaluation(
         classes=ASSET_CLASS_LABELS,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
-        panels=[
-            panel
-            for kind in AssetClass
-            for panel in _class_charts(figures, frames, kind, timeframe)
-        ],
+        panels=[panel for kind in AssetClass for panel in _class_charts(figures, frames, kind)],
         tables=[build_score_table(figures, group) for group in figures["groups"]],
     )
 
 
 def _class_charts(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass
 ) -> list[tuple[str, Chart]]:
     """Return the charts of an asset class with their titles; empty if it has no scores.
 
@@ -398,9 +387,6 @@ def _class_charts(
             list(transforms.values()),
             list(transforms),
             "calibrated",
-        ),
-        f"80 % interval holds, step {steps[0]}, by hour": build_coverage_chart(
-            timeframe.clock(kind), group[steps[0]]["hours"]
         ),
     }
     return [(f"{title}, {ASSET_CLASS_LABELS[kind]}", chart) for title, chart in charts.items()]
@@ -427,29 +413,6 @@ def build_gains_chart(
         texts.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
     text = f"Gain by step, {'; '.join(texts)}"
     return Chart(text, tuple(series), "percent", x_labels=tuple(steps))
-
-
-def build_coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
-    """Return the chart of the 80 % interval's coverage by hour, with the target as a dashed line.
-
-    hours: scores by intraday slot.
-    """
-    places = np.arange(float(len(hours)))
-    held = np.array([scores["inside80"] for scores in hours.values()])
-    weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
-    labels = [clock.slot_label(int(place)) + weekend[place] for place in hours]
-    gains = ", ".join(
-        f"{at} {format_number(value, 3)}" for at, value in zip(labels, held, strict=True)
-    )
-    return Chart(
-        f"Held by hour: {gains}",
-        (
-            horizontal_line(CHARTED_INTERVAL_COVERAGE, places, "limit", "meant"),
-            Series("is", "first", places, held, "dotted"),
-        ),
-        "percent",
-        x_labels=tuple(labels),
-    )
 
 
 def series_colour(number: int) -> str:

@@ -298,11 +298,9 @@ class PanelSettings:
     @property
     def configured_timeframe(self) -> Timeframe | None:
         """Timeframe of the bar files, from the settings; None if the files determine it."""
-        day = self.data.crypto_day
-        # These settings are for daily bars only: `Timeframe` rejects them for hourly bars.
-        found = day == "utc" and self.fill == "open"
-        named = self.timeframe or (None if found else HOURLY.name)
-        return Timeframe(named, self.fill, day) if named else None
+        # A fill at the close is for daily bars only: `Timeframe` rejects it for hourly bars.
+        named = self.timeframe or (None if self.fill == "open" else HOURLY.name)
+        return Timeframe(named, self.fill) if named else None
 
     @property
     def timeframe_or_hourly(self) -> Timeframe:
@@ -364,9 +362,6 @@ class EvaluationSettings(PanelSettings):
     baselines: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical"),
         "baselines to compare with; calibrated if the forecaster is",
-    )
-    include_uncalibrated: bool = setting(
-        True, "whether to score the forecaster and the baselines uncalibrated, too"
     )
     output: str = setting("outputs/evaluation", "output folder of figures and page")
 

@@ -35,14 +35,14 @@ import numpy as np
 
 from foundation.compose import compose_config, flags_to_overrides, settings_classes
 from marketsimulator.settings import VenueSettings
+from marketsimulator.venue.entry_prices import trading_day
 from marketsimulator.venue.faults import FaultKind, InjectedFault, read_faults
 from marketsimulator.venue.market_data import (
     bars_page_response,
     latest_bars_response,
     latest_trades_response,
 )
-from marketsimulator.venue.options import ASSET_STATES, contracts_response
-from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history_response
+from marketsimulator.venue.options import contracts_response
 from marketsimulator.venue.request import (
     Request,
     RequestRefused,
@@ -58,6 +58,7 @@ from marketsimulator.venue.stocks import ASSET_PERMISSIONS, NEVER, Venue
 from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
 from trainingdata.instants import (
     format_time_of_day,
+    new_york_midnight,
     new_york_minutes_of_day,
     parse_date,
     parse_instant,
@@ -105,13 +106,16 @@ class AlpacaServer(PracticeServer):
                 lambda asked: activities_response(venue, asked.query),
             ),
             Route("GET", "/v2/account/configurations", lambda _: configurations_response(venue)),
-            Route("GET", "/v2/account/portfolio/history", self._get_portfolio_history),
+            Route(
+                "GET",
+                "/v2/account/portfolio/history",
+                lambda asked: portfolio_history_response(venue, asked.query),
+            ),
             Route(
                 "GET",
                 "/v2/positions",
                 lambda asked: positions_response(venue, self._price_factor(asked)),
             ),
-            Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
             Route("GET", "/v2/calendar", lambda asked: calendar_response(asked.query)),
             Route(
@@ -237,25 +241,11 @@ class AlpacaServer(PracticeServer):
             self.now() + np.timedelta64(int(skew.delay_seconds) if skew else 0, "s")
         )
 
-    def _position(self, asked: Request) -> ResponseBody:
-        name = asked.path_parameters["symbol"].replace("/", "")
-        for position in positions_response(self.venue, self._price_factor(asked)):
-            if name in (position["symbol"], position["asset_id"]):
-                return position
-        raise RequestRefused(404, None, f"position does not exist for {name[:40]}")
-
-    def _get_portfolio_history(self, asked: Request) -> ResponseBody:
-        venue = self.venue
-        equities = [*venue.equities, (venue.now, venue.equity)]
-        return portfolio_history_response(equities, venue.settings.capital, asked.query)
-
     def _assets(self, asked: Request) -> list[ResponseBody]:
         """Return the assets of the requested class, by default stocks."""
         refuse_unknown_keys(asked.query, "status", "asset_class")
-        status = parse_query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
+        parse_query_choice(asked.query, "status", ("active",))
         wanted = parse_query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
-        if status != "active":
-            return []
         answers = [asset_response(self.venue, each) for each in self.venue.market.bars.symbols]
         return [answer for answer in answers if answer["class"] == wanted]
 
@@ -481,15 +471,55 @@ def listing_exchange(symbol: str) -> str:
 
 def calendar_response(query: Mapping[str, str]) -> list[ResponseBody]:
     """Return the response of `GET /v2/calendar`: sessions, extended hours and settlement dates."""
-    refuse_unknown_keys(query, "start", "end", "date_type")
-    kind = parse_query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
-    # This account settles trades with the next session (T+1) on every date, so the first session
-    # settles none, and the last one has no settlement.
-    dates, settled = exchange_calendar().dates[1:-1], exchange_calendar().dates[2:]
-    by = dates if kind == "TRADING" else settled
-    first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
-    rows = np.flatnonzero((by >= first) & (by <= last))
-    return [_session_response(dates[k], settled[k]) for k in rows.tolist()]
+    refuse_unknown_keys(query, "start", "end")
+    # This account settles trades with the next session (T+1) on every date, so the last session
+    # has no settlement.
+    days = exchange_calendar()
+    dates = days.dates
+    first, last = (
+        parse_date(query[name][:10]) if name in query else dates[k]
+        for name, k in (("start", 0), ("end", -2))
+    )
+    rows = np.flatnonzero((dates[:-1] >= first) & (dates[:-1] <= last))
+    opens, closes = (
+        map(format_time_of_day, new_york_minutes_of_day(each[rows]).tolist())
+        for each in (days.opens, days.closes)
+    )
+    return [
+        {
+            "date": str(date),
+            "open": opened,
+            "close": closed,
+            "session_open": "0400",
+            "session_close": "2000" if closed == "16:00" else "1700",
+            "settlement_date": str(settled),
+        }
+        for date, opened, closed, settled in zip(
+            dates[rows], opens, closes, dates[rows + 1], strict=True
+        )
+    ]
+
+
+def portfolio_history_response(venue: Venue, query: Mapping[str, str]) -> ResponseBody:
+    """Return the response of `GET /v2/account/portfolio/history`: equity of each session so far.
+
+    Profit is measured from the starting capital.
+    """
+    refuse_unknown_keys(query, "timeframe")
+    timeframe = parse_query_choice(query, "timeframe", ("1D",), "1D")
+    by_day = {**venue.equities, trading_day(venue.now): venue.equity}
+    days = [day for day in by_day if session_on(day) is not None]
+    equity = np.array([by_day[day] for day in days])
+    capital = venue.settings.capital
+    midnights = new_york_midnight(np.array(days, dtype="datetime64[D]"))
+    return {
+        "timestamp": midnights.astype("datetime64[s]").astype(np.int64).tolist(),
+        "equity": equity.tolist(),
+        "profit_loss": (equity - capital).tolist(),
+        "profit_loss_pct": (equity / capital - 1).tolist(),
+        "base_value": capital,
+        "timeframe": timeframe,
+    }
 
 
 def configurations_response(venue: Venue) -> ResponseBody:
@@ -587,26 +617,3 @@ def run(settings: AlpacaServerSettings) -> None:
 
 def _is_nested(asked: Request) -> bool:
     return parse_query_choice(asked.query, "nested", BOOLEAN_VALUES, "false").lower() == "true"
-
-
-def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
-    """Parse the New York date under `name` of a query; a timestamp stands for its date."""
-    if name not in query:
-        return default
-    text = query[name]
-    return parse_date(text[:10]) if "T" in text else parse_date(text)
-
-
-def _session_response(date: np.datetime64, settled: np.datetime64) -> ResponseBody:
-    session = session_on(date)
-    assert session is not None
-    ends = np.array([session.opens, session.closes, *extended_hours(session)])
-    opens, closes, first, last = map(format_time_of_day, new_york_minutes_of_day(ends).tolist())
-    return {
-        "date": str(date),
-        "open": opens,
-        "close": closes,
-        "session_open": first.replace(":", ""),
-        "session_close": last.replace(":", ""),
-        "settlement_date": str(settled),
-    }

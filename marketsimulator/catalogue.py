@@ -32,7 +32,6 @@ STRATEGY_DESCRIPTIONS: Mapping[str, str] = {
     "equal_weight": "equal weight of every symbol",
     "fixed_fraction": "weight sizing.position in the direction of each forecast",
     "vol_target": "equal risk, scaled to sizing.target_volatility per year",
-    "inverse_volatility": "weights in inverse proportion to volatility",
     "risk_parity": "equal risk contribution of every symbol",
     "buy_and_hold": "equal weights at the start, never rebalanced",
     "legacy": "sizing rule of the earlier program",

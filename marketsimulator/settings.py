@@ -24,7 +24,6 @@ from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.sessions import Session, session_on
 from trainingdata.source import InstantRange, resolve_range
-from trainingdata.volatility_index import VOLATILITY_INDEX_ELASTICITY
 from trainingdata.volume_units import require_volume_units
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -44,14 +43,6 @@ class OptionTerms:
     symbols: tuple[str, ...] = setting(("SPY",), "underlying stocks of the options")
     slippage: float = setting(
         0.05, "points between the mid price and the quote of a leg", ge=0, le=1e3
-    )
-    vix_response: float = setting(
-        VOLATILITY_INDEX_ELASTICITY,
-        "elasticity of the volatility index within a day: log gain per log loss of the"
-        " stock index; see `estimate_intraday_volatility_index`",
-        ge=-20,
-        le=20,
-        key=False,
     )
 
 

@@ -222,7 +222,7 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
         profit_per_contract=_sum_profits(month, settings),
         earlier_trade_count=len(before),
         simulated_profits_by_scheme=_simulate_profits(sample, options),
-        resampling_caveat=format_resampling_caveat(sample, options),
+        resampling_caveat=format_resampling_caveat(sample),
     )
 
 

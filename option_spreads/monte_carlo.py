@@ -81,9 +81,9 @@ def build_json_content(
         "seed": settings.seed,
         # `block` is a resampling scheme below.
         "block_length": settings.effective_block_length(a_day),
-        "stress_chance": stress_loss_probability(sample, settings),
+        "stress_chance": stress_loss_probability(sample),
         "starting_capital": settings.STARTING_CAPITAL,
-        "limits_of_resampling": format_resampling_caveat(sample, settings),
+        "limits_of_resampling": format_resampling_caveat(sample),
         "warnings": list(find_sample_warnings(sample)),
         **figures,
     }

@@ -5,16 +5,15 @@ This module loads no compiled code, so that invalid settings are rejected withou
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.settings import required_setting, setting, settings_class
+from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from sizing.group_limits import GroupLimits
@@ -121,28 +120,6 @@ def _read_feasible_groups(path: str, symbol_cap: float, leverage: float) -> Grou
             " groups' limits; widen one of them"
         )
     return limits
-
-
-@settings_class("sizing.drawdown")
-class DrawdownLimit:
-    """Bound on the probability that wealth ever falls by a given fraction."""
-
-    depth: Annotated[float, required_setting("fraction of wealth lost", gt=0, lt=1)]
-    probability: Annotated[
-        float, required_setting("maximum probability that this loss ever occurs", gt=0, lt=1)
-    ]
-
-    @property
-    def kelly_fraction(self) -> float:
-        """Fraction c of full Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
-
-        Here d is `depth` and p is `probability`. With a fraction c of Kelly in a diffusion, wealth
-        ever falls to a share x of itself with probability x^(2/c - 1) (Thorp 2006). More than full
-        Kelly would grow more slowly at more risk, so the fraction is capped. At d = 0.2 and p = 0.1
-        it is 0.177.
-        """
-        aversion = math.log(self.probability) / math.log1p(-self.depth)
-        return min(2.0 / (1.0 + aversion), 1.0)
 
 
 @settings_class("prior")

@@ -267,16 +267,6 @@ def vol_target(inputs: SizingInputs, deviation: float) -> Array:
     return _weigh_by_risk(inputs, volatility_target_weights)
 
 
-def inverse_volatility(inputs: SizingInputs) -> Array:
-    """Return weights in proportion to 1/σ, 1 in total."""
-
-    def inverse_volatility_weights(covariance: Array) -> Array:
-        inverse = 1.0 / np.sqrt(np.diag(covariance))
-        return np.asarray(inverse / inverse.sum())
-
-    return _weigh_by_risk(inputs, inverse_volatility_weights)
-
-
 def risk_parity(inputs: SizingInputs) -> Array:
     """Return long weights, 1 in total, with equal contributions to the book's variance."""
     return _weigh_by_risk(inputs, equal_risk_weights)
@@ -354,12 +344,11 @@ def symbols_with_comparable_risk(inputs: SizingInputs) -> Index | None:
 
 WEIGHT_RULES: Mapping[str, Callable[[SizingInputs], Array]] = {
     "equal_weight": equal_weight,
-    "inverse_volatility": inverse_volatility,
     "risk_parity": risk_parity,
 }
 STRATEGY_NAMES = (
     *("kelly_10", "kelly_25", "kelly_50", "kelly_100", "kelly_50_x4", "premium_50"),
-    *("equal_weight", "fixed_fraction", "vol_target", "inverse_volatility", "risk_parity"),
+    *("equal_weight", "fixed_fraction", "vol_target", "risk_parity"),
     *("buy_and_hold", "legacy"),
 )
 

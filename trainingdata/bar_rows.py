@@ -96,16 +96,6 @@ class SymbolFileRows:
         """
         notes = list(self.notes)
         starts = self._bar_starts()
-        if (
-            self.is_daily
-            and self.instrument.kind is AssetClass.CRYPTO
-            and timeframe.crypto_day != "utc"
-        ):
-            raise DataError(
-                f"{self.path}: the daily bars end at midnight UTC, but"
-                f" data.crypto_day={timeframe.crypto_day} ends days at another time; supply hourly"
-                " or minute bars, or set data.crypto_day=utc"
-            )
         closes = timeframe.fills_at_close and self.instrument.kind is AssetClass.STOCK
         if self.bar_minutes == timeframe.minutes and not closes:
             times, bars = keep_regular_hours(

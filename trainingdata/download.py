@@ -206,11 +206,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         end = min(parse_instant(flags.end, name="--end", end_of_day=True), now)
     if start >= end:
         raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
-    if config.data.crypto_day != "utc":
-        raise InputError(
-            f"data.crypto_day: {config.data.crypto_day} is not supported here, because daily files"
-            " end at midnight UTC; download hourly bars with timeframe=1h"
-        )
     if config.data.execution_bars:
         raise InputError("data.execution_bars: not used by downloads; remove it")
     check_output_folder(

@@ -289,15 +289,8 @@ def _marks_with_lead_days() -> Instants:
     Thanks to the earlier days, the calendar's first instants also have a preceding Friday and end
     of a month.
     """
-    first = exchange_calendar().dates[0]
-    return np.concatenate([new_york_four_pm(np.arange(first - _LEAD_DAYS, first)), all_four_pms()])
-
-
-@cache
-def all_four_pms() -> Instants:
-    """Return 16:00 New York of every calendar day between the first and last session."""
     dates = exchange_calendar().dates
-    return new_york_four_pm(np.arange(dates[0], dates[-1] + DAY))
+    return new_york_four_pm(np.arange(dates[0] - _LEAD_DAYS, dates[-1] + DAY))
 
 
 def outside_calendar_error(now: np.datetime64) -> InputError:

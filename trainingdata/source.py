@@ -32,7 +32,7 @@ from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
 from trainingdata.splits import find_suspect_opens, find_unexplained_jumps, refuse_jumps
 from trainingdata.synthetic import SYNTHETIC_SYMBOLS, SyntheticMarket
-from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
@@ -112,11 +112,6 @@ class DataSettings:
         False,
         "true: report jumps that resemble a split, and actions that prices do not show, as data "
         "warnings; false: reject the bars",
-    )
-    crypto_day: CryptoDay = setting(
-        "utc",
-        "end of daily crypto bars: midnight `utc`, or 16:00 `new_york` like stocks, aggregated "
-        "from shorter bars",
     )
     feed: Feed = setting("iex", "data feed of stock bars, `iex` (free) or `sip` (paid plan)")
     seed: int = setting(0, "random seed of the synthetic market", ge=0, lt=2**63)

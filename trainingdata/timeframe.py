@@ -30,19 +30,13 @@ from trainingdata.instants import (
     new_york_minutes_of_day,
 )
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import (
-    FULL_SESSION_LENGTH,
-    all_four_pms,
-    exchange_calendar,
-    outside_calendar_error,
-)
+from trainingdata.sessions import FULL_SESSION_LENGTH, exchange_calendar, outside_calendar_error
 
 HoldingRule = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 FillTime = Literal["open", "close"]
 
 BarLengthName = TimeframeName | Literal["1m"]
-CryptoDay = Literal["utc", "new_york"]
 
 _MINUTES_BY_UNIT = {"m": 1, "h": 60, "d": MINUTES_PER_DAY}  # by the letter that ends a name
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
@@ -63,33 +57,21 @@ SlotIndices = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """Length of bars, fill of daily decisions, and boundary of crypto days.
+    """Length of bars, and fill of daily decisions.
 
     name: name in settings; `1m` bars may fill orders, but have no decisions.
     fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the
         same day.
-    crypto_day: boundary of daily crypto bars: midnight UTC, or 16:00 New York.
     """
 
     name: BarLengthName
     fill: FillTime = "open"
-    crypto_day: CryptoDay = "utc"
 
     def __post_init__(self) -> None:
         if self.fill != "open" and not self.is_daily:
             raise InputError(
                 f"fill: {self.fill} applies only to daily decisions; set timeframe=1d and supply"
                 " intraday bars, or set fill=open"
-            )
-        if self.crypto_day != "utc" and not self.is_daily:
-            raise InputError(
-                f"data.crypto_day: {self.crypto_day} applies only to daily bars; set timeframe=1d"
-            )
-        # Its day would end with the auction, whose fills are unknown by then.
-        if self.fills_at_close and self.crypto_day != "utc":
-            raise InputError(
-                f"data.crypto_day: {self.crypto_day} cannot be combined with fill=close, because"
-                " the crypto day would end at the closing auction; set it to utc, or set fill=open"
             )
 
     @property
@@ -145,7 +127,7 @@ class Timeframe:
         """Return the bar clock of an asset class."""
         if kind is AssetClass.STOCK:
             return self.stock_clock
-        return _build_crypto_clock(self.name, self.crypto_day)
+        return CryptoClock(self.length)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
         """Return the timeframe to request from Alpaca for bars that are aggregated to this one.
@@ -186,8 +168,10 @@ def nth_next_bar_end(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class CalendarClock:
-    """The clock of an asset class that follows a calendar: N bars and K decisions.
+class StockClock:
+    """The clock of stocks: N bars within sessions, and K decisions.
+
+    The end of every daily bar is a decision.
 
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
@@ -195,6 +179,7 @@ class CalendarClock:
     decision_instants: [K] ends of bars at which a decision is possible, because a later bar can
         fill it.
     decision_session_indices: [K] index of the session of each decision.
+    bars_per_day: number of bars of a full session.
     """
 
     starts: Instants
@@ -202,6 +187,7 @@ class CalendarClock:
     session_indices: npt.NDArray[np.int64]
     decision_instants: Instants
     decision_session_indices: npt.NDArray[np.int64]
+    bars_per_day: int
 
     def ends_by_start(self, starts: Instants) -> Instants:
         """Return the end of the bar that starts at each instant, [N]; the bar becomes known then.
@@ -294,29 +280,14 @@ class CalendarClock:
         place = k - 1 - first
         return np.asarray(self.decision_instants[np.minimum(next_first + place, next_end - 1)])
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class StockClock(CalendarClock):
-    """The clock of stocks: bars within sessions; the end of every daily bar is a decision.
-
-    bars_per_session: number of bars of a full session.
-    """
-
-    bars_per_session: int
-
-    @property
-    def bars_per_day(self) -> int:
-        """Number of bars of a full session."""
-        return self.bars_per_session
-
     @property
     def bars_per_year(self) -> float:
-        return self.bars_per_session * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
+        return self.bars_per_day * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
 
     @property
     def slot_count(self) -> int:
         """Number of different values that `slot_indices` can have."""
-        return self.bars_per_session
+        return self.bars_per_day
 
     def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
@@ -334,13 +305,9 @@ class StockClock(CalendarClock):
 
     def slot_label(self, slot: int) -> str:
         """Return the New York time at which bars of a slot have ended, such as 10:30."""
-        opens, closes = self.starts[0], self.ends[self.bars_per_session - 1]
+        opens, closes = self.starts[0], self.ends[self.bars_per_day - 1]
         ended = min(opens + (slot + 1) * (self.ends[0] - opens), closes)
         return format_time_of_day(int(new_york_minutes_of_day(np.array([ended]))[0]))
-
-    def is_weekend_slot(self, slot: int) -> bool:
-        """Return False: stocks have no weekend slots."""
-        return False
 
     def intraday_ceiling_applies(self, instants: Instants) -> Mask:
         """Return whether the intraday ceiling on stock exposure applies at each instant, [N].
@@ -349,7 +316,7 @@ class StockClock(CalendarClock):
         session's last decision to the next open, the overnight ceiling applies. With daily bars the
         intraday ceiling never applies.
         """
-        if self.bars_per_session == 1:
+        if self.bars_per_day == 1:
             return np.zeros(len(instants), dtype=bool)
         days = exchange_calendar()
         k = np.searchsorted(days.opens, instants, side="right") - 1
@@ -419,13 +386,6 @@ class CryptoClock:
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def slot_label(self, slot: int) -> str:
-        hours = _HOURS_PER_DAY // min(self.bars_per_day, _HOURS_PER_DAY)
-        return f"{(slot + hours) % _HOURS_PER_DAY:02d}:00" if hours < _HOURS_PER_DAY else "a day"
-
-    def is_weekend_slot(self, slot: int) -> bool:
-        return 2 * slot >= self.slot_count
-
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
 
@@ -445,42 +405,7 @@ class CryptoClock:
         return np.asarray(begun + (DAY if holding == "session" else self.length))
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class NewYorkDayClock(CalendarClock):
-    """The clock of crypto days from 16:00 to 16:00 New York, each a session of 23 to 25 hours."""
-
-    @property
-    def bars_per_day(self) -> int:
-        return 1
-
-    @property
-    def bars_per_year(self) -> float:
-        return MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
-
-    @property
-    def slot_count(self) -> int:
-        return 2
-
-    def slot_indices(self, ends: Instants, ahead: int) -> SlotIndices:
-        """Return the slots of the day ending at each instant and of the next days, [N, 1 + ahead].
-
-        A slot is 1 for a day that ends on a Saturday or Sunday, when stocks are closed; else 0.
-        """
-        k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
-        if k.size and k.max() >= len(self.ends):
-            raise outside_calendar_error(ends.max())
-        # 1970-01-01 was a Thursday.
-        weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
-        return np.asarray((weekday >= 5)[k], dtype=np.int8)
-
-    def slot_label(self, slot: int) -> str:
-        return "a day"
-
-    def is_weekend_slot(self, slot: int) -> bool:
-        return slot == 1
-
-
-Clock = StockClock | CryptoClock | NewYorkDayClock
+Clock = StockClock | CryptoClock
 
 
 @cache
@@ -508,15 +433,6 @@ def _build_closing_clock() -> StockClock:
     ends = days.closes[1:] - CLOSE_DECISION_LEAD
     session = np.arange(1, len(days.closes))
     return StockClock(days.closes[:-1], ends, session, ends, session, 1)
-
-
-@cache
-def _build_crypto_clock(name: BarLengthName, day: CryptoDay) -> Clock:
-    if day == "utc":
-        return CryptoClock(Timeframe(name).length)
-    marks = all_four_pms()
-    number = np.arange(len(marks) - 1)
-    return NewYorkDayClock(marks[:-1], marks[1:], number, marks[1:], number)
 
 
 @cache

@@ -181,20 +181,6 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyPerformance:
-    """Performance of one policy per episode.
-
-    growth: mean logarithm of final over starting cash.
-    profit_usd: mean profit.
-    sharpe: mean of returns divided by their standard deviation; not annualised.
-    """
-
-    growth: Estimate
-    profit_usd: Estimate
-    sharpe: Estimate
-
-
-@dataclass(frozen=True, slots=True)
 class PairComparison:
     """Result of the test whether one policy earns over 10 % more than another, at a higher Sharpe.
 
@@ -226,12 +212,13 @@ class ResampledReturns:
     starting_cash: float = 1.0
     seed: int = 0
 
-    def estimate_performance(self, name: str) -> PolicyPerformance:
+    def estimate_performance(self, name: str) -> tuple[Estimate, Estimate, Estimate]:
+        """Return a policy's mean log growth, mean profit in USD and Sharpe ratio per episode."""
         mean, square, growth = self._resample_means(name)
-        return PolicyPerformance(
-            growth=Estimate.from_draws(growth),
-            profit_usd=Estimate.from_draws(mean, self.starting_cash),
-            sharpe=Estimate.from_draws(_sharpe(mean, square)),
+        return (
+            Estimate.from_draws(growth),
+            Estimate.from_draws(mean, self.starting_cash),
+            Estimate.from_draws(_sharpe(mean, square)),
         )
 
     def compare_pair(self, candidate: str, benchmark: str) -> PairComparison:
@@ -299,18 +286,20 @@ def _sharpe(mean: Array, square: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """Result of one compared policy over all sessions.
+    """Result of one compared policy per episode.
 
     run_count: number of runs.
-    performance: performance per episode with intervals.
-    mean_total_profit_usd: total profit over all sessions, USD, mean over the runs.
+    growth: mean logarithm of final over starting cash.
+    profit_usd: mean profit.
+    sharpe: mean of returns divided by their standard deviation; not annualised.
     episodes: orders and fills of every session of every run.
     """
 
     name: str
     run_count: int
-    performance: PolicyPerformance
-    mean_total_profit_usd: float
+    growth: Estimate
+    profit_usd: Estimate
+    sharpe: Estimate
     episodes: tuple[Episode, ...] = field(repr=False)
 
     @property
@@ -337,11 +326,6 @@ class Comparison:
     starting_cash: float
     policy_results: tuple[PolicyResult, ...]
     pair_comparisons: Mapping[tuple[str, str], PairComparison]
-
-    @property
-    def has_fills(self) -> bool:
-        """Return whether any policy has a fill in these sessions."""
-        return any(each.fills_per_episode for each in self.policy_results)
 
 
 def compare_policies(
@@ -373,11 +357,10 @@ def compare_policies(
     judged = ResampledReturns(returns, held_out_sessions.group_indices, cash, seed)
     standings = tuple(
         PolicyResult(
-            name=name,
-            run_count=len(runs),
-            performance=judged.estimate_performance(name),
-            mean_total_profit_usd=float(np.mean([run.profits_usd.sum() for run in runs])),
-            episodes=tuple(episode for run in runs for episode in run.episodes),
+            name,
+            len(runs),
+            *judged.estimate_performance(name),
+            tuple(episode for run in runs for episode in run.episodes),
         )
         for name, runs in played.items()
     )

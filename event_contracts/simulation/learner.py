@@ -42,6 +42,8 @@ LAYER_PARAMETERS = ("weight", "bias")  # parameters of a layer
 OPTIMIZER_PREFIX = "optimizer."
 MAX_TRAINED_STEPS = 10**12  # over all markets and runs
 MASKED_LOGIT = -1e8  # logit of a forbidden action
+GAE_LAMBDA = 0.8  # λ of generalised advantage estimation
+RATIO_CLIP = 0.2  # clipping range of the probability ratio, around 1
 VALUE_LOSS_WEIGHT = 0.5  # weight of the value network's error
 MAX_GRADIENT_NORM = 0.5  # maximum norm of the gradient
 PERCENT = 100
@@ -216,11 +218,7 @@ class Learner:
         everything = torch.from_numpy(experience.observations).flatten(0, 1)
         values = self.networks.values(everything).view(experience.observations.shape[:2]).numpy()
         advantages = estimate_advantages(
-            experience.rewards,
-            values,
-            experience.terminated,
-            self.settings.discount,
-            self.settings.gae_lambda,
+            experience.rewards, values, experience.terminated, self.settings.discount, GAE_LAMBDA
         )
         codes = torch.from_numpy(experience.action_codes).view(-1, 1)
         return TrainingBatch(
@@ -256,7 +254,7 @@ class Learner:
         networks = self.networks
         with torch.enable_grad():
             logits = networks.logits(lessons.observations, lessons.masked_actions)
-            surrogate, doubt = surrogate_loss_and_entropy(logits, normed, self.settings.clip)
+            surrogate, doubt = surrogate_loss_and_entropy(logits, normed, RATIO_CLIP)
             error = (networks.values(lessons.observations) - lessons.returns).square().mean()
             loss = surrogate + VALUE_LOSS_WEIGHT * error - self.settings.entropy * doubt
         [networks.parameter_vector.grad] = torch.autograd.grad(loss, networks.parameter_vector)
@@ -450,14 +448,13 @@ class RolloutCollector:
             self._record_rewards(rewards[t], info.get("settled"))
         self.order_counts += np.bincount(codes[sent], minlength=ACTION_COUNT)
         self._seen = observations[-1]
-        if self._settings.use_reward_shaping:
-            # A settled market has begun again without a position.
-            potential = np.where(
-                terminated, 0.0, self._shaping_potentials(observations[1:], held, equity)
-            )
-            before = np.concatenate([self._potential[None], potential[:-1]])
-            rewards += self._settings.discount * potential - before
-            self._potential = potential[-1]
+        # A settled market has begun again without a position.
+        potential = np.where(
+            terminated, 0.0, self._shaping_potentials(observations[1:], held, equity)
+        )
+        before = np.concatenate([self._potential[None], potential[:-1]])
+        rewards += self._settings.discount * potential - before
+        self._potential = potential[-1]
         rewards *= self._scale
         return Rollout(
             observations, allowed, codes, likelihoods, rewards.astype(np.float32), terminated
@@ -465,6 +462,8 @@ class RolloutCollector:
 
     def _shaping_potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
         """Return the potentials of reward shaping [T, N]: the expected profit of each position.
+
+        Shaping by a potential leaves the best policy unchanged (Ng, Harada and Russell 1999).
 
         It is the value at the estimate less the value at mid quote, USD. For rewards in log wealth
         it is the log growth of equity by this amount.

@@ -145,18 +145,7 @@ class LearnerSettings:
     epochs: int = setting(1, "passes of an update through its steps", ge=1, le=100)
     learning_rate: float = setting(1e-3, "learning rate of Adam", ge=1e-7, le=0.1)
     discount: float = setting(0.99, "discount of a reward one step later", ge=0, le=1, key=False)
-    gae_lambda: float = setting(0.8, "λ of generalised advantage estimation", ge=0, le=1, key=False)
-    clip: float = setting(
-        0.2, "clipping range of the probability ratio, around 1", ge=0.001, le=1, key=False
-    )
     entropy: float = setting(0.01, "weight of the entropy bonus in the loss", ge=0, le=1)
-    use_reward_shaping: bool = setting(
-        True,
-        "whether a held position is valued at the estimate instead of the mid-quote; "
-        "potential-based, so that the best policy stays the same (Ng, Harada and Russell "
-        "1999)",
-        key=False,
-    )
     layers: tuple[int, ...] = setting(
         (64, 64), "units of each hidden layer of both networks; 1 … 8 layers of 1 … 4,096 units"
     )

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from forecasting.forecast import HORIZON, VolatilityRule
-from foundation.errors import InputError
 from foundation.plugin import is_plugin
 from foundation.settings import setting, settings_class
-from sizing.settings import DrawdownLimit, SizingFallback
+from sizing.settings import SizingFallback
 from sizing.strategies import KellyStrategy, LegacyStrategy, name_with_fraction, strategy_from_name
 from trainingdata.timeframe import HoldingRule
 
@@ -27,7 +26,7 @@ class SizingSettings:
     strategy: str = setting(
         "kelly_50",
         "name of the strategy: kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, "
-        "fixed_fraction, vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy; or "
+        "fixed_fraction, vol_target, risk_parity, buy_and_hold or legacy; or "
         "a custom one",
     )
     arguments: Mapping[str, Any] = setting({}, "arguments of a custom strategy, by name")
@@ -36,11 +35,6 @@ class SizingSettings:
     )
     fraction: float | None = setting(
         None, "fraction of full Kelly, instead of the one in the strategy's name"
-    )
-    drawdown: DrawdownLimit | None = setting(
-        None,
-        "chooses the Kelly fraction by drawdown; {depth: 0.2, probability: 0.1}: a drawdown of "
-        "20 % ever has a probability of at most 10 %",
     )
     volatility: VolatilityRule = setting(
         "quantile", "rule that estimates volatility from quantiles"
@@ -86,37 +80,15 @@ class SizingSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.drawdown is not None:
-            self._check_drawdown()
         if not is_plugin(self.strategy):  # plugins are loaded when a run needs them
             self.build_strategy()
-
-    def _check_drawdown(self) -> None:
-        """Reject `drawdown` if a fraction is set too, or if the strategy has no Kelly fraction."""
-        if self.fraction is not None:
-            raise InputError(
-                "sizing.drawdown: sizing.fraction is set too; both choose the Kelly fraction, set"
-                " only one of them"
-            )
-        rule = None if is_plugin(self.strategy) else strategy_from_name(self.strategy)
-        if not (self.enhanced and isinstance(rule, KellyStrategy) and rule.stock_multiplier == 1.0):
-            name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
-            raise InputError(
-                f"sizing.drawdown: strategy {name} has no Kelly fraction to choose; set"
-                " sizing.strategy to kelly_… or premium_…"
-            )
-
-    @property
-    def kelly_fraction(self) -> float | None:
-        """Kelly fraction that replaces the one in the strategy's name; None to keep that one."""
-        return self.fraction if self.drawdown is None else self.drawdown.kelly_fraction
 
     @property
     def strategy_label(self) -> str:
         """Name of the strategy with the Kelly fraction in use: `kelly_30` for kelly_50 with 0.3."""
         if not self.enhanced:
             return "legacy"
-        return name_with_fraction(self.strategy, self.kelly_fraction)
+        return name_with_fraction(self.strategy, self.fraction)
 
     @property
     def history_bars(self) -> int:
@@ -126,7 +98,7 @@ class SizingSettings:
     def build_strategy(self) -> Strategy:
         strategy = strategy_from_name(
             self.strategy,
-            fraction=self.kelly_fraction,
+            fraction=self.fraction,
             size=self.position,
             deviation=self.target_volatility,
             band=self.band,

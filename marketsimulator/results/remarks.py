@@ -34,7 +34,7 @@ from foundation.formatting import (
 )
 from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
-from sizing.settings import DrawdownLimit, Limits
+from sizing.settings import Limits
 from trainingdata.bars import CLOSE, Bars, DataWarning
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import BarAbsence
@@ -223,17 +223,6 @@ def hindsight_remarks(sizing: SizingSettings, kind: str, forecaster: str) -> lis
     return [
         "sizing.earned: forecasts that may have been made in hindsight earn nothing, so positions"
         " rest on the assumed premium alone."
-    ]
-
-
-def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
-    """Report the Kelly fraction that a drawdown limit implies."""
-    if limit is None:
-        return []
-    return [
-        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, a"
-        f" drawdown of {format_percent(limit.depth, 0)} has a probability of at most"
-        f" {format_percent(limit.probability, 0)}."
     ]
 
 

@@ -49,7 +49,6 @@ from marketsimulator.results.remarks import (
     deflated_sharpe_remarks,
     delisting_remarks,
     describe_price_adjustment,
-    drawdown_remarks,
     fee_remarks,
     hindsight_remarks,
     live_account_remarks,
@@ -248,7 +247,6 @@ class BacktestResults:
                     sizing.strategy if sizing.enhanced else "legacy",
                     self.settings.orders,
                 ),
-                *drawdown_remarks(sizing.drawdown),
                 *buy_and_hold_remarks(
                     self._buy_and_hold_run, self.market.run_bars, self.settings.capital
                 ),

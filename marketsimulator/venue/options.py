@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +42,8 @@ from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
 from trainingdata.volatility_index import read_volatility_index
+
+MAX_CONTRACTS_LISTED = 10_000  # options in one response
 
 
 class OptionsDesk(Protocol):
@@ -136,7 +138,7 @@ class VenueOptions:
 
         desk = load_entry_point("desks", "options")
         for symbol in terms.symbols:
-            market = Underlying(record, bars, price, symbol, vix, terms.vix_response)
+            market = Underlying(record, bars, price, symbol, vix)
             self.desks[symbol] = desk(
                 symbol,
                 market,
@@ -271,100 +273,34 @@ class VenueOptions:
         )
 
 
-DEFAULT_CONTRACTS_PER_PAGE = 100
-MAX_CONTRACTS_PER_PAGE = 10_000
-EXERCISE_STYLE = "american"  # exercise style of options on stocks and funds
-EXERCISE_STYLES = (EXERCISE_STYLE, "european")
-ASSET_STATES = ("active", "inactive")  # states of an asset or an option
-
-
 def contracts_response(
     listed: Iterable[OptionContract], now: np.datetime64, query: Mapping[str, str]
 ) -> ResponseBody:
-    """Return a page of the listed options that match a query, sorted by symbol.
+    """Return the listed options that match a query, sorted by symbol.
 
     As at Alpaca, a query without an expiration date returns options that expire by next Sunday.
 
     listed: options listed at present.
     now: time on the clock.
     """
-    refuse_unknown_keys(
-        query,
-        *("underlying_symbols", "status", "root_symbol", "type", "style", "limit", "page_token"),
-        *("expiration_date", "expiration_date_gte", "expiration_date_lte"),
-        *("strike_price_gte", "strike_price_lte"),
-    )
-    tests = [*_name_filters(query), *_range_filters(query, now)]
-    status = parse_query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
-    active = (
-        status == "active"
-        and parse_query_choice(query, "style", EXERCISE_STYLES, EXERCISE_STYLE) == EXERCISE_STYLE
-    )
-    chosen = [each for each in listed if active and all(test(each) for test in tests)]
+    refuse_unknown_keys(query, "underlying_symbols", "status", "expiration_date", "limit")
+    parse_query_choice(query, "status", ("active",))
+    limit = parse_query_integer(query, "limit", 100, 1, MAX_CONTRACTS_LISTED)
+    symbols = query.get("underlying_symbols", "").split(",")
+    today: date = now.astype("datetime64[D]").astype(object)
+    last = date.fromordinal(today.toordinal() // 7 * 7 + 7)
+    if "expiration_date" in query:
+        today = last = parse_date(query["expiration_date"]).astype(object)
+    chosen = [
+        contract
+        for contract in listed
+        if (symbols == [""] or contract.root in symbols) and today <= contract.expiry <= last
+    ]
     chosen.sort(key=lambda contract: contract.symbol)
-    limit = parse_query_integer(
-        query, "limit", DEFAULT_CONTRACTS_PER_PAGE, 1, MAX_CONTRACTS_PER_PAGE
-    )
-    begin = parse_query_integer(query, "page_token", 0)
-    left = begin + limit < len(chosen)
     return {
-        "option_contracts": [_contract_response(each) for each in chosen[begin : begin + limit]],
-        "next_page_token": str(begin + limit) if left else None,
+        "option_contracts": [_contract_response(each) for each in chosen[:limit]],
+        "next_page_token": None,
     }
-
-
-def _name_filters(query: Mapping[str, str]) -> Iterable[Callable[[OptionContract], bool]]:
-    if "underlying_symbols" in query:
-        symbols = query["underlying_symbols"].split(",")
-        yield lambda contract: contract.root in symbols
-    if "root_symbol" in query:
-        yield lambda contract: contract.root == query["root_symbol"]
-    if "type" in query:
-        call = parse_query_choice(query, "type", ("call", "put")) == "call"
-        yield lambda contract: contract.is_call == call
-
-
-def _range_filters(
-    query: Mapping[str, str], now: np.datetime64
-) -> Iterable[Callable[[OptionContract], bool]]:
-    exact = _query_date(query, "expiration_date")
-    first, last = (
-        _query_date(query, "expiration_date_gte"),
-        _query_date(query, "expiration_date_lte"),
-    )
-    if exact is None and last is None:
-        today = now.astype("datetime64[D]").astype(object)
-        last = date.fromordinal(max(today, first or today).toordinal() // 7 * 7 + 7)
-    lowest, highest = (
-        _query_decimal(query, "strike_price_gte"),
-        _query_decimal(query, "strike_price_lte"),
-    )
-    if exact is not None:
-        yield lambda contract: contract.expiry == exact
-    if first is not None:
-        yield lambda contract: contract.expiry >= first
-    if last is not None:
-        yield lambda contract: contract.expiry <= last
-    if lowest is not None:
-        yield lambda contract: contract.strike >= lowest
-    if highest is not None:
-        yield lambda contract: contract.strike <= highest
-
-
-def _query_date(query: Mapping[str, str], name: str) -> date | None:
-    if name not in query:
-        return None
-    day: date = parse_date(query[name]).astype(object)
-    return day
-
-
-def _query_decimal(query: Mapping[str, str], name: str) -> Decimal | None:
-    if name not in query:
-        return None
-    try:
-        return Decimal(query[name])
-    except InvalidOperation:
-        raise InputError(f"{name}: {query[name][:40]!r} is not a number") from None
 
 
 def _contract_response(contract: OptionContract) -> ResponseBody:
@@ -380,7 +316,7 @@ def _contract_response(contract: OptionContract) -> ResponseBody:
         "underlying_symbol": contract.root,
         "underlying_asset_id": derive_venue_id(contract.root),
         "type": kind,
-        "style": EXERCISE_STYLE,
+        "style": "american",
         "strike_price": f"{contract.strike:f}",
         "multiplier": str(SHARES_PER_OPTION),
         "size": str(SHARES_PER_OPTION),

@@ -34,7 +34,6 @@ from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSetting
 from marketsimulator.venue.entry_prices import DailyEntryPrices, trading_day
 from marketsimulator.venue.faults import FaultKind, InjectedFault, OrderStatus
 from marketsimulator.venue.options import VenueOptions
-from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
 from marketsimulator.venue.request import RequestRefused, ResponseBody
 from marketsimulator.venue.tickets import (
@@ -85,7 +84,7 @@ class Venue:
     record: activities and orders of stocks, crypto and options.
     tickets: orders of stocks and crypto by client_order_id, in order of arrival.
     entries: entry prices of positions, and the last trading day's closes.
-    equities: equity at each past instant, after its fills; oldest first.
+    equities: last equity of each trading day so far, USD by date.
     flags: permissions of restricted assets, by symbol.
     halts: start and end (None: still halted) of each trading halt, by symbol.
     """
@@ -107,7 +106,7 @@ class Venue:
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
         self.entries = DailyEntryPrices(self._closes_before(trading_day(self.now)))
-        self.equities: list[EquityPoint] = []
+        self.equities: dict[np.datetime64, float] = {}
         self._working: dict[str, OrderTicket] = {}
         self._ticket_by_part: dict[str, OrderTicket] = {}
         self._lagging_fills: list[tuple[np.datetime64, Fill]] = []
@@ -144,7 +143,7 @@ class Venue:
         if is_auction or (ends_bar and self.now not in self._auctions):
             self._record_bookings()
             self.end_due_cancellations(following - np.timedelta64(1, "ns"))
-            self.equities.append((self.now, self.equity))
+            self.equities[trading_day(self.now)] = self.equity
         if (is_auction or ends_bar) and trading_day(following) != trading_day(self.now):
             self.entries.start_day(self.broker.account().prices)
             self.options.start_day()

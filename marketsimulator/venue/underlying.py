@@ -24,13 +24,7 @@ class Underlying:
     """
 
     def __init__(
-        self,
-        record: VenueRecord,
-        bars: Bars,
-        price: PriceSource,
-        symbol: str,
-        vix: pd.Series,
-        vix_response: float,
+        self, record: VenueRecord, bars: Bars, price: PriceSource, symbol: str, vix: pd.Series
     ) -> None:
         """Create the underlying for a stock.
 
@@ -39,14 +33,11 @@ class Underlying:
         price: function that returns the present price of a symbol, before costs.
         symbol: symbol of the stock.
         vix: closes of the volatility index by date, points.
-        vix_response: elasticity of the volatility index to the stock's move since the last close,
-            see `estimate_intraday_volatility_index`.
         """
         self._record = record
         self._price = price
         self._symbol = symbol
         self._vix = vix
-        self._response = vix_response
         times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
         self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
 
@@ -74,9 +65,7 @@ class Underlying:
         close_before = self.index_close(session.previous_date.astype(object))
         if vix_before is None or close_before is None:
             return None
-        return float(
-            estimate_intraday_volatility_index(vix_before, index, close_before, self._response)
-        )
+        return float(estimate_intraday_volatility_index(vix_before, index, close_before))
 
     def index_close(self, day: date) -> float | None:
         """Return the stock's close on a day, USD.

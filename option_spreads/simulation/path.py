@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Dates = npt.NDArray[np.datetime64]
 
 JUMP_VOLATILITY_RESPONSE = 5.0  # log change of the volatility index per log of a downward jump
+REVERSION_RATE = 6.0  # mean reversion rate of log volatility, per year
+OVERNIGHT_VARIANCE_SHARE = 0.35  # share of a day's variance that occurs before the open
 PATH_STEP_MINUTES = 5  # minutes between the points of real bars
 
 
@@ -79,9 +81,6 @@ class IndexModel:
 
     initial_index: float = setting(5000.0, "index before the first session, points", ge=1, le=1e6)
     vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
-    reversion_rate: float = setting(
-        6.0, "mean reversion rate of log volatility, per year", ge=0, le=252, key=False
-    )
     vol_of_vol: float = setting(
         1.1, "standard deviation of log volatility, per year", ge=0, le=10, key=False
     )
@@ -94,9 +93,6 @@ class IndexModel:
         " 0.15 ± 0.12); 0 gives fair prices",
         ge=-0.9,
         le=10,
-    )
-    overnight_variance_share: float = setting(
-        0.35, "share of a day's variance that occurs before the open", ge=0, le=0.99, key=False
     )
     jumps_per_year: float = setting(
         3.0, "number of jumps per year, between sessions", ge=0, le=252, key=False
@@ -137,7 +133,7 @@ class IndexModel:
             * np.sqrt(smile.session_variance_share)
             / (1 + self.volatility_premium)
         )
-        realised = float(session_vol / np.sqrt(1 - self.overnight_variance_share))
+        realised = float(session_vol / np.sqrt(1 - OVERNIGHT_VARIANCE_SHARE))
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
         left = np.asarray(remaining_variance_share(SESSION_MINUTES - minutes))
         for d in range(len(dates)):
@@ -146,33 +142,28 @@ class IndexModel:
             jump = rng.standard_normal() * self.jump_deviation if jumped else 0.0
 
             opening = (
-                np.exp(log_vol)
-                / 100
-                * realised
-                * np.sqrt(self.overnight_variance_share / TRADING_DAYS)
+                np.exp(log_vol) / 100 * realised * np.sqrt(OVERNIGHT_VARIANCE_SHARE / TRADING_DAYS)
             )
             # Half the variance is subtracted from each log return, so that volatility alone earns
             # nothing.
             open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
             before_open = (
-                self.correlation * daily_vol * night[0] * np.sqrt(self.overnight_variance_share)
+                self.correlation * daily_vol * night[0] * np.sqrt(OVERNIGHT_VARIANCE_SHARE)
             )
             vix[d] = np.exp(log_vol + before_open - JUMP_VOLATILITY_RESPONSE * min(jump, 0.0))
 
             yearly = vix[d, 0] / 100 * realised
-            session = yearly * np.sqrt((1 - self.overnight_variance_share) / TRADING_DAYS)
+            session = yearly * np.sqrt((1 - OVERNIGHT_VARIANCE_SHARE) / TRADING_DAYS)
             moves = simulate_log_returns(left, session, 1, rng)[0]
             spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 
             # In the units of the night's noise: daily standard deviations.
             shared = (
-                moves[-1] / session * np.sqrt(1 - self.overnight_variance_share)
-                if session > 0
-                else 0.0
+                moves[-1] / session * np.sqrt(1 - OVERNIGHT_VARIANCE_SHARE) if session > 0 else 0.0
             )
             unshared = night[1] * np.sqrt(1 - self.correlation**2)
-            pull = self.reversion_rate / TRADING_DAYS * (np.log(self.vix) - log_vol)
+            pull = REVERSION_RATE / TRADING_DAYS * (np.log(self.vix) - log_vol)
             log_vol = np.log(vix[d, 0]) + pull
             log_vol += daily_vol * (self.correlation * shared + unshared)
         return IndexPaths(dates, minutes, spot, vix, f"simulated index, seed {seed}")

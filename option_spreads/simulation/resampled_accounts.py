@@ -48,9 +48,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     shape = n, settings.runs, settings.days, a_day, settings.seed
     single = draw_trades(*shape)
     iid = simulate_account_paths(results, risks, single, rules, overlaps)
-    worse = insert_random_max_losses(
-        single, n, stress_loss_probability(sample, settings), settings.seed
-    )
+    worse = insert_random_max_losses(single, n, stress_loss_probability(sample), settings.seed)
     del single
     stress = simulate_account_paths(results, risks, worse, rules, overlaps)
     del worse
@@ -72,22 +70,20 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
         )
 
 
-def stress_loss_probability(sample: TradeSample, settings: MonteCarloSettings) -> float:
+def stress_loss_probability(sample: TradeSample) -> float:
     """Return the probability that a trade of the stress runs loses its maximum.
 
-    By default it is the share of maximum losses in the sample. If none of n trades is one, it is
+    It is the share of maximum losses in the sample. If none of n trades is one, it is
     the upper bound of the 95 % confidence interval, 1 - 0.05^(1/n).
     """
     n = len(sample.profit_units)
-    if settings.stress_probability is not None:
-        return settings.stress_probability
     return sample.max_loss_count / n if sample.max_loss_count else 1.0 - 0.05 ** (1.0 / n)
 
 
-def format_resampling_caveat(sample: TradeSample, settings: MonteCarloSettings) -> str:
+def format_resampling_caveat(sample: TradeSample) -> str:
     """Return sentences on the limits of resampling these trades, and on the stress runs."""
     share = max(float((-sample.profit_units / sample.max_loss_units).max()), 0.0)
-    chance = stress_loss_probability(sample, settings)
+    chance = stress_loss_probability(sample)
     if sample.max_loss_count:
         unseen = f"{sample.max_loss_count} of {len(sample.profit_units)} trades lost their maximum."
     else:

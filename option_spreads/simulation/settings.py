@@ -154,13 +154,6 @@ class MonteCarloSettings(AutoscalingSettings):
         ge=1,
         le=100_000,
     )
-    stress_probability: float | None = setting(
-        None,
-        "probability of a maximum loss; null: 1 - 0.05^(1/n), the 95 % upper bound after n"
-        " trades without one",
-        ge=0,
-        le=1,
-    )
     balance_thresholds: tuple[Annotated[float, required_setting("USD", ge=0, le=1e15)], ...] = (
         setting((), "balances in USD; the probability that a run ends above each is reported")
     )

@@ -26,13 +26,11 @@ def test_list_search_ranks_name_matches_before_description_matches() -> None:
     lines = printed.splitlines()
     assert code == 0
     assert [line.split()[0] for line in lines[:-1]] == [
-        "sizing.drawdown.depth",
-        "sizing.drawdown.probability",
         "guards.drawdown",
         "guards.drawdown_resume_fraction",
         "watch.drawdown",
     ]
-    assert lines[2].endswith("(default: 0.3)")
+    assert lines[0].endswith("(default: 0.3)")
     assert lines[-1].startswith("Use: KEY=VALUE")
     assert answer_of(LIST, "strategies", "without forecasts")[1].startswith("premium_50 ")
 

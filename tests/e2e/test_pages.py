@@ -277,7 +277,6 @@ def test_evaluation_page_fits_any_width(browser: Page, tmp_path: Path) -> None:
         end="2024-03-22",
         steps=(1, 6, 24),
         baselines=("ewma",),
-        include_uncalibrated=False,
         data=DataSettings(start="2024-01-02", end="2024-03-29"),
         forecaster=ForecasterSettings(kind="mix", calibrated=False),
     )

@@ -127,13 +127,10 @@ def read_everything(here: Practice) -> None:
         client.get_all_assets(GetAssetsRequest(asset_class=kind))
     client.get_asset("SYXUSD")
     client.get_all_positions()
-    client.get_open_position("SYA")
     placed = client.get_orders(GetOrdersRequest(status="all", nested=True))
     client.get_order_by_id(placed[0].id)
     client.get_order_by_client_id("order-0")
-    for timeframe in ("1D", "1H", "15Min"):
-        request = GetPortfolioHistoryRequest(timeframe=timeframe, period="5D")
-        client.get_portfolio_history(request)
+    client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1D"))
     contracts = client.get_option_contracts(GetOptionContractsRequest(underlying_symbols=[UNDER]))
     assert contracts.option_contracts
     for row in client.get("/account/activities"):

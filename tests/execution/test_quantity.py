@@ -8,27 +8,24 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import execution
-from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.quantity import SizedQuantity, size_quantity
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
-from sizing.quantity import get_qty
 from sizing.strategies import KellyStrategy
 from tests.e2e.refused import refusal_of
-from tests.execution.traders import Tilted, correlations_of, without_an_answer
+from tests.execution.traders import Tilted, without_an_answer
 from tests.support.messages import check_message, refused
 from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.endpoint import ApiKeys
-from trainingdata.feed.market_data import MarketData
 from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -36,14 +33,6 @@ KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 RAW = ("forecaster=ewma", "forecaster.calibrated=false")
 Sized = Callable[..., SizedQuantity]
 rising = partial(Tilted, left=0.3, skill=0.3)
-
-
-class Planned(NamedTuple):
-    """Moments of the blocks of a plan, premium included."""
-
-    symbols: tuple[str, ...]
-    mu: np.ndarray
-    sigma: np.ndarray
 
 
 @pytest.fixture(autouse=True)
@@ -84,40 +73,6 @@ def sized(venue: Any) -> Sized:
         return size_quantity(symbol, price, f"broker.url_override={venue.url}", *words)
 
     return sized
-
-
-def test_one_call_quantity_matches_step_by_step_sizing(
-    venue: Any, market: Bars, sized: Sized, tilted: None
-) -> None:
-    """`get_qty` reads account and bars itself."""
-    venue.positions = [position("SYB", "300", "100")]
-    venue.account["cash"] = "70000"
-    settings = LiveSettings.from_config(
-        compose_config("live", [f"broker.url_override={venue.url}"])
-    )
-    account = AlpacaBroker(settings.broker, KEYS).account()
-    since = account.as_of - np.timedelta64(400, "D")
-    bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
-    price = float(bars.last_closes()[0])
-    belief = settings.build_trader(rising(20.0)).build_symbol_belief(bars, "SYA", account.as_of)
-    assert belief.mu.shape == (1, 3, 2)
-    (nightly,) = settings.margin.nightly_rate(belief.instants)
-    (class_sharpe,) = settings.prior.class_sharpe_ratios(belief.crypto_correlation)
-    premium = belief.premium_per_unit_sharpe[0] * class_sharpe[belief.crypto.astype(int)]
-    quantity = get_qty(
-        *("SYA", price),
-        account=account,
-        moments=Planned(
-            bars.symbols, belief.mu[0] + premium * belief.symbol_trading_years[0], belief.sigma[0]
-        ),
-        correlation=correlations_of(belief),
-        cost=float(settings.costs.expected_cost(bars.crypto, settings.fees)[0]),
-        overnight=bool(belief.is_overnight[0]),
-        signal=float(belief.signal_rms[0, 0]),
-        borrow_costs=(nightly * belief.interest_night_count[0]).tolist(),
-    )
-    assert quantity > 0
-    assert sized(price=price).qty == quantity
 
 
 def test_quantity_at_a_decision_equals_the_traders_choice(

@@ -24,7 +24,7 @@ from tests.support.messages import check_message, refused
     [
         ("backtest", "limits=[1]", ("limits: [1]", "limits.NAME=value")),
         ("backtest", "sizing={fractoin: 1}", ("sizing.fractoin",)),
-        ("backtest", "sizing.drawdown.depth=.2", ("sizing.drawdown.depth",)),
+        ("backtest", "trials.depth=.2", ("trials.depth",)),
         ("backtest", "+capital=3", ("capital", "capital=3")),
         ("backtest", "data.dir=/tmp/a;b", ("data.dir=/tmp/a;b",)),
         ("backtest", "forecaster=ewna", ("forecaster", "'ewna'")),

@@ -27,7 +27,7 @@ ALLOWED = {
     " testing",
     "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
     " results/price_charts results/track_record runs/decisions runs/strategy_calls venue/faults"
-    " venue/market_data venue/options venue/portfolio_history",
+    " venue/market_data venue/options",
 }
 
 

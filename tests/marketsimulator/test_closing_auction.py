@@ -69,10 +69,6 @@ def test_daily_auction_order_closes_before_reversing_the_position(
     ("words", "facts"),
     [
         (["fill=close", "timeframe=15m"], ("timeframe=1d",)),
-        (
-            ["fill=close", "timeframe=1d", "data.crypto_day=new_york"],
-            ("data.crypto_day", "new_york"),
-        ),
         (["fill=close", "timeframe=1d", "data.adjustment=raw"], ()),
     ],
 )

@@ -138,7 +138,7 @@ def test_simulated_account_paths_match_sequential_exact_calculation(
 def test_monte_carlo_stress_adds_maximum_losses_never_observed() -> None:
     """The probability of a maximum loss is above 0."""
     told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
-    assert stress_loss_probability(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert stress_loss_probability(FIFTY) == pytest.approx(1 - 0.05 ** (1 / 50))
     figures = {name: summarize_paths(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
@@ -149,7 +149,7 @@ def test_monte_carlo_stress_adds_maximum_losses_never_observed() -> None:
         gains=np.append(FIFTY.max_gain_units, 250 * UNITS_PER_DOLLAR),
         trades_per_day=2.0,
     )
-    assert stress_loss_probability(seen, told) == pytest.approx(1 / 51)
+    assert stress_loss_probability(seen) == pytest.approx(1 / 51)
 
 
 def test_summary_statistics_match_the_simulated_runs() -> None:

@@ -128,11 +128,10 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
     assert (w[universe] > 0).all()
 
 
-@pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
-def test_uncorrelated_risk_parity_equals_inverse_volatility_weights(name: str) -> None:
+def test_uncorrelated_risk_parity_equals_inverse_volatility_weights() -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held_weight=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
-    assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
+    assert targets("risk_parity", s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coin", [False, True])
@@ -182,10 +181,7 @@ def test_legacy_sizing_uses_leverage_left_by_fixed_positions() -> None:
 
 
 def test_each_strategy_has_its_holding_interval_and_settings() -> None:
-    sessions = {
-        *("equal_weight", "vol_target", "inverse_volatility", "risk_parity"),
-        "buy_and_hold",
-    }
+    sessions = {"equal_weight", "vol_target", "risk_parity", "buy_and_hold"}
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
         assert strategy_from_name(name).holding_interval == (
             "session" if name in sessions else None
@@ -265,7 +261,7 @@ def test_partly_closed_markets_leave_risk_based_weights_unchanged() -> None:
         period_years=np.array([1, 1, 0, 1]) / 252,
     )
     partly = rich_book(4, held_weight=held, period_years=np.array([1, 1, 1, 0.5]) / 252)
-    for name in ("vol_target", "inverse_volatility", "risk_parity"):
+    for name in ("vol_target", "risk_parity"):
         assert strategy_from_name(name).allocate(shut).target_weight.tolist() == held.tolist()
         assert strategy_from_name(name).allocate(partly).target_weight.tolist() == held.tolist()
 

@@ -101,20 +101,6 @@ def test_closing_auction_decision_counts_for_its_own_day(at: datetime) -> None:
     assert all(day.isoweekday() <= 2 for day in weekly), "a Monday may be a holiday"
 
 
-@given(periods, moments())
-def test_new_york_crypto_schedule_decides_once_per_period(name: str, at: datetime) -> None:
-    clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
-    made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
-    chosen = made[Schedule.parse(name).is_scheduled(clock, made)]
-    days = [
-        each.replace(tzinfo=UTC).astimezone(NEW_YORK).date()
-        for each in chosen.astype("datetime64[s]").tolist()
-    ]
-    assert [day.day == 1 if name == "monthly" else day.isoweekday() == 1 for day in days]
-    assert clock.fill_dates(chosen).tolist() == days
-    assert len(days) >= (3 if name == "monthly" else 14)
-
-
 @given(
     st.sampled_from(["bars", "weekly", "monthly", "10:30", "10:00,15:30"]), frames, kinds, moments()
 )

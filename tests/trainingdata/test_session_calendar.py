@@ -341,18 +341,10 @@ def test_bar_counts_per_day_and_year_match_calendar(
 
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_slot_label_states_new_york_time(timeframe: Timeframe) -> None:
-    stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
+    stocks = timeframe.stock_clock
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
     assert [stocks.slot_label(k) for k in range(stocks.slot_count)] == told
-    assert not any(map(stocks.is_weekend_slot, range(stocks.slot_count)))
-    starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_per_day)]
-    places = coins.slot_indices(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
-    for at, place in zip(starts, places, strict=True):
-        local = at if timeframe.is_daily else at.astimezone(NEW_YORK)
-        assert coins.is_weekend_slot(place) == (local.weekday() >= 5)
-        ended = f"{local.replace(minute=0) + max(HOUR, length(timeframe)):%H:%M}"
-        assert coins.slot_label(place) == ("a day" if timeframe.is_daily else ended)
 
 
 def test_instants_are_in_utc_dates_in_new_york() -> None:
