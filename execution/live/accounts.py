@@ -77,7 +77,10 @@ def select_account_folder(root: Path, account: str | None) -> Path:
 def account_folders(root: Path) -> list[Path]:
     """Return the folders of the accounts in `root`, in the order of their names."""
     folders = sorted(path for path in root.glob("*") if path.is_dir())
-    return folders if len(folders) == 1 else [each for each in folders if _was_traded(each)]
+    if len(folders) == 1:
+        return folders
+    files = (JOURNAL_FILE, LOCK_FILE)
+    return [each for each in folders if any(os.path.lexists(each / name) for name in files)]
 
 
 def find_traded_account_folders(folders: Iterable[Path]) -> list[Path]:
@@ -97,10 +100,6 @@ def find_active_account_folder(folder: Path) -> Path:
     if noted is None or not noted.parent.is_dir() or is_account_locked(folder.name, folder):
         return folder
     return noted.parent
-
-
-def _was_traded(folder: Path) -> bool:
-    return any(os.path.lexists(folder / name) for name in (JOURNAL_FILE, LOCK_FILE))
 
 
 def find_journal(folder: Path) -> Path:

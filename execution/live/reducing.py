@@ -182,9 +182,6 @@ class PositionReducer:
             log.warning("cancelling %s", name)
         return cancel_orders(self._desk, names)
 
-    def _quarantined_symbols(self) -> frozenset[str]:
-        return self._live.halts.quarantined_symbols() | self._live.reconciler.discrepant_symbols
-
     def cancel_orders_of_ended_commands(self) -> None:
         """Cancel the open orders of ended commands, such as commands that `resume` cancelled."""
         waiting = {_order_group_id(command) for command in self._live.account.commands.unanswered()}
@@ -223,7 +220,8 @@ class PositionReducer:
             for symbol, quantity in self.find_closable_positions(account.positions).items()
             if symbols is None or symbol in symbols
         }
-        quarantined = self._quarantined_symbols()
+        live = self._live
+        quarantined = live.halts.quarantined_symbols() | live.reconciler.discrepant_symbols
         closable = {symbol: each for symbol, each in held.items() if symbol not in quarantined}
         targets: Mapping[str, Decimal] = dict.fromkeys(held, ZERO)
         if command.verb == "reduce":
