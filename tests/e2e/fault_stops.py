@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marketsimulator.venue.stocks import Venue
-
 KINDS = ("stop", "stop_limit", "trailing")
 DISTANCES = ("0.3%", "0.6%", "1%", "2.5%")
 # Limits at which the watch acts soon, or must not act: nothing here loses so much, or owes it.
@@ -49,15 +47,19 @@ class Guarding:
         return cls(words, rng)
 
 
-def unjustified(reason: str, at: np.datetime64, venue: Venue) -> bool:
-    """Whether the watch acted at an instant on a loss, or on a debt, that never was."""
+def unjustified(
+    reason: str, at: np.datetime64, equities: Mapping[np.datetime64, float], capital: float
+) -> bool:
+    """Whether the watch acted at an instant on a loss, or on a debt, that never was.
+
+    equities: last equity at each instant of the exchange, which began with the capital.
+    """
     found = REACHED.search(reason)
     if found is None:
         return True
     limit = float(found[2])
     if found[1] == "margin":
         return limit > OWED
-    points = [*venue.equities, (venue.now, venue.equity)]
-    past = [equity for instant, equity in points if instant <= at]
+    past = [equities[instant] for instant in sorted(equities) if instant <= at]
     # At the instant itself orders may still have cost something.
-    return not past or 1 - min(past[-2:]) / max(venue.settings.capital, *past) < limit - 1e-4
+    return not past or 1 - min(past[-2:]) / max(capital, *past) < limit - 1e-4

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -345,25 +344,12 @@ def test_injected_kill_lands_before_or_after_chosen_commit(
     assert query_rows(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
 
 
-class Point(NamedTuple):
-    """What a venue had at an instant."""
-
-    at: np.datetime64
-    equity: float
-
-
 @pytest.mark.parametrize(
     ("limit", "lowest", "unjust"),
     [("drawdown, 0.1", 89.0, False), ("drawdown, 0.1", 95.0, True), ("margin, 5", 100.0, True)],
 )
 def test_watch_acting_on_no_real_loss_is_counted(limit: str, lowest: float, unjust: bool) -> None:
     first, now = np.datetime64("2024-02-20T15:00", "ns"), np.datetime64("2024-02-20T16:00", "ns")
-    venue: Any = SimpleNamespace(
-        equities=[Point(first, 100.0)],
-        now=now,
-        equity=lowest,
-        settings=SimpleNamespace(capital=100.0),
-    )
     name = limit.partition(",")[0]
     reason = f"watch: {name} 0.2 after 0.2 has reached watch.{limit}; flatten"
-    assert unjustified(reason, now, venue) is unjust
+    assert unjustified(reason, now, {first: 100.0, now: lowest}, 100.0) is unjust

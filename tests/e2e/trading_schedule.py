@@ -153,6 +153,7 @@ class Trading:
         self.counts = place.counts
         self.run: FaultRun | None = None
         self.sent: list[Sent] = []
+        self.equities: dict[np.datetime64, float] = {}  # last one at each instant of the exchange
         self.audit = Audit(SYMBOLS)
         self.paced = False
         self._ended: set[str] = set()
@@ -220,6 +221,7 @@ class Trading:
 
     def follow(self, path: str) -> None:
         """See what a command left that was just answered; a slow venue takes its time."""
+        self.equities[self.here.venue.now] = self.here.venue.equity
         for file in [*(self.journal.parent / COMMANDS_FOLDER).glob("*.answer.json")]:
             if file.name not in self._ended:
                 self._ended.add(file.name)
@@ -542,7 +544,8 @@ class Trading:
         for why, at in query_rows(
             self.journal, "SELECT why, raised_at FROM halts WHERE kind='watch'"
         ):
-            if unjustified(why, parse_instant(at), self.here.venue):
+            capital = self.here.venue.settings.capital
+            if unjustified(why, parse_instant(at), self.equities, capital):
                 counts["false_watch"] += 1
                 counts[f"watch: {why[:80]}"] += 1
 
