@@ -183,6 +183,7 @@ class World:
             lost=lost(self),
             breaches=sum(breaches(self).values()),
             differing_fills=misbooked(self),
+            **{f"breach: {rule}": number for rule, number in breaches(self).items()},
         )
 
 
@@ -315,7 +316,8 @@ def _reductions(world: World, written: OrderIntent) -> list[Order]:
 def sent_under_halts(books: Books) -> int:
     """Orders that were sent while a halt forbade it, by the order of events.
 
-    An order that was adopted from the venue was not sent.
+    An order that was adopted from the venue was not sent. Stops and a person's commands go on under
+    every halt.
     """
     count = 0
     standing: Counter[str] = Counter()
@@ -327,6 +329,8 @@ def sent_under_halts(books: Books) -> int:
         elif kind == "submitting":
             written = books.written.get(subject)
             if written is not None and written.order.reason == ADOPTION_REASON:
+                continue
+            if written is not None and written.role in ("protection", "command"):
                 continue
             forbidden = {
                 str(HALT_RULES[name].forbidden_scope)
