@@ -183,7 +183,6 @@ class World:
             lost=lost(self),
             breaches=sum(breaches(self).values()),
             differing_fills=misbooked(self),
-            **{f"breach: {rule}": number for rule, number in breaches(self).items()},
         )
 
 

@@ -40,7 +40,7 @@ from tests.e2e.fault_audit import (
     trades_of,
     turned_positions,
 )
-from tests.e2e.fault_checks import Books, Sent, World, ordered
+from tests.e2e.fault_checks import Books, Sent, World, breaches, ordered
 from tests.e2e.fault_commands import Commands
 from tests.e2e.fault_kinds import KINDS
 from tests.e2e.fault_proxy import CLOCK, Trap
@@ -505,6 +505,7 @@ class Trading:
         counts["stuck"] += self.alone("cycles=1") != 0
         world = self.world()
         counts.update(world.counts())
+        counts.update({f"breach: {rule}": number for rule, number in breaches(world).items()})
         counts["orders"] += len(world.ours())
         counts.update(
             f"halt {kind}" for (kind,) in query_rows(self.journal, "SELECT kind FROM halts")
