@@ -135,19 +135,23 @@ def format_enumeration(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def format_earned(since: str, earned: float, e_value: float, share: float) -> str:
-    """Return what a forecast has earned as one sentence.
+def format_earned(
+    since: str, earned: float, e_value: float, share: float, breach_count: int
+) -> str:
+    """Return what a forecast has earned, and on which condition, in two sentences.
 
     since: date of the first judged forecast.
     earned: fraction of its positions that it has earned, 0 … 1.
-    e_value: evidence that money with the forecast grows faster.
+    e_value: evidence that money earns more with the forecast.
     share: error probability, from `error_share`.
+    breach_count: number of decisions after which more was lost than the condition allows.
     """
     size = f"{e_value:.1f}" if abs(e_value) < 1000 else f"{e_value:.2g}"
     needed = f"{1 / share:.0f} {'were' if e_value * share >= 1 else 'would be'} needed"
     return (
         f"Since {since} this forecast has earned {earned:.2f} of full Kelly (e-value {size};"
-        f" {needed})."
+        f" {needed}). This holds if between two decisions no symbol more than doubles, nor all move"
+        f" by more than 20 %; {format_count(breach_count, 'decision')} lost more."
     )
 
 

@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from forecasting.evidence import earned_fraction, growth_evidence
+from forecasting.evidence import ALPHA, earned_fraction, growth_evidence
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 
@@ -35,7 +35,9 @@ def judge(name: str, *words: str) -> str:
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     judgement = trader.judge_forecast(market, trader.build_beliefs(market))
     # A trader's judgement gives an oracle, which is hindsight, no fraction.
-    series = growth_evidence(judgement.difference[np.isfinite(judgement.difference)])
+    judged = np.isfinite(judgement.difference)
+    losses = judgement.largest_loss[judged]
+    series = growth_evidence(judgement.difference[judged], ALPHA, losses)
     share = earned_fraction(series.lower_bound, series.mean)
     return (
         f"{name} | {series.e_value[-1]:.3g}, {1e4 * series.mean[-1]:+.3f},"

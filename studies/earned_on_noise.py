@@ -8,13 +8,17 @@ momentum of the last bars continues. The claimed information coefficient is the 
 (`data.information_coefficient`), or `--claim`. The evidence is read after every bar. For
 comparison, a t-test of the same differences at the same level, read after every bar from the 30th
 on, shows what repeated reading does to a test for a fixed sample.
+
+With `--jump 1 --odds 0.001` a symbol doubles overnight before one of 1,000 bars, and falls a little
+before all others: the mean of these moves is 0. The forecaster then claims a fall at every bar,
+with the information coefficient of `--claim`. With a negative jump it claims a rise.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -27,6 +31,7 @@ from foundation.arrays import Instants, Mask
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
+from trainingdata.market import Market
 
 PERSISTENCE = 0.6  # of the synthetic market's momentum
 MIN_PEEK = 30  # bars before the first t-test
@@ -42,9 +47,11 @@ class MomentumForecaster:
     """A random walk whose mean continues the momentum of the last bars.
 
     claim: claimed information coefficient of the next bar.
+    direction: 1 or -1 for a forecaster that always claims a rise or a fall; 0 for momentum.
     """
 
     claim: float
+    direction: float = 0.0
     random_walk: RandomWalk = field(default_factory=RandomWalk)
     name: str = "momentum"
 
@@ -55,6 +62,11 @@ class MomentumForecaster:
         windows = Windows.from_bars(bars, since, self.random_walk.context_length)
         around = self.random_walk.quantiles_around(windows)
         deviation = around.scale[:, 0]
+        if self.direction:
+            steps = np.arange(1, HORIZON + 1)
+            median = self.direction * self.claim * deviation[:, None] * steps
+            quantiles = self.random_walk.quantiles_around(windows, median=median)
+            return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
         moves = np.diff(np.log(windows.contexts(np.arange(len(windows)))), axis=1)
         ages = np.arange(moves.shape[1])[::-1]
         weights = np.sqrt(1 - PERSISTENCE**2) * PERSISTENCE**ages
@@ -70,11 +82,28 @@ class Outcome:
 
     earned_at, half_at: bar at which the forecast first earned anything, and half of its positions.
     peeked_at: bar at which a t-test was first significant.
+    breach_count: number of bars that lost more than the stated moves allow.
     """
 
     earned_at: int
     half_at: int
     peeked_at: int
+    breach_count: int
+
+
+def with_jumps(market: Market, seed: int, size: float, odds: float) -> Market:
+    """Return a market whose symbols jump before a bar's open, at a mean return of 0.
+
+    size: simple return of a jump.
+    odds: probability of a jump before a bar.
+    """
+    bars = market.bars
+    jumps = np.random.default_rng([seed, 1]).random(bars.mask.shape) < odds
+    move = np.where(jumps, 1 + size, 1 - size * odds / (1 - odds))
+    level = np.cumprod(np.where(bars.mask, move, 1.0), axis=1)
+    values = bars.values.copy()
+    values[:, :, :4] *= level[:, :, None]
+    return replace(market, bars=replace(bars, values=values))
 
 
 def first_bar(reached: Mask) -> int:
@@ -82,15 +111,20 @@ def first_bar(reached: Mask) -> int:
     return int(reached.argmax()) if reached.any() else -1
 
 
-def judge_market(seed: int, edge: float, claim: float, *words: str) -> Outcome:
-    """Judge the momentum forecaster in the market of a seed.
+def judge_market(
+    seed: int, edge: float, claim: float, jump: float, odds: float, *words: str
+) -> Outcome:
+    """Judge a forecaster in the market of a seed.
 
     edge: planted information coefficient.
+    jump, odds: size and probability of jumps; a jump of 0 plants none.
     """
     given = (f"data.seed={seed}", f"data.information_coefficient={edge}")
     settings = BacktestSettings.from_config(compose_config("backtest", [*WORDS, *given, *words]))
     market = settings.load_market()
-    forecaster = MomentumForecaster(claim)
+    if jump:
+        market = with_jumps(market, seed, jump, odds)
+    forecaster = MomentumForecaster(claim, -np.sign(jump))
     trader = settings.build_trader(forecaster)
     judgement = trader.judge_forecast(market, trader.build_beliefs(market))
     judged = np.isfinite(judgement.difference)
@@ -102,13 +136,13 @@ def judge_market(seed: int, edge: float, claim: float, *words: str) -> Outcome:
         t_values = mean / spread * np.sqrt(count - 1)
         p_values = stats.t.sf(t_values, count - 1)
     earned = judgement.earned[judged]
-    assert np.array_equal(
-        growth_evidence(difference).e_value, judgement.e_value[judged], equal_nan=True
-    )
+    series = growth_evidence(difference, ALPHA, judgement.largest_loss[judged])
+    assert np.array_equal(series.e_value, judgement.e_value[judged], equal_nan=True)
     return Outcome(
         first_bar(earned > 0),
         first_bar(earned >= 0.5),
         first_bar((count >= MIN_PEEK) & (p_values < ALPHA)),
+        len(judgement.breaches),
     )
 
 
@@ -119,12 +153,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first market")
     parser.add_argument("--edge", type=float, default=0.0, help="planted information coefficient")
     parser.add_argument("--claim", type=float, default=0.0, help="claimed one; 0: the planted one")
+    parser.add_argument("--jump", type=float, default=0.0, help="size of rare jumps, such as 1")
+    parser.add_argument("--odds", type=float, default=0.001, help="of a jump before a bar")
     parser.add_argument("--timeframe", default="1d")
     parser.add_argument("--free", action="store_true", help="without costs")
     given = parser.parse_args()
     words = (f"timeframe={given.timeframe}", *(FREE if given.free else ()))
     found = [
-        judge_market(seed, given.edge, given.claim or given.edge, *words)
+        judge_market(seed, given.edge, given.claim or given.edge, given.jump, given.odds, *words)
         for seed in range(given.seed, given.seed + given.markets)
     ]
     sys.stdout.write(f"{given.markets} markets from seed {given.seed}, edge {given.edge}:\n")
@@ -134,6 +170,8 @@ def main() -> None:
         # A market without the event counts as later than all others.
         median = np.median(np.where(at >= 0, at, np.inf))
         sys.stdout.write(f"{name:10} {share:6.1%} of markets, median bar {median:g}\n")
+    breached = np.mean([each.breach_count > 0 for each in found])
+    sys.stdout.write(f"larger losses than stated in {breached:.1%} of markets\n")
 
 
 if __name__ == "__main__":

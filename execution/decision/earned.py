@@ -3,8 +3,11 @@
 Both accounts are sized by the run's Kelly strategy under its limits, one with the forecast and one
 with the premium alone. They hold fractions of shares, trade at a symbol's next open, and pay the
 expected costs, interest and borrow fees. They ignore lots, settlement of sales, rules for
-reversals, and dividends on raw prices. The difference of their log growth from decision to decision
+reversals, and dividends on raw prices. The difference of their returns from decision to decision
 is a bet (`forecasting.evidence`). The earned fraction is the lower bound of its mean over its mean.
+
+The largest loss of a bet follows from the positions in which the accounts differ: one symbol may
+double or become worthless, or all may move by 20 % against them. Nothing else is assumed.
 
 Dimensions: 2 accounts (with the forecast, without it), S symbols, K periods, T instants of a belief
 table, R of them judged: those at which a symbol is due to trade.
@@ -41,6 +44,10 @@ from trainingdata.sessions import count_nights_between
 
 NOTIONAL_EQUITY = 131_072.0  # USD, for limits that depend on equity; a power of two divides exactly
 MIN_GROWTH = 1e-9  # growth of an account that has lost all of its equity; it restarts in cash
+# Moves between two decisions that the largest loss of a bet allows for, and costs in addition.
+LARGEST_MOVE = 1.0  # of one symbol
+LARGEST_JOINT_MOVE = 0.2  # of all symbols at once
+LARGEST_COST = 0.01  # fraction of equity
 
 
 class JudgingTerms(NamedTuple):
@@ -94,9 +101,8 @@ class EvidenceState:
     symbols: [S] symbols of the accounts.
     weights: [2, S] positions, multiples of the account's equity at the symbols' last closes.
     targets: [2, S] positions after open orders, likewise.
-    bets: bets on the difference of log growth.
-    figures: difference, e-value, lower bound and earned fraction at that instant, as in
-        `Judgement`.
+    bets: bets on the difference of returns.
+    figures: the figures of `Judgement` at that instant.
     error_share: error probability of the bound.
     """
 
@@ -130,8 +136,8 @@ class EvidenceState:
     def from_json(cls, text: str) -> EvidenceState:
         """Restore a state from JSON."""
         entry: dict[str, Any] = json.loads(text)
-        capital, lost_at, count, total = entry["bets"]
-        bets = BettingEvidence(np.array(capital), np.array(lost_at, np.int64), count, total)
+        capital, *counts = entry["bets"]
+        bets = BettingEvidence(np.array(capital), *counts)
         weights, targets = (np.array(entry[name], np.float64) for name in ("weights", "targets"))
         at = np.datetime64(entry["at"], "ns")
         figures, share = tuple(entry["figures"]), entry["error_share"]
@@ -154,7 +160,7 @@ NO_EVIDENCE = EvidenceState(
     weights=np.zeros((2, 0)),
     targets=np.zeros((2, 0)),
     bets=start_bets(),
-    figures=(np.nan, 1.0, -np.inf, 0.0),
+    figures=(np.nan, np.nan, 1.0, -np.inf, 0.0),
     error_share=ALPHA,
 )
 
@@ -165,17 +171,24 @@ class Judgement(NamedTuple):
     Instants at which no symbol is due to trade have NaN.
 
     instants: instants of the table.
-    difference: log growth with the forecast less that without it since the judged instant before.
-    e_value: evidence against the claim that the forecast adds no growth.
+    difference: return with the forecast less that without it since the judged instant before.
+    largest_loss: largest loss of this difference that the positions allowed.
+    e_value: evidence against the claim that the forecast adds no return.
     lower_bound: lower bound of the mean difference; -inf if there is none yet.
     earned: fraction of the forecast's positions that it has earned, 0 … 1.
     """
 
     instants: Instants
     difference: Array
+    largest_loss: Array
     e_value: Array
     lower_bound: Array
     earned: Array
+
+    @property
+    def breaches(self) -> Instants:
+        """Instants at which more was lost than the largest loss, so that no error share holds."""
+        return self.instants[self.difference < -self.largest_loss]
 
     @classmethod
     def empty(cls, instants: Instants) -> Judgement:
@@ -203,11 +216,11 @@ def judge_beliefs(
     weights, targets = before.positions_in(bars.symbols)
     steps = _build_steps(bars, table.instants[rows], rows, before.at)
     plain = table._replace(earned=np.full(len(table.instants), np.nan))
-    figures = np.empty((len(rows), 4))
+    figures = np.empty((len(rows), 5))
     bets = judge_instants(plain, terms, steps, weights, targets, before.bets, figures)
-    difference, e_value, bound, mean = figures.T
+    *judged, bound, mean = figures.T
     earned = np.zeros(len(rows)) if terms.is_hindsight else earned_fraction(bound, mean)
-    for column, values in zip(found[1:], (difference, e_value, bound, earned), strict=True):
+    for column, values in zip(found[1:], (*judged, bound, earned), strict=True):
         column[rows] = values
     last = tuple([float(column[rows[-1]]) for column in found[1:]])
     at = np.datetime64(table.instants[rows[-1]])
@@ -249,20 +262,23 @@ def judge_instants(
     """Advance and resize both accounts from decision to decision; return the bets.
 
     weights, targets: [2, S] accounts, as in `EvidenceState`; changed in place.
-    figures: [R, 4] set to difference, e-value, lower bound and mean difference at each instant.
+    figures: [R, 5] set to difference, largest loss, e-value, lower bound and mean scaled difference
+        at each instant.
     """
     growth = np.ones(2)
     for r in range(len(steps.rows)):
         row = steps.rows[r]
+        largest_loss = _largest_loss(weights, targets)
         for a in range(2):
             growth[a] = _advance_account(weights[a], targets[a], steps, r, terms, row)
-        difference = np.log(growth[0]) - np.log(growth[1])
+        difference = growth[0] - growth[1]
         if steps.is_bet[r]:
-            bets = place_bets(bets, difference)
+            bets = place_bets(bets, difference, largest_loss)
         figures[r, 0] = difference if steps.is_bet[r] else np.nan
-        figures[r, 1] = betting_capital(bets, 0.0)
-        figures[r, 2] = growth_lower_bound(bets, terms.error_share)
-        figures[r, 3] = bets.total / bets.difference_count
+        figures[r, 1] = largest_loss
+        figures[r, 2] = betting_capital(bets, 0.0)
+        figures[r, 3] = growth_lower_bound(bets, terms.error_share)
+        figures[r, 4] = bets.total / bets.difference_count
         held = np.zeros(targets.shape[1], np.bool_)
         for s in range(len(held)):
             is_market = s == terms.sizing_terms.group_constraints.market_index
@@ -271,6 +287,24 @@ def judge_instants(
         for a in range(2):
             _size_account(beliefs, terms, row, chosen, targets[a], a == 0)
     return bets
+
+
+@jit_inline
+def _largest_loss(weights: Matrix, targets: Matrix) -> float:
+    """Return the largest loss of the accounts' difference until the next decision.
+
+    weights, targets: [2, S] positions before and after open orders.
+    """
+    total = 0.0
+    largest = 0.0
+    for s in range(weights.shape[1]):
+        before = weights[0, s] - weights[1, s]
+        after = targets[0, s] - targets[1, s]
+        # The price may move before the order fills, and back after it.
+        size = max(abs(before), abs(after), abs(before - after))
+        total += size
+        largest = max(largest, size)
+    return max(LARGEST_MOVE * largest, LARGEST_JOINT_MOVE * total) + LARGEST_COST
 
 
 @jit_inline

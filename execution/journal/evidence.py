@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Json
 
-from execution.journal.rows import Float, Instant, JournalTable, Text
+from execution.journal.rows import Float, Instant, Integer, JournalTable, Text
 from execution.journal.schema import open_journal_for_reading
 from foundation.database import Database
 from foundation.formatting import format_earned
@@ -29,11 +29,12 @@ class EvidenceRow:
 
     job: name of the job that decided.
     at: instant of the decision's bars.
-    e_value: evidence against the claim that the forecast adds no growth.
-    lower_bound: lower bound of the mean log growth that it adds from decision to decision; None if
-        there is none yet.
+    e_value: evidence against the claim that the forecast adds no return.
+    lower_bound: lower bound of the mean scaled return that it adds from decision to decision; None
+        if there is none yet.
     earned: fraction of its positions that the forecast has earned.
     error_share: error probability of the bound; 1 / error_share is the e-value that earns.
+    breach_count: number of decisions after which more was lost than the bets allow for.
     state: virtual accounts and their bets after the decision, JSON.
     """
 
@@ -43,6 +44,7 @@ class EvidenceRow:
     lower_bound: Json[float | None]
     earned: Float
     error_share: Float
+    breach_count: Integer
     state: Text
 
 
@@ -51,9 +53,13 @@ EVIDENCE_TABLE = JournalTable("evidence", EvidenceRow, key="job, at")
 
 def record_evidence(database: Database, job: str, state: EvidenceState) -> None:
     """Record the evidence of a decision; a second decision at its instant leaves the first row."""
-    _, e_value, bound, earned = state.figures
+    *_, e_value, bound, earned = state.figures
     found = bound if np.isfinite(bound) else None
-    row = EvidenceRow(job, state.at, e_value, found, earned, state.error_share, state.to_json())
+    row = EvidenceRow(
+        *(job, state.at, e_value, found, earned, state.error_share),
+        breach_count=state.bets.breach_count,
+        state=state.to_json(),
+    )
     EVIDENCE_TABLE.insert(database, row, conflict_clause="ON CONFLICT DO NOTHING")
 
 
@@ -64,13 +70,13 @@ def read_last_evidence(database: Database, job: str) -> EvidenceRow | None:
 
 
 def describe_evidence(database: Database, job: str) -> str:
-    """Return what a job's forecast has earned, in one sentence; "" if it is not judged."""
+    """Return what a job's forecast has earned, in two sentences; "" if it is not judged."""
     last = read_last_evidence(database, job)
     if last is None:
         return ""
     [first] = _read_evidence(database, job, "LIMIT 1")
     since = str(new_york_date(np.array([first.at]))[0])
-    return format_earned(since, last.earned, last.e_value, last.error_share)
+    return format_earned(since, last.earned, last.e_value, last.error_share, last.breach_count)
 
 
 def read_evidence_state(journal: Path, job: str) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from forecasting.evidence import (
-    MAX_GAIN,
+    MAX_SCALED_LOSS,
     EvidenceSeries,
     earned_fraction,
     error_share,
@@ -36,16 +36,18 @@ class RecordEvidence:
 
     instants: [T] instants from the first forecast on.
     forecast_count: number of forecasts.
-    growth: [T] evidence of faster growth, in log growth an instant.
-    added_growth: [T] log growth with the forecast less that without it, from the first instant.
+    growth: [T] evidence that capital earns more with the forecast, by instant.
+    added_return: [T] return with the forecast less that without it, summed from the first instant.
     earned: [T] fraction of the forecast's positions that it has earned.
+    breaches: instants at which more was lost than the bets allow for.
     """
 
     instants: Instants
     forecast_count: int
     growth: EvidenceSeries
-    added_growth: Array
+    added_return: Array
     earned: Array
+    breaches: Instants
 
     @property
     def since(self) -> str:
@@ -58,8 +60,9 @@ class RecordEvidence:
             "since": self.since,
             "until": format_utc(self.instants[-1]),
             "forecasts": self.forecast_count,
-            "added_growth": float(self.added_growth[-1]),
+            "added_return": float(self.added_return[-1]),
             "earned": float(self.earned[-1]),
+            "breaches": list(map(format_utc, self.breaches)),
             "growth": {name: float(values[-1]) for name, values in self.growth._asdict().items()},
         }
 
@@ -98,7 +101,8 @@ class Proof:
             return "No forecast was sealed in time, and hindsight earns nothing."
         sealed = self.evidence["sealed"]
         e_value = float(sealed.growth.e_value[-1])
-        return format_earned(sealed.since, self.earned, e_value, error_share(self.attempt))
+        share = error_share(self.attempt)
+        return format_earned(sealed.since, self.earned, e_value, share, len(sealed.breaches))
 
     def summary(self) -> dict[str, Any]:
         """Return the forecaster's entry in `proof.json`."""
@@ -160,14 +164,17 @@ def judge_record(
     judgement = trader.judge_forecast(run, trader.build_beliefs(run, progress))
     judged_rows = np.searchsorted(bars.times, judgement.instants)
     rows = np.union1d(judged_rows, gap_rows)
-    difference = np.full(len(rows), np.nan)
+    difference, largest_loss = np.full((2, len(rows)), np.nan)
     difference[np.searchsorted(rows, judged_rows)] = judgement.difference
+    largest_loss[np.searchsorted(rows, judged_rows)] = judgement.largest_loss
     # Otherwise a batch could be deleted once its outcome is known.
-    difference[np.isin(rows, gap_rows)] = -MAX_GAIN
-    growth = growth_evidence(difference, share)
+    is_gap = np.isin(rows, gap_rows)
+    difference[is_gap], largest_loss[is_gap] = -MAX_SCALED_LOSS, MAX_SCALED_LOSS
+    growth = growth_evidence(difference, share, largest_loss)
     earned = np.zeros(len(rows))
     if status == "sealed":
         earned = earned_fraction(growth.lower_bound, growth.mean)
     return RecordEvidence(
-        bars.times[rows], len(table.windows), growth, np.nancumsum(difference), earned
+        *(bars.times[rows], len(table.windows), growth, np.nancumsum(difference), earned),
+        breaches=judgement.breaches,
     )

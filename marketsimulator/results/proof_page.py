@@ -28,6 +28,7 @@ from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.proof import Proof, RecordEvidence
 from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
+from trainingdata.instants import format_utc
 
 STATUS_LABELS: Mapping[SealStatus, str] = {"sealed": "sealed", "hindsight": "in hindsight"}
 _FORMAT_GROWTH = partial(format_basis_points, places=3, sign=True)
@@ -74,6 +75,9 @@ def _remarks(proof: Proof) -> list[str]:
         )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
+    if "sealed" in proof.evidence and len(breaches := proof.evidence["sealed"].breaches):
+        instants = ", ".join(map(format_utc, breaches))
+        remarks.append(f"lost more than the condition of its evidence allows at {instants}")
     if "hindsight" in proof.evidence:
         count = format_count(proof.evidence["hindsight"].forecast_count, "forecast")
         remarks.append(f"{count} not sealed in time; in hindsight nothing is earned")
@@ -90,7 +94,7 @@ def proof_table(proof: Proof) -> Table:
     growth = [each["growth"] for each in columns]
     rows += [
         ("E-value", *(_format_e_value(each["e_value"]) for each in growth)),
-        ("Growth added an instant", *(_FORMAT_GROWTH(each["mean"]) for each in growth)),
+        ("Return added an instant", *(_FORMAT_GROWTH(each["mean"]) for each in growth)),
         ("At least", *(_format_bound(each["lower_bound"]) for each in growth)),
     ]
     earned = [Cell(format_number(each["earned"]), "strong") for each in columns]
@@ -152,29 +156,29 @@ def _sections(proof: Proof) -> list[Section]:
         )
         if status == "sealed":
             curves = {
-                "with all of it": evidence.added_growth,
+                "with all of it": evidence.added_return,
                 "with the earned part": _earned_growth(evidence),
             }
             sections += [
-                Section("Log growth added", [_chart(evidence, "percent", curves)]),
+                Section("Return added", [_chart(evidence, "percent", curves)]),
                 Section(
                     "Earned of full Kelly",
                     [_chart(evidence, "plain", {"earned": evidence.earned})],
-                    "Lower bound of the growth added over its mean, from 0 to 1.",
+                    "Lower bound of the return added over its mean, from 0 to 1.",
                 ),
             ]
         curves = {"mean": evidence.growth.mean, "lower bound": evidence.growth.lower_bound}
         chart = _chart(evidence, "percent", curves)
-        sections.append(Section(f"Growth added an instant, {label}", [chart], is_wide=False))
+        sections.append(Section(f"Return added an instant, {label}", [chart], is_wide=False))
     return sections
 
 
 def _earned_growth(evidence: RecordEvidence) -> Array:
-    """Return the log growth that the earned part of the positions would have added, [T].
+    """Return what the earned part of the positions would have added, [T].
 
-    Growth is in proportion to the part that was earned at the decision before.
+    It is in proportion to the part that was earned at the decision before.
     """
-    gained = np.diff(evidence.added_growth, prepend=0.0)
+    gained = np.diff(evidence.added_return, prepend=0.0)
     return np.asarray(np.cumsum(gained * np.append(0.0, evidence.earned[:-1])))
 
 

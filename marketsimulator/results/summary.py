@@ -85,7 +85,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
-from trainingdata.instants import new_york_date
+from trainingdata.instants import format_utc, new_york_date
 from trainingdata.market import Market
 
 ACCOUNT_FIGURES = (  # figures of an account, undefined for a benchmark that is not traded
@@ -264,7 +264,8 @@ class BacktestResults:
         if self.judgement is None or np.isnan(self.judgement.e_value).all():
             return None
         rows = np.flatnonzero(~np.isnan(self.judgement.e_value))
-        _, e_value, bound, earned = (float(each[rows[-1]]) for each in self.judgement[1:])
+        *_, e_value, bound, earned = (float(each[rows[-1]]) for each in self.judgement[1:])
+        breaches = list(map(format_utc, self.judgement.breaches))
         since = str(new_york_date(self.judgement.instants[rows[:1]])[0])
         share = error_share(self.settings.sizing.earned_attempt)
         return {
@@ -273,7 +274,8 @@ class BacktestResults:
             "e_value": e_value,
             "needed_e_value": 1 / share,
             "lower_bound": bound if np.isfinite(bound) else None,
-            "sentence": format_earned(since, earned, e_value, share),
+            "breaches": breaches,
+            "sentence": format_earned(since, earned, e_value, share, len(breaches)),
         }
 
     def figures_by_fill_timeframe(self) -> dict[str, dict[str, float]]:

@@ -54,7 +54,7 @@ def evidence() -> EvidenceState:
     found = trader._judge(market, trader._build_beliefs(market))[1]
     bets = found.bets
     for _ in range(300):
-        bets = place_bets(bets, 0.01)
+        bets = place_bets(bets, 0.01, 0.25)
     return replace(found, bets=bets)
 
 

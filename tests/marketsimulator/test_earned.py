@@ -67,7 +67,7 @@ def plain() -> Setup:
 
 
 def step(setup: Setup, k: int, evidence: EvidenceState) -> tuple[float, EvidenceState]:
-    """The difference of log growth from judged instant k - 1, with this evidence, to instant k."""
+    """The difference of returns from judged instant k - 1, with this evidence, to instant k."""
     trader = replace(setup.trader, evidence_state=replace(evidence, at=setup.table.instants[k - 1]))
     judgement, after = trader._judge(setup.market, setup.table.select_rows(np.array([k])))
     return float(judgement.difference[0]), after
@@ -101,7 +101,27 @@ def test_judged_orders_fill_at_the_next_own_open(plain: Setup) -> None:
     found, _ = step(plain, k, evidence_with(plain, weights, targets))
     cost = float(plain.trader.costs.expected_cost(plain.market.bars.crypto, plain.trader.fees)[1])
     profit = 0.2 * (opened - 1) + 0.5 * (closed - opened) - 0.3 * opened * cost
-    assert found == pytest.approx(np.log1p(profit), abs=1e-15)
+    assert found == pytest.approx(profit, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("weights", "targets", "size"),
+    [
+        ([[0.0, 0.2], [0.0, 0.0]], [[0.0, 0.5], [0.0, 0.0]], [0.0, 0.5]),
+        ([[0.3, 0.2], [0.0, 0.0]], [[-0.3, 0.5], [0.0, 0.4]], [0.6, 0.2]),
+        ([[1.0, 0.5], [1.0, 0.5]], [[1.0, 0.5], [1.0, 0.5]], [0.0, 0.0]),
+    ],
+)
+def test_largest_loss_follows_from_differing_positions(
+    plain: Setup, weights: list[list[float]], targets: list[list[float]], size: list[float]
+) -> None:
+    """One symbol doubles or becomes worthless, or both move by a fifth, and costs are paid."""
+    trader, k = plain.trader, int(rows_of(plain, 1, 1)[5])
+    evidence = evidence_with(plain, np.array(weights), np.array(targets))
+    trader = replace(trader, evidence_state=replace(evidence, at=plain.table.instants[k - 1]))
+    judgement, _ = trader._judge(plain.market, plain.table.select_rows(np.array([k])))
+    expected = max(max(size), 0.2 * sum(size)) + 0.01
+    assert float(judgement.largest_loss[0]) == pytest.approx(expected, abs=1e-15)
 
 
 def test_judged_stock_order_waits_for_its_own_bar(plain: Setup) -> None:
@@ -125,7 +145,7 @@ def test_judged_loans_and_shorts_pay_for_the_night(plain: Setup) -> None:
     profit = 1.5 * (closed - 1)
     interest = (1.5 * closed - 1 - profit) * 0.065 / 360 * count.astype(int)
     short = -0.5 * (closed - 1) - 0.5 * closed * 0.02 / 360 * count.astype(int)
-    assert found == pytest.approx(np.log1p(profit - interest) - np.log1p(short), abs=1e-15)
+    assert found == pytest.approx(profit - interest - short, abs=1e-15)
 
 
 def test_ruined_account_loses_in_full_and_begins_anew(plain: Setup) -> None:
@@ -133,9 +153,8 @@ def test_ruined_account_loses_in_full_and_begins_anew(plain: Setup) -> None:
     k = next(int(k) for k in rows if relatives(plain, int(k), 1)[1] < 0.999)
     weights = np.array([[0.0, 2000.0], [0.0, 0.0]])
     found, after = step(plain, k, evidence_with(plain, weights, weights.copy()))
-    assert found == pytest.approx(np.log(MIN_GROWTH))
+    assert found == pytest.approx(MIN_GROWTH - 1)
     assert after.weights[0].tolist() == [0.0, 0.0]
-    assert after.bets.total == pytest.approx(np.log(MIN_GROWTH))
 
 
 def test_stepwise_evidence_survives_json(edge: Setup) -> None:
@@ -154,19 +173,24 @@ def test_stepwise_evidence_survives_json(edge: Setup) -> None:
 
 
 @pytest.mark.parametrize("symbols", ["[SYA,SYB,SYC]", "[SYXUSD,SYYUSD]"])
-def test_judged_growth_is_that_of_full_backtests(symbols: str) -> None:
+def test_judged_returns_are_those_of_full_backtests(symbols: str) -> None:
     words = (*FREE, *SPAN, f"symbols={symbols}", "data.end=2024-01-31")
     settings, market, trader, table = setup_of(*words)
     judged = trader.judge_forecast(market, table)
     nothing = table._replace(earned=np.zeros(len(table.instants)))
-    growth = [
-        np.log([row.equity for row in simulate_trading(settings, market, "x", each).equity_rows])
-        for each in (replace(trader, belief_table=beliefs) for beliefs in (table, nothing))
-    ]
-    last = np.searchsorted(market.run_bars.times, table.instants[-1])
-    difference = growth[0][last] - growth[1][last]
-    assert abs(difference) > 0.05
-    assert np.nansum(judged.difference) == pytest.approx(difference, rel=0.02)
+    equities = np.array(
+        [
+            [row.equity for row in simulate_trading(settings, market, "x", each).equity_rows]
+            for each in (replace(trader, belief_table=beliefs) for beliefs in (table, nothing))
+        ]
+    )
+    at = ~np.isnan(judged.e_value)
+    rows = np.searchsorted(market.run_bars.times, table.instants[at])
+    returns = np.diff(equities[:, rows]) / equities[:, rows[:-1]]
+    difference = returns[0] - returns[1]
+    assert abs(difference.sum()) > 0.05
+    assert np.nansum(judged.difference) == pytest.approx(difference.sum(), rel=0.02)
+    assert (difference >= -judged.largest_loss[at][1:]).all()
 
 
 def test_only_a_forecast_with_edge_earns(edge: Setup) -> None:
@@ -213,7 +237,7 @@ def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
     market = settings.load_market()
     bets = start_bets()
     for _ in range(500):
-        bets = place_bets(bets, 0.01)
+        bets = place_bets(bets, 0.01, 0.25)
     before = np.datetime64("2024-06-19T20:00", "ns")
     evidence = replace(NO_EVIDENCE, at=before, bets=bets)
     trader = replace(settings.build_trader(Momentum(0.05)), evidence_state=evidence)

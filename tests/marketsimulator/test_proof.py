@@ -77,7 +77,7 @@ def test_dropped_batch_costs_the_largest_loss(record: tuple[Path, Path], tmp_pat
     [found] = shortened["forecasts"]
     assert found["gaps"] == 2
     assert found["sealed"]["since"] == whole["sealed"]["since"]
-    assert found["sealed"]["added_growth"] < whole["sealed"]["added_growth"] - 0.35
+    assert found["sealed"]["added_return"] < whole["sealed"]["added_return"] - 0.35
     assert "2 instants are missing or changed" in shortened["remarks"][0]
 
 
