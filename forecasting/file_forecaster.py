@@ -36,7 +36,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -517,17 +517,29 @@ def _check_steps(portion: RowPortion, column: str, step: Array) -> None:
     portion.raise_at_first(bad, f"{column} {{{column}}} is outside 1 … {HORIZON}")
 
 
-def count_matched_rows(portions: Iterable[RowPortion], bars: Bars) -> tuple[int, int]:
-    """Return the number of rows at which a bar of their symbol closes, and of those at which none.
+class RowMatches(NamedTuple):
+    """Rows of forecasts beside the bars of a panel.
 
-    Rows of the bars' symbols outside the period of the bars are in neither. Raises DataError for a
-    row that is invalid with any bars.
+    matched: number of rows at which a bar of their symbol closes.
+    unmatched: number of rows at which none closes; rows of the panel's symbols outside its period
+        are in neither.
+    absent_symbols: symbols of rows that the panel does not contain.
     """
+
+    matched: int
+    unmatched: int
+    absent_symbols: frozenset[str]
+
+
+def match_rows(portions: Iterable[RowPortion], bars: Bars) -> RowMatches:
+    """Match rows with bars; raise `DataError` for a row that is invalid with any bars."""
     ends = [bars.bars_of_symbol(number)[0] for number in range(len(bars.symbols))]
     matched, unmatched = 0, 0
+    absent: set[str] = set()
     for portion in portions:
         check_rows(portion)
         symbol, issued = portion.symbol_indices(bars), portion.issued_at()
+        absent.update(portion.rows["symbol"][symbol < 0].astype(str))
         is_matched = np.zeros(len(issued), dtype=bool)
         for number in np.unique(symbol[symbol >= 0]):
             rows = symbol == number
@@ -535,7 +547,7 @@ def count_matched_rows(portions: Iterable[RowPortion], bars: Bars) -> tuple[int,
         is_outside = (symbol >= 0) & ((issued < bars.times[0]) | (issued > bars.times[-1]))
         matched += int(is_matched.sum())
         unmatched += int((~is_matched & ~is_outside).sum())
-    return matched, unmatched
+    return RowMatches(matched, unmatched, frozenset(absent))
 
 
 def _find_windows(

@@ -4,12 +4,19 @@ Sealing makes each new file of a folder a batch. Its seal is a line of `seals.js
 SHA-256, the instant of sealing and the digest of the line before. A change of an earlier line
 changes all later digests (Haber and Stornetta 1991, Journal of Cryptology 3:2). A process that can
 write the folder could rewrite the whole chain; a witness, a file outside the folder, therefore
-keeps a copy. Without the witness, a published digest (head) verifies the lines up to its own.
+keeps a copy. Seals without their witness count for nothing.
+
+Instants of sealing are those of the operator's clock. They prove the time to nobody who does not
+trust that clock: others rely on a digest (head) that was published before the outcome.
 
 A forecast is sealed if its batch is unchanged and was sealed before, or shortly after, its issue
-(`max_sealing_delay`). Of several sealed forecasts of a symbol, instant and horizon the first one
-counts. All others are hindsight. A batch that is missing or changed leaves a gap at each instant of
-its sealed forecasts.
+(`max_sealing_delay`). It counts from its seal: a forecast sealed after its issue trades at the
+first price after the seal. Of several sealed forecasts of a symbol, instant and horizon the first
+one counts. All others are hindsight. A batch that is missing or changed leaves a gap at each
+instant of its sealed forecasts.
+
+Whoever seals many records of noise will find a good one. The witnesses of one folder therefore
+count the records: the j-th needs the evidence of a j-th attempt, also if others are missing.
 """
 
 from __future__ import annotations
@@ -27,11 +34,12 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from forecasting.file_forecaster import (
+    RowMatches,
     RowPortion,
     build_table_from_rows,
     check_rows,
-    count_matched_rows,
     find_forecast_files,
+    match_rows,
     name_forecasts,
     read_portions,
 )
@@ -50,7 +58,6 @@ SEALS_FILE = "seals.jsonl"
 FIRST_PREVIOUS = "0" * 64  # `previous` of a chain's first seal
 MIN_SEALING_DELAY = np.timedelta64(60, "s")  # time to read a bar and to compute a forecast
 SEALING_DELAYS_PER_BAR = 50  # a longer bar allows 1/50 of its length, 2 %
-_NO_TIME = np.timedelta64(0, "ns")
 _NEVER = np.datetime64(np.iinfo(np.int64).max, "ns")  # no issue is as late
 LOCK_SECONDS = 10.0  # longest wait for another process that seals
 
@@ -154,6 +161,8 @@ def seal_folder(
             except DataError as error:
                 failures.append(error)
         _write_seals(seals, place, copy)
+        if seals:
+            write_atomically(_folder_note(place), str(folder.resolve()).encode(), is_private=True)
     if failures:
         raise failures[0]
     return tuple(seals)
@@ -231,6 +240,41 @@ def read_seals(path: Path) -> tuple[Seal, ...]:
     return tuple(seals)
 
 
+class RecordCount(NamedTuple):
+    """Records that the witnesses of one folder know.
+
+    number: number of this record among them, from 1, by their first seals; 1 without a witness.
+    total: number of records.
+    missing: number of records whose folder or seals are gone.
+    """
+
+    number: int
+    total: int
+    missing: int
+
+
+def count_records(witness: Path) -> RecordCount:
+    """Count the records of the witnesses beside one, which it may be itself.
+
+    Raises DataError for a witness that cannot be read.
+    """
+    firsts: dict[Path, np.datetime64] = {}
+    missing = 0
+    for each in sorted({witness, *witness.parent.glob("*.jsonl")}):
+        if seals := read_seals(each):
+            firsts[each] = seals[0].sealing_instant
+            note = _folder_note(each)
+            missing += not (note.exists() and (Path(note.read_text()) / SEALS_FILE).exists())
+    order = sorted(firsts, key=lambda each: (firsts[each], each.name))
+    number = 1 + order.index(witness) if witness in firsts else 1 + len(order)
+    return RecordCount(number, max(len(order), number), missing)
+
+
+def _folder_note(witness: Path) -> Path:
+    """Return the file beside a witness that names the sealed folder."""
+    return witness.with_name(f"{witness.name}.folder")
+
+
 class Batch(NamedTuple):
     """A batch of a record.
 
@@ -250,12 +294,14 @@ class SealedRecord:
     batches: batches in the order in which they were sealed.
     unsealed: files without a seal, or changed since.
     delay: longest time from issue to sealing.
+    count: the records beside it.
     """
 
     path: Path
     batches: tuple[Batch, ...]
     unsealed: tuple[Path, ...]
     delay: np.timedelta64
+    count: RecordCount
 
     @property
     def head(self) -> str:
@@ -281,17 +327,15 @@ class SealedRecord:
         return np.unique(np.concatenate(gaps))
 
     @property
-    def longest_delay(self) -> np.timedelta64:
-        """Longest time from issue to sealing of the forecasts sealed in time; 0 without one.
-
-        In this time the forecaster may have seen the beginning of the next bar.
-        """
-        delays = (
-            seal.sealing_instant - _parse_instant(at)
-            for seal, _ in self._first_batches
-            for at in seal.open_instants
-        )
-        return max([_NO_TIME, *(delay for delay in delays if delay <= self.delay)])
+    def known_at(self) -> dict[np.datetime64, np.datetime64]:
+        """When the last forecast of an instant was sealed, for instants that are sealed later."""
+        known: dict[np.datetime64, np.datetime64] = {}
+        for seal, _ in self._first_batches:
+            sealed = seal.sealing_instant
+            for issued in map(_parse_instant, seal.open_instants):
+                if issued < sealed <= issued + self.delay:
+                    known[issued] = max(sealed, known.get(issued, sealed))
+        return known
 
     @property
     def _first_batches(self) -> list[Batch]:
@@ -316,20 +360,20 @@ class SealedRecord:
             return any(_parse_instant(last) >= since for _, last, since in issued)
         return bool(self.unsealed) or any(_parse_instant(at) < since for at, _, since in issued)
 
-    def count_unmatched_rows(self, bars: Bars) -> int:
-        """Return the number of rows that cannot be judged, because no bar of their symbol closes.
+    def match_rows(self, bars: Bars) -> RowMatches:
+        """Match the rows with bars.
 
         Raises DataError for an invalid row, and if no row can be judged.
         """
         files = [*(path for _, path in self.batches if path), *self.unsealed]
-        matched, unmatched = count_matched_rows(read_portions(files), bars)
-        if not matched and not len(self.gap_instants):
+        found = match_rows(read_portions(files), bars)
+        if not found.matched and not len(self.gap_instants):
             raise DataError(
                 f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} whose"
                 f" issued_at is the end of a bar, such as {format_utc(bars.times[0])} or"
                 f" {format_utc(bars.times[-1])}; correct issued_at, or choose other bars"
             )
-        return unmatched
+        return found
 
     def forecasts(
         self,
@@ -381,14 +425,13 @@ def read_record(
 ) -> SealedRecord:
     """Read the record of a file or folder.
 
-    Without a witness and without `head` nothing is sealed, because the folder's own lines could
-    have been written at any time.
+    Without a witness nothing is sealed, because the folder's own lines could have been written at
+    any time.
 
     path: folder of forecast files, or one file of it, whose other files are then ignored.
     bar_length: length of the bars, which determines the longest delay of sealing.
     witness: the folder's witness; None: the default one.
-    head: digest that was published; the chain must contain it. Without a witness, the folder's
-        lines up to this digest count.
+    head: digest that was published; the chain must contain it.
 
     Raises
     ------
@@ -401,9 +444,6 @@ def read_record(
     place = _resolve_witness(folder, witness)
     files = find_forecast_files(path, "forecasts")
     seals = read_seals(place)
-    if not seals and head is not None:
-        seals = read_seals(folder / SEALS_FILE)
-        seals = seals[: 1 + next((k for k, each in enumerate(seals) if each.digest == head), -1)]
     if head is not None and head not in {seal.digest for seal in seals}:
         raise DataError(
             f"head: {head} is not among the seals of {folder}; the record was changed, or the"
@@ -419,6 +459,7 @@ def read_record(
         tuple(Batch(seal, by_digest.get(seal.sha256)) for seal in seals),
         tuple(file for file in files if digests[file] not in known),
         max_sealing_delay(bar_length),
+        count_records(place),
     )
 
 

@@ -150,8 +150,9 @@ def format_earned(
     needed = f"{1 / share:.0f} {'were' if e_value * share >= 1 else 'would be'} needed"
     return (
         f"Since {since} this forecast has earned {earned:.2f} of full Kelly (e-value {size};"
-        f" {needed}). This holds if between two decisions no symbol more than doubles, nor all move"
-        f" by more than 20 %; {format_count(breach_count, 'decision')} lost more."
+        f" {needed}). It assumes that no symbol more than doubles between two decisions, no stock"
+        " moves by more than 25 % within a session, and all together move by at most a fifth of"
+        f" that; {format_count(breach_count, 'decision')} lost more."
     )
 
 

@@ -60,17 +60,18 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
     market = settings.load_market()
     bars = market.bars
     records = [_read(path, settings, bars.timeframe.length) for path in settings.forecasts]
-    unmatched = [record.count_unmatched_rows(bars) for record in records]
+    matches = [record.match_rows(bars) for record in records]
     proofs = []
-    for record, rows in zip(records, unmatched, strict=True):
+    for record, matched in zip(records, matches, strict=True):
         trial = build_proof_trial(record, market)
-        attempt = count_forecasters(settings.trials, trial)
+        attempt = max(count_forecasters(settings.trials, trial), record.count.number)
         evidence = {
             status: judge_record(settings, market, record, status, error_share(attempt), progress)
             for status in STATUS_LABELS
             if record.has_forecasts(status)
         }
-        proofs.append(Proof(trial.forecaster, attempt, record, evidence, rows))
+        counted = settings.trials is not None
+        proofs.append(Proof(trial.forecaster, attempt, record, evidence, matched, counted))
     summary = build_proof_summary(proofs, bars.source)
     return Result(
         [summary["sentence"], *map(proof_table, proofs)],

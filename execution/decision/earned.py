@@ -6,8 +6,9 @@ expected costs, interest and borrow fees. They ignore lots, settlement of sales,
 reversals, and dividends on raw prices. The difference of their returns from decision to decision
 is a bet (`forecasting.evidence`). The earned fraction is the lower bound of its mean over its mean.
 
-The largest loss of a bet follows from the positions in which the accounts differ: one symbol may
-double or become worthless, or all may move by 20 % against them. Nothing else is assumed.
+The largest loss of a bet follows from the positions in which the accounts differ. One symbol may
+double or become worthless, a stock within a session may move by 25 %, or all may move by a fifth of
+that against the positions. Nothing else is assumed.
 
 Dimensions: 2 accounts (with the forecast, without it), S symbols, K periods, T instants of a belief
 table, R of them judged: those at which a symbol is due to trade.
@@ -16,8 +17,9 @@ table, R of them judged: those at which a symbol is due to trade.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,14 +42,19 @@ from sizing.limits import allowed_leverage, scale_crypto_buys_to_cash
 from sizing.problem import AccountArrays
 from sizing.solver.active_set import SOLVED
 from trainingdata.bars import CLOSE, OPEN, Bars
+from trainingdata.instants import new_york_date
 from trainingdata.sessions import count_nights_between
 
 NOTIONAL_EQUITY = 131_072.0  # USD, for limits that depend on equity; a power of two divides exactly
 MIN_GROWTH = 1e-9  # growth of an account that has lost all of its equity; it restarts in cash
 # Moves between two decisions that the largest loss of a bet allows for, and costs in addition.
 LARGEST_MOVE = 1.0  # of one symbol
-LARGEST_JOINT_MOVE = 0.2  # of all symbols at once
+LARGEST_SESSION_MOVE = 0.25  # of one stock since a bar of the same session
+JOINT_PART = 0.2  # of these, if all symbols move at once
 LARGEST_COST = 0.01  # fraction of equity
+
+
+KnownAt = Mapping[np.datetime64, np.datetime64]
 
 
 class JudgingTerms(NamedTuple):
@@ -82,6 +89,7 @@ class _Steps(NamedTuple):
     rows: [R] rows of the belief table.
     filled, closed: [R, S] price of the symbol's first own bar since, at which orders fill, and its
         last close, both over its last close before; NaN without a bar.
+    moves: [R, S] largest moves that the bets allow for, fraction of the last close before.
     nights: [R] nights since for which a loan costs interest.
     is_bet: [R] false for an instant without one before.
     """
@@ -89,6 +97,7 @@ class _Steps(NamedTuple):
     rows: Index
     filled: Matrix
     closed: Matrix
+    moves: Matrix
     nights: Array
     is_bet: Mask
 
@@ -198,7 +207,11 @@ class Judgement(NamedTuple):
 
 
 def judge_beliefs(
-    bars: Bars, table: BeliefTable, terms: JudgingTerms, before: EvidenceState
+    bars: Bars,
+    table: BeliefTable,
+    terms: JudgingTerms,
+    before: EvidenceState,
+    known_at: KnownAt = MappingProxyType({}),
 ) -> tuple[Judgement, EvidenceState]:
     """Judge the forecasts of a belief table; return the judgement and the state after its end.
 
@@ -206,6 +219,8 @@ def judge_beliefs(
     table: beliefs; the forecasts count in full, whatever they have earned.
     before: state after an earlier decision. If it is not earlier than the table's only instant, the
         decision is repeated, and its figures are returned.
+    known_at: when forecasts became known that were not known at their instant, by instant. They
+        trade at the first price after that.
     """
     found = Judgement.empty(table.instants)
     if len(table.instants) and table.instants[0] <= before.at:
@@ -214,7 +229,7 @@ def judge_beliefs(
     if not len(rows):
         return found, before
     weights, targets = before.positions_in(bars.symbols)
-    steps = _build_steps(bars, table.instants[rows], rows, before.at)
+    steps = _build_steps(bars, table.instants[rows], rows, before.at, known_at)
     plain = table._replace(earned=np.full(len(table.instants), np.nan))
     figures = np.empty((len(rows), 5))
     bets = judge_instants(plain, terms, steps, weights, targets, before.bets, figures)
@@ -228,13 +243,18 @@ def judge_beliefs(
     return found, last_state
 
 
-def _build_steps(bars: Bars, instants: Instants, rows: Index, since: np.datetime64) -> _Steps:
+def _build_steps(
+    bars: Bars, instants: Instants, rows: Index, since: np.datetime64, known_at: KnownAt
+) -> _Steps:
     """Return the market's moves up to each judged instant, [R].
 
     since: the judged instant before; NaT for none.
     """
     earlier = np.concatenate([instants[:1] if np.isnat(since) else [since], instants[:-1]])
-    filled, closed = (np.full((len(rows), len(bars.symbols)), np.nan) for _ in range(2))
+    known = np.array([known_at.get(at, at) for at in earlier], "datetime64[ns]")
+    filled, closed = np.full((2, len(rows), len(bars.symbols)), np.nan)
+    moves = np.full((len(rows), len(bars.symbols)), LARGEST_MOVE)
+    dates = new_york_date(instants)
     for s in range(len(bars.symbols)):
         times, values = bars.bars_of_symbol(s)
         last = np.searchsorted(times, instants, side="right") - 1
@@ -242,11 +262,30 @@ def _build_steps(bars: Bars, instants: Instants, rows: Index, since: np.datetime
         moved = np.flatnonzero((previous >= 0) & (last > previous))
         mark = values[previous[moved], CLOSE]
         filled[moved, s] = values[previous[moved] + 1, OPEN] / mark
+        late = moved[known[moved] > earlier[moved]]
+        filled[late, s] = _late_prices(bars, s, previous[late], last[late], known[late])
+        filled[late, s] /= values[previous[late], CLOSE]
         closed[moved, s] = values[last[moved], CLOSE] / mark
+        if not bars.crypto[s]:
+            held = np.flatnonzero(previous >= 0)
+            same = new_york_date(times[previous[held]]) == dates[held]
+            moves[held[same], s] = LARGEST_SESSION_MOVE
     nights = count_nights_between(earlier, instants).astype(np.float64)
     is_bet = np.ones(len(rows), dtype=bool)
     is_bet[0] = not np.isnat(since)
-    return _Steps(rows, filled, closed, nights, is_bet)
+    return _Steps(rows, filled, closed, moves, nights, is_bet)
+
+
+def _late_prices(bars: Bars, s: int, previous: Index, last: Index, known: Instants) -> Array:
+    """Return the first price after each instant [n]: the open of a bar, else a bar's close.
+
+    previous, last: [n] last own bars at the decision and at the next one.
+    """
+    times, values = bars.bars_of_symbol(s)
+    bar = np.clip(np.searchsorted(times, known), previous + 1, last)
+    begins = bars.timeframe.clock(bars.instruments[s].kind).starts_by_end(times[bar])
+    column = np.where(begins >= known, OPEN, CLOSE)
+    return np.asarray(values[bar, column])
 
 
 @compiled
@@ -268,7 +307,7 @@ def judge_instants(
     growth = np.ones(2)
     for r in range(len(steps.rows)):
         row = steps.rows[r]
-        largest_loss = _largest_loss(weights, targets)
+        largest_loss = _largest_loss(weights, targets, steps.moves[r])
         for a in range(2):
             growth[a] = _advance_account(weights[a], targets[a], steps, r, terms, row)
         difference = growth[0] - growth[1]
@@ -290,21 +329,21 @@ def judge_instants(
 
 
 @jit_inline
-def _largest_loss(weights: Matrix, targets: Matrix) -> float:
+def _largest_loss(weights: Matrix, targets: Matrix, moves: Array) -> float:
     """Return the largest loss of the accounts' difference until the next decision.
 
     weights, targets: [2, S] positions before and after open orders.
+    moves: [S] largest moves of the symbols.
     """
     total = 0.0
     largest = 0.0
-    for s in range(weights.shape[1]):
+    for s in range(len(moves)):
         before = weights[0, s] - weights[1, s]
         after = targets[0, s] - targets[1, s]
-        # The price may move before the order fills, and back after it.
-        size = max(abs(before), abs(after), abs(before - after))
-        total += size
-        largest = max(largest, size)
-    return max(LARGEST_MOVE * largest, LARGEST_JOINT_MOVE * total) + LARGEST_COST
+        loss = moves[s] * max(abs(before), abs(after))
+        total += loss
+        largest = max(largest, loss)
+    return max(largest, JOINT_PART * total) + LARGEST_COST
 
 
 @jit_inline

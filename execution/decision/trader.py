@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ from execution.decision.earned import (
     EvidenceState,
     Judgement,
     JudgingTerms,
+    KnownAt,
     judge_beliefs,
 )
 from execution.decision.problem import (
@@ -189,14 +191,19 @@ class Trader:
         judgement, state = self._judge(market, table)
         return table._replace(earned=judgement.earned) if scales else table, state
 
-    def judge_forecast(self, market: Market, table: BeliefTable) -> Judgement:
+    def judge_forecast(
+        self, market: Market, table: BeliefTable, known_at: KnownAt = MappingProxyType({})
+    ) -> Judgement:
         """Return what the forecasts of a belief table have earned at each of its instants.
 
         market: market of the table.
+        known_at: when forecasts became known that were not known at their instant, by instant.
         """
-        return self._judge(market, table)[0]
+        return self._judge(market, table, known_at)[0]
 
-    def _judge(self, market: Market, table: BeliefTable) -> tuple[Judgement, EvidenceState]:
+    def _judge(
+        self, market: Market, table: BeliefTable, known_at: KnownAt = MappingProxyType({})
+    ) -> tuple[Judgement, EvidenceState]:
         """Return the judgement of a table's forecasts, and the evidence after its last instant."""
         state = self.evidence_state or NO_EVIDENCE
         parts = []
@@ -204,7 +211,8 @@ class Trader:
             first = np.searchsorted(table.instants, view.times[begin])
             last = np.searchsorted(table.instants, view.times[end - 1], side="right")
             part = table.select_rows(np.arange(first, last))
-            judgement, state = judge_beliefs(view, part, self._judging_terms(view, part), state)
+            terms = self._judging_terms(view, part)
+            judgement, state = judge_beliefs(view, part, terms, state, known_at)
             parts.append(judgement)
         return Judgement._make(map(np.concatenate, zip(*parts, strict=True))), state
 

@@ -19,6 +19,7 @@ from forecasting.evidence import (
     error_share,
     growth_evidence,
 )
+from forecasting.file_forecaster import RowMatches
 from forecasting.forecast import Progress
 from forecasting.sealing import SealedRecord, SealStatus
 from foundation.arrays import Array, Instants
@@ -75,34 +76,47 @@ class Proof:
     attempt: number of this forecaster among those tried on the same bars.
     record: the forecasts and their seals.
     evidence: evidence by status, for each status with forecasts.
-    unmatched_rows: number of rows at which no bar of their symbol closes.
+    matches: its rows beside the bars.
+    counts_attempts: false without a ledger of trials; then only sealed records count.
     """
 
     name: str
     attempt: int
     record: SealedRecord
     evidence: dict[SealStatus, RecordEvidence]
-    unmatched_rows: int
+    matches: RowMatches
+    counts_attempts: bool
 
     @property
     def earned(self) -> float:
-        """Fraction of its positions that the forecast has earned by now."""
-        return float(self.evidence["sealed"].earned[-1]) if "sealed" in self.evidence else 0.0
+        """Fraction of its positions that the forecast has earned by now.
+
+        It is 0 if symbols of the record are not judged, because they may be the ones that lost.
+        """
+        if "sealed" not in self.evidence or self.matches.absent_symbols:
+            return 0.0
+        return float(self.evidence["sealed"].earned[-1])
 
     @property
     def longest_delay_seconds(self) -> float:
         """Longest time from issue to sealing among the forecasts sealed in time, s; else 0."""
-        return float(self.record.longest_delay / np.timedelta64(1, "s"))
+        delays = [known - issued for issued, known in self.record.known_at.items()]
+        return max((float(delay / np.timedelta64(1, "s")) for delay in delays), default=0.0)
 
     @property
     def sentence(self) -> str:
         """What the forecast has earned."""
         if "sealed" not in self.evidence:
             return "No forecast was sealed in time, and hindsight earns nothing."
+        if absent := sorted(self.matches.absent_symbols):
+            names = f"{', '.join(absent[:5])}{' …' if len(absent) > 5 else ''}"
+            return f"Nothing is earned, because forecasts of {names} are not judged; judge all."
         sealed = self.evidence["sealed"]
         e_value = float(sealed.growth.e_value[-1])
         share = error_share(self.attempt)
-        return format_earned(sealed.since, self.earned, e_value, share, len(sealed.breaches))
+        earned = format_earned(sealed.since, self.earned, e_value, share, len(sealed.breaches))
+        number, total, missing = self.record.count
+        return f"{earned} It is record {number} of {total} sealed here, {missing} of them missing."
 
     def summary(self) -> dict[str, Any]:
         """Return the forecaster's entry in `proof.json`."""
@@ -115,7 +129,9 @@ class Proof:
             "head": self.record.head,
             "gaps": len(self.record.gap_instants),
             "longest_delay_seconds": self.longest_delay_seconds,
-            "unmatched_rows": self.unmatched_rows,
+            "unmatched_rows": self.matches.unmatched,
+            "absent_symbols": sorted(self.matches.absent_symbols),
+            "records": self.record.count._asdict(),
             **{status: evidence.figures() for status, evidence in self.evidence.items()},
         }
 
@@ -161,7 +177,8 @@ def judge_record(
     issued_rows = np.searchsorted(bars.times, table.windows.issued_at)
     run = replace(market, start_row=int(np.concatenate([issued_rows, gap_rows]).min()))
     trader = settings.build_trader(table)
-    judgement = trader.judge_forecast(run, trader.build_beliefs(run, progress))
+    known_at = record.known_at if status == "sealed" else {}
+    judgement = trader.judge_forecast(run, trader.build_beliefs(run, progress), known_at)
     judged_rows = np.searchsorted(bars.times, judgement.instants)
     rows = np.union1d(judged_rows, gap_rows)
     difference, largest_loss = np.full((2, len(rows)), np.nan)

@@ -62,22 +62,27 @@ def _remarks(proof: Proof) -> list[str]:
     if proof.record.is_unwitnessed:
         remarks.append(
             "its seals do not count, because the witness does not know them (was the folder"
-            " moved?); name the witness, or a published digest as head"
+            " moved?); name the witness"
         )
-    if rows := proof.unmatched_rows:
-        remarks.append(
-            f"{format_count(rows, 'row')} not judged: no bar of the symbol closes at issued_at;"
-            " a choice of symbols is no proof"
-        )
+    if rows := proof.matches.unmatched:
+        remarks.append(f"{format_count(rows, 'row')} not judged: no bar closes at issued_at")
+    if not proof.counts_attempts:
+        remarks.append("trials=null: of the forecasters tried before, only sealed records count")
     if seconds := proof.longest_delay_seconds:
         remarks.append(
-            f"sealed up to {format_duration(seconds)} after issue; the next bar may have begun"
+            f"sealed up to {format_duration(seconds)} after issue; such forecasts trade at the"
+            " first price after their seal"
         )
     if proof.attempt > 1:
         remarks.append(f"number {proof.attempt} of the forecasters tried on these bars (trials)")
     if "sealed" in proof.evidence and len(breaches := proof.evidence["sealed"].breaches):
         instants = ", ".join(map(format_utc, breaches))
         remarks.append(f"lost more than the condition of its evidence allows at {instants}")
+    if "sealed" in proof.evidence:
+        remarks.append(
+            "seals have the time of this machine's clock: whoever does not trust it needs digests"
+            " that were published before the outcome"
+        )
     if "hindsight" in proof.evidence:
         count = format_count(proof.evidence["hindsight"].forecast_count, "forecast")
         remarks.append(f"{count} not sealed in time; in hindsight nothing is earned")

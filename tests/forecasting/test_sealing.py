@@ -326,15 +326,14 @@ ATTACKS: dict[str, Attack] = {
 @pytest.mark.first_example
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_changes_of_the_folder_gain_nothing(folder: Folder, bars: Bars, attack: str) -> None:
-    """With the witness, with a published head alone, and after the owner has sealed again."""
+    """With the witness, without it, and after the owner has sealed again."""
     honest = score(folder.record(), bars) + 1e-12
-    head = folder.record().head
     ATTACKS[attack](folder)
     assert score(folder.record(), bars) <= honest
     unknown = folder.witness.with_name("none.jsonl")
     alone: list[SealedRecord] = []
-    refusal(lambda: alone.append(read_record(folder.path, HOURLY.length, unknown, head)))
-    assert all(score(record, bars) <= honest for record in alone)
+    refusal(lambda: alone.append(read_record(folder.path, HOURLY.length, unknown)))
+    assert not any(record.has_forecasts("sealed") for record in alone)
     why = refusal(lambda: folder.seal(COUNT, late=0))
     assert not why or str(folder.path) in why
     assert score(folder.record(), bars) <= honest
@@ -393,20 +392,42 @@ def test_first_seal_of_equal_files_counts(folder: Folder, bars: Bars) -> None:
     shutil.copy(folder.path / "00.csv", folder.path / "copy.csv")
     folder.seal(COUNT, late=50)
     record = folder.record()
-    assert record.longest_delay == 10 * SECONDS
+    assert longest_delay(record) == 10 * SECONDS
     assert record.has_forecasts("sealed")
     assert not record.has_forecasts("hindsight")
     assert score(record, bars) == score(before, bars)
     assert record.head != before.head
 
 
+def longest_delay(record: SealedRecord) -> np.timedelta64:
+    return max(known - issued for issued, known in record.known_at.items())
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_records_beside_a_witness_are_counted(folder: Folder, missing: bool) -> None:
+    """Also those whose folder is gone: each is an attempt."""
+    first = folder.record().count
+    assert first == (1, 1, 0)
+    for number in (2, 3):
+        other = folder.path.with_name(f"other {number}")
+        other.mkdir()
+        write(other, "a.csv", means(3))
+        witness = folder.witness.with_name(f"other-{number}.jsonl")
+        seal_folder(other, witness, read_seals(folder.witness)[-1].sealing_instant + number)
+        if missing:
+            shutil.rmtree(other)
+        found = read_record(folder.path, HOURLY.length, witness).count if not missing else None
+        assert missing or found == (number, number, 0)
+    assert folder.record().count == (1, 3, 2 * missing)
+
+
 def test_longest_delay_of_sealing_is_stated(folder: Folder) -> None:
-    assert folder.record().longest_delay == 10 * SECONDS
+    assert longest_delay(folder.record()) == 10 * SECONDS
     write(folder.path, "13.csv", means(COUNT))
     folder.seal(COUNT, late=41)
     write(folder.path, "14.csv", means(COUNT + 1))
     folder.seal(COUNT + 1, late=100)  # in hindsight
-    assert folder.record().longest_delay == 41 * SECONDS
+    assert longest_delay(folder.record()) == 41 * SECONDS
 
 
 def test_sealing_delay_grows_with_the_bar() -> None:
@@ -491,17 +512,22 @@ def test_seals_never_go_back_in_time(folder: Folder) -> None:
     assert last.open_instants == []
 
 
-def test_record_is_equal_on_another_machine(folder: Folder, bars: Bars, tmp_path: Path) -> None:
+def test_record_is_equal_beside_its_witness_elsewhere(
+    folder: Folder, bars: Bars, tmp_path: Path
+) -> None:
     head = folder.record().head
     copied = shutil.copytree(folder.path, tmp_path / "elsewhere" / folder.path.name)
-    other = read_record(copied, HOURLY.length, head=head)
+    witness = tmp_path / "copied.jsonl"
+    witness.write_bytes(folder.witness.read_bytes())
+    other = read_record(copied, HOURLY.length, witness, head)
     ours, theirs = table(folder.record(), bars), table(other, bars)
     assert ours is not None
     assert theirs is not None
     assert np.array_equal(ours.all_quantiles, theirs.all_quantiles)
     assert (ours.source_digest, ours.name) == (theirs.source_digest, theirs.name)
     with refused(DataError, "head", varies=r"at \S+/elsewhere/"):
-        read_record(copied, HOURLY.length, head="f" * 64)
+        read_record(copied, HOURLY.length, witness, head="f" * 64)
+    assert not read_record(copied, HOURLY.length, head=None).has_forecasts("sealed")
     with refused(InputError, "witness"):
         seal_folder(copied)
 
@@ -520,13 +546,13 @@ def test_witness_outside_the_folder_is_required(folder: Folder, tmp_path: Path) 
 
 
 def test_rows_without_a_bar_are_counted(folder: Folder, bars: Bars) -> None:
-    assert folder.record().count_unmatched_rows(bars) == 0
+    assert folder.record().match_rows(bars).unmatched == 0
     path = write(folder.path, "more.csv", [(3, "ZZZ", 0.0), (-(10**5), "ZZZ", 0.0)])
-    assert folder.record().count_unmatched_rows(bars) == 2
+    assert folder.record().match_rows(bars).unmatched == 2
     path.write_text(path.read_text().replace("ZZZ", SYMBOLS[0]).replace(":00:00Z", ":07:00Z"))
-    assert folder.record().count_unmatched_rows(bars) == 1
+    assert folder.record().match_rows(bars).unmatched == 1
     with refused(DataError, SYMBOLS[0], varies=str(path)):
-        read_record(path, HOURLY.length).count_unmatched_rows(bars)
+        read_record(path, HOURLY.length).match_rows(bars)
 
 
 def test_moved_folder_lacks_its_witness(folder: Folder, tmp_path: Path) -> None:

@@ -21,16 +21,16 @@ from trainingdata.source import DataSettings
 WORDS = (
     "symbols=[SYA]",
     "data.start=2024-01-02",
-    "data.end=2024-03-08",
+    "data.end=2024-06-14",
     "trials=null",
     "limits.symbol_cap=4",
 )
-INSTANTS = 190
+INSTANTS = 703
 CERTAINTY = 0.9  # share of the next return that the planted forecast states
 
 
 def panel() -> Bars:
-    return DataSettings(start="2024-01-02", end="2024-03-08").load_panel(("SYA",), None, None)
+    return DataSettings(start="2024-01-02", end="2024-06-14").load_panel(("SYA",), None, None)
 
 
 def planted(bars: Bars, share: float) -> pd.DataFrame:
@@ -49,14 +49,14 @@ def planted(bars: Bars, share: float) -> pd.DataFrame:
     )
 
 
-def sealed(forecasts: pd.DataFrame, folder: Path, witness: Path | None) -> None:
-    """A folder whose files were sealed five seconds after their issue."""
+def sealed(forecasts: pd.DataFrame, folder: Path, witness: Path | None, late: int = 0) -> None:
+    """A folder whose files were sealed at their issue, or some seconds after it."""
     folder.mkdir()
     for number, row in forecasts.iterrows():
         file = folder / f"{number:06}.csv"
         row.to_frame().T.to_csv(file, index=False)
         issued = np.datetime64(str(row["issued_at"]).removesuffix("Z"), "ns")
-        seal_folder(folder, witness, issued + np.timedelta64(5, "s"), [file])
+        seal_folder(folder, witness, issued + np.timedelta64(late, "s"), [file])
 
 
 def proved(*words: str) -> Result:

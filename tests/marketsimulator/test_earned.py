@@ -104,23 +104,30 @@ def test_judged_orders_fill_at_the_next_own_open(plain: Setup) -> None:
     assert found == pytest.approx(profit, abs=1e-15)
 
 
+def within_a_session(setup: Setup) -> int:
+    """A judged instant at which the stock had a bar an hour before, and has one."""
+    rows = rows_of(setup, 0, 1)
+    return int(rows[setup.table.instants[rows].astype(str) > "2023-11-02T16"][0])
+
+
 @pytest.mark.parametrize(
     ("weights", "targets", "size"),
     [
         ([[0.0, 0.2], [0.0, 0.0]], [[0.0, 0.5], [0.0, 0.0]], [0.0, 0.5]),
-        ([[0.3, 0.2], [0.0, 0.0]], [[-0.3, 0.5], [0.0, 0.4]], [0.6, 0.2]),
+        ([[0.3, 0.2], [0.0, 0.0]], [[-0.3, 0.5], [0.0, 0.4]], [0.3, 0.2]),
         ([[1.0, 0.5], [1.0, 0.5]], [[1.0, 0.5], [1.0, 0.5]], [0.0, 0.0]),
     ],
 )
 def test_largest_loss_follows_from_differing_positions(
     plain: Setup, weights: list[list[float]], targets: list[list[float]], size: list[float]
 ) -> None:
-    """One symbol doubles or becomes worthless, or both move by a fifth, and costs are paid."""
-    trader, k = plain.trader, int(rows_of(plain, 1, 1)[5])
+    """Within a session the stock moves by 25 %, the coin doubles, or both move by a fifth of it."""
+    trader, k = plain.trader, within_a_session(plain)
     evidence = evidence_with(plain, np.array(weights), np.array(targets))
     trader = replace(trader, evidence_state=replace(evidence, at=plain.table.instants[k - 1]))
     judgement, _ = trader._judge(plain.market, plain.table.select_rows(np.array([k])))
-    expected = max(max(size), 0.2 * sum(size)) + 0.01
+    losses = [0.25 * size[0], size[1]]
+    expected = max(max(losses), 0.2 * sum(losses)) + 0.01
     assert float(judgement.largest_loss[0]) == pytest.approx(expected, abs=1e-15)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from forecasting.evidence import error_share
@@ -55,14 +57,53 @@ def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], bar
     assert "hindsight" not in found
     assert re.fullmatch(
         r"Since 2024-0\d-\d\d this forecast has earned 0\.\d\d of full Kelly \(e-value [\d.e+]+; 40"
-        r" were needed\)\.",
+        r" were needed\)\. It assumes .*; 0 decisions lost more\. It is record 1 of 1 sealed here,"
+        r" 0 of them missing\.",
         found["sentence"],
     )
+    assert found["sealed"]["breaches"] == []
     elsewhere = document(proved(str(folder), f"witness={witness}.none"))
     [late] = elsewhere["forecasts"]
     assert late["earned"] == late["hindsight"]["earned"] == 0
     assert late["hindsight"]["growth"] == found["sealed"]["growth"]
     assert elsewhere["sentence"].endswith("in time, and hindsight earns nothing.")
+
+
+def test_late_seal_trades_at_the_next_price(tmp_path: Path, bars: Bars) -> None:
+    """Five seconds after its issue a forecast may have seen the bar whose open it would trade."""
+    folder, witness = tmp_path / "late", tmp_path / "late.jsonl"
+    sealed(planted(bars, CERTAINTY).tail(150), folder, witness, late=5)
+    [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    assert found["sealed"]["forecasts"] == 150
+    assert found["earned"] == 0.0
+    assert found["sealed"]["growth"]["e_value"] < 2
+    assert found["longest_delay_seconds"] == 5
+
+
+def test_choice_of_symbols_earns_nothing(tmp_path: Path, bars: Bars) -> None:
+    forecasts = planted(bars, CERTAINTY).tail(30)
+    both = pd.concat([forecasts, forecasts.assign(symbol="SYB", mean=0.0)])
+    folder, witness = tmp_path / "two", tmp_path / "two.jsonl"
+    sealed(both.sort_values("issued_at", ignore_index=True), folder, witness)
+    [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    assert found["earned"] == 0.0
+    assert found["absent_symbols"] == ["SYB"]
+    assert found["sentence"] == (
+        "Nothing is earned, because forecasts of SYB are not judged; judge all."
+    )
+
+
+def test_later_record_needs_more_evidence(tmp_path: Path, bars: Bars) -> None:
+    """Also without a ledger of trials, and also if the first record is gone."""
+    poor = tmp_path / "poor"
+    sealed(planted(bars, -1.0).head(3), poor, tmp_path / "poor.jsonl")
+    shutil.rmtree(poor)
+    folder, witness = tmp_path / "good", tmp_path / "good.jsonl"
+    sealed(planted(bars, CERTAINTY).tail(3), folder, witness)
+    [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    assert found["needed_e_value"] == pytest.approx(120)
+    assert found["records"] == {"number": 2, "total": 2, "missing": 1}
+    assert "It is record 2 of 2 sealed here, 1 of them missing." in found["sentence"]
 
 
 def test_dropped_batch_costs_the_largest_loss(record: tuple[Path, Path], tmp_path: Path) -> None:
@@ -85,9 +126,8 @@ def test_files_are_written_and_compared(
     record: tuple[Path, Path], tmp_path: Path, bars: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    poor = planted(bars, -3.0)
-    for name, forecasts in (("good", planted(bars, CERTAINTY)), ("poor", poor)):
-        sealed(forecasts, tmp_path / name, None)
+    for name, share in (("good", CERTAINTY), ("poor", -3.0)):
+        sealed(planted(bars, share).tail(60), tmp_path / name, None)
     result = proved(f"forecasts=[{tmp_path / 'good'},{tmp_path / 'poor'}]")
     for name, write in result.file_writers.items():
         write(tmp_path / name)
