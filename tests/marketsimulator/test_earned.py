@@ -105,9 +105,9 @@ def test_judged_orders_fill_at_the_next_own_open(plain: Setup) -> None:
 
 
 def within_a_session(setup: Setup) -> int:
-    """A judged instant at which the stock had a bar an hour before, and has one."""
-    rows = rows_of(setup, 0, 1)
-    return int(rows[setup.table.instants[rows].astype(str) > "2023-11-02T16"][0])
+    """A judged instant at which the stock's last bar was of the same session."""
+    times = setup.table.instants.astype("datetime64[m]").astype(str)
+    return int(np.flatnonzero(np.char.endswith(times, "T17:30"))[2])
 
 
 @pytest.mark.parametrize(
