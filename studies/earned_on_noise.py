@@ -62,17 +62,16 @@ class MomentumForecaster:
         windows = Windows.from_bars(bars, since, self.random_walk.context_length)
         around = self.random_walk.quantiles_around(windows)
         deviation = around.scale[:, 0]
+        ahead = np.arange(1, HORIZON + 1)
         if self.direction:
-            steps = np.arange(1, HORIZON + 1)
-            median = self.direction * self.claim * deviation[:, None] * steps
-            quantiles = self.random_walk.quantiles_around(windows, median=median)
-            return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
-        moves = np.diff(np.log(windows.contexts(np.arange(len(windows)))), axis=1)
-        ages = np.arange(moves.shape[1])[::-1]
-        weights = np.sqrt(1 - PERSISTENCE**2) * PERSISTENCE**ages
-        mean = self.claim * (moves / deviation[:, None]) @ weights * deviation
-        steps = (1 - PERSISTENCE ** np.arange(1, HORIZON + 1)) / (1 - PERSISTENCE)
-        quantiles = self.random_walk.quantiles_around(windows, median=mean[:, None] * steps)
+            median = np.outer(self.direction * self.claim * deviation, ahead)
+        else:
+            moves = np.diff(np.log(windows.contexts(np.arange(len(windows)))), axis=1)
+            ages = np.arange(moves.shape[1])[::-1]
+            weights = np.sqrt(1 - PERSISTENCE**2) * PERSISTENCE**ages
+            mean = self.claim * (moves / deviation[:, None]) @ weights * deviation
+            median = np.outer(mean, (1 - PERSISTENCE**ahead) / (1 - PERSISTENCE))
+        quantiles = self.random_walk.quantiles_around(windows, median=median)
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
 
