@@ -160,9 +160,7 @@ def seal_folder(
                     )
             except DataError as error:
                 failures.append(error)
-        _write_seals(seals, place, copy)
-        if seals:
-            write_atomically(_folder_note(place), str(folder.resolve()).encode(), is_private=True)
+        _write_seals(seals, folder, place)
     if failures:
         raise failures[0]
     return tuple(seals)
@@ -198,15 +196,22 @@ def _seal_file(file: Path, now: np.datetime64, seals: Sequence[Seal]) -> Seal:
     return seal._replace(digest=seal.compute_digest())
 
 
-def _write_seals(seals: Sequence[Seal], witness: Path, copy: Path) -> None:
-    """Write the seals to the witness, then to the folder.
+def _write_seals(seals: Sequence[Seal], folder: Path, witness: Path) -> None:
+    """Write the seals to the witness, then to the folder; note the folder's path at the witness.
 
-    If a process is killed in between, the next one completes the folder's copy.
+    If a process is killed in between, the next one completes the rest.
     """
+    if not seals:
+        return
     content = "".join(json.dumps(seal._asdict(), sort_keys=True) + "\n" for seal in seals).encode()
-    for path in (witness, copy):
-        if seals and not (path.exists() and path.read_bytes() == content):
-            write_atomically(path, content, is_private=True)
+    files = {
+        witness: content,
+        folder / SEALS_FILE: content,
+        _folder_note(witness): str(folder.resolve()).encode(),
+    }
+    for path, data in files.items():
+        if not (path.exists() and path.read_bytes() == data):
+            write_atomically(path, data, is_private=True)
 
 
 def read_seals(path: Path) -> tuple[Seal, ...]:
@@ -243,7 +248,8 @@ def read_seals(path: Path) -> tuple[Seal, ...]:
 class RecordCount(NamedTuple):
     """Records that the witnesses of one folder know.
 
-    number: number of this record among them, from 1, by their first seals; 1 without a witness.
+    number: number of this record among them, from 1, by their first seals; an unsealed record comes
+        last.
     total: number of records.
     missing: number of records whose folder or seals are gone.
     """
@@ -254,7 +260,7 @@ class RecordCount(NamedTuple):
 
 
 def count_records(witness: Path) -> RecordCount:
-    """Count the records of the witnesses beside one, which it may be itself.
+    """Count the records of all witnesses in the folder of one of them.
 
     Raises DataError for a witness that cannot be read.
     """
@@ -271,7 +277,7 @@ def count_records(witness: Path) -> RecordCount:
 
 
 def _folder_note(witness: Path) -> Path:
-    """Return the file beside a witness that names the sealed folder."""
+    """Return the path of the file, in the witness's folder, that names the sealed folder."""
     return witness.with_name(f"{witness.name}.folder")
 
 
@@ -294,7 +300,7 @@ class SealedRecord:
     batches: batches in the order in which they were sealed.
     unsealed: files without a seal, or changed since.
     delay: longest time from issue to sealing.
-    count: the records beside it.
+    count: number of this record among those sealed with it on this machine.
     """
 
     path: Path
