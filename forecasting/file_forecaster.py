@@ -518,7 +518,7 @@ def _check_steps(portion: RowPortion, column: str, step: Array) -> None:
 
 
 class RowMatches(NamedTuple):
-    """Rows of forecasts beside the bars of a panel.
+    """Matches of forecast rows with the bars of a panel.
 
     matched: number of rows at which a bar of their symbol closes.
     unmatched: number of rows at which none closes; rows of the panel's symbols outside its period

@@ -66,7 +66,9 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
         trial = build_proof_trial(record, market)
         attempt = max(count_forecasters(settings.trials, trial), record.count.number)
         evidence = {
-            status: judge_record(settings, market, record, status, error_share(attempt), progress)
+            status: judge_record(
+                settings, market, record, matched, status, error_share(attempt), progress
+            )
             for status in STATUS_LABELS
             if record.has_forecasts(status)
         }

@@ -76,7 +76,7 @@ class Proof:
     attempt: number of this forecaster among those tried on the same bars.
     record: the forecasts and their seals.
     evidence: evidence by status, for each status with forecasts.
-    matches: its rows beside the bars.
+    matches: matches of its rows with the bars.
     counts_attempts: false without a ledger of trials; then only sealed records count.
     """
 
@@ -89,13 +89,8 @@ class Proof:
 
     @property
     def earned(self) -> float:
-        """Fraction of its positions that the forecast has earned by now.
-
-        It is 0 if symbols of the record are not judged, because they may be the ones that lost.
-        """
-        if "sealed" not in self.evidence or self.matches.absent_symbols:
-            return 0.0
-        return float(self.evidence["sealed"].earned[-1])
+        """Fraction of its positions that the forecast has earned by now."""
+        return float(self.evidence["sealed"].earned[-1]) if "sealed" in self.evidence else 0.0
 
     @property
     def longest_delay_seconds(self) -> float:
@@ -162,12 +157,16 @@ def judge_record(
     settings: ProofSettings,
     market: Market,
     record: SealedRecord,
+    matches: RowMatches,
     status: SealStatus,
     share: float,
     progress: Progress,
 ) -> RecordEvidence:
     """Judge the forecasts of a record that have one status.
 
+    Nothing is earned if symbols of the record are not judged, because they may be those that lost.
+
+    matches: matches of the record's rows with the market's bars.
     share: error probability, from `error_share`.
     """
     bars = market.bars
@@ -189,7 +188,7 @@ def judge_record(
     difference[is_gap], largest_loss[is_gap] = -MAX_SCALED_LOSS, MAX_SCALED_LOSS
     growth = growth_evidence(difference, share, largest_loss)
     earned = np.zeros(len(rows))
-    if status == "sealed":
+    if status == "sealed" and not matches.absent_symbols:
         earned = earned_fraction(growth.lower_bound, growth.mean)
     return RecordEvidence(
         *(bars.times[rows], len(table.windows), growth, np.nancumsum(difference), earned),

@@ -86,7 +86,7 @@ def test_choice_of_symbols_earns_nothing(tmp_path: Path, bars: Bars) -> None:
     folder, witness = tmp_path / "two", tmp_path / "two.jsonl"
     sealed(both.sort_values("issued_at", ignore_index=True), folder, witness)
     [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
-    assert found["earned"] == 0.0
+    assert found["earned"] == found["sealed"]["earned"] == 0.0
     assert found["absent_symbols"] == ["SYB"]
     assert found["sentence"] == (
         "Nothing is earned, because forecasts of SYB are not judged; judge all."
