@@ -53,7 +53,6 @@ LARGEST_SESSION_MOVE = 0.25  # of one stock since a bar of the same session
 JOINT_PART = 0.2  # of these, if all symbols move at once
 LARGEST_COST = 0.01  # fraction of equity
 
-
 KnownAt = Mapping[np.datetime64, np.datetime64]
 
 

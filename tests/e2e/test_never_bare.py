@@ -332,7 +332,7 @@ def test_refused_sale_is_sent_again(desk: Desk, count: int) -> None:
     assert (state, held(desk)) == ("done", {})
 
 
-def test_stops_return_after_a_command_ends_in_an_outage(desk: Desk) -> None:
+def test_stops_return_after_command_ends_in_outage(desk: Desk) -> None:
     desk.here.fail(kind="slow_cancel", seconds=50, symbol="SYA", count=ALWAYS)
     give(desk, "flatten", name="once")
     desk.here.clear_faults()
