@@ -227,10 +227,7 @@ def read_seals(path: Path) -> tuple[Seal, ...]:
         raise DataError(f"{path}: the seals cannot be read; restore the file") from error
     seals: list[Seal] = []
     for number, line in enumerate(lines, 1):
-        try:
-            seal = Seal(**json.loads(line))
-        except (ValueError, TypeError):
-            seal = None
+        seal = _parse_seal(line)
         previous = seals[-1].digest if seals else FIRST_PREVIOUS
         if (
             seal is None
@@ -245,13 +242,21 @@ def read_seals(path: Path) -> tuple[Seal, ...]:
     return tuple(seals)
 
 
+def _parse_seal(line: str | bytes) -> Seal | None:
+    """Return the seal of a line; None for a damaged line."""
+    try:
+        return Seal(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
 class RecordCount(NamedTuple):
     """Records that the witnesses of one folder know.
 
     number: number of this record among them, from 1, by their first seals; an unsealed record comes
         last.
     total: number of records.
-    missing: number of records whose folder or seals are gone.
+    missing: number of records whose folder or seals are gone or damaged.
     """
 
     number: int
@@ -260,17 +265,19 @@ class RecordCount(NamedTuple):
 
 
 def count_records(witness: Path) -> RecordCount:
-    """Count the records of all witnesses in the folder of one of them.
+    """Count the records of all witnesses in the folder of one of them, by their first seals.
 
-    Raises DataError for a witness that cannot be read.
+    A witness whose first seal is damaged counts as the first and as missing.
     """
-    firsts: dict[Path, np.datetime64] = {}
+    firsts: dict[Path, str] = {}
     missing = 0
-    for each in sorted({witness, *witness.parent.glob("*.jsonl")}):
-        if seals := read_seals(each):
-            firsts[each] = seals[0].sealing_instant
-            note = _folder_note(each)
-            missing += not (note.exists() and (Path(note.read_text()) / SEALS_FILE).exists())
+    for each in filter(Path.is_file, {witness, *witness.parent.glob("*.jsonl")}):
+        with each.open("rb") as lines:
+            first = _parse_seal(lines.readline())
+        firsts[each] = first.sealed_at if first else ""
+        note = _folder_note(each)
+        known = note.exists() and (Path(note.read_text()) / SEALS_FILE).exists()
+        missing += not (first and known)
     order = sorted(firsts, key=lambda each: (firsts[each], each.name))
     number = 1 + order.index(witness) if witness in firsts else 1 + len(order)
     return RecordCount(number, max(len(order), number), missing)

@@ -421,6 +421,12 @@ def test_records_beside_a_witness_are_counted(folder: Folder, missing: bool) -> 
     assert folder.record().count == (1, 3, 2 * missing)
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\n", b'{"number": 1}\n'])
+def test_damaged_other_witness_counts_as_a_record(folder: Folder, content: bytes) -> None:
+    folder.witness.with_name("other.jsonl").write_bytes(content)
+    assert folder.record().count == (2, 2, 1)
+
+
 def test_longest_delay_of_sealing_is_stated(folder: Folder) -> None:
     assert longest_delay(folder.record()) == 10 * SECONDS
     write(folder.path, "13.csv", means(COUNT))
