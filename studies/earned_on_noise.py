@@ -12,6 +12,9 @@ on, shows what repeated reading does to a test for a fixed sample.
 With `--jump 1 --odds 0.001` a symbol doubles overnight before one of 1,000 bars, and falls a little
 before all others: the mean of these moves is 0. The forecaster then claims a fall at every bar,
 with the information coefficient of `--claim`. With a negative jump it claims a rise.
+
+With `--late 30` each forecast is sealed 30 s after its issue by a forecaster that then knows the
+whole bar that has begun. It claims the direction of that bar. Take bars of an hour or less.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.evidence import ALPHA, growth_evidence
 from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
 from forecasting.windows import Windows
-from foundation.arrays import Instants, Mask
+from foundation.arrays import Array, Instants, Mask
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -48,10 +51,12 @@ class MomentumForecaster:
 
     claim: claimed information coefficient of the next bar.
     direction: 1 or -1 for a forecaster that always claims a rise or a fall; 0 for momentum.
+    is_late: true for a forecaster that claims the direction of a bar that has begun.
     """
 
     claim: float
     direction: float = 0.0
+    is_late: bool = False
     random_walk: RandomWalk = field(default_factory=RandomWalk)
     name: str = "momentum"
 
@@ -63,8 +68,9 @@ class MomentumForecaster:
         around = self.random_walk.quantiles_around(windows)
         deviation = around.scale[:, 0]
         ahead = np.arange(1, HORIZON + 1)
-        if self.direction:
-            median = np.outer(self.direction * self.claim * deviation, ahead)
+        if self.direction or self.is_late:
+            direction = begun_direction(windows, bars) if self.is_late else self.direction
+            median = np.outer(direction * self.claim * deviation, ahead)
         else:
             moves = np.diff(np.log(windows.contexts(np.arange(len(windows)))), axis=1)
             ages = np.arange(moves.shape[1])[::-1]
@@ -73,6 +79,18 @@ class MomentumForecaster:
             median = np.outer(mean, (1 - PERSISTENCE**ahead) / (1 - PERSISTENCE))
         quantiles = self.random_walk.quantiles_around(windows, median=median)
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
+
+
+def begun_direction(windows: Windows, bars: Bars) -> Array:
+    """Return the sign of the bar that begins at each window's issue, [N]; 0 if none does."""
+    directions = []
+    for symbol, part in enumerate(windows.slices_by_symbol()):
+        closes, last = windows.closes[symbol], windows.last_bar_index[part]
+        known = bars.times[bars.mask[symbol]]
+        following = np.minimum(last + 1, len(closes) - 1)
+        begins = known[following] - known[last] <= bars.timeframe.length
+        directions.append(np.sign(closes[following] - closes[last]) * begins)
+    return np.concatenate(directions)
 
 
 @dataclass(frozen=True)
@@ -111,21 +129,23 @@ def first_bar(reached: Mask) -> int:
 
 
 def judge_market(
-    seed: int, edge: float, claim: float, jump: float, odds: float, *words: str
+    seed: int, edge: float, claim: float, jump: float, odds: float, late: int, *words: str
 ) -> Outcome:
     """Judge a forecaster in the market of a seed.
 
     edge: planted information coefficient.
     jump, odds: size and probability of jumps; a jump of 0 plants none.
+    late: seconds from issue to seal of a forecaster that knows the bar by then; 0 for none.
     """
     given = (f"data.seed={seed}", f"data.information_coefficient={edge}")
     settings = BacktestSettings.from_config(compose_config("backtest", [*WORDS, *given, *words]))
     market = settings.load_market()
     if jump:
         market = with_jumps(market, seed, jump, odds)
-    forecaster = MomentumForecaster(claim, -np.sign(jump))
+    forecaster = MomentumForecaster(claim, -np.sign(jump), bool(late))
     trader = settings.build_trader(forecaster)
-    judgement = trader.judge_forecast(market, trader.build_beliefs(market))
+    known_at = {at: at + np.timedelta64(late, "s") for at in market.bars.times} if late else {}
+    judgement = trader.judge_forecast(market, trader.build_beliefs(market), known_at)
     judged = np.isfinite(judgement.difference)
     difference = judgement.difference[judged]
     count = np.arange(1, len(difference) + 1)
@@ -154,12 +174,14 @@ def main() -> None:
     parser.add_argument("--claim", type=float, default=0.0, help="claimed one; 0: the planted one")
     parser.add_argument("--jump", type=float, default=0.0, help="size of rare jumps, such as 1")
     parser.add_argument("--odds", type=float, default=0.001, help="of a jump before a bar")
+    parser.add_argument("--late", type=int, default=0, help="seconds from issue to seal")
     parser.add_argument("--timeframe", default="1d")
     parser.add_argument("--free", action="store_true", help="without costs")
     given = parser.parse_args()
     words = (f"timeframe={given.timeframe}", *(FREE if given.free else ()))
+    claim = given.claim or given.edge
     found = [
-        judge_market(seed, given.edge, given.claim or given.edge, given.jump, given.odds, *words)
+        judge_market(seed, given.edge, claim, given.jump, given.odds, given.late, *words)
         for seed in range(given.seed, given.seed + given.markets)
     ]
     sys.stdout.write(f"{given.markets} markets from seed {given.seed}, edge {given.edge}:\n")
