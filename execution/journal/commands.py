@@ -42,7 +42,8 @@ class Command:
         `partial`, `refused`, `expired`, or `cancelled` by `resume`.
     answer: description of what was done, what waits and what was not done.
     answered_at: instant of the answer by the venue's clock.
-    targets: signed quantity to which each position is reduced, by symbol; None until it is known.
+    targets: signed quantity to which `reduce` still has to reduce each position, by symbol; None
+        until it is known. A symbol is removed once its position has been reduced.
     """
 
     command_id: Text
@@ -150,6 +151,10 @@ class CommandJournal:
         """Return the commands whose answers are not final, oldest first."""
         clause = "WHERE state IN ('received', 'waiting') ORDER BY received_at"
         return COMMANDS_TABLE.select_rows(self._database, clause)
+
+    def reduction_in(self, symbol: str) -> Command | None:
+        """Return the command that still has to reduce a position in a symbol; None without one."""
+        return next((each for each in self.unanswered() if symbol in (each.targets or {})), None)
 
     def latest(self, limit: int) -> Sequence[Command]:
         """Return the latest commands, newest first.

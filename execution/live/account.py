@@ -78,7 +78,9 @@ class LiveAccount:
         self.account = account
         self.feed = feed
         self.book, self.halts, self.notices = account.book, account.halts, account.notices
-        self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
+        self.guards = Guards(
+            settings.guards, self.halts, self.book, account.commands, account.kill_file, stop
+        )
         self.reconciler = Reconciler(account, feed)
         # Maximum loss of open and pending spreads, USD by root of their options, as last reported
         # by each job.

@@ -18,6 +18,7 @@ import numpy as np
 
 from execution.decision.authority import is_exempt_from_halts
 from execution.decision.tiers import DrawdownTiers
+from execution.journal.commands import CommandJournal
 from execution.journal.halts import HaltJournal, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
@@ -84,6 +85,7 @@ class Guards:
 
     halts: halts of the account.
     book: order store with the orders of all jobs of the account.
+    commands: commands of the account.
     kill_file: path of the kill file; while the file exists, no order is sent.
     stop: signal that stops all new orders. If it asks for all positions to be closed, reducing
         orders are still sent, despite halts and the kill file.
@@ -94,12 +96,14 @@ class Guards:
         settings: GuardSettings,
         halts: HaltJournal,
         book: OrderStore,
+        commands: CommandJournal,
         kill_file: Path,
         stop: StopSignal,
     ) -> None:
         self._settings = settings
         self._halts = halts
         self._book = book
+        self._commands = commands
         self._kill_file = kill_file
         self._stop = stop
         self.exchange_closed = False  # by the venue's clock, although the calendar has a session
@@ -188,6 +192,8 @@ class Guards:
         name = order.root if isinstance(order, SpreadOrder) else order.symbol
         if name in self._halts.exited_symbols():
             return f"{halt_reason(self._halts, 'openings of symbols')}; resume to open {name} again"
+        if command := self._commands.reduction_in(name):
+            return f"`{command}` waits; resume to open {name} before it is done"
         if snapshot is None:
             return "the account was not read before this opening order"
         if not snapshot.equity > 0:

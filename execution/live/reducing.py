@@ -146,8 +146,19 @@ class PositionReducer:
         # Steps that the last reading asks for are left to the next call.
         unsent = {*plan.sales, *(order.symbol for order in plan.resends)}
         plan.waiting.update(dict.fromkeys(unsent - {*plan.waiting}, "its order is not sent yet"))
+        self._record_finished_symbols(command, plan)
         self._symbols_by_command[command.command_id] = _symbols_in_reduction(command, plan, state)
         return plan, account
+
+    def _record_finished_symbols(self, command: Command, plan: ReductionPlan) -> None:
+        """Remove the symbols that `reduce` has reduced from its targets.
+
+        A later attempt leaves alone what a decision opens in them.
+        """
+        pending = {*plan.waiting, *plan.not_reduced}
+        targets = {s: target for s, target in (command.targets or {}).items() if s in pending}
+        if command.is_unanswered and targets != (command.targets or {}):
+            self._live.account.commands.set_targets(command, targets)
 
     def _refresh_ended_orders(self, account: AccountSnapshot) -> None:
         """Query our accepted orders if the snapshot shows that one has ended or traded."""

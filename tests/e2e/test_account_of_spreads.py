@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from execution.journal.commands import CommandJournal
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.journal.order_store import OrderStore
@@ -105,9 +106,11 @@ class Funded(DeskVenue):
 def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     """The seller of an account, guarded as a live one is."""
     database = Database()
-    halts = HaltJournal(database, EventLog(database))
+    events = EventLog(database)
+    halts, commands = HaltJournal(database, events), CommandJournal(database, events)
     settings = GuardSettings(max_position=max_position, max_gross=10)
-    guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", StopSignal())
+    kill_file = here.folder / "KILL"
+    guards = Guards(settings, halts, OrderStore(database), commands, kill_file, StopSignal())
     return here.seller(Funded(here.desk, here, guards, beyond))
 
 

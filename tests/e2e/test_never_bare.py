@@ -207,6 +207,34 @@ def test_waiting_symbol_does_not_hold_up_the_others(desk: Desk) -> None:
     assert any("SYA without a stop" in text for text in alerted(desk))
 
 
+def test_waiting_reduction_leaves_finished_symbols_alone(desk: Desk) -> None:
+    """A decision may open in them, but not in the symbols that wait."""
+    desk.here.fail(kind="slow_cancel", seconds=None, symbol="SYA", count=ALWAYS)
+    before = held(desk)
+    assert give(desk, "reduce", "0.5", name="once")["state"] == "waiting"
+    half = {"SYA": before["SYA"], "SYB": int(before["SYB"] / 2)}
+    assert held(desk) == half
+    desk.live.halts.clear("paused", "Ada", desk.here.venue.now)
+    desk.step_at(SECOND)
+    after = held(desk)
+    assert after["SYA"] == half["SYA"]
+    assert after["SYB"] > half["SYB"]
+    assert answer(desk, "once")["state"] == "partial", "the last attempt after an hour"
+    assert held(desk) == after
+
+
+def test_decision_opens_nothing_where_a_reduction_waits(desk: Desk) -> None:
+    desk.here.advance("2024-02-20T22:30:00Z")
+    give(desk, "reduce", "0.5", name="once")
+    desk.live.halts.clear("paused", "Ada", desk.here.venue.now)
+    opening = order("kelly_50-20240220T223000Z-SYA-0-0", "SYA", "buy", "1")
+    gate = desk.live.guards.build_gate(None)
+    why = gate.refusal_reason(opening, "opening", desk.here.venue.now)
+    assert why == "`reduce 0.5 by Ada` waits; resume to open SYA before it is done"
+    give(desk, "resume")
+    assert "waits" not in gate.refusal_reason(opening, "opening", desk.here.venue.now)
+
+
 def test_closed_market_queues_commands_for_the_open(desk: Desk) -> None:
     desk.here.advance("2024-02-20T22:30:00Z")
     before = held(desk)

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.journal.commands import CommandJournal
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltJournal, HaltKind
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
@@ -124,7 +125,10 @@ class Desk:
         self.book = OrderStore(self.database, events)
         self.halts = HaltJournal(self.database, events)
         self.stop = StopSignal()
-        self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
+        commands = CommandJournal(self.database, events)
+        self.guards = Guards(
+            self.settings, self.halts, self.book, commands, self.kill_file, self.stop
+        )
         self.gate = self.guards.build_gate(self.snapshot)
 
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
