@@ -436,28 +436,35 @@ def _replace_if_unfilled(
     """Choose the orders for a position with an elected stop-limit order; None if not elected.
 
     Many venues report an elected order as open. An order counts as elected from the first plan in
-    which both the price and the last trade have passed its stop.
+    which both the price and the last trade have passed its stop, until both are back. A market
+    order replaces it only if both have passed.
 
     held: signed quantity to protect.
     """
     symbol, now = order.symbol, state.account.as_of
     price, last = state.account.prices.get(symbol), state.last_trades.get(symbol)
-    if order.type != "stop_limit" or price is None or not _has_passed(price, order):
+    if order.type != "stop_limit" or price is None:
         return None
-    if last is None:
-        return _PositionOrders([order], is_unconfirmed=True)
-    if not _has_passed(last, order):
+    since = state.elected_since.get(order.client_order_id)
+    passed_count = sum(_has_passed(each, order) for each in (price, last) if each is not None)
+    if since is None:
+        if last is None and passed_count:
+            return _PositionOrders([order], is_unconfirmed=True)
+        if passed_count < 2:
+            return None
+        since = now
+    elif last is not None and not passed_count:
         return None
-    since = state.elected_since.get(order.client_order_id, now)
+    waiting = _PositionOrders([order], is_unconfirmed=last is None, elected_since=since)
     if (now - since) / np.timedelta64(1, "s") < settings.unfilled_seconds:
-        return _PositionOrders([order], elected_since=since)
+        return waiting
     passed = f"its stop {order.stop_price:g} was passed at {format_utc(since)}"
     why = f"{passed}, and its stop-limit order has not filled"
     # With the exchange closed, a market order would wait for the auction, in which the stop-limit
     # order can fill too.
     opened = is_crypto(symbol) or bool(is_in_session(np.array([now]))[0])
-    if settings.unfilled == "alert" or not opened:
-        return _PositionOrders([order], why=why, elected_since=since)
+    if settings.unfilled == "alert" or not opened or passed_count < 2:
+        return waiting._replace(why=why)
     reason = f"because {why}"
     return _PositionOrders(
         orders=_closing_orders(state, symbol, held, reason),

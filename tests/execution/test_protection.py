@@ -280,11 +280,24 @@ def test_elected_stop_limit_stays_under_alert_setting() -> None:
 def test_election_needs_a_confirming_last_trade() -> None:
     stop = stop_of("BTCUSD", "sell", "1", 95.0)
     fallen = snapshot({"BTCUSD": "1"}, {"BTCUSD": 80.0}, stop)
-    elected = {stop.client_order_id: EARLIER}
-    unknown = plan_of(fallen, {"BTCUSD": 100.0}, trades={}, elected=elected)
+    unknown = plan_of(fallen, {"BTCUSD": 100.0}, trades={})
     assert unknown == ProtectionPlan(unconfirmed=frozenset({"BTCUSD"}))
-    refuted = plan_of(fallen, {"BTCUSD": 100.0}, trades={"BTCUSD": 99.0}, elected=elected)
-    assert refuted == ProtectionPlan(), "the election is forgotten"
+    assert plan_of(fallen, {"BTCUSD": 100.0}, trades={"BTCUSD": 99.0}) == ProtectionPlan()
+
+
+@pytest.mark.parametrize(("price", "trades"), [(99.0, {"BTCUSD": 80.0}), (80.0, {"BTCUSD": 99.0}),
+                                               (80.0, {}), (99.0, {})])  # fmt: skip
+def test_one_wrong_price_ends_no_election(price: float, trades: dict[str, float]) -> None:
+    """The alert stands until both prices are back; a market order needs both beyond the stop."""
+    stop = stop_of("BTCUSD", "sell", "1", 95.0)
+    account = snapshot({"BTCUSD": "1"}, {"BTCUSD": price}, stop)
+    elected = {stop.client_order_id: EARLIER}
+    plan = plan_of(account, {"BTCUSD": 100.0}, trades=trades, elected=elected)
+    assert (plan.cancels, plan.orders, plan.elected_since) == ((), (), elected)
+    assert set(plan.unprotected) == {"BTCUSD"}
+    assert plan.unconfirmed == ({"BTCUSD"} if not trades else set())
+    back = snapshot({"BTCUSD": "1"}, {"BTCUSD": 99.0}, stop)
+    assert plan_of(back, {"BTCUSD": 100.0}, elected=elected) == ProtectionPlan()
 
 
 def test_elected_stock_order_waits_for_an_open_exchange() -> None:
