@@ -32,6 +32,7 @@ from execution.orders.orders import PROTECTIVE_LEG
 from foundation.database import Database, query_rows
 from tests.e2e.changed_answers import Told
 from tests.e2e.fault_audit import (
+    MINUTE,
     Audit,
     Moment,
     Trade,
@@ -467,6 +468,9 @@ class Trading:
             self.minutes(3)
         self.here.advance()
         counts["stuck"] += not self.work()
+        self.gone()
+        # Orders keep the faults that they were sent under: positions may show their fills later.
+        self.here.pass_seconds(MINUTE + 1)
         self.finish()
 
     def outcome(self) -> dict[str, Any]:
