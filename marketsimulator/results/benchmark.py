@@ -13,7 +13,6 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from foundation.formatting import format_count
-from marketsimulator.results.metrics import day_end_rows
 from marketsimulator.results.returns_file import DailyReturns, read_returns
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
@@ -21,6 +20,7 @@ from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.instants import DAY, Dates, new_york_date, new_york_four_pm
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
+from trainingdata.sessions import sessions_between
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe
 
@@ -128,8 +128,10 @@ def _check_sessions(name: str, row: str, dates: Dates, market: Market) -> None:
     row: what the benchmark lacks, for the message.
     dates: dates of its rows.
     """
-    _, marks = day_end_rows(market.run_bars.times, has_crypto=False)
-    missing = np.setdiff1d(new_york_date(marks), dates)
+    first, last = market.run_bars.times[[0, -1]]
+    sessions = sessions_between(*new_york_date(np.array([first, last])))
+    marks = new_york_four_pm(sessions)
+    missing = np.setdiff1d(sessions[(marks >= first) & (marks <= last)], dates)
     if len(missing):
         raise InputError(
             f"{name} has no {row} for {missing[0]}, a session of the run"

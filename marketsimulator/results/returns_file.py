@@ -108,8 +108,8 @@ class DailyReturns:
         sessions = exchange_calendar().dates
         # The session before the first of the calendar is unknown.
         earlier = np.append(sessions[0] - DAY, sessions)[np.searchsorted(sessions, dates)]
-        first = dates[:1] - DAY if _has_sundays(dates) else earlier[:1]
-        before = np.append(first, dates[:-1])
+        has_weekends = not np.is_busday(dates).all()
+        before = np.append(dates[:1] - DAY if has_weekends else earlier[:1], dates[:-1])
         starts = np.maximum(before, earlier)  # the row before, if no session lies between
         spans = returns.attrs.get("spans_gaps", (starts > before).mean() > MIN_SPARSE_SHARE)
         return cls(dates, values, before if spans else starts)
@@ -206,8 +206,8 @@ def _read_run_equity(path: Path) -> pd.DataFrame:
 
 
 def _refuse_price_jump(path: Path, dates: Dates, frame: pd.DataFrame, column: str) -> None:
-    """Raise DataError for a jump like an unadjusted split; crypto, traded on Sundays, has none."""
-    if _has_sundays(dates):
+    """Raise DataError for a jump like an unadjusted split; crypto, with weekends, has none."""
+    if not np.is_busday(dates).all():
         return
     opens = "open" if column == "close" and "open" in frame.columns else column
     prices = np.full((len(dates), len(OHLCV_FIELDS)), np.nan)
@@ -297,7 +297,7 @@ def _is_equity(name: str) -> bool | None:
     )
 
 
-def _parse_dates(path: Path, cells: pd.Series, name: str) -> Array:
+def _parse_dates(path: Path, cells: pd.Series, name: str) -> Dates:
     """Return the dates [N] of cells, `datetime64[D]`.
 
     Times of day with a zone, other than midnight, are dated in New York; others as written.
@@ -315,11 +315,6 @@ def _parse_dates(path: Path, cells: pd.Series, name: str) -> Array:
                 f"{path}: row {row + 1}: {name} {cell!r} is not a date; write it as 2024-03-04"
             ) from None
     return np.array(dates, dtype="datetime64[D]")
-
-
-def _has_sundays(dates: Dates) -> bool:
-    """Return whether a date is a Sunday, on which crypto trades."""
-    return bool(np.is_busday(dates, weekmask="0000001").any())
 
 
 def _parse_numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool]:

@@ -145,7 +145,7 @@ class TrackRecord:
             common = _common_intervals(own, beside, (name, other))
             starts, dates = (each.index.to_numpy("datetime64[D]") for each in common)
             values, theirs = (
-                series.compound(*(each[f"row_{k}"] for each in common))
+                series.compound(*(each[f"row_{k}"].to_numpy() for each in common))
                 for k, series in enumerate((own, beside))
             )
             if len(dates) < len(returns):
@@ -272,10 +272,11 @@ class TrackRecord:
 
     def warnings(self) -> list[str]:
         """Return the reasons to doubt the figures, one sentence each."""
+        fills = self.account_figures.get("trades")
+        sample = format_count(self.days, "day")
+        sample += "" if fills is None else f" and {format_count(fills, 'fill')}"
         short = (
-            []
-            if self.is_long_enough
-            else [f"{self._describe_sample_size()}: {NO_ANNUAL_FIGURES_NOTE}."]
+            [] if self.is_long_enough else [f"Small sample of {sample}: {NO_ANNUAL_FIGURES_NOTE}."]
         )
         deflated = self.figures["deflated_sharpe"]
         unstated = []
@@ -285,11 +286,6 @@ class TrackRecord:
                 " deflated Sharpe ratio accounts for them."
             ]
         return [*short, *deflated_sharpe_remarks(deflated, self.trials), *unstated, *self.notes]
-
-    def _describe_sample_size(self) -> str:
-        fills = self.account_figures.get("trades")
-        text = f"Small sample of {format_count(self.days, 'day')}"
-        return text if fills is None else f"{text} and {format_count(fills, 'fill')}"
 
     def verdict(self) -> Verdict:
         """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
@@ -348,7 +344,36 @@ class TrackRecord:
 
     def page(self) -> str:
         """Return the record as one self-contained HTML page."""
-        return render_track_record(self)
+        records = [self] if self.benchmark is None else [self, self.benchmark]
+        names = [each.name for each in records]
+        days: Instants = new_york_four_pm(self.dates)
+        at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
+        curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
+        returns = [(at, growth - 1.0) for at, growth in curves]
+        growth = curves[0][1]
+        return render_page(
+            "marketsimulator/tearsheet.html.j2",
+            record=self,
+            title=track_record_heading(self),
+            subtitle=self.source,
+            verdict=self.verdict(),
+            warnings=self.warnings(),
+            significance=_describe_significance(self),
+            figures=figure_table(self),
+            growth=curves_chart("Cumulative returns", names, returns, "percent", format_percent),
+            drawdown=drawdown_chart(names, curves),
+            drawdowns=drawdown_table(at, self.daily_equity),
+            months=monthly_return_table(
+                *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
+            ),
+            years=yearly_return_chart(
+                names,
+                [returns_by_period("Y", *curve, capital=1.0) for curve in curves],
+                RUN_COLOUR_NAMES,
+            ),
+            rolling=rolling_charts(names, curves, RUN_COLOUR_NAMES, self.days_per_year),
+            window=rolling_window_days(self.days_per_year),
+        )
 
     def file_writers(self) -> dict[str, Callable[[Path], object]]:
         """Return the writer of each file of the tear sheet, by file name."""
@@ -420,40 +445,6 @@ def track_record_terminal_parts(record: TrackRecord) -> tuple[list[str | Table],
     title = f"{track_record_heading(record)}\n{record.source}".strip()
     table = replace(figure_table(record), title=title)
     return [verdict.claim, table], list(filter(None, sentences))
-
-
-def render_track_record(record: TrackRecord) -> str:
-    """Render a track record as one self-contained HTML page."""
-    records = [record] if record.benchmark is None else [record, record.benchmark]
-    names = [each.name for each in records]
-    days: Instants = new_york_four_pm(record.dates)
-    at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
-    curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
-    returns = [(at, growth - 1.0) for at, growth in curves]
-    growth = curves[0][1]
-    return render_page(
-        "marketsimulator/tearsheet.html.j2",
-        record=record,
-        title=track_record_heading(record),
-        subtitle=record.source,
-        verdict=record.verdict(),
-        warnings=record.warnings(),
-        significance=_describe_significance(record),
-        figures=figure_table(record),
-        growth=curves_chart("Cumulative returns", names, returns, "percent", format_percent),
-        drawdown=drawdown_chart(names, curves),
-        drawdowns=drawdown_table(at, record.daily_equity),
-        months=monthly_return_table(
-            *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
-        ),
-        years=yearly_return_chart(
-            names,
-            [returns_by_period("Y", *curve, capital=1.0) for curve in curves],
-            RUN_COLOUR_NAMES,
-        ),
-        rolling=rolling_charts(names, curves, RUN_COLOUR_NAMES, record.days_per_year),
-        window=rolling_window_days(record.days_per_year),
-    )
 
 
 def track_record_heading(record: TrackRecord) -> str:

@@ -291,8 +291,10 @@ def test_benchmark_without_a_session_is_refused(tmp_path: Path, name: str, missi
     table[~days.isin(absent)].to_csv(data / "BBB.csv", index=False)
     first = max(absent[0], days.unique()[-12])
     words = (f"data.dir={data}", "symbols=[AAA]", "timeframe=1h", "forecaster=none")
-    words = (*words, f"start={days.unique()[-12]}", f"benchmark={name}")
-    check_message(refusal_after_coverage(tmp_path, *words), "BBB", str(first))
+    period = f"start={days.unique()[-12]}"
+    check_message(
+        refusal_after_coverage(tmp_path, *words, period, f"benchmark={name}"), "BBB", str(first)
+    )
 
 
 def test_split_in_a_benchmark_file_is_refused(tmp_path: Path) -> None:

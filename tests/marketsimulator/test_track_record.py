@@ -264,13 +264,14 @@ def stamped(path: Path, stamps: list[str]) -> Path:
 
 def test_stamps_on_the_day_beside_sessions_are_refused(tmp_path: Path) -> None:
     for days, words in ((1, ("2021-01-09", "after", "back")), (-1, ("2021-01-03", "before"))):
-        at = daily().index + pd.Timedelta(days=days)
-        stamped(tmp_path / "fund.csv", [f"{day.date()}T00:00:00Z" for day in at])
+        dates = SESSIONS + np.timedelta64(days, "D")
+        stamped(tmp_path / "fund.csv", [f"{date}T00:00:00Z" for date in dates])
         check_message(refusal_of(COMMAND, "fund.csv", cwd=tmp_path), *words)
 
 
 def test_evening_stamps_in_utc_are_new_york_dates(tmp_path: Path) -> None:
-    at = (daily().index + pd.Timedelta(hours=20)).tz_localize("America/New_York")
+    evenings = pd.DatetimeIndex(SESSIONS + np.timedelta64(20, "h"))
+    at = evenings.tz_localize("America/New_York")
     stamped(tmp_path / "fund.csv", at.tz_convert("UTC").astype(str).tolist())
     found = sheet(tmp_path, "fund.csv")
     assert (found["start"], found["end"]) == (str(SESSIONS[0]), str(SESSIONS[-1]))
@@ -281,7 +282,7 @@ def test_evening_stamps_in_utc_are_new_york_dates(tmp_path: Path) -> None:
 
 def test_sparse_returns_are_annualised_by_dates(tmp_path: Path) -> None:
     """Returns of Mondays, Wednesdays and Fridays over two years."""
-    sparse = daily()[daily().index.day_of_week.isin([0, 2, 4])]
+    sparse = daily()[np.is_busday(SESSIONS, weekmask="1010100")]
     sparse.to_csv(tmp_path / "fund.csv")
     found = sheet(tmp_path, "fund.csv")
     assert found["annual_return"] == pytest.approx(
