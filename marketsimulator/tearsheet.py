@@ -27,15 +27,15 @@ from marketsimulator.results.track_record import TrackRecord, track_record_termi
 from marketsimulator.settings import TearsheetSettings
 
 
-def build_track_record(settings: TearsheetSettings) -> TrackRecord:
-    """Read the returns and the benchmark, if any; return their track record."""
+def run(settings: TearsheetSettings) -> Result:
+    """Judge the returns; return the tables, the sentences and the files."""
     if settings.returns is None:
         raise InputError("returns: name a CSV or Parquet file of daily returns or equity")
     returns = read_returns(Path(settings.returns).expanduser(), settings.column, settings.unit)
     benchmark = None
     if settings.benchmark is not None:
         benchmark = read_returns(Path(settings.benchmark).expanduser())
-    return TrackRecord.from_returns(
+    record = TrackRecord.from_returns(
         returns,
         benchmark,
         name=str(returns.name),
@@ -43,9 +43,4 @@ def build_track_record(settings: TearsheetSettings) -> TrackRecord:
         source=returns.attrs["source"],
         seed=settings.seed,
     )
-
-
-def run(settings: TearsheetSettings) -> Result:
-    """Judge the returns; return the tables, the sentences and the files."""
-    record = build_track_record(settings)
     return Result(*track_record_terminal_parts(record), record.file_writers())

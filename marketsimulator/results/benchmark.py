@@ -12,19 +12,19 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from marketsimulator.results.metrics import day_end_rows
-from marketsimulator.results.returns_file import check_daily_returns, read_returns
+from foundation.formatting import format_count
+from marketsimulator.results.returns_file import DailyReturns, read_returns
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import adjust_for_splits
-from trainingdata.instants import DAY, new_york_date, new_york_four_pm
+from trainingdata.instants import DAY, Dates, new_york_date, new_york_four_pm
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
+from trainingdata.sessions import sessions_between
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe
 
 RETURN_FILE_SUFFIXES = (".csv", ".parquet")
-MAX_UNCOVERED_DAYS = 7  # days of a run before the benchmark's first value, and after its last
 RETURN_DESCRIPTIONS = {  # description of returns by data.adjustment
     "split": "price return without dividends",
     "raw": "price return without dividends",
@@ -66,30 +66,26 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
         return None
     try:
         if settings.benchmark.endswith(RETURN_FILE_SUFFIXES):
-            benchmark = _from_file(Path(settings.benchmark).expanduser(), market)
-        else:
-            benchmark = _from_symbol(settings, market)
-        _check_coverage(benchmark, market.run_bars.times)
+            return _from_file(
+                Path(settings.benchmark).expanduser(),
+                market,
+                accepts_jumps=settings.data.accept_jumps,
+            )
+        return _from_symbol(settings, market)
     except InputError as error:
         # Bars and instruments name the setting `symbols`, which the user did not set.
         raise InputError(f"benchmark: {str(error).removeprefix('symbols: ')}") from error
-    return benchmark
 
 
-def _from_file(path: Path, market: Market) -> Benchmark:
+def _from_file(path: Path, market: Market, *, accepts_jumps: bool) -> Benchmark:
     """Return a benchmark of daily returns; each ends at 16:00 New York of its date."""
-    dates, returns = check_daily_returns(read_returns(path), str(path))
+    daily = DailyReturns.from_series(read_returns(path, accepts_jumps=accepts_jumps), str(path))
+    dates, returns = daily.dates, daily.values
     if (returns == -1).any():
         raise InputError(
             f"{path}: {dates[returns == -1][0]}: return -1 is a total loss; correct it"
         )
-    _, marks = day_end_rows(market.run_bars.times, has_crypto=False)
-    missing = np.setdiff1d(new_york_date(marks), dates)
-    if len(missing):
-        raise InputError(
-            f"{path} has no return for {missing[0]}, a session of the run; add it, or choose"
-            " another period"
-        )
+    _check_sessions(str(path), "return", dates, market)
     at = np.append(new_york_four_pm(dates[:1]) - DAY, new_york_four_pm(dates))
     growth = np.append(1.0, np.cumprod(1.0 + returns))
     return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)
@@ -109,6 +105,7 @@ def _from_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
     if settings.data.adjustment == "raw":
         bars = adjust_for_splits(bars, settings.data.actions_in_file())
     at, values = bars.bars_of_symbol(bars.symbols.index(name))
+    _check_sessions(name, "bar", new_york_date(at), market)
     text = f"{name}: {RETURN_DESCRIPTIONS[settings.data.adjustment]}, without costs"
     return Benchmark(name, text, at, values[:, CLOSE])
 
@@ -125,17 +122,19 @@ def _read_bars(data: DataSettings, name: str, bars: Bars) -> Bars:
             raise error from None
 
 
-def _check_coverage(benchmark: Benchmark, times: Instants) -> None:
-    """Refuse a benchmark that starts long after the run, or ends long before its end."""
-    first, last = new_york_date(benchmark.instants[[0, -1]])
-    start, end = new_york_date(times[[0, -1]])
-    if first - start > MAX_UNCOVERED_DAYS:
+def _check_sessions(name: str, row: str, dates: Dates, market: Market) -> None:
+    """Raise InputError for a benchmark without a row in a session of the run.
+
+    row: what the benchmark lacks, for the message.
+    dates: dates of its rows.
+    """
+    first, last = market.run_bars.times[[0, -1]]
+    sessions = sessions_between(*new_york_date(np.array([first, last])))
+    marks = new_york_four_pm(sessions)
+    missing = np.setdiff1d(sessions[(marks >= first) & (marks <= last)], dates)
+    if len(missing):
         raise InputError(
-            f"{benchmark.name} starts on {first}, more than {MAX_UNCOVERED_DAYS} days after the run"
-            f" ({start}); start the run later, or choose a benchmark with a longer history"
-        )
-    if end - last > MAX_UNCOVERED_DAYS:
-        raise InputError(
-            f"{benchmark.name} ends on {last}, more than {MAX_UNCOVERED_DAYS} days before the run"
-            f" ({end}); end the run earlier, or choose a benchmark with later data"
+            f"{name} has no {row} for {missing[0]}, a session of the run"
+            f" ({format_count(len(missing), 'session')} without one); add it, or choose another"
+            " benchmark or period"
         )

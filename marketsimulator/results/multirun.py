@@ -27,11 +27,7 @@ class MultirunFolderCheck(Callback):
         with exit_on_errors("nothing was written"):
             _refuse_output(config)
             if not may_overwrite(config):
-                _refuse_other_results(_sweep_folder(config))
-
-
-def _sweep_folder(config: DictConfig) -> Path:
-    return Path(str(config.hydra.sweep.dir)).expanduser()
+                _refuse_other_results(Path(str(config.hydra.sweep.dir)).expanduser())
 
 
 def _refuse_output(config: DictConfig) -> None:

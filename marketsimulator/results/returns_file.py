@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, first_true_index
+from foundation.arrays import Array, Index, first_true_index
 from foundation.errors import DataError, InputError, format_choices
 from foundation.formatting import format_percent
-from trainingdata.instants import Dates
+from marketsimulator.results.metrics import daily_returns
+from marketsimulator.results.run_folder import SUMMARY_FILE
+from marketsimulator.results.run_record import EQUITY_TABLE_NAME, read_run_record
+from trainingdata.bars import CLOSE, OHLCV_FIELDS, OPEN
+from trainingdata.instants import DAY, Dates, new_york_date, parse_instant_column
 from trainingdata.sessions import exchange_calendar
+from trainingdata.splits import find_symbol_jumps
 from trainingdata.text_rows import read_text_frame
 
 ReturnUnit = Literal["fraction", "percent"]
@@ -38,33 +44,119 @@ RETURN_COLUMN_NAMES = (
     "daily_returns",
     "strategy",
 )
+PRICE_COLUMN_NAMES = ("adj_close", "close", "price")
 EQUITY_COLUMN_NAMES = (
     *("equity", "nav", "value", "balance", "portfolio_value", "account_value"),
-    *("adj_close", "close", "price"),
+    *PRICE_COLUMN_NAMES,
 )
 _DATE_PATTERN = re.compile(r"(\d{4})[-/](\d{2})[-/](\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})")
+# A time of day with its zone, other than midnight, which labels a date.
+_ZONED_TIME_PATTERN = r"[T ](?!00:00(?::00(?:\.0+)?)?[Z+-])\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?\d{2})$"
 # Median absolute return. Above the first, fractions would be a volatility of 190 % a year; below
 # the second, percents would be one of 0.7 %.
 MIN_PERCENT_MEDIAN_RETURN = 0.08
 MAX_FRACTION_MEDIAN_RETURN = 0.03
+RUN_EQUITY_FILE = f"{EQUITY_TABLE_NAME}.parquet"
 MIN_RETURN_COUNT = 2  # returns that have a standard deviation
 MAX_MEDIAN_GAP_DAYS = 3  # calendar days between daily rows; weekly rows have 7
+MIN_SHIFTED_ROWS = 7  # rows that show a shift of their dates: crypto has a row on each day
+# Rows after missing sessions above which each return starts at the row before: rows of three or
+# four days per week. Below, sessions are missing from the file, and a return is that of its day.
+MIN_SPARSE_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DailyReturns:
+    """Valid daily returns, D of them.
+
+    dates: [D] date of each return, at whose end it ends.
+    values: [D] returns, fractions of at least -1.
+    starts: [D] date at whose end each return starts.
+    """
+
+    dates: Dates
+    values: Array
+    starts: Dates
+
+    @classmethod
+    def from_series(cls, returns: pd.Series, name: str) -> Self:
+        """Validate a series of daily returns with a DatetimeIndex.
+
+        The attribute `spans_gaps` of the series states that each return starts at the row before.
+
+        name: name of the returns, for messages.
+
+        Raises InputError for rows that are not daily, and for returns below -1 or not finite.
+        """
+        index = returns.index
+        if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
+            raise InputError(f"{name}: the index must be a DatetimeIndex without NaT")
+        if index.tz is not None and (index != index.normalize()).any():
+            index = index.tz_convert("America/New_York")
+        dates = index.tz_localize(None).to_numpy("datetime64[D]")
+        try:
+            values = returns.to_numpy(dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: {error}") from error
+        _check_dates(dates, name)
+        wrong = ~np.isfinite(values) | (values < -1)
+        if wrong.any():
+            row = first_true_index(wrong)
+            raise InputError(
+                f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
+            )
+        sessions = exchange_calendar().dates
+        # The session before the first of the calendar is unknown.
+        earlier = np.append(sessions[0] - DAY, sessions)[np.searchsorted(sessions, dates)]
+        has_weekends = not np.is_busday(dates).all()
+        before = np.append(dates[:1] - DAY if has_weekends else earlier[:1], dates[:-1])
+        starts = np.maximum(before, earlier)  # the row before, if no session lies between
+        spans = returns.attrs.get("spans_gaps", (starts > before).mean() > MIN_SPARSE_SHARE)
+        return cls(dates, values, before if spans else starts)
+
+    def bounds(self) -> pd.DataFrame:
+        """Return the days at whose end a return starts or ends, sorted, with two columns.
+
+        row: number of returns up to the day.
+        segment: number of the sequence of returns without a hole to which the day belongs.
+        """
+        opens = np.append(True, self.starts[1:] != self.dates[:-1])
+        segment = np.cumsum(opens)
+        columns = {
+            "row": np.append(np.flatnonzero(opens), np.arange(len(opens)) + 1),
+            "segment": np.append(segment[opens], segment),
+        }
+        return pd.DataFrame(columns, np.append(self.starts[opens], self.dates)).sort_index()
+
+    def compound(self, first: Index, last: Index) -> Array:
+        """Return the compounded returns [N] of the rows from `first` up to `last`, exclusive."""
+        growth = np.append(1.0 + self.values, 1.0)
+        rows = np.column_stack([first, last])
+        return np.multiply.reduceat(growth, rows.ravel())[::2] - 1.0
 
 
 def read_returns(
-    path: Path, column: str | None = None, unit: ReturnUnit | None = None
+    path: Path,
+    column: str | None = None,
+    unit: ReturnUnit | None = None,
+    *,
+    accepts_jumps: bool = False,
 ) -> pd.Series:
-    """Read daily returns as fractions, [D], by the dates written in the file.
+    """Read daily returns as fractions, [D], by date.
 
     An equity or price column is converted to returns between the last rows of successive dates. The
-    series has the name of the file; its attribute `source` describes the column and the unit.
+    first row is the base; in a run's folder it is the capital, and days end as in the run. Stamps
+    with a time of day and a zone are dated in New York. The series has the name of the file; its
+    attribute `source` describes the column, the unit and the base.
 
     column: name of the column; None: the one with a known name, or the only one.
     unit: unit of returns; None: inferred from percent signs, the heading, or the median return.
+    accepts_jumps: whether prices may jump like an unadjusted split.
 
-    Raises DataError for a file, a row or a unit that cannot be read.
+    Raises DataError for a file, a row, a unit or a price jump that cannot be used.
     """
-    frame = read_text_frame(path, "daily returns")
+    is_run = path.name == RUN_EQUITY_FILE and (path.parent / SUMMARY_FILE).is_file()
+    frame = _read_run_equity(path) if is_run else read_text_frame(path, "daily returns")
     # pandas writes an unnamed Series as an unnamed column of dates and a column 0.
     names = [str(name) for name in frame.columns]
     date = next((name for name in DATE_COLUMN_NAMES if name in names), None)
@@ -75,46 +167,61 @@ def read_returns(
     chosen, is_equity = _value_column(path, [name for name in names if name != date], column)
     if frame.empty:
         raise DataError(f"{path}: no rows below the header")
-    index = pd.DatetimeIndex(_parse_dates(path, frame[date], date), name="date")
+    dates = _parse_dates(path, frame[date], date)
     values, has_signs = _parse_numbers(path, frame[chosen], chosen)
+    if dates[0] > dates[-1]:  # newest first
+        frame, dates, values = frame[::-1], dates[::-1], values[::-1]
     if is_equity is None:  # unknown name: equity and prices are positive, some returns are not
         is_equity = bool((values > 0).all())
-    if len(index) > 1 and index[0] > index[-1]:  # newest first
-        index, values = index[::-1], values[::-1]
     if is_equity:
         if (values <= 0).any():
             row = first_true_index(values <= 0)
             raise DataError(
-                f"{path}: {index[row].date()}: {chosen} {values[row]:g} must be above 0: equity"
-                " and prices are positive"
+                f"{path}: {dates[row]}: {chosen} {values[row]:g} must be above 0: equity and prices"
+                " are positive"
             )
-        last = ~index.duplicated(keep="last")
-        index, values = index[last][1:], values[last][1:] / values[last][:-1] - 1.0
-        text = f"{chosen}, as equity"
+        if _normalise_heading(chosen) in PRICE_COLUMN_NAMES and not accepts_jumps:
+            _refuse_price_jump(path, dates, frame, chosen)
+        text = f"{chosen}, as equity from {values[0]:,.10g} on {dates[0]}"
+        # The return of the first date is known if the date has a row before its last one.
+        last = np.append(dates[1:] != dates[:-1], True)
+        skipped = int(last[0])
+        values = daily_returns(np.append(values[:1], values[last])[skipped:])
+        dates = dates[last][skipped:]
     else:
         unit = unit or _detect_unit(path, values, chosen, has_signs=has_signs)
         values = values / 100.0 if unit == "percent" else values
         text = f"{chosen}, in {'percent' if unit == 'percent' else 'fractions'}"
-    series = pd.Series(values, index=index, name=path.stem)
+    series = pd.Series(values, index=pd.DatetimeIndex(dates, name="date"), name=path.stem)
     series.attrs["source"] = f"{path.name}: column {text}"
+    if is_equity:
+        series.attrs["spans_gaps"] = True
     return series
 
 
-def check_daily_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
-    """Return the dates [D] and the values [D] of valid daily returns.
+def _read_run_equity(path: Path) -> pd.DataFrame:
+    """Return the capital of a run's folder, then its equity at the end of each day, as texts."""
+    marks, equity = read_run_record(path.parent).daily_equity_curve()
+    return pd.DataFrame({"date": new_york_date(marks), EQUITY_TABLE_NAME: equity}).astype(str)
 
-    name: name of the returns, for messages.
 
-    Raises InputError for rows that are not daily, and for returns below -1 or not finite.
-    """
-    index = returns.index
-    if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
-        raise InputError(f"{name}: the index must be a DatetimeIndex without NaT")
-    dates = index.tz_localize(None).to_numpy("datetime64[D]")
-    try:
-        values = returns.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from error
+def _refuse_price_jump(path: Path, dates: Dates, frame: pd.DataFrame, column: str) -> None:
+    """Raise DataError for a jump like an unadjusted split; crypto, with weekends, has none."""
+    if not np.is_busday(dates).all():
+        return
+    opens = "open" if column == "close" and "open" in frame.columns else column
+    prices = np.full((len(dates), len(OHLCV_FIELDS)), np.nan)
+    prices[:, [OPEN, CLOSE]] = frame[[opens, column]].apply(pd.to_numeric, errors="coerce")
+    prices[prices <= 0] = np.nan
+    for jump in find_symbol_jumps(path.stem, dates.astype("datetime64[ns]"), prices):
+        raise DataError(
+            f"{path}: {jump.bar_start.astype(dates.dtype)}: {jump.observation}; adjust the prices"
+            " in the file, or give daily returns if the move is real"
+        )
+
+
+def _check_dates(dates: Dates, name: str) -> None:
+    """Raise InputError for dates that do not increase by days within the exchange calendar."""
     if len(dates) < MIN_RETURN_COUNT:
         raise InputError(
             f"{name}: at least {MIN_RETURN_COUNT} daily returns required, got {len(dates)}"
@@ -135,13 +242,16 @@ def check_daily_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
             f"{name}: rows are {np.median(steps):g} days apart (median), at most"
             f" {MAX_MEDIAN_GAP_DAYS} allowed; give daily returns"
         )
-    wrong = ~np.isfinite(values) | (values < -1)
-    if wrong.any():
-        row = first_true_index(wrong)
+    # Stamps at midnight after a session, or at 20:00 New York in UTC, lie on Tuesday to Saturday.
+    is_late = np.is_busday(dates - DAY).all()
+    is_early = np.isin(dates + DAY, exchange_calendar().dates).all()
+    weekend = ~np.is_busday(dates)
+    if len(dates) >= MIN_SHIFTED_ROWS and weekend.any() and (is_late or is_early):
         raise InputError(
-            f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
+            f"{name}: {dates[weekend][0]} is no session: the dates are one day"
+            f" {'after' if is_late else 'before'} the sessions; move each date one day"
+            f" {'back' if is_late else 'forward'}"
         )
-    return dates, values
 
 
 def _value_column(path: Path, names: list[str], column: str | None) -> tuple[str, bool | None]:
@@ -187,8 +297,13 @@ def _is_equity(name: str) -> bool | None:
     )
 
 
-def _parse_dates(path: Path, cells: pd.Series, name: str) -> Array:
-    """Return the dates [N] of cells, `datetime64[D]`; time of day and time zone are ignored."""
+def _parse_dates(path: Path, cells: pd.Series, name: str) -> Dates:
+    """Return the dates [N] of cells, `datetime64[D]`.
+
+    Times of day with a zone, other than midnight, are dated in New York; others as written.
+    """
+    if cells.str.contains(_ZONED_TIME_PATTERN).any():
+        return new_york_date(parse_instant_column(cells.str.replace("/", "-"), str(path)))
     dates = []
     for row, cell in enumerate(cells):
         match = _DATE_PATTERN.fullmatch(cell)

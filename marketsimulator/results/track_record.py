@@ -55,7 +55,7 @@ from marketsimulator.results.report_tables import (
     drawdown_table,
     monthly_return_table,
 )
-from marketsimulator.results.returns_file import check_daily_returns
+from marketsimulator.results.returns_file import DailyReturns
 from marketsimulator.results.significance import (
     Outperformance,
     alpha_beta_intervals,
@@ -66,7 +66,8 @@ from marketsimulator.results.significance import (
     sharpe_variance,
 )
 from marketsimulator.results.verdict import Verdict
-from trainingdata.instants import Dates, new_york_four_pm
+from trainingdata.instants import DAY, Dates, new_york_four_pm
+from trainingdata.sessions import exchange_calendar
 
 MAX_RECORD_GAP_DAYS = 10  # calendar days between rows; a note reports longer gaps
 MIN_WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
@@ -122,8 +123,8 @@ class TrackRecord:
         returns : [D]
             fractions, with increasing dates.
         benchmark : [B]
-            daily returns; they compound between the dates of the record. Days that only one of the
-            two covers are removed.
+            daily returns. Both records compound over the intervals between their common days, and
+            days that one of them lacks are removed.
         account
             further figures of the account over all days.
 
@@ -132,19 +133,28 @@ class TrackRecord:
         InputError
             for rows that are not daily, and for returns below -1 or not finite.
         """
-        dates, values = check_daily_returns(returns, name)
+        own = DailyReturns.from_series(returns, name)
         notes = []
+        dates, values = own.dates, own.values
+        starts = np.append(own.starts[:1], dates[:-1])
         reference = None
         if benchmark is not None:
             other = str(benchmark.name or "benchmark")
             other = "benchmark" if other == name else other
-            dates, values, aligned = _common_days(dates, values, benchmark, (name, other))
+            beside = DailyReturns.from_series(benchmark, other)
+            common = _common_intervals(own, beside, (name, other))
+            starts, dates = (each.index.to_numpy("datetime64[D]") for each in common)
+            values, theirs = (
+                series.compound(*(each[f"row_{k}"].to_numpy() for each in common))
+                for k, series in enumerate((own, beside))
+            )
             if len(dates) < len(returns):
                 notes.append(f"Cut to the {format_count(len(dates), 'day')} that {other} covers.")
                 if account:
                     account = {k: v for k, v in account.items() if k != "total_return"}
                     notes.append("Exposure, costs and fills are those of the whole run.")
-            reference = cls(other, dates, _growth(aligned), _days_per_year(dates), seed=seed)
+            reference = cls(other, dates, _growth(theirs), _days_per_year(starts, dates), seed=seed)
+        days_per_year = _days_per_year(starts, dates)
         gaps = np.diff(dates).astype(np.int64)
         if gaps.max(initial=0) > MAX_RECORD_GAP_DAYS:
             at = int(gaps.argmax())
@@ -153,7 +163,7 @@ class TrackRecord:
             name,
             dates,
             _growth(values),
-            _days_per_year(dates),
+            days_per_year,
             trials=trials,
             benchmark=reference,
             source=source,
@@ -262,10 +272,11 @@ class TrackRecord:
 
     def warnings(self) -> list[str]:
         """Return the reasons to doubt the figures, one sentence each."""
+        fills = self.account_figures.get("trades")
+        sample = format_count(self.days, "day")
+        sample += "" if fills is None else f" and {format_count(fills, 'fill')}"
         short = (
-            []
-            if self.is_long_enough
-            else [f"{self._describe_sample_size()}: {NO_ANNUAL_FIGURES_NOTE}."]
+            [] if self.is_long_enough else [f"Small sample of {sample}: {NO_ANNUAL_FIGURES_NOTE}."]
         )
         deflated = self.figures["deflated_sharpe"]
         unstated = []
@@ -275,11 +286,6 @@ class TrackRecord:
                 " deflated Sharpe ratio accounts for them."
             ]
         return [*short, *deflated_sharpe_remarks(deflated, self.trials), *unstated, *self.notes]
-
-    def _describe_sample_size(self) -> str:
-        fills = self.account_figures.get("trades")
-        text = f"Small sample of {format_count(self.days, 'day')}"
-        return text if fills is None else f"{text} and {format_count(fills, 'fill')}"
 
     def verdict(self) -> Verdict:
         """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
@@ -338,7 +344,36 @@ class TrackRecord:
 
     def page(self) -> str:
         """Return the record as one self-contained HTML page."""
-        return render_track_record(self)
+        records = [self] if self.benchmark is None else [self, self.benchmark]
+        names = [each.name for each in records]
+        days: Instants = new_york_four_pm(self.dates)
+        at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
+        curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
+        returns = [(at, growth - 1.0) for at, growth in curves]
+        growth = curves[0][1]
+        return render_page(
+            "marketsimulator/tearsheet.html.j2",
+            record=self,
+            title=track_record_heading(self),
+            subtitle=self.source,
+            verdict=self.verdict(),
+            warnings=self.warnings(),
+            significance=_describe_significance(self),
+            figures=figure_table(self),
+            growth=curves_chart("Cumulative returns", names, returns, "percent", format_percent),
+            drawdown=drawdown_chart(names, curves),
+            drawdowns=drawdown_table(at, self.daily_equity),
+            months=monthly_return_table(
+                *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
+            ),
+            years=yearly_return_chart(
+                names,
+                [returns_by_period("Y", *curve, capital=1.0) for curve in curves],
+                RUN_COLOUR_NAMES,
+            ),
+            rolling=rolling_charts(names, curves, RUN_COLOUR_NAMES, self.days_per_year),
+            window=rolling_window_days(self.days_per_year),
+        )
 
     def file_writers(self) -> dict[str, Callable[[Path], object]]:
         """Return the writer of each file of the tear sheet, by file name."""
@@ -362,33 +397,45 @@ def _growth(returns: Array) -> Array:
     return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
 
 
-def _days_per_year(dates: Dates) -> int:
+def _days_per_year(starts: Dates, dates: Dates) -> int:
+    """Return the number of rows per year, from the share of days on which a row ends.
+
+    starts, dates: [D] dates at whose end each return starts and ends.
+    """
     has_weekends = bool((~np.is_busday(dates)).mean() > MIN_WEEKEND_SHARE)
-    return count_periods_per_year(new_york_four_pm(dates), has_crypto=has_weekends)
+    sessions = exchange_calendar().dates
+    ends = (np.searchsorted(sessions, each, side="right") for each in (dates, starts))
+    days = int(((dates - starts) / DAY if has_weekends else np.subtract(*ends)).sum())
+    per_year = count_periods_per_year(new_york_four_pm(dates), has_crypto=has_weekends)
+    return round(per_year * len(dates) / max(days, 1))
 
 
-def _common_days(
-    dates: Dates, returns: Array, benchmark: pd.Series, names: tuple[str, str]
-) -> tuple[Dates, Array, Array]:
-    """Return the days that record and benchmark cover: dates, returns, benchmark returns.
+def _common_intervals(
+    record: DailyReturns, benchmark: DailyReturns, names: tuple[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the starts and the ends of the intervals that record and benchmark both cover.
+
+    Each frame [D] has the days as index, and the rows of the record (`row_0`) and of the benchmark
+    (`row_1`) up to them.
 
     names: names of record and benchmark, for messages.
     """
-    known, values = check_daily_returns(benchmark, names[1])
-    growth = _growth(values)  # [1 + B]
-    reached = np.searchsorted(known, dates, side="right")
-    before = np.append(np.searchsorted(known, dates[:1], side="left"), reached[:-1])
-    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_RECORD_GAP_DAYS, "D"))
+    both = (record.bounds().add_suffix("_0"), benchmark.bounds().add_suffix("_1"))
+    days = both[0].join(both[1], how="inner")
+    starts, ends = days[:-1], days[1:]
+    parts = ["segment_0", "segment_1"]
+    covered = (starts[parts].to_numpy() == ends[parts].to_numpy()).all(axis=1)
     if covered.sum() < MIN_DAYS_FOR_INTERVALS:
+        periods = [
+            f"series {name} ({each.dates[0]} to {each.dates[-1]})"
+            for name, each in zip(names, (record, benchmark), strict=True)
+        ]
         raise InputError(
-            f"benchmark: series {names[1]} ({known[0]} to {known[-1]}) and series {names[0]}"
-            f" ({dates[0]} to {dates[-1]}) share {format_count(int(covered.sum()), 'day')}, fewer"
-            f" than {MIN_DAYS_FOR_INTERVALS}; choose a benchmark with a longer history"
+            f"benchmark: {periods[1]} and {periods[0]} share"
+            f" {format_count(int(covered.sum()), 'day')}, fewer than {MIN_DAYS_FOR_INTERVALS};"
+            " choose a benchmark with a longer history"
         )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        aligned = growth[reached] / growth[before] - 1.0
-    aligned[~np.isfinite(aligned)] = 0.0
-    return dates[covered], returns[covered], aligned[covered]
+    return starts[covered], ends[covered]
 
 
 def track_record_terminal_parts(record: TrackRecord) -> tuple[list[str | Table], list[str]]:
@@ -398,40 +445,6 @@ def track_record_terminal_parts(record: TrackRecord) -> tuple[list[str | Table],
     title = f"{track_record_heading(record)}\n{record.source}".strip()
     table = replace(figure_table(record), title=title)
     return [verdict.claim, table], list(filter(None, sentences))
-
-
-def render_track_record(record: TrackRecord) -> str:
-    """Render a track record as one self-contained HTML page."""
-    records = [record] if record.benchmark is None else [record, record.benchmark]
-    names = [each.name for each in records]
-    days: Instants = new_york_four_pm(record.dates)
-    at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
-    curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
-    returns = [(at, growth - 1.0) for at, growth in curves]
-    growth = curves[0][1]
-    return render_page(
-        "marketsimulator/tearsheet.html.j2",
-        record=record,
-        title=track_record_heading(record),
-        subtitle=record.source,
-        verdict=record.verdict(),
-        warnings=record.warnings(),
-        significance=_describe_significance(record),
-        figures=figure_table(record),
-        growth=curves_chart("Cumulative returns", names, returns, "percent", format_percent),
-        drawdown=drawdown_chart(names, curves),
-        drawdowns=drawdown_table(at, record.daily_equity),
-        months=monthly_return_table(
-            *(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")
-        ),
-        years=yearly_return_chart(
-            names,
-            [returns_by_period("Y", *curve, capital=1.0) for curve in curves],
-            RUN_COLOUR_NAMES,
-        ),
-        rolling=rolling_charts(names, curves, RUN_COLOUR_NAMES, record.days_per_year),
-        window=rolling_window_days(record.days_per_year),
-    )
 
 
 def track_record_heading(record: TrackRecord) -> str:

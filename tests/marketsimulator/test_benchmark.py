@@ -1,7 +1,5 @@
 """Figures relative to a benchmark: alpha, beta and capture by hand; invalid benchmarks."""
 
-# Private access: coverage of a shortened benchmark is checked without reading its bars again.
-
 from __future__ import annotations
 
 from dataclasses import replace
@@ -16,7 +14,7 @@ from scipy.stats import linregress
 
 from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.benchmark import _check_coverage, read_benchmark
+from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.exports import returns_frame
 from marketsimulator.results.metrics import (
     RelativePerformance,
@@ -28,13 +26,14 @@ from marketsimulator.results.metrics import (
     rolling_figures,
     worst_drawdowns,
 )
-from marketsimulator.results.report import terminal_parts
+from marketsimulator.results.report import result_file_writers, terminal_parts
 from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.significance import alpha_beta_intervals
 from marketsimulator.results.summary import BacktestResults
+from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
-from tests.support.messages import refused
+from tests.support.messages import check_message, refused
 
 SHORT = (
     *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
@@ -178,6 +177,20 @@ def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_p
     )
 
 
+@pytest.mark.parametrize("name", ["beside", "traded"])
+def test_equity_of_a_run_has_its_daily_returns(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Stocks alone, and stocks with crypto, whose days end at 16:00 New York as well."""
+    results = request.getfixturevalue(name)
+    writers = result_file_writers(results, results.summary())
+    for file in ("summary.json", "equity.parquet"):
+        writers[file](tmp_path / file)
+    found, expected = read_returns(tmp_path / "equity.parquet"), returns_frame(results)["return"]
+    assert list(found.index) == list(expected.index)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_benchmark_choice_does_not_count_as_a_trial(beside: BacktestResults) -> None:
     plain = replace(beside, settings=replace(beside.settings, benchmark=None), benchmark=None)
     assert beside.to_trial() == plain.to_trial()
@@ -247,7 +260,7 @@ def test_benchmark_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None
         assert read.to_list() == frame["return"].to_list()
 
 
-def test_benchmark_starting_over_a_week_late_is_refused(beside: BacktestResults) -> None:
+def test_benchmark_value_before_its_first_bar_is_constant(beside: BacktestResults) -> None:
     """Crypto trades before stocks: the stock benchmark has no return until its first bar."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)
@@ -257,10 +270,43 @@ def test_benchmark_starting_over_a_week_late_is_refused(beside: BacktestResults)
     )
     np.testing.assert_allclose(found.relative_values_at(early)[:2], 1.0)
     assert found.relative_values_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
-    for cut, fact in ((slice(-20, None), "starts on"), (slice(0, 100), "ends on")):
-        part = replace(found, instants=found.instants[cut], values=found.values[cut])
-        with refused(InputError, "SYC", fact):
-            _check_coverage(part, beside.market.run_bars.times)
+
+
+def refusal_after_coverage(folder: Path, *words: str) -> str:
+    """The line with which a backtest ends after it has printed the coverage of its bars."""
+    code, _, error = answer_of("marketsimulator.backtest", *words, "trials=null", cwd=folder)
+    assert code == 2
+    [line] = error.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("missing", [slice(-3, None), slice(-9, -6), slice(0, -6)])
+@pytest.mark.parametrize("name", ["BBB", "bars/BBB.csv"])
+def test_benchmark_without_a_session_is_refused(tmp_path: Path, name: str, missing: slice) -> None:
+    """A benchmark ends early, has a hole, or starts late, as a symbol and as a file."""
+    data = write_bars(tmp_path / "bars", {"AAA": 0.9, "BBB": 0.9}, sessions=10)
+    table = pd.read_csv(data / "BBB.csv", parse_dates=["timestamp"])
+    days = table["timestamp"].dt.date
+    absent = days.unique()[missing]
+    table[~days.isin(absent)].to_csv(data / "BBB.csv", index=False)
+    first = max(absent[0], days.unique()[-12])
+    words = (f"data.dir={data}", "symbols=[AAA]", "timeframe=1h", "forecaster=none")
+    period = f"start={days.unique()[-12]}"
+    check_message(
+        refusal_after_coverage(tmp_path, *words, period, f"benchmark={name}"), "BBB", str(first)
+    )
+
+
+def test_split_in_a_benchmark_file_is_refused(tmp_path: Path) -> None:
+    """The prices of the file halve between two sessions, and stay there."""
+    data = write_bars(tmp_path / "bars", {"AAA": 0.9}, sessions=10)
+    table = pd.read_csv(data / "AAA.csv")
+    table.loc[table["timestamp"] >= "2024-10-09", ["open", "high", "low", "close"]] /= 2
+    table.to_csv(tmp_path / "index.csv", index=False)
+    words = (f"data.dir={data}", "symbols=[AAA]", "forecaster=none", "benchmark=index.csv")
+    check_message(
+        refusal_after_coverage(tmp_path, *words), "benchmark", "index.csv", "2024-10-09", "2:1"
+    )
 
 
 @pytest.mark.parametrize("hourly", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,16 +140,18 @@ def test_track_record_reads_equity_prices_and_parquet(tmp_path: Path) -> None:
     hours = pd.concat({hour: equity * (1 + hour / 16 - 1) for hour in (10, 16)}).swaplevel()
     stamps = [date + pd.Timedelta(hours=hour) for date, hour in hours.sort_index().index]
     hourly = pd.DataFrame({"at": stamps, "equity": hours.sort_index().to_numpy()})
-    hourly.to_parquet(tmp_path / "equity.parquet")
+    hourly.to_parquet(tmp_path / "hourly.parquet")
+    # From 10:00 to 16:00 of the first day, equity grows from 10 to 16.
+    assert read_returns(tmp_path / "hourly.parquet").iloc[0] == pytest.approx(0.6)
     for name in (
-        "equity.parquet",
+        "hourly.parquet",
         "account.csv",
         "newest_first.csv",
         "account.parquet",
         "SPY.csv",
         "unnamed.csv",
     ):
-        found = read_returns(tmp_path / name)
+        found = read_returns(tmp_path / name)[daily().index[1] :]
         np.testing.assert_allclose(found, daily().iloc[1:], rtol=1e-9, atol=1e-12)
         assert (found.index == daily().index[1:]).all(), name
 
@@ -212,6 +215,112 @@ def test_tearsheet_prints_and_writes_the_verdict(tmp_path: Path) -> None:
     assert "fund.csv: column return, in fractions" in page
     answer_of(COMMAND, *words, cwd=tmp_path)
     assert json.loads((tmp_path / "sheet" / "tearsheet.json").read_text()) == found
+
+
+def sheet(folder: Path, *words: str) -> dict[str, Any]:
+    """The figures that the command writes."""
+    code, _, error = answer_of(COMMAND, *words, "output=sheet", "overwrite=true", cwd=folder)
+    assert (code, error) == (0, "")
+    figures: dict[str, Any] = json.loads((folder / "sheet" / "tearsheet.json").read_text())
+    return figures
+
+
+def test_first_day_of_a_run_counts_from_its_capital(tmp_path: Path) -> None:
+    """A run with 100,000 USD loses 10 % before the last row of its first day."""
+    summary = {
+        "total_return": -0.19,
+        "costs": 0.0,
+        "trades": 1,
+        "periods_per_year": 252,
+        "max_leverage": 0.6,
+        "forecaster": "none",
+        "data": "by hand",
+        "symbols": ["A"],
+        "trials": None,
+        "trial_sharpe_variance": None,
+    }
+    written(tmp_path / "summary.json", json.dumps(summary))
+    hours = ("2024-02-09T15:30", "2024-02-09T21:00", "2024-02-12T21:00", "2024-02-13T21:00")
+    rows = {"at": pd.to_datetime(hours, utc=True), "equity": [99e3, 90e3, 90e3, 81e3]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "equity.parquet")
+    found = sheet(tmp_path, "equity.parquet")
+    assert (found["start"], found["days"]) == ("2024-02-09", 3)
+    assert found["total_return"] == pytest.approx(-0.19)
+    assert found["max_drawdown"] == pytest.approx(-0.19)
+    # The same file without its run starts at its first row.
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "equity.parquet").rename(tmp_path / "alone" / "equity.parquet")
+    alone = sheet(tmp_path, "alone/equity.parquet")
+    assert alone["total_return"] == pytest.approx(81 / 99 - 1)
+    assert "as equity from 99,000 on 2024-02-09" in (tmp_path / "sheet/tearsheet.html").read_text()
+
+
+def stamped(path: Path, stamps: list[str]) -> Path:
+    return written(
+        path,
+        "\n".join(["time,return", *map(",".join, zip(stamps, map(repr, daily()), strict=True))]),
+    )
+
+
+def test_stamps_on_the_day_beside_sessions_are_refused(tmp_path: Path) -> None:
+    for days, words in ((1, ("2021-01-09", "after", "back")), (-1, ("2021-01-03", "before"))):
+        dates = SESSIONS + np.timedelta64(days, "D")
+        stamped(tmp_path / "fund.csv", [f"{date}T00:00:00Z" for date in dates])
+        check_message(refusal_of(COMMAND, "fund.csv", cwd=tmp_path), *words)
+
+
+def test_evening_stamps_in_utc_are_new_york_dates(tmp_path: Path) -> None:
+    evenings = pd.DatetimeIndex(SESSIONS + np.timedelta64(20, "h"))
+    at = evenings.tz_localize("America/New_York")
+    stamped(tmp_path / "fund.csv", at.tz_convert("UTC").astype(str).tolist())
+    found = sheet(tmp_path, "fund.csv")
+    assert (found["start"], found["end"]) == (str(SESSIONS[0]), str(SESSIONS[-1]))
+    assert found["sharpe"] == pytest.approx(TrackRecord.from_returns(daily()).figures["sharpe"])
+    evening = pd.Series(daily().to_numpy(), at)
+    assert TrackRecord.from_returns(evening).days_per_year == 252
+
+
+def test_sparse_returns_are_annualised_by_dates(tmp_path: Path) -> None:
+    """Returns of Mondays, Wednesdays and Fridays over two years."""
+    sparse = daily()[np.is_busday(SESSIONS, weekmask="1010100")]
+    sparse.to_csv(tmp_path / "fund.csv")
+    found = sheet(tmp_path, "fund.csv")
+    assert found["annual_return"] == pytest.approx(
+        (1 + found["total_return"]) ** (1 / 2) - 1, abs=5e-4
+    )
+    assert found["volatility"] == pytest.approx(sparse.std() * np.sqrt(len(sparse) / 2), rel=5e-3)
+
+
+@pytest.mark.parametrize("form", ["returns", "prices"])
+@pytest.mark.parametrize("days", ["all", "hole", "scattered", "early"])
+def test_record_equals_itself_as_incomplete_benchmark(tmp_path: Path, form: str, days: str) -> None:
+    """The benchmark has the returns or the prices of the record, without some sessions."""
+    returns = daily()
+    returns.to_csv(tmp_path / "fund.csv")
+    there = np.ones(len(returns), dtype=bool)
+    there[
+        {"all": [], "hole": range(200, 260), "early": range(300, 503)}.get(days, range(7, 487, 8))
+    ] = False
+    other = 80 * (1 + returns).cumprod().rename("close") if form == "prices" else returns
+    other[there].to_csv(tmp_path / "bench.csv")
+    found = sheet(tmp_path, "fund.csv", "benchmark=bench.csv")
+    # The first price has no return.
+    assert found["days"] == there.sum() - (form == "prices")
+    assert found["beta"] == pytest.approx(1)
+    assert found["tracking_error"] == pytest.approx(0, abs=1e-12)
+    assert found["benchmark"]["total_return"] == pytest.approx(found["total_return"])
+    if form == "prices":
+        assert found["total_return"] == pytest.approx(other[there].iloc[-1] / other.iloc[0] - 1)
+
+
+def test_unadjusted_split_in_prices_is_refused(tmp_path: Path) -> None:
+    daily().to_csv(tmp_path / "fund.csv")
+    prices = (1 + daily(seed=2)).cumprod().rename("close")
+    prices.iloc[250:] /= 2
+    prices.to_csv(tmp_path / "bench.csv")
+    split = str(prices.index[250].date())
+    for words in (("bench.csv",), ("fund.csv", "benchmark=bench.csv")):
+        check_message(refusal_of(COMMAND, *words, cwd=tmp_path), "bench.csv", split, "2:1")
 
 
 def test_short_record_has_no_annual_figures(tmp_path: Path) -> None:
