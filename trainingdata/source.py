@@ -299,7 +299,8 @@ class DataSettings:
         if self.actions is None:
             return CorporateEvents()
         try:
-            listed = read_corporate_events(Path(self.actions).expanduser())
+            path = Path(self.actions).expanduser()
+            listed = read_corporate_events(path, raw=self.adjustment == "raw")
         except DataError as error:
             raise DataError(f"data.actions: {error}") from error
         renames = tuple(each for each in listed if isinstance(each, Rename))
