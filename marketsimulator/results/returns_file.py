@@ -92,6 +92,7 @@ def read_returns(
         index, values = index[last][1:], values[last][1:] / values[last][:-1] - 1.0
         text = f"{chosen}, as equity"
     else:
+        _check_dates(index.to_numpy("datetime64[D]"), str(path))
         unit = unit or _detect_unit(path, values, chosen, has_signs=has_signs)
         values = values / 100.0 if unit == "percent" else values
         text = f"{chosen}, in {'percent' if unit == 'percent' else 'fractions'}"
@@ -115,6 +116,18 @@ def check_daily_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
         values = returns.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
+    _check_dates(dates, name)
+    wrong = ~np.isfinite(values) | (values < -1)
+    if wrong.any():
+        row = first_true_index(wrong)
+        raise InputError(
+            f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
+        )
+    return dates, values
+
+
+def _check_dates(dates: Dates, name: str) -> None:
+    """Raise InputError for dates that do not increase by days within the exchange calendar."""
     if len(dates) < MIN_RETURN_COUNT:
         raise InputError(
             f"{name}: at least {MIN_RETURN_COUNT} daily returns required, got {len(dates)}"
@@ -135,13 +148,6 @@ def check_daily_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
             f"{name}: rows are {np.median(steps):g} days apart (median), at most"
             f" {MAX_MEDIAN_GAP_DAYS} allowed; give daily returns"
         )
-    wrong = ~np.isfinite(values) | (values < -1)
-    if wrong.any():
-        row = first_true_index(wrong)
-        raise InputError(
-            f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
-        )
-    return dates, values
 
 
 def _value_column(path: Path, names: list[str], column: str | None) -> tuple[str, bool | None]:
