@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -80,25 +79,24 @@ def find_bar_files(
                 raise DataError(
                     f"{symbol}: no file found in {where}, and one file cannot be read: {unread[0]}"
                 )
-            # TpC is a preferred share, TPC a company.
-            if other := next((name for name in found if name.upper() == symbol), ""):
-                raise DataError(
-                    f"{symbol}: no file found in {where}; there is a file of {other}, but"
-                    f" {format_other_security_error(other)}"
-                )
             there = sorted(filter(is_symbol, found))
-            unnamed = sorted(name for name in found if not is_symbol(name))
-            other_file = (
-                f"; {found[unnamed[0]][0].path} has no symbol in its name: {_NAMING_ADVICE}"
-                if unnamed
-                else ""
-            )
+            # TpC is a preferred share, TPC a company.
+            causes = [
+                f"; there is a file of {name}, but {format_other_security_error(name)}"
+                for name in found
+                if name.upper() == symbol
+            ]
+            causes += [
+                f"; {next(iter(found[name]))} has no symbol in its name: {_NAMING_ADVICE}"
+                for name in sorted(found)
+                if not is_symbol(name)
+            ]
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
-                f" {format_choices(there) or 'none'}{other_file}"
+                f" {format_choices(there) or 'none'}{''.join(causes[:1])}"
                 + format_suggestion(closest_symbols(symbol, there))
             )
-        file = found[symbol][0].path
+        file = next(iter(found[symbol]))
         if reason := format_non_usd_pair_error(symbol) or format_other_security_error(symbol):
             raise DataError(f"{file}: {reason}; move the file, or set symbols=… without it")
         if not is_symbol(symbol):
@@ -110,23 +108,14 @@ def find_bar_files(
     return {symbol: _select_symbol_paths(symbol, found[symbol]) for symbol in wanted}
 
 
-class _FoundFile(NamedTuple):
-    """A bar file that contains bars of a symbol.
-
-    path: path of the file.
-    inside: whether a column, not the file name, names the symbol.
-    """
-
-    path: Path
-    inside: bool
-
-
-def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_FoundFile]], list[DataError]]:
+def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, dict[Path, bool]], list[DataError]]:
     """Return the files of each symbol, and an error for each file whose symbols cannot be read.
+
+    The value of a file states whether a column, not the file name, names the symbol.
 
     places: folders of bar files, and single files.
     """
-    found: dict[str, list[_FoundFile]] = {}
+    found: dict[str, dict[Path, bool]] = {}
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _iterate_bar_files(place)):
         try:
@@ -135,21 +124,24 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_FoundFile]
             unread.append(error)
             inside = ()
         for symbol in inside or (_symbol_of_file(path),):
-            found.setdefault(symbol, []).append(_FoundFile(path, bool(inside)))
+            found.setdefault(symbol, {})[path] = bool(inside)
     return found, unread
 
 
-def _select_symbol_paths(symbol: str, found: Sequence[_FoundFile]) -> tuple[Path, ...]:
+def _select_symbol_paths(symbol: str, found: Mapping[Path, bool]) -> tuple[Path, ...]:
     """Return the paths of a symbol's files, and check that they belong together.
+
+    found: for each file, whether a column names the symbol.
 
     Raises DataError for several files, unless a column of each file names the symbol, or the file
     names are periods of one series.
     """
-    series = {series_in_file_name(file.path.stem) for file in found}
+    series = {series_in_file_name(path.stem) for path in found}
     periods = len(series) == 1 and "" not in series
-    if len(found) > 1 and not periods and not all(file.inside for file in found):
-        raise DataError(f"{symbol}: two files found, {found[0].path} and {found[1].path}; keep one")
-    return tuple(file.path for file in found)
+    if len(found) > 1 and not periods and not all(found.values()):
+        first, second, *_ = found
+        raise DataError(f"{symbol}: two files found, {first} and {second}; keep one")
+    return tuple(found)
 
 
 def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:

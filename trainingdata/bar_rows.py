@@ -175,15 +175,13 @@ def check_symbol_rows(
     """
     naive_zone = conventions.time_zone or file_format.time_zone or None
     read, notes = _join_file_rows(parts, file_format, path, naive_zone, conventions.epoch_unit)
-    zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, but are no bars.
-    listed = read.stamps
     traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
-    stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
+    stamps, values, frame = read.stamps[traded], read.values[traded], read.frame.iloc[traded]
     if not len(stamps):
         raise DataError(f"{path}: no row contains a trade; every price or volume is empty")
     check_bars(stamps, values, path)
-    if gaps := len(listed) - len(stamps):
+    if gaps := len(read.stamps) - len(stamps):
         notes.append(f"skipped: {format_count(gaps, 'row')} without any number (no trade)")
     if file_format.unknown_columns:
         notes.append(
@@ -199,12 +197,14 @@ def check_symbol_rows(
             )
         else:
             notes.append(f"{file_format.adjusted_close_column} is ignored")
-    longest = _MAX_MEDIAN_DAILY_GAP_DAYS[instrument.kind]
     minutes = _infer_bar_minutes(
-        listed, path, longest, daily=dates or (file_format.is_daily and _are_daily_stamps(listed))
+        read.stamps,
+        path,
+        _MAX_MEDIAN_DAILY_GAP_DAYS[instrument.kind],
+        daily=read.dates or (file_format.is_daily and _are_daily_stamps(read.stamps)),
     )
     ends = _are_bar_ends(
-        stamps, file_format, instrument, minutes, zone, path, conventions, dates=dates
+        stamps, file_format, instrument, minutes, read.zone, path, conventions, dates=read.dates
     )
     # Stocks' daily bars are matched to sessions by their date.
     if ends and (instrument.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
@@ -228,7 +228,7 @@ def check_symbol_rows(
         stamps,
         values,
         minutes,
-        zone,
+        read.zone,
         ends,
         naive_zone,
         tuple(notes),

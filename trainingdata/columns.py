@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from foundation.errors import DataError, to_one_line
-from trainingdata.bars import CLOSE, OHLCV_FIELDS
+from trainingdata.bars import OHLCV_FIELDS
 from trainingdata.file_formats import (
     EXAMPLE_CSV_LINES,
     FILE_FORMATS,
@@ -74,13 +74,9 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     )
     volume = columns.volume()
     prices = tuple(
-        columns.one({vendor.ohlcv_columns[CLOSE]}, field)
-        if field == "close"
-        else columns.field(field)
-        for field in OHLCV_FIELDS[:-1]
+        columns.one({usual}, field) or columns.field(field)
+        for field, usual in zip(OHLCV_FIELDS[:-1], vendor.ohlcv_columns, strict=False)
     )
-    if prices[CLOSE] is None:
-        prices = (*prices[:CLOSE], columns.field("close"))
     fields = (*prices, volume.name)
     missing = [field for field, name in zip(OHLCV_FIELDS, fields, strict=True) if name is None]
     own = columns.one(vendor.timestamp_columns, "time of a bar")

@@ -93,8 +93,10 @@ def read_corporate_events(path: Path, *, raw: bool = False) -> tuple[CorporateEv
             what = f"{event.symbol} is delisted or renamed twice; keep one row"
             if isinstance(event, CorporateAction):
                 repeated = "two splits" if row["kind"] == "split" else "the same dividend twice"
-                what = f"{event.symbol} has {repeated} in the session of {row['date']};"
-                what += " keep one row, or combine them"
+                what = (
+                    f"{event.symbol} has {repeated} in the session of {row['date']}; keep one row,"
+                    " or combine them"
+                )
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
         listed.append((row, event))
@@ -113,6 +115,7 @@ def read_corporate_events(path: Path, *, raw: bool = False) -> tuple[CorporateEv
                     f" session of {row['date']}; write old or new in a column per of the dividend:"
                     " USD per share before or after the split"
                 )
+            # Raw prices count old shares before the split, adjusted prices new ones.
             held = ratio ** ((row["per"] == "new") - (not raw))
             event = replace(event, dividend=event.dividend * held)
         events.append(event)

@@ -83,15 +83,13 @@ def _split_like_warning(
     before, after: the two closes, in USD.
     """
     prices = f"({format_rounded_price(after, 2)} after {format_rounded_price(before, 2)})"
-    what = f"the close jumps by more than a factor of {MAX_SPLIT_RATIO:,} {prices}, beyond any real"
-    what += " move"
+    what = f"by more than a factor of {MAX_SPLIT_RATIO:,} {prices}, beyond any real move"
     if ratio is not None:
-        what = f"the close jumps like an unadjusted {ratio.numerator}:{ratio.denominator} split"
-        what += f" {prices}"
+        what = f"like an unadjusted {ratio.numerator}:{ratio.denominator} split {prices}"
     return DataWarning(
         symbol,
         at,
-        what,
+        f"the close jumps {what}",
         f"unless the move is real, a position held through it books a false"
         f" {after / before - 1:+.0%}",
         "adjust the bars in the file, or in a backtest set data.adjustment=raw and list the split"
@@ -116,13 +114,12 @@ def _far_open_warning(
     """
     change = after / before - 1
     prices = f"({format_rounded_price(after, 2)} after {format_rounded_price(before, 2)})"
-    what = f"the open is {change:+.1%} from the last close {prices}, {multiple:.0f} times the usual"
-    what += " overnight move"
+    usual = f"{prices}, {multiple:.0f} times the usual overnight move"
+    what = f"the open is {change:+.1%} from the last close {usual}"
     if near := _rare_ratio(np.log(after / before), NEAR_SPLIT_RTOL):
         what += f" and near a {near.numerator}:{near.denominator} split"
     if ratio is not None:
-        what = f"the open jumps like a {ratio.numerator}:{ratio.denominator} split {prices}"
-        what += f", {multiple:.0f} times the usual overnight move"
+        what = f"the open jumps like a {ratio.numerator}:{ratio.denominator} split {usual}"
     return DataWarning(
         symbol,
         at,
