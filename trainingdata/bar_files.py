@@ -7,11 +7,11 @@ of each row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -42,10 +42,12 @@ from trainingdata.instruments import (
 from trainingdata.resampling import list_finer_bar_minutes
 from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
 
-BAR_FILE_SUFFIXES = (".parquet", ".csv")
+BAR_FILE_SUFFIXES = (".parquet", ".csv", ".us.txt")  # Stooq: amd.us.txt
 _ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
 STRICT_CONVENTIONS = BarFileConventions()
-_NAMING_ADVICE = "name the file after its symbol, such as NVDA.csv or BTCUSD.csv"
+_NAMING_ADVICE = (
+    "name the file after its symbol (NVDA.csv, BTCUSD.csv) or add a column symbol to its rows"
+)
 _USDT_NOTE = "prices are in USDT; 1 USDT counts as 1 USD"
 
 
@@ -77,24 +79,24 @@ def find_bar_files(
                 raise DataError(
                     f"{symbol}: no file found in {where}, and one file cannot be read: {unread[0]}"
                 )
-            if other := _find_other_security(symbol, found):
-                raise DataError(
-                    f"{symbol}: no file found in {where}; there is a file of {other}, but"
-                    f" {format_other_security_error(other)}"
-                )
             there = sorted(filter(is_symbol, found))
-            unnamed = sorted(name for name in found if not is_symbol(name))
-            other_file = (
-                f"; {found[unnamed[0]][0].path} has no symbol in its name: {_NAMING_ADVICE}"
-                if unnamed
-                else ""
-            )
+            # TpC is a preferred share, TPC a company.
+            causes = [
+                f"; there is a file of {name}, but {format_other_security_error(name)}"
+                for name in found
+                if name.upper() == symbol
+            ]
+            causes += [
+                f"; {next(iter(found[name]))} has no symbol in its name: {_NAMING_ADVICE}"
+                for name in sorted(found)
+                if not is_symbol(name)
+            ]
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
-                f" {format_choices(there) or 'none'}{other_file}"
+                f" {format_choices(there) or 'none'}{''.join(causes[:1])}"
                 + format_suggestion(closest_symbols(symbol, there))
             )
-        file = found[symbol][0].path
+        file = next(iter(found[symbol]))
         if reason := format_non_usd_pair_error(symbol) or format_other_security_error(symbol):
             raise DataError(f"{file}: {reason}; move the file, or set symbols=… without it")
         if not is_symbol(symbol):
@@ -106,23 +108,14 @@ def find_bar_files(
     return {symbol: _select_symbol_paths(symbol, found[symbol]) for symbol in wanted}
 
 
-class _FoundFile(NamedTuple):
-    """A bar file that contains bars of a symbol.
-
-    path: path of the file.
-    inside: whether a column, not the file name, names the symbol.
-    """
-
-    path: Path
-    inside: bool
-
-
-def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_FoundFile]], list[DataError]]:
+def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, dict[Path, bool]], list[DataError]]:
     """Return the files of each symbol, and an error for each file whose symbols cannot be read.
+
+    The value of a file states whether a column, not the file name, names the symbol.
 
     places: folders of bar files, and single files.
     """
-    found: dict[str, list[_FoundFile]] = {}
+    found: dict[str, dict[Path, bool]] = {}
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _iterate_bar_files(place)):
         try:
@@ -131,42 +124,49 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_FoundFile]
             unread.append(error)
             inside = ()
         for symbol in inside or (_symbol_of_file(path),):
-            found.setdefault(symbol, []).append(_FoundFile(path, bool(inside)))
+            found.setdefault(symbol, {})[path] = bool(inside)
     return found, unread
 
 
-def _find_other_security(symbol: str, found: Iterable[str]) -> str:
-    """Return the mixed-case name among `found` that equals the symbol in capitals; else "".
-
-    Such a name denotes another security: TpC is a preferred share, TPC a company.
-    """
-    return next((name for name in found if name != symbol and name.upper() == symbol), "")
-
-
-def _select_symbol_paths(symbol: str, found: Sequence[_FoundFile]) -> tuple[Path, ...]:
+def _select_symbol_paths(symbol: str, found: Mapping[Path, bool]) -> tuple[Path, ...]:
     """Return the paths of a symbol's files, and check that they belong together.
+
+    found: for each file, whether a column names the symbol.
 
     Raises DataError for several files, unless a column of each file names the symbol, or the file
     names are periods of one series.
     """
-    series = {series_in_file_name(file.path.stem) for file in found}
+    series = {series_in_file_name(path.stem) for path in found}
     periods = len(series) == 1 and "" not in series
-    if len(found) > 1 and not periods and not all(file.inside for file in found):
-        raise DataError(f"{symbol}: two files found, {found[0].path} and {found[1].path}; keep one")
-    return tuple(file.path for file in found)
+    if len(found) > 1 and not periods and not all(found.values()):
+        first, second, *_ = found
+        raise DataError(f"{symbol}: two files found, {first} and {second}; keep one")
+    return tuple(found)
 
 
 def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:
-    """Return the folders in and below `root` with a bar file named after one of the symbols."""
+    """Return the folders in and below `root` with a bar file named after one of the symbols.
+
+    Links to folders are followed, each folder once.
+    """
     names = set(parse_symbols(symbols))
-    files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
-    return sorted({path.parent for path in files if _symbol_of_file(path) in names})
+    seen = {root.resolve()}
+    found = []
+    for place, folders, files in os.walk(root, followlinks=True):
+        folder = Path(place)
+        below = {(folder / name).resolve(): name for name in folders}
+        folders[:] = sorted(name for target, name in below.items() if target not in seen)
+        seen |= below.keys()
+        paths = filter(_is_bar_file, map(folder.joinpath, files))
+        if not names.isdisjoint(map(_symbol_of_file, paths)):
+            found.append(folder)
+    return sorted(found)
 
 
 def _iterate_bar_files(place: Path) -> Iterator[Path]:
     """Yield the path itself if it is a bar file, or every bar file in a folder.
 
-    Raises DataError for a path that does not exist, is not a bar file, or names no valid symbol.
+    Raises DataError for a path that does not exist or is not a bar file.
     """
     if place.is_dir():
         yield from (path for path in sorted(place.iterdir()) if _is_bar_file(path))
@@ -175,29 +175,20 @@ def _iterate_bar_files(place: Path) -> Iterator[Path]:
     elif not _is_bar_file(place):
         raise DataError(f"data.dir: {place} is not a {_ENDINGS} file; unpack or convert it")
     else:
-        symbol = _symbol_of_file(place)
-        reason = format_non_usd_pair_error(symbol) or format_other_security_error(symbol)
-        if (reason or not is_symbol(symbol)) and not symbols_in_column(place):
-            cause = reason or _NAMING_ADVICE
-            raise DataError(f"data.dir: the file name {place} contains no valid symbol; {cause}")
         yield place
 
 
 def _is_bar_file(path: Path) -> bool:
-    return path.suffix.lower() in BAR_FILE_SUFFIXES
-
-
-def _name_without_bar_length(path: Path) -> str:
-    """Return the symbol as a bar file's name spells it, without suffix, bar length and period."""
-    return symbol_in_file_name(path.stem)
+    return path.name.lower().endswith(BAR_FILE_SUFFIXES)
 
 
 def _symbol_of_file(path: Path) -> str:
     """Return the symbol in a bar file's name; if it contains none, the name without bar length."""
+    name = symbol_in_file_name(path.stem)
     try:
-        return normalize_data_symbol(_name_without_bar_length(path))
+        return normalize_data_symbol(name)
     except InputError:
-        return _name_without_bar_length(path)
+        return name
 
 
 def read_bars(
@@ -278,7 +269,7 @@ def _read_rows(
         parts, head, place = gather_symbol_rows(tables, symbol)
         rows = check_symbol_rows(parts, head, instrument(symbol), place, conventions)
         if is_quoted_in_usdt(
-            tables[0].spelling_by_symbol.get(symbol, _name_without_bar_length(paths[0]))
+            tables[0].spelling_by_symbol.get(symbol, symbol_in_file_name(paths[0].stem))
         ):
             rows = replace(rows, notes=(_USDT_NOTE, *rows.notes))
         read[symbol] = rows

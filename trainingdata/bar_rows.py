@@ -175,15 +175,13 @@ def check_symbol_rows(
     """
     naive_zone = conventions.time_zone or file_format.time_zone or None
     read, notes = _join_file_rows(parts, file_format, path, naive_zone, conventions.epoch_unit)
-    zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, but are no bars.
-    listed = read.stamps
     traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
-    stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
+    stamps, values, frame = read.stamps[traded], read.values[traded], read.frame.iloc[traded]
     if not len(stamps):
         raise DataError(f"{path}: no row contains a trade; every price or volume is empty")
     check_bars(stamps, values, path)
-    if gaps := len(listed) - len(stamps):
+    if gaps := len(read.stamps) - len(stamps):
         notes.append(f"skipped: {format_count(gaps, 'row')} without any number (no trade)")
     if file_format.unknown_columns:
         notes.append(
@@ -199,18 +197,21 @@ def check_symbol_rows(
             )
         else:
             notes.append(f"{file_format.adjusted_close_column} is ignored")
-    longest = _MAX_MEDIAN_DAILY_GAP_DAYS[instrument.kind]
     minutes = _infer_bar_minutes(
-        listed, path, longest, daily=dates or (file_format.is_daily and _are_daily_stamps(listed))
+        read.stamps,
+        path,
+        _MAX_MEDIAN_DAILY_GAP_DAYS[instrument.kind],
+        daily=read.dates or (file_format.is_daily and _are_daily_stamps(read.stamps)),
     )
     ends = _are_bar_ends(
-        stamps, file_format, instrument, minutes, zone, path, conventions, dates=dates
+        stamps, file_format, instrument, minutes, read.zone, path, conventions, dates=read.dates
     )
     # Stocks' daily bars are matched to sessions by their date.
     if ends and (instrument.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
-            stamps = np.where(late, _round_up_to_minute(stamps), stamps)
+            minute = stamps.astype("datetime64[m]") + np.timedelta64(1, "m")
+            stamps = np.where(late, minute, stamps)
             notes.append(
                 f"{format_count(int(late.sum()), 'timestamp')} at :59 s are rounded up to"
                 " the next minute"
@@ -227,7 +228,7 @@ def check_symbol_rows(
         stamps,
         values,
         minutes,
-        zone,
+        read.zone,
         ends,
         naive_zone,
         tuple(notes),
@@ -244,7 +245,6 @@ class _FileRows(NamedTuple):
     dates: whether the timestamps are dates without a time.
     values: [N, 5] open, high, low, close and volume.
     frame: the same rows as a table.
-    newest_first: whether the file lists the rows in reverse order.
     """
 
     stamps: Instants
@@ -252,27 +252,6 @@ class _FileRows(NamedTuple):
     dates: bool
     values: Array
     frame: pd.DataFrame
-    newest_first: bool
-
-
-def _read_file_rows(
-    frame: pd.DataFrame,
-    head: FileFormat,
-    path: str,
-    naive_zone: str | None,
-    epoch: EpochUnit | None,
-) -> _FileRows:
-    """Return the rows of a file, oldest first; a file that is strictly newest first is reversed.
-
-    naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
-    epoch: unit of epoch timestamps that the user states, or None.
-    """
-    stamps, zone, dates = parse_timestamp_cells(frame, head, path, naive_zone, epoch)
-    values = parse_number_columns(frame, head, path)
-    newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
-    if newest_first:
-        stamps, values, frame = stamps[::-1], values[::-1], frame[::-1]
-    return _FileRows(stamps, zone, dates, values, frame, newest_first)
 
 
 def _join_file_rows(
@@ -284,13 +263,24 @@ def _join_file_rows(
 ) -> tuple[_FileRows, list[str]]:
     """Join the rows of all files of a series in time order; return them and notes on their order.
 
-    naive_zone, epoch: as in `_read_file_rows`.
+    A file that is strictly newest first is reversed.
+
+    naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
+    epoch: unit of epoch timestamps that the user states, or None.
     """
     if not any(map(len, frames)):
         raise DataError(f"{path}: the file contains no bars")
-    parts = [_read_file_rows(frame, head, path, naive_zone, epoch) for frame in frames]
+    parts = []
+    reversed_files = 0
+    for frame in frames:
+        stamps, zone, dates = parse_timestamp_cells(frame, head, path, naive_zone, epoch)
+        part = _FileRows(stamps, zone, dates, parse_number_columns(frame, head, path), frame)
+        if len(stamps) > 1 and (np.diff(stamps) < np.timedelta64(0)).all():
+            reversed_files += 1
+            part = _FileRows(stamps[::-1], zone, dates, part.values[::-1], frame[::-1])
+        parts.append(part)
     notes = []
-    if reversed_files := sum(part.newest_first for part in parts):
+    if reversed_files:
         several = f" in {format_count(reversed_files, 'file')}" if len(parts) > 1 else ""
         notes.append(f"rows are newest first{several} and are read in reverse order")
     if len({part.dates for part in parts}) > 1:
@@ -305,7 +295,6 @@ def _join_file_rows(
         parts[0].dates,
         np.concatenate([part.values for part in parts]),
         pd.concat([part.frame for part in parts], ignore_index=True),
-        newest_first=False,
     )
     return joined, notes
 
@@ -341,10 +330,6 @@ def _refuse_contrary_stamp_side(head: FileFormat, stated: TimestampSide | None, 
 def _in_last_second(stamps: Instants) -> Mask:
     """Return a mask [N] of the timestamps in the last second of a minute, such as 23:59:59.999."""
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
-
-
-def _round_up_to_minute(stamps: Instants) -> Instants:
-    return np.asarray(stamps.astype("datetime64[m]") + np.timedelta64(1, "m"))
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:

@@ -9,7 +9,9 @@ import codecs
 import csv
 import io
 import re
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -80,7 +82,7 @@ class BarTable:
             )
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
-            symbol = _symbol_in_cell(cell, self.file_format.symbol_pattern)
+            symbol = _symbol_in_cell(cell)
             if symbol in spelled:
                 raise DataError(
                     f"{self.path}: {spelled[symbol]!r} and {cell!r} are the same symbol; use one"
@@ -158,14 +160,10 @@ def _series_format(head: FileFormat) -> FileFormat:
 
 
 @cache
-def _symbol_in_cell(cell: str, form: str) -> str:
-    """Return the symbol in a cell of the symbol column, or the cell's text if it contains none.
-
-    form: regular expression of the cells; its group is the symbol.
-    """
-    match = re.fullmatch(form, cell)
+def _symbol_in_cell(cell: str) -> str:
+    """Return the symbol in a cell of the symbol column, or the cell's text if it contains none."""
     try:
-        return normalize_data_symbol(match[1]) if match else cell
+        return normalize_data_symbol(cell)
     except InputError:
         return cell
 
@@ -173,18 +171,14 @@ def _symbol_in_cell(cell: str, form: str) -> str:
 def symbols_in_column(path: Path) -> tuple[str, ...]:
     """Return the distinct symbols in a file's symbol column; empty without such a column.
 
-    `read_bar_table` reports other faults of the file.
-
-    Raises DataError if the symbol column cannot be read.
+    Raises DataError if the file's format or its symbol column cannot be read.
     """
-    try:
+    # The whole file is read only for a column of symbols, or for the cause of an error.
+    with suppress(OSError, ValueError, csv.Error):
         names = _read_column_names(path)
-        if names[0] != _PRICE:
-            symbol = detect_format(names, str(path)).symbol_column
-            if not symbol or symbol not in names:
-                return ()
-    except (DataError, OSError, ValueError, csv.Error):
-        return ()
+        is_wide = names[0] == _PRICE
+        if not is_wide and detect_format(names, str(path)).symbol_column not in filter(None, names):
+            return ()
     return tuple(read_bar_table(path).spelling_by_symbol())
 
 
@@ -405,14 +399,16 @@ def _parse_csv_body(
     if not body.strip():
         return pd.DataFrame(columns=pd.Index(names))
     try:
-        frame: pd.DataFrame = pd.read_csv(
-            io.BytesIO(body),
-            header=None,
-            names=[*names, _SURPLUS_COLUMN],
-            index_col=False,
-            dtype=dict.fromkeys(text, str),
-            **_READ_CSV_OPTIONS,
-        )
+        # A first row with several surplus cells gives a warning, and is refused below.
+        with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
+            frame: pd.DataFrame = pd.read_csv(
+                io.BytesIO(body),
+                header=None,
+                names=[*names, _SURPLUS_COLUMN],
+                index_col=False,
+                dtype=dict.fromkeys(text, str),
+                **_READ_CSV_OPTIONS,
+            )
     except pd.errors.ParserError as error:
         reason = str(error).rstrip()
         raise DataError(

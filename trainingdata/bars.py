@@ -214,7 +214,8 @@ class Bars:
         """
         found = []
         for item, origin in zip(self.instruments, self.provenances, strict=bool(self.provenances)):
-            known = self.clock(item.kind).ends_by_start(_warning_bar_starts(origin.data_warnings))
+            starts = [doubt.bar_start for doubt in origin.data_warnings]
+            known = self.clock(item.kind).ends_by_start(np.array(starts, dtype="datetime64[ns]"))
             inside = np.ones(len(known), dtype=bool)
             if first is not None:
                 inside &= known >= first
@@ -331,10 +332,6 @@ class Bars:
         back = recent[:, ::-1].argmax(axis=1) + 1
         closes = self.values[np.arange(len(self.instruments)), -back, CLOSE]
         return np.where(recent.any(axis=1), closes, np.nan)
-
-
-def _warning_bar_starts(doubts: Sequence[DataWarning]) -> Instants:
-    return np.array([doubt.bar_start for doubt in doubts], dtype="datetime64[ns]")
 
 
 def last_closes_by_symbol(bars: Bars) -> dict[str, float]:

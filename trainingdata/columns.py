@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from foundation.errors import DataError, to_one_line
-from trainingdata.bars import CLOSE, OHLCV_FIELDS
+from trainingdata.bars import OHLCV_FIELDS
 from trainingdata.file_formats import (
     EXAMPLE_CSV_LINES,
     FILE_FORMATS,
     VENDORS,
     FileFormat,
-    Vendor,
     VolumeUnit,
 )
 from trainingdata.instruments import is_symbol
@@ -41,7 +41,8 @@ _SYMBOL_COLUMN_NAMES = {"symbol", "ticker"}
 _VOLUME_UNIT_PATTERN = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
 _QUOTE_VOLUMES = {"quotevolume", "quoteassetvolume", "volumenotional"}
-_GENERIC_VENDOR = Vendor("general", frozenset(), "", stamps_are_ends=None)
+_GENERAL_FORMAT = FileFormat("general", ())
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _NAME_COLUMN = "name"  # a symbol in some data sets, a company in others
 
 
@@ -65,24 +66,20 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
 def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     """Detect the format from column names in any case and order.
 
-    The format is that of a vendor who writes these names, else a generic format.
+    The format is that of a vendor who writes these names, else a general format.
     """
     columns = _HeaderColumns(names, path)
     vendor = next(
-        (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERIC_VENDOR
+        (each for markers, each in VENDORS if markers <= columns.by_meaning.keys()), _GENERAL_FORMAT
     )
     volume = columns.volume()
     prices = tuple(
-        columns.one({vendor.close_column}, field) if field == "close" else columns.field(field)
-        for field in OHLCV_FIELDS[:-1]
+        columns.one({usual}, field) or columns.field(field)
+        for field, usual in zip(OHLCV_FIELDS[:-1], vendor.ohlcv_columns, strict=False)
     )
-    if prices[CLOSE] is None:
-        prices = (*prices[:CLOSE], columns.field("close"))
     fields = (*prices, volume.name)
     missing = [field for field, name in zip(OHLCV_FIELDS, fields, strict=True) if name is None]
-    own = (
-        columns.one({vendor.timestamp_column}, "time of a bar") if vendor.timestamp_column else None
-    )
+    own = columns.one(vendor.timestamp_columns, "time of a bar")
     stamp = (own,) if own else columns.stamp()
     if not stamp:
         missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
@@ -95,25 +92,18 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
         or ""
     )
     used = {*stamp, *fields, adjusted, symbol, volume.quote}
-    return FileFormat(
-        vendor.name,
-        stamp,
-        tuple(name for name in fields if name is not None),
+    return replace(
+        vendor,
+        timestamp_columns=stamp,
+        ohlcv_columns=tuple(name for name in fields if name is not None),
         symbol_column=symbol,
         adjusted_close_column=adjusted,
-        date_formats=vendor.date_formats,
         time_zone="UTC" if all(map(_states_utc, stamp)) else "",
-        epoch_formats=vendor.epoch_formats,
-        stamps_are_ends=vendor.stamps_are_ends
-        if vendor.timestamp_column
-        else _stamps_are_ends(stamp),
-        is_daily=vendor.is_daily,
+        stamps_are_ends=vendor.stamps_are_ends if own else _stamps_are_ends(stamp),
         crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
         quote_volume_column=volume.quote,
         volume_column_coin=volume.coin,
         has_volume_unit_in_name=volume.unit is not None,
-        has_formatted_numbers=vendor.has_formatted_numbers,
-        has_empty_rows=vendor.has_empty_rows,
         unknown_columns=tuple(name for name in names if name and name not in used),
     )
 
@@ -127,7 +117,7 @@ def refuse_other_separator(names: Sequence[str], path: str) -> None:
 def infer_separator(headings: str) -> str:
     """Return a header's separator: a semicolon if its vendor uses semicolons, else a comma."""
     meanings = {_normalise_name(name) for name in headings.split(";")}
-    written = any(one.uses_semicolons and one.marker_columns <= meanings for one in VENDORS)
+    written = any(each.uses_semicolons and markers <= meanings for markers, each in VENDORS)
     return ";" if written else ","
 
 
@@ -254,13 +244,9 @@ def _stamps_are_ends(stamp: tuple[str, ...]) -> bool | None:
     return False if meanings <= {*_BEGINS, *_OPENINGS} else None
 
 
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"-?\d+(\.\d+)?", cell))
-
-
 def _unknown_header_error(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
-    if sum(map(_is_number, names)) >= len(OHLCV_FIELDS):
+    if len([name for name in names if _NUMBER.fullmatch(name)]) >= len(OHLCV_FIELDS):
         why = "the first line is data; add a header row above it"
     return DataError(
         f"{path}: unknown header {to_one_line(line)!r}: {why}. Columns may have any order and case."

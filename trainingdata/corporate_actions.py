@@ -12,6 +12,7 @@ columns and kinds are read in any case:
             merger: shares of `into` per share; rename: 1 or empty
     into    (merger, rename) the symbol that replaces the old one
     cash    (merger) USD per share in addition to the new shares
+    per     (dividend) old or new: on the day of a split, the share that the dividend is paid on
     known   (ended, merger) when the delisting became known, a New York date or an instant with a
             zone; empty for the open of `date`
 
@@ -24,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from trainingdata.sessions import exchange_calendar, first_open_on_or_after, for
 from trainingdata.text_rows import read_text_rows
 
 REQUIRED_COLUMNS = ("symbol", "date", "kind", "value")
-OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
+OPTIONAL_COLUMNS = ("into", "cash", "known", "per")  # columns that a file may have
 DELISTING_KINDS = ("ended", "merger", "rename")
 ACTION_KINDS = ("dividend", "split", *DELISTING_KINDS)
 # Kinds that have an entry in an optional column.
@@ -45,6 +45,7 @@ _KINDS_BY_COLUMN = {
     "into": DELISTING_KINDS[1:],
     "cash": DELISTING_KINDS[1:2],
     "known": DELISTING_KINDS[:2],
+    "per": ACTION_KINDS[:1],
 }
 
 
@@ -55,7 +56,7 @@ class CorporateAction:
     symbol: symbol of the stock.
     effective_open: open of the session from which the action applies (the ex-date), UTC.
     split_ratio: new shares for one old share; 1 without a split.
-    dividend: USD per old share; 0 without a dividend.
+    dividend: USD per old share, in split-adjusted prices per new share; 0 without a dividend.
     """
 
     symbol: str
@@ -67,28 +68,19 @@ class CorporateAction:
 CorporateEvent = CorporateAction | Delisting | Rename
 
 
-class _ActionRow(NamedTuple):
-    """A row of an actions file, with its cells as text."""
-
-    symbol: str
-    date: str
-    kind: str
-    value: str
-    into: str = ""
-    cash: str = ""
-    known: str = ""
-
-
-def read_corporate_events(path: Path) -> tuple[CorporateEvent, ...]:
+def read_corporate_events(path: Path, *, raw: bool = False) -> tuple[CorporateEvent, ...]:
     """Read the dividends, splits, delistings and renames in a file; return them in time order.
 
-    Raises DataError for an invalid or a duplicate row.
+    raw: whether prices are not adjusted for splits.
+
+    Raises DataError for an invalid or a duplicate row, and for a dividend on the day of a split
+    that does not state its share.
     """
-    listed: list[CorporateEvent] = []
+    listed: list[tuple[dict[str, str], CorporateEvent]] = []
     rows: dict[tuple[object, ...], int] = {}
     found = read_text_rows(path, REQUIRED_COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
     for number, cells in enumerate(found, 1):
-        row = _ActionRow(**{**cells, "kind": cells["kind"].casefold()})
+        row = {**dict.fromkeys(OPTIONAL_COLUMNS, ""), **cells, "kind": cells["kind"].casefold()}
         try:
             event = _parse_event(row)
         except DataError as error:
@@ -96,17 +88,38 @@ def read_corporate_events(path: Path) -> tuple[CorporateEvent, ...]:
         # A session may have a regular and a special dividend.
         same: tuple[object, ...] = (event.symbol,)
         if isinstance(event, CorporateAction):
-            same = (event.symbol, event.effective_open, row.kind, event.dividend)
+            same = (event.symbol, event.effective_open, row["kind"], event.dividend)
         if same in rows:
             what = f"{event.symbol} is delisted or renamed twice; keep one row"
             if isinstance(event, CorporateAction):
-                repeated = "two splits" if row.kind == "split" else f"the same {row.kind} twice"
-                what = f"{event.symbol} has {repeated} in the session of {row.date};"
-                what += " keep one row, or combine them"
+                repeated = "two splits" if row["kind"] == "split" else "the same dividend twice"
+                what = (
+                    f"{event.symbol} has {repeated} in the session of {row['date']}; keep one row,"
+                    " or combine them"
+                )
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
-        listed.append(event)
-    return tuple(sorted(listed, key=_event_sort_key))
+        listed.append((row, event))
+    ratios = {
+        (event.symbol, event.effective_open): event.split_ratio
+        for row, event in listed
+        if isinstance(event, CorporateAction) and row["kind"] == "split"
+    }
+    events = []
+    for number, (row, event) in enumerate(listed, 1):
+        ratio = ratios.get((event.symbol, event.effective_open))
+        if ratio and isinstance(event, CorporateAction) and row["kind"] == "dividend":
+            if row["per"] not in ("old", "new"):
+                raise DataError(
+                    f"{path}: row {number}: {event.symbol} has a dividend and a split in the"
+                    f" session of {row['date']}; write old or new in a column per of the dividend:"
+                    " USD per share before or after the split"
+                )
+            # Raw prices count old shares before the split, adjusted prices new ones.
+            held = ratio ** ((row["per"] == "new") - (not raw))
+            event = replace(event, dividend=event.dividend * held)
+        events.append(event)
+    return tuple(sorted(events, key=_event_sort_key))
 
 
 def _event_sort_key(event: CorporateEvent) -> tuple[object, ...]:
@@ -146,26 +159,30 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
     return replace(bars, values=values, unconfirmed_bars=tuple(unconfirmed_bars))
 
 
-def _parse_event(row: _ActionRow) -> CorporateEvent:
-    symbol, kind = row.symbol, row.kind
+def _parse_event(row: dict[str, str]) -> CorporateEvent:
+    symbol, kind = row["symbol"], row["kind"]
     _check_kind(symbol, kind)
     for column, kinds in _KINDS_BY_COLUMN.items():
-        if getattr(row, column) and kind not in kinds:
+        if row[column] and kind not in kinds:
             raise DataError(f"column {column!r} does not apply to kind {kind}; empty the cell")
     try:
-        day = parse_date(row.date)
+        day = parse_date(row["date"])
     except ValueError:
-        raise DataError(f"date {row.date!r} is invalid; write it as YYYY-MM-DD") from None
-    value = _parse_number_cell("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
-    cash = _parse_number_cell("cash", row.cash or "0")
+        raise DataError(f"date {row['date']!r} is invalid; write it as YYYY-MM-DD") from None
+    value = _parse_number_cell(
+        "value", row["value"] or {"ended": "nan", "rename": "1"}.get(kind, "")
+    )
+    cash = _parse_number_cell("cash", row["cash"] or "0")
     opens = first_open_on_or_after(day)
     if opens is None:
-        raise DataError(f"{row.date} {format_outside_calendar(day)}")
+        raise DataError(f"{row['date']} {format_outside_calendar(day)}")
     name = instrument(symbol).symbol
     if kind in DELISTING_KINDS:
         return _parse_symbol_end(row, name, opens, value, cash)
     if not (np.isfinite(value) and value > 0):
-        raise DataError(f"value of the {kind} on {row.date} is {row.value}; it must be above 0")
+        raise DataError(
+            f"value of the {kind} on {row['date']} is {row['value']}; it must be above 0"
+        )
     if kind == "split":
         return CorporateAction(name, opens, split_ratio=value)
     return CorporateAction(name, opens, dividend=value)
@@ -194,7 +211,7 @@ def _check_kind(symbol: str, kind: str) -> None:
 
 
 def _parse_symbol_end(
-    row: _ActionRow, name: str, opens: np.datetime64, value: float, cash: float
+    row: dict[str, str], name: str, opens: np.datetime64, value: float, cash: float
 ) -> Delisting | Rename:
     """Return the delisting or rename that a row of the file states.
 
@@ -203,29 +220,29 @@ def _parse_symbol_end(
     value: number in the column `value`; NaN if the row states no payout.
     cash: USD per share in addition to new shares.
     """
-    kind = row.kind
+    kind = row["kind"]
     if kind == "rename" and value != 1.0:
         raise DataError(
-            f"value of a rename is {row.value}; it must be 1 or empty; use kind merger for another"
-            " exchange ratio"
+            f"value of a rename is {row['value']}; it must be 1 or empty; use kind merger for"
+            " another exchange ratio"
         )
     if kind == "merger" and not (np.isfinite(value) and value > 0):
         raise DataError(
-            f"value of a merger is {row.value}; write the number of new shares per old share, above"
-            " 0"
+            f"value of a merger is {row['value']}; write the number of new shares per old share,"
+            " above 0"
         )
-    if kind == "ended" and row.value and not (np.isfinite(value) and value >= 0):
+    if kind == "ended" and row["value"] and not (np.isfinite(value) and value >= 0):
         raise DataError(
-            f"value of a delisting is {row.value}; write the payout per share, 0 USD or more"
+            f"value of a delisting is {row['value']}; write the payout per share, 0 USD or more"
         )
     if not (np.isfinite(cash) and cash >= 0):
-        raise DataError(f"cash is {row.cash}; write the cash paid per share, 0 USD or more")
+        raise DataError(f"cash is {row['cash']}; write the cash paid per share, 0 USD or more")
     if kind == "ended":
         return Delisting(name, opens, _booked(row, opens), cash_per_share=value)
-    if not is_symbol_in_any_case(row.into):
-        fault = f"{row.into!r}, not a symbol" if row.into else "empty"
+    if not is_symbol_in_any_case(row["into"]):
+        fault = f"{row['into']!r}, not a symbol" if row["into"] else "empty"
         raise DataError(f"into is {fault}; write the symbol that replaces {name}")
-    into = instrument(row.into).symbol
+    into = instrument(row["into"]).symbol
     if into == name:
         raise DataError(f"a {kind} replaces {name} by itself; write another symbol in 'into'")
     if kind == "rename":
@@ -235,16 +252,16 @@ def _parse_symbol_end(
     )
 
 
-def _booked(row: _ActionRow, opens: np.datetime64) -> np.datetime64:
+def _booked(row: dict[str, str], opens: np.datetime64) -> np.datetime64:
     """Return the first session open, not before `opens`, at which a row is known."""
     known = opens
-    if row.known:
+    if row["known"]:
         try:
-            known = max(opens, parse_instant(row.known, name="known", end_of_day=True))
+            known = max(opens, parse_instant(row["known"], name="known", end_of_day=True))
         except InputError as error:
             raise DataError(str(error)) from None
     sessions = exchange_calendar().opens
     k = int(np.searchsorted(sessions, known))
     if k == len(sessions):
-        raise DataError(f"known {row.known} {format_outside_calendar(known)}")
+        raise DataError(f"known {row['known']} {format_outside_calendar(known)}")
     return np.datetime64(sessions[k])

@@ -55,7 +55,6 @@ class FileFormat:
         a blank.
     ohlcv_columns: names of the columns of open, high, low, close and volume.
     symbol_column: name of the column of symbols; empty if there is none.
-    symbol_pattern: regular expression of the symbol cells; its group is the symbol.
     adjusted_close_column: name of the column of adjusted closes; empty if there is none.
     known_unread_columns: names of optional columns of the format that are not read.
     date_formats: `strptime` formats of timestamps that are not ISO text; empty: any fitting format
@@ -78,6 +77,8 @@ class FileFormat:
     has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K,
         M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
+    uses_semicolons: whether semicolons separate cells.
+    whole_price_units: units of a USD in prices that are all written as whole numbers.
     unknown_columns: names of the other columns in the file, which are not read.
     """
 
@@ -85,7 +86,6 @@ class FileFormat:
     timestamp_columns: tuple[str, ...]
     ohlcv_columns: tuple[str, ...] = OHLCV_FIELDS
     symbol_column: str = ""
-    symbol_pattern: str = "(.+)"
     adjusted_close_column: str = ""
     known_unread_columns: tuple[str, ...] = ()
     date_formats: tuple[str, ...] = ()
@@ -101,6 +101,8 @@ class FileFormat:
     has_volume_unit_in_name: bool = False
     has_formatted_numbers: bool = False
     has_empty_rows: bool = False
+    uses_semicolons: bool = False
+    whole_price_units: int = 1
     unknown_columns: tuple[str, ...] = ()
 
     @property
@@ -192,7 +194,6 @@ FILE_FORMATS = (
         ("<DATE>", "<TIME>"),
         ("<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
         symbol_column="<TICKER>",
-        symbol_pattern=r"(.+)\.US",
         known_unread_columns=("<PER>", "<OPENINT>"),
         date_formats=("%Y%m%d %H%M%S",),
         time_zone=_STOOQ_TIME_ZONE,
@@ -201,10 +202,18 @@ FILE_FORMATS = (
         "Polygon",
         ("window_start",),
         symbol_column="ticker",
-        symbol_pattern="(?:X:)?(.+)",
         known_unread_columns=("transactions",),
         epoch_formats=(EpochFormat("ns"),),
         crypto_volume_unit="coins",
+    ),
+    # Downloads have epochs and prices of 1e-9 USD, or ISO timestamps and prices with decimals.
+    FileFormat(
+        "Databento",
+        ("ts_event",),
+        symbol_column="symbol",
+        known_unread_columns=("rtype", "publisher_id", "instrument_id"),
+        epoch_formats=(EpochFormat("ns"),),
+        whole_price_units=10**9,
     ),
     # Files of coin-margined futures have the same head, and their volume counts contracts.
     FileFormat(
@@ -233,96 +242,79 @@ FILE_FORMATS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
-    """A vendor's columns, which are matched by name in any case and order.
-
-    name: name of the vendor.
-    marker_columns: normalised column names whose combination only this vendor writes.
-    timestamp_column: normalised name of the column of a bar's time.
-    close_column: normalised name of the column of closes.
-    uses_semicolons: whether semicolons separate cells.
-
-    The other fields have the same meaning as in `FileFormat`.
-    """
-
-    name: str
-    marker_columns: frozenset[str]
-    timestamp_column: str
-    close_column: str = "close"
-    date_formats: tuple[str, ...] = ()
-    epoch_formats: tuple[EpochFormat, ...] = ()
-    stamps_are_ends: bool | None = False
-    is_daily: bool = False
-    crypto_volume_unit: VolumeUnit | None = None
-    has_formatted_numbers: bool = False
-    has_empty_rows: bool = False
-    uses_semicolons: bool = False
-
-
-VENDORS = (
-    Vendor(
-        "CryptoDataDownload", frozenset({"unix", "date", "symbol"}), "unix", epoch_formats=_UNIX
+# Vendors whose columns are matched by name in any case and order: normalised column names whose
+# combination only this vendor writes, and the format, with normalised names of the columns of
+# timestamps and closes.
+VENDORS: tuple[tuple[frozenset[str], FileFormat], ...] = (
+    (
+        frozenset({"unix", "date", "symbol"}),
+        FileFormat("CryptoDataDownload", ("unix",), epoch_formats=_UNIX),
     ),
-    Vendor(
-        "CryptoDataDownload, Gemini",
+    (
         frozenset({"unixtimestamp", "date", "symbol"}),
-        "unixtimestamp",
-        epoch_formats=_UNIX,
+        FileFormat("CryptoDataDownload, Gemini", ("unixtimestamp",), epoch_formats=_UNIX),
     ),
     # The Bitcoin data set of Kaggle has a row for each minute, also for those without a trade.
-    Vendor(
-        "Kaggle",
+    (
         frozenset({"timestamp", "volumecurrency", "weightedprice"}),
-        "timestamp",
-        epoch_formats=(EpochFormat("s"),),
-        has_empty_rows=True,
+        FileFormat(
+            "Kaggle", ("timestamp",), epoch_formats=(EpochFormat("s"),), has_empty_rows=True
+        ),
     ),
-    Vendor("Dukascopy", frozenset({"gmttime"}), "gmttime"),
-    Vendor("Dukascopy", frozenset({"localtime"}), "localtime"),
-    Vendor(
-        "Nasdaq",
+    (frozenset({"gmttime"}), FileFormat("Dukascopy", ("gmttime",))),
+    (frozenset({"localtime"}), FileFormat("Dukascopy", ("localtime",))),
+    (
         frozenset({"date", "closelast"}),
-        "date",
-        close_column="closelast",
-        date_formats=("%m/%d/%Y",),
-        is_daily=True,
-        has_formatted_numbers=True,
+        FileFormat(
+            "Nasdaq",
+            ("date",),
+            ("open", "high", "low", "closelast", "volume"),
+            date_formats=("%m/%d/%Y",),
+            is_daily=True,
+            has_formatted_numbers=True,
+        ),
     ),
-    Vendor(
-        "Investing.com",
+    (
         frozenset({"date", "price", "vol", "change"}),
-        "date",
-        close_column="price",
-        is_daily=True,
-        has_formatted_numbers=True,
+        FileFormat(
+            "Investing.com",
+            ("date",),
+            ("open", "high", "low", "price", "vol"),
+            is_daily=True,
+            has_formatted_numbers=True,
+        ),
     ),
-    Vendor(
-        "Barchart",
-        frozenset({"time", "last", "change", "chg"}),
-        "time",
-        close_column="last",
-        stamps_are_ends=None,
+    *(
+        (
+            frozenset({"time", close, "change"}),
+            FileFormat(
+                "Barchart",
+                ("time",),
+                ("open", "high", "low", close, "volume"),
+                stamps_are_ends=None,
+            ),
+        )
+        for close in ("last", "latest")
     ),
     # Its other stamp is the day's last millisecond; its volume is in USD.
-    Vendor(
-        "CoinMarketCap",
+    (
         frozenset({"timeopen", "timeclose", "marketcap"}),
-        "timeopen",
-        is_daily=True,
-        crypto_volume_unit="usd",
-        uses_semicolons=True,
+        FileFormat(
+            "CoinMarketCap",
+            ("timeopen",),
+            is_daily=True,
+            crypto_volume_unit="usd",
+            uses_semicolons=True,
+        ),
     ),
     # Column names of clients of Binance's API.
-    Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epoch_formats=_BINANCE),
+    (
+        frozenset({"opentime", "closetime"}),
+        FileFormat("Binance", ("opentime",), epoch_formats=_BINANCE),
+    ),
     # Any file may count seconds or milliseconds; its name does not state the side of a bar.
-    Vendor("unix", frozenset({"unix"}), "unix", epoch_formats=_UNIX, stamps_are_ends=None),
-    Vendor("unix", frozenset({"unixtime"}), "unixtime", epoch_formats=_UNIX, stamps_are_ends=None),
-    Vendor(
-        "unix",
-        frozenset({"unixtimestamp"}),
-        "unixtimestamp",
-        epoch_formats=_UNIX,
-        stamps_are_ends=None,
+    *(
+        (frozenset({name}), FileFormat("unix", (name,), epoch_formats=_UNIX, stamps_are_ends=None))
+        for name in ("unix", "unixtime", "unixtimestamp")
     ),
 )

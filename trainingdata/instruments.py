@@ -49,9 +49,9 @@ _BAR_LENGTH = re.compile(
 # Exchanges in the names of files, as in bitstampUSD (Kaggle).
 _EXCHANGES = "binance|bitfinex|bitstamp|bittrex|coinbase|exmo|gemini|kraken|kucoin|okx|poloniex"
 _EXCHANGE_ALONE = re.compile(rf"({_EXCHANGES})[/_-]?USDT?", re.IGNORECASE)
-# The month or day that an archive's file holds: BTCUSDT-1h-2023-01.
+# The period that an archive's file holds: BTCUSDT-1h-2023-01, Gemini_BTCUSD_2019_1min.
 _DATE = r"(?:19|20)\d{2}(?:[_-]\d{2}){0,2}"
-_PERIOD = re.compile(rf"[._-]{_DATE}(?:_to_{_DATE})?$")
+_PERIOD = re.compile(rf"[._-]{_DATE}(?:_to_{_DATE})?(?=_\w+$|$)")
 # Pairs as archives name their files: BTCUSD_PERP-1h (Binance), XBTUSD_60 (Kraken, in minutes),
 # Bitstamp_BTCUSD_d (CryptoDataDownload), BTCUSD60 (MetaTrader, in minutes).
 _PAIR_FILE = re.compile(
@@ -61,8 +61,21 @@ _PAIR_FILE = re.compile(
     r"|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)))?",
     re.IGNORECASE,
 )
-# Dukascopy: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-31.12.2020, AAPL.USUSD_Candlestick_….
-_CANDLESTICKS = re.compile(r"(?:\.USUSD)?_Candlestick_.*", re.IGNORECASE)
+# What vendors add to a symbol in the names of files: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-…,
+# AAPL.USUSD_Candlestick_… (Dukascopy), amd_us_d (Stooq), AMD Historical Data (Investing.com),
+# amd_daily_historical-data-11-30-2024 (Barchart), xnas-itch-20241129.ohlcv-1d.AMD (Databento);
+# browsers number repeated downloads: AMD (1).
+_FILE_NAME_AFFIXES = re.compile(
+    r"^.*\.ohlcv-1[smhd]\."
+    r"|(?:\.USUSD)?_Candlestick_.*"
+    r"|_us_[dwmqy](?: .*)?$"
+    rf"|(?: (?:{_EXCHANGES}))? Historical Data.*"
+    r"|_(?:(?:daily|intraday)[\w-]*_historical-data|price-history)-.*"
+    r"| ?\(\d+\)$",
+    re.IGNORECASE,
+)
+# Affixes of symbols: X:BTCUSD (Polygon), AMD.US (Stooq).
+_SYMBOL_AFFIXES = re.compile(r"^X:|\.US$", re.IGNORECASE)
 _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 
 
@@ -140,15 +153,18 @@ def parse_symbols(words: Iterable[str]) -> list[str]:
 def normalize_data_symbol(text: str) -> str:
     """Return the symbol that a bar file means: BTCUSD for BTC-USD, BTC/USD, BTC-USDT and XBTUSD.
 
+    X:BTCUSD (Polygon) is BTCUSD, and AMD.US (Stooq) is AMD.
+
     A price in USDT counts as a price in dollars. This applies to bars only: at a venue a pair
     against USDT is a different instrument.
 
     Raises InputError for another quote currency, or an invalid symbol.
     """
-    if reason := format_non_usd_pair_error(text):
+    name = _SYMBOL_AFFIXES.sub("", text.strip())
+    if reason := format_non_usd_pair_error(name):
         raise InputError(f"symbols: {reason}")
-    pair = _PAIR.fullmatch(text.strip().upper())
-    return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(text).symbol
+    pair = _PAIR.fullmatch(name.upper())
+    return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(name).symbol
 
 
 def format_non_usd_pair_error(text: str) -> str:
@@ -173,14 +189,15 @@ def is_quoted_in_usdt(text: str) -> bool:
 
 
 def symbol_in_file_name(stem: str) -> str:
-    """Return the symbol as a file name spells it, without bar length and period.
+    """Return the symbol as a file name spells it, without bar length, period and vendor's words.
 
-    nvda_1h gives nvda, BTC-USDT-5m gives BTC-USDT, BTCUSDT-1h-2023-01 gives BTCUSDT, and XBTUSD_60
-    gives XBTUSD.
+    nvda_1h gives nvda, BTC-USDT-5m gives BTC-USDT, BTCUSDT-1h-2023-01 gives BTCUSDT, XBTUSD_60
+    gives XBTUSD, and AMD Historical Data gives AMD.
 
     stem: file name without its suffix.
     """
-    name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
+    plain = _FILE_NAME_AFFIXES.sub("", stem.strip())
+    name = series_in_file_name(plain) or plain
     pair = _PAIR_FILE.fullmatch(name)
     return pair[1] if pair else _BAR_LENGTH.sub("", name)
 

@@ -55,7 +55,11 @@ def parse_number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str
                 f" {_number_advice(str(frame[name].iloc[row]))}",
             )
         columns.append(column)
-    return np.stack(columns, axis=1)
+    values = np.stack(columns, axis=1)
+    prices = frame[list(file_format.ohlcv_columns[:VOLUME])]
+    if all(map(pd.api.types.is_integer_dtype, prices.dtypes)):
+        values[:, :VOLUME] /= file_format.whole_price_units
+    return values
 
 
 def _strip_decoration(column: pd.Series, field: str) -> pd.Series:
@@ -69,11 +73,6 @@ def _strip_decoration(column: pd.Series, field: str) -> pd.Series:
         return text
     numbers = pd.to_numeric(text.str.replace("[KMB]$", "", regex=True), errors="coerce")
     return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)
-
-
-def _has_decimals(prices: Array) -> bool:
-    """Return whether any price [N] of a column has decimals."""
-    return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
 def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
@@ -93,7 +92,8 @@ def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
         or not cells.str.fullmatch(form).fillna(False).all()
     ):
         return False
-    return any(map(_has_decimals, prices)) or bool(cells.str.contains(".", regex=False).any())
+    has_decimals = any((column[np.isfinite(column)] % 1 != 0).any() for column in prices)
+    return has_decimals or bool(cells.str.contains(".", regex=False).any())
 
 
 def _number_advice(cell: str) -> str:

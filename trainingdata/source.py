@@ -30,7 +30,12 @@ from trainingdata.instants import check_time_zone, format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, parse_symbols
 from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
-from trainingdata.splits import find_suspect_opens, find_unexplained_jumps, refuse_jumps
+from trainingdata.splits import (
+    find_suspect_opens,
+    find_unexplained_jumps,
+    find_volume_steps,
+    refuse_jumps,
+)
 from trainingdata.synthetic import SYNTHETIC_SYMBOLS, SyntheticMarket
 from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName
 
@@ -199,10 +204,12 @@ class DataSettings:
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
-        left_out = find_unconfirmed_bars(adjust_for_splits(bars, listed) if raw else bars)
+        adjusted = adjust_for_splits(bars, listed) if raw else bars
+        left_out = find_unconfirmed_bars(adjusted)
         named = {(one.symbol, one.bar_start) for one in jumps}
         opens = find_suspect_opens(bars, left_out, listed, raw=raw)
         found = [*jumps, *(one for one in opens if (one.symbol, one.bar_start) not in named)]
+        found += find_volume_steps(adjusted, listed)
         if not found and not left_out.any():
             return bars
         origins = []
@@ -299,7 +306,8 @@ class DataSettings:
         if self.actions is None:
             return CorporateEvents()
         try:
-            listed = read_corporate_events(Path(self.actions).expanduser())
+            path = Path(self.actions).expanduser()
+            listed = read_corporate_events(path, raw=self.adjustment == "raw")
         except DataError as error:
             raise DataError(f"data.actions: {error}") from error
         renames = tuple(each for each in listed if isinstance(each, Rename))

@@ -44,7 +44,8 @@ def parse_timestamp_cells(
     Raises DataError for a cell that is no instant, or whose unit, zone or date order is unknown.
     """
     column = _hyphenate_dates(_stamp_column(frame, file_format, path))
-    if file_format.epoch_formats:
+    # Vendors with epochs may also write ISO text (Databento).
+    if file_format.epoch_formats and not re.match(_DATE, str(column.iloc[0])):
         units = [each.unit for each in file_format.epoch_formats]
         if epoch is not None and epoch not in units:
             raise DataError(

@@ -189,6 +189,7 @@ def read_returns(
         values = daily_returns(np.append(values[:1], values[last])[skipped:])
         dates = dates[last][skipped:]
     else:
+        _check_dates(dates, str(path))
         unit = unit or _detect_unit(path, values, chosen, has_signs=has_signs)
         values = values / 100.0 if unit == "percent" else values
         text = f"{chosen}, in {'percent' if unit == 'percent' else 'fractions'}"

@@ -260,6 +260,15 @@ def test_benchmark_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None
         assert read.to_list() == frame["return"].to_list()
 
 
+def test_monthly_returns_are_refused_before_their_unit(tmp_path: Path) -> None:
+    """A median of 4 % may be a fraction or a percentage, but no monthly return is read."""
+    months = pd.date_range("2022-01-31", periods=24, freq="ME", name="date")
+    path = tmp_path / "months.csv"
+    pd.DataFrame({"return": np.tile([0.05, -0.04], 12)}, index=months).to_csv(path)
+    with refused(InputError, "months.csv", "31 days apart", "daily returns"):
+        read_returns(path)
+
+
 def test_benchmark_value_before_its_first_bar_is_constant(beside: BacktestResults) -> None:
     """Crypto trades before stocks: the stock benchmark has no return until its first bar."""
     settings = replace(beside.settings, benchmark="SYC")

@@ -174,7 +174,11 @@ HEAD = "date,return\n2024-01-02,0.01\n"
         (HEAD + "2099-01-02,0.02\n", (), ("2099-01-02", "calendar")),
         (HEAD + "2024-01-03,0.1%\n", (), ("row 2", "return", "percent")),
         (HEAD + "2024-01-03,-1.1\n", ("unit=fraction",), ("2024-01-03", "-1.1", "-1")),
-        (HEAD.replace("0.01", "0.05"), (), ("5.0%", "0.05%", "unit=fraction", "unit=percent")),
+        (
+            HEAD.replace("0.01", "0.05") + "2024-01-03,0.05\n",
+            (),
+            ("5.0%", "0.05%", "unit=fraction", "unit=percent"),
+        ),
         ("day,value\n2024-01-02,10\n2024-01-03,0\n", (), ("2024-01-03", "value", "0")),
         ("when,return\n1,1\n", (), ("when", "return", "date")),
         ("date,a,b\n2024-01-02,1,2\n", (), ("column=NAME", "a", "b")),
@@ -183,7 +187,7 @@ HEAD = "date,return\n2024-01-02,0.01\n"
         ("date,return,Return\n2024-01-02,1,2\n", (), ("'return'", "twice")),
         (HEAD, ("column=pnl",), ("column", "'pnl'", "return")),
         (HEAD, ("trials=0",), ("trials", "0", "1")),
-        (HEAD, ("benchmark=nowhere.csv",), ("nowhere.csv",)),
+        (HEAD + "2024-01-03,0\n", ("benchmark=nowhere.csv",), ("nowhere.csv",)),
         (HEAD, ("more.csv",), ("more.csv",)),
     ],
 )

@@ -13,7 +13,7 @@ from foundation.errors import DataError
 from tests.support.messages import refused
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import adjust_for_splits, read_corporate_events
-from trainingdata.source import DataSettings
+from trainingdata.source import Adjustment, DataSettings
 
 HEAD = "symbol,date,kind,value\n"
 TWICE = ("rows 1 and 3", "NVDA", "2024-06-10")
@@ -25,6 +25,7 @@ Row = tuple[str, str, str, str]
 def sound_rows(draw: st.DrawFn) -> list[Row]:
     """Rows that no session has twice, in any order."""
     days = np.arange(np.datetime64("2024-03-01"), np.datetime64("2024-04-01"))
+    # A dividend on the day of a split has to state its share.
     sessions = st.tuples(
         st.sampled_from(["NVDA", "AAPL", "BRK.B"]),
         st.sampled_from(
@@ -32,7 +33,7 @@ def sound_rows(draw: st.DrawFn) -> list[Row]:
         ),
         st.sampled_from(["split", "dividend"]),
     )
-    places = draw(st.lists(sessions, min_size=1, max_size=12, unique=True))
+    places = draw(st.lists(sessions, min_size=1, max_size=12, unique_by=lambda place: place[:2]))
     values = st.floats(0.01, 100).map(str)
     return [(*place, draw(values)) for place in places]
 
@@ -128,17 +129,28 @@ def test_corporate_actions_reject_duplicates_in_any_row_order(
         read_corporate_events(file(folder, *map(",".join, twice)))
 
 
-def test_dividend_applies_before_split_of_the_same_session(tmp_path: Path) -> None:
-    """A dividend is in USD per share before the split."""
-    actions = read_corporate_events(
-        file(
-            tmp_path,
-            "SYA,2024-02-01,split,0.1",
-            "SYA,2024-02-01,dividend,3",
-            "SYA,2024-02-01,dividend,0.5",
-        )
+@pytest.mark.parametrize(("adjustment", "per_share"), [("raw", (0.5, 3.0)), ("split", (5.0, 30.0))])
+def test_dividend_applies_before_split_of_the_same_session(
+    tmp_path: Path, adjustment: Adjustment, per_share: tuple[float, float]
+) -> None:
+    """Raw prices count old shares before the split, adjusted prices new shares throughout."""
+    path = tmp_path / "actions.csv"
+    path.write_text(
+        "symbol,date,kind,value,per\nSYA,2024-02-01,split,0.1,\n"
+        "SYA,2024-02-01,dividend,30,new\nSYA,2024-02-01,dividend,0.5,old\n"
     )
-    assert [(a.dividend, a.split_ratio) for a in actions] == [(0.5, 1.0), (3.0, 1.0), (0.0, 0.1)]
+    actions = DataSettings(actions=str(path), adjustment=adjustment).actions_in_file()
+    assert [a.split_ratio for a in actions] == [1.0, 1.0, 0.1]
+    np.testing.assert_allclose([a.dividend for a in actions], [*per_share, 0.0])
+
+
+def test_dividend_on_a_split_day_states_its_share(tmp_path: Path) -> None:
+    path = file(tmp_path, "NVDA,2024-06-10,split,10", "NVDA,2024-06-08,dividend,0.1")
+    with refused(DataError, "row 2", "NVDA", "2024-06-08", "old", "new", "per"):
+        read_corporate_events(path)
+    path.write_text("symbol,date,kind,value,per\nNVDA,2024-06-10,split,10,new\n")
+    with refused(DataError, "row 1", "per", "split"):
+        read_corporate_events(path)
 
 
 def test_action_dates_are_read_from_parquet(tmp_path: Path) -> None:

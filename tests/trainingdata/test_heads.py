@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
@@ -205,6 +205,7 @@ def test_error_explains_a_damaged_row_or_header(
 
 
 @given(st.integers(0, len(text()) - 1), st.sampled_from('",;|#\0\n 7x-.'), st.booleans())
+@example(82, ",", True)  # the first row and the second as one
 @settings(max_examples=60)
 def test_wrong_character_never_silently_loses_a_row(
     place: int, character: str, instead: bool

@@ -26,7 +26,7 @@ from trainingdata.confirmation import (
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
 from trainingdata.sessions import exchange_calendar, first_open_on_or_after
-from trainingdata.source import DataSettings
+from trainingdata.source import Adjustment, DataSettings
 from trainingdata.splits import RARE_SPLIT_RATIOS, SPLIT_RATIOS, find_unexplained_jumps
 
 SESSIONS = 120
@@ -282,6 +282,40 @@ def test_listed_rare_split_gives_no_warning(tmp_path: Path) -> None:
     listed = {"adjustment": "raw", "actions": str(actions)}
     assert read(tmp_path, frame, **listed).data_warnings == ()
     assert [one.kind for one in read(tmp_path, frame, adjustment="raw").data_warnings] == ["ratio"]
+
+
+@pytest.mark.parametrize("ratio", [10.0, 2.0, 0.25])
+@pytest.mark.parametrize("adjustment", ["split", "raw"])
+def test_volume_step_at_a_listed_split_is_a_doubt(
+    tmp_path: Path, adjustment: Adjustment, ratio: float
+) -> None:
+    """Prices and volume of one unit give no doubt; of two units, one doubt at the split."""
+    frame = sessions(3, {60: 1 / ratio} if adjustment == "raw" else {})
+    noise = np.exp(np.random.default_rng(5).normal(0, 0.3, SESSIONS))
+    raw_volume = np.where(np.arange(SESSIONS) < 60, 1e6, 1e6 * ratio) * noise
+    actions = tmp_path / "actions.csv"
+    actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},split,{ratio}\n")
+    for volume, is_raw in ((raw_volume, True), (1e6 * noise, False)):
+        bars = read(
+            tmp_path, frame.assign(Volume=volume), adjustment=adjustment, actions=str(actions)
+        )
+        doubts = [each for each in bars.data_warnings if "volume" in each.observation]
+        assert len(doubts) == (is_raw != (adjustment == "raw"))
+        for doubt in doubts:
+            assert str(doubt.bar_start)[:10] == frame["Date"][60]
+            assert "universe.top" in doubt.effect
+
+
+def test_split_and_dividend_of_a_session_explain_one_open(tmp_path: Path) -> None:
+    """The dividend is per old share, and the open is in new shares."""
+    frame = sessions(3, {60: 0.8 / 1.5})
+    paid = 0.2 * frame["Close"][59]
+    actions = tmp_path / "actions.csv"
+    day = frame["Date"][60]
+    actions.write_text(
+        f"symbol,date,kind,value,per\nAAA,{day},split,1.5,\nAAA,{day},dividend,{paid},old\n"
+    )
+    assert read(tmp_path, frame, adjustment="raw", actions=str(actions)).data_warnings == ()
 
 
 def test_listed_special_dividend_explains_a_lower_open(tmp_path: Path) -> None:

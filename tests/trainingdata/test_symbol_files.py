@@ -11,6 +11,7 @@ import pytest
 from foundation.errors import DataError, InputError
 from tests.support.messages import refused
 from trainingdata import load_bars
+from trainingdata.bar_files import find_symbol_folders
 from trainingdata.bars import CLOSE
 from trainingdata.corporate_actions import read_corporate_events
 from trainingdata.instruments import instrument, normalize_data_symbol
@@ -145,6 +146,10 @@ def test_missing_ticker_error_names_row_and_column(tmp_path: Path) -> None:
         "BTCUSD60",
         "btcusd_1-min_data",
         "BTCUSD_1-min_data_2012-01-01_to_2021-03-31",
+        "BTC_USD Bitfinex Historical Data",
+        "Gemini_BTCUSD_2019_1min",
+        "Binance_BTCUSDT_2020_minute",
+        "BTC-USD (1)",
     ],
 )
 def test_symbol_is_read_from_vendor_file_names(tmp_path: Path, name: str) -> None:
@@ -160,6 +165,19 @@ def test_a_file_named_after_an_exchange_is_refused(tmp_path: Path) -> None:
     for symbols in (["BTCUSD"], []):
         with refused(DataError):
             load_bars(tmp_path, symbols=symbols)
+
+
+def test_linked_folders_are_searched_once_despite_cycles(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "disk", tmp_path / "bars"
+    (elsewhere / "stocks").mkdir(parents=True)
+    (root / "more").mkdir(parents=True)
+    hours(2).to_csv(elsewhere / "stocks" / "BTCUSD.csv", index=False)
+    (root / "a").symlink_to(elsewhere, target_is_directory=True)
+    (root / "b").symlink_to(elsewhere / "stocks", target_is_directory=True)
+    (elsewhere / "up").symlink_to(root, target_is_directory=True)
+    found = find_symbol_folders(root, ["BTCUSD"])
+    assert [folder.resolve() for folder in found] == [elsewhere / "stocks"]
+    assert load_bars(*found).symbols == ("BTCUSD",)
 
 
 def hours(count: int, day: str = "2024-01-31") -> pd.DataFrame:
@@ -180,6 +198,10 @@ def test_monthly_files_of_a_symbol_form_one_series(tmp_path: Path) -> None:
     read, expected = load_bars(months), load_bars(tmp_path / "BTCUSD.csv")
     assert read.times.tolist() == expected.times.tolist()
     np.testing.assert_array_equal(read.values, expected.values)
+    for year in ("2023", "2024"):
+        begin = 24 * (year == "2024")
+        whole[begin : begin + 24].to_csv(months / f"Gemini_ETHUSD_{year}_1h.csv", index=False)
+    assert load_bars(months, symbols=["ETHUSD"]).times.tolist() == expected.times.tolist()
     whole[:5].to_csv(months / "BTCUSDT-5m-2024-03.csv", index=False)
     with refused(DataError, "BTCUSD"):
         load_bars(months)

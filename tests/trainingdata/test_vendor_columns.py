@@ -226,6 +226,18 @@ def barchart(bars: pd.DataFrame) -> str:
     return rows + '"Downloaded from Barchart.com as of 05-01-2024 03:10pm CDT"\n'
 
 
+def databento(bars: pd.DataFrame) -> str:
+    """Whole numbers, as Databento writes them by default: nanoseconds, and prices of 1e-9 USD."""
+    rows = (
+        f"{bar.date.value},35,2,773,"
+        + ",".join(str(round(bar._asdict()[field] * 1e9)) for field in OHLCV_FIELDS[:-1])
+        + f",{bar.volume},AAA"
+        for bar in rows_of(bars)
+    )
+    head = "ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol"
+    return lines(head, rows)
+
+
 SESSIONS_OF_A_STOCK: dict[str, Write] = {
     "Nasdaq": nasdaq,
     "Investing.com": investing("%m/%d/%Y"),
@@ -268,6 +280,17 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
         "AAA,{date:%Y-%m-%d} 00:00:00+00:00,{close},{high},{low},{open},{volume}",
     ),
     "Barchart": barchart,
+    "Barchart, 2026": plain(
+        "Time,Open,High,Low,Latest,Change,%Change,Volume",
+        '"{date:%Y-%m-%d}",{open},{high},{low},{close},0.5,+0.30%,"{volume:,}"',
+        newest_first=True,
+    ),
+    "Databento": databento,
+    "Databento, pretty": plain(
+        "ts_event,rtype,publisher_id,instrument_id,open,high,low,close,volume,symbol",
+        "{date:%Y-%m-%dT%H:%M:%S}.000000000Z,35,2,773,"
+        "{open:.9f},{high:.9f},{low:.9f},{close:.9f},{volume},AAA",
+    ),
     "Excel, English": plain(
         "Date,Open,High,Low,Close,Volume", "{date:%d-%b-%Y},{open},{high},{low},{close},{volume}"
     ),
@@ -304,6 +327,52 @@ def test_daily_stock_file_of_each_vendor_is_read(tmp_path: Path, vendor: str) ->
         bars.clock(bars.instruments[0].kind).starts_by_end(bars.times), opens
     )
     np.testing.assert_allclose(bars.values[0], DAILY[list(OHLCV_FIELDS)], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "symbol"),
+    [
+        ("Investing.com", "AMD Historical Data.csv", "AMD"),
+        ("Investing.com", "AMD Historical Data (1).csv", "AMD"),
+        ("Stooq's page", "amd_us_d.csv", "AMD"),
+        ("Stooq's page", "brk-b_us_d.csv", "BRK.B"),
+        ("Stooq's page", "amd.us.txt", "AMD"),
+        ("Stooq's page", "AMD.US.csv", "AMD"),
+        ("Stooq", "aaa.us.txt", "AAA"),
+        ("Barchart, 2026", "amd_daily_historical-data-11-30-2024.csv", "AMD"),
+        ("Barchart, 2026", "amd_price-history-11-30-2024.csv", "AMD"),
+        ("Databento", "xnas-itch-20240304-20240430.ohlcv-1d.csv", "AAA"),
+        ("Alpha Vantage", "xnas-itch-20240304-20240430.ohlcv-1d.AMD.csv", "AMD"),
+    ],
+)
+def test_stock_file_is_read_under_its_downloaded_name(
+    tmp_path: Path, vendor: str, name: str, symbol: str
+) -> None:
+    (tmp_path / name).write_text(SESSIONS_OF_A_STOCK[vendor](DAILY))
+    for place in (tmp_path, tmp_path / name):
+        bars = load_bars(place)
+        assert bars.symbols == (symbol,)
+        np.testing.assert_allclose(bars.values[0], DAILY[list(OHLCV_FIELDS)], rtol=1e-9)
+
+
+def test_download_without_symbol_states_how_to_give_it(tmp_path: Path) -> None:
+    path = tmp_path / "HistoricalData_1700000000000.csv"
+    path.write_text(nasdaq(DAILY))
+    with refused(DataError, "HistoricalData_1700000000000.csv", "NVDA.csv", "column symbol"):
+        load_bars(path)
+    with refused(DataError, "AMD", "HistoricalData_1700000000000.csv", "column symbol"):
+        load_bars(path, symbols=["AMD"])
+
+
+def test_unknown_header_is_named_before_the_file_name(tmp_path: Path) -> None:
+    path = tmp_path / "xnas-itch-20240304.trades.csv"
+    path.write_text(
+        "ts_event,rtype,publisher_id,instrument_id,price,size,symbol\n1,0,2,7,5,6,AAA\n"
+    )
+    with refused(DataError, "xnas-itch-20240304.trades.csv", "open", "close"):
+        load_bars(path)
+    with refused(DataError, "xnas-itch-20240304.trades.csv", "open", "close"):
+        load_bars(tmp_path, symbols=["AAA"])
 
 
 @pytest.mark.parametrize("timeframe", ["1h", "5m"])
