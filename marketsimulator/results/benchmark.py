@@ -12,7 +12,6 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from marketsimulator.results.metrics import day_end_rows
 from marketsimulator.results.returns_file import check_daily_returns, read_returns
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
@@ -20,6 +19,7 @@ from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
+from trainingdata.sessions import sessions_between
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe
 
@@ -77,20 +77,28 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
 
 
 def _from_file(path: Path, market: Market) -> Benchmark:
-    """Return a benchmark of daily returns; each ends at 16:00 New York of its date."""
+    """Return a benchmark of daily returns.
+
+    Each ends at 16:00 New York of its date, that of the run's last date with the run.
+    """
     dates, returns = check_daily_returns(read_returns(path), str(path))
     if (returns == -1).any():
         raise InputError(
             f"{path}: {dates[returns == -1][0]}: return -1 is a total loss; correct it"
         )
-    _, marks = day_end_rows(market.run_bars.times, has_crypto=False)
-    missing = np.setdiff1d(new_york_date(marks), dates)
+    run = market.run_bars.times[[0, -1]]
+    first, last = new_york_date(run)
+    sessions = sessions_between(first, last)
+    closes = new_york_four_pm(sessions)
+    missing = np.setdiff1d(sessions[(run[0] <= closes) & (closes <= run[1])], dates)
     if len(missing):
         raise InputError(
             f"{path} has no return for {missing[0]}, a session of the run; add it, or choose"
             " another period"
         )
-    at = np.append(new_york_four_pm(dates[:1]) - DAY, new_york_four_pm(dates))
+    closes = new_york_four_pm(dates)
+    ends = np.where(dates == last, np.minimum(closes, run[1]), closes)
+    at = np.append(closes[:1] - DAY, ends)
     growth = np.append(1.0, np.cumprod(1.0 + returns))
     return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)
 

@@ -212,7 +212,7 @@ class Comparison:
             "data": self._distinct_values("data"),
             "symbols": self._symbols(),
             "start": format_utc(self.run_set.instants[0]),
-            "end": format_utc(self.run_set.end_instant),
+            "end": format_utc(self.run_set.instants[-1]),
             "days": self.run_set.days,
             "overfitting": overfitting_figures(self.run_set),
             "runs": rows,
@@ -227,7 +227,7 @@ class Comparison:
         """
         colours = colours_by_run(self.run_set)
         links = [_link(record.path, output) for record in self.records]
-        first, last = new_york_date(np.array([self.run_set.instants[0], self.run_set.end_instant]))
+        first, last = new_york_date(self.run_set.instants[[0, -1]])
         sheet = ComparisonPage(
             title=f"{format_count(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
@@ -317,11 +317,8 @@ def _comparison_table(
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
     for record, name, daily in zip(records, names, shared.daily_equity, strict=True):
-        total = float(record.summary["total_return"]) if shared.covers_whole_runs else None
-        row = {
-            "run": name,
-            **measure_daily_performance(daily, shared.days_per_year, total_return=total).as_dict(),
-        }
+        found = measure_daily_performance(daily, shared.days_per_year)
+        row = {"run": name, **found.as_dict()}
         for figure in whole:
             value = record.summary[figure]
             kinds = value if isinstance(value, dict) else None

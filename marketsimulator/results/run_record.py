@@ -80,7 +80,7 @@ class RunRecord:
         return TrialStatistics(count, default_variance if variance is None else variance)
 
     def daily_equity_curve(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity at them, USD."""
+        """Return the start and the end of each day [1 + D], and the equity at them, USD."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_equity_curve(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -164,7 +164,7 @@ class Outperformance:
     lead: growth of one run divided by the growth of the other, minus 1.
     interval: 90 % interval of `lead` by the stationary bootstrap of daily differences; None for
         too few days or constant differences.
-    is_identical: true if the returns of all days and the final growth are equal.
+    is_identical: true if the returns of all days are equal.
     """
 
     lead: float
@@ -178,18 +178,6 @@ class Outperformance:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
-
-    def extend_to_end(self, growth: float, other_growth: float) -> Outperformance:
-        """Return the outperformance with the lead at the end of the runs.
-
-        The end may be later than the last whole day. The interval does not change.
-
-        growth, other_growth: final equity over capital of each run, above 0.
-        """
-        ahead = growth / other_growth - 1
-        return replace(
-            self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL
-        )
 
 
 def measure_outperformance(

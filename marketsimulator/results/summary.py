@@ -302,23 +302,16 @@ class BacktestResults:
 
         None if the two runs share no days, or if one of them ends without equity.
         """
-        mine = self.daily_equity_curve(self.main_run)[1]
-        growth = 1 + self.performance(self.main_run).total_return
+        mine = daily_returns(self.daily_equity_curve(self.main_run)[1])
         others = {run.name: self.daily_equity_curve(run)[1] for run in self.benchmark_runs}
-        ends = {run.name: run.equity_curve()[1][-1] for run in self.benchmark_runs}
         if self.benchmark is not None:
             others[self.benchmark.name] = self.daily_benchmark_curve()[1]
-            ends[self.benchmark.name] = self.benchmark_curve()[1][-1]
         found: dict[str, dict[str, Any] | None] = {}
         for name, other in others.items():
-            ahead = measure_outperformance(
-                daily_returns(mine), daily_returns(other), seed=self.settings.seed
-            )
-            growth_other = float(ends[name] / self.settings.capital)
+            ahead = measure_outperformance(mine, daily_returns(other), seed=self.settings.seed)
             found[name] = None
-            if ahead is not None and growth > 0 and growth_other > 0:
-                at_end = ahead.extend_to_end(growth, growth_other)
-                found[name] = {**asdict(at_end), "significant_sign": at_end.significant_sign}
+            if ahead is not None:
+                found[name] = {**asdict(ahead), "significant_sign": ahead.significant_sign}
         return found
 
     def attribution(self) -> dict[str, Any]:
@@ -413,7 +406,7 @@ class BacktestResults:
         return self.benchmark.returns_description
 
     def daily_equity_curve(self, run: Run) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and a run's equity at them."""
+        """Return the start and the end of each day [1 + D], and a run's equity at them."""
         return self._to_daily_curve(*run.equity_curve())
 
     def benchmark_curve(self) -> tuple[Instants, Array]:
@@ -427,7 +420,7 @@ class BacktestResults:
         return at, self.settings.capital * self.benchmark.relative_values_at(at)
 
     def daily_benchmark_curve(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity of the benchmark."""
+        """Return the start and the end of each day [1 + D], and the equity of the benchmark."""
         return self._to_daily_curve(*self.benchmark_curve())
 
     def equity_curves(self) -> list[tuple[Instants, Array]]:
@@ -436,7 +429,7 @@ class BacktestResults:
         return curves if self.benchmark is None else [*curves, self.benchmark_curve()]
 
     def daily_equity_curves(self) -> list[tuple[Instants, Array]]:
-        """Return `equity_curves` at the start and at each 16:00 New York, [1 + D]."""
+        """Return `equity_curves` at the start and at the end of each day, [1 + D]."""
         return [self._to_daily_curve(at, equity) for at, equity in self.equity_curves()]
 
     def _to_daily_curve(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
