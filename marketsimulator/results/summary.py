@@ -72,10 +72,9 @@ from marketsimulator.results.significance import (
     bootstrap_intervals,
     deflated_sharpe,
     measure_outperformance,
-    probabilistic_sharpe,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
-from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial, TrialStatistics
+from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_evidence_reason
@@ -104,7 +103,7 @@ class BacktestResults:
     main_run: run of the configured trader.
     benchmark_runs: benchmark runs: the no-forecast baseline and buy and hold.
     elapsed_seconds: elapsed time, seconds.
-    trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
+    trial_count: number of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
     hardware_description: device of the main run's model
         (`forecasting.settings.format_computation_device`).
@@ -121,7 +120,7 @@ class BacktestResults:
     main_run: Run
     benchmark_runs: tuple[Run, ...]
     elapsed_seconds: float
-    trial_statistics: TrialStatistics | None = None
+    trial_count: int | None = None
     no_ledger_note: str = TRIALS_OFF_NOTE
     hardware_description: str = ""
     title: str = "Backtest"
@@ -241,7 +240,7 @@ class BacktestResults:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([self.no_ledger_note] if self.trial_statistics is None else []),
+                *([self.no_ledger_note] if self.trial_count is None else []),
                 *no_trade_remarks(
                     self.main_run,
                     sizing.strategy if sizing.enhanced else "legacy",
@@ -346,29 +345,11 @@ class BacktestResults:
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
         daily, per_year = self.daily_equity_curve(self.main_run)[1], self.periods_per_year
-        figures = self.performance(self.main_run)
-        trials = self.trial_statistics
-        ratio = figures.daily_sharpe()
-        probabilistic = deflated = None
-        shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
-        if ratio is not None and None not in shape:
-            moments: dict[str, Any] = dict(
-                zip(("skewness", "excess_kurtosis", "autocorrelation"), shape, strict=True)
-            )
-            probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
-            if trials is not None:
-                deflated = deflated_sharpe(
-                    ratio,
-                    figures.days,
-                    trials=trials.trial_count,
-                    variance=trials.sharpe_variance,
-                    **moments,
-                )
+        figures, trials = self.performance(self.main_run), self.trial_count
         return {
-            "probabilistic_sharpe": probabilistic,
-            "deflated_sharpe": deflated,
-            "trials": None if trials is None else trials.trial_count,
-            "trial_sharpe_variance": None if trials is None else trials.sharpe_variance,
+            "probabilistic_sharpe": deflated_sharpe(figures, 1),
+            "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
+            "trials": trials,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(

@@ -133,6 +133,23 @@ def test_daily_returns_compound_to_the_total_return(symbols: str, end: str, tmp_
         assert figures == pytest.approx({name: summary[name] for name in figures}, nan_ok=True)
 
 
+def test_report_and_tear_sheet_deflate_alike(tmp_path: Path) -> None:
+    """After four variants over the same days."""
+    words = ("start=2024-02-06", "end=2024-03-01", "data.end=2024-03-01", "symbols=[SYA,SYB]")
+    ledger = f"trials={tmp_path / 'trials.sqlite'}"
+    for strategy in ("equal_weight", "risk_parity", "vol_target", "buy_and_hold"):
+        results = run_backtest(
+            settings_of(*words, ledger, "forecaster=none", f"sizing.strategy={strategy}")
+        )
+    summary = results.summary()
+    assert summary["trials"] == 4
+    read(results, tmp_path)
+    sheet = TrackRecord.from_returns(read_returns(tmp_path / "returns.csv"), trials=4).figures
+    for name in ("probabilistic_sharpe", "deflated_sharpe"):
+        assert sheet[name] == pytest.approx(summary[name])
+    assert summary["deflated_sharpe"] < summary["probabilistic_sharpe"]
+
+
 def test_quantstats_computes_the_same_figures(stocks: BacktestResults, tmp_path: Path) -> None:
     quantstats = library("quantstats", NEEDS_QUANTSTATS)
     returns = read(stocks, tmp_path)["returns"]["return"]
