@@ -185,7 +185,7 @@ def _record_trial(results: BacktestResults) -> BacktestResults:
     """
     try:
         return replace(
-            results, trial_statistics=record_trials(results.settings.trials, [results.to_trial()])
+            results, trial_count=record_trials(results.settings.trials, [results.to_trial()])
         )
     except InputError as error:
         log.warning("%s", error)

@@ -50,12 +50,7 @@ from marketsimulator.results.run_record import (
     read_run_record,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
-from marketsimulator.results.trials import (
-    TRIALS_OFF_NOTE,
-    TrialStatistics,
-    check_ledger,
-    record_trials,
-)
+from marketsimulator.results.trials import TRIALS_OFF_NOTE, check_ledger, record_trials
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, ComparisonOptions
 from trainingdata.market import Market
@@ -116,8 +111,7 @@ def compare(
     tried = [record for record in kept if record.is_trial]
     no_ledger_note = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else no_ledger_note
-    trials = replace(trials, trial_count=trials.trial_count + beside_ledger)
-    return compare_records([*kept, *made], trials, notes, seed=settings.seed)
+    return compare_records([*kept, *made], trials + beside_ledger, notes, seed=settings.seed)
 
 
 def _expand_variants(
@@ -150,11 +144,11 @@ def _record_trials(
     variants: Sequence[tuple[VariedValues, BacktestSettings]],
     table: pd.DataFrame,
     market: Market,
-) -> TrialStatistics:
-    """Record each variant in the trial ledger; return statistics of all trials on these data.
+) -> int:
+    """Record each variant in the trial ledger; return the number of all trials on these data.
 
-    Without a ledger the statistics cover only these variants. Variants whose forecaster reads the
-    future are not trials.
+    Without a ledger only these variants count. Variants whose forecaster reads the future are not
+    trials.
 
     table: [V] rows with the figures of the variants.
     """
@@ -169,14 +163,10 @@ def _record_trials(
             total_return=row["total_return"],
         )
         trials.append(trial)
-    own = {
-        trial.config_hash: trial.daily_sharpe
-        for trial in trials
-        if not has_look_ahead(trial.forecaster)
-    }
-    return record_trials(settings.trials, trials) or TrialStatistics.from_sharpe_ratios(
-        own.values()
-    )
+    recorded = record_trials(settings.trials, trials)
+    if recorded is not None:
+        return recorded
+    return len({trial.config_hash for trial in trials if not has_look_ahead(trial.forecaster)})
 
 
 def _variant_name(variation: VariedValues, variant: BacktestSettings) -> str:

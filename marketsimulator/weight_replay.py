@@ -86,7 +86,7 @@ class ReplayResult:
 
     name: name of the run.
     index: [T] index of the rows.
-    instants: [T] UTC instant of each row; 16:00 New York for rows that are days.
+    instants: [T] UTC instant at which each row ends; 16:00 New York for rows that are days.
     instruments: [S] instruments of the columns.
     symbols: [S] columns of the weights.
     equity_values: [T] equity at each row's close, USD.
@@ -131,7 +131,10 @@ class ReplayResult:
 
     @cached_property
     def returns(self) -> pd.Series:
-        """Return the daily returns at 16:00 New York, fractions; -1 on the day of ruin, then 0."""
+        """Return the daily returns, fractions; -1 on the day of ruin, then 0.
+
+        A day ends at 16:00 New York, the last one at the last row.
+        """
         marks, daily = daily_equity_curve(
             self.instants, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
         )
@@ -330,7 +333,9 @@ def replay(
         raise InputError(f"weights: expected a DataFrame, got {type(weights).__name__}")
     columns = weights.columns
     instruments = _instruments(columns, increments)
-    rows = align_frames(weights, bars)
+    rows = align_frames(
+        weights, bars, np.array([item.kind is AssetClass.STOCK for item in instruments])
+    )
     slippage = bounds.slippage_bps
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 import numpy as np
 from scipy.signal import lfilter
 
 from foundation.arrays import Array
-from marketsimulator.results.metrics import lag_one_autocorrelation, skewness_and_excess_kurtosis
+from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.significance import deflated_sharpe
 
@@ -37,24 +38,15 @@ def sweep(rng: np.random.Generator, shared: float, autocorrelation: float) -> Ar
 
 def called_real(returns: Array) -> tuple[bool, bool, bool]:
     """Return whether the best variant passes: deflated, without autocorrelation, undeflated."""
-    ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
-    best = int(ratios.argmax())
-    variance = float(ratios.var(ddof=1))
-    skewness, excess_kurtosis = skewness_and_excess_kurtosis(returns[best])
-    memory = lag_one_autocorrelation(returns[best])
-    found = []
-    for trials, autocorrelation in ((VARIANTS, memory), (VARIANTS, 0.0), (1, memory)):
-        chance = deflated_sharpe(
-            float(ratios[best]),
-            DAYS,
-            trials=trials,
-            variance=variance,
-            skewness=skewness,
-            excess_kurtosis=excess_kurtosis,
-            autocorrelation=autocorrelation,
-        )
-        found.append(chance is not None and chance > MIN_DEFLATED_SHARPE)
-    return found[0], found[1], found[2]
+    best = returns[(returns.mean(axis=1) / returns.std(axis=1, ddof=1)).argmax()]
+    figures = measure_daily_performance(np.cumprod(np.append(1.0, 1.0 + best)), 252)
+    unrelated = replace(figures, autocorrelation=0.0)
+    chances = [
+        deflated_sharpe(*each) or 0.0
+        for each in ((figures, VARIANTS), (unrelated, VARIANTS), (figures, 1))
+    ]
+    deflated, without, undeflated = (chance > MIN_DEFLATED_SHARPE for chance in chances)
+    return deflated, without, undeflated
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def row_of(run: Run, plain: Run, market: Market, capital: float) -> str:
     crypto = bool(market.bars.crypto.any())
     figures = measure_performance(instants, equity, capital=capital, has_crypto=crypto)
     trades = [fill for fill in run.fills if is_trade(fill)]
-    turnover = annual_turnover(sum(abs(float(f.qty)) * f.price for f in trades), instants, equity)
+    turnover = annual_turnover(sum(abs(float(f.qty)) * f.price for f in trades), equity, figures)
     stops = [fill for fill in trades if is_protective_id(fill.client_order_id)]
     traded = sum(abs(float(fill.qty)) * fill.price for fill in stops)
     ahead = measure_outperformance(

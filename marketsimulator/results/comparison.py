@@ -56,7 +56,6 @@ from marketsimulator.results.significance import (
     deflated_sharpe,
     estimate_overfitting,
 )
-from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
 from trainingdata.instants import format_utc, new_york_date
 
@@ -212,7 +211,7 @@ class Comparison:
             "data": self._distinct_values("data"),
             "symbols": self._symbols(),
             "start": format_utc(self.run_set.instants[0]),
-            "end": format_utc(self.run_set.end_instant),
+            "end": format_utc(self.run_set.instants[-1]),
             "days": self.run_set.days,
             "overfitting": overfitting_figures(self.run_set),
             "runs": rows,
@@ -227,7 +226,7 @@ class Comparison:
         """
         colours = colours_by_run(self.run_set)
         links = [_link(record.path, output) for record in self.records]
-        first, last = new_york_date(np.array([self.run_set.instants[0], self.run_set.end_instant]))
+        first, last = new_york_date(self.run_set.instants[[0, -1]])
         sheet = ComparisonPage(
             title=f"{format_count(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
@@ -264,7 +263,7 @@ class Comparison:
 
 def compare_records(
     records: Sequence[RunRecord],
-    counted_trials: TrialStatistics | None = None,
+    counted_trials: int | None = None,
     notes: Sequence[str] = (),
     *,
     seed: int = 0,
@@ -272,20 +271,17 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: statistics of the trial ledger; None counts these runs. Of them and those that
-        the runs have stored, the one with the most trials deflates the Sharpe ratios.
+    counted_trials: number of trials in the ledger; None counts these runs. The largest of it and
+        the numbers that the runs have stored deflates the Sharpe ratios.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
     names = unique_run_names(records)
     shared = SharedDays.from_records(records)
-    table = _comparison_table(records, names, shared)
-    tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
-    own = TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
-    stored = [record.trial_statistics(own.sharpe_variance) for record in records]
-    ledger = own if counted_trials is None else counted_trials
-    trials = max([*filter(None, stored), ledger], key=lambda each: each.trial_count)
-    _add_deflated_sharpe(table, trials)
+    own = sum(record.is_trial for record in records)
+    counted = [own if counted_trials is None else counted_trials]
+    trials = max(counted + [record.summary["trials"] or 0 for record in records])
+    table = _comparison_table(records, names, shared, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
     ]
@@ -307,21 +303,19 @@ def compare_records(
 
 
 def _comparison_table(
-    records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays
+    records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays, trials: int
 ) -> pd.DataFrame:
     """Return a table of figures over the common days, with one row per run.
 
-    If all runs cover the same period, the figures of the complete runs are added.
+    Each Sharpe ratio is deflated by the number of all trials, because the best run is selected
+    among them. If all runs cover the same period, the figures of the complete runs are added.
     """
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.covers_whole_runs]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
     for record, name, daily in zip(records, names, shared.daily_equity, strict=True):
-        total = float(record.summary["total_return"]) if shared.covers_whole_runs else None
-        row = {
-            "run": name,
-            **measure_daily_performance(daily, shared.days_per_year, total_return=total).as_dict(),
-        }
+        found = measure_daily_performance(daily, shared.days_per_year)
+        row = {"run": name, **found.as_dict(), "deflated_sharpe": deflated_sharpe(found, trials)}
         for figure in whole:
             value = record.summary[figure]
             kinds = value if isinstance(value, dict) else None
@@ -331,33 +325,10 @@ def _comparison_table(
         # Buy and hold trades too rarely for a minimum of fills.
         holds = name.split(" ")[0] == BUY_AND_HOLD
         fills = MIN_FILLS_FOR_ANNUAL_FIGURES if holds else record.summary["trades"]
-        rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
-    return pd.DataFrame(rows)
-
-
-def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
-    """Add the columns `deflated_sharpe` (next to the Sharpe ratio) and `trials` to a table of runs.
-
-    Each ratio is deflated by the number of all trials, because the best run is selected among them.
-    """
-    ratios = [
-        None
-        if is_undefined_figure(row["sharpe"])
-        else deflated_sharpe(
-            row["sharpe"] / np.sqrt(row["periods_per_year"]),
-            row["days"],
-            trials=trials.trial_count,
-            variance=trials.sharpe_variance,
-            skewness=row["skewness"],
-            excess_kurtosis=row["excess_kurtosis"],
-            autocorrelation=row["autocorrelation"],
-        )
-        for row in frame_to_rows(table)
-    ]
-    place = list(table.columns).index("sharpe") + 1
+        annual = allows_annual_figures(fills, shared.days)
+        rows.append({**row, "annual_figures": annual, "trials": trials})
     # A column of None alone would hold objects without a type named, and Parquet something else.
-    table.insert(place, "deflated_sharpe", pd.Series(ratios, dtype="float64"))
-    table["trials"] = trials.trial_count
+    return pd.DataFrame(rows).astype({"deflated_sharpe": "float64"})
 
 
 def frame_to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def colours_by_run(runs: RunSet) -> dict[int, str]:
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     """Return the chart of cumulative returns of the runs that have a chart colour."""
-    at, growth = runs.cumulative_returns()
+    at, growth = runs.instants, runs.cumulative_returns
     ends = ", ".join(f"{runs.names[k]} {format_percent(growth[k, -1])}" for k in colours)
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]
     return Chart(

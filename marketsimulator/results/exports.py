@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from marketsimulator.results.metrics import daily_returns, day_end_rows
+from marketsimulator.results.metrics import day_end_rows, returns_until_ruin
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import is_trade
@@ -22,26 +22,25 @@ RETURNS_FILE = "returns.csv"
 def returns_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the daily returns of the main run as fractions, by New York date.
 
-    A day ends at 16:00 New York; the first day starts with the run. No rows follow a day
-    that ends without equity.
+    A day ends at 16:00 New York; the first day starts and the last one ends with the run. The
+    return is -1 on the day of ruin, then 0.
     """
-    marks, daily = results.daily_equity_curve(results.main_run)
-    returns = daily_returns(daily)
-    dates = new_york_date(marks[1:])[: len(returns)]
-    return pd.DataFrame({"return": returns}, index=pd.DatetimeIndex(dates, name="date"))
+    ends, daily = results.daily_equity_curve(results.main_run)
+    dates = pd.DatetimeIndex(new_york_date(ends[1:]), name="date")
+    return pd.DataFrame({"return": returns_until_ruin(daily)}, index=dates)
 
 
 def position_frame(results: BacktestResults) -> pd.DataFrame:
-    """Return the value of each position and the cash at 16:00 New York, USD, by date.
+    """Return the value of each position and the cash at the end of each day, USD, by date.
 
     The columns are the symbols and `cash`; the sum of a row is the equity.
     """
     run, bars = results.main_run, results.market.bars
     at, equity = run.equity_curve()
-    rows, marks = day_end_rows(at, has_crypto=results.has_crypto)
+    rows, ends = day_end_rows(at, has_crypto=results.has_crypto)
     # Rounding removes floating-point residuals of closed positions.
     values = np.round(daily_weights(bars, run, rows) * equity[rows], VALUE_DECIMAL_PLACES)
-    index = pd.DatetimeIndex(new_york_date(marks), name="date")
+    index = pd.DatetimeIndex(new_york_date(ends), name="date")
     frame = pd.DataFrame(values.T, index=index, columns=list(bars.symbols))
     frame["cash"] = equity[rows] - values.sum(axis=0)
     return frame

@@ -1,8 +1,9 @@
-"""Return and risk metrics of a run, from its equity at 16:00 New York.
+"""Return and risk metrics of a run, from its equity at the end of each day.
 
-Days are calendar days if the universe contains crypto, else sessions. `periods_per_year` is the
-number of such days in the last year of the run. An undefined figure (no day, no variance, no loss)
-is None, never 0.
+A day ends at 16:00 New York, the last one at the last row, so that daily returns compound to the
+total return. Days are calendar days if the universe contains crypto, else sessions.
+`periods_per_year` is the number of such days in the last year of the run. An undefined figure (no
+variance, no loss) is None, never 0.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Performance:
     Returns are signed fractions; r is a daily return, D the number of days, ppy the days per year.
 
     total_return: final equity over capital - 1.
-    annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
+    annual_return: (1 + total_return) ^ (ppy / D) - 1.
     volatility: sample deviation of r · √ppy.
     sharpe: mean / sample deviation of r · √ppy, no risk-free rate.
     sortino: mean of r / root mean square of its losses · √ppy.
@@ -100,7 +101,8 @@ class Performance:
     drawdown_days: longest run of days below an earlier peak.
     value_at_risk: the 5 % quantile of r.
     expected_shortfall: mean of r up to that quantile.
-    hit_rate: share of days with a gain among those with a gain or a loss.
+    hit_rate: share of all days with a gain; days of 0 count, as the draws of freqtrade's
+        "Days win/draw/lose".
     profit_factor: sum of gains over sum of losses.
     skewness: skewness of r.
     excess_kurtosis: excess kurtosis of r, 0 for a normal distribution.
@@ -209,19 +211,16 @@ def measure_performance(
     capital: equity at the start, USD.
     has_crypto: true if the universe contains crypto.
     """
-    daily, per_year = sample_daily_equity(instants, equity, capital=capital, has_crypto=has_crypto)
-    return measure_daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
+    return measure_daily_performance(
+        *sample_daily_equity(instants, equity, capital=capital, has_crypto=has_crypto)
+    )
 
 
-def measure_daily_performance(
-    daily_equity: Array, days_per_year: int, *, total_return: float | None = None
-) -> Performance:
+def measure_daily_performance(daily_equity: Array, days_per_year: int) -> Performance:
     """Compute the performance from daily equity.
 
     daily_equity: equity [1 + D]; the first value is the starting capital.
     days_per_year: days per year.
-    total_return: total return of the whole run; None: total return of the daily series, which ends
-        at the last 16:00.
     """
     returns = daily_returns(daily_equity)
     days = len(returns)  # 0 if the account was wiped out
@@ -237,16 +236,12 @@ def measure_daily_performance(
     value_at_risk, expected_shortfall = _value_at_risk_and_shortfall(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
-    # A day without a position neither wins nor loses; counting it would pull the rate to 0.
-    moved = int((returns != 0).sum())
     skewness, excess_kurtosis = (
         skewness_and_excess_kurtosis(returns) if deviation > 0 else (None, None)
     )
     autocorrelation = lag_one_autocorrelation(returns) if deviation > 0 else None
     return Performance(
-        total_return=float(daily_equity[-1] / daily_equity[0] - 1)
-        if total_return is None
-        else total_return,
+        total_return=float(daily_equity[-1] / daily_equity[0] - 1),
         annual_return=annual,
         volatility=float(deviation * root) if days > 1 else None,
         sharpe=float(returns.mean() / deviation * root) if deviation > 0 else None,
@@ -256,7 +251,7 @@ def measure_daily_performance(
         drawdown_days=longest_drawdown_days(daily_equity),
         value_at_risk=value_at_risk,
         expected_shortfall=expected_shortfall,
-        hit_rate=float((returns > 0).sum()) / moved if moved else None,
+        hit_rate=float((returns > 0).mean()) if days else None,
         profit_factor=gains / losses if losses > 0 else None,
         skewness=skewness,
         excess_kurtosis=excess_kurtosis,
@@ -425,7 +420,7 @@ def _days_below_peak(daily: Array) -> Index:
 def sample_daily_equity(
     instants: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
-    """Return the capital followed by equity at each 16:00 New York [1 + D], and days per year."""
+    """Return the capital and the equity at the end of each day [1 + D], and days per year."""
     return daily_equity_curve(instants, equity, capital=capital, has_crypto=has_crypto)[
         1
     ], count_periods_per_year(instants, has_crypto=has_crypto)
@@ -434,24 +429,25 @@ def sample_daily_equity(
 def daily_equity_curve(
     instants: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
-    rows, marks = day_end_rows(instants, has_crypto=has_crypto)
-    return np.append(instants[:1], marks), np.append(capital, equity[rows])
+    """Return the start and the end of each day [1 + D], and the equity at these instants."""
+    rows, ends = day_end_rows(instants, has_crypto=has_crypto)
+    return np.append(instants[:1], ends), np.append(capital, equity[rows])
 
 
 def day_end_rows(instants: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
-    """Return the last equity row at each 16:00 New York [D], and these instants [D].
+    """Return the last equity row of each day [D], and the instant at which each day ends [D].
+
+    A day ends at 16:00 New York, the last one at the last row.
 
     instants: instants [N] of the rows.
     has_crypto: true if the universe contains crypto, so that days are calendar days.
     """
     first, last = new_york_date(instants[[0, -1]])
     days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)
-    marks = new_york_four_pm(days)
-    rows = np.searchsorted(instants, marks, side="right") - 1
-    # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
-    complete = (rows >= 0) & (marks <= instants[-1])
-    return rows[complete], marks[complete]
+    ends = np.append(new_york_four_pm(days[:-1]), instants[-1])
+    rows = np.searchsorted(instants, ends, side="right") - 1
+    # A day that ends before the run's first instant has no equity.
+    return rows[rows >= 0], ends[rows >= 0]
 
 
 def count_periods_per_year(instants: Instants, *, has_crypto: bool) -> int:
@@ -484,11 +480,14 @@ def returns_by_period(
     return (ends / before - 1).where(before > 0)
 
 
-def annual_turnover(traded_value: float, instants: Instants, equity: Array) -> float | None:
-    """Return the annual traded value divided by mean equity; None for a run of zero length."""
-    years = float((instants[-1] - instants[0]) / DAY) / 365.25
+def annual_turnover(traded_value: float, equity: Array, performance: Performance) -> float | None:
+    """Return the annual traded value divided by mean equity; None if mean equity is not positive.
+
+    performance: performance over the same days, whose year is that of every annual figure.
+    """
     mean = float(equity.mean())
-    return traded_value / mean / years if years > 0 and mean > 0 else None
+    years = performance.days / performance.periods_per_year
+    return traded_value / mean / years if mean > 0 else None
 
 
 def _value_at_risk_and_shortfall(returns: Array) -> tuple[float | None, float | None]:

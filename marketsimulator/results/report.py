@@ -193,7 +193,7 @@ def render_report(
         outperformances=outperformance_table(summary),
         fills=fill_timeframe_table(summary),
         equity=equity_chart(names, results.equity_curves()),
-        drawdown=drawdown_chart(names, results.daily_equity_curves()) if len(rows) else None,
+        drawdown=drawdown_chart(names, results.daily_equity_curves()),
         drawdowns=drawdown_table(marks, daily),
         deepest=format_percent(summary["max_drawdown"]),
         months=monthly_return_table(

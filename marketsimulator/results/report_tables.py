@@ -239,7 +239,7 @@ def symbol_profit_table(
     rest = {name: usd for name, usd in profits.items() if name not in symbols}
     for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
         rows.append((name, "", "", "", format_usd(earned, sign=True)))
-    heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
+    heads = ("symbol", "weight by day", "mean", "largest", "contribution")
     return Table(
         "By symbol",
         heads,
@@ -309,7 +309,7 @@ def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
 def drawdown_table(instants: Instants, daily_equity: Array) -> Table:
     """Return the table of the five worst drawdowns.
 
-    instants: the start and each 16:00 New York [1 + D].
+    instants: the start and the end of each day [1 + D].
     daily_equity: equity at these instants.
     """
     dates = new_york_date(instants)

@@ -17,7 +17,6 @@ from foundation.arrays import Array, Instants, first_true_index
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_equity_curve
 from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
-from marketsimulator.results.trials import TrialStatistics
 from trainingdata.instants import format_utc
 
 EQUITY_TABLE_NAME = "equity"
@@ -26,7 +25,6 @@ SUMMARY_KEY_TYPES: Mapping[str, Any] = {  # type by key of the summary
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
     "trials": (int, NoneType),  # null for a run without a ledger
-    "trial_sharpe_variance": (int, float, NoneType),
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
@@ -68,19 +66,8 @@ class RunRecord:
         is_live = self.summary.get("title") == LIVE_RUN_TITLE
         return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
 
-    def trial_statistics(self, default_variance: float) -> TrialStatistics | None:
-        """Return the statistics of the trial ledger when the run ended; None without a ledger.
-
-        default_variance: variance for a summary that states the number of trials alone.
-        """
-        count = self.summary["trials"]
-        variance = self.summary.get("trial_sharpe_variance")
-        if count is None:
-            return None
-        return TrialStatistics(count, default_variance if variance is None else variance)
-
     def daily_equity_curve(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity at them, USD."""
+        """Return the start and the end of each day [1 + D], and the equity at them, USD."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_equity_curve(

@@ -48,18 +48,14 @@ BEST_RUN_CLAIMS: Mapping[RelationToBest, str] = {  # claim by relation of anothe
 class SharedDays:
     """Equity of V runs over their D common days.
 
-    instants: [1 + D] start, then 16:00 New York of each day.
+    instants: [1 + D] start, then the end of each day.
     daily_equity: [V, 1 + D] equity at these instants, USD.
-    end_instant: last common instant; it may be later than the last instant of `instants`.
-    final_equity: [V] equity at `end_instant`, USD.
     days_per_year: number of such days per year.
     covers_whole_runs: true if all runs cover the same period, so that none was cut.
     """
 
     instants: Instants
     daily_equity: Array
-    end_instant: np.datetime64
-    final_equity: Array
     days_per_year: int
     covers_whole_runs: bool = True
 
@@ -71,13 +67,9 @@ class SharedDays:
         """
         marks = [run.daily_equity_curve() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)
-        begin, end = marks[0][0], runs[0].instants[-1]
-        if all(run.instants[-1] == end for run in runs) and all(
-            np.array_equal(at, begin) for at, _ in marks
-        ):
-            daily = np.stack([equity for _, equity in marks])
-            final = np.array([run.equity[-1] for run in runs])
-            return cls(begin, daily, end, final, per_year)
+        whole = marks[0][0]
+        if all(np.array_equal(at, whole) for at, _ in marks):
+            return cls(whole, np.stack([equity for _, equity in marks]), per_year)
         common = reduce(np.intersect1d, [at for at, _ in marks])
         if len(common) < MIN_COMMON_MARKS:
             raise InputError(
@@ -86,7 +78,7 @@ class SharedDays:
                 " period"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
-        return cls(common, daily, common[-1], daily[:, -1], per_year, covers_whole_runs=False)
+        return cls(common, daily, per_year, covers_whole_runs=False)
 
     @property
     def days(self) -> int:
@@ -117,7 +109,7 @@ class RunSet(SharedDays):
     @property
     def total_returns(self) -> Array:
         """Return the total return of each run [V]: final over initial equity, minus 1."""
-        return np.asarray(self.final_equity / self.daily_equity[:, 0] - 1)
+        return np.asarray(self.cumulative_returns[:, -1])
 
     @property
     def has_only_losses(self) -> bool:
@@ -136,13 +128,10 @@ class RunSet(SharedDays):
         )
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
-    def cumulative_returns(self) -> tuple[Instants, Array]:
-        """Return the instants [N] from start to end, and the cumulative returns at them [V, N]."""
-        at, equity = self.instants, self.daily_equity
-        if self.end_instant > at[-1]:
-            at = np.append(at, self.end_instant)
-            equity = np.concatenate([equity, self.final_equity[:, None]], axis=1)
-        return at, np.asarray(equity / equity[:, :1] - 1)
+    @property
+    def cumulative_returns(self) -> Array:
+        """Return the cumulative return of each run [V, 1 + D]."""
+        return np.asarray(self.daily_equity / self.daily_equity[:, :1] - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +157,7 @@ def compare_best_run(runs: RunSet) -> BestRunComparison:
     among all runs.
     """
     ranking = runs.ranking()
-    growth = 1 + runs.total_returns
-    solvent = (np.minimum(runs.daily_equity.min(axis=1), runs.final_equity) > 0).tolist()
+    solvent = (runs.daily_equity.min(axis=1) > 0).tolist()
     best = next((k for k in ranking if solvent[k]), ranking[0])
     others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:MAX_COMPARED_RUNS]
     relations: list[RelationToBest] = [
@@ -183,8 +171,8 @@ def compare_best_run(runs: RunSet) -> BestRunComparison:
         for k, found in zip(
             others, measure_all_outperformances(returns, seed=runs.seed), strict=True
         ):
-            outperformances[k] = at_end = found.extend_to_end(float(growth[k]), float(growth[best]))
-            relations[k] = _relation(at_end)
+            outperformances[k] = found
+            relations[k] = _relation(found)
     return BestRunComparison(best, tuple(relations), tuple(outperformances))
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.formatting import MIN_DAYS_FOR_ANNUAL_FIGURES
 from foundation.formatting import MIN_DAYS_FOR_INTERVALS as MIN_DAYS_FOR_INTERVALS
-from marketsimulator.results.metrics import alpha_and_beta, bootstrap_figures
+from marketsimulator.results.metrics import Performance, alpha_and_beta, bootstrap_figures
 
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
@@ -84,29 +84,30 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
     return float(np.sqrt(variance) * (typical + extreme))
 
 
-def deflated_sharpe(
-    sharpe: float,
-    days: int,
-    *,
-    trials: int,
-    variance: float,
-    skewness: float = 0.0,
-    excess_kurtosis: float = 0.0,
-    autocorrelation: float = 0.0,
-) -> float | None:
+def deflated_sharpe(figures: Performance, trials: int) -> float | None:
     """Return the deflated Sharpe ratio: the probability of skill after selection among the trials.
 
     This is the probabilistic Sharpe ratio with the expected maximum of trials without skill as
-    benchmark (Bailey and López de Prado 2014).
+    benchmark (Bailey and López de Prado 2014). The trials' ratios have the sampling variance of a
+    ratio of 0, as unrelated trials of these days have; related trials have a lower maximum. The
+    result therefore depends on the returns and the number of trials alone, on every page.
+
+    figures: performance of the best trial.
+    trials: number of trials; 1 gives the probabilistic Sharpe ratio.
     """
-    benchmark = expected_maximum_sharpe(trials, variance)
+    ratio = figures.daily_sharpe()
+    if ratio is None or figures.days < 2:
+        return None
+    skewness, excess_kurtosis = figures.skewness or 0.0, figures.excess_kurtosis or 0.0
+    autocorrelation = figures.autocorrelation or 0.0
+    chance = sharpe_variance(0.0, 0.0, 0.0, autocorrelation) / (figures.days - 1)
     return probabilistic_sharpe(
-        sharpe,
-        days,
+        ratio,
+        figures.days,
         skewness=skewness,
         excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
-        benchmark=benchmark,
+        benchmark=expected_maximum_sharpe(trials, chance),
     )
 
 
@@ -164,7 +165,7 @@ class Outperformance:
     lead: growth of one run divided by the growth of the other, minus 1.
     interval: 90 % interval of `lead` by the stationary bootstrap of daily differences; None for
         too few days or constant differences.
-    is_identical: true if the returns of all days and the final growth are equal.
+    is_identical: true if the returns of all days are equal.
     """
 
     lead: float
@@ -178,18 +179,6 @@ class Outperformance:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
-
-    def extend_to_end(self, growth: float, other_growth: float) -> Outperformance:
-        """Return the outperformance with the lead at the end of the runs.
-
-        The end may be later than the last whole day. The interval does not change.
-
-        growth, other_growth: final equity over capital of each run, above 0.
-        """
-        ahead = growth / other_growth - 1
-        return replace(
-            self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL
-        )
 
 
 def measure_outperformance(

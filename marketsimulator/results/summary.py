@@ -72,10 +72,9 @@ from marketsimulator.results.significance import (
     bootstrap_intervals,
     deflated_sharpe,
     measure_outperformance,
-    probabilistic_sharpe,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
-from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial, TrialStatistics
+from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_evidence_reason
@@ -104,7 +103,7 @@ class BacktestResults:
     main_run: run of the configured trader.
     benchmark_runs: benchmark runs: the no-forecast baseline and buy and hold.
     elapsed_seconds: elapsed time, seconds.
-    trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
+    trial_count: number of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
     hardware_description: device of the main run's model
         (`forecasting.settings.format_computation_device`).
@@ -121,7 +120,7 @@ class BacktestResults:
     main_run: Run
     benchmark_runs: tuple[Run, ...]
     elapsed_seconds: float
-    trial_statistics: TrialStatistics | None = None
+    trial_count: int | None = None
     no_ledger_note: str = TRIALS_OFF_NOTE
     hardware_description: str = ""
     title: str = "Backtest"
@@ -241,7 +240,7 @@ class BacktestResults:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([self.no_ledger_note] if self.trial_statistics is None else []),
+                *([self.no_ledger_note] if self.trial_count is None else []),
                 *no_trade_remarks(
                     self.main_run,
                     sizing.strategy if sizing.enhanced else "legacy",
@@ -302,23 +301,16 @@ class BacktestResults:
 
         None if the two runs share no days, or if one of them ends without equity.
         """
-        mine = self.daily_equity_curve(self.main_run)[1]
-        growth = 1 + self.performance(self.main_run).total_return
+        mine = daily_returns(self.daily_equity_curve(self.main_run)[1])
         others = {run.name: self.daily_equity_curve(run)[1] for run in self.benchmark_runs}
-        ends = {run.name: run.equity_curve()[1][-1] for run in self.benchmark_runs}
         if self.benchmark is not None:
             others[self.benchmark.name] = self.daily_benchmark_curve()[1]
-            ends[self.benchmark.name] = self.benchmark_curve()[1][-1]
         found: dict[str, dict[str, Any] | None] = {}
         for name, other in others.items():
-            ahead = measure_outperformance(
-                daily_returns(mine), daily_returns(other), seed=self.settings.seed
-            )
-            growth_other = float(ends[name] / self.settings.capital)
+            ahead = measure_outperformance(mine, daily_returns(other), seed=self.settings.seed)
             found[name] = None
-            if ahead is not None and growth > 0 and growth_other > 0:
-                at_end = ahead.extend_to_end(growth, growth_other)
-                found[name] = {**asdict(at_end), "significant_sign": at_end.significant_sign}
+            if ahead is not None:
+                found[name] = {**asdict(ahead), "significant_sign": ahead.significant_sign}
         return found
 
     def attribution(self) -> dict[str, Any]:
@@ -353,29 +345,11 @@ class BacktestResults:
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
         daily, per_year = self.daily_equity_curve(self.main_run)[1], self.periods_per_year
-        figures = self.performance(self.main_run)
-        trials = self.trial_statistics
-        ratio = figures.daily_sharpe()
-        probabilistic = deflated = None
-        shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
-        if ratio is not None and None not in shape:
-            moments: dict[str, Any] = dict(
-                zip(("skewness", "excess_kurtosis", "autocorrelation"), shape, strict=True)
-            )
-            probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
-            if trials is not None:
-                deflated = deflated_sharpe(
-                    ratio,
-                    figures.days,
-                    trials=trials.trial_count,
-                    variance=trials.sharpe_variance,
-                    **moments,
-                )
+        figures, trials = self.performance(self.main_run), self.trial_count
         return {
-            "probabilistic_sharpe": probabilistic,
-            "deflated_sharpe": deflated,
-            "trials": None if trials is None else trials.trial_count,
-            "trial_sharpe_variance": None if trials is None else trials.sharpe_variance,
+            "probabilistic_sharpe": deflated_sharpe(figures, 1),
+            "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
+            "trials": trials,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(
@@ -413,7 +387,7 @@ class BacktestResults:
         return self.benchmark.returns_description
 
     def daily_equity_curve(self, run: Run) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and a run's equity at them."""
+        """Return the start and the end of each day [1 + D], and a run's equity at them."""
         return self._to_daily_curve(*run.equity_curve())
 
     def benchmark_curve(self) -> tuple[Instants, Array]:
@@ -427,7 +401,7 @@ class BacktestResults:
         return at, self.settings.capital * self.benchmark.relative_values_at(at)
 
     def daily_benchmark_curve(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity of the benchmark."""
+        """Return the start and the end of each day [1 + D], and the equity of the benchmark."""
         return self._to_daily_curve(*self.benchmark_curve())
 
     def equity_curves(self) -> list[tuple[Instants, Array]]:
@@ -436,7 +410,7 @@ class BacktestResults:
         return curves if self.benchmark is None else [*curves, self.benchmark_curve()]
 
     def daily_equity_curves(self) -> list[tuple[Instants, Array]]:
-        """Return `equity_curves` at the start and at each 16:00 New York, [1 + D]."""
+        """Return `equity_curves` at the start and at the end of each day, [1 + D]."""
         return [self._to_daily_curve(at, equity) for at, equity in self.equity_curves()]
 
     def _to_daily_curve(self, at: Instants, equity: Array) -> tuple[Instants, Array]:

@@ -62,8 +62,6 @@ from marketsimulator.results.significance import (
     bootstrap_intervals,
     deflated_sharpe,
     measure_outperformance,
-    probabilistic_sharpe,
-    sharpe_variance,
 )
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import DAY, Dates, new_york_four_pm
@@ -247,27 +245,12 @@ class TrackRecord:
         return (mine, other) if len(mine) == len(other) > 1 else None
 
     def _significance(self) -> dict[str, float | int | None]:
-        """Return the probabilistic and the deflated Sharpe ratio.
-
-        Only the number of trials is known. Their Sharpe ratios are assumed to have the sampling
-        variance of a Sharpe ratio of zero, which holds for unrelated trials without skill.
-        """
-        figures = self.performance
-        ratio = figures.daily_sharpe()
-        names = ("skewness", "excess_kurtosis", "autocorrelation")
-        moments = {name: getattr(figures, name) for name in names}
-        probabilistic = deflated = None
-        if ratio is not None and None not in moments.values():
-            probabilistic = probabilistic_sharpe(ratio, self.days, **moments)
-            if self.trials is not None:
-                variance = sharpe_variance(0.0, *moments.values()) / (self.days - 1)
-                deflated = deflated_sharpe(
-                    ratio, self.days, trials=self.trials, variance=variance, **moments
-                )
+        """Return the probabilistic and the deflated Sharpe ratio."""
+        figures, trials = self.performance, self.trials
         return {
-            "probabilistic_sharpe": probabilistic,
-            "deflated_sharpe": deflated,
-            "trials": self.trials,
+            "probabilistic_sharpe": deflated_sharpe(figures, 1),
+            "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
+            "trials": trials,
         }
 
     def warnings(self) -> list[str]:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from forecasting.forecast import NO_FORECAST, has_look_ahead
 from foundation.errors import InputError
@@ -68,30 +66,8 @@ class Trial:
     forecaster: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrialStatistics:
-    """Number of trials on the same data, and the variance of their Sharpe ratios.
-
-    trial_count: number of trials.
-    sharpe_variance: sample variance of the trials' daily Sharpe ratios; 0 for fewer than two.
-    """
-
-    trial_count: int
-    sharpe_variance: float
-
-    @classmethod
-    def from_sharpe_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
-        """Compute the statistics from daily Sharpe ratios, one per trial.
-
-        Undefined ratios (None or NaN) count as trials but not in the variance.
-        """
-        defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
-        variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
-        return cls(len(ratios), variance)
-
-
-def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
-    """Record trials in a ledger; return statistics of all trials on the same data.
+def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> int | None:
+    """Record trials in a ledger; return the number of all trials on the same data.
 
     A trial that is already in the ledger is replaced. Runs whose forecaster reads the future are
     not trials: they are not recorded, and existing rows of such runs are ignored. Without a ledger
@@ -112,8 +88,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
         _enter(file, trials)
         candidates = _read_same_data(file, trials[0])
     # A variant that was run over two overlapping periods is one variant: the key is its settings.
-    ratio_by_config = {config: ratio for config, ratio, _ in candidates}
-    return TrialStatistics.from_sharpe_ratios(ratio_by_config.values())
+    return len({config for config, _ in candidates})
 
 
 def count_forecasters(ledger: str | Path | None, trial: Trial) -> int:
@@ -126,7 +101,7 @@ def count_forecasters(ledger: str | Path | None, trial: Trial) -> int:
         return 1
     with _open_ledger(ledger) as file:
         _enter(file, [trial])
-        tried = dict.fromkeys(name for _, _, name in _read_same_data(file, trial))
+        tried = dict.fromkeys(name for _, name in _read_same_data(file, trial))
     names = [name for name in tried if name != NO_FORECAST]
     return names.index(trial.forecaster) + 1 if trial.forecaster in names else len(names) + 1
 
@@ -153,13 +128,13 @@ def _enter(file: sqlite3.Connection, trials: Sequence[Trial]) -> None:
     )
 
 
-def _read_same_data(file: sqlite3.Connection, trial: Trial) -> list[tuple[str, float | None, str]]:
-    """Return the settings' digest, the Sharpe ratio and the forecaster of trials on the same data.
+def _read_same_data(file: sqlite3.Connection, trial: Trial) -> list[tuple[str, str]]:
+    """Return the settings' digest and the forecaster of each trial on the same data.
 
     They are in the order in which they were first recorded.
     """
     candidates = file.execute(
-        "SELECT config_hash, symbols, daily_sharpe, forecaster FROM trials"
+        "SELECT config_hash, symbols, forecaster FROM trials"
         " WHERE data_hash = :data_hash OR"
         " ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
         " AND first <= :last AND last >= :first) ORDER BY rowid",
@@ -167,8 +142,8 @@ def _read_same_data(file: sqlite3.Connection, trial: Trial) -> list[tuple[str, f
     ).fetchall()
     universe = set(trial.symbols)
     return [
-        (config, ratio, forecaster)
-        for config, symbols, ratio, forecaster in candidates
+        (config, forecaster)
+        for config, symbols, forecaster in candidates
         if universe & set(json.loads(symbols)) and not has_look_ahead(forecaster)
     ]
 

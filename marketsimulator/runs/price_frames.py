@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, Mask
 from foundation.errors import InputError, format_choices
 from trainingdata.instants import Dates, new_york_date, new_york_four_pm
+from trainingdata.stamp_checks import infer_stamps_are_ends
 
 PRICE_FIELDS = ("open", "close")  # the price of a fill, and of a mark
 BarFrames = Mapping[str, pd.DataFrame] | pd.DataFrame
@@ -21,7 +22,7 @@ class AlignedFrames:
     """Weights and prices on the same T rows and S columns.
 
     index: [T] index of the rows, in the time zone of the weights.
-    instants: [T] UTC instant of each row; 16:00 New York for daily rows.
+    instants: [T] UTC instant at which each row ends; 16:00 New York for daily rows.
     dates: [T] New York date of each row; the date of the index for daily rows.
     weights: [T, S] weights; NaN on rows without weights.
     opens, closes: [T, S] prices, USD; NaN without a bar.
@@ -35,12 +36,13 @@ class AlignedFrames:
     closes: Array
 
 
-def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
+def align_frames(weights: pd.DataFrame, bars: BarFrames, is_stock: Mask) -> AlignedFrames:
     """Align weights with the prices of their symbols, from the first row of weights on.
 
     bars: frames `open` and `close` with a column per symbol; a frame per symbol with columns `open`
         and `close`, in any case; or one frame with both as two levels of columns. For a single
         symbol, its frame.
+    is_stock: [S] whether each column is a stock, whose sessions tell begins of bars from ends.
 
     Raises InputError for missing frames, rows without bars, and times without a time zone.
     """
@@ -84,12 +86,29 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
         dates = index.to_numpy("datetime64[D]")
         at = new_york_four_pm(dates)
     else:
-        at = index.tz_localize(None).to_numpy("datetime64[ns]")
-        dates = new_york_date(at)
+        row_stamps = index.tz_localize(None).to_numpy("datetime64[ns]")
+        dates = new_york_date(row_stamps)
+        at = _row_ends(row_stamps, dates, np.asarray(np.isfinite(closes[:, is_stock]).any(axis=1)))
     assert isinstance(original, pd.DatetimeIndex)
     if original.tz is not None:
         index = index.tz_localize(original.tz) if is_daily else index.tz_convert(original.tz)
     return AlignedFrames(index, at, dates, target, opens, closes)
+
+
+def _row_ends(stamps: Instants, dates: Dates, has_stock: Mask) -> Instants:
+    """Return the instant at which each row ends, [T].
+
+    Timestamps are begins of bars unless those of stocks fit the exchange calendar only as ends. A
+    row that begins before 16:00 New York ends by then.
+
+    dates: [T] New York date of each row.
+    has_stock: [T] whether a stock has a bar.
+    """
+    if len(stamps) < 2 or infer_stamps_are_ends(stamps[has_stock]):
+        return stamps
+    four_pm = new_york_four_pm(dates)
+    ends = stamps + np.diff(stamps).min()
+    return np.asarray(np.where(stamps < four_pm, np.minimum(ends, four_pm), ends))
 
 
 def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFrame]:

@@ -314,7 +314,7 @@ def test_run_is_recorded_only_in_its_named_ledger(results: BacktestResults, tmp_
     assert TRIALS_OFF_NOTE not in other.summary()["remarks"]
     assert BacktestSettings().trials is None
     summary = results.summary()
-    assert results.trial_statistics is summary["trials"] is summary["deflated_sharpe"] is None
+    assert results.trial_count is summary["trials"] is summary["deflated_sharpe"] is None
     assert [text for text in summary["remarks"] if "ledger" in text] == [TRIALS_OFF_NOTE]
 
 

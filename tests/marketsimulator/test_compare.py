@@ -106,7 +106,7 @@ def test_new_runs_are_compared_with_earlier_ones(
     assert found.records[again].equity.tolist() == found.records[0].equity.tolist()
     strategies = ["equal_weight", *2 * ["kelly_50"], *2 * ["equal_weight"]]
     assert list(found.run_set.varied_settings["sizing.strategy"]) == strategies
-    assert found.run_set.final_equity[again] == found.run_set.final_equity[0]
+    assert found.run_set.total_returns[again] == found.run_set.total_returns[0]
     assert (found.table["trials"] == 5).all()
     live = replace(before, title=LIVE_RUN_TITLE)
     write_files_atomically(result_file_writers(live, live.summary()), tmp_path / "live")
@@ -128,7 +128,7 @@ def test_comparison_rows_have_distinct_names(settings: BacktestSettings, tmp_pat
     assert found.names[1:] == ("kelly_50 capital=100000.01", "kelly_50 capital=100000.02")
     beside = compare(settings, ["kelly_50"], {}, [tmp_path / "kelly_50"])
     assert beside.names == (f"{tmp_path.name}/kelly_50", "kelly_50")
-    assert beside.run_set.final_equity[0] == beside.run_set.final_equity[1]
+    assert beside.run_set.total_returns[0] == beside.run_set.total_returns[1]
 
 
 TWO_RULES = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,15 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
+from marketsimulator.results.comparison import compare_records
 from marketsimulator.results.exports import export_file_writers
 from marketsimulator.results.metrics import day_end_rows
+from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.round_trips import build_round_trips
+from marketsimulator.results.run_record import read_run_record
+from marketsimulator.results.search.spans import build_whole_span
 from marketsimulator.results.summary import BacktestResults
+from marketsimulator.results.track_record import TrackRecord
 from marketsimulator.run_result import is_trade
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import last_closes_by_symbol
+from trainingdata.instants import new_york_date
 
 NEEDS_QUANTSTATS = "quantstats is not installed (dev extra)"
 NEEDS_PYFOLIO = "pyfolio-reloaded is not installed: it needs peewee below 3.17.4"
@@ -82,6 +90,64 @@ def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_
     again = read_returns(tmp_path / "returns.csv")
     assert again.to_list() == returns.to_list()
     assert list(again.index) == list(returns.index)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "end"),
+    [
+        ("[SYXUSD]", "2024-02-20T17:00Z"),  # at noon in New York
+        ("[SYA,SYXUSD]", "2024-02-20T23:00Z"),  # two hours after 16:00
+        ("[SYA,SYB]", "2024-02-20"),
+        ("[SYXUSD]", "2024-02-06T03:00Z"),  # before the first 16:00
+    ],
+)
+def test_daily_returns_compound_to_the_total_return(symbols: str, end: str, tmp_path: Path) -> None:
+    """In the report, the exports, their tear sheet, a comparison and a search."""
+    words = ("sizing.strategy=equal_weight", "forecaster=none", "data.start=2024-01-02")
+    span = ("start=2024-02-06T00:00Z", f"end={end}", "data.end=2024-03-01", "trials=null")
+    results = run_backtest(settings_of(*words, *span, f"symbols={symbols}"))
+    summary = results.summary()
+    total, capital = summary["total_return"], results.settings.capital
+    at, equity = results.main_run.equity_curve()
+    assert total == equity[-1] / capital - 1 != 0
+    years = summary["days"] / summary["periods_per_year"]
+    assert summary["annual_return"] == pytest.approx((1 + total) ** (1 / years) - 1)
+    frames = read(results, tmp_path)
+    assert np.prod(1 + frames["returns"]["return"]) - 1 == pytest.approx(total)
+    assert frames["positions"].iloc[-1].sum() == pytest.approx(equity[-1])
+    assert frames["returns"].index[-1] == pd.Timestamp(new_york_date(at[-1:])[0])
+    write_files_atomically(result_file_writers(results, summary), tmp_path / "run")
+    record = read_run_record(tmp_path / "run")
+    found = compare_records([record, replace(record, path=None, name="again")]).table
+    spans = build_whole_span(results.market).daily_returns(equity, capital)
+    assert np.prod(1 + spans) - 1 == pytest.approx(total)
+    names = ("total_return", "annual_return", "sharpe", "max_drawdown", "hit_rate")
+    sheets = [{name: found[name][0] for name in names}]
+    if len(frames["returns"]) > 1:
+        sheet = TrackRecord.from_returns(read_returns(tmp_path / "run" / "returns.csv")).figures
+        assert sheet["sharpe"] / np.sqrt(sheet["periods_per_year"]) == pytest.approx(
+            summary["sharpe"] / np.sqrt(summary["periods_per_year"])
+        )
+        sheets.append({name: sheet[name] for name in ("total_return", "max_drawdown", "hit_rate")})
+    for figures in sheets:
+        assert figures == pytest.approx({name: summary[name] for name in figures}, nan_ok=True)
+
+
+def test_report_and_tear_sheet_deflate_alike(tmp_path: Path) -> None:
+    """After four variants over the same days."""
+    words = ("start=2024-02-06", "end=2024-03-01", "data.end=2024-03-01", "symbols=[SYA,SYB]")
+    ledger = f"trials={tmp_path / 'trials.sqlite'}"
+    for strategy in ("equal_weight", "risk_parity", "vol_target", "buy_and_hold"):
+        results = run_backtest(
+            settings_of(*words, ledger, "forecaster=none", f"sizing.strategy={strategy}")
+        )
+    summary = results.summary()
+    assert summary["trials"] == 4
+    read(results, tmp_path)
+    sheet = TrackRecord.from_returns(read_returns(tmp_path / "returns.csv"), trials=4).figures
+    for name in ("probabilistic_sharpe", "deflated_sharpe"):
+        assert sheet[name] == pytest.approx(summary[name])
+    assert summary["deflated_sharpe"] < summary["probabilistic_sharpe"]
 
 
 def test_quantstats_computes_the_same_figures(stocks: BacktestResults, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_undefined_metrics_are_none_and_never_zero() -> None:
     assert flat.total_return == 0
     moment = measure_performance(at[:1], np.array([60.0]), capital=50.0, has_crypto=False)
     assert moment.total_return == pytest.approx(0.2)
-    assert (moment.annual_return, moment.volatility) == (None, None)
+    assert (moment.days, moment.volatility) == (1, None)
     rocket = measure_performance(
         at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, has_crypto=True
     )
@@ -91,7 +91,19 @@ def test_wiped_out_account_has_return_but_no_cagr() -> None:
     assert p.annual_return is None
 
 
-def test_turnover_is_a_yearly_rate() -> None:
-    at = hourly("2023-01-01T00:00", "2024-01-01T06:00")
-    assert annual_turnover(500.0, at, np.full(len(at), 100.0)) == pytest.approx(5.0, rel=1e-3)
-    assert annual_turnover(500.0, at[:1], np.array([100.0])) is None
+def test_turnover_and_cagr_use_the_same_year() -> None:
+    """Over a quarter of a year, growth is raised to the fourth power and turnover is four times."""
+    days = new_york_four_pm(dates("2024-01-02", "2024-12-31"))[: 252 // 4]
+    equity = np.full(len(days), 100.0)
+    equity[-1] = 110.0
+    found = measure_performance(days, equity, capital=100.0, has_crypto=False)
+    quarters = found.periods_per_year / 63
+    assert found.annual_return == pytest.approx(1.1**quarters - 1)
+    turnover = annual_turnover(500.0, equity, found)
+    assert turnover == pytest.approx(500 / equity.mean() * quarters)
+    assert annual_turnover(500.0, 0 * equity, found) is None
+
+
+def test_win_days_count_days_without_change() -> None:
+    found = measure_daily_performance(np.array([1.0, 1.1, 1.1, 1.0, 1.0]), 252)
+    assert found.hit_rate == 0.25

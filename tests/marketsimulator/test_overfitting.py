@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ from scipy.signal import lfilter
 
 from foundation.arrays import Array
 from marketsimulator.results.comparison import compare_records
-from marketsimulator.results.metrics import lag_one_autocorrelation, returns_until_ruin
+from marketsimulator.results.metrics import (
+    Performance,
+    lag_one_autocorrelation,
+    measure_daily_performance,
+    returns_until_ruin,
+)
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.significance import Overfitting, deflated_sharpe, estimate_overfitting
@@ -108,12 +114,14 @@ def test_ruined_run_counts_as_a_total_loss() -> None:
     assert told(returns).variants == 3
 
 
+def figures_of(returns: Array) -> Performance:
+    return measure_daily_performance(np.cumprod(np.append(1.0, 1 + returns)), 252)
+
+
 def best_is_called_real(returns: Array, trials: int) -> bool:
     """Whether the best ratio of [V, D] is above zero after so many trials, by more than 95 %."""
-    ratios = np.array([sharpe(row) for row in returns])
-    variance = float(ratios.var(ddof=1))
-    days = returns.shape[1]
-    told = deflated_sharpe(float(ratios.max()), days, trials=trials, variance=variance)
+    best = max(returns, key=sharpe)
+    told = deflated_sharpe(figures_of(best), trials)
     return told is not None and told > MIN_DEFLATED_SHARPE
 
 
@@ -125,15 +133,9 @@ def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
         own, market = rng.standard_t(5, (20, 350)), rng.standard_t(5, 350)
         shocks = 0.01 * (np.sqrt(0.2) * own + np.sqrt(0.8) * market)
         returns = lfilter([1.0], [1.0, -0.4], shocks, axis=1)[:, 100:]
-        ratios = np.array([sharpe(row) for row in returns])
-        best = returns[ratios.argmax()]
+        best = max(returns, key=sharpe)
         for memory in (lag_one_autocorrelation(best), 0.0):
-            told = deflated_sharpe(
-                *(float(ratios.max()), 250),
-                trials=20,
-                variance=float(ratios.var(ddof=1)),
-                autocorrelation=memory,
-            )
+            told = deflated_sharpe(replace(figures_of(best), autocorrelation=memory), 20)
             called.append(told is not None and told > MIN_DEFLATED_SHARPE)
     aware, unaware = np.mean(np.reshape(called, (-1, 2)), axis=0)
     assert aware <= 0.07

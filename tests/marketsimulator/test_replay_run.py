@@ -113,6 +113,60 @@ def test_minute_bars_give_equal_returns_in_any_zone() -> None:
     assert found.stats["Fills"] == len(found.fills)
 
 
+def hourly(first: str, last: str, *, stocks: bool) -> pd.DatetimeIndex:
+    """Begins of hourly bars: of each session from 09:30, or of every hour."""
+    if not stocks:
+        return pd.date_range(first, last, freq="h", tz=NEW_YORK)
+    sessions = sessions_between(np.datetime64(first), np.datetime64(last))
+    hours = pd.to_timedelta(np.arange(9.5, 16), unit="h")
+    return pd.DatetimeIndex(
+        [day + hour for day in pd.DatetimeIndex(sessions) for hour in hours], tz=NEW_YORK
+    )
+
+
+@pytest.mark.parametrize("stocks", [True, False])
+def test_replay_counts_the_loss_of_the_last_day(stocks: bool) -> None:
+    """Hourly rows stamped at their begin; a price falls by 30 % on the last day."""
+    name = "AAA" if stocks else "BTCUSD"
+    index = hourly("2023-03-01", "2023-06-30", stocks=stocks)[:-3]
+    gains = np.full(len(index), 1.00001)
+    gains[-2] = 0.7
+    close = pd.Series(100 * np.cumprod(gains), index)
+    frame = pd.DataFrame({"open": close.shift(fill_value=100.0), "close": close})
+    run = replay(close.to_frame(name) * 0 + 0.6, {name: frame}, interest_rate=0)
+    total = run.equity.iloc[-1] / 100_000 - 1
+    assert total < -0.1
+    assert np.prod(1 + run.returns) - 1 == pytest.approx(total)
+    assert run.returns.iloc[-1] < -0.17
+    for figures in (run.figures, run.track_record().figures):
+        assert figures["total_return"] == pytest.approx(total)
+        assert figures["max_drawdown"] < -0.17
+        assert figures["sharpe"] < 0
+        years = figures["days"] / figures["periods_per_year"]
+        assert figures["annual_return"] == pytest.approx((1 + total) ** (1 / years) - 1)
+    both = run.compare(replay(close.to_frame(name) * 0, {name: frame}, name="cash"))
+    assert both.table["total_return"][0] == pytest.approx(total)
+
+
+def test_replayed_rows_count_at_their_end() -> None:
+    begins = hourly("2023-03-01", "2023-04-28", stocks=True)
+    after = begins[6::7] + pd.Timedelta(minutes=30)  # 16:00, a bar after the session
+    ends = begins + pd.Timedelta(hours=1)
+    ends = ends.where(begins.hour < 15, begins + pd.Timedelta(minutes=30))
+    at_begin = market(begins.union(after))
+    at_end = {name: frame.loc[begins].set_axis(ends) for name, frame in at_begin.items()}
+    found = replay(at_end["close"] * 0 + 0.4, at_end, fee_bps=0, slippage_bps=0)
+    inside = {name: frame.loc[begins] for name, frame in at_begin.items()}
+    same = replay(inside["close"] * 0 + 0.4, inside, fee_bps=0, slippage_bps=0)
+    assert same.returns.tolist() == found.returns.tolist()
+    coins = hourly("2023-03-01", "2023-04-28", stocks=False)
+    frame = market(coins)["close"][["AAA"]].set_axis(["BTCUSD"], axis=1)
+    run = replay(frame * 0 + 0.4, {"open": frame, "close": frame})
+    last = run.equity[run.equity.index.hour == 15]  # the row that ends at 16:00
+    days = run.returns.iloc[1:-1].tolist()
+    assert days == pytest.approx(last.pct_change().iloc[1:].tolist()[: len(days)])
+
+
 def test_replay_metrics_match_hand_calculation(
     bars: dict[str, pd.DataFrame], run: ReplayResult
 ) -> None:

@@ -58,6 +58,7 @@ from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
 from tests.support.pages import charts_of, without_scripts
 from trainingdata.bars import CLOSE
+from trainingdata.instants import new_york_date, new_york_four_pm
 
 NOON = np.datetime64("2024-02-20T17:00", "ns")
 HOUR = np.timedelta64(1, "h")
@@ -416,10 +417,8 @@ def test_outperformance_agrees_with_the_pages_total_returns(
 ) -> None:
     page, summary = both
     at, equity = traded.main_run.equity_curve()
-    assert at[-1] > day_end_rows(at, has_crypto=traded.has_crypto)[1][-1], (
-        "the run ends after a 16:00"
-    )
-    assert equity[-1] != equity[day_end_rows(at, has_crypto=traded.has_crypto)[0][-1]]
+    last_close = new_york_four_pm(new_york_date(at[-1:]))[0]
+    assert equity[-1] != equity[at <= last_close][-1], "the run ends after a 16:00"
     cells = rows_of(section(page, "Figures").split("<h3>Benchmarks</h3>")[1])
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1

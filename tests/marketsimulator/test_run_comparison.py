@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,6 @@ def set_of(returns: Array) -> RunSet:
         instants=np.datetime64("2024-01-02T21:00", "ns")
         + np.arange(days + 1) * np.timedelta64(1, "D"),
         daily_equity=daily,
-        end_instant=np.datetime64("2024-01-02T21:00", "ns") + days * np.timedelta64(1, "D"),
-        final_equity=daily[:, -1],
         days_per_year=252,
         table=pd.DataFrame(
             {
@@ -65,29 +62,16 @@ def set_of(returns: Array) -> RunSet:
 
 
 def test_comparison_deflates_a_run_as_its_report_does(tmp_path: Path) -> None:
-    """Two runs alone have another variance than the ledger."""
-    variance = 0.004
-    write_run(tmp_path / "a", returns=NOISE[0], trials=5, trial_sharpe_variance=variance)
-    write_run(tmp_path / "b", returns=NOISE[1], trials=7, trial_sharpe_variance=variance)
+    write_run(tmp_path / "a", returns=NOISE[0], trials=5)
+    write_run(tmp_path / "b", returns=NOISE[1], trials=7)
     comparison = comparison_of(tmp_path)
     found = measure_daily_performance(np.cumprod(np.append(1.0, 1 + NOISE[1])), 252)
-    ratio = found.daily_sharpe()
-    assert ratio is not None
-    expected = deflated_sharpe(
-        ratio,
-        found.days,
-        trials=7,
-        variance=variance,
-        skewness=found.skewness or 0.0,
-        excess_kurtosis=found.excess_kurtosis or 0.0,
-        autocorrelation=found.autocorrelation or 0.0,
-    )
+    expected = deflated_sharpe(found, 7)
     assert comparison.table["deflated_sharpe"][1] == pytest.approx(expected)
     assert "Deflated Sharpe (7 trials)" in comparison.terminal_table().headings
 
 
 def test_comparing_a_live_account_adds_no_trial(tmp_path: Path) -> None:
-    """A bad account would widen the spread of trials, and any account would raise their number."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
     live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_RUN_TITLE, trials=None)
     alone = comparison_of(*tried)
@@ -255,9 +239,8 @@ def test_comparison_table_and_curves_agree_on_total_returns(tmp_path: Path) -> N
         *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))
     )
     runs, totals = found.run_set, found.table["total_return"].to_numpy()
-    at, growth = runs.cumulative_returns()
-    assert (at[-1], len(at)) == (runs.instants[-1] + np.timedelta64(3, "h"), runs.days + 2)
-    np.testing.assert_allclose(growth[:, -1], totals, rtol=1e-12)
+    assert runs.instants[-1] == found.records[0].instants[-1]
+    np.testing.assert_allclose(runs.cumulative_returns[:, -1], totals, rtol=1e-12)
     chart = growth_chart(runs, colours_by_run(runs))
     assert all(f"{name} {total:.2%}" in chart.description
                for name, total in zip(runs.names, totals, strict=True))  # fmt: skip
@@ -277,24 +260,22 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", returns=TAILED[0], tail=0.2)
     other = write_run(tmp_path / "other", returns=TAILED[1], tail=-0.2, hours=4)
     found = comparison_of(one, other)
-    assert found.run_set.end_instant == found.run_set.instants[-1]
-    totals = np.prod(1 + TAILED[:2], axis=1) - 1
+    totals = np.prod(1 + TAILED[:2, :-1], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
     assert any("cover different periods" in warning for warning in found.warnings)
 
 
-def test_runs_differing_after_last_close_are_not_equal() -> None:
+def test_runs_differing_after_last_close_are_not_equal(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"r{k}", returns=TAILED[0], tail=-0.01 * k) for k in range(2)]
+    found = comparison_of(*folders).best_run_comparison
+    assert found.relations == ("best", "not_significant")
     runs = set_of(TAILED[[0, 0]])
     assert compare_best_run(runs).relations == ("best", "same")
-    end = runs.end_instant + np.timedelta64(3, "h")
-    runs = replace(runs, end_instant=end, final_equity=runs.final_equity * [1.0, 0.99])
-    assert compare_best_run(runs).relations == ("best", "insufficient_data")
 
 
-def test_run_ruined_after_last_close_is_labelled_ruined() -> None:
-    runs = set_of(TAILED[:2])
-    runs = replace(runs, final_equity=runs.final_equity * [1.0, 0.0])
-    assert compare_best_run(runs).relations == ("best", "ruined")
+def test_run_ruined_after_last_close_is_labelled_ruined(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"r{k}", returns=TAILED[0], tail=-1.0 * k) for k in range(2)]
+    assert comparison_of(*folders).best_run_comparison.relations == ("best", "ruined")
 
 
 def test_smallest_loss_ranks_best_when_all_runs_lose() -> None:

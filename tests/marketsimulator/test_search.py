@@ -175,9 +175,9 @@ def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     ]
     assert [last[:10] for last, _ in rows] == ends
     assert [count for _, count in rows] == [14, 14, 14 + 1]
-    assert found.trial_statistics.trial_count == configs == 3 * 14 + 1
+    assert found.trial_count == configs == 3 * 14 + 1
     again = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
-    assert again.trial_statistics == found.trial_statistics, "a repeated trial is the same one"
+    assert again.trial_count == found.trial_count, "a repeated trial is the same one"
 
 
 def test_search_on_noise_reports_nothing_found(tmp_path: Path) -> None:

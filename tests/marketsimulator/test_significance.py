@@ -27,20 +27,21 @@ from marketsimulator.results.significance import (
     probabilistic_sharpe,
     sharpe_variance,
 )
-from marketsimulator.results.trials import Trial, TrialStatistics, record_trials
+from marketsimulator.results.trials import Trial, record_trials
 from tests.support.trials import TRIAL
+
+SKILLED = np.random.default_rng(4).normal(0.001, 0.01, 500)  # daily returns
 
 
 def test_deflated_sharpe_ratio_matches_the_published_example() -> None:
     """Bailey and López de Prado (2014): 2.5 a year in 1,250 days, skewness -3, kurtosis 10."""
     for trials, expected in ((100, 0.9004), (46, 0.9505)):
-        found = deflated_sharpe(
+        found = probabilistic_sharpe(
             2.5 / np.sqrt(250),
             1250,
-            trials=trials,
-            variance=0.5 / 250,
             skewness=-3.0,
             excess_kurtosis=7.0,
+            benchmark=expected_maximum_sharpe(trials, 0.5 / 250),
         )
         assert found == pytest.approx(expected, abs=5e-5)
 
@@ -87,11 +88,9 @@ def test_bootstrap_figures_equal_metrics_of_resampled_days(
 
 
 def test_deflation_grows_with_the_number_of_trials() -> None:
-    plain = probabilistic_sharpe(0.1, 500)
-    assert deflated_sharpe(0.1, 500, trials=1, variance=0.0) == plain
-    falling = [deflated_sharpe(0.1, 500, trials=n, variance=0.002) for n in (2, 5, 50, 1000)]
-    assert sorted(falling, reverse=True) == falling
-    assert falling[0] < plain
+    figures = measure_daily_performance(np.cumprod(np.append(1.0, 1 + SKILLED)), 252)
+    falling = [deflated_sharpe(figures, trials) for trials in (1, 2, 5, 50, 1000)]
+    assert sorted(set(falling), reverse=True) == falling
 
 
 def test_expected_maximum_sharpe_matches_simulation() -> None:
@@ -143,7 +142,7 @@ def test_tail_risk_and_drawdown_days_match_hand_calculation() -> None:
     assert longest_drawdown_days(np.array([1.0, 1.1])) == 0
 
 
-def entered(path: Path, trial: Trial) -> TrialStatistics:
+def entered(path: Path, trial: Trial) -> int:
     counted = record_trials(path, [trial])
     assert counted is not None
     return counted
@@ -160,8 +159,8 @@ def entered(path: Path, trial: Trial) -> TrialStatistics:
 def test_look_ahead_runs_are_not_counted_as_trials(tmp_path: Path, forecaster: str) -> None:
     path = tmp_path / "trials.sqlite"
     ahead = replace(TRIAL, config_hash="c2", daily_sharpe=0.9, forecaster=forecaster)
-    assert entered(path, ahead).trial_count == 0
-    assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
+    assert entered(path, ahead) == 0
+    assert entered(path, TRIAL) == 1
 
 
 def test_ledger_rows_of_look_ahead_forecasters_are_skipped(tmp_path: Path) -> None:
@@ -169,28 +168,27 @@ def test_ledger_rows_of_look_ahead_forecasters_are_skipped(tmp_path: Path) -> No
     entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.9))
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE trials SET forecaster = 'oracle'")
-    assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
+    assert entered(path, TRIAL) == 1
 
 
 def test_repeated_variant_on_same_data_is_one_trial(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
-    assert entered(path, TRIAL).trial_count == 1
-    assert entered(path, TRIAL).trial_count == 1
-    two = entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
-    assert (two.trial_count, two.sharpe_variance) == (2, pytest.approx(0.005))
+    assert entered(path, TRIAL) == 1
+    assert entered(path, TRIAL) == 1
+    assert entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15)) == 2
     later = replace(
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
-    assert entered(path, later).trial_count == 3
+    assert entered(path, later) == 3
     elsewhere = replace(TRIAL, config_hash="c4", data_hash="d4", source="files: y")
     copy = tmp_path / "elsewhere.sqlite"
     copy.write_bytes(path.read_bytes())
-    assert entered(copy, elsewhere).trial_count == 4
+    assert entered(copy, elsewhere) == 4
     other = replace(TRIAL, config_hash="c4", data_hash="d3")
     year = {"first": "2025-01-02T05:00Z", "last": "2025-06-28T20:00Z"}
     for apart in ({"source": "synthetic market (seed 1)"}, {"symbols": ("ZZZ",)}, year):
         copy.write_bytes(path.read_bytes())
-        assert entered(copy, replace(other, **apart)).trial_count == 1
+        assert entered(copy, replace(other, **apart)) == 1
 
 
 def test_sharpe_without_days_or_variance_has_no_probability() -> None:

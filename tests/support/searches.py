@@ -37,7 +37,7 @@ def search_content(found: SearchResult) -> list[Any]:
             _listed(each.default_test_returns),
         ]
         for each in found.choices
-    ] + [found.trial_statistics, found.overfitting]
+    ] + [found.trial_count, found.overfitting]
 
 
 def _listed(returns: Any) -> Any:

@@ -116,7 +116,7 @@ class SearchReport:
     def _evidence(self) -> str:
         failed = self.failed_criteria
         sentences = [f"Nothing found because {'; '.join(failed)}"] if failed else []
-        count = format_count(self.result.trial_statistics.trial_count, "trial")
+        count = format_count(self.result.trial_count, "trial")
         sentences.append(
             "Deflated Sharpe of the best trial on the last training span after"
             f" {count}: {_format_probability(self.deflated)}"
@@ -226,7 +226,7 @@ class SearchReport:
             "data": result.market.bars.source,
             "symbols": list(result.market.bars.symbols),
             "objective": result.plan.options.objective,
-            "trials": result.trial_statistics.trial_count,
+            "trials": result.trial_count,
             "trials_per_span": result.plan.options.trials,
             "deflated_sharpe": self.deflated,
             "lead": None if self.outperformance is None else asdict(self.outperformance),

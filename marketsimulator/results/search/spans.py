@@ -1,7 +1,7 @@
 """Spans of days of a nested walk-forward search: choose settings on some, test on the next.
 
-The days of a run are divided into spans of equal length. A span ends at 16:00 New York of its last
-day; the next span starts at that instant, so that settings are chosen from bars known by then.
+The days of a run are divided into spans of equal length. A span ends with its last day; the next
+span starts at that instant, so that settings are chosen from bars known by then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SearchSpan:
     """A run over some days of a market, which starts in cash.
 
     market: bars up to the end of the span; the run starts at `market.start_row`.
-    day_end_rows: [D] rows of the bars at 16:00 New York of each day.
+    day_end_rows: [D] rows of the bars at the end of each day.
     """
 
     market: Market
@@ -38,7 +38,7 @@ class SearchSpan:
         return str(first), str(last)
 
     def daily_returns(self, equity: Array, capital: float) -> Array:
-        """Return the daily returns [D] from 16:00 to 16:00, of equity [N] at the run's instants."""
+        """Return the daily returns [D] of equity [N] at the run's instants."""
         daily = np.append(capital, equity[self.day_end_rows - self.market.start_row])
         return returns_until_ruin(daily)
 

@@ -41,7 +41,6 @@ from marketsimulator.results.significance import (
     deflated_sharpe,
     estimate_overfitting,
     measure_outperformance,
-    sharpe_variance,
 )
 from marketsimulator.results.trial_identity import (
     config_hash,
@@ -49,7 +48,7 @@ from marketsimulator.results.trial_identity import (
     make_trial,
     variant_settings,
 )
-from marketsimulator.results.trials import TrialStatistics, record_trials
+from marketsimulator.results.trials import record_trials
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
@@ -115,8 +114,7 @@ class SearchResult:
     market: bars of the whole search.
     plan: search space and options.
     choices: choice of each training span.
-    trial_statistics: number of all trials on these data, and variance of the Sharpe ratios of the
-        trials on the last training span.
+    trial_count: number of all trials on these data.
     overfitting: probability of backtest overfitting among the trials of the last training span;
         None for too few days or variants.
     days_per_year: days per year.
@@ -127,7 +125,7 @@ class SearchResult:
     market: Market
     plan: SearchPlan
     choices: tuple[SpanChoice, ...]
-    trial_statistics: TrialStatistics
+    trial_count: int
     overfitting: Overfitting | None
     days_per_year: int
     forecasters: tuple[str, ...]
@@ -168,26 +166,10 @@ class SearchResult:
     def deflated_sharpe(self) -> float | None:
         """Return the deflated Sharpe ratio of the best trial of the last training span.
 
-        That trial was selected among all trials, unlike the returns of the test spans. Ratios of
-        trials without skill have the sampling variance of D days, 1 / D for independent returns. A
-        larger variance among the trials reflects real differences, such as losses by costs, and
-        would reject every edge. The smaller of the two is therefore used.
+        That trial was selected among all trials, unlike the returns of the test spans.
         """
         figures = self.performance(self.choices[-1].training_returns)
-        ratio = figures.daily_sharpe()
-        if ratio is None or figures.days < 2:
-            return None
-        memory = figures.autocorrelation or 0.0
-        chance = sharpe_variance(0.0, 0.0, 0.0, memory) / (figures.days - 1)
-        return deflated_sharpe(
-            ratio,
-            figures.days,
-            trials=self.trial_statistics.trial_count,
-            variance=min(self.trial_statistics.sharpe_variance, chance),
-            skewness=figures.skewness or 0.0,
-            excess_kurtosis=figures.excess_kurtosis or 0.0,
-            autocorrelation=memory,
-        )
+        return deflated_sharpe(figures, self.trial_count)
 
 
 def cumulative_growth(returns: Array) -> Array:
@@ -275,7 +257,7 @@ class _Search:
             market=self._market,
             plan=self._plan,
             choices=tuple(choices),
-            trial_statistics=self._statistics(tried),
+            trial_count=self._count_trials(),
             overfitting=estimate_overfitting(np.stack([each.returns for each in tried])),
             days_per_year=self._per_year,
             forecasters=tuple(dict.fromkeys(forecasters)),
@@ -351,8 +333,8 @@ class _Search:
 
     def _record_trials(
         self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TrialResult]]
-    ) -> TrialStatistics | None:
-        """Record runs over the same bars in the trial ledger; return its statistics, if any."""
+    ) -> int | None:
+        """Record runs over the same bars in the trial ledger; return its number of trials."""
         trials = []
         for variant, (returns, forecaster) in tried:
             figures = self._performance(returns)
@@ -367,21 +349,16 @@ class _Search:
             trials.append(trial)
         return record_trials(self._settings.trials, trials)
 
-    def _statistics(self, tried: Sequence[TrialResult]) -> TrialStatistics:
-        """Return the number of all trials on these bars, and the variance of their Sharpe ratios.
+    def _count_trials(self) -> int:
+        """Return the number of all trials on these bars.
 
-        The run of the default settings over the whole period is a trial, too. The variance is that
-        of the last training span, because ratios of shorter spans vary more by chance.
-
-        tried: distinct trials of the last training span.
+        The run of the default settings over the whole period is a trial, too.
         """
         [default] = self._run_variants([self._settings], build_whole_span(self._market))
         recorded = self._record_trials(
             self._market, data_hash(self._market), [(self._settings, default)]
         )
-        count = len(self._configs) if recorded is None else recorded.trial_count
-        ratios = [self._performance(each.returns).daily_sharpe() for each in tried]
-        return TrialStatistics(count, TrialStatistics.from_sharpe_ratios(ratios).sharpe_variance)
+        return len(self._configs) if recorded is None else recorded
 
     def _performance(self, returns: Array) -> Performance:
         return measure_daily_performance(cumulative_growth(returns), self._per_year)
