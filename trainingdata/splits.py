@@ -168,7 +168,7 @@ def find_unexplained_jumps(
         starts = bars.clock(item.kind).starts_by_end(times)
         splits = [action for action in actions if raw and action.split_ratio != 1]
         known = [action.effective_open for action in splits if action.symbol == item.symbol]
-        found += list(_find_symbol_jumps(item.symbol, starts, values, known))
+        found += find_symbol_jumps(item.symbol, starts, values, known)
     seen = {(one.symbol, one.bar_start) for one in found}
     against = find_actions_not_in_prices(bars, actions, raw=raw)
     return *found, *(one for one in against if (one.symbol, one.bar_start) not in seen)
@@ -391,9 +391,15 @@ def find_actions_not_in_prices(
     return found
 
 
-def _find_symbol_jumps(
-    symbol: str, starts: Instants, values: Array, known: Sequence[np.datetime64]
+def find_symbol_jumps(
+    symbol: str, starts: Instants, values: Array, known: Sequence[np.datetime64] = ()
 ) -> list[DataWarning]:
+    """Find lasting jumps of a stock's price that resemble a split.
+
+    starts: [B] start times of the symbol's bars.
+    values: [B, 5] prices and volume of the bars.
+    known: opens of the sessions from which listed splits explain a jump.
+    """
     closes = values[:, CLOSE]
     found: list[DataWarning] = []
     back = 0

@@ -16,7 +16,6 @@ from marketsimulator.results.metrics import day_end_rows
 from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.summary import BacktestResults
-from marketsimulator.run_result import is_trade
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import last_closes_by_symbol
 
@@ -74,7 +73,7 @@ def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_
     cash = [traded.main_run.equity_rows[row].cash for row in rows]
     np.testing.assert_allclose(positions["cash"], cash, atol=1e-5)
     trades = frames["transactions"]
-    fills = [fill for fill in traded.main_run.fills if is_trade(fill)]
+    fills = traded.main_run.fills
     assert len(trades) == len(fills)
     paid = sum(float(fill.qty) * fill.price for fill in fills)
     assert (trades["amount"] * trades["price"]).sum() == pytest.approx(paid)
