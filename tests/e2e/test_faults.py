@@ -185,7 +185,7 @@ def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
     later = OrderProgress("filled", filled=Decimal(1))
-    known_as(world, name, sent.name, role="reduction", state="filled", progress=later)
+    known_as(world, name, sent.name, role="reduction", state="planned", progress=later)
 
 
 def a_symbol_that_is_not_ours(world: World) -> None:
