@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -65,7 +65,7 @@ def transaction_frame(results: BacktestResults) -> pd.DataFrame:
         (begin, symbol, float(met.quantity), met.price, 0.0)
         for symbol, met in run.initial_positions.items()
     ]
-    held: Counter[str] = Counter({symbol: quantity for _, symbol, quantity, *_ in rows})
+    held = defaultdict(float, {symbol: quantity for _, symbol, quantity, *_ in rows})
     for fill in sorted(run.fills, key=attrgetter("at")):
         symbol, quantity, before = fill.symbol, float(fill.qty), held[fill.symbol]
         held[symbol] = round_quantity(before + quantity)
