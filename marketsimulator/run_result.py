@@ -185,6 +185,7 @@ FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booke
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
 CRYPTO_FEE_ORDER_PREFIX = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
+SPLIT: Literal["split"] = "split"  # the strategy part in the id of a split
 DELISTED: Literal["delisted"] = "delisted"  # the strategy part in the id of a delisting
 BookingKind = Literal[
     "spread",

@@ -1,13 +1,15 @@
 """Replay of target weights: decided at the close of a row, filled at the open of the next row.
 
-A replay uses no forecasts. Fills, costs and margin are those of a backtest, by the same functions.
+A replay uses no forecasts. Fills, costs, margin, delistings and doubts about prices are those of a
+backtest, by the same functions.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,13 +20,14 @@ import pandas as pd
 
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from foundation.arrays import Array, Index, Instants, StructuredArray
+from foundation.arrays import Array, Index, Instants, Mask, StructuredArray
 from foundation.compiled import compiled, jit_inline, without_refcount
 from foundation.errors import InputError, invalid_choice_error, not_installed_error
 from foundation.formatting import format_count
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     BORROW,
+    BY_DELISTING,
     DIVIDEND,
     INTEREST,
     ROUNDING,
@@ -35,7 +38,7 @@ from marketsimulator.account.book import (
     create_book,
     max_logged_cash_flows,
 )
-from marketsimulator.account.calendar_events import close_session, open_session
+from marketsimulator.account.calendar_events import close_session, delist_symbol, open_session
 from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_step
 from marketsimulator.account.settlement import liquidate_called_positions, mark_positions
 from marketsimulator.account.terms import (
@@ -47,15 +50,24 @@ from marketsimulator.account.terms import (
 from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.metrics import daily_equity_curve, returns_until_ruin
+from marketsimulator.results.remarks import data_warning_remarks, delisting_remarks
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.track_record import TrackRecord
+from marketsimulator.run_result import DELISTED, Booking, Run
 from marketsimulator.runs.outcome import RunTotals, VariantOutcome
-from marketsimulator.runs.price_frames import BarFrames, align_frames
-from trainingdata.instants import new_york_date
+from marketsimulator.runs.price_frames import AlignedFrames, BarFrames, align_frames
+from trainingdata.bars import CLOSE, OHLCV_FIELDS, OPEN, Bars
+from trainingdata.delistings import DEFAULT_DELISTING_LOSS, DEFAULT_MISSED_SESSIONS, DelistingRules
+from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
+from trainingdata.market import Market
+from trainingdata.splits import find_symbol_jumps
+from trainingdata.timeframe import DAILY, HOURLY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger("marketsimulator")
 
 # Crypto pays `fee_bps` as stocks do, and no venue fee.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
@@ -63,6 +75,14 @@ _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
 _ACCOUNT_FIGURES = (
     *("total_return", "max_drawdown_intraday", "mean_leverage", "max_leverage"),
     *("turnover", "costs", "interest", "trades"),
+)
+_WAITING_NOTE = (
+    "{} could not fill, as a bar was missing or a sale had found none; each waits for the next bar"
+    " of its symbol."
+)
+_MARGIN_NOTE = (
+    "The weights of {} exceed what the account may hold (intraday_leverage, overnight_leverage;"
+    " below 2,000 USD no loans) and are scaled down."
 )
 FORECASTER_LABEL = "given weights"  # forecaster of a replay, in comparisons
 
@@ -76,8 +96,8 @@ class _Bounds:
     slippage_bps: float = setting(
         1.0, "slippage in basis points of the opening price", ge=0, lt=5_000
     )
-    symbol_cap: float = setting(0.6, "maximum weight of a symbol, multiple of equity", gt=0)
     overnight_leverage: float = setting(2.0, "overnight leverage limit, multiple of equity", gt=0)
+    symbol_cap: float = setting(1.0, "maximum weight of a symbol, multiple of equity", gt=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +113,7 @@ class ReplayResult:
     closes: [T, S] closes, USD.
     capital: equity at the start, USD.
     account_log: fills and cash flows, in order.
+    remarks: what happened otherwise than the weights ask, and doubts about the prices.
     """
 
     name: str
@@ -104,6 +125,7 @@ class ReplayResult:
     closes: Array
     capital: float
     account_log: StructuredArray
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def equity(self) -> pd.Series:
@@ -168,7 +190,7 @@ class ReplayResult:
         """
         if isinstance(benchmark, str):
             benchmark = self._buy_and_hold(benchmark)
-        return TrackRecord.from_returns(
+        record = TrackRecord.from_returns(
             self.returns,
             benchmark,
             name=self.name,
@@ -177,6 +199,7 @@ class ReplayResult:
             + f" · {format_count(len(self.instants), 'row')}",
             account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
         )
+        return replace(record, notes=(*self.remarks, *record.notes))
 
     def page(
         self,
@@ -239,13 +262,15 @@ class ReplayResult:
         def total_paid(cause: int) -> float:
             return 0.0 - float(tape["usd"][tape["cause"] == cause].sum())
 
+        # A delisting is no trade, and its loss no cost of trading.
+        trades = fills[fills["cause"] != BY_DELISTING]
         totals = RunTotals(
-            notional=float(np.abs(fills["quantity"] * fills["price"]).sum()),
-            trades=len(fills),
-            fees=float(fills["fee"].sum()),
+            notional=float(np.abs(trades["quantity"] * trades["price"]).sum()),
+            trades=len(trades),
+            fees=float(trades["fee"].sum()),
             crypto_fees=0.0,
-            spread=float(fills["spread"].sum()),
-            slippage=float(fills["slippage"].sum()),
+            spread=float(trades["spread"].sum()),
+            slippage=float(trades["slippage"].sum()),
             interest=total_paid(INTEREST),
             borrow=total_paid(BORROW),
             rounding=total_paid(ROUNDING),
@@ -293,40 +318,48 @@ def replay(
     fee_bps: float = 1.0,
     slippage_bps: float = 1.0,
     increments: float | Mapping[str, float] | None = None,
-    symbol_cap: float = 0.6,
+    symbol_cap: float | None = None,
     intraday_leverage: float = 4.0,
     overnight_leverage: float = 2.0,
     interest_rate: float = 0.065,
+    accept_jumps: bool = False,
 ) -> ReplayResult:
     """Replay target weights over bars in one account for all symbols.
 
     Parameters
     ----------
     weights : [T, S]
-        signed fractions of equity, at rows of the bars. NaN, or no row, keeps the position.
+        signed fractions of equity, at rows of the bars; crypto cannot be short. NaN, or no row,
+        keeps the position.
     bars
         a frame per symbol with columns `open` and `close`, or frames `open` and `close` with a
-        column per symbol. Where the bar of a symbol is NaN or missing, the symbol does not trade
-        and keeps its last close. Midnight stamps are days; other stamps require a time zone.
+        column per symbol. Where the bar of a symbol is NaN or missing, the symbol keeps its last
+        close, and its order waits for its next bar. A symbol that misses ten sessions is delisted
+        as in a backtest. Midnight stamps are days; other stamps require a time zone.
     name
         name of the run, for its page and for comparisons.
     fee_bps, slippage_bps
         basis points of traded value; slippage moves the price away from the open.
     increments
         quantity increment, for all symbols or by symbol; by default 1 share and 0.001 coins.
-    symbol_cap, intraday_leverage, overnight_leverage
-        weights are clipped to ±cap, crypto to [0, cap], then scaled until gross stock / leverage +
-        crypto ≤ 1. The overnight leverage applies to fills at the open of the last row of a New
-        York date. Margin is checked at the order price, without a price buffer.
+    symbol_cap
+        weights are clipped to ±cap; None: as given.
+    intraday_leverage, overnight_leverage
+        weights are scaled until gross stock / leverage + crypto ≤ 1. The overnight leverage applies
+        to fills at the open of the last row of a New York date. Margin is checked at the order
+        price, without a price buffer.
     interest_rate
         annual rate on the debit after the last row of a date, / 360 per night to the next date.
+    accept_jumps
+        true to accept a stock's price that jumps like an unadjusted split.
 
     Raises
     ------
     InputError
         for an invalid argument; the message names it.
     """
-    bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    bounds = _Bounds(capital, fee_bps, slippage_bps, overnight_leverage)
+    cap = np.inf if symbol_cap is None else _Bounds(symbol_cap=symbol_cap).symbol_cap
     if isinstance(weights, pd.Series):
         weights = weights.to_frame(weights.name or "STOCK")
     if not isinstance(weights, pd.DataFrame):
@@ -336,6 +369,19 @@ def replay(
     rows = align_frames(
         weights, bars, np.array([item.kind is AssetClass.STOCK for item in instruments])
     )
+    _refuse_crypto_shorts(rows, instruments)
+    market = _build_market(rows, instruments)
+    jumps = [
+        jump
+        for s, item in enumerate(instruments)
+        if item.kind is AssetClass.STOCK
+        for jump in find_symbol_jumps(item.symbol, *market.bars.bars_of_symbol(s))
+    ]
+    if jumps and not accept_jumps:
+        raise InputError(
+            f"bars: {jumps[0].symbol}, {format_utc(jumps[0].bar_start)}: {jumps[0].observation};"
+            " adjust the bars, or pass accept_jumps=True if the move is real"
+        )
     slippage = bounds.slippage_bps
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
@@ -348,19 +394,31 @@ def replay(
     # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
     tape = create_account_log(
-        3 * len(dates) * size + int(begins.sum()) * max_logged_cash_flows(size, 0)
+        3 * (len(dates) + 1) * size + int(begins.sum()) * max_logged_cash_flows(size, 0)
     )
+    counts = np.zeros(2, np.int64)
     values = _follow_weights(
         book,
         day_terms_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
         np.cumsum(begins) - 1,
         rows.opens,
         rows.closes,
-        rows.weights,
-        (bounds.symbol_cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
+        _sizable_weights(rows),
+        (cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
+        _delisting_rows(rows, market),
+        counts,
         tape,
     )
     written = tape[: int(book.account["tape_length"][0])]
+    waited, scaled = counts.tolist()
+    remarks = (
+        *data_warning_remarks(jumps),
+        *[_WAITING_NOTE.format(format_count(waited, "order"))] * bool(waited),
+        *[_MARGIN_NOTE.format(format_count(scaled, "row"))] * bool(scaled),
+        *_ended_symbol_remarks(written, market),
+    )
+    for remark in remarks:
+        log.warning("%s: %s", name, remark)
     return ReplayResult(
         name=name,
         index=rows.index,
@@ -371,6 +429,7 @@ def replay(
         closes=rows.closes,
         capital=bounds.capital,
         account_log=written,
+        remarks=remarks,
     )
 
 
@@ -383,6 +442,8 @@ def _follow_weights(
     closes: Array,
     weights: Array,
     bounds: tuple[float, float, float],
+    delistings: Index,
+    counts: Index,
     tape: StructuredArray,
 ) -> Array:
     """Trade the weights; return the equity at each row's close, [T], USD.
@@ -391,10 +452,13 @@ def _follow_weights(
 
     day: [T] row of `days` for each row of the weights.
     bounds: cap of a symbol, intraday leverage and overnight leverage.
+    delistings: [S] row at which each symbol is delisted; negative: never.
+    counts: [2] set to the number of orders that waited for a bar, and of rows with scaled weights.
     """
     rows, size = weights.shape
     equity = np.empty(rows)
     targets = np.zeros(size)
+    waits = np.zeros(size, np.bool_)
     account = book.account[0]
     holding = book.holdings
     tape = without_refcount(tape)
@@ -406,11 +470,23 @@ def _follow_weights(
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book)
+            for s in range(size):
+                if delistings[s] == t:
+                    delist_symbol(book, tape, t, s, 0.0, 1.0 - DEFAULT_DELISTING_LOSS, -1, 1.0)
+                    targets[s] = 0.0
             bars = ReferencePrices(opens[t], endless, calm)
             if account.called:
                 liquidate_called_positions(book, today, tape, t, bars)
             held = holding["quantity"]
-            trade_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
+            budget = trade_to_targets(
+                account, holding, today, tape, t, held, targets, bars, np.inf, queue, False
+            )
+            for s in range(size):
+                waited = waits[s]
+                waits[s] = targets[s] != holding[s].quantity and (
+                    budget < np.inf or np.isnan(opens[t, s])
+                )
+                counts[0] += waits[s] and not waited
         mark_positions(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
@@ -421,8 +497,8 @@ def _follow_weights(
             # exposure cannot be cut before the night.
             overnight = t + 2 < rows and day[t + 2] != day[t + 1]
             leverage = bounds[2] if overnight else bounds[1]
-            _choose_targets(
-                account, holding, today, weights[t], closes[t], bounds[0], leverage, targets
+            counts[1] += _choose_targets(
+                account, holding, today, weights[t], waits, bounds[0], leverage, targets
             )
     return equity
 
@@ -433,40 +509,114 @@ def _choose_targets(
     holding: StructuredArray,
     day: NumpyRecord,
     weights: Array,
-    closes: Array,
+    waits: Mask,
     cap: float,
     ceiling: float,
     targets: Array,
-) -> None:
-    """Fill in target quantities [S]; a symbol without a weight or a close keeps its quantity."""
+) -> bool:
+    """Fill in target quantities [S]; return whether margin scales the weights.
+
+    Without a weight, a symbol keeps its quantity, or its target while its order waits for a bar.
+    """
     equity = account.equity
-    lowest = -cap
     # Below the minimum equity of a margin account, no borrowing and no short positions.
-    if equity < day.margin_equity:
+    lends = equity >= day.margin_equity
+    if not lends:
         ceiling = min(ceiling, 1.0)
-        lowest = 0.0
+    scaled = False
     fixed = 0.0
     requested = 0.0
     share = 1.0 / ceiling
     for s in range(len(targets)):
         position = holding[s]
         unit = 1.0 if position.crypto else share
-        if np.isnan(weights[s]) or np.isnan(closes[s]):
-            targets[s] = position.quantity
-            if position.quantity != 0.0:
-                fixed += abs(position.quantity * position.mark) * unit / max(equity, 1e-9)
+        if np.isnan(weights[s]):
+            if not waits[s]:
+                targets[s] = position.quantity
+            largest = max(abs(position.quantity), abs(targets[s]))
+            if largest != 0.0:
+                fixed += largest * position.mark * unit / max(equity, 1e-9)
         else:
-            targets[s] = min(max(weights[s], 0.0 if position.crypto else lowest), cap)
+            targets[s] = min(max(weights[s], -cap), cap)
+            if targets[s] < 0.0 and not lends:
+                targets[s] = 0.0
+                scaled = True
             requested += abs(targets[s]) * unit
     # Positions without a new weight use their part of the ceiling first; the rest is shared.
     free = max(1.0 - fixed, 0.0)
-    scale = min(1.0, free / max(requested, 1e-300)) * equity
+    scale = min(1.0, free / max(requested, 1e-300))
+    scaled |= scale < 1.0 - 1e-12
+    scale *= equity
     if equity <= 0.0:
         scale = 0.0
     for s in range(len(targets)):
-        if not (np.isnan(weights[s]) or np.isnan(closes[s])):
-            step = holding[s].increment
-            targets[s] = truncate_to_step(targets[s] * scale / closes[s], step)
+        if not np.isnan(weights[s]):
+            position = holding[s]
+            targets[s] = truncate_to_step(targets[s] * scale / position.mark, position.increment)
+    return scaled
+
+
+def _refuse_crypto_shorts(rows: AlignedFrames, instruments: Sequence[Instrument]) -> None:
+    """Raise InputError for a negative weight of crypto, which no broker lends."""
+    is_crypto = np.array([item.kind is AssetClass.CRYPTO for item in instruments])
+    shorts = np.argwhere((rows.weights < 0) & is_crypto)
+    if len(shorts):
+        t, s = shorts[0]
+        raise InputError(
+            f"weights: {instruments[s].symbol} at {rows.index[t]} is {rows.weights[t, s]:g}; the"
+            " broker lends no crypto to sell short: use 0 or more"
+        )
+
+
+def _build_market(rows: AlignedFrames, instruments: Sequence[Instrument]) -> Market:
+    """Return the rows as market data under the default delisting rules of a backtest."""
+    shape = (len(instruments), len(rows.instants))
+    values = np.full((*shape, len(OHLCV_FIELDS)), np.nan)
+    values[:, :, OPEN] = rows.opens.T
+    values[:, :, CLOSE] = rows.closes.T
+    is_daily = bool((rows.index == rows.index.normalize()).all())
+    mask = ~np.isnan(values[:, :, CLOSE])
+    timeframe = DAILY if is_daily else HOURLY
+    bars = Bars(tuple(instruments), rows.instants, values, mask, "given bars", timeframe)
+    return Market(bars, delisting_rules=DelistingRules(missed_sessions=DEFAULT_MISSED_SESSIONS))
+
+
+def _delisting_rows(rows: AlignedFrames, market: Market) -> Index:
+    """Return the row at which each symbol is delisted, [S]; -1 if never, or if it trades again."""
+    ends = np.full(rows.opens.shape[1], -1)
+    for each in market.booked_delistings:
+        s = market.bars.symbols.index(each.symbol)
+        row = int(np.searchsorted(rows.instants, each.booked_at))
+        ends[s] = row if np.isnan(rows.opens[row, s]) else -1
+    return ends
+
+
+def _sizable_weights(rows: AlignedFrames) -> Array:
+    """Return the weights [T, S]; those before a symbol's first close wait for that close."""
+    weights = rows.weights.copy()
+    for s, first in enumerate((~np.isnan(rows.closes)).argmax(axis=0).tolist()):
+        early = weights[: first + 1, s]
+        stated = early[~np.isnan(early)]
+        early[:] = np.nan
+        weights[first, s] = stated[-1] if len(stated) else np.nan
+    weights[:, np.isnan(rows.closes).all(axis=0)] = np.nan
+    weights.flags.writeable = False
+    return weights
+
+
+def _ended_symbol_remarks(account_log: StructuredArray, market: Market) -> list[str]:
+    """Return what a backtest says of delisted symbols and of symbols without final bars."""
+    symbols, closes = market.bars.symbols, market.bars.last_closes()
+    fills = account_log[account_log["cause"] < DIVIDEND]
+    profits = np.zeros(len(symbols))
+    held = np.zeros(len(symbols))
+    np.add.at(profits, fills["symbol"], -fills["quantity"] * fills["price"] - fills["fee"])
+    np.add.at(held, fills["symbol"], fills["quantity"])
+    profits += np.where(held == 0.0, 0.0, held * closes)
+    lost = float(fills["slippage"][fills["cause"] == BY_DELISTING].sum())
+    booked = [Booking(market.bars.last_instant, "", DELISTED, -lost)]
+    run = Run("", (), [], [], {}, booked)
+    return delisting_remarks(run, market, dict(zip(symbols, profits.tolist(), strict=True)))
 
 
 def _instruments(
@@ -481,6 +631,8 @@ def _instruments(
     if increments is None:
         return instruments
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
+    if unknown := [name for name in steps if name not in columns]:
+        raise invalid_choice_error("increments", unknown[0], map(str, columns))
     for k, column in enumerate(columns):
         if column in steps:
             item = instruments[k]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -18,6 +20,7 @@ from foundation.errors import AccountChanged, BrokerError, OutcomeUnknown
 # Least filled fraction of an order that counts as complete: a float cannot represent tens of
 # millions of units of crypto exactly to the billionth.
 MIN_COMPLETE_FILL_RATIO = 1 - 1e-12
+BUDGET_TOLERANCE_USD = 1e-6  # rounding error of sums of values
 # Attempts to cancel the orders that a decision replaces, of about four seconds each. After them the
 # orders that still wait for a cancellation are not sent.
 MAX_CANCEL_ATTEMPTS = 8
@@ -122,11 +125,11 @@ def place_orders(
 ) -> Placement:
     """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
-    Openings are sent only after the reductions have filled completely, because openings were sized
-    for the reduced positions. If a reduction did not fill (a halt, a missing bar), an opening would
-    make the positions exceed their limits. Orders for an auction are sent together, because all of
-    them fill at one price. If the gate refuses all orders in a symbol, no order in it is cancelled.
-    A slow cancellation delays only the orders in its symbol.
+    Openings were sized for the reduced positions. If a reduction did not fill completely (a halt, a
+    missing bar), only the openings that `affordable_openings` returns are sent; the next decision
+    sizes the rest. Orders for an auction are sent together, because all of them fill at one price.
+    If the gate refuses all orders in a symbol, no order in it is cancelled. A slow cancellation
+    delays only the orders in its symbol.
 
     cancels: unfilled quantity of each open order that the decision replaces, by order id.
     gate: pre-trade checks that run right before each order is sent.
@@ -159,8 +162,8 @@ def place_orders(
         reductions = [order for order in free if order.reduces]
         openings = [order for order in free if not order.reduces]
         fills += (done := broker.submit(reductions, gate))
-        if not _have_filled(reductions, done):
-            break
+        if unfilled := _unfilled_quantities(reductions, done):
+            openings = affordable_openings(openings, unfilled, broker.account(), gate.prices)
         if any(order.reduces for order in unsent):
             unsent += openings
         else:
@@ -208,15 +211,60 @@ def cancels_for_orders(
     return {n: quantity for n, quantity in cancels.items() if parse_order_symbol(n) not in refused}
 
 
-def _have_filled(orders: Sequence[Order], fills: Sequence[Fill]) -> bool:
-    """Return whether all reductions have filled completely; auction orders are not required to."""
+def _unfilled_quantities(orders: Sequence[Order], fills: Sequence[Fill]) -> dict[str, float]:
+    """Return the unfilled quantity of reductions, by symbol; auction orders are left out."""
     # Only purchases of crypto pay a fee in crypto, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
-    return all(
-        order.is_for_auction
-        or is_fully_filled(filled.get(order.client_order_id, Decimal(0)), order.qty)
-        for order in orders
-    )
+    left: defaultdict[str, float] = defaultdict(float)
+    for order in orders:
+        done = filled.get(order.client_order_id, Decimal(0))
+        if not (order.is_for_auction or is_fully_filled(done, order.qty)):
+            left[order.symbol] += float(order.qty - done)
+    return left
+
+
+def opening_budget(equity: float, gross: float, planned: float, unsold: float) -> float:
+    """Return the value of openings that can be paid for beside reductions that did not fill, USD.
+
+    equity, gross: equity and gross exposure after the reductions.
+    planned: value of all openings of the decision.
+    unsold: value of what the reductions did not fill.
+    """
+    return max(equity - gross, planned - unsold) + BUDGET_TOLERANCE_USD
+
+
+def affordable_openings(
+    openings: Sequence[Order],
+    unfilled: Mapping[str, float],
+    account: AccountSnapshot,
+    prices: Mapping[str, float],
+) -> list[Order]:
+    """Return the openings that can be paid for although reductions did not fill completely.
+
+    With them, gross exposure stays within equity, or within what the decision planned if that is
+    more. Openings are taken in sequence, those of a symbol together. An opening on the other side
+    of a position that is still there, or without a price, is left out.
+
+    unfilled: unfilled quantities of the reductions, by symbol.
+    account: account after the reductions.
+    prices: further prices, USD by symbol.
+    """
+    known = {**account.prices, **prices}
+    positions = account.positions
+    groups: dict[str, list[Order]] = {}
+    for order in openings:
+        if order.symbol in known and positions.get(order.symbol, 0) * order.signed_qty >= 0:
+            groups.setdefault(order.symbol, []).append(order)
+    values = {s: sum(float(o.qty) for o in group) * known[s] for s, group in groups.items()}
+    gross = sum(abs(float(quantity)) * known.get(s, inf) for s, quantity in positions.items())
+    unsold = sum(quantity * known.get(s, inf) for s, quantity in unfilled.items())
+    budget = opening_budget(account.equity, gross, sum(values.values()), unsold)
+    chosen: list[Order] = []
+    for symbol, value in values.items():
+        if value <= budget:
+            budget -= value
+            chosen += groups[symbol]
+    return chosen
 
 
 def place_reductions(

@@ -1,16 +1,17 @@
 """Rebalancing orders that move positions to target quantities at the current opens, compiled.
 
-Reducing orders are sent first, by symbol. Once all of them have filled completely, crypto purchases
-follow, then orders that open or increase stock positions. A change from long to short, or back,
-takes a closing and an opening order. Quantities are whole lots, unless they close a position. Large
-crypto orders are split.
+Reducing orders are sent first, by symbol. Crypto purchases follow, then orders that open or
+increase stock positions. If a reducing order does not fill completely, openings are sent only as
+far as they can be paid for (`execution.orders.broker.affordable_openings`). A change from long to
+short, or back, takes a closing and an opening order. Quantities are whole lots, unless they close a
+position. Large crypto orders are split.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from execution.orders.broker import MIN_COMPLETE_FILL_RATIO
+from execution.orders.broker import MIN_COMPLETE_FILL_RATIO, opening_budget
 from foundation.arrays import Array, Index, StructuredArray
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
@@ -32,6 +33,8 @@ from marketsimulator.account.settlement import is_too_small, trade_at_open
 from sizing.increments import count_lots
 from sizing.quantity import child_order_lots, count_child_orders, max_crypto_quantity
 
+_budget = jit_inline(opening_budget)
+
 
 @compiled
 def trade_to_targets(
@@ -45,7 +48,8 @@ def trade_to_targets(
     opens: ReferencePrices,
     max_crypto_order_value: float,
     symbol_queue: Index,
-) -> bool:
+    waits_for_auction: bool,
+) -> float:
     """Send the orders that move positions from the decision's quantities to their targets, [S].
 
     In the account log the number of an order is its leg: its position among the decision's orders
@@ -56,23 +60,92 @@ def trade_to_targets(
     opens: opens of the bars that start at this instant.
     max_crypto_order_value: maximum value of one crypto order, USD.
     symbol_queue: [S] scratch array for the numbers of symbols with an order to send.
+    waits_for_auction: true if stocks trade in the next auction; then only crypto trades now.
 
-    Returns whether all reducing orders have filled completely.
+    Returns the value of the openings that can still be paid for, USD; infinite if all reducing
+    orders have filled completely.
     """
-    done = True
+    unsold = _trade_reductions(
+        account,
+        holdings,
+        day,
+        account_log,
+        at,
+        held_quantities,
+        target_quantities,
+        opens,
+        max_crypto_order_value,
+        symbol_queue,
+        waits_for_auction,
+    )
+    budget = np.inf
+    if unsold > 0.0:
+        budget = _opening_budget(
+            account, holdings, held_quantities, target_quantities, unsold, waits_for_auction
+        )
     crypto = 0
     for k in range(len(holdings)):
         crypto += holdings[k].crypto
+    # Crypto before stocks: it is paid with settled cash, which a stock purchase would use up.
+    for kind in range(1 if crypto else 0, 0 if waits_for_auction else -1, -1):
+        for k in range(
+            _queue_openings(holdings, held_quantities, target_quantities, kind, symbol_queue)
+        ):
+            s = symbol_queue[k]
+            position = holdings[s]
+            turns = target_quantities[s] * held_quantities[s] < 0.0
+            start = 0.0 if turns else held_quantities[s]
+            quantity = _change_in_increments(start, target_quantities[s], position.increment)
+            if budget < np.inf:
+                value = abs(quantity) * position.mark
+                if value > budget or position.quantity * quantity < 0.0:
+                    continue
+                budget -= value
+            if quantity != 0.0 and not np.isnan(opens.prices[s]):
+                # Crypto is never short: a reversal sends only the closing order.
+                leg = SECOND_LEG if turns else FIRST_LEG
+                _trade_in_parts(
+                    account,
+                    position,
+                    day,
+                    account_log,
+                    at,
+                    leg,
+                    s,
+                    quantity,
+                    opens,
+                    max_crypto_order_value,
+                )
+    return budget
+
+
+@jit_inline
+def _trade_reductions(
+    account: NumpyRecord,
+    holdings: StructuredArray,
+    day: NumpyRecord,
+    account_log: StructuredArray,
+    at: int,
+    held_quantities: Array,
+    target_quantities: Array,
+    opens: ReferencePrices,
+    max_crypto_order_value: float,
+    symbol_queue: Index,
+    waits_for_auction: bool,
+) -> float:
+    """Send the reducing orders; return the value of what did not fill at the marks, USD."""
+    unsold = 0.0
     for k in range(_queue_reductions(held_quantities, target_quantities, symbol_queue)):
         s = symbol_queue[k]
         position = holdings[s]
-        reduction = _change_in_increments(
-            held_quantities[s], target_quantities[s], position.increment
-        )
+        if waits_for_auction and not position.crypto:
+            continue
         # Closing or reversing a position sells all of it, whole increments or not.
         quantity = -held_quantities[s]
         if target_quantities[s] * held_quantities[s] > 0.0:
-            quantity = reduction
+            quantity = _change_in_increments(
+                held_quantities[s], target_quantities[s], position.increment
+            )
         filled = 0.0
         met = not np.isnan(opens.prices[s])
         if met and quantity != 0.0 and position.quantity * quantity < 0.0:
@@ -88,39 +161,33 @@ def trade_to_targets(
                 opens,
                 max_crypto_order_value,
             )
-        done = done and abs(filled) >= abs(quantity) * MIN_COMPLETE_FILL_RATIO
-    # Openings are sized on the cash that the reductions free. On top of an unfilled reduction they
-    # would violate the limits.
-    if not done:
-        return False
-    # Crypto before stocks: it is paid with settled cash, which a stock purchase would use up.
-    for kind in range(1 if crypto else 0, -1, -1):
-        for k in range(
-            _queue_openings(
-                holdings, held_quantities, target_quantities, opens.prices, kind, symbol_queue
-            )
-        ):
-            s = symbol_queue[k]
-            position = holdings[s]
-            turns = target_quantities[s] * held_quantities[s] < 0.0
-            start = 0.0 if turns else held_quantities[s]
-            quantity = _change_in_increments(start, target_quantities[s], position.increment)
-            if quantity != 0.0:
-                # Crypto is never short: a reversal sends only the closing order.
-                leg = SECOND_LEG if turns else FIRST_LEG
-                _trade_in_parts(
-                    account,
-                    position,
-                    day,
-                    account_log,
-                    at,
-                    leg,
-                    s,
-                    quantity,
-                    opens,
-                    max_crypto_order_value,
-                )
-    return True
+        if abs(filled) < abs(quantity) * MIN_COMPLETE_FILL_RATIO:
+            unsold += (abs(quantity) - abs(filled)) * position.mark
+    return unsold
+
+
+@compiled
+def _opening_budget(
+    account: NumpyRecord,
+    holdings: StructuredArray,
+    held_quantities: Array,
+    target_quantities: Array,
+    unsold: float,
+    waits_for_auction: bool,
+) -> float:
+    """Return the value of openings that can be paid for beside `unsold` USD of reductions."""
+    planned = 0.0
+    for s in range(len(holdings)):
+        position = holdings[s]
+        held, target = held_quantities[s], target_quantities[s]
+        turns = target * held < 0.0
+        # In an auction, a change of sign sends only the closing order.
+        if turns and waits_for_auction and not position.crypto:
+            continue
+        quantity = _change_in_increments(0.0 if turns else held, target, position.increment)
+        if (turns or held * quantity >= 0.0) and position.quantity * quantity >= 0.0:
+            planned += abs(quantity) * position.mark if quantity != 0.0 else 0.0
+    return _budget(account.equity, account.stock + account.crypto, planned, unsold)
 
 
 @compiled
@@ -132,7 +199,7 @@ def send_auction_orders(
     instant_number: int,
     held_quantities: Array,
     target_quantities: Array,
-    allow_openings: bool,
+    opening_budget: float,
 ) -> Book:
     """Send orders to the next auction that move each stock from held to target quantity, [S].
 
@@ -141,7 +208,7 @@ def send_auction_orders(
     order is sent. The number of an order is that of its instant, `instant_number`.
 
     held_quantities: [S] quantities held at the decision.
-    allow_openings: true if opening orders are allowed.
+    opening_budget: value of the openings that can be paid for, USD.
     """
     holding = book.holdings
     size = len(target_quantities)
@@ -150,14 +217,12 @@ def send_auction_orders(
     sent = len(book.orders)
     orders = np.zeros(sent + size, book.orders.dtype)
     orders[:sent] = book.orders
-    for leg in range(2 if allow_openings else 1):
+    for leg in range(2):
         first = sent
         if leg == 0:
             count = _queue_reductions(held_quantities, target_quantities, queue)
         else:
-            count = _queue_openings(
-                holding, held_quantities, target_quantities, np.zeros(size), 0, queue
-            )
+            count = _queue_openings(holding, held_quantities, target_quantities, 0, queue)
         for k in range(count):
             s = queue[k]
             position = holding[s]
@@ -169,6 +234,11 @@ def send_auction_orders(
                 quantity = -held_quantities[s]
             if position.crypto or quantity == 0.0 or (leg == 1 and turns):
                 continue
+            if leg == 1 and opening_budget < np.inf:
+                value = abs(quantity) * position.mark
+                if value > opening_budget:
+                    continue
+                opening_budget -= value
             order = orders[sent]
             sent += 1
             order.number = instant_number
@@ -186,21 +256,6 @@ def send_auction_orders(
     return book
 
 
-@compiled
-def immediate_target_quantities(
-    holdings: StructuredArray, held_quantities: Array, target_quantities: Array
-) -> Array:
-    """Return the quantities [S] to reach at once: targets of crypto, held quantities of stocks.
-
-    Stocks keep their quantities because they trade in the next auction.
-    """
-    chosen = held_quantities.copy()
-    for s in range(len(holdings)):
-        if holdings[s].crypto:
-            chosen[s] = target_quantities[s]
-    return chosen
-
-
 # A branch on a symbol's membership would be mispredicted. Both queues raise the count instead: the
 # next symbol overwrites one that does not belong.
 @jit_inline
@@ -215,11 +270,11 @@ def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
 
 @jit_inline
 def _queue_openings(
-    holding: StructuredArray, before: Array, targets: Array, opens: Array, kind: int, queue: Index
+    holding: StructuredArray, before: Array, targets: Array, kind: int, queue: Index
 ) -> int:
     """Write the symbols with an opening order into `queue`, and return their number.
 
-    These are symbols whose position increases or changes sign and which have an open now.
+    These are symbols whose position increases or changes sign.
 
     kind: 1 for crypto, 0 for stocks.
     """
@@ -228,7 +283,7 @@ def _queue_openings(
         queue[count] = s
         change = targets[s] - before[s]
         opening = (change != 0.0) & ((before[s] * change >= 0.0) | (targets[s] * before[s] < 0.0))
-        count += opening & (holding[s].crypto == kind) & ~np.isnan(opens[s])
+        count += opening & (holding[s].crypto == kind)
     return count
 
 

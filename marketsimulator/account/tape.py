@@ -26,7 +26,7 @@ from marketsimulator.account.book import (
     ROUNDING,
     SPLIT_CASH,
 )
-from marketsimulator.run_result import DELISTED, Booking, BookingKind
+from marketsimulator.run_result import DELISTED, SPLIT, Booking, BookingKind
 
 MIN_BOOKED_USD = 1e-9  # USD: smaller amounts are rounding errors of floats
 _BOOKING_KIND_BY_CAUSE: dict[int, BookingKind] = {
@@ -78,7 +78,7 @@ def append_fills_and_bookings(
             continue
         at = np.datetime64(entry.instant, "ns")
         if entry.order_number == NO_ORDER:
-            cause = _ORDER_PREFIX_BY_CAUSE.get(entry.cause_code, "split")
+            cause = _ORDER_PREFIX_BY_CAUSE.get(entry.cause_code, SPLIT)
             name = make_order_id(cause, at, symbol, 0)
         else:
             name = order_id_of(entry)

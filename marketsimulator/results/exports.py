@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from execution.orders.orders import parse_order_prefix
+from marketsimulator.account.book import round_quantity
 from marketsimulator.results.metrics import day_end_rows, returns_until_ruin
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.summary import BacktestResults
-from marketsimulator.run_result import is_trade
+from marketsimulator.run_result import SPLIT
+from trainingdata.bars import CLOSE
 from trainingdata.instants import new_york_date
 
 VALUE_DECIMAL_PLACES = 6  # decimal places of a position's value
@@ -47,17 +51,34 @@ def position_frame(results: BacktestResults) -> pd.DataFrame:
 
 
 def transaction_frame(results: BacktestResults) -> pd.DataFrame:
-    """Return the trades by UTC time: symbol, signed amount, price and fee in USD."""
-    fills = [fill for fill in results.main_run.fills if is_trade(fill)]
-    fills.sort(key=attrgetter("at"))
-    columns = {
-        "symbol": [fill.symbol for fill in fills],
-        "amount": [float(fill.qty) for fill in fills],
-        "price": [fill.price for fill in fills],
-        "fee": [fill.fee for fill in fills],
-    }
-    instants = np.array([fill.at for fill in fills], dtype="datetime64[ns]")
-    return pd.DataFrame(columns, index=pd.DatetimeIndex(instants, name="date").tz_localize("UTC"))
+    """Return the changes of positions by UTC time: symbol, signed amount, price and fee in USD.
+
+    The amounts of a symbol up to any instant sum to its position. The rows begin with the positions
+    that the run starts with. A fee in crypto has price 0. A split is two rows that together change
+    no value: the old shares leave at their last close, and the new ones enter at that value.
+    Shares added at price 0 would be matched with later sales as profits and losses of their own.
+    """
+    run, bars = results.main_run, results.market.bars
+    begin = run.equity_rows[0].at
+    rows = [
+        (begin, symbol, float(met.quantity), met.price, 0.0)
+        for symbol, met in run.initial_positions.items()
+    ]
+    held = defaultdict(float, {symbol: quantity for _, symbol, quantity, *_ in rows})
+    for fill in sorted(run.fills, key=attrgetter("at")):
+        symbol, quantity, before = fill.symbol, float(fill.qty), held[fill.symbol]
+        held[symbol] = round_quantity(before + quantity)
+        if parse_order_prefix(fill.client_order_id) != SPLIT:
+            rows.append((fill.at, symbol, quantity, fill.price, fill.fee))
+            continue
+        times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
+        close = float(values[times <= fill.at, CLOSE][-1])
+        rows.append((fill.at, symbol, -before, close, 0.0))
+        if held[symbol]:
+            rows.append((fill.at, symbol, held[symbol], close * before / held[symbol], 0.0))
+    frame = pd.DataFrame(rows, columns=["date", "symbol", "amount", "price", "fee"])
+    instants = pd.DatetimeIndex(np.array(frame.pop("date"), dtype="datetime64[ns]"), name="date")
+    return frame.set_index(instants.tz_localize("UTC"))
 
 
 def export_file_writers(results: BacktestResults) -> dict[str, Callable[[Path], object]]:

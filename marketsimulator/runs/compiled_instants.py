@@ -39,7 +39,6 @@ from marketsimulator.account.book import (
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     ensure_account_log_space,
-    immediate_target_quantities,
     lots_to_quantity,
     max_logged_fills,
     send_auction_orders,
@@ -263,25 +262,23 @@ def trade_decision(
         fills = max_logged_fills(book.holdings, target_quantities, max_crypto_value)
         account_log = ensure_account_log_space(account_log, account.tape_length, fills)
         day, now = timeline.day_terms[timeline.day_term_rows[t]], timeline.instants_ns[t]
-        at_once = target_quantities
-        if timeline.waits_for_auction:
-            at_once = immediate_target_quantities(book.holdings, held_quantities, target_quantities)
         queue = np.zeros(len(held_quantities), np.int64)
-        done = trade_to_targets(
+        budget = trade_to_targets(
             account,
             book.holdings,
             day,
             account_log,
             now,
             held_quantities,
-            at_once,
+            target_quantities,
             opens,
             max_crypto_value,
             queue,
+            timeline.waits_for_auction,
         )
         if timeline.waits_for_auction:
             book = send_auction_orders(
-                book, day, account_log, now, t, held_quantities, target_quantities, done
+                book, day, account_log, now, t, held_quantities, target_quantities, budget
             )
     if len(account_log_lengths) > 0:
         account_log_lengths[t - first] = account.tape_length

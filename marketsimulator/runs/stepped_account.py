@@ -38,15 +38,13 @@ from execution.orders.orders import Order, is_protective_id, parse_order_leg, pa
 from foundation.console import print_warning_once
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.entry_prices import EntryPrices
-from marketsimulator.run_result import Run
+from marketsimulator.run_result import SPLIT, Run
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
-
-SPLIT = "split"  # the strategy part in the id of a split
 
 
 class SteppedAccount:

@@ -289,27 +289,25 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
         count["cap"] += abs(float(after)) * price > (CAP + DRIFT) * sent.equity
         held = dict(sent.positions)
         # Orders in the same auction trade together.
-        for order in _reductions(world, written) if sent.auction else ():
+        for each in _reductions(world, written) if sent.auction else ():
+            order = each.stock_or_crypto_order
             held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
         others = sum(abs(float(q)) * sent.prices[s] for s, q in held.items() if s != sent.symbol)
         count["gross"] += others + abs(float(after)) * price > (GROSS + DRIFT) * sent.equity
     if sent.symbol.endswith("USD") and sent.signed > 0:
         cost = float(sent.signed) * price
         count["coins"] += cost > sent.cash + COIN_DRIFT * sent.equity
-    for order in _reductions(world, written) if not sent.auction else ():
-        filled = sent.filled.get(order.client_order_id, Decimal(0))
-        count["order of parts"] += filled != order.signed_qty
+    # A reduction that had ended unfilled bounds the openings; one that fills later came too late.
+    for each in _reductions(world, written) if not sent.auction else ():
+        filled = sent.filled.get(each.stock_or_crypto_order.client_order_id, Decimal(0))
+        count["order of parts"] += abs(filled) < each.progress.filled
     return count
 
 
-def _reductions(world: World, written: OrderIntent) -> list[Order]:
+def _reductions(world: World, written: OrderIntent) -> list[OrderIntent]:
     """What the decision of an order was to reduce."""
     key = (written.decision_id, "reduction")
-    return [
-        e.stock_or_crypto_order
-        for e in world.books.written.values()
-        if (e.decision_id, e.role) == key
-    ]
+    return [e for e in world.books.written.values() if (e.decision_id, e.role) == key]
 
 
 def sent_under_halts(books: Books) -> int:

@@ -184,8 +184,8 @@ def a_coin_beyond_cash(_: World, sent: Sent) -> dict[str, Any]:
 def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
-    waits = OrderProgress("accepted")
-    known_as(world, name, sent.name, role="reduction", state="planned", progress=waits)
+    later = OrderProgress("filled", filled=Decimal(1))
+    known_as(world, name, sent.name, role="reduction", state="planned", progress=later)
 
 
 def a_symbol_that_is_not_ours(world: World) -> None:

@@ -34,13 +34,17 @@ ORDERS = rebalance(
 class Halting:
     """A broker that fills everything but what is halted, of which it makes trouble where told."""
 
-    def __init__(self, *halted: str | None, trouble: bool = False) -> None:
-        self.halted, self.trouble = halted, trouble
+    def __init__(self, *halted: str | None, trouble: bool = False, cash: float = 0.0) -> None:
+        self.halted, self.trouble, self.cash = halted, trouble, cash
         self.sent: list[Order] = []
         self.left: dict[str, Decimal] = {}
 
     def account(self) -> AccountSnapshot:
-        return AccountSnapshot(0.0, {}, {}, AT)
+        filled = [order for order in self.sent if order.symbol not in self.halted]
+        held = {"AAPL": Decimal(10), "MSFT": Decimal(3)}
+        for order in filled:
+            held[order.symbol] = held.get(order.symbol, Decimal(0)) + order.signed_qty
+        return AccountSnapshot(self.cash, held, dict.fromkeys(["AAPL", "MSFT", "NVDA"], 1.0), AT)
 
     def cancel(self, names: Iterable[str]) -> dict[str, Decimal]:
         return self.left
@@ -61,7 +65,8 @@ class Halting:
     ("halted", "sent", "filled"),
     [
         (None, ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT", "NVDA"}),
-        ("AAPL", ["AAPL", "MSFT"], {"MSFT"}),  # a reduction does not fill: nothing is opened
+        # A reduction of 6 does not fill: 2 of the planned 8 are left, and both openings cost more.
+        ("AAPL", ["AAPL", "MSFT"], {"MSFT"}),
         ("NVDA", ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT"}),
     ],
 )
@@ -73,6 +78,22 @@ def test_opening_orders_wait_until_reductions_have_filled(
     assert [o.symbol for o in broker.sent] == sent
     assert {f.symbol for f in fills} == filled
     assert [o.side for o in broker.sent[:2]] == ["sell", "sell"]
+
+
+@pytest.mark.parametrize(
+    ("halted", "cash", "sent"),
+    [
+        ("AAPL", 8.0, ["AAPL", "MSFT", "MSFT", "NVDA"]),  # own cash pays for both
+        ("AAPL", 4.0, ["AAPL", "MSFT", "MSFT"]),  # the first costs 3, the second 5
+        ("MSFT", 8.0, ["AAPL", "MSFT", "NVDA"]),  # MSFT is still held: it is not sold short
+    ],
+)
+def test_openings_beside_an_unfilled_reduction_are_paid_for(
+    halted: str, cash: float, sent: list[str]
+) -> None:
+    broker = Halting(halted, cash=cash)
+    place_orders(broker, ORDERS)
+    assert [o.symbol for o in broker.sent] == sent
 
 
 OLD = make_order_id("kelly_50", AT, "AAPL", 0)

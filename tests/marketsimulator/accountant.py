@@ -322,11 +322,11 @@ class Walk:
                 usd[o.symbol in self.book.coins] += abs(o.q) * price
         self.book.reserved = usd[0], usd[1]
 
-    def _trade(self, order: Order, bar: Bar | None, at: int) -> bool:
-        """Whether it fills whole; what is left waits, if that is the rule. An auction has none."""
+    def _trade(self, order: Order, bar: Bar | None, at: int) -> None:
+        """Fill an order; what is left waits, if that is the rule. An auction has none."""
         held = self.book.held
         if order.reduces and held[order.symbol] * order.q >= 0:
-            return False
+            return
         self._reserve()
         done = NONE if bar is None else self.book.trade(order.symbol, order.q, bar, at, order.name)
         rest = order.q - done
@@ -334,11 +334,10 @@ class Walk:
         carries = self.carries and not order.auction
         if rest and carries and not (done and held[order.symbol] == 0):
             self.waiting.append(order._replace(q=rest))
-        return not rest
 
     def _send(self, now: int, held: Mapping[str, Decimal], bars: Mapping[str, Bar]) -> None:
-        """What reduces first, by what was held when it was decided; the rest only once all of that
-        has filled whole.
+        """What reduces first, by what was held when it was decided; the rest once all of that has
+        filled whole, or as far as it can be paid for.
         """
         left = {symbol: abs(q) for symbol, q in held.items()}
         reductions, openings = [], []
@@ -348,12 +347,34 @@ class Walk:
                 reductions.append(order._replace(reduces=True))
             else:
                 openings.append(order)
-        done = [self._reach(order, bars, now) for order in reductions]
-        for order in openings if all(done) else ():
+        unsold = NONE
+        for order in reductions:
+            before = self.book.held[order.symbol]
+            self._reach(order, bars, now)
+            if not order.auction:
+                rest = abs(order.q) - abs(self.book.held[order.symbol] - before)
+                unsold += rest * self.book.marks[order.symbol]
+        for order in self._payable(openings, unsold) if unsold else openings:
             self._reach(order, bars, now)
 
-    def _reach(self, order: Order, bars: Mapping[str, Bar], now: int) -> bool:
-        """Whether nothing keeps openings back: it fills whole, or waits for the next open.
+    def _payable(self, openings: Sequence[Order], unsold: Decimal) -> list[Order]:
+        """The openings that keep gross exposure within equity, or within what was planned."""
+        book = self.book
+        openings = [o for o in openings if book.held[o.symbol] * o.q >= 0]
+        values: dict[str, Decimal] = {}
+        for o in openings:
+            values[o.symbol] = values.get(o.symbol, NONE) + abs(o.q) * book.marks[o.symbol]
+        gross = sum((abs(q) * book.marks[s] for s, q in book.held.items() if q), NONE)
+        left = max(book.equity - gross, sum(values.values(), NONE) - unsold) + exact(1e-6)
+        paid = set()
+        for symbol, value in values.items():
+            if value <= left:
+                left -= value
+                paid.add(symbol)
+        return [o for o in openings if o.symbol in paid]
+
+    def _reach(self, order: Order, bars: Mapping[str, Bar], now: int) -> None:
+        """Fill an order at the open, or let it wait for the next one.
 
         What waits is taken with the buying power that it holds back. No order turns a position
         round, nor closes what another will.
@@ -362,8 +383,9 @@ class Walk:
             bar = bars.get(order.symbol)
             if bar is not None and self.book.is_too_small(order.symbol, order.q, bar):
                 self.book.events["refusals"] += 1
-                return False
-            return self._trade(order, bar, now)
+                return
+            self._trade(order, bar, now)
+            return
         self._reserve()
         held, size = self.book.held[order.symbol], abs(order.q)
         if held * order.q < 0:
@@ -376,7 +398,6 @@ class Walk:
             self.waiting.append(order)
         else:
             self.book.events["refusals"] += 1
-        return True
 
 
 class Audit(NamedTuple):

@@ -20,6 +20,7 @@ from foundation.files import write_files_atomically
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
+from marketsimulator.results.exports import transaction_frame
 from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.run_record import read_run_record
@@ -30,7 +31,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
 from tests.support.messages import refused
-from trainingdata.bars import Bars, build_panel
+from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
@@ -379,8 +380,28 @@ def test_raw_prices_with_splits_earn_like_adjusted_ones(
     assert a.summary()["total_return"] == pytest.approx(b.summary()["total_return"], abs=2e-4)
     assert len(a.main_run.fills) == pytest.approx(len(b.main_run.fills), abs=3)
     assert any(f.price == 0 for f in b.main_run.fills)
+    _assert_transactions_explain_positions(b)
     unused = "data.actions: rows ignored, symbols not in this run: AAPL, NVDA."
     assert [b.summary()["warnings"].count(unused), a.summary()["warnings"].count(unused)] == [1, 0]
+
+
+def _assert_transactions_explain_positions(results: BacktestResults) -> None:
+    """Amounts sum to the position at every instant; prices are the market's, so that trades matched
+    in any order book no false profit.
+    """
+    bars = results.market.bars
+    for symbol, own in transaction_frame(results).groupby("symbol"):
+        fills = [f for f in results.main_run.fills if f.symbol == symbol]
+        times, values = bars.bars_of_symbol(bars.symbols.index(str(symbol)))
+        for at, row in own.iterrows():
+            until = at.to_datetime64()
+            held = sum(float(f.qty) for f in fills if f.at <= until)
+            assert own["amount"][:at].sum() == pytest.approx(held)
+            close = values[np.searchsorted(times, until, side="right") - 1, CLOSE]
+            # New shares enter at a tenth of the last close.
+            assert min(abs(row["price"] / (close / part) - 1) for part in (1, 10)) < 0.05
+        paid = sum(float(f.qty) * f.price for f in fills)
+        assert (own["amount"] * own["price"]).sum() == pytest.approx(paid)
 
 
 def test_a_later_split_changes_no_earlier_decision(

@@ -23,7 +23,6 @@ from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.search.spans import build_whole_span
 from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.track_record import TrackRecord
-from marketsimulator.run_result import is_trade
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import last_closes_by_symbol
 from trainingdata.instants import new_york_date
@@ -82,7 +81,7 @@ def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_
     cash = [traded.main_run.equity_rows[row].cash for row in rows]
     np.testing.assert_allclose(positions["cash"], cash, atol=1e-5)
     trades = frames["transactions"]
-    fills = [fill for fill in traded.main_run.fills if is_trade(fill)]
+    fills = traded.main_run.fills
     assert len(trades) == len(fills)
     paid = sum(float(fill.qty) * fill.price for fill in fills)
     assert (trades["amount"] * trades["price"]).sum() == pytest.approx(paid)

@@ -48,6 +48,7 @@ class Follower:
         rows = len(weights)
         values = []
         targets = np.zeros(len(NAMES))
+        waits = np.zeros(len(NAMES), dtype=bool)
         for t in range(rows):
             book.date = str(dates[t])
             if t:
@@ -59,7 +60,7 @@ class Follower:
                 if dates[t] != dates[t - 1]:
                     book.open_session()
                 book.liquidate(bars)
-                self._move(targets, bars)
+                waits = self._move(targets, bars)
             book.marks |= {n: exact(p) for n, p in zip(NAMES, closes[t], strict=True) if p == p}
             if t + 1 < rows and dates[t + 1] != dates[t]:
                 book.close_session(int((dates[t + 1] - dates[t]).astype(int)))
@@ -67,45 +68,57 @@ class Follower:
             self.fills += [(t, f[1], float(f[2]), float(f[3])) for f in book.fills]
             book.fills.clear()
             evening = int(t + 2 < rows and dates[t + 2] != dates[t + 1])
-            targets = self._targets(weights[t], closes[t], self.leverage[evening])
+            kept = np.where(waits, targets, self._held())
+            targets = self._targets(weights[t], kept, self.leverage[evening])
         return values
 
-    def _move(self, targets: np.ndarray, bars: dict[str, Bar]) -> None:
-        """Reductions by column; once they have filled whole, coins, then the rest."""
+    def _move(self, targets: np.ndarray, bars: dict[str, Bar]) -> np.ndarray:
+        """Reductions by column, coins, then the rest; what a missing bar keeps from its target.
+
+        Beside a reduction that finds no bar, gross exposure stays within equity, or within what
+        was planned.
+        """
         held = self._held()
-        whole = True
+        unsold = 0.0
         for s in np.flatnonzero(held * (targets - held) < 0):
             wanted = self._whole(targets[s] - held[s], s) if targets[s] * held[s] > 0 else -held[s]
-            whole &= abs(self._trade(s, wanted, bars) - wanted) < 1e-9
-        if not whole:
-            return
+            rest = abs(wanted) - abs(self._trade(s, wanted, bars))
+            unsold += rest * self._marks()[s] if rest > 1e-9 else 0.0
+        now = self._held()
+        wanted = np.array([self._whole(targets[s] - now[s], s) for s in range(len(NAMES))])
+        worth = np.abs(wanted) * self._marks() * (now * wanted >= 0)
+        free = float(self.book.equity) - (np.abs(now) * self._marks()).sum()
+        left = max(free, worth.sum() - unsold) + 1e-6
         for s in [*np.flatnonzero(COINS), *np.flatnonzero(~COINS)]:
-            now = self._held()[s]
-            wanted = self._whole(targets[s] - now, s)
-            if now * wanted >= 0:
-                self._trade(s, wanted, bars)
+            if now[s] * wanted[s] >= 0 and (not unsold or worth[s] <= left):
+                left -= worth[s]
+                self._trade(s, wanted[s], bars)
+        missing = np.array([name not in bars for name in NAMES])
+        return (targets != self._held()) & (missing | (unsold > 0))
+
+    def _marks(self) -> np.ndarray:
+        """The last closes; 0 before the first."""
+        return np.array([float(self.book.marks.get(name, 0)) for name in NAMES])
 
     def _trade(self, s: int, wanted: float, bars: dict[str, Bar]) -> float:
         if not wanted or NAMES[s] not in bars:
             return 0.0
         return float(self.book.trade(NAMES[s], exact(round(wanted, 9)), bars[NAMES[s]]))
 
-    def _targets(self, weights: np.ndarray, closes: np.ndarray, ceiling: float) -> np.ndarray:
-        """Cut to the cap, coins long only, scaled to the ceiling beside what has no weight or
-        no close.
+    def _targets(self, weights: np.ndarray, kept: np.ndarray, ceiling: float) -> np.ndarray:
+        """Cut to the cap, scaled to the ceiling beside what has no weight: it keeps its quantity,
+        or the target that waits for a bar.
         """
         book = self.book
-        held = self._held()
+        closes = self._marks()
         equity = float(book.equity)
         lends = equity >= book.terms["margin_equity"]
         ceiling = ceiling if lends else min(ceiling, 1.0)
         units = np.where(COINS, 1.0, 1 / ceiling)
-        known = ~(np.isnan(weights) | np.isnan(closes))
+        known = ~np.isnan(weights)
         if equity <= 0:
-            return np.where(known, 0.0, held)
-        worth = np.array(
-            [held[s] * float(book.marks[n]) if held[s] else 0.0 for s, n in enumerate(NAMES)]
-        )
+            return np.where(known, 0.0, kept)
+        worth = np.maximum(np.abs(kept), np.abs(self._held())) * closes
         least = np.where(COINS | (not lends), 0.0, -self.cap)
         asked = np.where(known, np.clip(np.nan_to_num(weights), least, self.cap), 0.0)
         left = max(0.0, 1 - (np.abs(worth) * units)[~known].sum() / equity)
@@ -113,7 +126,7 @@ class Follower:
         scale = min(1.0, left / gross) if gross else 0.0
         return np.array(
             [
-                self._whole(asked[s] * scale * equity / closes[s], s) if known[s] else held[s]
+                self._whole(asked[s] * scale * equity / closes[s], s) if known[s] else kept[s]
                 for s in range(len(NAMES))
             ]
         )
@@ -157,6 +170,7 @@ def test_replayed_weights_match_an_independent_book(
     closes[missing] = opens[missing] = np.nan
     weights = np.where(rng.random(shape) < gaps, np.nan, rng.normal(0, size, shape))
     weights[rng.random(shape) < 0.1] = 0.0
+    weights[:, COINS] = np.abs(weights[:, COINS])
     frames = {
         name: pd.DataFrame(values, index, NAMES)
         for name, values in (("open", opens), ("close", closes))
@@ -171,7 +185,13 @@ def test_replayed_weights_match_an_independent_book(
         intraday_leverage=leverage[0],
         overnight_leverage=leverage[1],
         interest_rate=0.2,
+        accept_jumps=True,
     )
+    for s, first in enumerate((~np.isnan(closes)).argmax(axis=0)):
+        stated = weights[: first + 1, s]
+        stated = stated[~np.isnan(stated)]
+        weights[: first + 1, s] = np.nan
+        weights[first, s] = stated[-1] if len(stated) else np.nan
     parts = {
         "fees": FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0),
         "margin": MarginTerms(leverage=leverage[0], order_price_buffer=1.0, interest_rate=0.2),
@@ -216,10 +236,14 @@ def test_replay_defaults_match_its_docstring() -> None:
         "intraday_leverage": 4.0,
     }
     named |= {"overnight_leverage": 2.0, "interest_rate": 0.065}
-    plain = replay(weights, bars).equity
+    plain = replay(weights, bars, symbol_cap=0.6).equity
     pd.testing.assert_series_equal(plain, replay(weights, bars, **named).equity)
     for name, value in named.items():
         assert not replay(weights, bars, **{**named, name: value * 0.9}).equity.equals(plain), name
+    uncapped = {**named, "symbol_cap": 0.9}
+    pd.testing.assert_series_equal(
+        replay(weights, bars).equity, replay(weights, bars, **uncapped).equity
+    )
 
 
 def flat(**prices: float) -> dict[str, pd.DataFrame]:
@@ -244,6 +268,10 @@ def twice(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 DAYS = pd.DatetimeIndex(["2024-10-01", "2024-10-02", "2024-10-03"])
+
+
+def coin(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.set_axis(["BTCUSD"], axis=1)
 
 
 def candles(bars: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -282,6 +310,13 @@ def candles(bars: dict[str, pd.DataFrame]) -> pd.DataFrame:
         (lambda w, b: (None, b, {}), ("weights", "DataFrame")),
         (lambda w, b: (w, b["open"].to_numpy(), {}), ("bars", "ndarray")),
         (lambda w, b: (w, None, {}), ("bars",)),
+        (lambda w, b: (w, b, {"increments": {"AAB": 2}}), ("increments", "AAB", "AAA")),
+        (
+            lambda w, b: (coin(-w), {k: coin(v) for k, v in b.items()}, {}),
+            ("weights", "BTCUSD", "-0.5"),
+        ),
+        (lambda w, b: (w, {k: v.mul([1, 1, 0.5], axis=0) for k, v in b.items()}, {}), ("2:1",)),
+        (lambda w, b: (w, b, {"symbol_cap": 0}), ("symbol_cap", "0")),
     ],
 )
 def test_invalid_replay_input_is_refused_in_one_line(change: Any, facts: tuple[str, ...]) -> None:

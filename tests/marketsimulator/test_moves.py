@@ -60,7 +60,7 @@ def sent(
     bars = ReferencePrices(marks, endless, calm)
     account = book.account[0], book.holdings
     trade_to_targets(
-        *account, day, tape, 0, before, np.array(targets), bars, max_crypto_order, queue
+        *account, day, tape, 0, before, np.array(targets), bars, max_crypto_order, queue, False
     )
     return tape[: int(book.account["tape_length"][0])]
 

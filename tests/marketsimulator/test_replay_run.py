@@ -270,7 +270,89 @@ def test_plot_error_names_the_missing_library(
 def test_ruined_account_still_gets_a_report_page(tmp_path: Path) -> None:
     index = days(40)
     close = pd.DataFrame({"AAA": np.where(np.arange(40) < 20, 100.0, 1.0)}, index)
-    lost = replay(close * 0 + 2.0, {"open": close, "close": close}, symbol_cap=2.0)
+    lost = replay(close * 0 + 2.0, {"open": close, "close": close}, accept_jumps=True)
+    assert lost.remarks[0].startswith("In doubt: AAA, 2021-03-29T20:00Z: the close jumps")
     assert lost.returns.min() == -1
     assert np.isnan(lost.stats["Sharpe"])
     assert "Account lost: no equity was left on" in lost.page(tmp_path / "run.html").read_text()
+
+
+FREE = {"fee_bps": 0.0, "slippage_bps": 0.0}
+
+
+def flat(count: int = 40, **prices: float) -> dict[str, pd.DataFrame]:
+    """Frames of these constant prices."""
+    close = pd.DataFrame(prices, days(count))
+    return {"open": close.copy(), "close": close}
+
+
+def test_purchase_waits_for_no_sale_without_a_bar() -> None:
+    """A is sold for B, which doubles; C has no bar on that day and is sold on the next."""
+    frames = flat(AAA=100.0, BBB=50.0, CCC=20.0)
+    for frame in frames.values():
+        frame.iloc[11:, 1] = 100.0
+        frame.iloc[10, 2] = np.nan
+    frames["open"].iloc[11, 1] = 50.0
+    weights = pd.DataFrame(np.nan, frames["close"].index, frames["close"].columns)
+    weights.iloc[0] = [0.5, 0.0, 0.1]
+    weights.iloc[9] = [0.0, 0.5, 0.0]
+    run = replay(weights, frames, accept_jumps=True, **FREE)
+    assert run.equity.iloc[-1] == 150_000.0
+    last = run.fills[run.fills["at"] > weights.index[9]]
+    assert last["symbol"].tolist() == ["AAA", "BBB", "CCC"]
+    assert last["at"].tolist() == [weights.index[10]] * 2 + [weights.index[11]]
+    assert sum("each waits for the next bar" in text for text in run.remarks) == 1
+
+
+def test_sale_without_a_close_is_made_at_the_next_bar() -> None:
+    """The row of the weight has no bar: it is sized at the last close, and sold at the next bar."""
+    frames = flat(AAA=100.0)
+    for frame in frames.values():
+        frame.iloc[9:12] = np.nan
+    weights = frames["close"] * np.nan
+    weights.iloc[0], weights.iloc[9] = 0.5, 0.0
+    run = replay(weights, frames, **FREE)
+    assert run.fills["at"].tolist() == [weights.index[1], weights.index[12]]
+
+
+def test_weight_before_the_first_bar_waits_for_it() -> None:
+    frames = flat(AAA=100.0)
+    for frame in frames.values():
+        frame.iloc[:9] = np.nan
+    weights = frames["close"] * np.nan
+    weights.iloc[0], weights.iloc[3] = 0.9, 0.5
+    run = replay(weights, frames, **FREE)
+    assert run.fills[["at", "qty"]].to_numpy().tolist() == [[weights.index[10], 500.0]]
+
+
+def test_replay_obeys_weights_without_a_cap() -> None:
+    frames = flat(AAA=50.0)
+    frames["close"].iloc[-1] = 100.0
+    run = replay(frames["close"] * 0 + 1.0, frames, accept_jumps=True, **FREE)
+    assert run.equity.iloc[-1] == 200_000.0
+    assert run.remarks == ()
+    capped = replay(frames["close"] * 0 + 1.0, frames, symbol_cap=0.6, accept_jumps=True, **FREE)
+    assert capped.equity.iloc[-1] == 160_000.0
+
+
+def test_weights_beyond_margin_are_scaled_and_reported(tmp_path: Path) -> None:
+    frames = flat(AAA=50.0)
+    run = replay(frames["close"] * 0 + 3.0, frames, **FREE)
+    (remark,) = run.remarks
+    assert remark.startswith("The weights of 38 rows exceed what the account may hold")
+    assert remark in run.page(tmp_path / "run.html").read_text()
+
+
+@pytest.mark.parametrize("missed", [9, 10])
+def test_ended_symbol_is_delisted_as_in_a_backtest(missed: int) -> None:
+    """From ten missed sessions on it is closed at its last price less 30 %."""
+    frames = flat(AAA=100.0, BBB=50.0)
+    for frame in frames.values():
+        frame.iloc[-missed - 1 :, 0] = np.nan
+    weights = frames["close"] * np.nan
+    weights.iloc[0] = [0.5, 0.1]
+    run = replay(weights, frames, **FREE)
+    assert run.equity.iloc[-1] == (85_000.0 if missed == 10 else 100_000.0)
+    assert run.figures["trades"] == 2
+    said = "1 symbol delisted" if missed == 10 else "Without bars at the end"
+    assert [text.startswith(said) for text in run.remarks] == [True]
