@@ -268,20 +268,18 @@ def series_ticker_of(listing: SimulatedListing) -> str:
     return event_ticker_of(listing).split("-")[0]
 
 
-def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> ResponseBody:
+def get_exchange_status(pause: str = "", resumes_at: str | None = None) -> ResponseBody:
     """Return the response to `GET /exchange/status`.
 
     pause: error code of the current pause; empty while trading is open.
-    resumes_at: UTC, expected end of the pause; None if unknown.
+    resumes_at: expected end of the pause, an instant as text; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED_CODE, not pause
     return {
         "exchange_active": is_active,
         "trading_active": is_trading,
         "intra_exchange_transfers_active": False,
-        "exchange_estimated_resume_time": None
-        if resumes_at is None
-        else format_timestamp(resumes_at),
+        "exchange_estimated_resume_time": resumes_at,
         "exchange_index_statuses": [
             {
                 "exchange_index": EXCHANGE_INDEX,
