@@ -1,9 +1,7 @@
 """Walk-forward search: try settings on a training span, test the best ones on the next span.
 
 Optuna's TPE sampler draws `TRIALS_PER_BATCH` trials before it learns their objectives, so the draws
-do not depend on the number of parallel runs. Each training span has its own seed. A resumed search
-repeats the draws and reads the results of finished trials from the store, so that it ends with the
-same choice as an uninterrupted one.
+do not depend on the number of parallel runs. Each training span has its own seed.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +30,6 @@ from marketsimulator.results.search.spans import (
     build_walk_forward_folds,
     build_whole_span,
 )
-from marketsimulator.results.search.trial_store import TrialResult, TrialStore
 from marketsimulator.results.significance import (
     Outperformance,
     Overfitting,
@@ -43,12 +39,7 @@ from marketsimulator.results.significance import (
     measure_outperformance,
     sharpe_variance,
 )
-from marketsimulator.results.trial_identity import (
-    config_hash,
-    data_hash,
-    make_trial,
-    variant_settings,
-)
+from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import TrialStatistics, record_trials
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, SearchOptions
@@ -65,6 +56,17 @@ class SearchPlan:
 
     space: SearchSpace
     options: SearchOptions
+
+
+class TrialResult(NamedTuple):
+    """Result of one trial.
+
+    returns: [D] daily returns on the training span.
+    forecaster: name of the forecaster.
+    """
+
+    returns: Array
+    forecaster: str
 
 
 class SearchTrial(NamedTuple):
@@ -195,51 +197,26 @@ def cumulative_growth(returns: Array) -> Array:
     return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
 
 
-def run_search(
-    settings: BacktestSettings, plan: SearchPlan, output: Path, progress: Progress
-) -> SearchResult:
+def run_search(settings: BacktestSettings, plan: SearchPlan, progress: Progress) -> SearchResult:
     """Search settings on every training span, and test each choice on the next span.
 
     settings: default settings of a backtest over the whole period.
-    output: folder of the finished trials, from which a killed search resumes.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     market = settings.load_market()
     folds = build_walk_forward_folds(settings, market, plan.options.spans, plan.options.window)
-    store = TrialStore(output, _search_digest(settings, market, plan))
-    try:
-        return _Search(settings, plan, market, store, progress).run(folds)
-    finally:
-        store.close()
-
-
-def _search_digest(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
-    """Return the digest of a search, whatever its number of trials."""
-    options = plan.options
-    return config_hash(
-        {
-            "settings": variant_settings(settings, market.run_bars),
-            "data": data_hash(replace(market, start_row=0)),  # beliefs read the history, too
-            "space": {key: repr(each) for key, each in plan.space.distributions.items()},
-            "search": [options.objective, options.spans, options.window, settings.seed],
-        }
-    )
+    return _Search(settings, plan, market, progress).run(folds)
 
 
 class _Search:
     """A search over one market; belief tables cover all of its instants."""
 
     def __init__(
-        self,
-        settings: BacktestSettings,
-        plan: SearchPlan,
-        market: Market,
-        store: TrialStore,
-        progress: Progress,
+        self, settings: BacktestSettings, plan: SearchPlan, market: Market, progress: Progress
     ) -> None:
         self._settings = settings
         self._plan = plan
         self._market = market
-        self._store = store
         self._progress = progress
         self._tables = BeliefTableCache(market, progress)
         has_crypto = bool(market.bars.crypto.any())
@@ -288,8 +265,6 @@ class _Search:
         Ties go to the trial drawn first.
         """
         options, space = self._plan.options, self._plan.space
-        archive = self._store.load_study(fold.number)
-        stored = self._store.finished_trials(archive)
         seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
         study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -299,10 +274,6 @@ class _Search:
         for begin in range(0, options.trials, TRIALS_PER_BATCH):
             count = min(TRIALS_PER_BATCH, options.trials - begin)
             draws = [study.ask(dict(space.distributions)) for _ in range(count)]
-            finished = stored[begin : begin + count]
-            for draw, trial in zip(draws, finished, strict=False):
-                self._store.refuse_different_params(trial, draw.params)
-                tried.setdefault(_params_key(draw.params), TrialResult.from_stored(trial))
             variants = {
                 _params_key(draw.params): space.build_variant(self._settings, draw.params)
                 for draw in draws
@@ -310,7 +281,6 @@ class _Search:
             missing = [name for name in variants if name not in tried]
             results = self._run_variants([variants[name] for name in missing], fold.training_span)
             tried |= dict(zip(missing, results, strict=True))
-            # The ledger comes first, so that it counts every stored trial.
             self._record_trials(
                 fold.training_span.market,
                 digest,
@@ -319,8 +289,6 @@ class _Search:
             for k, draw in enumerate(draws):
                 result = tried[_params_key(draw.params)]
                 value = compute_objective(result.returns, options.objective, self._per_year)
-                if k >= len(finished):
-                    self._store.add_trial(archive, draw.params, space.distributions, value, result)
                 study.tell(draw, value)
                 drawn.append(SearchTrial(begin + k + 1, draw.params, value))
             self._done += count
