@@ -267,31 +267,6 @@ def test_search_output_folder_with_foreign_files_is_refused(tmp_path: Path) -> N
     check_message(line, "output", "out", "notes.txt")
 
 
-def test_page_shows_best_trials_with_their_test(found: SearchResult) -> None:
-    report = SearchReport(found, has_ledger=False)
-    rows = report.trial_table().rows
-    tested = found.tested_choices
-    assert 0 < len(rows) <= 20
-    assert len(rows) == sum(len(choice.best_trials) for choice in tested)
-    for choice in tested:
-        first = choice.best_trials[0]
-        assert first.params == choice.params
-        assert first.objective_value == choice.objective_value
-        np.testing.assert_array_equal(first.test_returns, choice.test_returns)
-    page = report.render_page()
-    assert '<table class="sortable">' in page
-    assert "Best sharpe so far, by trial" in page
-
-
-def test_curve_of_trials_never_falls(found: SearchResult) -> None:
-    chart = SearchReport(found, has_ledger=False).progress_chart()
-    assert len(chart.series) == len(found.choices)
-    for series, choice in zip(chart.series, found.choices, strict=True):
-        assert len(series.values) == len(choice.trials)
-        assert (np.diff(series.values) >= 0).all()
-        assert series.values[-1] == choice.objective_value
-
-
 def test_search_result_covers_every_test_day(found: SearchResult) -> None:
     days = [
         len(each.fold.test_span.day_end_rows)

@@ -46,7 +46,6 @@ from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
 
 TRIALS_PER_BATCH = 10  # trials drawn before the first of them has a result
-BEST_TRIALS_SHOWN = 20  # trials that are tested beside the choices, over all test spans
 RUINED_OBJECTIVE = -100.0  # objective of settings that lose everything
 
 
@@ -75,14 +74,11 @@ class SearchTrial(NamedTuple):
     number: number of its draw, from 1.
     params: drawn values by key.
     objective_value: their objective on the training span.
-    test_returns: [D] daily returns on the next span; None if it is not among the best, or without a
-        test.
     """
 
     number: int
     params: Mapping[str, Any]
     objective_value: float
-    test_returns: Array | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,7 +90,6 @@ class SpanChoice:
     objective_value: their objective on the training span.
     training_returns: [D] daily returns on the training span.
     trials: trials of the training span in the order of their draws.
-    best_trials: the best distinct ones with their test, best first; empty without a test.
     test_returns: [D] daily returns on the test span; None without a test.
     default_test_returns: [D] daily returns of the default settings on the test span; None without a
         test.
@@ -105,7 +100,6 @@ class SpanChoice:
     objective_value: float
     training_returns: Array
     trials: tuple[SearchTrial, ...] = ()
-    best_trials: tuple[SearchTrial, ...] = ()
     test_returns: Array | None = None
     default_test_returns: Array | None = None
 
@@ -233,20 +227,11 @@ class _Search:
             choice, tried = self._choose(fold)
             if fold.test_span is not None:
                 chosen = self._plan.space.build_variant(self._settings, choice.params)
-                # The tests of other trials are shown, but do not affect the choice or the verdict.
-                best = _best_trials(choice.trials, BEST_TRIALS_SHOWN // (len(folds) - 1))
-                others = [self._plan.space.build_variant(self._settings, t.params) for t in best]
-                tests = self._run_variants([chosen, self._settings, *others], fold.test_span)
+                tests = self._run_variants([chosen, self._settings], fold.test_span)
                 choice = replace(
-                    choice,
-                    test_returns=tests[0].returns,
-                    default_test_returns=tests[1].returns,
-                    best_trials=tuple(
-                        trial._replace(test_returns=test.returns)
-                        for trial, test in zip(best, tests[2:], strict=True)
-                    ),
+                    choice, test_returns=tests[0].returns, default_test_returns=tests[1].returns
                 )
-                forecasters += [each.forecaster for each in tests[:2]]
+                forecasters += [each.forecaster for each in tests]
             choices.append(choice)
         return SearchResult(
             market=self._market,
@@ -366,14 +351,6 @@ def compute_objective(returns: Array, objective: str, per_year: int) -> float:
     if objective == "log_growth":
         return float(np.log1p(returns).mean()) * per_year
     return measure_daily_performance(cumulative_growth(returns), per_year).sharpe or 0.0
-
-
-def _best_trials(trials: Sequence[SearchTrial], count: int) -> list[SearchTrial]:
-    """Return the best trials with different values, at least one, best first."""
-    distinct: dict[str, SearchTrial] = {}
-    for trial in sorted(trials, key=lambda trial: trial.objective_value, reverse=True):
-        distinct.setdefault(_params_key(trial.params), trial)
-    return list(distinct.values())[: max(count, 1)]
 
 
 def _params_key(params: Mapping[str, Any]) -> str:
