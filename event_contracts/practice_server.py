@@ -204,11 +204,9 @@ class KalshiServer(PracticeServer):
             "markets/{name}/orderbook": lambda asked: catalog.get_orderbook(
                 exchange, asked.path_parameters["name"], asked.query
             ),
-            "events": lambda asked: catalog.get_events(exchange, asked.query),
             "events/{name}": lambda asked: catalog.get_event(
-                exchange, asked.path_parameters["name"], asked.query
+                exchange, asked.path_parameters["name"]
             ),
-            "series": lambda asked: catalog.get_series_list(exchange, asked.query),
             "series/{name}": lambda asked: catalog.get_series(
                 exchange, asked.path_parameters["name"]
             ),
