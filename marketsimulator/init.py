@@ -52,7 +52,7 @@ from foundation.compose import (
     refuse_repeated_keys,
 )
 from foundation.errors import InputError, invalid_choice_error
-from foundation.files import check_output_folder, write_files_atomically
+from foundation.files import check_output_folder, write_atomically, write_files_atomically
 from foundation.formatting import format_count
 from foundation.shell import format_command
 from foundation.signals import exit_on_errors
@@ -329,12 +329,9 @@ def run(settings: Setup, progress: Progress) -> Result:
 
 def write_setup(setup: Setup) -> None:
     """Write the settings to a file that only its owner may read."""
-
-    def write_private_file(path: Path) -> None:
-        path.touch(mode=0o600)
-        path.write_text(setup.format_settings(), encoding="utf-8")
-
-    write_files_atomically({SETTINGS_FILE_NAME: write_private_file}, setup.folder, "FOLDER")
+    content = setup.format_settings().encode()
+    writers = {SETTINGS_FILE_NAME: lambda path: write_atomically(path, content, is_private=True)}
+    write_files_atomically(writers, setup.folder, "FOLDER")
 
 
 def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
