@@ -183,7 +183,8 @@ class KalshiServer(PracticeServer):
         self._reused_ids_refused = reused_ids_refused
         self._estimates = estimates
         self._write_estimates()
-        self._end_pause()
+        self._pause = ""
+        self._resumes_at: str | None = None
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -293,8 +294,7 @@ class KalshiServer(PracticeServer):
         self._pause, self._resumes_at = code, content.get("resumes_at")
 
     def _end_pause(self) -> None:
-        self._pause: str = ""
-        self._resumes_at: str | None = None
+        self._pause, self._resumes_at = "", None
 
     def _refuse_in_pause(self, asked: Request) -> None:
         fault = self.faults.consume_fault(asked, TRADING_PAUSED_CODE, EXCHANGE_PAUSED_CODE)

@@ -194,13 +194,12 @@ def _solve_instant(
     high = as_float_array("upper", upper)
     start = np.zeros(n) if held is None else as_float_array("held", held)
     price = np.zeros(n) if cost is None else as_float_array("cost", cost)
-    is_checked = isinstance(covariance, Covariance)
-    matrix = covariance.matrix if is_checked else as_float_array("covariance", covariance)
+    if not isinstance(covariance, Covariance):
+        covariance = Covariance(as_float_array("covariance", covariance))
+    matrix = covariance.matrix
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
     if matrix.shape != (n, n):
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-    if not is_checked:
-        check_covariance(matrix)
     rows, limits = stack_group_ceilings(groups, n)
     check_problem_vectors(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
