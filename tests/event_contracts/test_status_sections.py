@@ -1,4 +1,4 @@
-"""An account's page shows what markets paid, and sizes of orders over time."""
+"""An account's page shows what markets paid, and the sizes of orders."""
 
 from __future__ import annotations
 
@@ -112,4 +112,4 @@ def test_live_status_page_shows_settled_markets(
     assert practice.exchange.fills
     sign = "+" if earned > 0 else "-"
     assert f"1 settled market earned {sign}${abs(earned):.2f} after fees" in text
-    assert "Sizes over time" in text
+    assert "Accepted orders in the latest markets (1)" in text
