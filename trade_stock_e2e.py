@@ -6,8 +6,6 @@
         python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=null
     trade real money:
         python trade_stock_e2e.py symbols=[…] mode=live confirm_live=true broker.paper=false …
-    print the quantity of one symbol to trade now, with the reason, without sending an order:
-        python trade_stock_e2e.py quantity NVDA 150 [key=value …]
     replay the history of a practice server:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
@@ -27,7 +25,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from execution import PREVIEW_ARGUMENT, is_quantity_command, parse_live_overrides
+from execution import PREVIEW_ARGUMENT, parse_live_overrides
 from execution.brokers import BrokerConnection, Gateway, create_broker_connection
 from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
@@ -66,7 +64,6 @@ from execution.orders.broker import Asset
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
-from execution.quantity import size_quantity
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.console import PipeTolerantTerminal, tolerate_print_errors
@@ -530,27 +527,12 @@ def _log_cycle(cycle: Cycle) -> None:
         log.info("filled %s: %+f at %s", fill.client_order_id, fill.qty, fill.price)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveCommandLine:
-    """Parsed command line of `trade_stock_e2e.py`.
-
-    config: composed configuration.
-    quantity_arguments: symbol and price given to the command `quantity`; None for another command.
-    overrides: configuration overrides given on the command line.
-    """
-
-    config: DictConfig
-    quantity_arguments: Sequence[str] | None
-    overrides: Sequence[str]
-
-
-def parse_arguments(words: Sequence[str]) -> tuple[LiveCommandLine, None]:
-    """Parse a command line; return the request, and None because there is no output folder.
+def parse_arguments(words: Sequence[str]) -> tuple[DictConfig, None]:
+    """Compose the configuration; return it, and None because there is no output folder.
 
     Raises InputError for an unknown mode or an invalid number of cycles.
     """
-    overrides = parse_live_overrides(words)
-    config = compose_config("live", overrides)
+    config = compose_config("live", parse_live_overrides(words))
     if config.mode not in INTERRUPTION_TEXT_BY_MODE:
         raise invalid_choice_error("mode", config.mode, INTERRUPTION_TEXT_BY_MODE)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
@@ -558,39 +540,17 @@ def parse_arguments(words: Sequence[str]) -> tuple[LiveCommandLine, None]:
             f"cycles: {config.cycles!r} is not a whole number above 0; set null to run until"
             " stopped"
         )
-    quantity = words[1:3] if is_quantity_command(words) else None
-    return LiveCommandLine(config, quantity, overrides), None
+    return config, None
 
 
-def run(settings: LiveCommandLine) -> Result | None:
-    """Run the configured mode, or the command `quantity`; only that command returns a result."""
-    config = settings.config
-    if settings.quantity_arguments is not None:
-        return run_quantity(settings.quantity_arguments, settings.overrides)
-    with exit_on_errors(INTERRUPTION_TEXT_BY_MODE[config.mode]):
-        if config.mode != "dry":
-            return run_at_venue(config)
-        live = LiveSettings.from_config(config)
-        cycle = run_dry_cycle(live, _positions(config))
+def run(settings: DictConfig) -> Result | None:
+    """Run the configured mode; only a preview returns a result."""
+    with exit_on_errors(INTERRUPTION_TEXT_BY_MODE[settings.mode]):
+        if settings.mode != "dry":
+            return run_at_venue(settings)
+        live = LiveSettings.from_config(settings)
+        cycle = run_dry_cycle(live, _positions(settings))
         print_cycle(cycle)
         print_symbols_without_order(cycle)
         print_symbols_without_decision(cycle, live)
     return None
-
-
-def run_quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
-    """Return the quantity of one symbol to trade now, with the reason; no order is sent.
-
-    words: symbol and price in USD.
-    overrides: configuration overrides.
-
-    Raises InputError for missing or invalid words.
-    """
-    try:
-        symbol, price = words[0], float(words[1])
-    except (IndexError, ValueError):
-        raise InputError(
-            "quantity: symbol or price missing; give a symbol and a price in USD: quantity NVDA 150"
-        ) from None
-    answer = size_quantity(symbol, price, *overrides)
-    return Result(closing_lines=[f"{answer.symbol} {answer.qty:+f}: {answer.reason}"])

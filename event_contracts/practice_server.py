@@ -18,7 +18,8 @@ second if `interval` is 60. Orders expire by the venue's clock at every speed. P
 {"kind": …} injects faults; DELETE clears them. POST /control/land executes the requests that a
 `late` fault has held back.
 POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
-with 409, and no resting order fills. `GET /exchange/status` states when the weekly pause ends.
+with 409, and no resting order fills. {"code": …, "resumes_at": …} names the refusal's code, and the
+end of the pause that `GET /exchange/status` states.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import get_args
@@ -88,7 +88,6 @@ from marketsimulator.venue.faults import ORDER_STATUSES, OrderStatus
 from marketsimulator.venue.request import Request, RequestRefused, ResponseBody, Route
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
-from trainingdata.instants import NEW_YORK
 
 SYNTHETIC_EVENT_TICKER = "SIM"  # event of synthetic markets
 PRIVATE_PATH_PREFIX = f"{API_ROOT}/portfolio"  # path that requires keys
@@ -105,8 +104,6 @@ ERROR_CODE_BY_STATUS = {
 }
 RSA_KEY_BITS = 2048
 MIN_TICK_INTERVAL = np.timedelta64(1, "ns")
-MAINTENANCE_WEEKDAY = 3  # Thursday
-MAINTENANCE_HOURS = range(3, 5)
 MAX_CLOCK_OFFSET_MS = (
     5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 )
@@ -152,24 +149,6 @@ def find_signature_failure(
     return None
 
 
-def is_maintenance_time(at: np.datetime64) -> bool:
-    """Return whether a UTC instant is in the weekly pause, Thursday 3:00-5:00 New York time."""
-    local = _to_new_york_time(at)
-    return local.weekday() == MAINTENANCE_WEEKDAY and local.hour in MAINTENANCE_HOURS
-
-
-def maintenance_end(at: np.datetime64) -> np.datetime64:
-    """Return the UTC end of the weekly pause that contains `at`."""
-    local = _to_new_york_time(at)
-    end = local.replace(hour=MAINTENANCE_HOURS.stop, minute=0, second=0, microsecond=0)
-    return np.datetime64(end.astimezone(UTC).replace(tzinfo=None), "ns")
-
-
-def _to_new_york_time(at: np.datetime64) -> datetime:
-    instant: datetime = at.astype("datetime64[us]").item()
-    return instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
-
-
 class KalshiServer(PracticeServer):
     """HTTP server of a simulated exchange, with Kalshi's REST API.
 
@@ -178,7 +157,6 @@ class KalshiServer(PracticeServer):
         client's request.
     reused_ids_refused: true to refuse an order whose client_order_id was used before.
     estimates: file to which probabilities of YES are written at every tick; None: no file.
-    maintenance: true if trading pauses every Thursday from 3:00 to 5:00, New York time.
     """
 
     order_id_key = "order_id"
@@ -194,7 +172,6 @@ class KalshiServer(PracticeServer):
         *,
         reused_ids_refused: bool = True,
         estimates: Path | None = None,
-        maintenance: bool = False,
     ) -> None:
         # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
         # and a faster clock shortens the interval between ticks.
@@ -207,7 +184,7 @@ class KalshiServer(PracticeServer):
         self._estimates = estimates
         self._write_estimates()
         self._pause = ""
-        self._maintenance = maintenance
+        self._resumes_at: str | None = None
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -220,9 +197,7 @@ class KalshiServer(PracticeServer):
             "portfolio/positions": lambda asked: venue.get_positions(exchange, asked.query),
             "portfolio/settlements": lambda asked: venue.get_settlements(exchange, asked.query),
             "portfolio/balance": lambda asked: venue.get_balance(exchange, asked.query),
-            "exchange/status": lambda _: catalog.get_exchange_status(
-                self.pause_code, self.resumes_at
-            ),
+            "exchange/status": lambda _: catalog.get_exchange_status(self._pause, self._resumes_at),
             "markets": lambda asked: catalog.get_markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
                 "market": catalog.get_market(exchange, asked.path_parameters["name"])
@@ -230,11 +205,9 @@ class KalshiServer(PracticeServer):
             "markets/{name}/orderbook": lambda asked: catalog.get_orderbook(
                 exchange, asked.path_parameters["name"], asked.query
             ),
-            "events": lambda asked: catalog.get_events(exchange, asked.query),
             "events/{name}": lambda asked: catalog.get_event(
-                exchange, asked.path_parameters["name"], asked.query
+                exchange, asked.path_parameters["name"]
             ),
-            "series": lambda asked: catalog.get_series_list(exchange, asked.query),
             "series/{name}": lambda asked: catalog.get_series(
                 exchange, asked.path_parameters["name"]
             ),
@@ -250,23 +223,6 @@ class KalshiServer(PracticeServer):
             Route("POST", "pause", self._begin_pause),
             Route("DELETE", "pause", lambda _: self._end_pause()),
         ]
-
-    @property
-    def pause_code(self) -> str:
-        """Return the error code for orders during a pause, or "" while trading is open."""
-        if self._pause or not self._maintenance:
-            return self._pause
-        return EXCHANGE_PAUSED_CODE if is_maintenance_time(self.exchange.now) else ""
-
-    @property
-    def resumes_at(self) -> np.datetime64 | None:
-        """Return the UTC end of the weekly pause, or None outside it.
-
-        The result is also None during a pause that a client started, because its end is unknown.
-        """
-        if self._pause or not self.pause_code:
-            return None
-        return maintenance_end(self.exchange.now)
 
     def authentication_failure(self, request: Request) -> str | None:
         """Return why a request's authentication fails, or None if it may be served.
@@ -301,7 +257,7 @@ class KalshiServer(PracticeServer):
         return self.exchange.tick
 
     def step(self) -> None:
-        self.exchange.advance(paused=bool(self.pause_code))
+        self.exchange.advance(paused=bool(self._pause))
         self._write_estimates()
 
     def _write_estimates(self) -> None:
@@ -325,22 +281,24 @@ class KalshiServer(PracticeServer):
     def _begin_pause(self, asked: Request) -> None:
         """Pause trading until DELETE /control/pause resumes it.
 
-        The body names the error code for orders, as in {"code": "trading_is_paused"}. Raises
-        `RequestRefused` (422) for an unknown code.
+        The body names the error code for orders, and may state the expected end, as in {"code":
+        "trading_is_paused", "resumes_at": "2026-11-26T10:00:00Z"}. Raises `RequestRefused` (422)
+        for an unknown code.
         """
-        code = asked.json_object().get("code", TRADING_PAUSED_CODE)
+        content = asked.json_object()
+        code = content.get("code", TRADING_PAUSED_CODE)
         if code not in PAUSE_CODES:
             raise RequestRefused(
                 422, None, f"code: {code!r} is not one of {', '.join(PAUSE_CODES)}"
             )
-        self._pause = code
+        self._pause, self._resumes_at = code, content.get("resumes_at")
 
     def _end_pause(self) -> None:
-        self._pause = ""
+        self._pause, self._resumes_at = "", None
 
     def _refuse_in_pause(self, asked: Request) -> None:
         fault = self.faults.consume_fault(asked, TRADING_PAUSED_CODE, EXCHANGE_PAUSED_CODE)
-        if code := fault.kind if fault else self.pause_code:
+        if code := fault.kind if fault else self._pause:
             raise RequestRefused(409, code, code.replace("_", " "))
 
     def _submit(self, asked: Request) -> ResponseBody:
@@ -542,7 +500,6 @@ class PracticeServerArguments:
             self.server_options.clock_speed,
             reused_ids_refused=self.settings.reused_ids_refused,
             estimates=estimates,
-            maintenance=self.settings.weekly_pause,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, private key in {key_file}"

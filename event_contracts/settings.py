@@ -266,9 +266,6 @@ class KalshiVenueSettings:
         "file to which every tick writes the markets' fair prices, for `estimates` of "
         "`event_contracts.trade`; null: no file",
     )
-    weekly_pause: bool = setting(
-        False, "whether trading pauses every Thursday from 3:00 to 5:00 New York time"
-    )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:

@@ -40,7 +40,6 @@ class Drift:
         # [N, window], USD, nothing later than the forecast
         closes = windows.contexts(np.arange(len(windows)))
         mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [N], of a bar
-        median = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
-        moves = median + RandomWalk(self.window).log_return_quantiles(closes)
-        quantiles = closes[:, -1, None, None] * np.exp(moves)  # [N, H, Q], USD
-        return ForecastTable.from_quantiles(self.name, bars, windows, quantiles.astype(np.float32))
+        median = mean[:, None] * np.arange(1, HORIZON + 1)  # [N, H]
+        quantiles = RandomWalk(self.window).quantiles_around(windows, median)
+        return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)

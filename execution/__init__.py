@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-# Words of the live command line other than settings.
-PREVIEW_ARGUMENT = "preview"
-QUANTITY_ARGUMENT = "quantity"
+PREVIEW_ARGUMENT = "preview"  # word of the live command line other than settings
 
 COMMANDS = {
     "trade_stock_e2e": Command(
@@ -61,8 +59,7 @@ SETTINGS = {
 def parse_live_overrides(arguments: Sequence[str]) -> list[str]:
     """Return the Hydra overrides (`key=value`) among the arguments of `trade_stock_e2e.py`.
 
-    The argument `preview` becomes the override `mode=preview`. The command `quantity` and its two
-    arguments are skipped. Any other argument is rejected.
+    The argument `preview` becomes the override `mode=preview`. Any other argument is rejected.
 
     Raises
     ------
@@ -74,22 +71,18 @@ def parse_live_overrides(arguments: Sequence[str]) -> list[str]:
     from foundation.shell import format_command
 
     words = []
-    for word in arguments[3:] if is_quantity_command(arguments) else arguments:
+    for word in arguments:
         if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
             command = format_command("python -m execution.live")
             also = f"a setting as key=value; for status, clear, kill: `{command}`"
             raise invalid_choice_error(
-                "word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), other_accepted_values=also
+                "word", word, (PREVIEW_ARGUMENT,), other_accepted_values=also
             )
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.
     return [*words, f"mode={PREVIEW_ARGUMENT}"] if PREVIEW_ARGUMENT in arguments else words
-
-
-def is_quantity_command(arguments: Sequence[str]) -> bool:
-    return list(arguments[:1]) == [QUANTITY_ARGUMENT]
 
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -112,15 +112,6 @@ class RandomWalk:
             shape_index=np.broadcast_to(0, count),
         )
 
-    def log_return_quantiles(self, closes: Array) -> Array:
-        """Return the quantiles [N, H, Q] of log returns after each step.
-
-        closes: [N, L] closes of each window.
-        """
-        squares = np.diff(np.log(closes), axis=1) ** 2
-        deviation = np.sqrt((squares * self._ewma_weights()).sum(axis=1))
-        return np.asarray(deviation[:, None, None] * self._shape_quantiles())
-
     def _ewma_weights(self) -> Array:
         """Return the weights [L - 1] of a window's squared log returns in the forecast variance."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)

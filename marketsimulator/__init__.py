@@ -55,7 +55,8 @@ COMMANDS = {
     "search": Command(
         "marketsimulator.search",
         config="search",
-        interruption_text="finished trials are kept: the same command with this output resumes",
+        marker_file="search.json",
+        marker_keys=("found", "failed_criteria"),
         log_name="search",
         extra_by_library={"optuna": "search"},
     ),

@@ -2,18 +2,15 @@
 
     kelly-chronos init [FOLDER] --bars synthetic [key=value …]
     python -m marketsimulator.init FOLDER --bars data/bars [--symbols NVDA BTCUSD] [--timeframe 1h]
-        [--keys none|environment] [--alerts URL|none] [--start DATE] [key=value …]
+        [--keys none|environment] [--start DATE] [key=value …]
 
 FOLDER (default: kelly) receives `kelly.yaml`, which every command reads as
-config=FOLDER/kelly.yaml, and the results of the backtest in `first`. With keys or an alert address
-it also receives `keys.env` (mode 600, ignored by git), a systemd EnvironmentFile that no command
-reads.
+config=FOLDER/kelly.yaml, and the results of the backtest in `first`.
 
 --bars          folder of CSV or Parquet files, `download` (from Alpaca) or `synthetic` (no files)
 --symbols       symbols to trade; default: all symbols of the bars
 --timeframe     1d, 1h, 30m, 15m or 5m; default: 1d where a file has daily bars, else 1h
 --keys          `environment` reads a paper account's APCA_API_KEY_ID and APCA_API_SECRET_KEY
---alerts        http or https address that receives alerts
 --start         first day of a download; default: two years ago
 
 Settings key=value are checked and written to `kelly.yaml`.
@@ -55,9 +52,8 @@ from foundation.compose import (
     refuse_repeated_keys,
 )
 from foundation.errors import InputError, invalid_choice_error
-from foundation.files import check_output_folder, write_files_atomically
+from foundation.files import check_output_folder, write_atomically, write_files_atomically
 from foundation.formatting import format_count
-from foundation.notifier import check_url
 from foundation.shell import format_command
 from foundation.signals import exit_on_errors
 from marketsimulator import backtest
@@ -66,7 +62,7 @@ from marketsimulator.results.trials import check_ledger
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_bar_files
 from trainingdata.download import download
-from trainingdata.feed.endpoint import KEY_VARIABLE, SECRET_VARIABLE, ApiKeys
+from trainingdata.feed.endpoint import KEY_VARIABLE, ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, parse_instant
 from trainingdata.instruments import instrument, is_crypto, parse_symbols
@@ -75,15 +71,9 @@ from trainingdata.timeframe import TimeframeName
 
 DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "environment"
 SETTINGS_FILE_NAME = "kelly.yaml"
-KEYS_FILE_NAME = "keys.env"
-SERVICE_SETTINGS_FOLDER = Path(
-    "/etc/kelly-chronos"
-)  # where deploy/kelly-chronos.service reads both files
 FIRST_BACKTEST_FOLDER = "first"  # subfolder of the first backtest's results
 FIRST_BACKTEST_DAYS = 365  # calendar days of the first backtest
 DOWNLOAD_PERIOD = 730 * DAY
-# Characters that systemd and shells read literally between single quotes.
-_QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,6 @@ class Setup:
     symbols: symbols to trade; empty: all symbols of the synthetic market.
     timeframe: timeframe of bars and decisions; None: decided by the bars.
     keys: keys of a paper account; None without an account.
-    alert_url: address that receives alerts; None: no alerts.
     start: first instant of a download.
     overrides: further settings as key=value words.
     first_run: settings of the first backtest; None: not composed yet.
@@ -106,7 +95,6 @@ class Setup:
     symbols: tuple[str, ...] = ()
     timeframe: str | None = None
     keys: ApiKeys | None = None
-    alert_url: str | None = None
     start: np.datetime64 | None = None
     overrides: tuple[str, ...] = ()
     first_run: BacktestSettings | None = None
@@ -174,19 +162,6 @@ class Setup:
             f"\n{body}"
         )
 
-    def format_keys(self) -> str:
-        """Return the content of `keys.env`; empty without keys and alert address."""
-        values: dict[str, str] = {}
-        if self.keys is not None:
-            values |= {KEY_VARIABLE: self.keys.key, SECRET_VARIABLE: self.keys.secret}
-        if self.alert_url is not None:
-            values["ALERT_URL"] = self.alert_url
-        if not values:
-            return ""
-        values["LOOP_WORDS"] = f"{SETTINGS_FILE_KEY}={SERVICE_SETTINGS_FOLDER / SETTINGS_FILE_NAME}"
-        lines = (f"{name}='{value}'\n" for name, value in values.items())
-        return f"# EnvironmentFile of deploy/kelly-chronos.service.\n{''.join(lines)}"
-
 
 def parse_bars_source(text: str) -> str:
     """Return the source of the bars. Raises InputError for a folder without bar files."""
@@ -244,33 +219,7 @@ def require_paper_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
         raise InputError(
             f"{KEY_VARIABLE}: this is the key of a live account; use the keys of a paper account"
         )
-    else:
-        for name, value in ((KEY_VARIABLE, keys.key), (SECRET_VARIABLE, keys.secret)):
-            if not _QUOTABLE.fullmatch(value):
-                raise InputError(
-                    f"{name}: contains {_unquotable_character(value)}, which no key has (value not"
-                    " shown); copy the key again"
-                )
     return keys
-
-
-def _unquotable_character(text: str) -> str:
-    """Return a description of the first character that cannot be quoted."""
-    found = next((each for each in text if not _QUOTABLE.fullmatch(each)), "")
-    names = {"'": "a quote", "\\": "a backslash", " ": "a space"}
-    return names.get(found, "a character outside printable ASCII")
-
-
-def parse_alert_url(text: str) -> str | None:
-    """Return the address that receives alerts. Raises InputError for an invalid address."""
-    if text in ("", NONE):
-        return None
-    check_url("--alerts", text)
-    if not _QUOTABLE.fullmatch(text):
-        raise InputError(
-            f"--alerts: the address contains {_unquotable_character(text)}; write it as %XX"
-        )
-    return text
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
@@ -280,7 +229,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--timeframe")
     parser.add_argument("--keys", choices=[NONE, ENVIRONMENT])
-    parser.add_argument("--alerts")
     parser.add_argument("--start")
     flags = parser.parse_intermixed_args(list(words))
     # --symbols also consumes the settings that follow it.
@@ -318,7 +266,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
         raise InputError(f"--start: {flags.start} is in the future; name a day in the past")
     setup = replace(setup, start=start)
     _refuse_other_content(setup.settings_file, setup.format_settings())
-    _refuse_other_content(setup.folder / KEYS_FILE_NAME, setup.format_keys())
     output = setup.folder / FIRST_BACKTEST_FOLDER
     check_output_folder(output, "summary.json", ("total_return", "comparisons"))
     return replace(setup, first_run=_compose_first_run(setup)), output
@@ -331,8 +278,7 @@ def _read_flags(setup: Setup, flags: Namespace) -> Setup:
     setup = replace(setup, symbols=symbols)
     setup = replace(setup, timeframe=parse_timeframe(flags.timeframe or "", setup))
     keys = ApiKeys.from_environment(os.environ) if flags.keys == ENVIRONMENT else None
-    keys = require_paper_keys(keys, setup)
-    return replace(setup, keys=keys, alert_url=parse_alert_url(flags.alerts or ""))
+    return replace(setup, keys=require_paper_keys(keys, setup))
 
 
 def _compose_first_run(setup: Setup) -> BacktestSettings:
@@ -353,8 +299,8 @@ def _compose_first_run(setup: Setup) -> BacktestSettings:
 
 
 def _refuse_other_content(path: Path, text: str) -> None:
-    """Raise `InputError` for an existing file with other content; empty text is not written."""
-    if path.exists() and text and path.read_text(encoding="utf-8") != text:
+    """Raise `InputError` for an existing file with other content."""
+    if path.exists() and path.read_text(encoding="utf-8") != text:
         raise InputError(
             f"{path}: already exists with other content; edit it, move it or choose another folder"
         )
@@ -382,22 +328,9 @@ def run(settings: Setup, progress: Progress) -> Result:
 
 
 def write_setup(setup: Setup) -> None:
-    """Write the settings, the keys and `.gitignore`, all or none."""
-    texts = {SETTINGS_FILE_NAME: setup.format_settings()}
-    if keys := setup.format_keys():
-        texts[KEYS_FILE_NAME] = keys
-        ignored = setup.folder / ".gitignore"
-        lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
-        if KEYS_FILE_NAME not in lines:
-            texts[ignored.name] = "\n".join([*lines, KEYS_FILE_NAME, ""])
-
-    def write_private_file(path: Path, text: str) -> None:
-        path.touch(mode=0o600)
-        path.write_text(text, encoding="utf-8")
-
-    writers = {
-        name: lambda path, text=text: write_private_file(path, text) for name, text in texts.items()
-    }
+    """Write the settings to a file that only its owner may read."""
+    content = setup.format_settings().encode()
+    writers = {SETTINGS_FILE_NAME: lambda path: write_atomically(path, content, is_private=True)}
     write_files_atomically(writers, setup.folder, "FOLDER")
 
 
@@ -418,10 +351,7 @@ def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
             "Preview orders, with the keys in the environment:"
             f" {format_command('kelly-chronos trade-stock-e2e')}"
             f" preview {SETTINGS_FILE_KEY}={setup.settings_file}",
-            f"Trade on paper under systemd: sudo install -D -m 644 {setup.settings_file}"
-            f" {SERVICE_SETTINGS_FOLDER / SETTINGS_FILE_NAME} && sudo install -m 600"
-            f" {setup.folder / KEYS_FILE_NAME}"
-            f" {SERVICE_SETTINGS_FOLDER / KEYS_FILE_NAME}, then follow"
+            "Trade on paper under systemd: the commands at the head of"
             " deploy/kelly-chronos.service",
         ]
     return steps

@@ -10,8 +10,8 @@ span. The best settings by the objective trade the next span; all test spans for
 account. It is compared with the default settings, those of the command line without the space.
 
 The trial ledger records every trial. The verdict is "nothing found" unless the outperformance is
-significant and the deflated Sharpe ratio is at least 95%. A killed search resumes with the same
-command and output. Results depend on the seed, not on `workers` and `launcher`.
+significant and the deflated Sharpe ratio is at least 95%. Results depend on the seed, not on
+`workers` and `launcher`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,14 @@ if __name__ == "__main__":
     run_command("marketsimulator.search")
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from forecasting.forecast import Progress
 from foundation.cli import Result
-from foundation.files import may_overwrite
-from foundation.files import resolve_output as check_folder
 from foundation.settings import settings_from_config
 from marketsimulator.results.search.report import SearchReport
 from marketsimulator.results.search.space import UNSEARCHABLE_KEYS, SearchSpace
-from marketsimulator.results.search.trial_store import STORAGE_FILE
 from marketsimulator.results.search.walk import SearchPlan, run_search
 from marketsimulator.results.trials import check_ledger
 from marketsimulator.settings import BacktestSettings, SearchOptions
@@ -63,20 +59,11 @@ class SearchSettings:
         return cls(SearchPlan(space, options), settings)
 
 
-def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
-    """Return the checked output folder; overwrite=true removes its stored trials."""
-    output = check_folder(config, STORAGE_FILE)
-    if may_overwrite(config):
-        (output / STORAGE_FILE).unlink(missing_ok=True)
-    return output
-
-
 def run(settings: SearchSettings, progress: Progress) -> Result:
-    """Run or resume a search; return its verdict, tables and files."""
+    """Run a search; return its verdict, tables and files."""
     backtest = settings.backtest_settings
     check_ledger(backtest.trials, "ledger")
-    output = Path(backtest.output).expanduser()
-    result = run_search(backtest, settings.plan, output, progress)
+    result = run_search(backtest, settings.plan, progress)
     report = SearchReport(result, has_ledger=backtest.trials is not None)
     return Result(
         [report.verdict.claim, report.total_figure_table(), report.chosen_settings_table()],

@@ -380,7 +380,6 @@ class StressSettings:
         "time within a run: `end`, `worst` (highest leverage), a New York date, or a"
         " timestamp with a time zone",
     )
-    only: tuple[str, ...] = setting((), "names of the scenarios to run; empty: all")
     output: str = setting("outputs/stress", "folder for the results")
     broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
     scenarios: tuple[Scenario, ...] = setting((), "predefined scenarios")
@@ -396,10 +395,7 @@ class StressSettings:
             )
 
     @property
-    def chosen_scenarios(self) -> tuple[Scenario, ...]:
-        """Return the scenarios named by `only`, or all, in the order in which they are defined."""
-        every = {scenario.name: scenario for scenario in (*self.scenarios, *self.custom_scenarios)}
-        for name in self.only:
-            if name not in every:
-                raise invalid_choice_error("only", name, every)
-        return tuple(each for name, each in every.items() if not self.only or name in self.only)
+    def all_scenarios(self) -> tuple[Scenario, ...]:
+        """Return all scenarios; a custom one replaces a predefined one of the same name."""
+        every = (*self.scenarios, *self.custom_scenarios)
+        return tuple({scenario.name: scenario for scenario in every}.values())

@@ -1,6 +1,6 @@
 """Stress-test an account: loss, margin calls and liquidations in historical and assumed scenarios.
 
-    python -m marketsimulator.stress RUN [at=worst] [only=[gap,coin]] [output=DIR] [key=value …]
+    python -m marketsimulator.stress RUN [at=worst] [output=DIR] [key=value …]
     python -m marketsimulator.stress account=venue ['data.dir=[DIR]'] [key=value …]
 
 RUN is the folder of a backtest. Its positions at the end are tested, or those at the highest
@@ -72,7 +72,7 @@ def run_stress_with_notes(
         for symbol in each.symbols
         if instrument(symbol).symbol not in book.symbols
     ]
-    return run_stress(replace(book, notes=(*book.notes, *notes)), settings.chosen_scenarios, terms)
+    return run_stress(replace(book, notes=(*book.notes, *notes)), settings.all_scenarios, terms)
 
 
 STRESS_SETTING_NAMES = tuple(each.name for each in fields(StressSettings))

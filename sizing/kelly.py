@@ -130,29 +130,25 @@ def kelly_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Return the weights [S] or [T, S] that maximise fractional-Kelly growth net of trading costs.
-
-    The result is [T, S] for a history of T problems, which are solved separately and without costs.
+    """Return the weights [S] that maximise fractional-Kelly growth net of trading costs.
 
     Parameters
     ----------
-    mu : [S] or [T, S]
+    mu : [S]
         expected simple return over the holding interval.
-    covariance : [S, S], or [T, S, S] for a history whose covariance changes
+    covariance : [S, S]
         covariance of returns over the same interval; symmetric, positive semi-definite. Pass a
         `Covariance` to validate a matrix once for many calls.
     fraction
         fraction of full Kelly, above 0.
-    lower, upper : [S], or [T, S] for a history
+    lower, upper : [S]
         bounds of the weights; equal for a symbol whose weight is fixed.
     groups
         pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and
-        1. A ceiling below its use by fixed weights is raised to that use. For a history the ceiling
-        may be [T].
+        1. A ceiling below its use by fixed weights is raised to that use.
     held, cost : [S]
         current weights, and trading cost per unit of weight; without cost, `held` changes the
-        result by rounding only. Rejected for a history, whose current weights follow from earlier
-        rows.
+        result by rounding only.
 
     Raises
     ------
@@ -164,17 +160,12 @@ def kelly_weights(
     expected = as_float_array("mu", mu)
     if not (isinstance(fraction, Real) and 0 < fraction < np.inf):
         raise ValueError(f"fraction must be a number above 0, got {fraction!r}")
-    history = expected.ndim == 2
-    if history and (cost is not None or held is not None):
-        raise ValueError(
-            "cost, held: not supported for a history of mu [T, S]; solve one instant at a time, or"
-            " omit them"
-        )
     # Threads that share a product wait actively for each other. On busy cores two threads take four
     # times as long as one for 500 symbols.
     with single_threaded_blas() if expected.size >= MIN_BLAS_THREADED_SIZE else nullcontext():
-        given = expected, covariance, float(fraction), lower, upper, groups
-        return _solve_history(*given) if history else _solve_instant(*given, held, cost)
+        return _solve_instant(
+            expected, covariance, float(fraction), lower, upper, groups, held, cost
+        )
 
 
 def format_solver_failure(status: int, symbols: int) -> str:
@@ -192,124 +183,31 @@ def _solve_instant(
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
     groups: Sequence[GroupCeiling],
-    held: npt.ArrayLike | None = None,
-    cost: npt.ArrayLike | None = None,
+    held: npt.ArrayLike | None,
+    cost: npt.ArrayLike | None,
 ) -> Array:
-    """Validate the problem of one instant; return its weights [S].
-
-    The arguments are those of `kelly_weights`.
-    """
+    """Validate a problem; return its weights [S]. The arguments are those of `kelly_weights`."""
     if mu.ndim != 1:
-        raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
+        raise ValueError(f"mu must have shape [S], got {mu.shape}")
     n = len(mu)
     low = as_float_array("lower", lower)
     high = as_float_array("upper", upper)
     start = np.zeros(n) if held is None else as_float_array("held", held)
     price = np.zeros(n) if cost is None else as_float_array("cost", cost)
-    matrix = _covariance_matrix(covariance)
-    check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
-    _check_square(matrix, n)
     if not isinstance(covariance, Covariance):
-        check_covariance(matrix)
+        covariance = Covariance(as_float_array("covariance", covariance))
+    matrix = covariance.matrix
+    check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
+    if matrix.shape != (n, n):
+        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
     rows, limits = stack_group_ceilings(groups, n)
-    return _solve_checked_problem(mu, matrix, fraction, low, high, rows, limits, start, price)
-
-
-def _solve_checked_problem(
-    mu: Array,
-    matrix: Array,
-    fraction: float,
-    low: Array,
-    high: Array,
-    rows: Array,
-    limits: Array,
-    start: Array,
-    price: Array,
-) -> Array:
-    """Return the weights [S] of a problem whose shapes, covariance and groups are validated.
-
-    matrix: [S, S] covariance.
-    low, high: [S] bounds of the weights.
-    rows, limits: [G, S] coefficients and [G] limits of the groups.
-    start, price: [S] current weights, and trading cost per unit of weight.
-    """
     check_problem_vectors(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
     status, weights, _ = optimal_weights(problem)
     if status != SOLVED:
-        raise SolverFailed(format_solver_failure(status, len(mu)), problem)
+        raise SolverFailed(format_solver_failure(status, n), problem)
     return np.asarray(weights[0])
-
-
-def _solve_history(
-    mu: Array,
-    covariance: npt.ArrayLike | Covariance,
-    fraction: float,
-    lower: npt.ArrayLike,
-    upper: npt.ArrayLike,
-    groups: Sequence[GroupCeiling],
-) -> Array:
-    """Return the weights [T, S] of T problems without costs; arguments as in `kelly_weights`."""
-
-    def repeat_by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
-        """Return the value of an argument for each row, [T, …]; a single value is repeated.
-
-        rank: number of dimensions of a single value.
-        """
-        array = as_float_array(name, value)
-        if array.ndim <= rank:
-            return np.broadcast_to(array, (len(mu), *array.shape))
-        if len(array) != len(mu):
-            raise ValueError(f"{name} must have {len(mu)} rows like mu, got {len(array)}")
-        return array
-
-    given = _covariance_matrix(covariance)
-    one = covariance if isinstance(covariance, Covariance) else None
-    if one is None and given.ndim == 2:
-        one = Covariance(given)  # shared by all rows: validated once
-    matrices = repeat_by_row("covariance", given, 2)
-    low, high = (
-        np.array(repeat_by_row("lower", lower, 1)),
-        np.array(repeat_by_row("upper", upper, 1)),
-    )
-    ceilings = [repeat_by_row("groups", group[-1], 0) for group in groups]
-    weights = np.zeros(mu.shape)
-    zeros = np.zeros(mu.shape[1])
-    rows = np.zeros((0, 0))
-    for t in range(len(mu)):
-        limits = np.array([most[t] for most in ceilings])
-        try:
-            # Inputs that all rows share are validated with the first row.
-            if t == 0 or np.isnan(limits).any():
-                limited = [
-                    (*group[:-1], most[t]) for group, most in zip(groups, ceilings, strict=True)
-                ]
-                _check_square(matrices[t] if one is None else one.matrix, len(zeros))
-                check_shapes({"lower": low[t], "upper": high[t]}, len(zeros))
-                rows, limits = stack_group_ceilings(limited, len(zeros))
-            if one is None:
-                check_covariance(matrices[t])
-            matrix = matrices[t] if one is None else one.matrix
-            weights[t] = _solve_checked_problem(
-                mu[t], matrix, fraction, low[t], high[t], rows, limits, zeros, zeros
-            )
-        except ValueError as error:
-            raise ValueError(f"row {t}: {error}") from error
-        except SolverFailed as error:
-            raise SolverFailed(f"row {t}: {error}", error.problem) from error
-    return weights
-
-
-def _check_square(matrix: Array, n: int) -> None:
-    if matrix.shape != (n, n):
-        raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
-
-
-def _covariance_matrix(covariance: npt.ArrayLike | Covariance) -> Array:
-    if isinstance(covariance, Covariance):
-        return covariance.matrix
-    return as_float_array("covariance", covariance)
 
 
 def as_float_array(name: str, value: npt.ArrayLike) -> Array:

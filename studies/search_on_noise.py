@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from pathlib import Path
 
 from forecasting.forecast import no_progress
 from foundation.compose import compose_config
@@ -35,8 +33,7 @@ WORDS = (
 def search(seed: int) -> SearchReport:
     """Search on the noise market of a seed; return its report."""
     settings = SearchSettings.from_config(compose_config("search", [*WORDS, f"seed={seed}"]))
-    with tempfile.TemporaryDirectory() as folder:
-        result = run_search(settings.backtest_settings, settings.plan, Path(folder), no_progress)
+    result = run_search(settings.backtest_settings, settings.plan, no_progress)
     return SearchReport(result, has_ledger=False)
 
 

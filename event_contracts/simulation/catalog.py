@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Exchange, MarketState, SimulatedListing
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.venue import (
     EXCHANGE_INDEX,
     PAGE_PARAMETERS,
@@ -18,7 +17,6 @@ from event_contracts.simulation.venue import (
     format_dollars,
     format_timestamp,
     get_listing,
-    matches_filters,
     paginate,
 )
 from event_contracts.trading.endpoint import EXCHANGE_PAUSED_CODE
@@ -27,7 +25,6 @@ from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
 from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR, price_to_usd
 from foundation.arrays import StructuredArray
-from foundation.errors import InputError
 from marketsimulator.venue.request import (
     QueryParameters,
     RequestRefused,
@@ -39,14 +36,6 @@ from marketsimulator.venue.request import (
 MAX_DEPTH_LEVELS = 100  # levels of a book in one response
 DAY = np.timedelta64(1, "D")
 SERIES_CATEGORY = "Practice"  # category of every series
-# Kalshi's filter of markets by status, and the states that pass it.
-STATES_BY_STATUS_FILTER: Mapping[str, tuple[MarketState, ...]] = {
-    "unopened": ("initialized",),
-    "open": ("active",),
-    "paused": (),
-    "closed": ("closed", "determined"),
-    "settled": ("finalized",),
-}
 # Kalshi's names of the steps between prices; the server invents a name for any other step.
 PRICE_STRUCTURE_BY_STEP_USD = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 
@@ -74,24 +63,14 @@ class TopOfBook(NamedTuple):
 
 
 def get_markets(exchange: Exchange, query: QueryParameters) -> ResponseBody:
-    """Return the response to `GET /markets`: the markets that pass the query's filters."""
-    refuse_unknown_keys(
-        query, *PAGE_PARAMETERS, "tickers", "event_ticker", "series_ticker", "status"
-    )
+    """Return the response to `GET /markets`: all markets, or those that the query names."""
+    refuse_unknown_keys(query, *PAGE_PARAMETERS, "tickers")
     wanted = [name for name in query.get("tickers", "").split(",") if name]
-    status = query.get("status")
-    if status and status not in STATES_BY_STATUS_FILTER:
-        raise InputError(f"status: {status} is not one of {', '.join(STATES_BY_STATUS_FILTER)}")
-    states = STATES_BY_STATUS_FILTER.get(status or "")
-    rows = {}
-    for number, ticker in enumerate_rows(exchange.listings):
-        listing = exchange.listings[ticker]
-        is_listed = matches_filters(
-            query, event_ticker=event_ticker_of(listing), series_ticker=series_ticker_of(listing)
-        )
-        is_named = not wanted or ticker in wanted
-        if is_listed and is_named and (states is None or exchange.market_state(ticker) in states):
-            rows[number] = get_market(exchange, ticker)
+    rows = {
+        number: get_market(exchange, ticker)
+        for number, ticker in enumerate_rows(exchange.listings)
+        if not wanted or ticker in wanted
+    }
     return paginate("markets", rows, query)
 
 
@@ -170,28 +149,13 @@ def get_orderbook(exchange: Exchange, ticker: str, query: QueryParameters) -> Re
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
-def get_series_list(exchange: Exchange, query: QueryParameters) -> ResponseBody:
-    """Return the response to `GET /series`.
-
-    Every series has the category `SERIES_CATEGORY`; a query for another category gets none.
-    """
-    refuse_unknown_keys(query, "category")
-    listed = dict.fromkeys(map(series_ticker_of, exchange.listings.values()))
-    named = matches_filters(query, category=SERIES_CATEGORY)
-    return {"series": [_build_series(exchange, each) for each in listed if named]}
-
-
 def get_series(exchange: Exchange, ticker: str) -> ResponseBody:
     """Return the response to `GET /series/{series_ticker}`: a series with its fee terms."""
     if ticker not in {series_ticker_of(each) for each in exchange.listings.values()}:
         raise RequestRefused(404, None, f"series {ticker} not found")
-    return {"series": _build_series(exchange, ticker)}
-
-
-def _build_series(exchange: Exchange, ticker: str) -> ResponseBody:
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
-    return {
+    series = {
         "ticker": ticker,
         "title": ticker,
         "frequency": "custom",
@@ -206,61 +170,27 @@ def _build_series(exchange: Exchange, ticker: str) -> ResponseBody:
         "additional_prohibitions": None,
         "exchange_index": EXCHANGE_INDEX,
     }
+    return {"series": series}
 
 
-def get_events(exchange: Exchange, query: QueryParameters) -> ResponseBody:
-    """Return the response to `GET /events`: the events that pass the query's filters."""
-    refuse_unknown_keys(query, *PAGE_PARAMETERS, "series_ticker", "with_nested_markets")
-    members = _group_by_event(exchange)
-    nested = query.get("with_nested_markets") == "true"
-    rows = {
-        number: _build_event(exchange, members[name], nested=nested)
-        for number, name in enumerate_rows(members)
-        if matches_filters(query, series_ticker=series_ticker_of(members[name][0]))
-    }
-    return paginate("events", rows, query)
-
-
-def get_event(exchange: Exchange, ticker: str, query: QueryParameters) -> ResponseBody:
+def get_event(exchange: Exchange, ticker: str) -> ResponseBody:
     """Return the response to `GET /events/{event_ticker}`: an event with its markets."""
-    refuse_unknown_keys(query, "with_nested_markets")
-    members = _group_by_event(exchange).get(ticker)
-    if members is None:
+    listings = exchange.listings.values()
+    members = [listing for listing in listings if event_ticker_of(listing) == ticker]
+    if not members:
         raise RequestRefused(404, None, f"event {ticker} not found")
-    if query.get("with_nested_markets") == "true":
-        return {"event": _build_event(exchange, members, nested=True), "markets": []}
-    listed = [get_market(exchange, each.ticker) for each in members]
-    return {"event": _build_event(exchange, members, nested=False), "markets": listed}
-
-
-def _group_by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
-    """Return the listings of each event, by event ticker."""
-    members: dict[str, list[SimulatedListing]] = {}
-    for listing in exchange.listings.values():
-        members.setdefault(event_ticker_of(listing), []).append(listing)
-    return members
-
-
-def _build_event(
-    exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool
-) -> ResponseBody:
-    """Return one event in the API's format.
-
-    members: listings of the event's markets.
-    nested: true to include the markets.
-    """
-    name = event_ticker_of(members[0])
-    markets = {"markets": [get_market(exchange, each.ticker) for each in members]} if nested else {}
     return {
-        "event_ticker": name,
-        "series_ticker": series_ticker_of(members[0]),
-        "title": name,
-        "sub_title": "",
-        "collateral_return_type": "MECNET" if members[0].is_mutually_exclusive else "",
-        "mutually_exclusive": members[0].is_mutually_exclusive,
-        "settlement_sources": None,
-        "exchange_index": EXCHANGE_INDEX,
-        **markets,
+        "event": {
+            "event_ticker": ticker,
+            "series_ticker": series_ticker_of(members[0]),
+            "title": ticker,
+            "sub_title": "",
+            "collateral_return_type": "MECNET" if members[0].is_mutually_exclusive else "",
+            "mutually_exclusive": members[0].is_mutually_exclusive,
+            "settlement_sources": None,
+            "exchange_index": EXCHANGE_INDEX,
+        },
+        "markets": [get_market(exchange, each.ticker) for each in members],
     }
 
 
@@ -268,20 +198,18 @@ def series_ticker_of(listing: SimulatedListing) -> str:
     return event_ticker_of(listing).split("-")[0]
 
 
-def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> ResponseBody:
+def get_exchange_status(pause: str = "", resumes_at: str | None = None) -> ResponseBody:
     """Return the response to `GET /exchange/status`.
 
     pause: error code of the current pause; empty while trading is open.
-    resumes_at: UTC, expected end of the pause; None if unknown.
+    resumes_at: expected end of the pause, an instant as text; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED_CODE, not pause
     return {
         "exchange_active": is_active,
         "trading_active": is_trading,
         "intra_exchange_transfers_active": False,
-        "exchange_estimated_resume_time": None
-        if resumes_at is None
-        else format_timestamp(resumes_at),
+        "exchange_estimated_resume_time": resumes_at,
         "exchange_index_statuses": [
             {
                 "exchange_index": EXCHANGE_INDEX,

@@ -63,7 +63,7 @@ from event_contracts.trading.venue_orders import (
     to_action_and_side,
 )
 from execution.orders.average_cost import average_cost
-from foundation.errors import InputError, OrderRejected
+from foundation.errors import OrderRejected
 from marketsimulator.venue.request import (
     QueryParameters,
     RequestRefused,
@@ -255,11 +255,10 @@ Row = TypeVar("Row")
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
 PAGE_PARAMETERS = ("limit", "cursor")  # filters of every list
-TIME_PARAMETERS = ("min_ts", "max_ts")  # filters of a list with instants
+TIME_PARAMETER = "min_ts"  # filter of a list with instants, epoch seconds
 USER_ID = "practice"  # the venue's id of the account's owner
 EXCHANGE_INDEX = 0  # the exchange has one shard, Kalshi's default
 CENTS_PER_DOLLAR = 100
-COUNT_FILTERS = ("position", "total_traded")
 
 
 def order_response(exchange: Exchange, placed: PlacedOrder) -> ResponseBody:
@@ -323,22 +322,14 @@ def cancellation_response(
 
 
 def get_orders(exchange: Exchange, query: QueryParameters, hidden_count: int = 0) -> ResponseBody:
-    refuse_unknown_keys(
-        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "status", "subaccount"
-    )
+    refuse_unknown_keys(query, *PAGE_PARAMETERS, TIME_PARAMETER, "ticker", "status")
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise RequestRefused(400, None, "status must be resting, canceled or executed")
     rows = {
         number: order_response(exchange, placed)
         for number, placed in enumerate_rows(exchange.orders.values(), hidden_count)
-        if matches_filters(
-            query,
-            status=placed.state,
-            ticker=placed.order.market,
-            event_ticker=event_ticker_of(exchange.listings[placed.order.market]),
-            subaccount="0",
-        )
+        if matches_filters(query, status=placed.state, ticker=placed.order.market)
         and is_within_time_filter(query, exchange.instant_of(placed.placed_tick))
     }
     return paginate("orders", rows, query)
@@ -379,11 +370,8 @@ def matches_filters(query: QueryParameters, **row_values: str) -> bool:
 
 
 def is_within_time_filter(query: QueryParameters, at: np.datetime64) -> bool:
-    """Return whether an instant is within the query's `min_ts` and `max_ts`, epoch seconds."""
-    seconds = epoch_milliseconds(at) // 1000
-    first = parse_query_integer(query, "min_ts", 0)
-    last = parse_query_integer(query, "max_ts", 2**62)
-    return first <= seconds <= last
+    """Return whether an instant is not before the query's `min_ts`."""
+    return epoch_milliseconds(at) // 1000 >= parse_query_integer(query, TIME_PARAMETER, 0)
 
 
 def paginate(name: str, rows: Mapping[int, ResponseBody], query: QueryParameters) -> ResponseBody:
@@ -489,7 +477,7 @@ def get_balance(exchange: Exchange, query: QueryParameters) -> ResponseBody:
 
     The balance includes cash that resting orders may use.
     """
-    refuse_unknown_keys(query, "subaccount", "exchange_index")
+    refuse_unknown_keys(query)
     cash = exchange.cash
     return {
         "balance": int(cash * CENTS_PER_DOLLAR // 1),
@@ -505,37 +493,19 @@ def get_positions(exchange: Exchange, query: QueryParameters) -> ResponseBody:
 
     It lists markets in which the account has traded and which have not paid yet.
     """
-    refuse_unknown_keys(
-        query, *PAGE_PARAMETERS, "ticker", "event_ticker", "count_filter", "subaccount"
-    )
-    counted_by = _parse_count_filter(query.get("count_filter", ""))
+    refuse_unknown_keys(query, *PAGE_PARAMETERS)
     paid = {settlement.market for settlement in exchange.paid_settlements}
     costs = compute_position_costs(exchange.fills)
-    rows = {}
-    for number, ticker in enumerate_rows(exchange.listings):
-        event = event_ticker_of(exchange.listings[ticker])
-        is_named = matches_filters(query, ticker=ticker, event_ticker=event, subaccount="0")
-        if not is_named or ticker not in costs or ticker in paid:
-            continue
-        amounts = {"position": exchange.position(ticker), "total_traded": costs[ticker].traded_usd}
-        if not counted_by or any(amounts[name] for name in counted_by):
-            rows[number] = _build_position(exchange, ticker, costs[ticker])
+    rows = {
+        number: _build_position(exchange, ticker, costs[ticker])
+        for number, ticker in enumerate_rows(exchange.listings)
+        if ticker in costs and ticker not in paid
+    }
     shown = paginate("market_positions", rows, query)
     events = dict.fromkeys(
         event_ticker_of(exchange.listings[row["ticker"]]) for row in shown["market_positions"]
     )
     return {**shown, "event_positions": [_build_event_position(exchange, e, costs) for e in events]}
-
-
-def _parse_count_filter(text: str) -> tuple[str, ...]:
-    """Parse `count_filter`, names of amounts separated by commas.
-
-    A position is listed only if at least one of these amounts is not 0.
-    """
-    names = tuple(name for name in text.split(",") if name)
-    if other := set(names) - set(COUNT_FILTERS):
-        raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")
-    return names
 
 
 def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> ResponseBody:
@@ -577,13 +547,11 @@ def get_fills(exchange: Exchange, query: QueryParameters, hidden_count: int = 0)
 
     hidden_count: number of the newest fills to skip.
     """
-    refuse_unknown_keys(
-        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "order_id", "subaccount"
-    )
+    refuse_unknown_keys(query, *PAGE_PARAMETERS, TIME_PARAMETER, "ticker")
     rows = {
         number: _build_fill(exchange, number, fill)
         for number, fill in enumerate_rows(exchange.fills, hidden_count)
-        if matches_filters(query, ticker=fill.market, order_id=fill.order_id, subaccount="0")
+        if matches_filters(query, ticker=fill.market)
         and is_within_time_filter(query, exchange.instant_of(fill.exchange_tick))
     }
     return paginate("fills", rows, query)
@@ -613,19 +581,14 @@ def get_settlements(exchange: Exchange, query: QueryParameters) -> ResponseBody:
 
     It lists markets in which the account has traded and which have paid.
     """
-    refuse_unknown_keys(
-        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "subaccount"
-    )
+    refuse_unknown_keys(query, *PAGE_PARAMETERS, TIME_PARAMETER)
     costs = compute_position_costs(exchange.fills)
-    rows = {}
-    for number, settlement in enumerate_rows(exchange.paid_settlements):
-        ticker = settlement.market
-        event = event_ticker_of(exchange.listings[ticker])
-        is_listed = ticker in costs and is_within_time_filter(
-            query, exchange.instant_of(settlement.payout_tick)
-        )
-        if is_listed and matches_filters(query, ticker=ticker, event_ticker=event, subaccount="0"):
-            rows[number] = _build_settlement(exchange, settlement, costs[ticker])
+    rows = {
+        number: _build_settlement(exchange, settlement, costs[settlement.market])
+        for number, settlement in enumerate_rows(exchange.paid_settlements)
+        if settlement.market in costs
+        and is_within_time_filter(query, exchange.instant_of(settlement.payout_tick))
+    }
     return paginate("settlements", rows, query)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-import numpy as np
-
 from event_contracts.trading.action_log import ActionRecords, SettledMarket
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import ContractFill
@@ -14,7 +12,6 @@ from event_contracts.trading.position_sizes import Episode, SentOrder, build_ord
 from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
-from foundation.charts import Chart, Series
 from foundation.formatting import format_count, format_quantity, format_usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
@@ -43,11 +40,26 @@ class SettledMarketsSection(PageSection):
         self._records = records
 
     def body(self) -> str:
-        return _render_settled_markets(self._records)
+        paid = self._records.read_settled_markets(MAX_SHOWN_MARKETS)
+        if not paid:
+            return ""
+        stated = [each.profit for each in paid if each.profit is not None]
+        total = format_usd(float(sum(stated)), sign=True)
+        markets = format_count(len(stated), "settled market")
+        return render_page(
+            "event_contracts/settled.html.j2",
+            summary=f"{markets} earned {total} after fees, as stated by the venue",
+            table=Table(
+                "Settled markets",
+                SETTLED_MARKET_HEADERS,
+                [_build_market_cells(each) for each in paid],
+                left_aligned_columns=(1, 2),
+            ),
+        )
 
 
 class OrderSizesSection(PageSection):
-    """Section of the status page with order sizes, their profits, and sizes over time."""
+    """Section of the status page with order sizes and their profits."""
 
     title = "Sizes of event contracts"
 
@@ -56,27 +68,18 @@ class OrderSizesSection(PageSection):
         self._records = records
 
     def body(self) -> str:
-        return _render_order_sizes(self._book, self._records)
-
-
-def _render_settled_markets(records: ActionRecords) -> str:
-    paid = records.read_settled_markets(MAX_SHOWN_MARKETS)
-    if not paid:
-        return ""
-    stated = [each.profit for each in paid if each.profit is not None]
-    total = format_usd(float(sum(stated)), sign=True)
-    markets = format_count(len(stated), "settled market")
-    return render_page(
-        "event_contracts/settled.html.j2",
-        summary=f"{markets} earned {total} after fees, as stated by the venue",
-        table=Table(
-            "Settled markets",
-            SETTLED_MARKET_HEADERS,
-            [_build_market_cells(each) for each in paid],
-            left_aligned_columns=(1, 2),
-        ),
-        chart=_profit_chart(paid) if stated else None,
-    )
+        by_market: dict[str, list[OrderIntent]] = {}
+        for intent in self._book.select_intents(_LATEST_MARKETS_SQL):
+            by_market.setdefault(to_contract_order(intent).market, []).append(intent)
+        paid = {each.market: each for each in self._records.read_settled_markets()}
+        sizes = build_order_size_report(
+            _build_episode(each, paid.get(name)) for name, each in by_market.items()
+        )
+        if sizes is None:
+            return ""
+        return render_page(
+            "event_contracts/open_sizes.html.j2", sizes=sizes, markets=len(by_market)
+        )
 
 
 def _build_market_cells(paid: SettledMarket) -> tuple[Cell, ...]:
@@ -105,60 +108,6 @@ def _format_position(held: Decimal) -> str:
     if not held:
         return "none"
     return f"{format_quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
-
-
-def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
-    """Return a chart of the cumulative profit of settled markets.
-
-    paid: settled markets, newest first.
-    """
-    rows = [each for each in reversed(paid) if each.profit is not None]
-    at = np.array([each.at for each in rows], "datetime64[ns]")
-    total = np.cumsum([float(each.profit or 0) for each in rows])
-    markets = format_count(len(rows), "settled market")
-    text = f"Cumulative profit of {markets}: {format_usd(total[-1], sign=True)}."
-    return Chart(
-        text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
-    )
-
-
-def _render_order_sizes(book: OrderStore, records: ActionRecords) -> str:
-    by_market: dict[str, list[OrderIntent]] = {}
-    intents = book.select_intents(_LATEST_MARKETS_SQL)
-    for intent in intents:
-        by_market.setdefault(to_contract_order(intent).market, []).append(intent)
-    paid = {each.market: each for each in records.read_settled_markets()}
-    sizes = build_order_size_report(
-        _build_episode(each, paid.get(name)) for name, each in by_market.items()
-    )
-    if sizes is None:
-        return ""
-    return render_page(
-        "event_contracts/open_sizes.html.j2",
-        sizes=sizes,
-        markets=len(by_market),
-        over_time=_size_chart(intents),
-    )
-
-
-def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
-    """Return a chart of contracts per order over time, with purchases and sales as two series."""
-    series = []
-    for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
-        rows = [intent for intent in intents if to_contract_order(intent).action == action]
-        if rows:
-            at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
-            counts = np.array([float(to_contract_order(intent).count) for intent in rows])
-            order = np.argsort(at, kind="stable")
-            series.append(Series(name, colour, at[order], counts[order], "dots").downsample())
-    sizes = [to_contract_order(intent).count for intent in intents]
-    orders = format_count(len(intents), "order")
-    text = (
-        f"Size of {orders} over time, from {format_quantity(min(sizes))} to"
-        f" {format_quantity(max(sizes))}"
-        " contracts."
-    )
-    return Chart(text, tuple(series), "plain", "UTC")
 
 
 def _build_episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:

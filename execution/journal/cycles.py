@@ -117,13 +117,6 @@ def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
     return _CYCLES.select_rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
 
 
-def next_cycle_start(database: Database, cycle: CycleRow) -> np.datetime64 | None:
-    """Return the start of the cycle of the same job after a cycle; None if it is the last."""
-    following = "WHERE job = ? AND number > ? ORDER BY number"
-    found = _CYCLES.first_row(database, following, (cycle.job, cycle.number))
-    return None if found is None else found.began_at
-
-
 def read_cycles(database: Database, job: str) -> list[CycleRow]:
     """Return all cycles of a job, oldest first."""
     return _CYCLES.select_rows(database, "WHERE job = ? ORDER BY number", (job,))

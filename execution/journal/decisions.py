@@ -340,16 +340,3 @@ def decisions_since(database: Database, job: str, since: np.datetime64) -> list[
     return DECISIONS_TABLE.select_rows(
         database, condition, (job, format_instant(since), WITHDRAWN_OUTCOME)
     )
-
-
-def decision_ids_between(
-    database: Database, job: str, start: np.datetime64, end: np.datetime64 | None
-) -> list[str]:
-    """Return the ids of a job's decisions in a period, in the order in which they were written.
-
-    start, end: first and last instant of the period; None for no end. The clock of a practice
-        server may show the end already at the start.
-    """
-    condition = "WHERE job = ? AND decided_at >= ? ORDER BY rowid"
-    rows = DECISIONS_TABLE.select_rows(database, condition, (job, format_instant(start)))
-    return [row.decision_id for row in rows if end is None or row.decided_at <= end]

@@ -37,7 +37,6 @@ from execution.live.accounts import (
     format_clear_command,
     is_event_contract_account,
 )
-from execution.live.interruption import read_cycle_orders
 from foundation.cli import Result
 from foundation.database import Database
 from foundation.errors import InputError
@@ -253,8 +252,7 @@ def _cycle_lines(database: Database, *, is_running: bool) -> Iterator[str]:
                     f" {next(iter(unsent.values()))}"
                 )
         elif row.ended_at is None:
-            state = "in progress" if is_running and row is rows[0] else "interrupted"
-            what = f"{state} {read_cycle_orders(database, row)}"
+            what = "in progress" if is_running and row is rows[0] else "interrupted"
         what = what or "no decision"
         yield f"{format_utc(row.began_at)} {row.job}: {what}"
 

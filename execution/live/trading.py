@@ -34,7 +34,6 @@ from execution.live.cycle import Cycle, build_idle_cycle, next_decision_instant,
 from execution.live.expected_positions import net_fills_by_symbol
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
-from execution.live.interruption import describe_interruption
 from execution.live.issued_forecasts import seal_decision_forecasts
 from execution.live.loop import print_line
 from execution.live.overnight import OvernightTrimmer
@@ -53,7 +52,7 @@ from foundation.console import print_warning_once
 from foundation.errors import BrokerError, DataError, InputError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.instants import format_compact_utc
+from trainingdata.instants import format_compact_utc, format_utc
 from trainingdata.instruments import AssetClass, is_stock
 
 log = logging.getLogger("live")
@@ -388,7 +387,11 @@ class TradingJob:
         """Record the outcomes of earlier orders, including those of earlier processes."""
         if not self._followed:
             if self._interrupted is not None:
-                print_line(describe_interruption(self._live.account.database, self._interrupted))
+                began = format_utc(self._interrupted.began_at)
+                print_line(
+                    f"Restart: the cycle of {began} was interrupted; its orders are queried by id,"
+                    " and unsent ones are sent if the decision is still valid, else denied."
+                )
             self._journal.deny_unsent_orders()
             self._reducer.cancel_orders_of_ended_commands()
             self._followed = True

@@ -145,7 +145,7 @@ class AccountFiles:
     def format_task_command(self, task: str) -> str:
         """Return the shell command that runs a task of `option_spreads.contracts` on the account.
 
-        task: `init`, `recover` or `review`.
+        task: `init` or `recover`.
         """
         return format_command(
             f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"

@@ -16,15 +16,12 @@ which each change has a kink at 0.
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import NamedTuple
 
 import numpy as np
 
 from foundation.arrays import Array, Index, Matrix
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from foundation.errors import InputError
 from sizing.solver.active_set import solve_program
 from sizing.solver.segments import QuadraticProgram
 
@@ -68,28 +65,6 @@ class SizingProblem(NamedTuple):
     def solve(self) -> tuple[int, Array, Array]:
         """Solve the plan; return the status, weights [K, S] and shadow prices [G + N + K]."""
         return optimal_weights(self)
-
-    def save(self, path: Path) -> None:
-        """Write the problem as an `.npz` file of plain arrays, for diagnosis."""
-        arrays: dict[str, Any] = self._asdict()
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
-
-    @classmethod
-    def read(cls, path: Path) -> SizingProblem:
-        """Read a problem from a file that `save` wrote.
-
-        Raises
-        ------
-        InputError
-            if the file does not contain a sizing problem.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                problem = cls._make(arrays[name] for name in cls._fields)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: not a valid sizing problem: {error}") from error
-        return problem._replace(kelly_fraction=float(problem.kelly_fraction))
 
 
 @compiled

@@ -25,7 +25,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # an address without a listener
     [
         (["status"], ("execution.live",)),
         (["preveiw"], ("preveiw",)),
-        (["quantity"], ()),
+        (["quantity", "NVDA", "150"], ("quantity",)),
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], ("SYA",)),
         *(
             ([mode, "symbols=[SYA,SYA]"], ("symbols", "SYA"))

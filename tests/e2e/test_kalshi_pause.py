@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from event_contracts import SyntheticSessionModel
-from event_contracts.practice_server import is_maintenance_time, maintenance_end
 from event_contracts.trading.endpoint import PAUSE_CODES, HttpStatusError
 from foundation.errors import OrderRejected, TradingPaused
 from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
@@ -18,7 +15,6 @@ from tests.support.kalshi_trading import STEP, Trading, placed, resting
 from tests.support.messages import refused
 
 BUY_YES_5 = 1
-WEEKS = SyntheticSessionModel(steps=400)
 
 
 @pytest.fixture
@@ -62,17 +58,12 @@ def test_cancellation_during_pause_leaves_the_order_resting(stand: KalshiStand, 
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
 
 
-def test_refusal_during_maintenance_states_when_trading_resumes() -> None:
-    with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
-        exchange = stand.practice.exchange
-        while not is_maintenance_time(exchange.now):
-            stand.practice.advance()
-        end = np.datetime_as_string(maintenance_end(exchange.now), unit="m")
-        wanted = replace(order("o-1", "0.40"), market="SIM-1")
-        with refused(OrderRejected, f"{end}Z"):
-            stand.manager().submit(wanted)
-        status = stand.practice.ask("GET", "/exchange/status").json()
-        assert (status["exchange_active"], status["trading_active"]) == (False, False)
+def test_refusal_in_a_pause_states_when_trading_resumes(stand: KalshiStand) -> None:
+    stand.practice.pause("exchange_is_paused", resumes_at="2026-11-26T10:00:00Z")
+    with refused(OrderRejected, "2026-11-26T10:00Z"):
+        stand.manager().submit(order("o-1", "0.40", market=RAIN))
+    status = stand.practice.ask("GET", "/exchange/status").json()
+    assert (status["exchange_active"], status["trading_active"]) == (False, False)
 
 
 @pytest.mark.parametrize("kind", ["status", "malformed", "drop_before"])
@@ -157,35 +148,3 @@ def test_venue_error_code_is_parsed_flat_or_nested(body: object, code: str) -> N
     answer = HttpStatusError(409, json.dumps(body))
     assert (answer.venue_error_code, answer.is_pause) == (code, code in PAUSE_CODES)
     assert HttpStatusError(409, "<html>paused</html>").venue_error_code == ""
-
-
-@pytest.mark.parametrize(
-    ("at", "end"), [("2026-11-26T08:30", "2026-11-26T10:00"), ("2026-07-02T07:00", "2026-07-02T09")]
-)
-def test_maintenance_ends_at_five_in_new_york(at: str, end: str) -> None:
-    assert maintenance_end(np.datetime64(at, "ns")) == np.datetime64(end, "ns")
-
-
-@pytest.mark.parametrize(
-    ("at", "paused"),
-    [
-        ("2026-11-26T07:59:59", False),
-        ("2026-11-26T08:00", True),  # Thursday, 3:00 in New York
-        ("2026-11-26T09:59:59", True),
-        ("2026-11-26T10:00", False),
-        ("2026-07-02T07:00", True),  # the same in summer
-        ("2026-11-25T08:00", False),
-    ],
-)
-def test_maintenance_is_on_thursdays_in_new_york(at: str, paused: bool) -> None:
-    assert is_maintenance_time(np.datetime64(at, "ns")) is paused
-
-
-def test_weekly_maintenance_refuses_orders() -> None:
-    with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
-        exchange = stand.practice.exchange
-        while not is_maintenance_time(exchange.now):
-            stand.practice.advance()
-        wanted = replace(order("o-1", "0.40"), market="SIM-1")
-        with refused(OrderRejected, "exchange_is_paused"):
-            stand.manager().submit(wanted)

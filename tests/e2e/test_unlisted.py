@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from execution import get_qty
+from foundation.errors import InputError
 from tests.e2e.practice import OPENING, Practice, environment, practising
 from tests.e2e.refused import answer_of, refusal_of
-from tests.support.messages import check_message
+from tests.support.messages import check_message, refused
 
 RAW = ("forecaster=ewma", "forecaster.calibrated=false", "bar_wait_seconds=0", "broker.attempts=1")
 EQUAL = "sizing.strategy=equal_weight"
@@ -61,15 +63,17 @@ def test_unlisted_symbol_is_refused_before_writing_anything(
 @pytest.mark.parametrize(
     ("words", "facts"),
     [
-        (("SYBB", "150"), ("SYBB", "SYB")),
-        (("SYBEUR", "150"), ("SYBEUR", "EUR")),
-        (("SYA", "150", "symbols=[SYA,SYBB]"), ("SYBB", "SYB")),
+        (("SYBB",), ("SYBB", "SYB")),
+        (("SYBEUR",), ("SYBEUR", "EUR")),
+        (("SYA", "symbols=[SYA,SYBB]"), ("SYBB", "SYB")),
     ],
 )
 def test_quantity_of_unlisted_symbol_is_refused(
     here: Practice, words: tuple[str, ...], facts: tuple[str, ...]
 ) -> None:
-    check_message(refusal_of("trade_stock_e2e", *at(here, "quantity", *words)), *facts)
+    symbol, *overrides = words
+    with refused(InputError, *facts):
+        get_qty(symbol, 150.0, *at(here, *overrides))
 
 
 def test_unlisted_symbol_among_over_fifty_is_refused(here: Practice) -> None:

@@ -98,9 +98,9 @@ class KalshiPractice:
     def clear_faults(self) -> None:
         self._control("DELETE", "faults")
 
-    def pause(self, code: str = "trading_is_paused") -> None:
+    def pause(self, code: str = "trading_is_paused", **content: str) -> None:
         """Pause trading until `resume`."""
-        self._control("POST", "pause", {"code": code})
+        self._control("POST", "pause", {"code": code, **content})
 
     def resume(self) -> None:
         self._control("DELETE", "pause")
@@ -202,12 +202,7 @@ def kalshi_practice(
     listings = build_listings(chosen) if sessions is None else _listings(sessions)
     _rehearse_once()
     exchange = build_exchange(chosen, listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(
-        exchange,
-        KEYS,
-        reused_ids_refused=chosen.reused_ids_refused,
-        maintenance=chosen.weekly_pause,
-    )
+    server = KalshiServer(exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused)
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.build_app()
 

@@ -361,6 +361,6 @@ def test_market_listing_states_its_event_and_strike() -> None:
         "greater",
         60.0,
     )
-    assert catalog.get_event(exchange, "E", {})["event"]["mutually_exclusive"] is True
-    assert catalog.get_event(exchange, "F", {})["event"]["mutually_exclusive"] is False
+    assert catalog.get_event(exchange, "E")["event"]["mutually_exclusive"] is True
+    assert catalog.get_event(exchange, "F")["event"]["mutually_exclusive"] is False
     assert StrikeFields().read(catalog.get_market(exchange, "B")) is None

@@ -1,4 +1,4 @@
-"""An account's page shows what markets paid, and sizes of orders over time."""
+"""An account's page shows what markets paid, and the sizes of orders."""
 
 from __future__ import annotations
 
@@ -75,20 +75,14 @@ def test_settled_markets_are_listed_newest_first() -> None:
     ]
     places = [settled.index(row) for row in rows]
     assert places == sorted(places)
-    (chart,) = charts_of(journal.html()[0])
-    assert chart["series"][0]["y"] == pytest.approx([4.82, 3.62])
 
 
-def test_charts_show_order_sizes_and_settled_profits() -> None:
+def test_chart_shows_the_profit_of_each_size() -> None:
     journal = Journal()
     journal.bought("RAIN", "0.40", 20)
     journal.bought("SNOW", "0.50", 50, at=3)
     journal.paid("RAIN", "1", 20, None, "yes", at=5)
-    page = journal.html()[1]
-    against, over_time = charts_of(page)
-    assert over_time["zone"] == "UTC"
-    assert [series["y"] for series in over_time["series"]] == [[20, 50]]
-    assert "Size of 2 orders over time, from 20 to 50 contracts" in page
+    (against,) = charts_of(journal.html()[1])
     # 20 · 0.60 less a fee of 0.07 · 20 · 0.4 · 0.6; SNOW has not paid.
     assert against["series"][0]["y"] == pytest.approx([12 - 0.336])
 
@@ -97,7 +91,7 @@ def test_scalar_settlement_profit_uses_the_stated_payout() -> None:
     journal = Journal()
     journal.bought("RAIN", "0.40", 20)
     journal.paid("RAIN", "0.25", 20, None, "scalar", at=5)
-    (against, _) = charts_of(journal.html()[1])
+    (against,) = charts_of(journal.html()[1])
     assert against["series"][0]["y"] == pytest.approx([-3 - 0.336])
 
 
@@ -118,4 +112,4 @@ def test_live_status_page_shows_settled_markets(
     assert practice.exchange.fills
     sign = "+" if earned > 0 else "-"
     assert f"1 settled market earned {sign}${abs(earned):.2f} after fees" in text
-    assert "Sizes over time" in text
+    assert "Accepted orders in the latest markets (1)" in text

@@ -212,9 +212,7 @@ ANSWERS: Mapping[str, Words] = {
     "GetMarketOrderbookResponse": {
         "orderbook_fp": {"yes_dollars": "levels", "no_dollars": "levels"}
     },
-    "GetEventsResponse": {"events": [EVENT], "cursor": "text"},
     "GetEventResponse": {"event": EVENT, "markets": [MARKET]},
-    "GetSeriesListResponse": {"series": [SERIES]},
     "GetSeriesResponse": {"series": SERIES},
     "CreateOrderV2Response": {
         "order_id": "text",

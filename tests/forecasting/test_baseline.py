@@ -11,6 +11,7 @@ from forecasting.windows import Windows
 from foundation.errors import InputError
 from tests.support.latest import latest
 from tests.support.messages import refused
+from tests.support.random_walks import log_return_quantiles
 from trainingdata.bars import CLOSE, Bars
 
 
@@ -43,7 +44,7 @@ def test_random_walk_spread_grows_with_sqrt_of_time(market: Bars) -> None:
 def test_ewma_volatility_matches_hand_calculation() -> None:
     """Equal squared returns give that deviation for any weights."""
     closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
-    step1 = RandomWalk(degrees_of_freedom=5).log_return_quantiles(closes)[0, 0]
+    step1 = log_return_quantiles(RandomWalk(degrees_of_freedom=5), closes)[0, 0]
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
@@ -63,7 +64,7 @@ def test_forecasts_over_history_equal_forecasts_of_single_windows(market: Bars) 
     for walk in (RandomWalk(), RandomWalk(context_length=5, sample_variance_share=0.3)):
         table = walk.forecast(market, market.times[0])
         contexts = table.windows.contexts(np.arange(len(table.windows)))
-        expected = table.price[:, None, None] * np.exp(walk.log_return_quantiles(contexts))
+        expected = table.price[:, None, None] * np.exp(log_return_quantiles(walk, contexts))
         np.testing.assert_allclose(table.all_quantiles, expected, rtol=1e-6)
 
 

@@ -35,6 +35,7 @@ from forecasting.scores import score_forecasts
 from foundation.errors import DataError
 from tests.support.latest import latest
 from tests.support.messages import refused
+from tests.support.random_walks import log_return_quantiles
 from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_friday_four_pms
@@ -69,7 +70,7 @@ def guessing(share: float, noise: float) -> Changed:
     def moved(walk: ForecastTable) -> ForecastTable:
         windows = walk.windows
         contexts = windows.contexts(np.arange(len(windows)))
-        unit = RandomWalk().log_return_quantiles(contexts)[:, 0, LEVELS.index(0.85)]
+        unit = log_return_quantiles(RandomWalk(), contexts)[:, 0, LEVELS.index(0.85)]
         ahead = np.zeros(len(windows))
         for s, closes in enumerate(windows.closes):
             rows = np.flatnonzero(windows.symbol_index == s)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ def test_a_machine_with_another_version_is_refused(
         simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))
 
 
-def test_search_on_ray_chooses_as_in_one_process(cluster: Any, tmp_path: Path) -> None:
-    local = searched(tmp_path / "local")
+def test_search_on_ray_chooses_as_in_one_process(cluster: Any) -> None:
+    local = searched()
     words = ["launcher=ray", f"ray.address='{cluster.address}'"]
-    assert search_content(searched(tmp_path / "ray", *SMALL, *words)) == search_content(local)
+    assert search_content(searched(*SMALL, *words)) == search_content(local)

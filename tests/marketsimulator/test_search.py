@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -17,12 +14,10 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from foundation.errors import InputError
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.search.report import SearchReport
-from marketsimulator.results.search.trial_store import STORAGE_FILE, TrialStore
 from marketsimulator.results.search.walk import (
     SearchResult,
     SpanChoice,
@@ -31,8 +26,7 @@ from marketsimulator.results.search.walk import (
 )
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
-from tests.support.commands import Started
-from tests.support.messages import check_message, refused
+from tests.support.messages import check_message
 from tests.support.own_module import own_module
 from tests.support.searches import MARKET, SMALL, SPACE, search_content, search_of, searched
 from trainingdata.bars import CLOSE, OPEN
@@ -44,73 +38,18 @@ NO_SPACE = (*MARKET, "output=out")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
-    return searched(tmp_path_factory.mktemp("search"))
+def found() -> SearchResult:
+    return searched()
 
 
-def test_same_seed_gives_same_result_with_two_workers(found: SearchResult, tmp_path: Path) -> None:
-    assert search_content(searched(tmp_path / "two", *SMALL, "workers=2")) == search_content(found)
-    other = searched(tmp_path / "other", *SMALL, "seed=1", "data.seed=0")
+def test_same_seed_gives_same_result_with_two_workers(found: SearchResult) -> None:
+    assert search_content(searched(*SMALL, "workers=2")) == search_content(found)
+    other = searched(*SMALL, "seed=1", "data.seed=0")
     assert [each.params for each in other.choices] != [each.params for each in found.choices]
 
 
-@pytest.mark.parametrize("kept", [0, 1, 10, 13, 14, 31])
-def test_search_resumes_after_any_trial(
-    found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
-) -> None:
-    add: Callable[..., None] = TrialStore.add_trial
-    left = [kept]
-
-    def add_some(*arguments: Any) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        add(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrialStore, "add_trial", add_some)
-        with pytest.raises(KeyboardInterrupt):
-            searched(tmp_path)
-    assert search_content(searched(tmp_path)) == search_content(found)
-
-
-def test_killed_process_resumes_with_the_same_page(tmp_path: Path) -> None:
-    words = [*SMALL[:-1], "trials=30"]
-    run = Started(["-m", MODULE, *words, "output=killed"], cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while run.running and not _stored(tmp_path / "killed" / STORAGE_FILE):
-        assert time.monotonic() < deadline
-        run.wait_for_end(0.02)
-    os.kill(run.pid, signal.SIGKILL)
-    run.kill()
-    assert 0 < _stored(tmp_path / "killed" / STORAGE_FILE) < 90
-    assert not (tmp_path / "killed" / "search.json").exists()
-    for folder in ("killed", "whole"):
-        code, _, said = answer_of(MODULE, *words, f"output={folder}", cwd=tmp_path)
-        assert code == 0, said
-    for name in ("search.json", "search.html"):
-        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
-
-
-def _stored(path: Path) -> int:
-    """Return the number of trials in the store of a search."""
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
-        try:
-            return int(file.execute("SELECT count(*) FROM trials").fetchone()[0])
-        except sqlite3.OperationalError:  # no table yet, or locked
-            return 0
-
-
-def test_more_trials_extend_a_finished_search(found: SearchResult, tmp_path: Path) -> None:
-    fewer = searched(tmp_path, *SMALL[:-1], "trials=9")
-    assert [each.params for each in fewer.choices] != [each.params for each in found.choices]
-    assert search_content(searched(tmp_path)) == search_content(found)
-
-
 def test_later_bars_change_no_earlier_search_choice(
-    found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changed prices after the first test span leave earlier choices and returns as they were."""
     end = found.choices[1].fold.training_span.market.bars.last_instant
@@ -125,7 +64,7 @@ def test_later_bars_change_no_earlier_search_choice(
         return market.with_bars(replace(market.bars, values=values))
 
     monkeypatch.setattr(BacktestSettings, "load_market", altered)
-    changed = searched(tmp_path)
+    changed = searched()
     assert search_content(changed)[:1] == search_content(found)[:1]
     assert search_content(changed)[1][:2] == search_content(found)[1][:2]
     assert search_content(changed)[1][2:] != search_content(found)[1][2:]
@@ -166,7 +105,7 @@ def test_default_and_chosen_settings_trade_identical_test_days(found: SearchResu
 
 def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
-    found = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
+    found = searched(*SMALL[:7], f"ledger={ledger}", *SMALL[8:])
     with closing(sqlite3.connect(ledger)) as file:
         rows = file.execute("SELECT last, count(*) FROM trials GROUP BY last ORDER BY 1").fetchall()
         configs = file.execute("SELECT count(DISTINCT config_hash) FROM trials").fetchone()[0]
@@ -176,13 +115,13 @@ def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     assert [last[:10] for last, _ in rows] == ends
     assert [count for _, count in rows] == [14, 14, 14 + 1]
     assert found.trial_count == configs == 3 * 14 + 1
-    again = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
+    again = searched(*SMALL[:7], f"ledger={ledger}", *SMALL[8:])
     assert again.trial_count == found.trial_count, "a repeated trial is the same one"
 
 
-def test_search_on_noise_reports_nothing_found(tmp_path: Path) -> None:
+def test_search_on_noise_reports_nothing_found() -> None:
     words = (*SMALL, "data.information_coefficient=0")
-    report = SearchReport(searched(tmp_path, *words), has_ledger=False)
+    report = SearchReport(searched(*words), has_ledger=False)
     assert report.failed_criteria
     assert report.verdict.claim.startswith("No result: the market is synthetic; nothing found: ")
     assert report.verdict.evidence.startswith("Nothing found because ")
@@ -218,7 +157,6 @@ def test_search_finds_an_edge_planted_in_returns(
         text = "\n".join(["timestamp,open,high,low,close,volume", *rows, ""])
         (bars / f"{symbol}.csv").write_text(text)
     found = searched(
-        tmp_path / "out",
         *(f"data.dir={bars}", "start=2022-02-01", "forecaster=ewma", "forecaster.calibrated=false"),
         *(f"sizing._target_={name}.follow", "sizing.lookback=3", "ledger=null", "trials=12"),
         *("space={sizing.arguments.weight: [-0.5, 0.5]}", "spans=3"),
@@ -230,23 +168,23 @@ def test_search_finds_an_edge_planted_in_returns(
     assert all(choice.params["sizing.arguments.weight"] > 0 for choice in found.choices)
 
 
-def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult, tmp_path: Path) -> None:
-    grown = searched(tmp_path, *SMALL, "objective=log_growth")
+def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult) -> None:
+    grown = searched(*SMALL, "objective=log_growth")
     last = grown.choices[-1]
     assert last.params["limits.symbol_cap"] > found.choices[-1].params["limits.symbol_cap"]
     assert last.objective_value == backtest_objective(last, SMALL, "log_growth")
 
 
-def test_window_setting_limits_the_training_span(tmp_path: Path) -> None:
-    found = searched(tmp_path, *SMALL, "window=1")
+def test_window_setting_limits_the_training_span() -> None:
+    found = searched(*SMALL, "window=1")
     for earlier, choice in zip(found.choices[:-1], found.choices[1:], strict=True):
         assert earlier.fold.test_span is not None
         assert choice.fold.training_span.date_range == earlier.fold.test_span.date_range
 
 
-def test_search_over_holding_settings_matches_the_backtest(tmp_path: Path) -> None:
+def test_search_over_holding_settings_matches_the_backtest() -> None:
     space = "space={sizing.holding: [next, session, plan], sizing.fraction: [0.1, 1, log]}"
-    found = searched(tmp_path, *MARKET, space, "spans=2", "trials=12")
+    found = searched(*MARKET, space, "spans=2", "trials=12")
     holdings = {choice.params["sizing.holding"] for choice in found.choices}
     assert holdings <= {"next", "session", "plan"}
     choice = found.choices[-1]
@@ -266,15 +204,6 @@ def test_search_page_begins_with_the_verdict(tmp_path: Path) -> None:
     for name in ("chosen settings", "default settings"):
         assert name in page
         assert summary["out_of_sample"][name]["days"] == 82
-
-
-def test_another_search_never_reuses_finished_trials(tmp_path: Path) -> None:
-    searched(tmp_path / "out", *SMALL[:-1], "trials=2")
-    words = [*SMALL[:-1], "trials=2", "objective=log_growth", "output=out"]
-    said = refusal_of(MODULE, *words, cwd=tmp_path)
-    check_message(said, "output", "out", "overwrite=true")
-    code, _, said = answer_of(MODULE, *words, "overwrite=true", cwd=tmp_path)
-    assert code == 0, said
 
 
 @pytest.mark.parametrize(
@@ -336,37 +265,6 @@ def test_search_output_folder_with_foreign_files_is_refused(tmp_path: Path) -> N
     (tmp_path / "out" / "notes.txt").write_text("mine")
     line = refusal_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
     check_message(line, "output", "out", "notes.txt")
-
-
-def test_damaged_search_store_is_refused(tmp_path: Path) -> None:
-    (tmp_path / STORAGE_FILE).write_text("no database")
-    with refused(InputError, "output", "search.sqlite", "overwrite=true"):
-        searched(tmp_path)
-
-
-def test_page_shows_best_trials_with_their_test(found: SearchResult) -> None:
-    report = SearchReport(found, has_ledger=False)
-    rows = report.trial_table().rows
-    tested = found.tested_choices
-    assert 0 < len(rows) <= 20
-    assert len(rows) == sum(len(choice.best_trials) for choice in tested)
-    for choice in tested:
-        first = choice.best_trials[0]
-        assert first.params == choice.params
-        assert first.objective_value == choice.objective_value
-        np.testing.assert_array_equal(first.test_returns, choice.test_returns)
-    page = report.render_page()
-    assert '<table class="sortable">' in page
-    assert "Best sharpe so far, by trial" in page
-
-
-def test_curve_of_trials_never_falls(found: SearchResult) -> None:
-    chart = SearchReport(found, has_ledger=False).progress_chart()
-    assert len(chart.series) == len(found.choices)
-    for series, choice in zip(chart.series, found.choices, strict=True):
-        assert len(series.values) == len(choice.trials)
-        assert (np.diff(series.values) >= 0).all()
-        assert series.values[-1] == choice.objective_value
 
 
 def test_search_result_covers_every_test_day(found: SearchResult) -> None:

@@ -15,7 +15,6 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -488,42 +487,3 @@ def test_paper_balance_file_cannot_initialise_live_account(
     assert not (root / "live").exists()
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-def month_of_trades(total: str) -> list[str]:
-    """Sixty trades of October and November 2024 and six of December, which earn a total each."""
-    days = [f"2024-{month}-{day:02d}" for month in ("10", "11") for day in range(1, 31)]
-    before = [
-        f"{day} 10:00,b{k},PUT,5700/5695,2.50,1,16:00,{'-67' if k % 4 == 0 else '30'},TP"
-        for k, day in enumerate(days)
-    ]
-    december = [
-        f"2024-12-{day:02d} 10:00,m{day},PUT,5700/5695,2.50,3,16:00,{total},TP"
-        for day in (23, 24, 26, 27, 30, 31)
-    ]
-    return before + december
-
-
-@pytest.mark.parametrize(
-    ("total", "said"), [("-600", "outside its 90 % range"), ("30", "within its 90 % range")]
-)
-def test_review_compares_last_month_with_monte_carlo_range(
-    root: Path, monkeypatch: pytest.MonkeyPatch, total: str, said: str
-) -> None:
-    monkeypatch.setattr(
-        "option_spreads.contracts.utc_now", lambda: np.datetime64("2025-01-02T22:00", "ns")
-    )
-    folder_of(root, month_of_trades(total))
-    text = " ".join(shown("review").split())
-    assert "Last 21 sessions, 2024-12-03 to 2025-01-02: 6 trades" in text
-    assert said in text
-    assert "60 trades before 2024-12-03, resampled" in text
-
-
-def test_review_refuses_too_few_trades(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "option_spreads.contracts.utc_now", lambda: np.datetime64("2024-10-01T22:00", "ns")
-    )
-    folder_of(root, EVEN)
-    with refused(InputError, "0", "30"):
-        shown("review")

@@ -28,7 +28,6 @@ AT_THE_SERVER: Final = ("forecaster=ewma", "broker.url_override={venue}")
 BESIDE: Mapping[str, tuple[str, ...]] = {
     "venue=probe": (*AT_THE_SERVER, "probe.symbol=NVDA", "probe.max_order=1000"),
     "-m execution.doctor": AT_THE_SERVER,
-    "trade_stock_e2e.py quantity": AT_THE_SERVER,
     "trade_stock_e2e.py preview": AT_THE_SERVER,
     "trade_stock_e2e.py mode=paper": (*AT_THE_SERVER, "cycles=1"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from forecasting.forecast import no_progress
@@ -22,9 +21,9 @@ def search_of(*words: str) -> SearchSettings:
     return SearchSettings.from_config(compose_config("search", list(words)))
 
 
-def searched(output: Path, *words: str) -> SearchResult:
+def searched(*words: str) -> SearchResult:
     settings = search_of(*(words or SMALL))
-    return run_search(settings.backtest_settings, settings.plan, output, no_progress)
+    return run_search(settings.backtest_settings, settings.plan, no_progress)
 
 
 def search_content(found: SearchResult) -> list[Any]:

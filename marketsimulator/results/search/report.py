@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.charts import SERIES_COLOURS, Chart, Series
+from foundation.charts import Chart
 from foundation.formatting import (
     NO_VALUE,
     format_count,
@@ -180,37 +180,6 @@ class SearchReport:
         )
         return Table(title, heads, rows, left_aligned_columns=(1,), optional_columns=(2,))
 
-    def trial_table(self) -> Table:
-        """Return the table of the best trials of each training span, with their test returns."""
-        rows = [
-            (
-                " to ".join(choice.fold.test_span.date_range),
-                str(trial.number),
-                format_params(trial.params),
-                format_number(trial.objective_value),
-                _format_total_return(trial.test_returns),
-            )
-            for choice in self.result.tested_choices
-            if choice.fold.test_span is not None
-            for trial in choice.best_trials
-        ]
-        heads = ("Test span", "Trial", "Settings", "Training objective", "Out-of-sample return")
-        return Table("Best trials", heads, rows, left_aligned_columns=(2,))
-
-    def progress_chart(self) -> Chart:
-        """Return the chart of the best objective so far, by trial, of each training span."""
-        series = []
-        ends = []
-        spans = list(enumerate(self.result.choices, 1))[-len(SERIES_COLOURS) :]
-        for (span, choice), colour in zip(reversed(spans), SERIES_COLOURS, strict=False):
-            values = np.array([trial.objective_value for trial in choice.trials])
-            best = np.maximum.accumulate(values)
-            at = np.arange(1.0, len(best) + 1)
-            series.append(Series(f"span {span}", colour, at, best, "steps"))
-            ends.append(f"span {span} {format_number(best[-1])}")
-        text = f"Best {self.result.plan.options.objective} so far, by trial; at the end:"
-        return Chart(f"{text} {', '.join(reversed(ends))}", tuple(series[::-1]))
-
     def _title(self) -> str:
         bars = self.result.market.run_bars
         return f"{', '.join(bars.symbols)} · {bars.source}"
@@ -255,8 +224,6 @@ class SearchReport:
             "marketsimulator/search.html.j2",
             spans=self.chosen_settings_table(),
             growth=self._chart(),
-            trials=self.trial_table(),
-            progress=self.progress_chart(),
         )
 
     def _chart(self) -> Chart:

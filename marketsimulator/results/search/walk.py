@@ -1,9 +1,7 @@
 """Walk-forward search: try settings on a training span, test the best ones on the next span.
 
 Optuna's TPE sampler draws `TRIALS_PER_BATCH` trials before it learns their objectives, so the draws
-do not depend on the number of parallel runs. Each training span has its own seed. A resumed search
-repeats the draws and reads the results of finished trials from the store, so that it ends with the
-same choice as an uninterrupted one.
+do not depend on the number of parallel runs. Each training span has its own seed.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +30,6 @@ from marketsimulator.results.search.spans import (
     build_walk_forward_folds,
     build_whole_span,
 )
-from marketsimulator.results.search.trial_store import TrialResult, TrialStore
 from marketsimulator.results.significance import (
     Outperformance,
     Overfitting,
@@ -42,19 +38,13 @@ from marketsimulator.results.significance import (
     estimate_overfitting,
     measure_outperformance,
 )
-from marketsimulator.results.trial_identity import (
-    config_hash,
-    data_hash,
-    make_trial,
-    variant_settings,
-)
+from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import record_trials
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
 
 TRIALS_PER_BATCH = 10  # trials drawn before the first of them has a result
-BEST_TRIALS_SHOWN = 20  # trials that are tested beside the choices, over all test spans
 RUINED_OBJECTIVE = -100.0  # objective of settings that lose everything
 
 
@@ -66,20 +56,28 @@ class SearchPlan:
     options: SearchOptions
 
 
+class TrialResult(NamedTuple):
+    """Result of one trial.
+
+    returns: [D] daily returns on the training span.
+    forecaster: name of the forecaster.
+    """
+
+    returns: Array
+    forecaster: str
+
+
 class SearchTrial(NamedTuple):
     """A trial of a training span.
 
     number: number of its draw, from 1.
     params: drawn values by key.
     objective_value: their objective on the training span.
-    test_returns: [D] daily returns on the next span; None if it is not among the best, or without a
-        test.
     """
 
     number: int
     params: Mapping[str, Any]
     objective_value: float
-    test_returns: Array | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -91,7 +89,6 @@ class SpanChoice:
     objective_value: their objective on the training span.
     training_returns: [D] daily returns on the training span.
     trials: trials of the training span in the order of their draws.
-    best_trials: the best distinct ones with their test, best first; empty without a test.
     test_returns: [D] daily returns on the test span; None without a test.
     default_test_returns: [D] daily returns of the default settings on the test span; None without a
         test.
@@ -102,7 +99,6 @@ class SpanChoice:
     objective_value: float
     training_returns: Array
     trials: tuple[SearchTrial, ...] = ()
-    best_trials: tuple[SearchTrial, ...] = ()
     test_returns: Array | None = None
     default_test_returns: Array | None = None
 
@@ -177,51 +173,26 @@ def cumulative_growth(returns: Array) -> Array:
     return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
 
 
-def run_search(
-    settings: BacktestSettings, plan: SearchPlan, output: Path, progress: Progress
-) -> SearchResult:
+def run_search(settings: BacktestSettings, plan: SearchPlan, progress: Progress) -> SearchResult:
     """Search settings on every training span, and test each choice on the next span.
 
     settings: default settings of a backtest over the whole period.
-    output: folder of the finished trials, from which a killed search resumes.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     market = settings.load_market()
     folds = build_walk_forward_folds(settings, market, plan.options.spans, plan.options.window)
-    store = TrialStore(output, _search_digest(settings, market, plan))
-    try:
-        return _Search(settings, plan, market, store, progress).run(folds)
-    finally:
-        store.close()
-
-
-def _search_digest(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
-    """Return the digest of a search, whatever its number of trials."""
-    options = plan.options
-    return config_hash(
-        {
-            "settings": variant_settings(settings, market.run_bars),
-            "data": data_hash(replace(market, start_row=0)),  # beliefs read the history, too
-            "space": {key: repr(each) for key, each in plan.space.distributions.items()},
-            "search": [options.objective, options.spans, options.window, settings.seed],
-        }
-    )
+    return _Search(settings, plan, market, progress).run(folds)
 
 
 class _Search:
     """A search over one market; belief tables cover all of its instants."""
 
     def __init__(
-        self,
-        settings: BacktestSettings,
-        plan: SearchPlan,
-        market: Market,
-        store: TrialStore,
-        progress: Progress,
+        self, settings: BacktestSettings, plan: SearchPlan, market: Market, progress: Progress
     ) -> None:
         self._settings = settings
         self._plan = plan
         self._market = market
-        self._store = store
         self._progress = progress
         self._tables = BeliefTableCache(market, progress)
         has_crypto = bool(market.bars.crypto.any())
@@ -238,20 +209,11 @@ class _Search:
             choice, tried = self._choose(fold)
             if fold.test_span is not None:
                 chosen = self._plan.space.build_variant(self._settings, choice.params)
-                # The tests of other trials are shown, but do not affect the choice or the verdict.
-                best = _best_trials(choice.trials, BEST_TRIALS_SHOWN // (len(folds) - 1))
-                others = [self._plan.space.build_variant(self._settings, t.params) for t in best]
-                tests = self._run_variants([chosen, self._settings, *others], fold.test_span)
+                tests = self._run_variants([chosen, self._settings], fold.test_span)
                 choice = replace(
-                    choice,
-                    test_returns=tests[0].returns,
-                    default_test_returns=tests[1].returns,
-                    best_trials=tuple(
-                        trial._replace(test_returns=test.returns)
-                        for trial, test in zip(best, tests[2:], strict=True)
-                    ),
+                    choice, test_returns=tests[0].returns, default_test_returns=tests[1].returns
                 )
-                forecasters += [each.forecaster for each in tests[:2]]
+                forecasters += [each.forecaster for each in tests]
             choices.append(choice)
         return SearchResult(
             market=self._market,
@@ -270,8 +232,6 @@ class _Search:
         Ties go to the trial drawn first.
         """
         options, space = self._plan.options, self._plan.space
-        archive = self._store.load_study(fold.number)
-        stored = self._store.finished_trials(archive)
         seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
         study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -281,10 +241,6 @@ class _Search:
         for begin in range(0, options.trials, TRIALS_PER_BATCH):
             count = min(TRIALS_PER_BATCH, options.trials - begin)
             draws = [study.ask(dict(space.distributions)) for _ in range(count)]
-            finished = stored[begin : begin + count]
-            for draw, trial in zip(draws, finished, strict=False):
-                self._store.refuse_different_params(trial, draw.params)
-                tried.setdefault(_params_key(draw.params), TrialResult.from_stored(trial))
             variants = {
                 _params_key(draw.params): space.build_variant(self._settings, draw.params)
                 for draw in draws
@@ -292,7 +248,6 @@ class _Search:
             missing = [name for name in variants if name not in tried]
             results = self._run_variants([variants[name] for name in missing], fold.training_span)
             tried |= dict(zip(missing, results, strict=True))
-            # The ledger comes first, so that it counts every stored trial.
             self._record_trials(
                 fold.training_span.market,
                 digest,
@@ -301,8 +256,6 @@ class _Search:
             for k, draw in enumerate(draws):
                 result = tried[_params_key(draw.params)]
                 value = compute_objective(result.returns, options.objective, self._per_year)
-                if k >= len(finished):
-                    self._store.add_trial(archive, draw.params, space.distributions, value, result)
                 study.tell(draw, value)
                 drawn.append(SearchTrial(begin + k + 1, draw.params, value))
             self._done += count
@@ -375,14 +328,6 @@ def compute_objective(returns: Array, objective: str, per_year: int) -> float:
     if objective == "log_growth":
         return float(np.log1p(returns).mean()) * per_year
     return measure_daily_performance(cumulative_growth(returns), per_year).sharpe or 0.0
-
-
-def _best_trials(trials: Sequence[SearchTrial], count: int) -> list[SearchTrial]:
-    """Return the best trials with different values, at least one, best first."""
-    distinct: dict[str, SearchTrial] = {}
-    for trial in sorted(trials, key=lambda trial: trial.objective_value, reverse=True):
-        distinct.setdefault(_params_key(trial.params), trial)
-    return list(distinct.values())[: max(count, 1)]
 
 
 def _params_key(params: Mapping[str, Any]) -> str:
