@@ -117,6 +117,10 @@ class ForecasterSettings(InferenceProfile):
         """Whether the forecasts are cached on disk."""
         return self.kind == "chronos2" and self.cache is not None
 
+    def random_walk(self, *, is_calibrated: bool) -> ForecasterSettings:
+        """Return the settings of `forecaster=ewma` with the same context and calibration."""
+        return replace(self, kind="ewma", arguments={}, path=None, calibrated=is_calibrated)
+
     def build(self, symbols: Sequence[str], predictor: Predictor | None = None) -> Forecaster:
         """Build the configured forecaster for these symbols.
 
