@@ -22,6 +22,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.evidence import error_share
 from forecasting.forecast import NO_FORECAST, Progress, is_calibrated
+from forecasting.settings import RANDOM_WALK_KIND
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures, format_earned
 from marketsimulator.results.attribution import attribute_run_profit
@@ -51,7 +52,6 @@ from marketsimulator.results.remarks import (
     fee_remarks,
     hindsight_remarks,
     live_account_remarks,
-    no_evidence_remarks,
     no_trade_remarks,
     position_limit_remarks,
     protection_remarks,
@@ -164,6 +164,7 @@ class BacktestResults:
         earned = {name: part * capital for name, part in figures["contributions"].items()}
         listed = self.market.delisting_rules.explicit_delistings
         doubts = self.market.data_warnings
+        reason = no_evidence_reason(self.main_run.name, bars.source)
         warnings = [
             *live_account_remarks(self.main_run, self.other_holdings),
             *data_warning_remarks(doubts),
@@ -179,7 +180,7 @@ class BacktestResults:
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *no_evidence_remarks(no_evidence_reason(self.main_run.name, bars.source)),
+            *([f"No result: {reason}."] if reason else []),
             *protection_remarks(self.main_run),
             *daily_bar_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(
@@ -461,15 +462,21 @@ def run_baselines(
     The no-forecast baseline is the same trader on `forecaster=ewma`, calibrated as the trader's
     forecasts are. It is left out for a trader without forecasts. Baselines run without protective
     orders, watch and drawdown tiers.
+
+    trader: trader of the main run; its beliefs, if any, are those at the market's instants.
     """
     settings = replace(
         settings, protect=ProtectionSettings(), watch=WatchSettings(), guards=DrawdownTiers()
     )
     deciders: dict[str, Decider] = {}
-    if settings.forecaster.kind != NO_FORECAST:
-        walk = settings.forecaster.random_walk(is_calibrated=is_calibrated(trader.forecaster.name))
-        forecaster = walk.build(market.bars.symbols)
-        deciders[RANDOM_WALK] = replace(trader, forecaster=forecaster).with_beliefs(market)
+    kind = settings.forecaster.kind
+    if kind == RANDOM_WALK_KIND and trader.belief_table is not None:
+        deciders[RANDOM_WALK] = trader
+    elif kind != NO_FORECAST:
+        walk = settings.forecaster.build_random_walk(
+            is_calibrated=is_calibrated(trader.forecaster.name)
+        )
+        deciders[RANDOM_WALK] = replace(trader, forecaster=walk).with_beliefs(market, progress)
     deciders[BUY_AND_HOLD] = BuyAndHold(settings.orders)
     return tuple(
         simulate_trading(settings, market, name, decider, progress)
