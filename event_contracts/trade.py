@@ -570,7 +570,11 @@ def open_kalshi_account(
     """Lock an account, open its journal (in memory for a dry run), and yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     with open_account(
-        name, root, keys, clock, monitoring=settings, unattended=True, is_dry_run=dry
+        *(name, root, keys, clock),
+        monitoring=settings,
+        unattended=True,
+        is_dry_run=dry,
+        is_paper=settings.mode != "live",
     ) as account:
         account.next_cycle.record_next_cycle(JOB_NAME, clock.now(), clock.now())
         gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)

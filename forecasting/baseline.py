@@ -5,6 +5,7 @@ Dimensions: N windows of L bars, H steps, Q quantile levels.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 
@@ -80,7 +81,8 @@ class RandomWalk:
     ) -> ForecastTable:
         windows = Windows.from_bars(bars, since, self.context_length)
         return ForecastTable.from_quantiles(
-            self.name, bars, windows, self.quantiles_around(windows)
+            *(self.name, bars, windows, self.quantiles_around(windows)),
+            source_digest=hashlib.sha256(repr(self).encode()).hexdigest(),
         )
 
     def quantiles_around(

@@ -25,7 +25,7 @@ from forecasting.forecast import (
     Progress,
     no_progress,
 )
-from forecasting.forecast_cache import DEFAULT_CACHE_FOLDER
+from forecasting.forecast_cache import CALIBRATION_FITS_FOLDER, DEFAULT_CACHE_FOLDER
 from foundation.arrays import Instants
 from foundation.errors import InputError, format_choices, invalid_choice_error, to_one_line
 from foundation.plugin import (
@@ -49,6 +49,7 @@ Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 FORECASTER_GROUP = "forecaster"  # the settings group of a forecaster
 FORECASTER_TARGET_KEY = f"{FORECASTER_GROUP}.{HYDRA_TARGET_KEY}"
+RANDOM_WALK_KIND = "ewma"  # forecaster of the no-forecast baseline
 DEFAULT_SYMBOL_SETTINGS_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
@@ -117,11 +118,17 @@ class ForecasterSettings(InferenceProfile):
         """Whether the forecasts are cached on disk."""
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(self, symbols: Sequence[str], predictor: Predictor | None = None) -> Forecaster:
+    def build(
+        self,
+        symbols: Sequence[str],
+        predictor: Predictor | None = None,
+        fits_folder: Path | None = None,
+    ) -> Forecaster:
         """Build the configured forecaster for these symbols.
 
         predictor: function that computes forecasts missing from the cache; None computes them in
             this process.
+        fits_folder: folder of calibration fits to forecasts that are not cached; None for none.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -134,9 +141,17 @@ class ForecasterSettings(InferenceProfile):
             raw = replace(raw, predictor=predictor)
         if not self.calibrated or self.kind == NO_FORECAST:
             return raw
-        folder = raw.calibration_fits_folder if isinstance(raw, CachedForecaster) else None
+        folder = raw.calibration_fits_folder if isinstance(raw, CachedForecaster) else fits_folder
         kept = None if folder is None else FitStore(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
+
+    def build_random_walk(self, *, is_calibrated: bool) -> Forecaster:
+        """Build `forecaster=ewma` with this context and calibration, whose fits are cached."""
+        walk = replace(
+            self, kind=RANDOM_WALK_KIND, arguments={}, path=None, calibrated=is_calibrated
+        )
+        folder = Path(self.cache or "").expanduser() / CALIBRATION_FITS_FOLDER
+        return walk.build((), fits_folder=folder if self.is_cached else None)
 
     def check(self) -> None:
         """Check that the configured file, folder, model or custom class can be used.

@@ -97,7 +97,7 @@ def run_backtest(
     if market.finer_bars is not None:
         coarse_market = replace(market, finer_bars=None)
         coarse_run = simulate_trading(settings, coarse_market, name, decider, progress)
-    comparisons = run_baselines(settings, trader, market, progress)
+    comparisons = run_baselines(settings, decider, market, progress)
     seconds = time.monotonic() - began
     results = BacktestResults(
         settings,

@@ -146,7 +146,10 @@ def run_replay(
     clock = ServerClockClient(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(
-            open_account(account_id, Path(settings.folder), keys, EstimatedClock(connection))
+            open_account(
+                *(account_id, Path(settings.folder), keys, EstimatedClock(connection)),
+                is_paper=settings.broker.paper,
+            )
         )
         # The guards ignore the stop signal, so that the current cycle sends its orders.
         live = LiveAccount(connection, account, settings, feed, StopSignal())

@@ -122,5 +122,10 @@ def format_clear_command(kind: str, folder: Path) -> str:
     )
 
 
+def format_account(name: str, *, is_paper: bool) -> str:
+    """Return an account's kind and name, such as "paper account PA1"."""
+    return f"{'paper' if is_paper else 'live'} account {name}"
+
+
 def is_event_contract_account(name: str) -> bool:
     return name.startswith(EVENT_CONTRACT_ACCOUNT_PREFIX)

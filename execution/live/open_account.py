@@ -20,7 +20,7 @@ from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionJournal
 from execution.journal.refusals import ORDER_REFUSED_ALERT, RefusalJournal
 from execution.live.account_lock import KILL_FILE, KillFileExists, may_exist, open_journal
-from execution.live.accounts import format_clear_command
+from execution.live.accounts import format_account, format_clear_command
 from execution.live.loop import print_line
 from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
@@ -48,6 +48,7 @@ class OpenAccount:
     redactor: redactor that removes secrets from journal entries and printed text.
     clock: clock that returns the venue's time, or an estimate of it between readings.
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
+    is_paper: true if the account trades without real money.
     """
 
     def __init__(
@@ -59,8 +60,11 @@ class OpenAccount:
         redactor: Redactor,
         clock: InstantSource,
         cycle_seconds: float = 0.0,
+        *,
+        is_paper: bool = False,
     ) -> None:
         self.name = name
+        self.label = format_account(name, is_paper=is_paper)
         self.database = database
         self.events = EventLog(database, redactor, clock)
         self.refusals = RefusalJournal(
@@ -179,6 +183,7 @@ def open_account(
     replace_damaged: bool = False,
     unattended: bool = False,
     is_dry_run: bool = False,
+    is_paper: bool = False,
 ) -> Iterator[OpenAccount]:
     """Lock an account, and open its journal in `root/<name>`, during a `with` block.
 
@@ -188,6 +193,7 @@ def open_account(
     unattended: true to send an alert about an error that ends the process.
     is_dry_run: true for a dry run: a journal in memory, no locks, and nothing written to the
         folder.
+    is_paper: true if the account trades without real money.
 
     Raises
     ------
@@ -209,7 +215,7 @@ def open_account(
                 monitoring.healthcheck_url,
                 monitoring.alert_url,
                 None if is_dry_run else folder,
-                subject=f"account {name}",
+                subject=format_account(name, is_paper=is_paper),
                 services=open_services(monitoring.notice_urls),
                 settings=monitoring.notices,
             )
@@ -223,7 +229,8 @@ def open_account(
             # A journal is created together with the halt that it needs.
             with database.transaction():
                 account = OpenAccount(
-                    name, database, folder, notices, redactor, clock, cycle_seconds
+                    *(name, database, folder, notices, redactor, clock, cycle_seconds),
+                    is_paper=is_paper,
                 )
                 account.halts.apply_changes(found, clock.now())
             account.alert_halt_changes(found)

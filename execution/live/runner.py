@@ -133,6 +133,7 @@ def open_trading_loop(
                 cycle_seconds=settings.max_cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
+                is_paper=settings.broker.paper,
             )
         )
         account.next_cycle.record_next_cycle("the first cycle", utc_now(), utc_now())

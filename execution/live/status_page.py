@@ -239,6 +239,7 @@ class StatusPage:
             clear_command=format_clear_command,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
+            account=self._account.label,
             kill_file=self._account.kill_file,
             written=self._time.now(),
             change=change,

@@ -102,7 +102,8 @@ def calibration_code_digest() -> str:
     """Return the digest of the source files on which a fit depends."""
     package = Path(__file__).resolve().parent
     root = package.parent.parent
-    beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")
+    modules = ("baseline", "forecast", "moments")
+    beyond = [*(f"forecasting/{name}.py" for name in modules), "trainingdata/timeframe.py"]
     digest = hashlib.sha256()
     for path in [*sorted(package.glob("*.py")), *(root / name for name in beyond)]:
         digest.update(path.read_bytes())

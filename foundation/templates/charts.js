@@ -5,6 +5,7 @@ const DAY = 86400;
 const OPACITY = {faint: "59", area: "47", band: "47", bars: "99"};
 const WIDTH = {faint: 1, bars: 0, up: 1, down: 1};
 const FILLED = ["area", "bars", "up", "down"]; // forms
+const MARKS = ["up", "down"]; // forms of single events, which hold at no other place
 const TRIANGLE = 5; // half the width of a triangle, in CSS pixels
 const NOTE_REACH = 24; // from the pointer to a value with a note, in CSS pixels
 const FROM_ZERO = ["area", "bars", "dots"]; // forms
@@ -65,16 +66,17 @@ function powers(from, low, high) {
   return Array.from({length: parts(ratio) + 1}, (_, k) => from * ratio ** (first + k));
 }
 
-// The row of the value of a series that is nearest to a row.
-function nearest(plot, number, row) {
-  const x = plot.data[0], values = plot.data[number];
+// The row whose value of a series is shown at a row. Between a curve's ends it is the nearest one.
+// Beyond them, and for marks, it is one of the same place, else the row itself, without a value.
+function shownRow({data, marks, isSamePlace}, number, row) {
+  const x = data[0], values = data[number];
   let low = row, high = row;
   while (low >= 0 && values[low] === undefined) low--;
   while (high < x.length && values[high] === undefined) high++;
-  if (high === x.length) return low < 0 ? row : low;
-  // Before its first value there is none, but for that of the same place.
-  if (low < 0) return x[high] - x[row] < (x.at(-1) - x[0]) / 1e6 ? high : row;
-  return x[high] - x[row] < x[row] - x[low] ? high : low;
+  const isBetween = low >= 0 && high < x.length;
+  const isHighNearer = isBetween ? x[high] - x[row] < x[row] - x[low] : low < 0;
+  const found = isHighNearer ? high : low;
+  return (isBetween && !marks.has(number)) || isSamePlace(x[found], x[row]) ? found : row;
 }
 
 // Upright lines from a series to its base, which is the series after it.
@@ -156,22 +158,29 @@ function column(rows, k, values, logarithmic) {
 }
 
 // What uPlot draws of a chart, each part beside the colour that it has in the legend.
-function tableOf({series, unit}, logarithmic) {
+function tableOf({series, unit, labels}, logarithmic) {
   const rows = rowsOf(series);
-  const table = {data: [rows.map(row => row.at)], looks: [{}], bands: [], colours: [""]};
+  const end = rows.at(-1).x, nearby = (end - rows[0].x || 1) / 1e6;
+  const isSamePlace = labels.length ? (a, b) => Math.round(a) === Math.round(b)
+    : (a, b) => Math.abs(a - b) < nearby;
+  const table = {
+    data: [rows.map(row => row.at)], looks: [{}], bands: [], colours: [""], marks: new Set(),
+    isSamePlace,
+  };
   table.notes = rows.flatMap(({k, i, at}) => (
     series[k].notes ? [{at, y: series[k].y[i], text: series[k].notes[i]}] : []));
   series.forEach((s, k) => {
     const text = (plot, value, number, row) => {
       if (s.form === "vertical") return write("plain", s.x[0]);
-      const [low, high] = row == null ? [s.base?.at(-1), s.y.at(-1)]
-        : [plot.data[number + 1]?.[row], value];
+      const atRest = isSamePlace(s.x.at(-1), end) ? [s.base?.at(-1), s.y.at(-1)] : [];
+      const [low, high] = row == null ? atRest : [plot.data[number + 1]?.[row], value];
       return (s.base ? `${write(unit, low)} … ` : "") + write(unit, high);
     };
     if (s.form === "band") {
       const own = table.data.length;
       table.bands.push({series: [own, own + 1], fill: () => ink(s.colour, OPACITY.band)});
     }
+    if (MARKS.includes(s.form)) table.marks.add(table.data.length);
     for (const values of s.base ? [s.y, s.base] : [s.y]) {
       table.data.push(column(rows, k, values, logarithmic));
       table.colours.push(`var(--${s.colour})`);
@@ -270,7 +279,7 @@ function noteReader(figure) {
 }
 
 function plotted(chart, figure, logarithmic, reader) {
-  const {data, looks, bands, colours, notes} = tableOf(chart, logarithmic);
+  const table = tableOf(chart, logarithmic), {data, looks, bands, colours, notes} = table;
   const places = placesOf(chart);
   looks[0] = {label: "at", value: (plot, x) => places.legend(x ?? data[0].at(-1))};
   const colour = (plot, number) => colours[number];
@@ -286,7 +295,10 @@ function plotted(chart, figure, logarithmic, reader) {
     tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), chart.zone || "UTC"),
     scales: scalesOf(chart, logarithmic), axes: axesOf(chart, places, logarithmic),
     legend: {markers: {stroke: colour, fill: colour}}, hooks: {init: [init], setCursor: reader ? [reader.move] : []},
-    cursor: {dataIdx: nearest, points: {stroke: colour, fill: colour, size}},
+    cursor: {
+      dataIdx: (plot, number, row) => shownRow(table, number, row),
+      points: {stroke: colour, fill: colour, size},
+    },
   }, data, figure);
   reader?.attach(plot, notes, places);
   return plot;

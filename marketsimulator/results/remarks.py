@@ -149,14 +149,6 @@ def describe_price_adjustment(
     return splits + dividends
 
 
-def no_evidence_remarks(reason: str) -> list[str]:
-    """Report why the figures are not evidence for or against the strategy.
-
-    reason: the reason; empty if the figures may be evidence.
-    """
-    return [f"No result: {reason}."] if reason else []
-
-
 def protection_remarks(run: Run) -> list[str]:
     """Report the sessions in which a bar began while a position had no protective order."""
     if not (run.protective_orders or run.unprotected_sessions):
@@ -402,8 +394,7 @@ def universe_remarks(
 
 def undecided_symbol_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
     """List the symbols for which the run never made a decision."""
-    decided = set(run.decision_frame()["symbol"].unique())
-    undecided = sorted(set(symbols) - decided)
+    undecided = sorted(set(symbols).difference(run.decision_frame()["symbol"]))
     return [f"Never traded, no forecast: {', '.join(undecided)}."] if undecided else []
 
 

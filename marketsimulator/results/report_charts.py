@@ -172,32 +172,36 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
     allowed = pd.Series(run.decision_log.stock_ceilings).groupby(
         new_york_date(run.decision_log.instants)
     )
-    series: list[Series] = []
-
-    def add_series(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
-        # At 16:00 New York: midnight UTC is the evening before there.
-        days = new_york_four_pm(values.index.to_numpy().astype("datetime64[D]"))
-        series.append(Series(name, colour, days, values.to_numpy(), form).downsample())
-
+    curves: list[tuple[str, str, pd.Series, SeriesForm]] = []
     if held[1].any():
-        add_series("crypto limit", "quiet", held[1] * 0.0 + crypto_leverage_limit, "steps")
-        add_series("crypto", "third", held[1], "area")
+        curves += [
+            ("crypto limit", "quiet", held[1] * 0.0 + crypto_leverage_limit, "steps"),
+            ("crypto", "third", held[1], "area"),
+        ]
     if held[0].any():
-        add_series("stock limit overnight", "quiet", allowed.min(), "steps")
-        add_series("stock limit intraday", "limit", allowed.max(), "steps")
-        add_series("stocks", "first", held[0], "area")
+        curves += [
+            ("stock limit overnight", "quiet", allowed.min(), "steps"),
+            ("stock limit intraday", "limit", allowed.max(), "steps"),
+            ("stocks", "first", held[0], "area"),
+        ]
+    if not curves:
+        return None
+    # At 16:00 New York: midnight UTC is the evening before there.
+    series = [
+        Series(
+            *(name, colour),
+            new_york_four_pm(values.index.to_numpy().astype("datetime64[D]")),
+            *(values.to_numpy(), form),
+        ).downsample()
+        for name, colour, values, form in curves
+    ]
     highest = " and ".join(
         f"{format_number(held[kind].max())}× equity in {name}"
         for kind, name in enumerate(("stocks", "crypto"))
         if held[kind].any()
     )
-    return (
-        Chart(
-            f"Exposure by asset class: maximum {highest}", tuple(series), "multiple", CHART_TIMEZONE
-        )
-        if series
-        else None
-    )
+    text = f"Exposure by asset class: maximum {highest}"
+    return Chart(text, tuple(series), "multiple", CHART_TIMEZONE)
 
 
 def pit_chart(pit: Array) -> Chart:

@@ -20,9 +20,9 @@ from execution.decision.trader import Decider, Trader
 from execution.decision.watch import WatchSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
-from forecasting.baseline import RandomWalk
 from forecasting.evidence import error_share
-from forecasting.forecast import NO_FORECAST, Progress
+from forecasting.forecast import NO_FORECAST, Progress, is_calibrated
+from forecasting.settings import RANDOM_WALK_KIND
 from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures, format_earned
 from marketsimulator.results.attribution import attribute_run_profit
@@ -52,7 +52,6 @@ from marketsimulator.results.remarks import (
     fee_remarks,
     hindsight_remarks,
     live_account_remarks,
-    no_evidence_remarks,
     no_trade_remarks,
     position_limit_remarks,
     protection_remarks,
@@ -91,7 +90,6 @@ ACCOUNT_FIGURES = (  # figures of an account, undefined for a benchmark that is 
     *("turnover", "mean_leverage", "max_leverage", "time_invested", "premium_share"),
     *("costs", "interest", "trades"),
 )
-RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +136,6 @@ class BacktestResults:
         """Return whether the universe contains crypto; days are then calendar days."""
         return bool(self.market.bars.crypto.any())
 
-    @property
-    def forecaster_label(self) -> str:
-        """Return the name of the main run's forecaster, for a random walk its configured kind."""
-        name = self.main_run.name
-        kind = self.settings.forecaster.kind
-        return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
-
     def to_trial(self) -> Trial:
         """Return the main run as an entry of the trial ledger."""
         found = self.performance(self.main_run)
@@ -172,6 +163,7 @@ class BacktestResults:
         earned = {name: part * capital for name, part in figures["contributions"].items()}
         listed = self.market.delisting_rules.explicit_delistings
         doubts = self.market.data_warnings
+        reason = no_evidence_reason(self.main_run.name, bars.source)
         warnings = [
             *live_account_remarks(self.main_run, self.other_holdings),
             *data_warning_remarks(doubts),
@@ -187,7 +179,7 @@ class BacktestResults:
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *no_evidence_remarks(no_evidence_reason(self.main_run.name, bars.source)),
+            *([f"No result: {reason}."] if reason else []),
             *protection_remarks(self.main_run),
             *daily_bar_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(
@@ -210,7 +202,7 @@ class BacktestResults:
         return {
             "title": self.title,
             "strategy": sizing.strategy_label,
-            "forecaster": self.forecaster_label,
+            "forecaster": self.main_run.name,
             "capital": capital,
             **figures,
             **significance,
@@ -439,18 +431,26 @@ class BacktestResults:
 def run_baselines(
     settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
 ) -> tuple[Run, ...]:
-    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold.
+    """Run the no-forecast baseline and buy and hold.
 
-    Baselines run without protective orders, watch and drawdown tiers. For a trader without
-    forecasts the no-forecast baseline is left out.
+    The no-forecast baseline is the same trader on `forecaster=ewma`, calibrated as the trader's
+    forecasts are. It is left out for a trader without forecasts. Baselines run without protective
+    orders, watch and drawdown tiers.
+
+    trader: trader of the main run; its beliefs, if any, are those at the market's instants.
     """
     settings = replace(
         settings, protect=ProtectionSettings(), watch=WatchSettings(), guards=DrawdownTiers()
     )
     deciders: dict[str, Decider] = {}
-    if settings.forecaster.kind != NO_FORECAST:
-        walk = RandomWalk(context_length=settings.forecaster.context_length)
-        deciders[RANDOM_WALK] = replace(trader, forecaster=walk).with_beliefs(market)
+    kind = settings.forecaster.kind
+    if kind == RANDOM_WALK_KIND and trader.belief_table is not None:
+        deciders[RANDOM_WALK] = trader
+    elif kind != NO_FORECAST:
+        walk = settings.forecaster.build_random_walk(
+            is_calibrated=is_calibrated(trader.forecaster.name)
+        )
+        deciders[RANDOM_WALK] = replace(trader, forecaster=walk).with_beliefs(market, progress)
     deciders[BUY_AND_HOLD] = BuyAndHold(settings.orders)
     return tuple(
         simulate_trading(settings, market, name, decider, progress)

@@ -37,18 +37,13 @@ class Verdict:
 
 
 def benchmark_label(summary: dict[str, Any], name: str) -> str:
-    """Return the label of a benchmark; a run without forecast or without positions is marked so.
+    """Return the label of a benchmark; a run without positions is marked so.
 
     name: name of the benchmark in the summary.
     """
     label = BENCHMARK_LABELS.get(name, name)
-    figures = summary["comparisons"][name]
-    if figures["time_invested"] == 0:
-        return f"{label} (no positions)"
-    is_marked = name != RANDOM_WALK and summary["forecaster"] != NO_FORECAST
-    if figures["premium_share"] == 1.0 and is_marked:
-        return f"{label} (no forecast)"
-    return label
+    has_positions = summary["comparisons"][name]["time_invested"] != 0
+    return label if has_positions else f"{label} (no positions)"
 
 
 def backtest_verdict(summary: dict[str, Any]) -> Verdict:

@@ -252,7 +252,7 @@ def test_loop_records_equity_each_cycle_and_stop_reason(here: KalshiPractice) ->
     assert query_rows(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "no more cycles are scheduled"}
-    assert [text.count("<title>Running ·") for text in pages] == [1, 1]
+    assert [text.count("<title>Running · paper account kalshi-") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(STATUS_PAGE_FILE).read_text())
     assert last.startswith("Finished: no more cycles are scheduled ·")

@@ -157,7 +157,8 @@ def test_stopping_the_loop_cancels_and_reports_open_orders(
     assert bool(held) == (how != "flatten")
     if how != "flatten":
         why = "SIGTERM" if how == "SIGTERM" else "the kill file exists"
-        assert f"<title>Stopped: {why} ·" in page.read_text()
+        title = f"<title>Stopped: {why} · paper account {account.name}</title>"
+        assert title in page.read_text()
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
     if how != "SIGTERM":
         again = paper(here, tmp_path)

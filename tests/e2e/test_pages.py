@@ -15,7 +15,7 @@ from markupsafe import Markup
 from forecasting.evaluate import evaluate, evaluation_file_writers
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.arrays import Instants
-from foundation.charts import Chart, Series, SeriesForm
+from foundation.charts import Chart, Series, SeriesForm, trade_series
 from foundation.compose import compose_config
 from foundation.files import write_files_atomically
 from foundation.page import (
@@ -31,7 +31,7 @@ from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_record import read_run_record
 from marketsimulator.results.track_record import TrackRecord
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.chromium import INKED, Page, look_at_all_widths, look_at_charts
+from tests.e2e.chromium import INKED, PLACE, Page, look_at_all_widths, look_at_charts
 from tests.marketsimulator.run_folder_files import write_run
 from trainingdata.sessions import sessions_between
 from trainingdata.source import DataSettings
@@ -80,19 +80,24 @@ CHARTS = {
 }
 
 
-def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: Path) -> None:
-    figure = Markup('<figure class="chart" data-chart="{}"></figure>')
-    figures = Markup("").join(figure.format(chart.json) for chart in CHARTS.values())
+def open_charts(browser: Page, folder: Path, *charts: Chart) -> None:
+    """Open a page of charts alone."""
+    figure = Markup('<figure class="chart" data-chart="{}"><figcaption></figcaption></figure>')
+    figures = Markup("").join(figure.format(chart.json) for chart in charts)
     sheets = read_styles("foundation/colours.css", *CHART_STYLES)
     head = (
         build_content_policy_tag(*CHART_SCRIPTS) + Markup("<style>") + sheets + Markup("</style>")
     )
-    file = tmp_path / "charts.html"
+    file = folder / "charts.html"
     file.write_text(
         f"<!doctype html>{head}{figures}{build_script_tags(*CHART_SCRIPTS)}", encoding="utf-8"
     )
     browser.open(file.as_uri(), 1280)
     browser.settle()
+
+
+def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: Path) -> None:
+    open_charts(browser, tmp_path, *CHARTS.values())
     for _ in ("linear", "logarithmic"):
         inked = browser.value(f"Array.from(document.querySelectorAll('canvas'), {INKED})")
         assert len(inked) == len(CHARTS)
@@ -106,6 +111,36 @@ def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: P
         assert browser.complaints == []
         browser.value("document.querySelectorAll('.chart button').forEach(e => e.click())")
         browser.settle()
+
+
+TOLD = """Object.fromEntries(Array.from(document.querySelectorAll('.u-legend .u-series'),
+  e => [e.querySelector('.u-label').innerText, e.querySelector('.u-value').innerText]))"""
+
+
+def legend_at(browser: Page, share: float | None) -> dict[str, str]:
+    """Values of the legend with the pointer at this share of the plot's width; None: at rest."""
+    left, top, width, height = browser.value(PLACE)
+    x = 1.0 if share is None else left + share * width
+    browser.mouse("Moved", x, top + (-2.0 if share is None else height / 2))
+    browser.settle()
+    told: dict[str, str] = browser.value(TOLD)
+    return told
+
+
+def test_legend_shows_values_of_its_instant_alone(browser: Page, tmp_path: Path) -> None:
+    """Trades hold at their own instant, a curve that ended has no later value."""
+    price = Series("price", "first", hours(5), np.arange(5.0) + 10)
+    ended = Series("stop", "fourth", hours(3), np.arange(3.0) + 7)
+    trades = trade_series(hours(5)[[1, 4]], np.array([11.5, 14.5]), np.array([1, -1]), ["", ""])
+    chart = Chart("", (price, ended, *trades), "usd", "America/New_York")
+    open_charts(browser, tmp_path, chart)
+    last = {"at": "4 Mar 2024 13:30 EST", "price": "$14.00", "stop": "–"}
+    assert browser.value(TOLD) == {**last, "buys": "–", "sells": "$14.50"}
+    assert legend_at(browser, 1.0) == {**last, "buys": "–", "sells": "$14.50"}
+    middle = {"at": "4 Mar 2024 11:30 EST", "price": "$12.00", "stop": "$9.00"}
+    assert legend_at(browser, 0.5) == {**middle, "buys": "–", "sells": "–"}
+    assert legend_at(browser, 0.25)["buys"] == "$11.50"
+    assert legend_at(browser, None) == {**last, "buys": "–", "sells": "$14.50"}
 
 
 OVERFLOWING = """Array.from(document.querySelectorAll('.box')).filter(

@@ -134,6 +134,6 @@ def test_proof_page_fits_any_width_and_shows_evidence(browser: Page, tmp_path: P
     titles = ("this forecast has earned", "Evidence, in hindsight", "Earned of full Kelly")
     look_at(browser, tmp_path / "proof.html", page, *titles)
     evidence = charts_of(page)[0]
-    needed, growth, _ = evidence["series"]
+    needed, growth = evidence["series"]
     assert needed["y"] == pytest.approx([np.log10(40)] * 2)
     assert growth["y"][-1] > needed["y"][0]

@@ -32,6 +32,7 @@ from forecasting.calibration.variance import (
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
 from forecasting.moments import LogReturnMoments, log_return_moments, volatility_from_quantiles
 from forecasting.scores import score_forecasts
+from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError
 from tests.support.latest import latest
 from tests.support.messages import refused
@@ -523,6 +524,25 @@ def test_persistence_is_between_0_and_0_99() -> None:
 def sourced(source: str = "weights", **walk: Any) -> Changed:
     """It says what made its forecasts."""
     return Changed(**walk, change=lambda table: replace(table, source_digest=source))
+
+
+def test_fits_of_the_no_forecast_baseline_are_cached(
+    market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calibration of the baseline costs a repeated backtest nothing."""
+    own = CalibrationSettings(window=150)
+
+    def forecast(context_length: int = 100) -> np.ndarray:
+        settings = ForecasterSettings(
+            cache=str(tmp_path), calibration=own, context_length=context_length
+        )
+        walk = settings.build_random_walk(is_calibrated=True)
+        return walk.forecast(market, market.times[-60]).all_quantiles
+
+    first = forecast()
+    assert not np.array_equal(forecast(50), first), "another random walk has fits of its own"
+    monkeypatch.setattr(calibration, "fit_calibration", None)
+    np.testing.assert_array_equal(forecast(), first)
 
 
 def test_calibration_fit_is_cached_and_relearned_if_damaged(

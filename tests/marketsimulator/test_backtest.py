@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from docs.promises import PROMISES_PATH
+from forecasting.baseline import RandomWalk
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
 from marketsimulator import backtest
@@ -154,6 +155,38 @@ def test_results_differ_by_forecaster_and_show_baselines(results: BacktestResult
         backtest_verdict(summary).evidence,
     )
     assert "mean position rests" not in remarks
+
+
+class Corrected(RandomWalk):
+    """A random walk whose name says that its author has calibrated it, as a file's may."""
+
+    @property
+    def name(self) -> str:
+        return "corrected, calibrated"
+
+
+@pytest.mark.parametrize(
+    ("forecaster", "calibrated", "baseline_calibrated"),
+    [
+        (["forecaster=mix"], "true", "true"),
+        (["forecaster=mix"], "false", "false"),
+        ([f"forecaster._target_={__name__}.Corrected"], "false", "true"),
+    ],
+)
+def test_baseline_is_calibrated_like_the_forecast(
+    forecaster: list[str], calibrated: str, baseline_calibrated: str
+) -> None:
+    """The lead over the baseline is worth of the forecast, not of its calibration."""
+    words = ["start=2024-02-26", "forecaster.calibration.window=500"]
+    run = run_backtest(settings(*words, *forecaster, f"forecaster.calibrated={calibrated}"))
+    walk = [*words, "forecaster=ewma", f"forecaster.calibrated={baseline_calibrated}"]
+    alone = run_backtest(settings(*walk))
+    figures = run.summary()["comparisons"]["random_walk"]
+    assert figures == {key: alone.summary()[key] for key in figures}
+    baselines = {each.name: each for each in run.benchmark_runs}
+    pd.testing.assert_frame_equal(
+        baselines["random_walk"].equity(), alone.main_run.equity(), check_exact=True
+    )
 
 
 def test_every_fill_traces_to_order_and_decision(results: BacktestResults) -> None:
