@@ -474,27 +474,29 @@ class Trading:
         self.finish()
 
     def outcome(self) -> dict[str, Any]:
-        """Cash, positions, and the fills of every order that the venue took."""
+        """Cash, positions, and the fills of every order that the venue took.
+
+        Fills of stops and commands count by their price, because their ids tell how often they were
+        tried; fills of a decision's reductions likewise, because a command that waits may make
+        the same one first.
+        """
         venue = self.here.venue
         account = venue.broker.account()
-        return {
-            "cash": round(account.cash, 2),
-            **{symbol: quantity for symbol, quantity in account.positions.items() if quantity},
-            **{
-                name: ordered(ticket).fills
-                for name, ticket in venue.tickets.items()
-                if not (self.guarding and _renamed(name))
-            },
-            **self._fills_by_price(),
-        }
-
-    def _fills_by_price(self) -> dict[str, Any]:
-        """Fills of stops and commands, whose ids tell how often they were tried."""
-        filled: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for name, ticket in self.here.venue.tickets.items() if self.guarding else ():
-            for quantity, price in ordered(ticket).fills if _renamed(name) else ():
-                filled[f"{ticket.order.symbol} at {price}"] += quantity
-        return dict(filled)
+        reductions: set[str] = set()
+        if self.guarding:
+            query = "SELECT client_order_id FROM intents WHERE role = 'reduction'"
+            reductions = {name for (name,) in query_rows(self.journal, query)}
+        by_name: dict[str, Any] = {}
+        by_price: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for name, ticket in venue.tickets.items():
+            fills = ordered(ticket).fills
+            if not (self.guarding and (_renamed(name) or name in reductions)):
+                by_name[name] = fills
+                continue
+            for quantity, price in fills:
+                by_price[f"{ticket.order.symbol} at {price}"] += quantity
+        held = {symbol: quantity for symbol, quantity in account.positions.items() if quantity}
+        return {"cash": round(account.cash, 2), **held, **by_name, **by_price}
 
     def finish(self) -> None:
         """Let nothing run any more, and count what must never be."""
