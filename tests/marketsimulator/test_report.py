@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from foundation.decimals import to_cents
 from foundation.files import write_files_atomically
 from foundation.formatting import NO_VALUE, format_percent
 from marketsimulator.backtest import run_backtest
+from marketsimulator.results.exports import returns_frame
 from marketsimulator.results.forecast_outcomes import measure_forecast_outcomes
 from marketsimulator.results.metrics import (
     FIGURE_FORMATS,
@@ -297,6 +299,16 @@ def test_period_returns_compound_to_the_total_return(hourly: list[float]) -> Non
         found = returns_by_period(unit, at, equity, capital=1000.0)
         assert np.prod(1 + found) == pytest.approx(equity[-1] / 1000.0)
         assert found.index.is_unique
+
+
+def test_page_months_compound_the_daily_returns(
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
+) -> None:
+    """A day that ends at 16:00 belongs to one month, also of crypto."""
+    daily = returns_frame(traded)["return"]
+    rows = rows_of(section(both[0], "Monthly returns"))
+    for month, each in daily.groupby(pd.DatetimeIndex(daily.index).strftime("%b")):
+        assert rows[str(month)] == [format_percent(float((1 + each).prod()) - 1, sign=True)]
 
 
 def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
