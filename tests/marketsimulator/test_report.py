@@ -19,6 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.decision.protection import ProtectionSettings
+from execution.decision.tiers import DrawdownTiers
+from execution.decision.watch import WatchSettings
 from execution.orders.orders import Fill
 from forecasting.settings import ForecasterSettings
 from foundation.charts import MAX_CURVE_POINTS
@@ -37,6 +40,7 @@ from marketsimulator.results.metrics import (
 )
 from marketsimulator.results.price_charts import ChartTrade, select_trades
 from marketsimulator.results.remarks import (
+    baseline_remarks,
     cost_remarks,
     deflated_sharpe_remarks,
     sample_size_remarks,
@@ -482,6 +486,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
     assert idle.evidence == "No position was held."
 
 
+UNPROTECTED, CALM, NO_TIERS = ProtectionSettings(), WatchSettings(), DrawdownTiers()
 FROM_FILE = ForecasterSettings(kind="file", path="forecasts.parquet")
 
 
@@ -491,6 +496,9 @@ FROM_FILE = ForecasterSettings(kind="file", path="forecasts.parquet")
         (lambda x: uncalibrated_remarks("ewma", calibrated=x), False, True),
         (lambda x: unused_forecast_file_remarks(FROM_FILE, x), 1.0, 0.99),
         (lambda x: unused_forecast_file_remarks(x, None), FROM_FILE, ForecasterSettings()),
+        (lambda x: baseline_remarks(x, CALM, NO_TIERS), ProtectionSettings("stop"), UNPROTECTED),
+        (lambda x: baseline_remarks(UNPROTECTED, x, NO_TIERS), WatchSettings(drawdown=0.1), CALM),
+        (lambda x: baseline_remarks(UNPROTECTED, CALM, x), DrawdownTiers({0.1: 0.5}), NO_TIERS),
         (lambda x: sample_size_remarks(*x), (29, 60), (30, 60)),
         (lambda x: sample_size_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),
