@@ -13,7 +13,10 @@ import numpy as np
 
 from execution.decision.choice import Choice
 from execution.decision.decision import NO_ORDER_REASONS
+from execution.decision.protection import ProtectionSettings
 from execution.decision.sizing import MAX_LOOKBACK, SizingSettings
+from execution.decision.tiers import DrawdownTiers
+from execution.decision.watch import WatchSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.calibration.fit import MIN_REGRESSION_INSTANTS
@@ -156,6 +159,18 @@ def protection_remarks(run: Run) -> list[str]:
     named = [f"{symbol} {date}" for date, symbol in sorted(run.unprotected_sessions)]
     where = f" ({_format_symbols(named)})" if named else ""
     return [f"Positions without a protective order: {format_count(len(named), 'session')}{where}."]
+
+
+def baseline_remarks(
+    protect: ProtectionSettings, watch: WatchSettings, guards: DrawdownTiers
+) -> list[str]:
+    """Report that the lead over baselines includes settings that only the run has."""
+    if not (protect.is_on or watch.limits or guards.tiers):
+        return []
+    return [
+        "Baselines run without protective orders, watch and drawdown tiers: a difference from them"
+        " includes the effect of these settings."
+    ]
 
 
 def daily_bar_remarks(bars: Bars, limits: Limits) -> list[str]:

@@ -156,8 +156,7 @@ def render_report(
     capital = results.settings.capital
     orders = main.order_frame()
     trips = build_round_trips(main, last_closes_by_symbol(bars))
-    at, values = main.equity_curve()
-    rows, _ = day_end_rows(at, has_crypto=results.has_crypto)
+    rows, _ = day_end_rows(main.equity_curve()[0], has_crypto=results.has_crypto)
     marks, daily = results.daily_equity_curve(main)
     names = run_headings(summary)
     beside = [names[0], benchmark_label(summary, summary["benchmark"])]
@@ -166,8 +165,8 @@ def render_report(
         RUN_COLOUR_NAMES[1 + list(summary["comparisons"]).index(summary["benchmark"])],
     ]
     mine, other = (
-        returns_by_period("Y", *curve, capital=capital)
-        for curve in (main.equity_curve(), results.benchmark_curve())
+        returns_by_period("Y", days[1:], equity[1:], capital=capital)
+        for days, equity in ((marks, daily), results.daily_benchmark_curve())
     )
     years = [mine, other.reindex(mine.index)]
     profits = round_profits_to_cents(summary["contributions"], capital)
@@ -197,7 +196,7 @@ def render_report(
         drawdowns=drawdown_table(marks, daily),
         deepest=format_percent(summary["max_drawdown"]),
         months=monthly_return_table(
-            *(returns_by_period(unit, at, values, capital=capital) for unit in "MY")
+            *(returns_by_period(unit, marks[1:], daily[1:], capital=capital) for unit in "MY")
         ),
         years=yearly_return_chart(beside, years, colours),
         rolling=rolling_charts(

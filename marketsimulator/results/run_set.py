@@ -221,7 +221,7 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
     ruined: names of runs that lost all equity.
     """
     order = (
-        "All runs lost all equity: ranked by total return"
+        "All runs lost money: ranked by total return"
         if runs.has_only_losses
         else "Ranked by Sharpe"
     )

@@ -41,6 +41,7 @@ from marketsimulator.results.metrics import (
     wipeout_date,
 )
 from marketsimulator.results.remarks import (
+    baseline_remarks,
     broker_event_remarks,
     buy_and_hold_remarks,
     cost_remarks,
@@ -181,6 +182,7 @@ class BacktestResults:
             ),
             *([f"No result: {reason}."] if reason else []),
             *protection_remarks(self.main_run),
+            *baseline_remarks(self.settings.protect, self.settings.watch, self.settings.guards),
             *daily_bar_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated

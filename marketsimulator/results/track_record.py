@@ -288,7 +288,8 @@ class TrackRecord:
         sure = deflated is not None and deflated >= MIN_DEFLATED_SHARPE
         rest = "Undefined Sharpe ratio: the returns do not vary."
         if figures["probabilistic_sharpe"] is not None:
-            rest = f"Probability of skill: {format_percent(figures['probabilistic_sharpe'], 0)}"
+            probability = format_percent(figures["probabilistic_sharpe"], 0)
+            rest = f"Probability of a Sharpe ratio above zero: {probability}"
             rest += (
                 " if this was the only trial."
                 if deflated is None

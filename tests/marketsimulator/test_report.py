@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.decision.protection import ProtectionSettings
+from execution.decision.tiers import DrawdownTiers
+from execution.decision.watch import WatchSettings
 from execution.orders.orders import Fill
 from forecasting.settings import ForecasterSettings
 from foundation.charts import MAX_CURVE_POINTS
@@ -25,6 +29,7 @@ from foundation.decimals import to_cents
 from foundation.files import write_files_atomically
 from foundation.formatting import NO_VALUE, format_percent
 from marketsimulator.backtest import run_backtest
+from marketsimulator.results.exports import returns_frame
 from marketsimulator.results.forecast_outcomes import measure_forecast_outcomes
 from marketsimulator.results.metrics import (
     FIGURE_FORMATS,
@@ -35,6 +40,7 @@ from marketsimulator.results.metrics import (
 )
 from marketsimulator.results.price_charts import ChartTrade, select_trades
 from marketsimulator.results.remarks import (
+    baseline_remarks,
     cost_remarks,
     deflated_sharpe_remarks,
     sample_size_remarks,
@@ -299,6 +305,16 @@ def test_period_returns_compound_to_the_total_return(hourly: list[float]) -> Non
         assert found.index.is_unique
 
 
+def test_page_months_compound_the_daily_returns(
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
+) -> None:
+    """A day that ends at 16:00 belongs to one month, also of crypto."""
+    daily = returns_frame(traded)["return"]
+    rows = rows_of(section(both[0], "Monthly returns"))
+    for month, each in daily.groupby(pd.DatetimeIndex(daily.index).strftime("%b")):
+        assert rows[str(month)] == [format_percent(float((1 + each).prod()) - 1, sign=True)]
+
+
 def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 0) -> Fill:
     return Fill(order or f"o{hour}", "SYA", Decimal(qty), price, fee, NOON + hour * HOUR)
 
@@ -470,6 +486,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
     assert idle.evidence == "No position was held."
 
 
+UNPROTECTED, CALM, NO_TIERS = ProtectionSettings(), WatchSettings(), DrawdownTiers()
 FROM_FILE = ForecasterSettings(kind="file", path="forecasts.parquet")
 
 
@@ -479,6 +496,9 @@ FROM_FILE = ForecasterSettings(kind="file", path="forecasts.parquet")
         (lambda x: uncalibrated_remarks("ewma", calibrated=x), False, True),
         (lambda x: unused_forecast_file_remarks(FROM_FILE, x), 1.0, 0.99),
         (lambda x: unused_forecast_file_remarks(x, None), FROM_FILE, ForecasterSettings()),
+        (lambda x: baseline_remarks(x, CALM, NO_TIERS), ProtectionSettings("stop"), UNPROTECTED),
+        (lambda x: baseline_remarks(UNPROTECTED, x, NO_TIERS), WatchSettings(drawdown=0.1), CALM),
+        (lambda x: baseline_remarks(UNPROTECTED, CALM, x), DrawdownTiers({0.1: 0.5}), NO_TIERS),
         (lambda x: sample_size_remarks(*x), (29, 60), (30, 60)),
         (lambda x: sample_size_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),

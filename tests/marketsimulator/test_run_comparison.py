@@ -284,6 +284,6 @@ def test_smallest_loss_ranks_best_when_all_runs_lose() -> None:
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run_index) == (0, 1)
     assert (
-        "All runs lost all equity: ranked by total return"
+        "All runs lost money: ranked by total return"
         in comparison_verdict(runs, compare_best_run(runs)).evidence
     )

@@ -55,6 +55,11 @@ def test_calendar_day_returns_use_365_periods_per_year() -> None:
     )
 
 
+def test_sheet_claims_a_positive_ratio_not_skill() -> None:
+    evidence = TrackRecord.from_returns(daily()).verdict().evidence
+    assert evidence.startswith("Probability of a Sharpe ratio above zero: ")
+
+
 def test_deflated_sharpe_falls_with_more_trials() -> None:
     returns = daily()
     few, many = (TrackRecord.from_returns(returns, trials=trials) for trials in (1, 1000))
