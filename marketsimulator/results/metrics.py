@@ -148,7 +148,7 @@ class RelativePerformance:
     correlation: correlation of r and b.
     tracking_error: sample deviation of r - b · √ppy.
     information_ratio: mean / sample deviation of r - b · √ppy (Goodwin 1998).
-    treynor: mean of r · ppy / beta (Treynor 1965), no risk-free rate.
+    treynor: mean of r · ppy / beta (Treynor 1965), no risk-free rate; None for beta <= 0.
     up_capture: geometric mean of r over that of b, on days with b > 0 (Morningstar's upside capture
         ratio, which uses months).
     down_capture: the same on days with b < 0.
@@ -280,7 +280,7 @@ def relative_performance(
         correlation=float(np.corrcoef(returns, benchmark)[0, 1]) if returns.std() > 0 else None,
         tracking_error=error * root,
         information_ratio=float(active.mean()) / error * root if error > 0 else None,
-        treynor=float(returns.mean()) * days_per_year / beta if beta else None,
+        treynor=float(returns.mean()) * days_per_year / beta if beta > 0 else None,
         up_capture=_capture(returns, benchmark, benchmark > 0),
         down_capture=_capture(returns, benchmark, benchmark < 0),
     )

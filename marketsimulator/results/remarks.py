@@ -424,7 +424,9 @@ def broker_event_remarks(run: Run) -> list[str]:
     if short:
         orders = len(run.decision_log.orders)
         why = "too little volume, no bar, or too little buying power or position"
-        notes.append(f"{short:,} of {format_count(orders, 'order')} filled partly or not: {why}.")
+        notes.append(
+            f"{short:,} of {format_count(orders, 'order')} of decisions filled partly or not: {why}."
+        )
     return notes
 
 

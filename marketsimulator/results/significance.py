@@ -22,6 +22,7 @@ from marketsimulator.results.metrics import Performance, alpha_and_beta, bootstr
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
 BOOTSTRAP_DRAWS = 1000  # bootstrap draws
+MIN_EVENTS_FOR_INTERVALS = 5.0  # equal daily differences with the same second and fourth moments
 ZERO_RETURN_TOL = 1e-12  # differences of daily log returns below which two runs are the same
 FIGURES_WITH_INTERVALS = ("annual_return", "sharpe", "max_drawdown")  # in comparisons
 CROSS_VALIDATION_BLOCKS = 16  # 12,870 splits
@@ -164,7 +165,7 @@ class Outperformance:
 
     lead: growth of one run divided by the growth of the other, minus 1.
     interval: 90 % interval of `lead` by the stationary bootstrap of daily differences; None for
-        too few days or constant differences.
+        too few days with a difference, or constant differences.
     is_identical: true if the returns of all days are equal.
     """
 
@@ -193,7 +194,11 @@ def measure_outperformance(
         return None
     difference = np.log1p(returns) - np.log1p(other_returns)
     ahead = float(np.expm1(difference.sum()))
-    if len(difference) < MIN_DAYS_FOR_INTERVALS or np.ptp(difference) < ZERO_RETURN_TOL:
+    is_constant = np.ptp(difference) < ZERO_RETURN_TOL
+    squares = np.square(difference)
+    # A few large differences are a few events, of which a resample is no new draw.
+    has_few = is_constant or squares.sum() ** 2 < MIN_EVENTS_FOR_INTERVALS * (squares**2).sum()
+    if len(difference) < MIN_DAYS_FOR_INTERVALS or has_few:
         return Outperformance(
             ahead, None, is_identical=bool((np.abs(difference) < ZERO_RETURN_TOL).all())
         )

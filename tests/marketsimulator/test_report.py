@@ -428,6 +428,19 @@ def test_outperformance_is_the_equity_ratio_with_significance() -> None:
     assert measure_outperformance(better, shared[1:], seed=1) is None
 
 
+def test_lead_of_a_few_days_is_not_significant() -> None:
+    rng = np.random.default_rng(2)
+    shared = rng.normal(0, 0.01, 100)
+    events = shared + np.isin(np.arange(100), (20, 21, 60, 61)) * 0.01
+    found = measure_outperformance(events, shared, seed=1)
+    assert found is not None
+    assert (found.interval, found.significant_sign) == (None, 0)
+    more = shared + (np.arange(100) % 10 == 0) * 0.01
+    found = measure_outperformance(more, shared, seed=1)
+    assert found is not None
+    assert found.significant_sign == 1
+
+
 def test_outperformance_agrees_with_the_pages_total_returns(
     both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
