@@ -18,8 +18,8 @@ second if `interval` is 60. Orders expire by the venue's clock at every speed. P
 {"kind": …} injects faults; DELETE clears them. POST /control/land executes the requests that a
 `late` fault has held back.
 POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
-with 409, and no resting order fills. {"code": …, "resumes_at": …} names the refusal's code, and the
-end of the pause that `GET /exchange/status` states.
+with 409, and no resting order fills. The body {"code": …, "resumes_at": …} sets the error code
+of these refusals and the end of the pause that `GET /exchange/status` states.
 """
 
 from __future__ import annotations

@@ -570,7 +570,10 @@ def open_kalshi_account(
     """Lock an account, open its journal (in memory for a dry run), and yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     with open_account(
-        *(name, root, keys, clock),
+        name,
+        root,
+        keys,
+        clock,
         monitoring=settings,
         unattended=True,
         is_dry_run=dry,

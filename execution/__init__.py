@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-PREVIEW_ARGUMENT = "preview"  # word of the live command line other than settings
+PREVIEW_ARGUMENT = "preview"  # the only word of the live command line that is not a setting
 
 COMMANDS = {
     "trade_stock_e2e": Command(

@@ -81,7 +81,10 @@ class RandomWalk:
     ) -> ForecastTable:
         windows = Windows.from_bars(bars, since, self.context_length)
         return ForecastTable.from_quantiles(
-            *(self.name, bars, windows, self.quantiles_around(windows)),
+            self.name,
+            bars,
+            windows,
+            self.quantiles_around(windows),
             source_digest=hashlib.sha256(repr(self).encode()).hexdigest(),
         )
 

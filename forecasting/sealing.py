@@ -276,8 +276,8 @@ def count_records(witness: Path) -> RecordCount:
             first = _parse_seal(lines.readline())
         firsts[each] = first.sealed_at if first else ""
         note = _folder_note(each)
-        known = note.exists() and (Path(note.read_text()) / SEALS_FILE).exists()
-        missing += not (first and known)
+        has_seals = note.exists() and (Path(note.read_text()) / SEALS_FILE).exists()
+        missing += not (first and has_seals)
     order = sorted(firsts, key=lambda each: (firsts[each], each.name))
     number = 1 + order.index(witness) if witness in firsts else 1 + len(order)
     return RecordCount(number, max(len(order), number), missing)

@@ -128,7 +128,8 @@ class ForecasterSettings(InferenceProfile):
 
         predictor: function that computes forecasts missing from the cache; None computes them in
             this process.
-        fits_folder: folder of calibration fits to forecasts that are not cached; None for none.
+        fits_folder: folder that caches the calibration fits of a forecaster whose forecasts are
+            not cached; None: no cache.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -146,7 +147,10 @@ class ForecasterSettings(InferenceProfile):
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def build_random_walk(self, *, is_calibrated: bool) -> Forecaster:
-        """Build `forecaster=ewma` with this context and calibration, whose fits are cached."""
+        """Build `forecaster=ewma` with the context and the calibration of these settings.
+
+        is_calibrated: true to calibrate it; its fits are cached if forecasts are.
+        """
         walk = replace(
             self, kind=RANDOM_WALK_KIND, arguments={}, path=None, calibrated=is_calibrated
         )

@@ -476,7 +476,8 @@ def build_live_results(
         )
     settings = replace(simulation.simulation_settings, capital=capital)
     simulated = simulation.simulated_run.slice_until(market.bars.last_instant)
-    trader = replace(simulation.trader, belief_table=None)  # of more instants than the market's
+    # The beliefs of the trader cover more instants than this market.
+    trader = replace(simulation.trader, belief_table=None)
     plain = run_baselines(settings, trader, market, progress)
     return BacktestResults(
         settings=settings,

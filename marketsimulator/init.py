@@ -351,7 +351,7 @@ def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
             "Preview orders, with the keys in the environment:"
             f" {format_command('kelly-chronos trade-stock-e2e')}"
             f" preview {SETTINGS_FILE_KEY}={setup.settings_file}",
-            "Trade on paper under systemd: the commands at the head of"
+            "Trade on paper under systemd: run the commands at the head of"
             " deploy/kelly-chronos.service",
         ]
     return steps

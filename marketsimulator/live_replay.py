@@ -147,7 +147,10 @@ def run_replay(
     with ExitStack() as held:
         account = held.enter_context(
             open_account(
-                *(account_id, Path(settings.folder), keys, EstimatedClock(connection)),
+                account_id,
+                Path(settings.folder),
+                keys,
+                EstimatedClock(connection),
                 is_paper=settings.broker.paper,
             )
         )

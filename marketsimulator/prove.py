@@ -72,8 +72,8 @@ def run(settings: ProofSettings, progress: Progress) -> Result:
             for status in STATUS_LABELS
             if record.has_forecasts(status)
         }
-        counts = settings.trials is not None
-        proofs.append(Proof(trial.forecaster, attempt, record, evidence, matched, counts))
+        counts_attempts = settings.trials is not None
+        proofs.append(Proof(trial.forecaster, attempt, record, evidence, matched, counts_attempts))
     summary = build_proof_summary(proofs, bars.source)
     return Result(
         [summary["sentence"], *map(proof_table, proofs)],

@@ -77,8 +77,7 @@ _ACCOUNT_FIGURES = (
     *("turnover", "costs", "interest", "trades"),
 )
 _WAITING_NOTE = (
-    "{} could not fill, as a bar was missing or a sale had found none; each waits for the next bar"
-    " of its symbol."
+    "Not filled at once, because a bar was missing: {}; each waits for the next bar of its symbol."
 )
 _MARGIN_NOTE = (
     "The weights of {} exceed what the account may hold (intraday_leverage, overnight_leverage;"
@@ -113,7 +112,7 @@ class ReplayResult:
     closes: [T, S] closes, USD.
     capital: equity at the start, USD.
     account_log: fills and cash flows, in order.
-    remarks: what happened otherwise than the weights ask, and doubts about the prices.
+    remarks: deviations from the weights, and doubts about the prices.
     """
 
     name: str
@@ -343,7 +342,7 @@ def replay(
     increments
         quantity increment, for all symbols or by symbol; by default 1 share and 0.001 coins.
     symbol_cap
-        weights are clipped to ±cap; None: as given.
+        weights are clipped to ±symbol_cap; None: not clipped.
     intraday_leverage, overnight_leverage
         weights are scaled until gross stock / leverage + crypto ≤ 1. The overnight leverage applies
         to fills at the open of the last row of a New York date. Margin is checked at the order
@@ -403,7 +402,7 @@ def replay(
         np.cumsum(begins) - 1,
         rows.opens,
         rows.closes,
-        _sizable_weights(rows),
+        _weights_from_first_close(rows),
         (cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
         _delisting_rows(rows, market),
         counts,
@@ -413,8 +412,8 @@ def replay(
     waited, scaled = counts.tolist()
     remarks = (
         *data_warning_remarks(jumps),
-        *[_WAITING_NOTE.format(format_count(waited, "order"))] * bool(waited),
-        *[_MARGIN_NOTE.format(format_count(scaled, "row"))] * bool(scaled),
+        *([_WAITING_NOTE.format(format_count(waited, "order"))] if waited else []),
+        *([_MARGIN_NOTE.format(format_count(scaled, "row"))] if scaled else []),
         *_ended_symbol_remarks(written, market),
     )
     for remark in remarks:
@@ -453,7 +452,7 @@ def _follow_weights(
     day: [T] row of `days` for each row of the weights.
     bounds: cap of a symbol, intraday leverage and overnight leverage.
     delistings: [S] row at which each symbol is delisted; negative: never.
-    counts: [2] set to the number of orders that waited for a bar, and of rows with scaled weights.
+    counts: [2] set to the numbers of orders that waited for a bar and of rows with scaled weights.
     """
     rows, size = weights.shape
     equity = np.empty(rows)
@@ -514,14 +513,16 @@ def _choose_targets(
     ceiling: float,
     targets: Array,
 ) -> bool:
-    """Fill in target quantities [S]; return whether margin scales the weights.
+    """Fill in target quantities [S]; return whether margin rules scale the weights.
 
     Without a weight, a symbol keeps its quantity, or its target while its order waits for a bar.
+
+    waits: [S] whether the order of each symbol waits for a bar.
     """
     equity = account.equity
     # Below the minimum equity of a margin account, no borrowing and no short positions.
-    lends = equity >= day.margin_equity
-    if not lends:
+    can_borrow = equity >= day.margin_equity
+    if not can_borrow:
         ceiling = min(ceiling, 1.0)
     scaled = False
     fixed = 0.0
@@ -538,7 +539,7 @@ def _choose_targets(
                 fixed += largest * position.mark * unit / max(equity, 1e-9)
         else:
             targets[s] = min(max(weights[s], -cap), cap)
-            if targets[s] < 0.0 and not lends:
+            if targets[s] < 0.0 and not can_borrow:
                 targets[s] = 0.0
                 scaled = True
             requested += abs(targets[s]) * unit
@@ -591,8 +592,8 @@ def _delisting_rows(rows: AlignedFrames, market: Market) -> Index:
     return ends
 
 
-def _sizable_weights(rows: AlignedFrames) -> Array:
-    """Return the weights [T, S]; those before a symbol's first close wait for that close."""
+def _weights_from_first_close(rows: AlignedFrames) -> Array:
+    """Return the weights [T, S]; the last one before a symbol's first close moves to that row."""
     weights = rows.weights.copy()
     for s, first in enumerate((~np.isnan(rows.closes)).argmax(axis=0).tolist()):
         early = weights[: first + 1, s]
@@ -605,7 +606,7 @@ def _sizable_weights(rows: AlignedFrames) -> Array:
 
 
 def _ended_symbol_remarks(account_log: StructuredArray, market: Market) -> list[str]:
-    """Return what a backtest says of delisted symbols and of symbols without final bars."""
+    """Return the remarks of a backtest on delisted symbols and symbols without final bars."""
     symbols, closes = market.bars.symbols, market.bars.last_closes()
     fills = account_log[account_log["cause"] < DIVIDEND]
     profits = np.zeros(len(symbols))

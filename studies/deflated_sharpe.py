@@ -40,13 +40,16 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
     """Return whether the best variant passes: deflated, without autocorrelation, undeflated."""
     best = returns[(returns.mean(axis=1) / returns.std(axis=1, ddof=1)).argmax()]
     figures = measure_daily_performance(np.cumprod(np.append(1.0, 1.0 + best)), 252)
-    unrelated = replace(figures, autocorrelation=0.0)
-    chances = [
-        deflated_sharpe(*each) or 0.0
-        for each in ((figures, VARIANTS), (unrelated, VARIANTS), (figures, 1))
-    ]
-    deflated, without, undeflated = (chance > MIN_DEFLATED_SHARPE for chance in chances)
-    return deflated, without, undeflated
+    uncorrelated = replace(figures, autocorrelation=0.0)
+    return (
+        _passes(deflated_sharpe(figures, VARIANTS)),
+        _passes(deflated_sharpe(uncorrelated, VARIANTS)),
+        _passes(deflated_sharpe(figures, 1)),
+    )
+
+
+def _passes(probability: float | None) -> bool:
+    return probability is not None and probability > MIN_DEFLATED_SHARPE
 
 
 def main() -> None:

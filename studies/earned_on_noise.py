@@ -13,8 +13,8 @@ With `--jump 1 --odds 0.001` a symbol doubles overnight before one of 1,000 bars
 before all others: the mean of these moves is 0. The forecaster then claims a fall at every bar,
 with the information coefficient of `--claim`. With a negative jump it claims a rise.
 
-With `--late 30` each forecast is sealed 30 s after its issue by a forecaster that then knows the
-whole bar that has begun. It claims the direction of that bar. Take bars of an hour or less.
+With `--late 30` each forecast is sealed 30 s after its issue, by a forecaster that knows the whole
+bar that begins at the issue and claims its direction. Use bars of an hour or less.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MomentumForecaster:
 
     claim: claimed information coefficient of the next bar.
     direction: 1 or -1 for a forecaster that always claims a rise or a fall; 0 for momentum.
-    is_late: true for a forecaster that claims the direction of a bar that has begun.
+    is_late: true for a forecaster that knows the bar that begins at the issue.
     """
 
     claim: float
@@ -69,7 +69,7 @@ class MomentumForecaster:
         deviation = around.scale[:, 0]
         ahead = np.arange(1, HORIZON + 1)
         if self.direction or self.is_late:
-            direction = begun_direction(windows, bars) if self.is_late else self.direction
+            direction = begun_bar_direction(windows, bars) if self.is_late else self.direction
             median = np.outer(direction * self.claim * deviation, ahead)
         else:
             moves = np.diff(np.log(windows.contexts(np.arange(len(windows)))), axis=1)
@@ -81,14 +81,14 @@ class MomentumForecaster:
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
 
-def begun_direction(windows: Windows, bars: Bars) -> Array:
-    """Return the sign of the bar that begins at each window's issue, [N]; 0 if none does."""
+def begun_bar_direction(windows: Windows, bars: Bars) -> Array:
+    """Return the sign of the move of the bar that begins at each issue, [N]; 0 without a bar."""
     directions = []
     for symbol, part in enumerate(windows.slices_by_symbol()):
         closes, last = windows.closes[symbol], windows.last_bar_index[part]
-        known = bars.times[bars.mask[symbol]]
+        ends = bars.times[bars.mask[symbol]]
         following = np.minimum(last + 1, len(closes) - 1)
-        begins = known[following] - known[last] <= bars.timeframe.length
+        begins = ends[following] - ends[last] <= bars.timeframe.length
         directions.append(np.sign(closes[following] - closes[last]) * begins)
     return np.concatenate(directions)
 
@@ -135,7 +135,8 @@ def judge_market(
 
     edge: planted information coefficient.
     jump, odds: size and probability of jumps; a jump of 0 plants none.
-    late: seconds from issue to seal of a forecaster that knows the bar by then; 0 for none.
+    late: seconds from issue to seal of a forecaster that knows the begun bar; 0 for one that does
+        not.
     """
     given = (f"data.seed={seed}", f"data.information_coefficient={edge}")
     settings = BacktestSettings.from_config(compose_config("backtest", [*WORDS, *given, *words]))

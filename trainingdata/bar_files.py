@@ -43,7 +43,7 @@ from trainingdata.resampling import list_finer_bar_minutes
 from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
 
 BAR_FILE_SUFFIXES = (".parquet", ".csv", ".us.txt")  # Stooq: amd.us.txt
-_ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
+_ENDINGS = f"{', '.join(BAR_FILE_SUFFIXES[:-1])} or {BAR_FILE_SUFFIXES[-1]}"
 STRICT_CONVENTIONS = BarFileConventions()
 _NAMING_ADVICE = (
     "name the file after its symbol (NVDA.csv, BTCUSD.csv) or add a column symbol to its rows"
@@ -111,7 +111,7 @@ def find_bar_files(
 def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, dict[Path, bool]], list[DataError]]:
     """Return the files of each symbol, and an error for each file whose symbols cannot be read.
 
-    The value of a file states whether a column, not the file name, names the symbol.
+    The value of a path states whether a column, not the file name, names the symbol.
 
     places: folders of bar files, and single files.
     """
@@ -147,7 +147,7 @@ def _select_symbol_paths(symbol: str, found: Mapping[Path, bool]) -> tuple[Path,
 def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:
     """Return the folders in and below `root` with a bar file named after one of the symbols.
 
-    Links to folders are followed, each folder once.
+    Links to folders are followed. Each folder is searched once.
     """
     names = set(parse_symbols(symbols))
     seen = {root.resolve()}

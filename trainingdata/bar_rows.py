@@ -210,8 +210,8 @@ def check_symbol_rows(
     if ends and (instrument.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
-            minute = stamps.astype("datetime64[m]") + np.timedelta64(1, "m")
-            stamps = np.where(late, minute, stamps)
+            next_minutes = stamps.astype("datetime64[m]") + np.timedelta64(1, "m")
+            stamps = np.where(late, next_minutes, stamps)
             notes.append(
                 f"{format_count(int(late.sum()), 'timestamp')} at :59 s are rounded up to"
                 " the next minute"

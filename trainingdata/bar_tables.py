@@ -173,7 +173,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
 
     Raises DataError if the file's format or its symbol column cannot be read.
     """
-    # The whole file is read only for a column of symbols, or for the cause of an error.
+    # The whole file is read only if it has a symbol column, or to report the cause of an error.
     with suppress(OSError, ValueError, csv.Error):
         names = _read_column_names(path)
         is_wide = names[0] == _PRICE
@@ -399,7 +399,7 @@ def _parse_csv_body(
     if not body.strip():
         return pd.DataFrame(columns=pd.Index(names))
     try:
-        # A first row with several surplus cells gives a warning, and is refused below.
+        # pandas warns of several surplus cells in the first row, which is refused below.
         with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
             frame: pd.DataFrame = pd.read_csv(
                 io.BytesIO(body),

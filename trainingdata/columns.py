@@ -74,13 +74,13 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     )
     volume = columns.volume()
     prices = tuple(
-        columns.one({usual}, field) or columns.field(field)
-        for field, usual in zip(OHLCV_FIELDS[:-1], vendor.ohlcv_columns, strict=False)
+        columns.one({vendor_name}, field) or columns.field(field)
+        for field, vendor_name in zip(OHLCV_FIELDS[:-1], vendor.ohlcv_columns, strict=False)
     )
     fields = (*prices, volume.name)
     missing = [field for field, name in zip(OHLCV_FIELDS, fields, strict=True) if name is None]
-    own = columns.one(vendor.timestamp_columns, "time of a bar")
-    stamp = (own,) if own else columns.stamp()
+    vendor_stamp = columns.one(vendor.timestamp_columns, "time of a bar")
+    stamp = (vendor_stamp,) if vendor_stamp else columns.stamp()
     if not stamp:
         missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
     if missing:
@@ -99,7 +99,7 @@ def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
         symbol_column=symbol,
         adjusted_close_column=adjusted,
         time_zone="UTC" if all(map(_states_utc, stamp)) else "",
-        stamps_are_ends=vendor.stamps_are_ends if own else _stamps_are_ends(stamp),
+        stamps_are_ends=vendor.stamps_are_ends if vendor_stamp else _stamps_are_ends(stamp),
         crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
         quote_volume_column=volume.quote,
         volume_column_coin=volume.coin,
@@ -246,7 +246,7 @@ def _stamps_are_ends(stamp: tuple[str, ...]) -> bool | None:
 
 def _unknown_header_error(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
-    if len([name for name in names if _NUMBER.fullmatch(name)]) >= len(OHLCV_FIELDS):
+    if sum(bool(_NUMBER.fullmatch(name)) for name in names) >= len(OHLCV_FIELDS):
         why = "the first line is data; add a header row above it"
     return DataError(
         f"{path}: unknown header {to_one_line(line)!r}: {why}. Columns may have any order and case."

@@ -12,7 +12,7 @@ columns and kinds are read in any case:
             merger: shares of `into` per share; rename: 1 or empty
     into    (merger, rename) the symbol that replaces the old one
     cash    (merger) USD per share in addition to the new shares
-    per     (dividend) old or new: on the day of a split, the share that the dividend is paid on
+    per     (dividend) old or new: the share that a dividend on the day of a split is paid on
     known   (ended, merger) when the delisting became known, a New York date or an instant with a
             zone; empty for the open of `date`
 
@@ -100,6 +100,20 @@ def read_corporate_events(path: Path, *, raw: bool = False) -> tuple[CorporateEv
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
         listed.append((row, event))
+    events = _convert_split_day_dividends(path, listed, raw=raw)
+    return tuple(sorted(events, key=_event_sort_key))
+
+
+def _convert_split_day_dividends(
+    path: Path, listed: Sequence[tuple[dict[str, str], CorporateEvent]], *, raw: bool
+) -> list[CorporateEvent]:
+    """Return the events, with each dividend on the day of a split in the units of the prices.
+
+    listed: rows of the file with their events.
+    raw: whether prices are not adjusted for splits.
+
+    Raises DataError for a dividend on the day of a split that does not state its share.
+    """
     ratios = {
         (event.symbol, event.effective_open): event.split_ratio
         for row, event in listed
@@ -116,10 +130,10 @@ def read_corporate_events(path: Path, *, raw: bool = False) -> tuple[CorporateEv
                     " USD per share before or after the split"
                 )
             # Raw prices count old shares before the split, adjusted prices new ones.
-            held = ratio ** ((row["per"] == "new") - (not raw))
-            event = replace(event, dividend=event.dividend * held)
+            shares = ratio ** ((row["per"] == "new") - (not raw))
+            event = replace(event, dividend=event.dividend * shares)
         events.append(event)
-    return tuple(sorted(events, key=_event_sort_key))
+    return events
 
 
 def _event_sort_key(event: CorporateEvent) -> tuple[object, ...]:

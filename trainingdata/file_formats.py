@@ -78,7 +78,7 @@ class FileFormat:
         M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
     uses_semicolons: whether semicolons separate cells.
-    whole_price_units: units of a USD in prices that are all written as whole numbers.
+    whole_price_units: number of units per USD in a file whose prices are all whole numbers.
     unknown_columns: names of the other columns in the file, which are not read.
     """
 
@@ -242,9 +242,9 @@ FILE_FORMATS = (
 )
 
 
-# Vendors whose columns are matched by name in any case and order: normalised column names whose
-# combination only this vendor writes, and the format, with normalised names of the columns of
-# timestamps and closes.
+# Vendors whose columns are matched by name in any case and order. Each has the normalised column
+# names whose combination only this vendor writes, and its format, in which the names of columns are
+# normalised, too.
 VENDORS: tuple[tuple[frozenset[str], FileFormat], ...] = (
     (
         frozenset({"unix", "date", "symbol"}),

@@ -61,7 +61,7 @@ _PAIR_FILE = re.compile(
     r"|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)))?",
     re.IGNORECASE,
 )
-# What vendors add to a symbol in the names of files: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-…,
+# Texts that vendors add to a symbol in file names: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-…,
 # AAPL.USUSD_Candlestick_… (Dukascopy), amd_us_d (Stooq), AMD Historical Data (Investing.com),
 # amd_daily_historical-data-11-30-2024 (Barchart), xnas-itch-20241129.ohlcv-1d.AMD (Databento);
 # browsers number repeated downloads: AMD (1).
@@ -189,7 +189,7 @@ def is_quoted_in_usdt(text: str) -> bool:
 
 
 def symbol_in_file_name(stem: str) -> str:
-    """Return the symbol as a file name spells it, without bar length, period and vendor's words.
+    """Return the symbol as a file name spells it, without bar length, period and vendor's text.
 
     nvda_1h gives nvda, BTC-USDT-5m gives BTC-USDT, BTCUSDT-1h-2023-01 gives BTCUSDT, XBTUSD_60
     gives XBTUSD, and AMD Historical Data gives AMD.

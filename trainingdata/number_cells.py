@@ -92,7 +92,7 @@ def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
         or not cells.str.fullmatch(form).fillna(False).all()
     ):
         return False
-    has_decimals = any((column[np.isfinite(column)] % 1 != 0).any() for column in prices)
+    has_decimals = any((price[np.isfinite(price)] % 1 != 0).any() for price in prices)
     return has_decimals or bool(cells.str.contains(".", regex=False).any())
 
 

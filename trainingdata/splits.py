@@ -1,8 +1,8 @@
 """Detection of price moves that resemble unadjusted splits or spin-offs.
 
 The module also finds dividends and splits of an actions file that the prices do not show, and
-splits that the volume shows although it should be adjusted for them. Three
-rules classify a stock's moves. Crypto pairs have no splits and are not checked.
+splits for which the volume is not adjusted like the prices. Three rules classify a stock's moves.
+Crypto pairs have no splits and are not checked.
 
 `split`: from one bar to the next, the close changes by about a whole split ratio (2:1 to 1,000:1)
     and so does the open, or the close changes by more than the largest ratio. The bars are
@@ -63,12 +63,12 @@ MIN_SUSPECT_MOVE_MULTIPLE = 15.0
 MIN_OVERNIGHT_MOVES = 20  # minimum number of a symbol's overnight moves for a check
 NEARBY_SESSIONS = 20  # sessions before and after a move whose size is usual locally
 MIN_USUAL_MOVE = 0.001  # minimum of a symbol's usual overnight move
-# Volumes before and after a split whose medians are compared, and the powers of a split's ratio
-# that their change matches if volume is unadjusted. Medians of adjusted volume change
-# like that of a 2:1 split at 5 % of all instants, of a 4:1 split at 0.4 % (48 large stocks).
+# Period before and after a split whose median volumes are compared. Their quotient between these
+# powers of the split ratio means that volume is unadjusted. Adjusted volume changes as at a 2:1
+# split at 5 % of all instants, as at a 4:1 split at 0.4 % (48 large stocks).
 VOLUME_WINDOW = np.timedelta64(28, "D")
 VOLUME_STEP_POWERS = (2 / 3, 4 / 3)
-MIN_VOLUME_SPLIT = 2.0  # least ratio of a split, or of a reverse split, that volume can show
+MIN_VOLUME_SPLIT = 2.0  # minimum ratio of a split or a reverse split that volume can show
 _MAD_TO_SIGMA = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 
@@ -235,15 +235,15 @@ class OvernightMoves(NamedTuple):
 def find_volume_steps(bars: Bars, actions: Sequence[CorporateAction]) -> list[DataWarning]:
     """Find listed splits at which the volume of adjusted bars changes by about the ratio.
 
-    Prices and volume are then in different units, which price times volume shows.
+    Prices and volume then have different units, and their product is wrong.
 
     bars: the panel, adjusted for splits.
     actions: corporate actions of a file.
     """
     found = []
     for action in actions:
-        size = np.log(action.split_ratio)
-        if action.symbol not in bars.symbols or abs(size) < np.log(MIN_VOLUME_SPLIT):
+        log_ratio = np.log(action.split_ratio)
+        if action.symbol not in bars.symbols or abs(log_ratio) < np.log(MIN_VOLUME_SPLIT):
             continue
         times, values = bars.bars_of_symbol(bars.symbols.index(action.symbol))
         starts = bars.clock(AssetClass.STOCK).starts_by_end(times)
@@ -254,7 +254,7 @@ def find_volume_steps(bars: Bars, actions: Sequence[CorporateAction]) -> list[Da
         if not (before.any() and after.any()):
             continue
         change = np.median(after[after > 0]) / np.median(before[before > 0])
-        power = abs(np.log(change) / size)
+        power = abs(np.log(change) / log_ratio)
         if VOLUME_STEP_POWERS[0] <= power <= VOLUME_STEP_POWERS[1]:
             doubt = DataWarning(
                 action.symbol,
@@ -289,7 +289,7 @@ def compute_overnight_moves(
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
     before = _closes_before(values, left_out)[firsts]
     after = values[firsts, OPEN].copy()
-    # A session's dividend is per old share: its split, without a dividend, comes first.
+    # Splits come first, because a dividend of the same session is per old share.
     for action in sorted(actions, key=attrgetter("dividend")):
         k = int(np.searchsorted(starts[firsts], action.effective_open))
         if k < len(firsts) and starts[firsts[k] - 1] < action.effective_open:
@@ -452,7 +452,7 @@ def find_symbol_jumps(
         place = _find_reversal(closes, k)
         if place is not None:
             back = place
-        # No real move exceeds the largest ratio.
+        # A move beyond the largest ratio is an error of the prices.
         elif (ratio := _resembled_split_ratio(values, k)) or (
             abs(np.log(closes[k + 1] / closes[k])) > _SPLIT_RATIO_LOGS.max()
         ):

@@ -370,7 +370,7 @@ def matches_filters(query: QueryParameters, **row_values: str) -> bool:
 
 
 def is_within_time_filter(query: QueryParameters, at: np.datetime64) -> bool:
-    """Return whether an instant is not before the query's `min_ts`."""
+    """Return whether an instant is at or after the query's `min_ts`."""
     return epoch_milliseconds(at) // 1000 >= parse_query_integer(query, TIME_PARAMETER, 0)
 
 

@@ -436,8 +436,8 @@ def _replace_if_unfilled(
     """Choose the orders for a position with an elected stop-limit order; None if not elected.
 
     Many venues report an elected order as open. An order counts as elected from the first plan in
-    which both the price and the last trade have passed its stop, until both are back. A market
-    order replaces it only if both have passed.
+    which both the price and the last trade have passed its stop, until neither is beyond it. A
+    market order replaces the order only while both are beyond the stop.
 
     held: signed quantity to protect.
     """

@@ -43,7 +43,7 @@ class Command:
     answer: description of what was done, what waits and what was not done.
     answered_at: instant of the answer by the venue's clock.
     targets: signed quantity to which `reduce` still has to reduce each position, by symbol; None
-        until it is known. A symbol is removed once its position has been reduced.
+        until the positions are read. A symbol is removed once its position has been reduced.
     """
 
     command_id: Text
@@ -153,7 +153,7 @@ class CommandJournal:
         return COMMANDS_TABLE.select_rows(self._database, clause)
 
     def reduction_in(self, symbol: str) -> Command | None:
-        """Return the command that still has to reduce a position in a symbol; None without one."""
+        """Return the command that still has to reduce the position in a symbol, or None."""
         return next((each for each in self.unanswered() if symbol in (each.targets or {})), None)
 
     def latest(self, limit: int) -> Sequence[Command]:

@@ -193,7 +193,7 @@ class Guards:
         if name in self._halts.exited_symbols():
             return f"{halt_reason(self._halts, 'openings of symbols')}; resume to open {name} again"
         if command := self._commands.reduction_in(name):
-            return f"`{command}` waits; resume to open {name} before it is done"
+            return f"`{command}` has not reduced {name} yet; resume to open it now"
         if snapshot is None:
             return "the account was not read before this opening order"
         if not snapshot.equity > 0:

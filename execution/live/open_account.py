@@ -229,7 +229,13 @@ def open_account(
             # A journal is created together with the halt that it needs.
             with database.transaction():
                 account = OpenAccount(
-                    *(name, database, folder, notices, redactor, clock, cycle_seconds),
+                    name,
+                    database,
+                    folder,
+                    notices,
+                    redactor,
+                    clock,
+                    cycle_seconds,
                     is_paper=is_paper,
                 )
                 account.halts.apply_changes(found, clock.now())

@@ -153,12 +153,13 @@ class PositionReducer:
     def _record_finished_symbols(self, command: Command, plan: ReductionPlan) -> None:
         """Remove the symbols that `reduce` has reduced from its targets.
 
-        A later attempt leaves alone what a decision opens in them.
+        A later attempt does not sell what decisions have opened in these symbols.
         """
         pending = {*plan.waiting, *plan.not_reduced}
-        targets = {s: target for s, target in (command.targets or {}).items() if s in pending}
-        if command.is_unanswered and targets != (command.targets or {}):
-            self._live.account.commands.set_targets(command, targets)
+        targets = command.targets or {}
+        unfinished = {symbol: targets[symbol] for symbol in targets if symbol in pending}
+        if command.is_unanswered and unfinished != targets:
+            self._live.account.commands.set_targets(command, unfinished)
 
     def _refresh_ended_orders(self, account: AccountSnapshot) -> None:
         """Query our accepted orders if the snapshot shows that one has ended or traded."""

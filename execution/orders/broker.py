@@ -212,25 +212,25 @@ def cancels_for_orders(
 
 
 def _unfilled_quantities(orders: Sequence[Order], fills: Sequence[Fill]) -> dict[str, float]:
-    """Return the unfilled quantity of reductions, by symbol; auction orders are left out."""
+    """Return the unfilled quantity of reductions by symbol, without auction orders."""
     # Only purchases of crypto pay a fee in crypto, so a reduction has one fill.
-    filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
-    left: defaultdict[str, float] = defaultdict(float)
+    filled_quantities = {fill.client_order_id: abs(fill.qty) for fill in fills}
+    unfilled: defaultdict[str, float] = defaultdict(float)
     for order in orders:
-        done = filled.get(order.client_order_id, Decimal(0))
-        if not (order.is_for_auction or is_fully_filled(done, order.qty)):
-            left[order.symbol] += float(order.qty - done)
-    return left
+        filled = filled_quantities.get(order.client_order_id, Decimal(0))
+        if not (order.is_for_auction or is_fully_filled(filled, order.qty)):
+            unfilled[order.symbol] += float(order.qty - filled)
+    return unfilled
 
 
-def opening_budget(equity: float, gross: float, planned: float, unsold: float) -> float:
-    """Return the value of openings that can be paid for beside reductions that did not fill, USD.
+def opening_budget(equity: float, gross: float, planned: float, unfilled: float) -> float:
+    """Return the maximum value of openings after reductions that did not fill completely, USD.
 
-    equity, gross: equity and gross exposure after the reductions.
-    planned: value of all openings of the decision.
-    unsold: value of what the reductions did not fill.
+    equity, gross: equity and gross exposure after the reductions, USD.
+    planned: value of all openings of the decision, USD.
+    unfilled: value of the unfilled quantities of the reductions, USD.
     """
-    return max(equity - gross, planned - unsold) + BUDGET_TOLERANCE_USD
+    return max(equity - gross, planned - unfilled) + BUDGET_TOLERANCE_USD
 
 
 def affordable_openings(
@@ -241,24 +241,24 @@ def affordable_openings(
 ) -> list[Order]:
     """Return the openings that can be paid for although reductions did not fill completely.
 
-    With them, gross exposure stays within equity, or within what the decision planned if that is
-    more. Openings are taken in sequence, those of a symbol together. An opening on the other side
-    of a position that is still there, or without a price, is left out.
+    They keep gross exposure within the larger of equity and the gross exposure that the decision
+    planned. Openings are chosen in sequence, those of a symbol together. An opening that has no
+    price, or the opposite sign of its symbol's position, is left out.
 
     unfilled: unfilled quantities of the reductions, by symbol.
     account: account after the reductions.
     prices: further prices, USD by symbol.
     """
-    known = {**account.prices, **prices}
+    all_prices = {**account.prices, **prices}
     positions = account.positions
     groups: dict[str, list[Order]] = {}
     for order in openings:
-        if order.symbol in known and positions.get(order.symbol, 0) * order.signed_qty >= 0:
+        if order.symbol in all_prices and positions.get(order.symbol, 0) * order.signed_qty >= 0:
             groups.setdefault(order.symbol, []).append(order)
-    values = {s: sum(float(o.qty) for o in group) * known[s] for s, group in groups.items()}
-    gross = sum(abs(float(quantity)) * known.get(s, inf) for s, quantity in positions.items())
-    unsold = sum(quantity * known.get(s, inf) for s, quantity in unfilled.items())
-    budget = opening_budget(account.equity, gross, sum(values.values()), unsold)
+    values = {s: sum(float(o.qty) for o in group) * all_prices[s] for s, group in groups.items()}
+    gross = sum(abs(float(quantity)) * all_prices.get(s, inf) for s, quantity in positions.items())
+    unfilled_value = sum(quantity * all_prices.get(s, inf) for s, quantity in unfilled.items())
+    budget = opening_budget(account.equity, gross, sum(values.values()), unfilled_value)
     chosen: list[Order] = []
     for symbol, value in values.items():
         if value <= budget:

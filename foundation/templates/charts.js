@@ -5,7 +5,7 @@ const DAY = 86400;
 const OPACITY = {faint: "59", area: "47", band: "47", bars: "99"};
 const WIDTH = {faint: 1, bars: 0, up: 1, down: 1};
 const FILLED = ["area", "bars", "up", "down"]; // forms
-const MARKS = ["up", "down"]; // forms of single events, which hold at no other place
+const MARKS = ["up", "down"]; // forms of single events, which have no value at other places
 const TRIANGLE = 5; // half the width of a triangle, in CSS pixels
 const NOTE_REACH = 24; // from the pointer to a value with a note, in CSS pixels
 const FROM_ZERO = ["area", "bars", "dots"]; // forms
@@ -66,8 +66,9 @@ function powers(from, low, high) {
   return Array.from({length: parts(ratio) + 1}, (_, k) => from * ratio ** (first + k));
 }
 
-// The row whose value of a series is shown at a row. Between a curve's ends it is the nearest one.
-// Beyond them, and for marks, it is one of the same place, else the row itself, without a value.
+// The row whose value of a series the legend shows at a row: between the ends of a curve, the
+// nearest row with a value. Beyond its ends, and for marks, only a row of the same place counts;
+// without one it is the row itself, which has no value.
 function shownRow({data, marks, isSamePlace}, number, row) {
   const x = data[0], values = data[number];
   let low = row, high = row;

@@ -1,8 +1,8 @@
 """Rebalancing orders that move positions to target quantities at the current opens, compiled.
 
 Reducing orders are sent first, by symbol. Crypto purchases follow, then orders that open or
-increase stock positions. If a reducing order does not fill completely, openings are sent only as
-far as they can be paid for (`execution.orders.broker.affordable_openings`). A change from long to
+increase stock positions. If a reducing order does not fill completely, only those openings are sent
+for which the account can pay (`execution.orders.broker.affordable_openings`). A change from long to
 short, or back, takes a closing and an opening order. Quantities are whole lots, unless they close a
 position. Large crypto orders are split.
 """
@@ -33,7 +33,7 @@ from marketsimulator.account.settlement import is_too_small, trade_at_open
 from sizing.increments import count_lots
 from sizing.quantity import child_order_lots, count_child_orders, max_crypto_quantity
 
-_budget = jit_inline(opening_budget)
+_opening_budget = jit_inline(opening_budget)
 
 
 @compiled
@@ -62,10 +62,10 @@ def trade_to_targets(
     symbol_queue: [S] scratch array for the numbers of symbols with an order to send.
     waits_for_auction: true if stocks trade in the next auction; then only crypto trades now.
 
-    Returns the value of the openings that can still be paid for, USD; infinite if all reducing
+    Returns the value of openings for which the account can still pay, USD; infinite if all reducing
     orders have filled completely.
     """
-    unsold = _trade_reductions(
+    unfilled = _trade_reductions(
         account,
         holdings,
         day,
@@ -79,9 +79,9 @@ def trade_to_targets(
         waits_for_auction,
     )
     budget = np.inf
-    if unsold > 0.0:
-        budget = _opening_budget(
-            account, holdings, held_quantities, target_quantities, unsold, waits_for_auction
+    if unfilled > 0.0:
+        budget = _measure_budget(
+            account, holdings, held_quantities, target_quantities, unfilled, waits_for_auction
         )
     crypto = 0
     for k in range(len(holdings)):
@@ -133,8 +133,8 @@ def _trade_reductions(
     symbol_queue: Index,
     waits_for_auction: bool,
 ) -> float:
-    """Send the reducing orders; return the value of what did not fill at the marks, USD."""
-    unsold = 0.0
+    """Send the reducing orders; return the value of their unfilled quantities at the marks, USD."""
+    unfilled = 0.0
     for k in range(_queue_reductions(held_quantities, target_quantities, symbol_queue)):
         s = symbol_queue[k]
         position = holdings[s]
@@ -162,20 +162,23 @@ def _trade_reductions(
                 max_crypto_order_value,
             )
         if abs(filled) < abs(quantity) * MIN_COMPLETE_FILL_RATIO:
-            unsold += (abs(quantity) - abs(filled)) * position.mark
-    return unsold
+            unfilled += (abs(quantity) - abs(filled)) * position.mark
+    return unfilled
 
 
 @compiled
-def _opening_budget(
+def _measure_budget(
     account: NumpyRecord,
     holdings: StructuredArray,
     held_quantities: Array,
     target_quantities: Array,
-    unsold: float,
+    unfilled: float,
     waits_for_auction: bool,
 ) -> float:
-    """Return the value of openings that can be paid for beside `unsold` USD of reductions."""
+    """Return the maximum value of openings after reductions that did not fill completely, USD.
+
+    unfilled: value of the unfilled quantities of the reductions, USD.
+    """
     planned = 0.0
     for s in range(len(holdings)):
         position = holdings[s]
@@ -187,7 +190,7 @@ def _opening_budget(
         quantity = _change_in_increments(0.0 if turns else held, target, position.increment)
         if (turns or held * quantity >= 0.0) and position.quantity * quantity >= 0.0:
             planned += abs(quantity) * position.mark if quantity != 0.0 else 0.0
-    return _budget(account.equity, account.stock + account.crypto, planned, unsold)
+    return _opening_budget(account.equity, account.stock + account.crypto, planned, unfilled)
 
 
 @compiled
@@ -199,7 +202,7 @@ def send_auction_orders(
     instant_number: int,
     held_quantities: Array,
     target_quantities: Array,
-    opening_budget: float,
+    budget: float,
 ) -> Book:
     """Send orders to the next auction that move each stock from held to target quantity, [S].
 
@@ -208,7 +211,7 @@ def send_auction_orders(
     order is sent. The number of an order is that of its instant, `instant_number`.
 
     held_quantities: [S] quantities held at the decision.
-    opening_budget: value of the openings that can be paid for, USD.
+    budget: value of openings for which the account can pay, USD.
     """
     holding = book.holdings
     size = len(target_quantities)
@@ -234,11 +237,11 @@ def send_auction_orders(
                 quantity = -held_quantities[s]
             if position.crypto or quantity == 0.0 or (leg == 1 and turns):
                 continue
-            if leg == 1 and opening_budget < np.inf:
+            if leg == 1 and budget < np.inf:
                 value = abs(quantity) * position.mark
-                if value > opening_budget:
+                if value > budget:
                     continue
-                opening_budget -= value
+                budget -= value
             order = orders[sent]
             sent += 1
             order.number = instant_number

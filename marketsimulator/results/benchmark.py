@@ -80,7 +80,7 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
 def _from_file(path: Path, market: Market, *, accepts_jumps: bool) -> Benchmark:
     """Return a benchmark of daily returns.
 
-    Each ends at 16:00 New York of its date, that of the run's last date with the run.
+    A return ends at 16:00 New York of its date; on the last date of the run it ends with the run.
     """
     daily = DailyReturns.from_series(read_returns(path, accepts_jumps=accepts_jumps), str(path))
     dates, returns = daily.dates, daily.values
@@ -129,19 +129,19 @@ def _read_bars(data: DataSettings, name: str, bars: Bars) -> Bars:
             raise error from None
 
 
-def _check_sessions(name: str, row: str, dates: Dates, market: Market) -> None:
+def _check_sessions(name: str, row_kind: str, dates: Dates, market: Market) -> None:
     """Raise InputError for a benchmark without a row in a session of the run.
 
-    row: what the benchmark lacks, for the message.
-    dates: dates of its rows.
+    row_kind: kind of the rows, `bar` or `return`, for the message.
+    dates: dates of the rows.
     """
-    first, last = market.run_bars.times[[0, -1]]
-    sessions = sessions_between(*new_york_date(np.array([first, last])))
-    marks = new_york_four_pm(sessions)
-    missing = np.setdiff1d(sessions[(marks >= first) & (marks <= last)], dates)
+    period = market.run_bars.times[[0, -1]]
+    sessions = sessions_between(*new_york_date(period))
+    closes = new_york_four_pm(sessions)
+    missing = np.setdiff1d(sessions[(closes >= period[0]) & (closes <= period[1])], dates)
     if len(missing):
         raise InputError(
-            f"{name} has no {row} for {missing[0]}, a session of the run"
+            f"{name} has no {row_kind} for {missing[0]}, a session of the run"
             f" ({format_count(len(missing), 'session')} without one); add it, or choose another"
             " benchmark or period"
         )

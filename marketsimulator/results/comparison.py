@@ -271,16 +271,16 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: number of trials in the ledger; None counts these runs. The largest of it and
-        the numbers that the runs have stored deflates the Sharpe ratios.
+    counted_trials: number of trials in the ledger; None counts these runs. The Sharpe ratios are
+        deflated by the largest of this number and the numbers that the runs have stored.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
     names = unique_run_names(records)
     shared = SharedDays.from_records(records)
-    own = sum(record.is_trial for record in records)
-    counted = [own if counted_trials is None else counted_trials]
-    trials = max(counted + [record.summary["trials"] or 0 for record in records])
+    if counted_trials is None:
+        counted_trials = sum(record.is_trial for record in records)
+    trials = max(counted_trials, *(record.summary["trials"] or 0 for record in records))
     table = _comparison_table(records, names, shared, trials)
     reasons = [
         no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
@@ -314,8 +314,9 @@ def _comparison_table(
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
     for record, name, daily in zip(records, names, shared.daily_equity, strict=True):
-        found = measure_daily_performance(daily, shared.days_per_year)
-        row = {"run": name, **found.as_dict(), "deflated_sharpe": deflated_sharpe(found, trials)}
+        figures = measure_daily_performance(daily, shared.days_per_year)
+        deflated = deflated_sharpe(figures, trials)
+        row = {"run": name, **figures.as_dict(), "deflated_sharpe": deflated}
         for figure in whole:
             value = record.summary[figure]
             kinds = value if isinstance(value, dict) else None

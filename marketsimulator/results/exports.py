@@ -53,16 +53,16 @@ def position_frame(results: BacktestResults) -> pd.DataFrame:
 def transaction_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the changes of positions by UTC time: symbol, signed amount, price and fee in USD.
 
-    The amounts of a symbol up to any instant sum to its position. The rows begin with the positions
-    that the run starts with. A fee in crypto has price 0. A split is two rows that together change
-    no value: the old shares leave at their last close, and the new ones enter at that value.
-    Shares added at price 0 would be matched with later sales as profits and losses of their own.
+    The amounts of a symbol up to any instant sum to its position. The first rows are the initial
+    positions of the run. A fee in crypto has price 0. A split is two rows of equal value: the old
+    shares leave at their last close, and the new shares enter. A single row of new shares at price
+    0 would distort the profits of later sales.
     """
     run, bars = results.main_run, results.market.bars
     begin = run.equity_rows[0].at
     rows = [
-        (begin, symbol, float(met.quantity), met.price, 0.0)
-        for symbol, met in run.initial_positions.items()
+        (begin, symbol, float(position.quantity), position.price, 0.0)
+        for symbol, position in run.initial_positions.items()
     ]
     held = defaultdict(float, {symbol: quantity for _, symbol, quantity, *_ in rows})
     for fill in sorted(run.fills, key=attrgetter("at")):

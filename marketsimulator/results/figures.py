@@ -26,11 +26,11 @@ def account_figures(
     equity, gross, totals = outcome.equity, outcome.gross_exposure, outcome.totals
     solvent = equity > 0
     leverage = gross[solvent] / equity[solvent]
-    found = measure_performance(instants, equity, capital=capital, has_crypto=has_crypto)
+    performance = measure_performance(instants, equity, capital=capital, has_crypto=has_crypto)
     return {
-        **found.as_dict(),
+        **performance.as_dict(),
         "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
-        "turnover": annual_turnover(totals.notional, equity, found),
+        "turnover": annual_turnover(totals.notional, equity, performance),
         "mean_leverage": float(leverage.mean()) if len(leverage) else None,
         "max_leverage": float(leverage.max()) if len(leverage) else None,
         "time_invested": float((gross > 0).mean()),

@@ -101,8 +101,8 @@ class Performance:
     drawdown_days: longest run of days below an earlier peak.
     value_at_risk: the 5 % quantile of r.
     expected_shortfall: mean of r up to that quantile.
-    hit_rate: share of all days with a gain; days of 0 count, as the draws of freqtrade's
-        "Days win/draw/lose".
+    hit_rate: share of all days with a gain; days without a change count as days, as do the draws of
+        freqtrade's "Days win/draw/lose".
     profit_factor: sum of gains over sum of losses.
     skewness: skewness of r.
     excess_kurtosis: excess kurtosis of r, 0 for a normal distribution.
@@ -483,7 +483,7 @@ def returns_by_period(
 def annual_turnover(traded_value: float, equity: Array, performance: Performance) -> float | None:
     """Return the annual traded value divided by mean equity; None if mean equity is not positive.
 
-    performance: performance over the same days, whose year is that of every annual figure.
+    performance: performance of the same run; its number of days per year is used.
     """
     mean = float(equity.mean())
     years = performance.days / performance.periods_per_year

@@ -423,10 +423,9 @@ def broker_event_remarks(run: Run) -> list[str]:
     short = run.count_incomplete_orders()
     if short:
         orders = len(run.decision_log.orders)
+        count = f"{short:,} of {format_count(orders, 'order')} of decisions"
         why = "too little volume, no bar, or too little buying power or position"
-        notes.append(
-            f"{short:,} of {format_count(orders, 'order')} of decisions filled partly or not: {why}."
-        )
+        notes.append(f"{count} filled partly or not: {why}.")
     return notes
 
 

@@ -189,9 +189,11 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
     # At 16:00 New York: midnight UTC is the evening before there.
     series = [
         Series(
-            *(name, colour),
+            name,
+            colour,
             new_york_four_pm(values.index.to_numpy().astype("datetime64[D]")),
-            *(values.to_numpy(), form),
+            values.to_numpy(),
+            form,
         ).downsample()
         for name, colour, values, form in curves
     ]

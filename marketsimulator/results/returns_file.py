@@ -59,9 +59,9 @@ MAX_FRACTION_MEDIAN_RETURN = 0.03
 RUN_EQUITY_FILE = f"{EQUITY_TABLE_NAME}.parquet"
 MIN_RETURN_COUNT = 2  # returns that have a standard deviation
 MAX_MEDIAN_GAP_DAYS = 3  # calendar days between daily rows; weekly rows have 7
-MIN_SHIFTED_ROWS = 7  # rows that show a shift of their dates: crypto has a row on each day
-# Rows after missing sessions above which each return starts at the row before: rows of three or
-# four days per week. Below, sessions are missing from the file, and a return is that of its day.
+MIN_SHIFTED_ROWS = 7  # minimum number of rows that reveals shifted dates
+# Share of rows after missing sessions above which each return starts at the row before, as in files
+# with three or four rows per week. Below it, rows are missing, and a return is that of its day.
 MIN_SPARSE_SHARE = 0.2
 
 
@@ -69,9 +69,9 @@ MIN_SPARSE_SHARE = 0.2
 class DailyReturns:
     """Valid daily returns, D of them.
 
-    dates: [D] date of each return, at whose end it ends.
+    dates: [D] date of each return, which ends at the end of this date.
     values: [D] returns, fractions of at least -1.
-    starts: [D] date at whose end each return starts.
+    starts: [D] date at the end of which each return starts.
     """
 
     dates: Dates
@@ -107,18 +107,21 @@ class DailyReturns:
             )
         sessions = exchange_calendar().dates
         # The session before the first of the calendar is unknown.
-        earlier = np.append(sessions[0] - DAY, sessions)[np.searchsorted(sessions, dates)]
+        previous_sessions = np.append(sessions[0] - DAY, sessions)[np.searchsorted(sessions, dates)]
         has_weekends = not np.is_busday(dates).all()
-        before = np.append(dates[:1] - DAY if has_weekends else earlier[:1], dates[:-1])
-        starts = np.maximum(before, earlier)  # the row before, if no session lies between
-        spans = returns.attrs.get("spans_gaps", (starts > before).mean() > MIN_SPARSE_SHARE)
-        return cls(dates, values, before if spans else starts)
+        first_start = dates[:1] - DAY if has_weekends else previous_sessions[:1]
+        previous_rows = np.append(first_start, dates[:-1])
+        # A return starts at the row before, unless a session lies between the two rows.
+        starts = np.maximum(previous_rows, previous_sessions)
+        is_sparse = (starts > previous_rows).mean() > MIN_SPARSE_SHARE
+        spans_gaps = returns.attrs.get("spans_gaps", is_sparse)
+        return cls(dates, values, previous_rows if spans_gaps else starts)
 
     def bounds(self) -> pd.DataFrame:
-        """Return the days at whose end a return starts or ends, sorted, with two columns.
+        """Return a table of the days at the end of which a return starts or ends, in time order.
 
-        row: number of returns up to the day.
-        segment: number of the sequence of returns without a hole to which the day belongs.
+        Column `row`: number of returns up to the day.
+        Column `segment`: number of the unbroken sequence of returns that contains the day.
         """
         opens = np.append(True, self.starts[1:] != self.dates[:-1])
         segment = np.cumsum(opens)
@@ -147,7 +150,7 @@ def read_returns(
     An equity or price column is converted to returns between the last rows of successive dates. The
     first row is the base; in a run's folder it is the capital, and days end as in the run. Stamps
     with a time of day and a zone are dated in New York. The series has the name of the file; its
-    attribute `source` describes the column, the unit and the base.
+    attribute `source` describes the column, and the unit or the base.
 
     column: name of the column; None: the one with a known name, or the only one.
     unit: unit of returns; None: inferred from percent signs, the heading, or the median return.
@@ -207,17 +210,21 @@ def _read_run_equity(path: Path) -> pd.DataFrame:
 
 
 def _refuse_price_jump(path: Path, dates: Dates, frame: pd.DataFrame, column: str) -> None:
-    """Raise DataError for a jump like an unadjusted split; crypto, with weekends, has none."""
+    """Raise DataError for a price that jumps like an unadjusted split.
+
+    Prices on weekends are those of crypto, which has no splits.
+    """
     if not np.is_busday(dates).all():
         return
     opens = "open" if column == "close" and "open" in frame.columns else column
     prices = np.full((len(dates), len(OHLCV_FIELDS)), np.nan)
     prices[:, [OPEN, CLOSE]] = frame[[opens, column]].apply(pd.to_numeric, errors="coerce")
     prices[prices <= 0] = np.nan
-    for jump in find_symbol_jumps(path.stem, dates.astype("datetime64[ns]"), prices):
+    jumps = find_symbol_jumps(path.stem, dates.astype("datetime64[ns]"), prices)
+    if jumps:
         raise DataError(
-            f"{path}: {jump.bar_start.astype(dates.dtype)}: {jump.observation}; adjust the prices"
-            " in the file, or give daily returns if the move is real"
+            f"{path}: {jumps[0].bar_start.astype(dates.dtype)}: {jumps[0].observation}; adjust the"
+            " prices in the file, or give daily returns if the move is real"
         )
 
 

@@ -67,9 +67,9 @@ class SharedDays:
         """
         marks = [run.daily_equity_curve() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)
-        whole = marks[0][0]
-        if all(np.array_equal(at, whole) for at, _ in marks):
-            return cls(whole, np.stack([equity for _, equity in marks]), per_year)
+        instants = marks[0][0]
+        if all(np.array_equal(at, instants) for at, _ in marks):
+            return cls(instants, np.stack([equity for _, equity in marks]), per_year)
         common = reduce(np.intersect1d, [at for at, _ in marks])
         if len(common) < MIN_COMMON_MARKS:
             raise InputError(

@@ -89,9 +89,9 @@ def deflated_sharpe(figures: Performance, trials: int) -> float | None:
     """Return the deflated Sharpe ratio: the probability of skill after selection among the trials.
 
     This is the probabilistic Sharpe ratio with the expected maximum of trials without skill as
-    benchmark (Bailey and López de Prado 2014). The trials' ratios have the sampling variance of a
-    ratio of 0, as unrelated trials of these days have; related trials have a lower maximum. The
-    result therefore depends on the returns and the number of trials alone, on every page.
+    benchmark (Bailey and López de Prado 2014). The trials are assumed to be unrelated: their ratios
+    have the sampling variance of a ratio of 0 over these days. Related trials have a lower maximum.
+    The result depends on the returns and the number of trials alone, so that all pages agree.
 
     figures: performance of the best trial.
     trials: number of trials; 1 gives the probabilistic Sharpe ratio.

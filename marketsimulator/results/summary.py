@@ -339,7 +339,8 @@ class BacktestResults:
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
         daily, per_year = self.daily_equity_curve(self.main_run)[1], self.periods_per_year
-        figures, trials = self.performance(self.main_run), self.trial_count
+        figures = self.performance(self.main_run)
+        trials = self.trial_count
         return {
             "probabilistic_sharpe": deflated_sharpe(figures, 1),
             "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),

@@ -121,8 +121,8 @@ class TrackRecord:
         returns : [D]
             fractions, with increasing dates.
         benchmark : [B]
-            daily returns. Both records compound over the intervals between their common days, and
-            days that one of them lacks are removed.
+            daily returns. Both records compound over the intervals between their common days. Days
+            that one of them lacks are removed.
         account
             further figures of the account over all days.
 
@@ -139,20 +139,20 @@ class TrackRecord:
         if benchmark is not None:
             other = str(benchmark.name or "benchmark")
             other = "benchmark" if other == name else other
-            beside = DailyReturns.from_series(benchmark, other)
-            common = _common_intervals(own, beside, (name, other))
-            starts, dates = (each.index.to_numpy("datetime64[D]") for each in common)
-            values, theirs = (
-                series.compound(*(each[f"row_{k}"].to_numpy() for each in common))
-                for k, series in enumerate((own, beside))
+            other_returns = DailyReturns.from_series(benchmark, other)
+            first, last = _common_intervals(own, other_returns, (name, other))
+            starts, dates = (each.index.to_numpy("datetime64[D]") for each in (first, last))
+            values, other_values = (
+                series.compound(first[row].to_numpy(), last[row].to_numpy())
+                for series, row in ((own, "row_record"), (other_returns, "row_benchmark"))
             )
             if len(dates) < len(returns):
                 notes.append(f"Cut to the {format_count(len(dates), 'day')} that {other} covers.")
                 if account:
                     account = {k: v for k, v in account.items() if k != "total_return"}
                     notes.append("Exposure, costs and fills are those of the whole run.")
-            reference = cls(other, dates, _growth(theirs), _days_per_year(starts, dates), seed=seed)
-        days_per_year = _days_per_year(starts, dates)
+            per_year = _days_per_year(starts, dates)
+            reference = cls(other, dates, _growth(other_values), per_year, seed=seed)
         gaps = np.diff(dates).astype(np.int64)
         if gaps.max(initial=0) > MAX_RECORD_GAP_DAYS:
             at = int(gaps.argmax())
@@ -161,7 +161,7 @@ class TrackRecord:
             name,
             dates,
             _growth(values),
-            days_per_year,
+            _days_per_year(starts, dates),
             trials=trials,
             benchmark=reference,
             source=source,
@@ -246,7 +246,8 @@ class TrackRecord:
 
     def _significance(self) -> dict[str, float | int | None]:
         """Return the probabilistic and the deflated Sharpe ratio."""
-        figures, trials = self.performance, self.trials
+        figures = self.performance
+        trials = self.trials
         return {
             "probabilistic_sharpe": deflated_sharpe(figures, 1),
             "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
@@ -382,9 +383,9 @@ def _growth(returns: Array) -> Array:
 
 
 def _days_per_year(starts: Dates, dates: Dates) -> int:
-    """Return the number of rows per year, from the share of days on which a row ends.
+    """Return the number of returns per year, from the share of days with a return.
 
-    starts, dates: [D] dates at whose end each return starts and ends.
+    starts, dates: [D] dates at the end of which each return starts and ends.
     """
     has_weekends = bool((~np.is_busday(dates)).mean() > MIN_WEEKEND_SHARE)
     sessions = exchange_calendar().dates
@@ -399,16 +400,16 @@ def _common_intervals(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the starts and the ends of the intervals that record and benchmark both cover.
 
-    Each frame [D] has the days as index, and the rows of the record (`row_0`) and of the benchmark
-    (`row_1`) up to them.
+    The index of each frame [D] is the days. The columns `row_record` and `row_benchmark` are the
+    numbers of returns up to these days.
 
     names: names of record and benchmark, for messages.
     """
-    both = (record.bounds().add_suffix("_0"), benchmark.bounds().add_suffix("_1"))
-    days = both[0].join(both[1], how="inner")
+    own_bounds = record.bounds().add_suffix("_record")
+    days = own_bounds.join(benchmark.bounds().add_suffix("_benchmark"), how="inner")
     starts, ends = days[:-1], days[1:]
-    parts = ["segment_0", "segment_1"]
-    covered = (starts[parts].to_numpy() == ends[parts].to_numpy()).all(axis=1)
+    segments = ["segment_record", "segment_benchmark"]
+    covered = (starts[segments].to_numpy() == ends[segments].to_numpy()).all(axis=1)
     if covered.sum() < MIN_DAYS_FOR_INTERVALS:
         periods = [
             f"series {name} ({each.dates[0]} to {each.dates[-1]})"

@@ -42,7 +42,8 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames, is_stock: Mask) -> Alig
     bars: frames `open` and `close` with a column per symbol; a frame per symbol with columns `open`
         and `close`, in any case; or one frame with both as two levels of columns. For a single
         symbol, its frame.
-    is_stock: [S] whether each column is a stock, whose sessions tell begins of bars from ends.
+    is_stock: [S] whether each column is a stock; sessions of stocks show whether timestamps are
+        begins or ends of bars.
 
     Raises InputError for missing frames, rows without bars, and times without a time zone.
     """
@@ -98,8 +99,8 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames, is_stock: Mask) -> Alig
 def _row_ends(stamps: Instants, dates: Dates, has_stock: Mask) -> Instants:
     """Return the instant at which each row ends, [T].
 
-    Timestamps are begins of bars unless those of stocks fit the exchange calendar only as ends. A
-    row that begins before 16:00 New York ends by then.
+    Timestamps are begins of bars, unless those of stocks fit the exchange calendar only as ends. A
+    row that begins before 16:00 New York ends at 16:00 at the latest.
 
     dates: [T] New York date of each row.
     has_stock: [T] whether a stock has a bar.

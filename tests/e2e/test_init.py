@@ -186,7 +186,7 @@ def test_init_produces_first_backtest_report_within_five_minutes(
 
 
 @pytest.mark.slow
-def test_keys_of_the_environment_serve_download_and_doctor(
+def test_environment_keys_work_for_download_and_doctor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -208,7 +208,7 @@ def test_waiting_symbol_does_not_hold_up_the_others(desk: Desk) -> None:
 
 
 def test_waiting_reduction_leaves_finished_symbols_alone(desk: Desk) -> None:
-    """A decision may open in them, but not in the symbols that wait."""
+    """A decision may open positions in them, but not in the symbols that wait."""
     desk.here.fail(kind="slow_cancel", seconds=None, symbol="SYA", count=ALWAYS)
     before = held(desk)
     assert give(desk, "reduce", "0.5", name="once")["state"] == "waiting"
@@ -230,9 +230,9 @@ def test_decision_opens_nothing_where_a_reduction_waits(desk: Desk) -> None:
     opening = order("kelly_50-20240220T223000Z-SYA-0-0", "SYA", "buy", "1")
     gate = desk.live.guards.build_gate(None)
     why = gate.refusal_reason(opening, "opening", desk.here.venue.now)
-    assert why == "`reduce 0.5 by Ada` waits; resume to open SYA before it is done"
+    assert why == "`reduce 0.5 by Ada` has not reduced SYA yet; resume to open it now"
     give(desk, "resume")
-    assert "waits" not in gate.refusal_reason(opening, "opening", desk.here.venue.now)
+    assert "has not reduced" not in gate.refusal_reason(opening, "opening", desk.here.venue.now)
 
 
 def test_closed_market_queues_commands_for_the_open(desk: Desk) -> None:

@@ -81,7 +81,7 @@ CHARTS = {
 
 
 def open_charts(browser: Page, folder: Path, *charts: Chart) -> None:
-    """Open a page of charts alone."""
+    """Open a page that contains only these charts."""
     figure = Markup('<figure class="chart" data-chart="{}"><figcaption></figcaption></figure>')
     figures = Markup("").join(figure.format(chart.json) for chart in charts)
     sheets = read_styles("foundation/colours.css", *CHART_STYLES)
@@ -113,29 +113,29 @@ def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: P
         browser.settle()
 
 
-TOLD = """Object.fromEntries(Array.from(document.querySelectorAll('.u-legend .u-series'),
+LEGEND = """Object.fromEntries(Array.from(document.querySelectorAll('.u-legend .u-series'),
   e => [e.querySelector('.u-label').innerText, e.querySelector('.u-value').innerText]))"""
 
 
 def legend_at(browser: Page, share: float | None) -> dict[str, str]:
-    """Values of the legend with the pointer at this share of the plot's width; None: at rest."""
+    """Values of the legend with the pointer at a share of the plot's width; None: outside it."""
     left, top, width, height = browser.value(PLACE)
     x = 1.0 if share is None else left + share * width
     browser.mouse("Moved", x, top + (-2.0 if share is None else height / 2))
     browser.settle()
-    told: dict[str, str] = browser.value(TOLD)
-    return told
+    values: dict[str, str] = browser.value(LEGEND)
+    return values
 
 
 def test_legend_shows_values_of_its_instant_alone(browser: Page, tmp_path: Path) -> None:
-    """Trades hold at their own instant, a curve that ended has no later value."""
+    """A trade has a value at its instant alone; a curve that has ended has no later value."""
     price = Series("price", "first", hours(5), np.arange(5.0) + 10)
     ended = Series("stop", "fourth", hours(3), np.arange(3.0) + 7)
     trades = trade_series(hours(5)[[1, 4]], np.array([11.5, 14.5]), np.array([1, -1]), ["", ""])
     chart = Chart("", (price, ended, *trades), "usd", "America/New_York")
     open_charts(browser, tmp_path, chart)
     last = {"at": "4 Mar 2024 13:30 EST", "price": "$14.00", "stop": "–"}
-    assert browser.value(TOLD) == {**last, "buys": "–", "sells": "$14.50"}
+    assert browser.value(LEGEND) == {**last, "buys": "–", "sells": "$14.50"}
     assert legend_at(browser, 1.0) == {**last, "buys": "–", "sells": "$14.50"}
     middle = {"at": "4 Mar 2024 11:30 EST", "price": "$12.00", "stop": "$9.00"}
     assert legend_at(browser, 0.5) == {**middle, "buys": "–", "sells": "–"}

@@ -83,7 +83,7 @@ def test_opening_orders_wait_until_reductions_have_filled(
 @pytest.mark.parametrize(
     ("halted", "cash", "sent"),
     [
-        ("AAPL", 8.0, ["AAPL", "MSFT", "MSFT", "NVDA"]),  # own cash pays for both
+        ("AAPL", 8.0, ["AAPL", "MSFT", "MSFT", "NVDA"]),  # cash pays for both openings
         ("AAPL", 4.0, ["AAPL", "MSFT", "MSFT"]),  # the first costs 3, the second 5
         ("MSFT", 8.0, ["AAPL", "MSFT", "NVDA"]),  # MSFT is still held: it is not sold short
     ],

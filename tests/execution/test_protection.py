@@ -288,7 +288,7 @@ def test_election_needs_a_confirming_last_trade() -> None:
 @pytest.mark.parametrize(("price", "trades"), [(99.0, {"BTCUSD": 80.0}), (80.0, {"BTCUSD": 99.0}),
                                                (80.0, {}), (99.0, {})])  # fmt: skip
 def test_one_wrong_price_ends_no_election(price: float, trades: dict[str, float]) -> None:
-    """The alert stands until both prices are back; a market order needs both beyond the stop."""
+    """The alert lasts until neither price is beyond the stop; a market order needs both beyond."""
     stop = stop_of("BTCUSD", "sell", "1", 95.0)
     account = snapshot({"BTCUSD": "1"}, {"BTCUSD": price}, stop)
     elected = {stop.client_order_id: EARLIER}

@@ -347,17 +347,17 @@ class Walk:
                 reductions.append(order._replace(reduces=True))
             else:
                 openings.append(order)
-        unsold = NONE
+        unfilled = NONE
         for order in reductions:
             before = self.book.held[order.symbol]
             self._reach(order, bars, now)
             if not order.auction:
                 rest = abs(order.q) - abs(self.book.held[order.symbol] - before)
-                unsold += rest * self.book.marks[order.symbol]
-        for order in self._payable(openings, unsold) if unsold else openings:
+                unfilled += rest * self.book.marks[order.symbol]
+        for order in self._payable(openings, unfilled) if unfilled else openings:
             self._reach(order, bars, now)
 
-    def _payable(self, openings: Sequence[Order], unsold: Decimal) -> list[Order]:
+    def _payable(self, openings: Sequence[Order], unfilled: Decimal) -> list[Order]:
         """The openings that keep gross exposure within equity, or within what was planned."""
         book = self.book
         openings = [o for o in openings if book.held[o.symbol] * o.q >= 0]
@@ -365,7 +365,7 @@ class Walk:
         for o in openings:
             values[o.symbol] = values.get(o.symbol, NONE) + abs(o.q) * book.marks[o.symbol]
         gross = sum((abs(q) * book.marks[s] for s, q in book.held.items() if q), NONE)
-        left = max(book.equity - gross, sum(values.values(), NONE) - unsold) + exact(1e-6)
+        left = max(book.equity - gross, sum(values.values(), NONE) - unfilled) + exact(1e-6)
         paid = set()
         for symbol, value in values.items():
             if value <= left:

@@ -158,7 +158,7 @@ def test_results_differ_by_forecaster_and_show_baselines(results: BacktestResult
 
 
 class Corrected(RandomWalk):
-    """A random walk whose name says that its author has calibrated it, as a file's may."""
+    """A random walk that its author has calibrated, as its name states."""
 
     @property
     def name(self) -> str:
@@ -176,7 +176,7 @@ class Corrected(RandomWalk):
 def test_baseline_is_calibrated_like_the_forecast(
     forecaster: list[str], calibrated: str, baseline_calibrated: str
 ) -> None:
-    """The lead over the baseline is worth of the forecast, not of its calibration."""
+    """The lead over the baseline is the gain of the forecast, not of its calibration."""
     words = ["start=2024-02-26", "forecaster.calibration.window=500"]
     run = run_backtest(settings(*words, *forecaster, f"forecaster.calibrated={calibrated}"))
     walk = [*words, "forecaster=ewma", f"forecaster.calibrated={baseline_calibrated}"]

@@ -178,7 +178,7 @@ def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_p
 
 
 @pytest.mark.parametrize("name", ["beside", "traded"])
-def test_equity_of_a_run_has_its_daily_returns(
+def test_equity_file_gives_the_runs_daily_returns(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Stocks alone, and stocks with crypto, whose days end at 16:00 New York as well."""

@@ -79,22 +79,22 @@ class Follower:
         was planned.
         """
         held = self._held()
-        unsold = 0.0
+        unfilled = 0.0
         for s in np.flatnonzero(held * (targets - held) < 0):
             wanted = self._whole(targets[s] - held[s], s) if targets[s] * held[s] > 0 else -held[s]
             rest = abs(wanted) - abs(self._trade(s, wanted, bars))
-            unsold += rest * self._marks()[s] if rest > 1e-9 else 0.0
+            unfilled += rest * self._marks()[s] if rest > 1e-9 else 0.0
         now = self._held()
         wanted = np.array([self._whole(targets[s] - now[s], s) for s in range(len(NAMES))])
         worth = np.abs(wanted) * self._marks() * (now * wanted >= 0)
         free = float(self.book.equity) - (np.abs(now) * self._marks()).sum()
-        left = max(free, worth.sum() - unsold) + 1e-6
+        left = max(free, worth.sum() - unfilled) + 1e-6
         for s in [*np.flatnonzero(COINS), *np.flatnonzero(~COINS)]:
-            if now[s] * wanted[s] >= 0 and (not unsold or worth[s] <= left):
+            if now[s] * wanted[s] >= 0 and (not unfilled or worth[s] <= left):
                 left -= worth[s]
                 self._trade(s, wanted[s], bars)
         missing = np.array([name not in bars for name in NAMES])
-        return (targets != self._held()) & (missing | (unsold > 0))
+        return (targets != self._held()) & (missing | (unfilled > 0))
 
     def _marks(self) -> np.ndarray:
         """The last closes; 0 before the first."""

@@ -304,7 +304,7 @@ def test_purchase_waits_for_no_sale_without_a_bar() -> None:
     assert sum("each waits for the next bar" in text for text in run.remarks) == 1
 
 
-def test_sale_without_a_close_is_made_at_the_next_bar() -> None:
+def test_sale_without_a_close_waits_for_next_bar() -> None:
     """The row of the weight has no bar: it is sized at the last close, and sold at the next bar."""
     frames = flat(AAA=100.0)
     for frame in frames.values():
@@ -345,7 +345,7 @@ def test_weights_beyond_margin_are_scaled_and_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missed", [9, 10])
 def test_ended_symbol_is_delisted_as_in_a_backtest(missed: int) -> None:
-    """From ten missed sessions on it is closed at its last price less 30 %."""
+    """After ten missed sessions it is closed at its last price less 30 %."""
     frames = flat(AAA=100.0, BBB=50.0)
     for frame in frames.values():
         frame.iloc[-missed - 1 :, 0] = np.nan

@@ -234,7 +234,7 @@ def sheet(folder: Path, *words: str) -> dict[str, Any]:
     return figures
 
 
-def test_first_day_of_a_run_counts_from_its_capital(tmp_path: Path) -> None:
+def test_first_day_counts_from_the_runs_capital(tmp_path: Path) -> None:
     """A run with 100,000 USD loses 10 % before the last row of its first day."""
     summary = {
         "total_return": -0.19,

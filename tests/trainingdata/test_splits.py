@@ -286,10 +286,10 @@ def test_listed_rare_split_gives_no_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0, 0.25])
 @pytest.mark.parametrize("adjustment", ["split", "raw"])
-def test_volume_step_at_a_listed_split_is_a_doubt(
+def test_volume_step_at_listed_split_is_a_doubt(
     tmp_path: Path, adjustment: Adjustment, ratio: float
 ) -> None:
-    """Prices and volume of one unit give no doubt; of two units, one doubt at the split."""
+    """Prices and volume in the same units give no doubt; in two units, one doubt at the split."""
     frame = sessions(3, {60: 1 / ratio} if adjustment == "raw" else {})
     noise = np.exp(np.random.default_rng(5).normal(0, 0.3, SESSIONS))
     raw_volume = np.where(np.arange(SESSIONS) < 60, 1e6, 1e6 * ratio) * noise
@@ -306,7 +306,7 @@ def test_volume_step_at_a_listed_split_is_a_doubt(
             assert "universe.top" in doubt.effect
 
 
-def test_split_and_dividend_of_a_session_explain_one_open(tmp_path: Path) -> None:
+def test_split_and_dividend_together_explain_one_open(tmp_path: Path) -> None:
     """The dividend is per old share, and the open is in new shares."""
     frame = sessions(3, {60: 0.8 / 1.5})
     paid = 0.2 * frame["Close"][59]

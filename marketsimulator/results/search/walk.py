@@ -287,7 +287,7 @@ class _Search:
     def _record_trials(
         self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TrialResult]]
     ) -> int | None:
-        """Record runs over the same bars in the trial ledger; return its number of trials."""
+        """Record runs over the same bars; return the number of trials in the ledger, if any."""
         trials = []
         for variant, (returns, forecaster) in tried:
             figures = self._performance(returns)
