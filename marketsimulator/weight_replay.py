@@ -58,7 +58,7 @@ from marketsimulator.runs.outcome import RunTotals, VariantOutcome
 from marketsimulator.runs.price_frames import AlignedFrames, BarFrames, align_frames
 from trainingdata.bars import CLOSE, OHLCV_FIELDS, OPEN, Bars
 from trainingdata.delistings import DEFAULT_DELISTING_LOSS, DEFAULT_MISSED_SESSIONS, DelistingRules
-from trainingdata.instants import format_utc, new_york_date
+from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 from trainingdata.market import Market
 from trainingdata.splits import find_symbol_jumps
@@ -377,8 +377,9 @@ def replay(
         for jump in find_symbol_jumps(item.symbol, *market.bars.bars_of_symbol(s))
     ]
     if jumps and not accept_jumps:
+        stamp = rows.index[int(np.searchsorted(market.bars.times, jumps[0].bar_start))]
         raise InputError(
-            f"bars: {jumps[0].symbol}, {format_utc(jumps[0].bar_start)}: {jumps[0].observation};"
+            f"bars: {jumps[0].symbol} at {stamp}: {jumps[0].observation};"
             " adjust the bars, or pass accept_jumps=True if the move is real"
         )
     slippage = bounds.slippage_bps
