@@ -55,6 +55,16 @@ def test_calendar_day_returns_use_365_periods_per_year() -> None:
     )
 
 
+def test_constant_growth_has_no_sharpe_ratio() -> None:
+    """Rounding alone makes the returns of 100 · 1.001^t differ."""
+    equity = 100 * 1.001 ** np.arange(len(SESSIONS))
+    returns = pd.Series(equity, daily().index).pct_change().dropna()
+    assert returns.std() > 0
+    record = TrackRecord.from_returns(returns)
+    assert record.figures["sharpe"] is None
+    assert record.figures["volatility"] == 0
+
+
 def test_deflated_sharpe_falls_with_more_trials() -> None:
     returns = daily()
     few, many = (TrackRecord.from_returns(returns, trials=trials) for trials in (1, 1000))
