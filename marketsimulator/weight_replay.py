@@ -477,9 +477,9 @@ def _follow_weights(
             bars = ReferencePrices(opens[t], endless, calm)
             if account.called:
                 liquidate_called_positions(book, today, tape, t, bars)
-                for s in range(size):
-                    if np.isnan(weights[t - 1, s]) and not waits[s]:
-                        targets[s] = holding[s].quantity  # what was liquidated stays closed
+                # Without a weight, what was liquidated stays closed.
+                keeps = np.isnan(weights[t - 1]) & ~waits
+                targets[:] = np.where(keeps, holding["quantity"], targets)
             held = holding["quantity"]
             budget = trade_to_targets(
                 account, holding, today, tape, t, held, targets, bars, np.inf, queue, False

@@ -182,8 +182,8 @@ def read_returns(
         raise DataError(f"{path}: no rows below the header")
     dates = _parse_dates(path, frame[date], date)
     values, has_signs = _parse_numbers(path, frame[chosen], chosen)
-    if np.isnan(values[0]):  # the first return of `pct_change`: its date is the base
-        frame, dates, values = frame[1:], dates[1:], values[1:]
+    empty = int(np.isnan(values[0]))  # the first return of `pct_change`: its date is the base
+    frame, dates, values = frame[empty:], dates[empty:], values[empty:]
     if dates[0] > dates[-1]:  # newest first
         frame, dates, values = frame[::-1], dates[::-1], values[::-1]
     if is_equity is None:  # unknown name: equity and prices are positive, some returns are not
