@@ -477,6 +477,9 @@ def _follow_weights(
             bars = ReferencePrices(opens[t], endless, calm)
             if account.called:
                 liquidate_called_positions(book, today, tape, t, bars)
+                # Without a weight, what was liquidated stays closed.
+                keeps = np.isnan(weights[t - 1]) & ~waits
+                targets[:] = np.where(keeps, holding["quantity"], targets)
             held = holding["quantity"]
             budget = trade_to_targets(
                 account, holding, today, tape, t, held, targets, bars, np.inf, queue, False
@@ -547,7 +550,7 @@ def _choose_targets(
     # Positions without a new weight use their part of the ceiling first; the rest is shared.
     free = max(1.0 - fixed, 0.0)
     scale = min(1.0, free / max(requested, 1e-300))
-    scaled |= scale < 1.0 - 1e-12
+    scaled |= requested > 0.0 and scale < 1.0 - 1e-12
     scale *= equity
     if equity <= 0.0:
         scale = 0.0

@@ -80,7 +80,7 @@ def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | No
 def _from_file(path: Path, market: Market, *, accepts_jumps: bool) -> Benchmark:
     """Return a benchmark of daily returns.
 
-    A return ends at 16:00 New York of its date; on the last date of the run it ends with the run.
+    A return ends with the run's last row of its date up to 16:00 New York: half-days end earlier.
     """
     daily = DailyReturns.from_series(read_returns(path, accepts_jumps=accepts_jumps), str(path))
     dates, returns = daily.dates, daily.values
@@ -89,10 +89,10 @@ def _from_file(path: Path, market: Market, *, accepts_jumps: bool) -> Benchmark:
             f"{path}: {dates[returns == -1][0]}: return -1 is a total loss; correct it"
         )
     _check_sessions(str(path), "return", dates, market)
-    run_end = market.run_bars.times[-1]
+    times = market.run_bars.times
     closes = new_york_four_pm(dates)
-    is_last = dates == new_york_date(run_end)
-    ends = np.where(is_last, np.minimum(closes, run_end), closes)
+    latest = times[np.maximum(np.searchsorted(times, closes, side="right") - 1, 0)]
+    ends = np.where(new_york_date(latest) == dates, latest, closes)
     at = np.append(closes[:1] - DAY, ends)
     growth = np.append(1.0, np.cumprod(1.0 + returns))
     return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)

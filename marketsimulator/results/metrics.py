@@ -30,6 +30,7 @@ from trainingdata.sessions import exchange_calendar, sessions_between
 
 TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
 NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
+MIN_DEVIATION = 1e-12  # of returns; below, prices differ by rounding alone
 
 
 class FigureFormat(NamedTuple):
@@ -231,6 +232,8 @@ def measure_daily_performance(daily_equity: Array, days_per_year: int) -> Perfor
         else None
     )
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
+    if deviation < MIN_DEVIATION:
+        deviation = 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = largest_drawdown(daily_equity)
     value_at_risk, expected_shortfall = _value_at_risk_and_shortfall(returns)

@@ -52,10 +52,13 @@ EQUITY_COLUMN_NAMES = (
 _DATE_PATTERN = re.compile(r"(\d{4})[-/](\d{2})[-/](\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})")
 # A time of day with its zone, other than midnight, which labels a date.
 _ZONED_TIME_PATTERN = r"[T ](?!00:00(?::00(?:\.0+)?)?[Z+-])\d{2}:\d{2}.*(?:Z|[+-]\d{2}:?\d{2})$"
+# Headings of logarithmic or cumulative returns, and of profits in USD.
+_OTHER_QUANTITY_PATTERN = re.compile(r"(?<![a-z])(?:log|cum|cumulative)(?![a-z])|^(?:pnl|profit)$")
 # Median absolute return. Above the first, fractions would be a volatility of 190 % a year; below
-# the second, percents would be one of 0.7 %.
+# the second, percents would be one of 0.7 %; above the third, fractions would be one of 700 %.
 MIN_PERCENT_MEDIAN_RETURN = 0.08
 MAX_FRACTION_MEDIAN_RETURN = 0.03
+MAX_MEDIAN_RETURN = 0.3
 RUN_EQUITY_FILE = f"{EQUITY_TABLE_NAME}.parquet"
 MIN_RETURN_COUNT = 2  # returns that have a standard deviation
 MAX_MEDIAN_GAP_DAYS = 3  # calendar days between daily rows; weekly rows have 7
@@ -104,6 +107,11 @@ class DailyReturns:
             row = first_true_index(wrong)
             raise InputError(
                 f"{name}: {dates[row]}: return {values[row]:g} must be a fraction of at least -1"
+            )
+        if (size := np.median(np.abs(values))) > MAX_MEDIAN_RETURN:
+            raise InputError(
+                f"{name}: the median daily return {size:g} exceeds {MAX_MEDIAN_RETURN:g}; divide"
+                " percents by 100, and convert prices by .pct_change().dropna()"
             )
         sessions = exchange_calendar().dates
         # The session before the first of the calendar is unknown.
@@ -168,10 +176,17 @@ def read_returns(
             f"{path}: no column of dates among {format_choices(names)}; name one of them date"
         )
     chosen, is_equity = _value_column(path, [name for name in names if name != date], column)
+    if _OTHER_QUANTITY_PATTERN.search(chosen):
+        raise DataError(
+            f"{path}: column {chosen}: logarithmic or cumulative returns and profits in USD are no"
+            " daily returns; give simple returns of each day, or equity"
+        )
     if frame.empty:
         raise DataError(f"{path}: no rows below the header")
     dates = _parse_dates(path, frame[date], date)
     values, has_signs = _parse_numbers(path, frame[chosen], chosen)
+    empty = int(np.isnan(values[0]))  # the first return of `pct_change`: its date is the base
+    frame, dates, values = frame[empty:], dates[empty:], values[empty:]
     if dates[0] > dates[-1]:  # newest first
         frame, dates, values = frame[::-1], dates[::-1], values[::-1]
     if is_equity is None:  # unknown name: equity and prices are positive, some returns are not
@@ -326,15 +341,17 @@ def _parse_dates(path: Path, cells: pd.Series, name: str) -> Dates:
 
 
 def _parse_numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool]:
-    """Return the numbers of a column, [N], and whether they have percent signs."""
+    """Return the numbers of a column, [N], and whether they have percent signs.
+
+    The first number is NaN if its cell is empty.
+    """
     text = cells.str.removesuffix("%").str.strip()
     has_signs = cells.str.endswith("%").to_numpy(dtype=bool)
     values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
-    # The first return of `pct_change` is empty.
     wrong = ~np.isfinite(values)
     if len(wrong) > 1 and wrong[0] and text.iloc[0].casefold() in ("", "nan"):
-        values[0], wrong[0] = 0.0, False
-        has_signs[0] = has_signs[1:].all()
+        wrong[0] = False
+        has_signs = np.append(has_signs[1], has_signs[1:])
     if wrong.any():
         row = first_true_index(wrong)
         raise DataError(f"{path}: row {row + 1}: {name} {cells.iloc[row]!r} is not a number")
@@ -353,10 +370,10 @@ def _detect_unit(path: Path, values: Array, name: str, *, has_signs: bool) -> Re
         return "percent"
     moves = np.abs(values[values != 0])
     size = float(np.median(moves)) if len(moves) else 0.0
+    if size <= MAX_FRACTION_MEDIAN_RETURN:  # a return below -1 is refused later
+        return "fraction"
     if size >= MIN_PERCENT_MEDIAN_RETURN or (values < -1).any():
         return "percent"
-    if size <= MAX_FRACTION_MEDIAN_RETURN:
-        return "fraction"
     raise DataError(
         f"{path}: {name}: the median return {size:.3g} may be {format_percent(size, 1)} or"
         f" {size:.3g}%;"

@@ -34,6 +34,7 @@ from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
 from tests.support.messages import check_message, refused
+from trainingdata.sessions import sessions_between
 
 SHORT = (
     *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
@@ -279,6 +280,25 @@ def test_benchmark_value_before_its_first_bar_is_constant(beside: BacktestResult
     )
     np.testing.assert_allclose(found.relative_values_at(early)[:2], 1.0)
     assert found.relative_values_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
+
+
+def test_benchmark_file_dates_half_days_like_symbols(tmp_path: Path) -> None:
+    """Monday 2023-07-03 ends at 13:00; daily closes as a symbol and as a file agree."""
+    days = sessions_between(np.datetime64("2023-01-03"), np.datetime64("2023-07-10"))
+    closes = 100.0 + np.arange(len(days)) % 7
+    (tmp_path / "bars").mkdir()
+    path = tmp_path / "bars" / "AAA.csv"
+    prices = {name: closes for name in ("open", "high", "low", "close")}
+    pd.DataFrame({"date": days, **prices, "volume": 1e6}).to_csv(path, index=False)
+    words = (f"data.dir={path.parent}", "start=2023-06-26", "end=2023-07-10", "forecaster=ewma")
+    results = run_backtest(settings_of(*words, "trials=null"))
+    at = results.market.run_bars.times
+    curves = [
+        read_benchmark(replace(results.settings, benchmark=name), results.market)
+        for name in ("AAA", str(path))
+    ]
+    by_symbol, by_file = (each.relative_values_at(at)[1:] for each in curves if each is not None)
+    np.testing.assert_allclose(by_file / by_file[0], by_symbol / by_symbol[0])
 
 
 def refusal_after_coverage(folder: Path, *words: str) -> str:

@@ -335,6 +335,22 @@ def test_replay_obeys_weights_without_a_cap() -> None:
     assert capped.equity.iloc[-1] == 160_000.0
 
 
+def test_position_sold_by_margin_call_stays_sold() -> None:
+    """Equity of 40,000 is below 30 % of 160,000: cut until maintenance is 95 % of equity.
+
+    Whole shares.
+    """
+    frames = flat(AAA=100.0)
+    for frame in frames.values():
+        frame.iloc[10:] = 160.0
+    weights = frames["close"] * np.nan
+    weights.iloc[0] = -1.0
+    run = replay(weights, frames, accept_jumps=True, **FREE)
+    assert run.fills["at"].tolist() == [weights.index[1], weights.index[11]]
+    assert run.fills["qty"].sum() * 160.0 == pytest.approx(-40_000.0 * 0.95 / 0.3, abs=160.0)
+    assert run.remarks == ()
+
+
 def test_weights_beyond_margin_are_scaled_and_reported(tmp_path: Path) -> None:
     frames = flat(AAA=50.0)
     run = replay(frames["close"] * 0 + 3.0, frames, **FREE)

@@ -60,6 +60,16 @@ def test_sheet_claims_a_positive_ratio_not_skill() -> None:
     assert evidence.startswith("Probability of a Sharpe ratio above zero: ")
 
 
+def test_constant_growth_has_no_sharpe_ratio() -> None:
+    """Rounding alone makes the returns of 100 · 1.001^t differ."""
+    equity = 100 * 1.001 ** np.arange(len(SESSIONS))
+    returns = pd.Series(equity, daily().index).pct_change().dropna()
+    assert returns.std() > 0
+    record = TrackRecord.from_returns(returns)
+    assert record.figures["sharpe"] is None
+    assert record.figures["volatility"] == 0
+
+
 def test_deflated_sharpe_falls_with_more_trials() -> None:
     returns = daily()
     few, many = (TrackRecord.from_returns(returns, trials=trials) for trials in (1, 1000))
@@ -320,6 +330,34 @@ def test_record_equals_itself_as_incomplete_benchmark(tmp_path: Path, form: str,
     assert found["benchmark"]["total_return"] == pytest.approx(found["total_return"])
     if form == "prices":
         assert found["total_return"] == pytest.approx(other[there].iloc[-1] / other.iloc[0] - 1)
+
+
+def test_empty_first_return_marks_the_base_date(tmp_path: Path) -> None:
+    """`pct_change` leaves the first cell empty; quantstats #546 counts it as a day of 0."""
+    closes = 80 * (1 + daily()).cumprod()
+    closes.pct_change().to_csv(tmp_path / "fund.csv")
+    found = read_returns(tmp_path / "fund.csv")
+    np.testing.assert_allclose(found, daily().iloc[1:], rtol=1e-9, atol=1e-12)
+    assert (found.index == daily().index[1:]).all()
+
+
+@pytest.mark.parametrize("heading", ["log_return", "Cumulative Return", "pnl"])
+def test_headings_of_other_quantities_are_refused(tmp_path: Path, heading: str) -> None:
+    daily().rename(heading).to_csv(tmp_path / "fund.csv")
+    check_message(refusal_of(COMMAND, "fund.csv", cwd=tmp_path), "fund.csv", heading.casefold())
+
+
+def test_loss_beyond_equity_never_means_percent(tmp_path: Path) -> None:
+    returns = daily()
+    returns.iloc[60] = -1.2
+    returns.to_csv(tmp_path / "fund.csv")
+    check_message(refusal_of(COMMAND, "fund.csv", cwd=tmp_path), "2021-03-31", "-1.2")
+
+
+def test_prices_in_place_of_returns_are_refused() -> None:
+    closes = 80 * (1 + daily()).cumprod()
+    with refused(InputError, "return", "0.3"):
+        TrackRecord.from_returns(daily(), closes)
 
 
 def test_unadjusted_split_in_prices_is_refused(tmp_path: Path) -> None:
