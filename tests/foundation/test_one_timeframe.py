@@ -25,9 +25,9 @@ ALLOWED = {
     " decision/rebalancing decision/watch journal/order_store live/commands live/validation"
     " live/guards live/expected_positions live/status_page live/settings orders/auctions quantity"
     " testing",
-    "marketsimulator": "run_result results/attribution results/benchmark results/metrics"
-    " results/price_charts results/track_record runs/decisions runs/strategy_calls venue/faults"
-    " venue/market_data venue/options",
+    "marketsimulator": "run_result results/attribution"
+    " results/price_charts results/returns_file results/track_record runs/decisions"
+    " runs/strategy_calls venue/faults venue/market_data venue/options weight_replay",
 }
 
 
