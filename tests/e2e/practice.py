@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -34,7 +34,7 @@ from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_orders
-from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
+from execution.orders.gate import AllowAllGate, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
 from foundation.database import Database
@@ -201,6 +201,13 @@ def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
+class PricedGate(AllowAllGate):
+    """A gate that allows every order and knows prices, USD by symbol."""
+
+    def __init__(self, prices: Mapping[str, float]) -> None:
+        self.prices = prices
+
+
 class Ungated:
     """An account that nothing is compared with, and whose orders nothing denies."""
 
@@ -208,8 +215,8 @@ class Ungated:
         pass
 
     def build_gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
-        del account, symbols
-        return ALLOW_ALL_ORDERS
+        del symbols
+        return PricedGate(account.prices)
 
 
 UNGATED = Ungated()
