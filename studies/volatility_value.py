@@ -38,7 +38,6 @@ from forecasting.evaluate import ASSET_CLASS_LABELS, evaluate
 from forecasting.scores import clustered_mean, interval_half_width
 from forecasting.settings import EvaluationSettings
 from foundation.arrays import Array
-from foundation.compiled import compiled
 from foundation.compose import compose_config
 from foundation.console import open_terminal, print_renderables
 from foundation.formatting import format_multiple, format_number, format_plus_minus
@@ -234,7 +233,6 @@ def _format_gain(gain: Mapping[str, float | None] | None) -> Cell:
     return Cell(text, ("good" if mean > 0 else "bad") if is_significant else "")
 
 
-@compiled
 def trade_to_band(goal: Array, step: int, start: float, band: float) -> tuple[Array, Array]:
     """Return the held and the traded weights [n] of investors who trade every `step` bars.
 
