@@ -112,6 +112,18 @@ def deflated_sharpe(figures: Performance, trials: int) -> float | None:
     )
 
 
+def skill_figures(figures: Performance, trials: int | None) -> dict[str, float | int | None]:
+    """Return the probabilistic and the deflated Sharpe ratio, and the number of trials.
+
+    trials: number of trials; None if it is unknown, so that nothing can be deflated.
+    """
+    return {
+        "probabilistic_sharpe": deflated_sharpe(figures, 1),
+        "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
+        "trials": trials,
+    }
+
+
 def bootstrap_intervals(
     returns: Array, days_per_year: int, *, seed: int
 ) -> dict[str, tuple[float, float]]:

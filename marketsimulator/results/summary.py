@@ -70,8 +70,8 @@ from marketsimulator.results.remarks import (
 from marketsimulator.results.significance import (
     alpha_beta_intervals,
     bootstrap_intervals,
-    deflated_sharpe,
     measure_outperformance,
+    skill_figures,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial
@@ -339,12 +339,8 @@ class BacktestResults:
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
         daily, per_year = self.daily_equity_curve(self.main_run)[1], self.periods_per_year
-        figures = self.performance(self.main_run)
-        trials = self.trial_count
         return {
-            "probabilistic_sharpe": deflated_sharpe(figures, 1),
-            "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
-            "trials": trials,
+            **skill_figures(self.performance(self.main_run), self.trial_count),
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
                 **alpha_beta_intervals(

@@ -60,8 +60,8 @@ from marketsimulator.results.significance import (
     Outperformance,
     alpha_beta_intervals,
     bootstrap_intervals,
-    deflated_sharpe,
     measure_outperformance,
+    skill_figures,
 )
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import DAY, Dates, new_york_four_pm
@@ -198,7 +198,7 @@ class TrackRecord:
         return {
             **self.performance.as_dict(),
             **self.account_figures,
-            **self._significance(),
+            **skill_figures(self.performance, self.trials),
             **self._relative_figures(),
         }
 
@@ -243,16 +243,6 @@ class TrackRecord:
             return None
         mine, other = daily_returns(self.daily_equity), daily_returns(self.benchmark.daily_equity)
         return (mine, other) if len(mine) == len(other) > 1 else None
-
-    def _significance(self) -> dict[str, float | int | None]:
-        """Return the probabilistic and the deflated Sharpe ratio."""
-        figures = self.performance
-        trials = self.trials
-        return {
-            "probabilistic_sharpe": deflated_sharpe(figures, 1),
-            "deflated_sharpe": None if trials is None else deflated_sharpe(figures, trials),
-            "trials": trials,
-        }
 
     def warnings(self) -> list[str]:
         """Return the reasons to doubt the figures, one sentence each."""
