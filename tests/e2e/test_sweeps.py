@@ -36,9 +36,6 @@ def test_sweep_writes_one_folder_per_run(tmp_path: Path) -> None:
     low, high = swept("joblib", tmp_path)
     assert low["total_return"] != high["total_return"]
     assert (low["trials"], high["trials"]) == (0, 0), "an oracle is no trial"
-    page = (tmp_path / "out" / "comparison.html").read_text()
-    for words in ("No result", "fraction=0.02", "fraction=0.5", 'href="0/report.html"'):
-        assert words in page
 
 
 @pytest.fixture
