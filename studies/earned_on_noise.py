@@ -129,17 +129,15 @@ def first_bar(reached: Mask) -> int:
 
 
 def judge_market(
-    seed: int, edge: float, claim: float, jump: float, odds: float, late: int, *words: str
+    settings: BacktestSettings, seed: int, claim: float, jump: float, odds: float, late: int
 ) -> Outcome:
     """Judge a forecaster in the market of a seed.
 
-    edge: planted information coefficient.
     jump, odds: size and probability of jumps; a jump of 0 plants none.
     late: seconds from issue to seal of a forecaster that knows the begun bar; 0 for one that does
         not.
     """
-    given = (f"data.seed={seed}", f"data.information_coefficient={edge}")
-    settings = BacktestSettings.from_config(compose_config("backtest", [*WORDS, *given, *words]))
+    settings = replace(settings, data=replace(settings.data, seed=seed))
     market = settings.load_market()
     if jump:
         market = with_jumps(market, seed, jump, odds)
@@ -179,10 +177,12 @@ def main() -> None:
     parser.add_argument("--timeframe", default="1d")
     parser.add_argument("--free", action="store_true", help="without costs")
     given = parser.parse_args()
-    words = (f"timeframe={given.timeframe}", *(FREE if given.free else ()))
+    words = (f"timeframe={given.timeframe}", f"data.information_coefficient={given.edge}")
+    costs = FREE if given.free else ()
+    settings = BacktestSettings.from_config(compose_config("backtest", [*WORDS, *words, *costs]))
     claim = given.claim or given.edge
     found = [
-        judge_market(seed, given.edge, claim, given.jump, given.odds, given.late, *words)
+        judge_market(settings, seed, claim, given.jump, given.odds, given.late)
         for seed in range(given.seed, given.seed + given.markets)
     ]
     sys.stdout.write(f"{given.markets} markets from seed {given.seed}, edge {given.edge}:\n")
