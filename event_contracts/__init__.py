@@ -28,17 +28,6 @@ COMMANDS = {
         log_name="trade_kalshi",
         is_private=True,
     ),
-    "kalshi_server": Command(
-        "event_contracts.practice_server",
-        config="kalshi_venue",
-        interruption_text="the server has stopped",
-        is_private=True,
-        flag_by_setting={
-            "folder": "--folder",
-            "markets": "--markets",
-            "starting_cash": "--capital",
-        },
-    ),
     "kalshi_train": Command(
         "event_contracts.train",
         config="kalshi_train",
@@ -63,7 +52,6 @@ SETTINGS = {
     "trade_kalshi": "event_contracts.settings:KalshiTradingSettings",
     "kalshi_train": "event_contracts.settings:TrainingSettings",
     "kalshi_compare": "event_contracts.settings:ComparisonSettings",
-    "kalshi_venue": "event_contracts.settings:KalshiVenueSettings",
 }
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -12,7 +12,7 @@ venue=probe          on a paper account: send orders for one share, measure the 
                      them with the practice venue's. Each line is a step; `failure` is a deviation.
                      The account ends as it was; exit code 2 if orders or shares stay open.
                      `probe.json` beside the journal has the steps, and the faults with which the
-                     practice venue answers alike (marketsimulator.alpaca_server --faults FILE).
+                     practice venue answers alike (practice.alpaca_server --faults FILE).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ PACKAGES = (
     "marketsimulator",
     "option_spreads",
     "event_contracts",
+    "practice",
 )
 
 

@@ -12,8 +12,6 @@ jobs         names for `jobs=[…]` of the live loop. Each is a function like `o
 brokers      names for `broker.name=…`. Each is a function of settings and keys that returns a
              `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
              tests it
-desks        classes like `OptionDesk`, for instruments of Alpaca's practice account other than
-             stocks and crypto
 forecasters, strategies, correlations, ranks, fees
              names for `GROUP._target_=…` that stand for a `module.Name`
 

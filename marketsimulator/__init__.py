@@ -86,12 +86,6 @@ COMMANDS = {
     "stress": Command(
         "marketsimulator.stress", config="stress", log_name="stress", is_private=True
     ),
-    "alpaca_server": Command(
-        "marketsimulator.alpaca_server",
-        config="venue",
-        interruption_text="the server has stopped",
-        flag_by_setting=FLAGS,
-    ),
     "explain": Command("marketsimulator.explain", json_argument=""),
     "init": Command("marketsimulator.init", log_name="init", is_private=True),
     "list": Command("marketsimulator.catalogue"),

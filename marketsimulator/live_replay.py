@@ -134,7 +134,7 @@ def run_replay(
     if url is None or not settings.broker.is_loopback:
         raise InputError(
             "broker.url_override: a replay needs a practice server on this machine; start"
-            " marketsimulator.alpaca_server and give its URL"
+            " practice.alpaca_server and give its URL"
         )
     check_output_folder(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
     connection = create_broker_connection(settings.broker, keys)

@@ -1,4 +1,4 @@
-"""Settings of backtests, practice venues, comparisons, drift reports and stress tests.
+"""Settings of backtests, comparisons, drift reports and stress tests.
 
 Names are the keys of the files in `configs/`.
 """
@@ -33,17 +33,6 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
 MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
-
-
-@settings_class("options")
-class OptionTerms:
-    """Settings of options on a practice venue, without those that a product adds for its quotes."""
-
-    vix: str | None = setting(None, "daily file of the volatility index; null: no options")
-    symbols: tuple[str, ...] = setting(("SPY",), "underlying stocks of the options")
-    slippage: float = setting(
-        0.05, "points between the mid price and the quote of a leg", ge=0, le=1e3
-    )
 
 
 @settings_class()
@@ -168,13 +157,6 @@ class BacktestSettings(TradingSettings):
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = parse_instant(day, name="days")
         return first, np.datetime64(last)
-
-
-@settings_class()
-class VenueSettings(BacktestSettings):
-    """Settings of a practice venue: those of a backtest (bars, costs, margin), and of options."""
-
-    options: OptionTerms = setting(OptionTerms(), "options on the venue's stocks")
 
 
 @settings_class()

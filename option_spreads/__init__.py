@@ -39,5 +39,4 @@ SETTINGS = {
     "spreads": "option_spreads.simulation.settings:SpreadSettings",
     "sell_spreads": "option_spreads.selling.settings:SellingSettings",
     "monte_carlo": "option_spreads.simulation.settings:MonteCarloSettings",
-    "venue": "option_spreads.simulation.settings:PracticeSettings",
 }

@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from foundation import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = (
-    *("foundation", "trainingdata", "forecasting", "sizing", "execution", "marketsimulator"),
-    *("event_contracts", "option_spreads"),
-)
 OF_AN_ACCOUNT = {"cash", "equity", "positions"}
 MOST_REPRESENTATIONS = 8  # between a bar and an order
 

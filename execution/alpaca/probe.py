@@ -1,6 +1,6 @@
 """Probe of a venue: its answers to one-share orders of a paper account, and their latencies.
 
-Each step states what the practice venue (`marketsimulator.alpaca_server`) answers without faults,
+Each step states what the practice venue (`practice.alpaca_server`) answers without faults,
 which is at once. Any other answer, or a later one, is a deviation. Many deviations have a fault
 with which the practice venue answers like the real one.
 

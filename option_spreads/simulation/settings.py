@@ -1,4 +1,4 @@
-"""Settings of spread backtests, of the Monte Carlo, and of a practice venue that quotes options."""
+"""Settings of spread backtests and of the Monte Carlo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from foundation.errors import DataError, InputError
 from foundation.formatting import format_count
 from foundation.settings import required_setting, setting, settings_class
-from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexModel, IndexPaths, build_index_paths
@@ -162,17 +161,3 @@ class MonteCarloSettings(AutoscalingSettings):
     def effective_block_length(self, trades_per_day: float) -> int:
         """Return the number of trades per block; by default the trades of a week, five sessions."""
         return self.block or max(round(5 * trades_per_day), 1)
-
-
-@settings_class("options")
-class QuotedOptionTerms(OptionTerms):
-    """Settings of the options on a practice venue, and of their quotes."""
-
-    smile: Smile = setting(Smile(), "implied volatility by strike")
-
-
-@settings_class()
-class PracticeSettings(VenueSettings):
-    """Settings of a practice venue: bars, costs and margin of a backtest, and quoted options."""
-
-    options: QuotedOptionTerms = setting(QuotedOptionTerms(), "options on the venue's stocks")

@@ -31,7 +31,7 @@ def url() -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "marketsimulator.alpaca_server",
+        "practice.alpaca_server",
         "--start",
         "2024-04-01",
         "--port",

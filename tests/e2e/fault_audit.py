@@ -15,7 +15,7 @@ from typing import NamedTuple
 from execution.decision.reduction import REDUCTION_ORDER_NUMBER
 from execution.orders.orders import PROTECTIVE_LEG, STOP_TYPES, Order
 from foundation.notices import ALL_CLEAR
-from marketsimulator.venue.stocks import Venue
+from practice.alpaca.stocks import Venue
 
 MINUTE = 60.0  # seconds of the exchange's clock
 MAX_UNPROTECTED = Decimal("0.1")  # fraction of a position without a stop, as `protect.band`

@@ -22,7 +22,7 @@ from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.live.accounts import SPREADS_JOB
 from execution.orders.orders import Order
 from foundation.database import Database, query_rows
-from marketsimulator.venue.tickets import OrderTicket
+from practice.alpaca.tickets import OrderTicket
 from trainingdata.instants import format_compact_utc
 
 CAP = 0.6  # of equity, that a symbol may have

@@ -22,7 +22,6 @@ import requests
 
 from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
@@ -33,6 +32,7 @@ from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
 from foundation.database import Database, query_rows
+from practice.kalshi.orders import OrderRequest
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_child import AHEAD
 from tests.e2e.fault_commands import PAUSES, Commands, openings_while_paused

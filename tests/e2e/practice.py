@@ -38,10 +38,9 @@ from execution.orders.gate import AllowAllGate, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
 from foundation.database import Database
-from marketsimulator.alpaca_server import AlpacaServer, warm_up_venue
-from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.stocks import Venue
-from option_spreads.simulation.settings import PracticeSettings
+from practice.alpaca.stocks import Venue
+from practice.alpaca_server import AlpacaServer, warm_up_venue
+from practice.settings import PracticeSettings
 from tests.support.passing import HURRIED
 from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
@@ -101,7 +100,7 @@ Start = Callable[..., Practice]
 _rehearsed: list[bool] = []
 
 
-def _rehearse_once(settings: VenueSettings, market: Market) -> None:
+def _rehearse_once(settings: PracticeSettings, market: Market) -> None:
     """Compile what the servers of this process need, once."""
     if not _rehearsed:
         warm_up_venue(settings, market)

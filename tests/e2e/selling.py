@@ -30,10 +30,10 @@ from option_spreads.selling.rules import ImpliedVolatility, SpreadCosts, SpreadR
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, write_state
-from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import IndexPaths, build_index_paths
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.settings import QuotedOptionTerms
+from practice.alpaca.option_desk import OptionDesk
+from practice.settings import OptionTerms
 from tests.support.alerts import Alerts
 from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.instants import new_york_date
@@ -230,7 +230,7 @@ def practising_seller(
     flows: list[Decimal] = []
     AccountFiles(folder / "paper", settings.STARTING_CAPITAL).initialise()
     desk = OptionDesk(
-        *("SPXW", market, QuotedOptionTerms(slippage=COSTS.slippage, smile=SMILE)),
+        *("SPXW", market, OptionTerms(slippage=COSTS.slippage, smile=SMILE)),
         on_cash_flow=flows.append,
     )
     return Practising(market, desk, settings, vix, folder / "paper", Notifier(None, None), flows)

@@ -28,7 +28,7 @@ from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, Unknown
 from option_spreads.autoscaler.trades import CsvRow, parse_total_profit, parse_trade_rows
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
-from option_spreads.simulation.desk import OptionDesk, SpreadTicket
+from practice.alpaca.option_desk import OptionDesk, SpreadTicket
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_commands import PAUSES, Commands, openings_while_paused
 from tests.e2e.fault_proxy import FaultProxy

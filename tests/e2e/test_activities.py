@@ -31,7 +31,7 @@ from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_sym
 from execution.orders.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
-from marketsimulator import alpaca_server
+from practice import alpaca_server
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.support import desks
 from tests.support.messages import refused

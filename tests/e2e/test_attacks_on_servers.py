@@ -18,14 +18,14 @@ import pytest
 import requests
 from aiohttp import web
 
-from marketsimulator.venue import serving
+from practice import serving
 from tests.event_contracts.practice import API, signed_headers
 from tests.support.commands import Started
 
 SESSION = requests.Session()
 HANG = 30.0  # seconds after which a test says that something hangs
-ALPACA = "marketsimulator.alpaca_server"
-KALSHI = "event_contracts.practice_server"
+ALPACA = "practice.alpaca_server"
+KALSHI = "practice.kalshi_server"
 BOTH = pytest.mark.parametrize("name", [ALPACA, KALSHI])
 CONTROLS = {ALPACA: ("advance", "faults", "activities", "assets"), KALSHI: ("advance", "faults")}
 DEEP = 200_000 * "[" + 200_000 * "]"

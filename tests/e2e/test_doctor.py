@@ -28,7 +28,7 @@ from execution.orders.orders import Order
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.compose import compose_config
 from foundation.database import Database
-from marketsimulator import alpaca_server
+from practice import alpaca_server
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.refused import answer_of
 from tests.support.commands import overridden

@@ -74,7 +74,7 @@ def account(folder: Path) -> Iterator[str]:
         if symbol.endswith("USD"):
             starts = pd.date_range(starts[0].tz_convert("UTC").floor("D"), periods=2000, freq="h")
         random_bars(starts, 100.0, seed).to_csv(bars / f"{symbol}.csv", index=False)
-    words = ["-m", "marketsimulator.alpaca_server", "--data-dir", str(bars), "--port", "0"]
+    words = ["-m", "practice.alpaca_server", "--data-dir", str(bars), "--port", "0"]
     server = Started([*words, "--start", "2024-03-18"], cwd=folder, env=environment(folder))
     try:
         server.wait_for_output(STARTING)

@@ -20,8 +20,8 @@ from foundation.database import query_rows
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import market_data
-from marketsimulator.venue.stocks import Venue
+from practice.alpaca import market_data
+from practice.alpaca.stocks import Venue
 from tests.e2e.practice import Live, Practice, Start, broker, practising, write_bars
 from tests.support.desks import Desk
 from trainingdata.synthetic import SyntheticMarket

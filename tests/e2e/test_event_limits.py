@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.event_risk import StrikeRange
 from event_contracts.trading.orders import EventContractOrder
 from foundation.errors import OrderRejected
+from practice.kalshi import catalog
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand
 from tests.support.messages import refused
 

@@ -44,7 +44,7 @@ def flags_of(module: str) -> set[str]:
     """What the command's parser takes."""
     text = source_of(module).read_text()
     if "add_serving_flags" in text:
-        text += (ROOT / "marketsimulator" / "venue" / "serving.py").read_text()
+        text += (ROOT / "practice" / "serving.py").read_text()
     return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
 
 

@@ -25,10 +25,10 @@ from foundation.clock import SYSTEM_TIME
 from foundation.compose import compose_config
 from foundation.database import Database
 from foundation.notices import ALL_CLEAR
-from marketsimulator.venue.faults import InjectedFault
-from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import OrderTicket
-from option_spreads.simulation.settings import PracticeSettings
+from practice.alpaca.stocks import Venue
+from practice.alpaca.tickets import OrderTicket
+from practice.faults import InjectedFault
+from practice.settings import PracticeSettings
 from tests.e2e.fault_audit import (
     Audit,
     Moment,

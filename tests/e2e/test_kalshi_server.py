@@ -1,4 +1,4 @@
-"""`python -m event_contracts.practice_server` as a user starts it."""
+"""`python -m practice.kalshi_server` as a user starts it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.practice_server import build_exchange, build_listings
-from event_contracts.settings import KalshiVenueSettings
-from event_contracts.simulation import catalog
+from practice.kalshi import catalog
+from practice.kalshi_server import build_exchange, build_listings
+from practice.settings import KalshiVenueSettings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, ORDERS, body_of, buying, signed_headers
 from tests.event_contracts.recordings import Quote, write_files
 from tests.support.commands import Started
 from tests.support.messages import check_message
 
-MODULE = ["-m", "event_contracts.practice_server"]
+MODULE = ["-m", "practice.kalshi_server"]
 BALANCE = f"{API}/portfolio/balance"
 
 
@@ -122,5 +122,5 @@ def test_unwritable_key_or_invalid_settings_start_no_server(
     """An existing key file is never overwritten."""
     monkeypatch.chdir(tmp_path)
     Path("mine.pem").write_text("a key of somebody")
-    check_message(refusal_of("event_contracts.practice_server", *words), *facts)
+    check_message(refusal_of("practice.kalshi_server", *words), *facts)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["a key of somebody"]

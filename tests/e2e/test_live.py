@@ -14,12 +14,12 @@ import requests
 from foundation.clock import TimeSource
 from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError
-from marketsimulator import alpaca_server
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import market_data as alpaca_data
-from marketsimulator.venue.stocks import Venue
+from practice import alpaca_server
+from practice.alpaca import market_data as alpaca_data
+from practice.alpaca.stocks import Venue
 from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Practice, Start, broker, trading
 from tests.marketsimulator.runs import eager, wild
 from tests.support.messages import refused

@@ -22,7 +22,7 @@ from execution.live.runner import finish_jobs
 from execution.live.status import report_status
 from execution.live.watch import AccountWatch, LiveAccountReader
 from execution.orders.orders import Order, is_protective_order
-from marketsimulator.venue.request import RequestRefused
+from practice.request import RequestRefused
 from tests.e2e.changed_answers import LaggingPositions, changed_answers
 from tests.e2e.practice import Practice, Start, at_the_account, live_settings, trading
 from tests.e2e.refused import answer_of

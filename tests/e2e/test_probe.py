@@ -19,11 +19,11 @@ from execution.journal.halts import HaltJournal
 from execution.journal.refusals import read_active_refusals
 from execution.live.account_lock import AccountInUse, account_lock, open_journal
 from foundation.errors import InputError
-from marketsimulator.alpaca_server import AlpacaServer
-from marketsimulator.venue import stocks
-from marketsimulator.venue.faults import read_faults
-from marketsimulator.venue.request import Request, RequestRefused, Route
-from marketsimulator.venue.stocks import Venue
+from practice.alpaca import stocks
+from practice.alpaca.stocks import Venue
+from practice.alpaca_server import AlpacaServer
+from practice.faults import read_faults
+from practice.request import Request, RequestRefused, Route
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import (
     KEYS,

@@ -11,8 +11,8 @@ import pytest
 
 from execution.live.account_lock import STATUS_PAGE_FILE
 from foundation.database import query_rows
-from marketsimulator import alpaca_server
-from marketsimulator.venue.request import RequestRefused
+from practice import alpaca_server
+from practice.request import RequestRefused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
 from tests.support.pages import text_of

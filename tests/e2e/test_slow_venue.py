@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from foundation.errors import InputError
-from marketsimulator.alpaca_server import parse_arguments
-from marketsimulator.venue.faults import InjectedFault, read_faults
+from practice.alpaca_server import parse_arguments
+from practice.faults import InjectedFault, read_faults
 from tests.e2e.practice import Practice, Start
 from tests.support.messages import refused
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars

@@ -16,7 +16,7 @@ from typing import Any
 from execution.journal.cycles import read_next_cycle
 from execution.live.accounts import SPREADS_JOB
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.simulation.desk import SpreadTicket
+from practice.alpaca.option_desk import SpreadTicket
 from tests.e2e import trading_schedule
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_runs import FaultRun, Limits

@@ -6,9 +6,9 @@
         practice.advance()                         # the clock moves, orders meet the tick
         assert practice.exchange.cash == manager.view("RAIN").cash
 
-Settings are those of `event_contracts.practice_server.KalshiVenueSettings`; `sessions` plays these
+Settings are those of `practice.settings.KalshiVenueSettings`; `sessions` plays these
 arrays [T, F] by ticker in the place of two synthetic ones, SIM-1 and SIM-2. Faults are those of
-`marketsimulator.venue.faults`. The clock begins at the wall clock's time and stands between ticks.
+`practice.faults`. The clock begins at the wall clock's time and stands between ticks.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ import numpy as np
 import requests
 from aiohttp import web
 
-from event_contracts.practice_server import (
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
+from event_contracts.simulation.sessions import session_to_tick_records, validate_session
+from event_contracts.trading.endpoint import KalshiKeys
+from event_contracts.trading.orders import EventContractOrder
+from foundation.arrays import Array
+from practice.kalshi_server import (
     KalshiServer,
     build_exchange,
     build_listings,
     generate_keys,
     precompile_exchange,
 )
-from event_contracts.settings import KalshiVenueSettings
-from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import session_to_tick_records, validate_session
-from event_contracts.trading.endpoint import KalshiKeys
-from event_contracts.trading.orders import EventContractOrder
-from foundation.arrays import Array
+from practice.settings import KalshiVenueSettings
 
 WAIT = 30.0  # seconds
 API = "/trade-api/v2"

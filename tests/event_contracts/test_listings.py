@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import (
@@ -24,6 +23,7 @@ from event_contracts.trading.listings import (
 from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
+from practice.kalshi import catalog
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import KEYS
 from tests.support.messages import refused

@@ -14,23 +14,23 @@ import pytest
 import requests
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.practice_server import (
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
+from event_contracts.simulation.sessions import session_to_tick_records, validate_session
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.event_risk import StrikeFields, StrikeRange
+from event_contracts.trading.orders import EventContractOrder
+from event_contracts.trading.sampler import read_estimates
+from foundation.arrays import Array
+from practice.kalshi import catalog
+from practice.kalshi.orders import OrderRequest, RequestRefused, accept_order
+from practice.kalshi_server import (
     MAX_CLOCK_OFFSET_MS,
     KalshiServer,
     build_exchange,
     build_listings,
     generate_keys,
 )
-from event_contracts.settings import KalshiVenueSettings
-from event_contracts.simulation import catalog
-from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import session_to_tick_records, validate_session
-from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import OrderRequest, RequestRefused, accept_order
-from event_contracts.trading.event_risk import StrikeFields, StrikeRange
-from event_contracts.trading.orders import EventContractOrder
-from event_contracts.trading.sampler import read_estimates
-from foundation.arrays import Array
+from practice.settings import KalshiVenueSettings
 from tests.e2e.kalshi_desk import flat, quotes
 from tests.event_contracts.practice import (
     API,

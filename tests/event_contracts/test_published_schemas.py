@@ -27,12 +27,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.practice_server import KalshiServer
 from event_contracts.trading.endpoint import API_ROOT, HttpStatusError, KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
 from event_contracts.trading.orders import EventContractOrder, Outcome
 from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, build_order_request
+from practice.kalshi_server import KalshiServer
 from tests.e2e.kalshi_desk import flat, kalshi_stand, order, quotes
 from tests.event_contracts.practice import KEYS
 from tests.event_contracts.venue_words import ANSWERS, CREATE_REQUEST, faults_of

@@ -7,12 +7,7 @@ from typing import Any
 
 import pytest
 
-from event_contracts.settings import (
-    ComparisonSettings,
-    KalshiTradingSettings,
-    KalshiVenueSettings,
-    TrainingSettings,
-)
+from event_contracts.settings import ComparisonSettings, KalshiTradingSettings, TrainingSettings
 from event_contracts.simulation.settings import (
     EpisodeSettings,
     LearnerSettings,
@@ -25,6 +20,7 @@ from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.policies import BinaryKellyPolicy
 from execution.orders.fees import DatedRate
 from foundation.errors import InputError
+from practice.settings import KalshiVenueSettings
 from tests.support.messages import refused
 
 D = Decimal

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.orders import (
     ContractAction,
     ContractTimeInForce,
@@ -32,6 +31,7 @@ from execution.journal.order_store import OrderIntent
 from execution.journal.orders import decode_order as journaled
 from execution.journal.orders import encode_order
 from foundation.errors import InvalidResponse
+from practice.kalshi.orders import OrderRequest
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
 from tests.support.messages import refused

@@ -14,7 +14,7 @@ from tests.e2e.refused import refusal_of
 from tests.support.messages import check_message
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KINDS = ("products", "jobs", "brokers", "desks")
+KINDS = ("products", "jobs", "brokers")
 
 
 @pytest.mark.parametrize("kind", KINDS)

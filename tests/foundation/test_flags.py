@@ -51,8 +51,8 @@ def test_flag_and_override_for_one_setting_are_refused() -> None:
         refuse_flag_conflicts(FLAGS, ["--start", "2024-01-02", "start=1"])
 
 
-SERVER = "marketsimulator.alpaca_server"
-KALSHI = "event_contracts.practice_server"
+SERVER = "practice.alpaca_server"
+KALSHI = "practice.kalshi_server"
 RUN = "marketsimulator.backtest_kelly_chronos2"
 
 

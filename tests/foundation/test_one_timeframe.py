@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator")
+ROOMS = ("trainingdata", "forecasting", "sizing", "execution", "marketsimulator", "practice")
 SAID = re.compile(r"HOUR|\[h\]|1h|['\"]h['\"]|\b(6\.5|7|24|252|365\.25|3_?600)\b")
 VALUES = {6.5, 7, 24, 252, 365.25, 3600, "h", "1h", "datetime64[h]", "timedelta64[h]"}
 NAMES = {"HOUR", "HOURLY"}
@@ -27,7 +27,8 @@ ALLOWED = {
     " testing",
     "marketsimulator": "run_result results/attribution"
     " results/price_charts results/returns_file results/track_record runs/decisions"
-    " runs/strategy_calls venue/faults venue/market_data venue/options weight_replay",
+    " runs/strategy_calls weight_replay",
+    "practice": "alpaca/market_data alpaca/options faults",
 }
 
 

@@ -23,7 +23,7 @@ from marketsimulator.run_result import DELISTED
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.stocks import Venue
+from practice.alpaca.stocks import Venue
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of, stock_ends

@@ -11,17 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from marketsimulator.venue.serving import (
-    MAX_CLOCK_SPEED,
-    ServerArgumentParser,
-    ServerOptions,
-    serve,
-)
+from practice.serving import MAX_CLOCK_SPEED, ServerArgumentParser, ServerOptions, serve
 from tests.support.messages import refused
 
 
 def serving_of(*words: str) -> ServerOptions:
-    return ServerArgumentParser("marketsimulator.alpaca_server", port=8000).parse(words)[1]
+    return ServerArgumentParser("practice.alpaca_server", port=8000).parse(words)[1]
 
 
 @given(st.text())

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from execution.orders.venue_rules import venue_refusal_reason
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, InjectedFault
-from marketsimulator.venue.request import RequestRefused
-from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import parse_order
+from practice.alpaca.stocks import Venue
+from practice.alpaca.tickets import parse_order
+from practice.faults import OPEN_ORDER_STATUSES, InjectedFault
+from practice.request import RequestRefused
 from tests.marketsimulator.runs import BARS, settings_of
 from tests.support.messages import refused
 from trainingdata.market import Market

@@ -23,8 +23,8 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from foundation.errors import InputError, OrderRejected
-from option_spreads.simulation.desk import OptionDesk
-from option_spreads.simulation.settings import QuotedOptionTerms
+from practice.alpaca.option_desk import OptionDesk
+from practice.settings import OptionTerms
 from tests.support.messages import refused
 
 DAY = date(2024, 4, 2)
@@ -103,7 +103,7 @@ def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bo
 def test_settlement_releases_reserved_cash_of_a_spread() -> None:
     market = Market()
     flows = list[Decimal]()
-    desk = OptionDesk("SPXW", market, QuotedOptionTerms(), on_cash_flow=flows.append)
+    desk = OptionDesk("SPXW", market, OptionTerms(), on_cash_flow=flows.append)
     credit = desk.submit_order(spread("a", 2)).fill.credit
     assert flows == [credit * 200 - 1000]
     assert desk.reserved_cash == 1000
@@ -119,7 +119,7 @@ def test_settlement_releases_reserved_cash_of_a_spread() -> None:
 
 
 def test_uncovered_or_unaffordable_spreads_are_refused() -> None:
-    desk = OptionDesk("SPXW", Market(), QuotedOptionTerms(), free_cash=lambda: 600.0)
+    desk = OptionDesk("SPXW", Market(), OptionTerms(), free_cash=lambda: 600.0)
     naked = OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")
     with refused(OrderRejected):
         desk.submit_order(SpreadOrder("n", naked, 1))
@@ -162,7 +162,7 @@ def test_invalid_spread_orders_and_symbols_are_refused(wrong: dict[str, Any]) ->
 
 def test_spread_order_waits_for_its_price_until_close() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, QuotedOptionTerms())
+    desk = OptionDesk("SPXW", market, OptionTerms())
     desk.submit_order(spread("a", least="3.00"))
     assert desk.tickets["a"].status == "new"
     market.level = 4965.0
@@ -178,7 +178,7 @@ def test_spread_order_waits_for_its_price_until_close() -> None:
 
 def test_option_quotes_exist_only_while_underlying_trades() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, QuotedOptionTerms())
+    desk = OptionDesk("SPXW", market, OptionTerms())
     today, later, saturday, next_year = (
         option(4980, expiry=day) for day in (DAY, NEXT, date(2024, 4, 6), date(2025, 4, 2))
     )
@@ -208,7 +208,7 @@ def test_expiring_options_take_no_orders_after_cutoff(
     root: str, day: date, last: str, first_refused: str | None
 ) -> None:
     market = Market()
-    desk = OptionDesk(root, market, QuotedOptionTerms())
+    desk = OptionDesk(root, market, OptionTerms())
     legs = tuple(
         OptionLeg(OptionContract(root, day, False, Decimal(strike)), side)
         for strike, side in ((4980, "sell"), (4975, "buy"))

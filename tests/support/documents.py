@@ -19,7 +19,7 @@ from tests.support.commands import Started, run_command
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS_OF_A_PAGE = ""  # the kind of a block that names none
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVERS = ("marketsimulator.alpaca_server", "event_contracts.practice_server")
+SERVERS = ("practice.alpaca_server", "practice.kalshi_server")
 STARTING = 600.0  # seconds: a server may compile first, beside other tests
 PORTS = ("8000", "8001")  # that a page names; that of an account's page is its default
 

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.request import (
+from practice.alpaca.stocks import Venue
+from practice.alpaca.tickets import format_timestamp
+from practice.request import (
     RequestRefused,
     ResponseBody,
     parse_query_choice,
     parse_query_integer,
     refuse_unknown_keys,
 )
-from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import format_timestamp
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.instants import DAY, new_york_date, new_york_midnight, parse_instant

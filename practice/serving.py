@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from foundation.cli import FlagParser, find_command, refuse_flag_conflicts
 from foundation.errors import InputError
-from marketsimulator.venue.server import PracticeServer
+from practice.server import PracticeServer
 
 MAX_CLOCK_SPEED = 1_000_000  # simulated seconds per second
 SHUTDOWN_TIMEOUT_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them

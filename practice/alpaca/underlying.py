@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from marketsimulator.venue.record import VenueRecord
+from practice.alpaca.record import VenueRecord
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import is_in_session, session_on

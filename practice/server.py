@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import numpy as np
 from aiohttp import web
 
-from marketsimulator.venue.faults import (
+from practice.faults import (
     FAULTS_AFTER_EXECUTION,
     FAULTS_BEFORE_EXECUTION,
     FaultQueue,
     InjectedFault,
     OrderStatus,
 )
-from marketsimulator.venue.request import Request, RequestRefused, ResponseBody, Route
+from practice.request import Request, RequestRefused, ResponseBody, Route
 from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # maximum seconds between polls of a running clock

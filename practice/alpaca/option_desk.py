@@ -23,15 +23,15 @@ from execution.orders.option_orders import (
     net_credit,
 )
 from foundation.errors import OrderRejected
-from marketsimulator.venue.spread_tickets import SpreadStatus, SpreadTicket
-from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import (
     TRADING_DAYS,
     default_order_cutoff_minutes,
     order_cutoff_time,
 )
 from option_spreads.simulation.pricing import compute_bid_and_ask, option_value
-from option_spreads.simulation.settings import QuotedOptionTerms
+from practice.alpaca.spread_tickets import SpreadStatus, SpreadTicket
+from practice.alpaca.underlying import Underlying
+from practice.settings import OptionTerms
 from trainingdata.sessions import session_on, sessions_between
 
 LISTED_EXPIRY_SESSIONS = 10  # number of coming sessions with listed options
@@ -54,7 +54,7 @@ class OptionDesk:
         self,
         root: str,
         market: Underlying,
-        terms: QuotedOptionTerms,
+        terms: OptionTerms,
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
         on_cash_flow: Callable[[Decimal], None] = lambda usd: None,

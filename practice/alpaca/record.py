@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.request import RequestRefused, ResponseBody
-from marketsimulator.venue.spread_tickets import SpreadTicket
-from marketsimulator.venue.tickets import OrderTicket, format_timestamp
+from practice.alpaca.spread_tickets import SpreadTicket
+from practice.alpaca.tickets import OrderTicket, format_timestamp
+from practice.request import RequestRefused, ResponseBody
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_on, sessions_between
 

@@ -5,31 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from execution.orders.option_orders import (
-    SHARES_PER_OPTION,
-    OptionContract,
-    Quote,
-    SpreadOrder,
-    parse_occ_symbol,
-)
+from execution.orders.option_orders import SHARES_PER_OPTION, OptionContract, parse_occ_symbol
 from foundation.errors import InputError, OrderRejected
-from foundation.plugin import load_entry_point
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.settings import OptionTerms
-from marketsimulator.venue.entry_prices import DailyEntryPrices
-from marketsimulator.venue.record import VenueRecord
-from marketsimulator.venue.request import (
-    RequestRefused,
-    ResponseBody,
-    parse_query_choice,
-    parse_query_integer,
-    refuse_unknown_keys,
-)
-from marketsimulator.venue.spread_tickets import (
+from practice.alpaca.entry_prices import DailyEntryPrices
+from practice.alpaca.option_desk import OptionDesk
+from practice.alpaca.record import VenueRecord
+from practice.alpaca.spread_tickets import (
     SpreadTicket,
     closing_price,
     derive_leg_order_id,
@@ -37,57 +23,21 @@ from marketsimulator.venue.spread_tickets import (
     parse_spread_order,
     quote_response,
 )
-from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
-from marketsimulator.venue.underlying import PriceSource, Underlying
+from practice.alpaca.tickets import derive_venue_id, format_quantity, format_timestamp
+from practice.alpaca.underlying import PriceSource, Underlying
+from practice.request import (
+    RequestRefused,
+    ResponseBody,
+    parse_query_choice,
+    parse_query_integer,
+    refuse_unknown_keys,
+)
+from practice.settings import OptionTerms
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
 from trainingdata.volatility_index import read_volatility_index
 
 MAX_CONTRACTS_LISTED = 10_000  # options in one response
-
-
-class OptionsDesk(Protocol):
-    """Simulated market in the options on one stock.
-
-    The product that trades the options registers a constructor of this type as an entry point.
-
-    reserved_cash: cash reserved for the maximum loss of the positions, USD.
-    """
-
-    reserved_cash: Decimal
-
-    def listed_options(self) -> Iterable[OptionContract]:
-        """Return the options listed at present."""
-        ...
-
-    def option_positions(self) -> Mapping[OptionContract, int]:
-        """Return the number of contracts held of each option; negative if short."""
-        ...
-
-    def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
-        """Return the quote of each option; options without a quote are left out."""
-        ...
-
-    def submit_order(
-        self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
-    ) -> SpreadTicket:
-        """Accept an order, fill it if possible, and return the venue's record of it.
-
-        partial: true to fill half of the order and cancel the rest.
-        rejected: true to accept the order and reject it afterwards.
-        """
-        ...
-
-    def cancel(self, client_order_id: str) -> None:
-        """Cancel an open order."""
-
-    def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Advance to the venue's present instant: fill or expire orders, settle expired options.
-
-        Returns, for each expired option, its position in contracts and its signed cash settlement
-        in USD.
-        """
-        ...
 
 
 class VenueOptions:
@@ -116,7 +66,7 @@ class VenueOptions:
         terms: settings of the options.
         """
         self._record = record
-        self.desks: dict[str, OptionsDesk] = {}
+        self.desks: dict[str, OptionDesk] = {}
         self._entries = DailyEntryPrices({})
         self._marks: dict[
             str, float
@@ -136,10 +86,9 @@ class VenueOptions:
         def deposit_cash(usd: Decimal) -> None:
             broker.deposit(float(usd))
 
-        desk = load_entry_point("desks", "options")
         for symbol in terms.symbols:
             market = Underlying(record, bars, price, symbol, vix)
-            self.desks[symbol] = desk(
+            self.desks[symbol] = OptionDesk(
                 symbol,
                 market,
                 terms,

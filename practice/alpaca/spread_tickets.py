@@ -24,9 +24,8 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from foundation.errors import to_one_line
-from marketsimulator.venue.entry_prices import DailyEntryPrices
-from marketsimulator.venue.request import ResponseBody
-from marketsimulator.venue.tickets import (
+from practice.alpaca.entry_prices import DailyEntryPrices
+from practice.alpaca.tickets import (
     derive_venue_id,
     format_timestamp,
     parse_client_order_id,
@@ -34,6 +33,7 @@ from marketsimulator.venue.tickets import (
     refuse_invalid_fields,
     status_fields,
 )
+from practice.request import ResponseBody
 
 SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
 

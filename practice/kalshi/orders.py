@@ -64,7 +64,7 @@ from event_contracts.trading.venue_orders import (
 )
 from execution.orders.average_cost import average_cost
 from foundation.errors import OrderRejected
-from marketsimulator.venue.request import (
+from practice.request import (
     QueryParameters,
     RequestRefused,
     ResponseBody,

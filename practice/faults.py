@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from execution.orders.orders import OrderType, Side
 from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
-from marketsimulator.venue.request import Request
+from practice.request import Request
 
 FaultBeforeExecution = Literal["delay", "drop_before", "late", "status"]  # before execution
 FaultAfterExecution = Literal["drop_after", "status_after", "malformed", "other"]

@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.venue import (
+from event_contracts.trading.endpoint import EXCHANGE_PAUSED_CODE
+from event_contracts.trading.event_risk import format_strike_fields
+from event_contracts.trading.fees import ZERO, FeeRules
+from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
+from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR, price_to_usd
+from foundation.arrays import StructuredArray
+from practice.kalshi.orders import (
     EXCHANGE_INDEX,
     PAGE_PARAMETERS,
     enumerate_rows,
@@ -19,13 +25,7 @@ from event_contracts.simulation.venue import (
     get_listing,
     paginate,
 )
-from event_contracts.trading.endpoint import EXCHANGE_PAUSED_CODE
-from event_contracts.trading.event_risk import format_strike_fields
-from event_contracts.trading.fees import ZERO, FeeRules
-from event_contracts.trading.orders import CONTRACT_PAYOUT_USD
-from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR, price_to_usd
-from foundation.arrays import StructuredArray
-from marketsimulator.venue.request import (
+from practice.request import (
     QueryParameters,
     RequestRefused,
     ResponseBody,

@@ -1,6 +1,6 @@
 """Kalshi practice server: its HTTP interface over simulated markets, synthetic or recorded.
 
-    python -m event_contracts.practice_server --key-file KEY.pem [--folder DIR --markets TICKER …]
+    python -m practice.kalshi_server --key-file KEY.pem [--folder DIR --markets TICKER …]
         [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
 
 --key-file FILE      file that the private key is written to, PEM; it must not exist
@@ -27,7 +27,7 @@ from __future__ import annotations
 from foundation.cli import run_command
 
 if __name__ == "__main__":
-    run_command("event_contracts.practice_server")
+    run_command("practice.kalshi_server")
 
 import base64
 import binascii
@@ -45,20 +45,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from event_contracts.settings import KalshiVenueSettings
-from event_contracts.simulation import catalog, venue
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import (
-    OrderRequest,
-    accept_order,
-    epoch_milliseconds,
-    format_timestamp,
-    get_placed_order,
-)
 from event_contracts.trading.endpoint import (
     API_ROOT,
     EXCHANGE_PAUSED_CODE,
@@ -84,10 +75,19 @@ from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, build_order_re
 from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
 from foundation.files import atomic_file, check_output_file
-from marketsimulator.venue.faults import ORDER_STATUSES, OrderStatus
-from marketsimulator.venue.request import Request, RequestRefused, ResponseBody, Route
-from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
+from practice.faults import ORDER_STATUSES, OrderStatus
+from practice.kalshi import catalog, orders
+from practice.kalshi.orders import (
+    OrderRequest,
+    accept_order,
+    epoch_milliseconds,
+    format_timestamp,
+    get_placed_order,
+)
+from practice.request import Request, RequestRefused, ResponseBody, Route
+from practice.server import PracticeServer
+from practice.serving import ServerArgumentParser, ServerOptions, serve
+from practice.settings import KalshiVenueSettings
 
 SYNTHETIC_EVENT_TICKER = "SIM"  # event of synthetic markets
 PRIVATE_PATH_PREFIX = f"{API_ROOT}/portfolio"  # path that requires keys
@@ -191,12 +191,12 @@ class KalshiServer(PracticeServer):
         reads = {
             "portfolio/orders": self._list_orders,
             "portfolio/orders/{name}": self._get_order,
-            "portfolio/fills": lambda asked: venue.get_fills(
+            "portfolio/fills": lambda asked: orders.get_fills(
                 exchange, asked.query, self._count_hidden_rows(asked)
             ),
-            "portfolio/positions": lambda asked: venue.get_positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: venue.get_settlements(exchange, asked.query),
-            "portfolio/balance": lambda asked: venue.get_balance(exchange, asked.query),
+            "portfolio/positions": lambda asked: orders.get_positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: orders.get_settlements(exchange, asked.query),
+            "portfolio/balance": lambda asked: orders.get_balance(exchange, asked.query),
             "exchange/status": lambda _: catalog.get_exchange_status(self._pause, self._resumes_at),
             "markets": lambda asked: catalog.get_markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
@@ -312,7 +312,7 @@ class KalshiServer(PracticeServer):
             fills_half=faults["partial"],
             reject=faults["reject"],
         )
-        return venue.submission_response(placed, self.exchange.now)
+        return orders.submission_response(placed, self.exchange.now)
 
     def _cancel(self, asked: Request) -> ResponseBody:
         self._refuse_in_pause(asked)
@@ -321,10 +321,10 @@ class KalshiServer(PracticeServer):
             raise RequestRefused(404, None, f"order {placed.order_id} is {placed.state}")
         reduced = placed.open_count
         self.exchange.cancel(placed.order_id)
-        return venue.cancellation_response(placed, reduced, self.exchange.now)
+        return orders.cancellation_response(placed, reduced, self.exchange.now)
 
     def _list_orders(self, asked: Request) -> ResponseBody:
-        answer = venue.get_orders(self.exchange, asked.query, self._count_hidden_rows(asked))
+        answer = orders.get_orders(self.exchange, asked.query, self._count_hidden_rows(asked))
         return {
             **answer,
             "orders": [self.apply_state_fault(each, asked) for each in answer["orders"]],
@@ -335,7 +335,9 @@ class KalshiServer(PracticeServer):
         if self._count_hidden_rows(asked):
             raise RequestRefused(404, None, f"order {name} not found")
         placed = get_placed_order(self.exchange, name)
-        return {"order": self.apply_state_fault(venue.order_response(self.exchange, placed), asked)}
+        return {
+            "order": self.apply_state_fault(orders.order_response(self.exchange, placed), asked)
+        }
 
     def _count_hidden_rows(self, asked: Request) -> int:
         """Return how many of the newest rows a response omits: 1 for a fault `unlisted`, else 0."""
@@ -511,7 +513,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[PracticeServerArguments, None
 
     The second element of the result is None, because the server has no output folder.
     """
-    parser = ServerArgumentParser("event_contracts.practice_server", port=8001)
+    parser = ServerArgumentParser("practice.kalshi_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.faults import OPEN_ORDER_STATUSES, FaultKind, InjectedFault, OrderStatus
-from marketsimulator.venue.request import RequestRefused, ResponseBody
+from practice.faults import OPEN_ORDER_STATUSES, FaultKind, InjectedFault, OrderStatus
+from practice.request import RequestRefused, ResponseBody
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
 # Every id of the venue is derived from a name in this namespace, so that the same run has the same

@@ -30,18 +30,14 @@ from execution.orders.venue_rules import (
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
-from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
-from marketsimulator.venue.entry_prices import DailyEntryPrices, trading_day
-from marketsimulator.venue.faults import FaultKind, InjectedFault, OrderStatus
-from marketsimulator.venue.options import VenueOptions
-from marketsimulator.venue.record import VenueOrder, VenueRecord
-from marketsimulator.venue.request import RequestRefused, ResponseBody
-from marketsimulator.venue.tickets import (
-    OrderTicket,
-    format_quantity,
-    format_timestamp,
-    parse_order,
-)
+from marketsimulator.settings import BacktestSettings
+from practice.alpaca.entry_prices import DailyEntryPrices, trading_day
+from practice.alpaca.options import VenueOptions
+from practice.alpaca.record import VenueOrder, VenueRecord
+from practice.alpaca.tickets import OrderTicket, format_quantity, format_timestamp, parse_order
+from practice.faults import FaultKind, InjectedFault, OrderStatus
+from practice.request import RequestRefused, ResponseBody
+from practice.settings import OptionTerms, PracticeSettings
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE, HIGH, LOW
 from trainingdata.instants import at_new_york_time, new_york_date, new_york_midnight
@@ -113,7 +109,7 @@ class Venue:
         self._increments = {each.symbol: each.qty_increment for each in market.bars.instruments}
         self._fills_seen = 0
         self._bookings_seen = 0
-        terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
+        terms = settings.options if isinstance(settings, PracticeSettings) else OptionTerms()
         self.options = VenueOptions(self.record, self.broker, market.bars, self.market_price, terms)
 
     @property

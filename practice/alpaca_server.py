@@ -1,6 +1,6 @@
 """Alpaca practice server: Alpaca's HTTP API over the simulator, on given or synthetic bars.
 
-    python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
+    python -m practice.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
         [--faults FILE] [options.vix=VIX.parquet] [key=value …]
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 from foundation.cli import run_command
 
 if __name__ == "__main__":
-    run_command("marketsimulator.alpaca_server")
+    run_command("practice.alpaca_server")
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,17 +33,18 @@ from typing import Any
 
 import numpy as np
 
-from foundation.compose import compose_config, flags_to_overrides, settings_classes
-from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.entry_prices import trading_day
-from marketsimulator.venue.faults import FaultKind, InjectedFault, read_faults
-from marketsimulator.venue.market_data import (
+from foundation.compose import compose_config, flags_to_overrides
+from practice.alpaca.entry_prices import trading_day
+from practice.alpaca.market_data import (
     bars_page_response,
     latest_bars_response,
     latest_trades_response,
 )
-from marketsimulator.venue.options import contracts_response
-from marketsimulator.venue.request import (
+from practice.alpaca.options import contracts_response
+from practice.alpaca.stocks import ASSET_PERMISSIONS, NEVER, Venue
+from practice.alpaca.tickets import derive_venue_id, format_quantity, format_timestamp
+from practice.faults import FaultKind, InjectedFault, read_faults
+from practice.request import (
     Request,
     RequestRefused,
     ResponseBody,
@@ -52,10 +53,9 @@ from marketsimulator.venue.request import (
     parse_query_integer,
     refuse_unknown_keys,
 )
-from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import ServerArgumentParser, ServerOptions, serve
-from marketsimulator.venue.stocks import ASSET_PERMISSIONS, NEVER, Venue
-from marketsimulator.venue.tickets import derive_venue_id, format_quantity, format_timestamp
+from practice.server import PracticeServer
+from practice.serving import ServerArgumentParser, ServerOptions, serve
+from practice.settings import PracticeSettings
 from trainingdata.instants import (
     format_time_of_day,
     new_york_midnight,
@@ -334,7 +334,7 @@ class AlpacaServer(PracticeServer):
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 
-def warm_up_venue(settings: VenueSettings, market: Market) -> None:
+def warm_up_venue(settings: PracticeSettings, market: Market) -> None:
     """Compile the venue's functions by making a few trades on a temporary venue.
 
     Without this, a client's first request would time out, because compilation takes a minute.
@@ -573,7 +573,7 @@ def asset_response(venue: Venue, symbol: str) -> ResponseBody:
 class AlpacaServerSettings:
     """Settings of the practice server: venue, address, clock speed and initial faults."""
 
-    venue_settings: VenueSettings
+    venue_settings: PracticeSettings
     server_options: ServerOptions
     faults: Sequence[InjectedFault] = ()
 
@@ -595,7 +595,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
 
     The second element is the output folder of other commands; a server writes none.
     """
-    parser = ServerArgumentParser("marketsimulator.alpaca_server", port=8000)
+    parser = ServerArgumentParser("practice.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -607,7 +607,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     overrides = flags_to_overrides({**flags, "data.dir": arguments.data_dir})
     config = compose_config("venue", [*overrides, "trials=null", *arguments.overrides])
     faults = read_faults(arguments.faults) if arguments.faults else ()
-    venue_settings = settings_classes("venue")[0].from_config(config)
+    venue_settings = PracticeSettings.from_config(config)
     return AlpacaServerSettings(venue_settings, serving, faults), None
 
 

@@ -1,1 +1,0 @@
-"""The practice venue: Alpaca's API, served locally by the simulator."""

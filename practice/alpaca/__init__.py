@@ -1,0 +1,1 @@
+"""Alpaca's practice account: stocks, crypto and options at given bars."""

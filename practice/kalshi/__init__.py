@@ -1,0 +1,1 @@
+"""Kalshi's practice account: orders, markets and lists at the simulated exchange."""
