@@ -522,12 +522,13 @@ class Trading:
         forgotten = {t.order.symbol for n, t in tickets if "-stop-" in n and n in self._forgotten}
         if self.guarding:
             self._count_commands(world, by_hand)
-        for why, cause in query_rows(
+        for why, cause, at, by in query_rows(
             self.journal,
-            "SELECT why, cause FROM halts JOIN halt_causes ON halt = number"
+            "SELECT why, cause, raised_at, cleared_by FROM halts JOIN halt_causes ON halt = number"
             " WHERE kind IN ('positions', 'symbols')",
         ):
-            if not by_hand | forgotten >= set(json.loads(cause)):
+            late = self._shown_late(at) if by == "itself" else set()
+            if not by_hand | forgotten | late >= set(json.loads(cause)):
                 counts["false_halts"] += 1
                 counts[f"halt: {why[:80]}"] += 1
         open_ = [
@@ -537,6 +538,14 @@ class Trading:
         counts.update(
             f"taken: {each.role}" for each in world.books.written.values() if each.was_accepted
         )
+
+    def _shown_late(self, at: str) -> set[str]:
+        """Symbols of the fills of the minute before `at`, if positions showed fills that late."""
+        if not self.counts["kind late_positions"]:
+            return set()
+        since = str(parse_instant(at) - np.timedelta64(60, "s"))
+        query = "SELECT symbol FROM fills WHERE at BETWEEN ? AND ?"
+        return {symbol for (symbol,) in query_rows(self.journal, query, (since, at))}
 
     def _count_commands(self, world: World, by_hand: set[str]) -> None:
         counts = self.counts
