@@ -11,7 +11,9 @@ MONEY_FILES = $(shell sed -n 's/^ *- \(tests[^:]*\)::.*/\1/p' tests/money.yaml |
 # Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
 export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+# A test that hangs ends its worker, a worker that ends ends the run: neither stands until someone looks.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --max-worker-restart 0 -o faulthandler_timeout=900 \
+	-o faulthandler_exit_on_timeout=true
 
 .PHONY: backtest test check money slow long bench settings-page schema promises sbom gpu wheels mutants matrix lock clean
 
