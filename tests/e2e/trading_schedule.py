@@ -518,8 +518,15 @@ class Trading:
         )
         tickets = self.here.venue.tickets.items()
         by_hand = {t.order.symbol for name, t in tickets if name.startswith("by-hand")}
-        # A journal that was set aside knew of stops that rest, and fill, at the venue.
-        forgotten = {t.order.symbol for n, t in tickets if "-stop-" in n and n in self._forgotten}
+        # A journal that was set aside knew of stops that rest, and fill, at the venue, and of
+        # orders that land there later.
+        begun = self._before.written.items()
+        late = {name for name, order in begun if order.state in ("submitting", "unknown")}
+        forgotten = {
+            ticket.order.symbol
+            for name, ticket in tickets
+            if name in late or ("-stop-" in name and name in self._forgotten)
+        }
         if self.guarding:
             self._count_commands(world, by_hand)
         for why, cause, at, by in query_rows(
@@ -527,8 +534,8 @@ class Trading:
             "SELECT why, cause, raised_at, cleared_by FROM halts JOIN halt_causes ON halt = number"
             " WHERE kind IN ('positions', 'symbols')",
         ):
-            late = self._shown_late(at) if by == "itself" else set()
-            if not by_hand | forgotten | late >= set(json.loads(cause)):
+            lagging = self._shown_late(at) if by == "itself" else set()
+            if not by_hand | forgotten | lagging >= set(json.loads(cause)):
                 counts["false_halts"] += 1
                 counts[f"halt: {why[:80]}"] += 1
         open_ = [
