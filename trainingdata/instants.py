@@ -373,6 +373,11 @@ def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     return np.asarray(_to_new_york_time(instants).astype("datetime64[D]"))
 
 
+def new_york_day(at: np.datetime64) -> np.datetime64:
+    """Return the New York calendar date of an instant, `datetime64[D]`."""
+    return np.datetime64(new_york_date(np.array([at]))[0])
+
+
 def new_york_minutes_of_day(instants: Instants) -> npt.NDArray[np.int64]:
     """Return the New York time of day of each instant, in whole minutes after midnight, [N]."""
     minutes = _to_new_york_time(instants).astype("datetime64[m]").astype(np.int64)

@@ -8,15 +8,19 @@ anything nor becomes the peak from which later drawdowns count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.settings import setting, settings_class
-from trainingdata.instants import new_york_date
-from trainingdata.sessions import exchange_calendar
+from sizing.settings import Limits
+from trainingdata.instants import new_york_day
+from trainingdata.instruments import is_stock
+from trainingdata.sessions import exchange_calendar, session_on
 
 MAX_DISAGREEMENT = 0.2  # relative change between two readings that agree
 LimitName = Literal["daily_loss", "drawdown", "margin"]
@@ -66,6 +70,48 @@ class WatchSettings:
             "margin": self.margin,
         }
         return {name: limit for name, limit in named.items() if limit is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Positions of an account at an instant, and the largest gross stock exposure it may have.
+
+    position_values: signed value of each position, USD, by symbol.
+    equity: cash plus positions, USD.
+    stock_ceiling: largest gross stock exposure, multiples of equity.
+    """
+
+    position_values: Mapping[str, float]
+    equity: float
+    stock_ceiling: float
+
+    @classmethod
+    def from_account(cls, account: AccountSnapshot, limits: Limits) -> Exposure:
+        """Return the exposure of an account, with its limits at the instant of the snapshot."""
+        values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
+        session = session_on(new_york_day(account.as_of))
+        night = session is None or not session.opens <= account.as_of < session.closes
+        granted = limits.with_account_leverage(account.max_leverage)
+        ceiling = granted.stock_ceiling(overnight=night, equity=account.equity)
+        return cls(values, account.equity, ceiling)
+
+    @property
+    def gross_stock(self) -> float:
+        """Sum of the absolute values of stock positions, USD."""
+        return sum(abs(value) for name, value in self.position_values.items() if is_stock(name))
+
+    @property
+    def gross_crypto(self) -> float:
+        """Sum of the absolute values of crypto positions, USD."""
+        return sum(abs(value) for name, value in self.position_values.items() if not is_stock(name))
+
+    @property
+    def ceiling_use(self) -> float:
+        """Gross stock exposure, multiples of the largest that is allowed."""
+        largest = self.stock_ceiling * self.equity
+        if largest > 0:
+            return self.gross_stock / largest
+        return math.inf if self.gross_stock else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +165,7 @@ def next_watch_state(
     if at <= state.at:
         return state, ""
     confirmed_index = min(index, state.index)
-    is_new_day = new_york_date(np.array([at]))[0] != new_york_date(np.array([state.at]))[0]
+    is_new_day = new_york_day(at) != new_york_day(state.at)
     day_start = state.confirmed_index if is_new_day else state.day_start
     peak = max(state.peak, confirmed_index)
     read = WatchState(at, index, confirmed_index, peak, day_start, margin)

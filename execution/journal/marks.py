@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Json
 
+from execution.decision.watch import Exposure
 from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
-from trainingdata.instants import new_york_date
-from trainingdata.instruments import is_stock
-from trainingdata.sessions import session_on
+from trainingdata.instants import new_york_day
 
 if TYPE_CHECKING:
     from sizing.settings import Limits
@@ -73,10 +71,7 @@ class EquityMark:
     @property
     def ceiling_use(self) -> float:
         """Gross stock exposure, multiples of the largest that is allowed at the mark."""
-        largest = self.stock_ceiling * self.equity
-        if largest > 0:
-            return self.gross_stock / largest
-        return math.inf if self.gross_stock else 0.0
+        return Exposure(self.positions, self.equity, self.stock_ceiling).ceiling_use
 
     def with_index_point(self, point: ReturnIndexPoint) -> EquityMark:
         return replace(
@@ -176,21 +171,16 @@ def build_mark(account: AccountSnapshot, limits: Limits, net_deposits: float) ->
 
     net_deposits: deposits less withdrawals since the previous mark, USD.
     """
-    values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
-    stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
-    coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
-    session = session_on(new_york_date(np.array([account.as_of]))[0])
-    night = session is None or not session.opens <= account.as_of < session.closes
-    granted = limits.with_account_leverage(account.max_leverage)
+    exposure = Exposure.from_account(account, limits)
     return EquityMark(
         at=account.as_of,
         equity=account.equity,
         cash=account.cash,
-        gross_stock=stock,
-        gross_crypto=coin,
-        stock_ceiling=granted.stock_ceiling(overnight=night, equity=account.equity),
+        gross_stock=exposure.gross_stock,
+        gross_crypto=exposure.gross_crypto,
+        stock_ceiling=exposure.stock_ceiling,
         net_deposits=net_deposits,
-        positions=values,
+        positions=exposure.position_values,
     )
 
 
@@ -290,7 +280,3 @@ class ReturnIndexPoint:
 def to_decimal(value: Decimal | float) -> Decimal:
     """Return a number as a decimal; a float becomes the shortest decimal that denotes it."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
-
-
-def new_york_day(at: np.datetime64) -> np.datetime64:
-    return np.datetime64(new_york_date(np.array([at]))[0])

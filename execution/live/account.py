@@ -40,8 +40,8 @@ from foundation.decimals import exact_sum
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from foundation.formatting import format_price
 from foundation.notices import STOP_FILLED
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import format_utc
+from trainingdata.last_trade import LastTrade
 from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)

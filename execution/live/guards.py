@@ -29,9 +29,9 @@ from execution.orders.gate import AnyOrder, GuardedOrder, OrderRole
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.settings import setting, settings_class
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
 from trainingdata.instruments import AssetClass, instrument
+from trainingdata.last_trade import LastTrade
 from trainingdata.sessions import is_in_session
 
 REDUCING_ROLES: tuple[OrderRole, ...] = ("reduction", "night", "protection", "command", "watch")

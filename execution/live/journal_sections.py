@@ -12,7 +12,7 @@ import numpy as np
 from execution.journal.activities import FillRow, read_fills_since
 from execution.journal.commands import CommandJournal
 from execution.journal.evidence import describe_evidence
-from execution.journal.marks import MARKS_TABLE, EquityMark, new_york_day
+from execution.journal.marks import MARKS_TABLE, EquityMark
 from execution.journal.order_store import OrderIntent
 from execution.journal.positions import PositionChange
 from execution.journal.rows import format_instant
@@ -27,7 +27,7 @@ from foundation.formatting import format_price, format_quantity, format_usd
 from foundation.page import render_page, render_table
 from foundation.tables import Table
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.instants import at_new_york_time
+from trainingdata.instants import at_new_york_time, new_york_day
 
 CHARTED_DAYS = np.timedelta64(10, "D")
 MAX_CHARTS = 8

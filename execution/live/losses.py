@@ -10,13 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from execution.journal.halts import CLEARED_AUTOMATICALLY, Halt, HaltChanges, HaltJournal, HaltKind
-from execution.journal.marks import (
-    EquityMark,
-    EquityMarkJournal,
-    ReturnIndexPoint,
-    new_york_day,
-    to_decimal,
-)
+from execution.journal.marks import EquityMark, EquityMarkJournal, ReturnIndexPoint, to_decimal
+from trainingdata.instants import new_york_day
 
 # Growth of an accepted loss, a fraction of its limit, that raises the halt again.
 REHALT_LOSS_GROWTH_FRACTION = Decimal("0.25")

@@ -14,7 +14,7 @@ from execution.orders.orders import Order, open_crypto_bid_cost
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
-    from trainingdata.feed.market_data import LastTrade  # a backtest needs no feed
+    from trainingdata.last_trade import LastTrade
 
 MIN_FREE_EQUITY_SHARE = 1e-6  # smallest share of equity; a ceiling of 0 would allow no division
 

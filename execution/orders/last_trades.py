@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from foundation.errors import BrokerError
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import is_symbol
+from trainingdata.last_trade import LastTrade
 
 log = logging.getLogger(__name__)
 

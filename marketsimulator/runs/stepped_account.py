@@ -30,8 +30,7 @@ from execution.decision.reduction import (
     build_reductions,
     target_quantities,
 )
-from execution.decision.watch import WatchState, halt_end, next_watch_state
-from execution.journal.marks import build_mark, new_york_day
+from execution.decision.watch import Exposure, WatchState, halt_end, next_watch_state
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import cancels_for_orders, place_orders, place_reductions
 from execution.orders.orders import Order, is_protective_id, parse_order_leg, parse_order_prefix
@@ -41,7 +40,7 @@ from marketsimulator.account.entry_prices import EntryPrices
 from marketsimulator.run_result import SPLIT, Run
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import format_utc
+from trainingdata.instants import format_utc, new_york_day
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
@@ -176,9 +175,9 @@ class SimulatedWatch:
         if self._state is None:
             return False
         account = self._read_account()
-        mark = build_mark(account, self._settings.limits, 0.0)
+        use = Exposure.from_account(account, self._settings.limits).ceiling_use
         self._state, reason = next_watch_state(
-            self._state, account.as_of, account.equity, mark.ceiling_use, self._settings.watch
+            self._state, account.as_of, account.equity, use, self._settings.watch
         )
         if self._halt is not None:
             raised_at, why = self._halt

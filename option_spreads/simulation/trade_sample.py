@@ -26,7 +26,7 @@ from option_spreads.autoscaler.trades import (
     parse_trade_rows,
 )
 from option_spreads.simulation.resampling import IntArray, round_to_units
-from trainingdata.instants import NEW_YORK, format_utc, new_york_date, parse_instant
+from trainingdata.instants import NEW_YORK, format_utc, new_york_day, parse_instant
 from trainingdata.sessions import sessions_between
 
 ENTRY_TIME_COLUMN = "Timestamp_ET"
@@ -153,7 +153,7 @@ def _trades_per_session(trades: Sequence[TradeRow]) -> float:
 
     Sessions without a trade are included. A trade without an entry time adds one session.
     """
-    days = [_new_york_day(trade.entry_time) for trade in trades if trade.entry_time is not None]
+    days = [new_york_day(trade.entry_time) for trade in trades if trade.entry_time is not None]
     sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
     return len(trades) / (sessions + len(trades) - len(days))
 
@@ -218,7 +218,7 @@ def _parse_trade_times(
         and _TIME_PATTERN.fullmatch(left)
         and _NEW_YORK_TIME_PATTERN.fullmatch(entered)
     ):
-        left = f"{_new_york_day(entry)} {left}"
+        left = f"{new_york_day(entry)} {left}"
     exit_at = None
     with suppress(ValueError):
         exit_at = _parse_instant(left, EXIT_TIME_COLUMN)
@@ -231,16 +231,12 @@ def _parse_trade_times(
     if entry is not None and exit_at is not None:
         # If either is a date only, the days are compared.
         whole_days = _DATE_PATTERN.fullmatch(left) or _DATE_PATTERN.fullmatch(entered)
-        is_before = _new_york_day(exit_at) < _new_york_day(entry)
+        is_before = new_york_day(exit_at) < new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
             raise ValueError(
                 f"{EXIT_TIME_COLUMN} {left!r} is before {ENTRY_TIME_COLUMN} {entered!r}"
             )
     return entry, exit_at
-
-
-def _new_york_day(at: np.datetime64) -> np.datetime64:
-    return np.datetime64(new_york_date(np.array([at]))[0])
 
 
 def _parse_instant(word: str, name: str = ENTRY_TIME_COLUMN) -> np.datetime64:

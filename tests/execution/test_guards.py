@@ -33,7 +33,7 @@ from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError
-from trainingdata.feed.market_data import LastTrade
+from trainingdata.last_trade import LastTrade
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
 NIGHT = np.datetime64("2024-03-05T23:30", "ns")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltJournal, HaltKind
-from execution.journal.marks import EquityMark, EquityMarkJournal, ReturnIndexPoint, new_york_day
+from execution.journal.marks import EquityMark, EquityMarkJournal, ReturnIndexPoint
 from execution.live.guards import GuardSettings
 from execution.live.losses import (
     REHALT_LOSS_GROWTH_FRACTION,
@@ -24,6 +24,7 @@ from execution.live.losses import (
 )
 from foundation.clock import TimeSource
 from foundation.database import Database
+from trainingdata.instants import new_york_day
 
 HOUR = np.timedelta64(1, "h")
 MINUTE = np.timedelta64(1, "m")

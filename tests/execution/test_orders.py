@@ -22,8 +22,8 @@ from foundation.errors import InputError
 from tests.support.messages import refused
 from tests.support.orders import SOUND, order
 from trainingdata.bars import HIGH
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
+from trainingdata.last_trade import LastTrade
 from trainingdata.synthetic import SyntheticMarket
 
 AT = np.datetime64("2024-10-01T14:30", "ns")

@@ -21,8 +21,8 @@ from execution.live.validation import (
 )
 from execution.orders.account_snapshot import AccountSnapshot
 from trainingdata.bars import CLOSE, Bars, build_panel
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
+from trainingdata.last_trade import LastTrade
 
 SYMBOLS = ("AAAUSD", "BBBUSD", "CCCUSD")
 COUNT = 40

@@ -10,9 +10,10 @@ from foundation.arrays import Array, Instants
 from foundation.errors import DataError
 from foundation.formatting import format_count
 from trainingdata.bars import CLOSE, Bars, build_panel
-from trainingdata.feed.market_data import LastTrade, MarketData
+from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import history_start
 from trainingdata.instruments import Instrument, instrument, is_symbol
+from trainingdata.last_trade import LastTrade
 
 # Number of a symbol's last bars that are requested again each time, to detect changes.
 REFETCHED_BARS = 14

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -25,6 +23,7 @@ from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
+from trainingdata.last_trade import LastTrade
 from trainingdata.resampling import aggregate_bars, enclosing_bars, resample_close_to_close
 from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed
@@ -38,28 +37,6 @@ Latest = TypeVar("Latest")
 
 MAX_PRICE_AGE = np.timedelta64(2, "h")
 NO_GRACE_PERIOD = np.timedelta64(0, "s")
-
-
-@dataclass(frozen=True, slots=True)
-class LastTrade:
-    """The last trade of a symbol.
-
-    price: USD, above 0.
-    traded_at: instant of the trade.
-    """
-
-    price: float
-    traded_at: np.datetime64
-
-    def __post_init__(self) -> None:
-        if not 0 < self.price < math.inf:
-            raise ValueError(f"price of the last trade must be above 0, got {self.price}")
-        if np.isnat(self.traded_at):
-            raise ValueError("the last trade has no timestamp")
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> LastTrade:
-        return cls(float(TradeEntry.price.read(row)), TradeEntry.traded_at.read(row))
 
 
 class MarketData:
@@ -120,7 +97,7 @@ class MarketData:
 
         Raises BrokerError for a venue that does not respond, or rejects a request.
         """
-        return dict(self._request_latest("latest trade", symbols, LastTrade.from_row))
+        return dict(self._request_latest("latest trade", symbols, _read_last_trade))
 
     def bars_by_symbol(
         self,
@@ -318,3 +295,7 @@ def _aggregate_parts(
 
 def _to_datetime(at: np.datetime64) -> datetime:
     return datetime.fromtimestamp(int(at.astype("datetime64[s]").astype(int)), UTC)
+
+
+def _read_last_trade(row: dict[str, Any]) -> LastTrade:
+    return LastTrade(float(TradeEntry.price.read(row)), TradeEntry.traded_at.read(row))
