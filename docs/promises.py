@@ -14,9 +14,9 @@ from foundation import PACKAGES
 from foundation.compose import compose_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
-from marketsimulator.run_result import (
+from marketsimulator.run_result import DECISION_COLUMNS
+from marketsimulator.table_columns import (
     BOOKING_COLUMNS,
-    DECISION_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
     ORDER_COLUMNS,

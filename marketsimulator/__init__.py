@@ -92,12 +92,12 @@ COMMANDS = {
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
-    "compare": "marketsimulator.settings:ComparisonOptions",
-    "drift": "marketsimulator.settings:DriftOptions",
-    "prove": "marketsimulator.settings:ProofSettings",
-    "search": "marketsimulator.settings:SearchOptions",
-    "tearsheet": "marketsimulator.settings:TearsheetSettings",
-    "stress": "marketsimulator.settings:StressSettings",
+    "compare": "marketsimulator.compare:ComparisonOptions",
+    "drift": "marketsimulator.drift:DriftOptions",
+    "prove": "marketsimulator.results.proof:ProofSettings",
+    "search": "marketsimulator.results.search.options:SearchOptions",
+    "tearsheet": "marketsimulator.tearsheet:TearsheetSettings",
+    "stress": "marketsimulator.stress:StressSettings",
 }
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

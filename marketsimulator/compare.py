@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ from forecasting.forecast import Progress, has_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_plugin_import, is_plugin, resolve_varied_targets
-from foundation.settings import settings_from_config, with_changes
+from foundation.settings import setting, settings_class, settings_from_config, with_changes
 from marketsimulator.results.belief_tables import BeliefTableCache
 from marketsimulator.results.comparison import Comparison, compare_records, frame_to_rows
 from marketsimulator.results.figures import account_figures
@@ -52,7 +52,7 @@ from marketsimulator.results.run_record import (
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, check_ledger, record_trials
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
-from marketsimulator.settings import BacktestSettings, ComparisonOptions
+from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 
 STRATEGY_KEY = "sizing.strategy"
@@ -65,6 +65,25 @@ SHARED_SETTING_KEYS = (
 
 VariedValues = dict[str, Any]  # value by setting
 Variants = list[tuple[VariedValues, BacktestSettings]]
+
+
+@settings_class()
+class ComparisonOptions:
+    """Settings of a comparison: earlier runs, strategies and varied settings."""
+
+    runs: tuple[str, ...] = setting(
+        (), "results folders of backtests, or folders that contain them"
+    )
+    strategies: tuple[str, ...] = setting(
+        (), "strategies to compare, each as in sizing.strategy; empty: the configured one"
+    )
+    vary: dict[str, Any] | None = setting(
+        None, "`setting: [values]`; every combination runs with every strategy"
+    )
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` runs variants in this process, `ray` on a Ray cluster"
+    )
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
 
 
 def compare(

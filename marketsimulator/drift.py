@@ -51,7 +51,7 @@ from foundation.compose import compose_config
 from foundation.decimals import ZERO_FRACTION
 from foundation.errors import InputError
 from foundation.files import resolve_output
-from foundation.settings import settings_from_config
+from foundation.settings import setting, settings_class, settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.drift.decisions import compare_decisions, rebuild_account
@@ -86,7 +86,7 @@ from marketsimulator.results.run_record import LIVE_RUN_TITLE
 from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_stepwise
-from marketsimulator.settings import BacktestSettings, DriftOptions
+from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
 from trainingdata.instants import format_utc, history_start
 from trainingdata.instruments import AssetClass
@@ -102,6 +102,20 @@ LIVE_BARS_HINT = "give the bars that the live run used, data.dir=[DIR]"
 
 
 JOURNALED_SETTINGS = ("capital", "positions")  # account settings that the journal itself determines
+
+
+@settings_class()
+class DriftOptions:
+    """Settings of a drift report: the journal, and the folder of the report."""
+
+    journal: str | None = setting(
+        None, "journal of the live account, the file data/live/ACCOUNT/journal.sqlite"
+    )
+    output: str | None = setting(
+        None, "folder for the report of the live account; null: none is written"
+    )
+
+
 DRIFT_OPTION_NAMES = {field.name for field in fields(DriftOptions)}
 
 

@@ -29,7 +29,8 @@ from foundation.errors import InputError, format_choices, format_suggestion
 from foundation.formatting import format_basis_points, format_number, format_rounded_price
 from marketsimulator.results.order_reasons import format_decision, short_reason
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
+from marketsimulator.run_result import DECISION_COLUMNS
+from marketsimulator.table_columns import FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, instrument
 

@@ -31,7 +31,7 @@ from foundation.cli import Result, find_command
 from foundation.errors import InputError
 from foundation.files import resolve_output as resolve_output_folder
 from foundation.formatting import format_count
-from marketsimulator.results.proof import Proof, build_proof_trial, judge_record
+from marketsimulator.results.proof import Proof, ProofSettings, build_proof_trial, judge_record
 from marketsimulator.results.proof_page import (
     STATUS_LABELS,
     build_proof_summary,
@@ -39,7 +39,6 @@ from marketsimulator.results.proof_page import (
     proof_table,
 )
 from marketsimulator.results.trials import check_ledger, count_forecasters
-from marketsimulator.settings import ProofSettings
 
 
 def resolve_output(settings: ProofSettings, config: DictConfig) -> Path | None:

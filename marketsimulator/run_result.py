@@ -20,20 +20,16 @@ from execution.decision.decision import Decision, DecisionColumns, concatenate_c
 from execution.orders.broker import is_fully_filled
 from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.arrays import Array, Instants
+from marketsimulator.table_columns import (
+    BOOKING_COLUMNS,
+    EQUITY_COLUMNS,
+    FILL_COLUMNS,
+    INSTANT_COLUMNS,
+    ORDER_COLUMNS,
+    TEXT_COLUMNS,
+)
 from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 
-INSTANT_COLUMNS = ("at", "until", "booked_at")
-TEXT_COLUMNS = {
-    "symbol",
-    "client_order_id",
-    "binding",
-    "side",
-    "type",
-    "tif",
-    "reason",
-    "kind",
-    "strategy_reason",
-}
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
@@ -177,13 +173,6 @@ def frame_from_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(data, columns=list(columns))
 
 
-EQUITY_COLUMNS = (
-    *("at", "cash", "equity", "gross_stock", "gross_crypto"),
-    *("interest", "fees", "other"),
-)
-FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
-ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
-BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
 CRYPTO_FEE_ORDER_PREFIX = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
 SPLIT: Literal["split"] = "split"  # the strategy part in the id of a split
 DELISTED: Literal["delisted"] = "delisted"  # the strategy part in the id of a delisting

@@ -28,11 +28,12 @@ from omegaconf import DictConfig, OmegaConf
 from forecasting.forecast import Progress
 from foundation.cli import Result
 from foundation.settings import settings_from_config
+from marketsimulator.results.search.options import SearchOptions
 from marketsimulator.results.search.report import SearchReport
 from marketsimulator.results.search.space import UNSEARCHABLE_KEYS, SearchSpace
 from marketsimulator.results.search.walk import SearchPlan, run_search
 from marketsimulator.results.trials import check_ledger
-from marketsimulator.settings import BacktestSettings, SearchOptions
+from marketsimulator.settings import BacktestSettings
 
 SEARCH_OPTION_NAMES = tuple(each.name for each in fields(SearchOptions))
 

@@ -1,28 +1,20 @@
-"""Settings of backtests, comparisons, drift reports and stress tests.
-
-Names are the keys of the files in `configs/`.
-"""
+"""Settings of a backtest, which every command that simulates uses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from forecasting.chronos2.ray_predictor import RaySettings
-from foundation.errors import InputError, invalid_choice_error
-from foundation.settings import required_setting, setting, settings_class, settings_from_config
+from foundation.errors import InputError
+from foundation.settings import setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, create_holdings, fee_tier_table
 from trainingdata.bars import Bars
-from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, format_utc, new_york_date, parse_instant
-from trainingdata.instruments import instrument
 from trainingdata.market import Market
-from trainingdata.sessions import Session, session_on
 from trainingdata.source import InstantRange, resolve_range
 from trainingdata.volume_units import require_volume_units
 
@@ -30,9 +22,6 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.book import Book
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
-
-NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
-MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 @settings_class()
@@ -157,227 +146,3 @@ class BacktestSettings(TradingSettings):
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = parse_instant(day, name="days")
         return first, np.datetime64(last)
-
-
-@settings_class()
-class ComparisonOptions:
-    """Settings of a comparison: earlier runs, strategies and varied settings."""
-
-    runs: tuple[str, ...] = setting(
-        (), "results folders of backtests, or folders that contain them"
-    )
-    strategies: tuple[str, ...] = setting(
-        (), "strategies to compare, each as in sizing.strategy; empty: the configured one"
-    )
-    vary: dict[str, Any] | None = setting(
-        None, "`setting: [values]`; every combination runs with every strategy"
-    )
-    launcher: Literal["local", "ray"] = setting(
-        "local", "`local` runs variants in this process, `ray` on a Ray cluster"
-    )
-    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
-
-
-@settings_class()
-class SearchOptions:
-    """Settings of a walk-forward search: search space, objective, spans, trials."""
-
-    space: dict[str, Any] | None = setting(
-        None,
-        "search space: `setting: [low, high]` for a range (of integers if both are), "
-        "`[low, high, log]` on a logarithmic scale, any other list or `{choices: [5, 50]}` for a "
-        "choice",
-    )
-    trials: int = setting(50, "trials on each training span", ge=2, le=10_000)
-    objective: Literal["sharpe", "log_growth"] = setting(
-        "sharpe", "figure of the training span that the chosen settings maximise"
-    )
-    spans: int = setting(
-        5, "number of spans of equal length; all but the first are test spans", ge=2, le=100
-    )
-    window: int | None = setting(
-        None, "training spans before each test span; null: all earlier ones", ge=1, le=99
-    )
-    ledger: str | None = setting(None, "SQLite file of the trial ledger; null: none")
-    launcher: Literal["local", "ray"] = setting(
-        "local", "`local` runs trials in this process, `ray` on a Ray cluster"
-    )
-    workers: int | None = setting(None, "threads of `local`; null: one per core", ge=1, le=1024)
-    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
-
-    def __post_init__(self) -> None:
-        if self.window is not None and self.window >= self.spans:
-            raise InputError(
-                f"window: {self.window} must be below spans={self.spans}: the last test span has"
-                f" {self.spans - 1} spans before it"
-            )
-
-
-@settings_class()
-class TearsheetSettings:
-    """Settings of a tear sheet: daily returns, benchmark, number of trials."""
-
-    returns: str | None = setting(
-        None, "CSV or Parquet file of daily returns or equity; the first argument of the command"
-    )
-    column: str | None = setting(
-        None, "column of returns or equity; null: the one with a known name"
-    )
-    unit: Literal["fraction", "percent"] | None = setting(
-        None, "unit of the returns; null: inferred from headings, percent signs and sizes"
-    )
-    benchmark: str | None = setting(
-        None, "file of daily returns, equity or prices of the benchmark; null: none"
-    )
-    trials: int | None = setting(
-        None,
-        "number of variants tried, of which these returns are the best; null: unknown",
-        ge=1,
-        le=10**9,
-    )
-    seed: int = setting(0, "seed of the bootstrap", ge=0)
-    output: str = setting("outputs/tearsheet", "folder for the results")
-
-    @classmethod
-    def from_config(cls, config: DictConfig) -> Self:
-        """Validate a composed configuration and return its settings."""
-        return settings_from_config(cls, config)
-
-
-@settings_class()
-class ProofSettings(BacktestSettings):
-    """Settings of a proof: those of a backtest, and the forecasts that are judged."""
-
-    forecasts: tuple[str, ...] = setting(
-        (), "files or folders of forecasts to judge; the arguments of the command"
-    )
-    seal: str | None = setting(
-        None, "folder whose new files are sealed; null: forecasts are judged instead"
-    )
-    witness: str | None = setting(
-        None, "file outside the folder that keeps its seals; null: in the user's state directory"
-    )
-    head: str | None = setting(
-        None, "published digest of a seal that the record must contain; null: no check"
-    )
-    output: str = setting("outputs/proof", "folder for the results")
-
-    def __post_init__(self) -> None:
-        BacktestSettings.__post_init__(self)
-        if self.start is not None or self.days is not None:
-            key = "start" if self.days is None else "days"
-            raise InputError(
-                f"{key}: a proof starts at the first forecast, because a chosen start could hide"
-                " losses; remove this setting"
-            )
-        if self.data.adjustment == "raw":
-            raise InputError(
-                "data.adjustment: raw prices change their unit at a split, forecasts do not; set"
-                " data.adjustment=split"
-            )
-        if len(self.forecasts) > 1 and (self.witness or self.head):
-            key = "witness" if self.witness else "head"
-            raise InputError(f"{key}: belongs to one folder, but several are judged; name one")
-
-
-@settings_class()
-class DriftOptions:
-    """Settings of a drift report: the journal, and the folder of the report."""
-
-    journal: str | None = setting(
-        None, "journal of the live account, the file data/live/ACCOUNT/journal.sqlite"
-    )
-    output: str | None = setting(
-        None, "folder for the report of the live account; null: none is written"
-    )
-
-
-@settings_class("scenarios")
-class Scenario:
-    """Scenario of a stress test: a price move of each asset class or symbol at one instant."""
-
-    name: Annotated[str, required_setting("name of the scenario", pattern=r"\S")]
-    source: Annotated[
-        str,
-        required_setting(
-            "source of its moves, with a date, or a note that they are assumptions", pattern=r"\S"
-        ),
-    ]
-    day: str | None = setting(
-        None, "New York date; a symbol with bars of that session moves as it did then"
-    )
-    stocks: float = setting(
-        0.0, "move of every stock, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
-    )
-    shorts: float | None = setting(
-        None,
-        "move of every stock held short, as a fraction; null: as `stocks`",
-        gt=-1,
-        le=MAX_SCENARIO_PRICE_RISE,
-    )
-    crypto: float = setting(
-        0.0, "move of every crypto symbol, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
-    )
-    symbols: Mapping[
-        str,
-        Annotated[
-            float, required_setting("move, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE)
-        ],
-    ] = setting({}, "moves of single symbols, instead of those of their class")
-    halted: Literal["largest"] | None = setting(
-        None,
-        "`largest`: the largest stock position cannot be traded and keeps its last"
-        " price; null: all symbols trade",
-    )
-
-    def __post_init__(self) -> None:
-        try:
-            self.session()
-            for symbol in self.symbols:
-                instrument(symbol)
-        except InputError as error:
-            raise InputError(f"scenarios.{self.name}: {error}") from None
-
-    def session(self) -> Session | None:
-        """Return the trading session on the scenario's `day`; None without a day."""
-        if self.day is None:
-            return None
-        found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
-        if found is None:
-            raise InputError(
-                f"day: {self.day} is not a trading day of the stock exchange; choose a trading day"
-            )
-        return found
-
-
-@settings_class()
-class StressSettings:
-    """Settings of a stress test: the account or run to test, and the scenarios."""
-
-    account: Literal["venue"] | None = setting(
-        None, "`venue`: stress the account at the venue; null: the run that is given"
-    )
-    at: str = setting(
-        "end",
-        "time within a run: `end`, `worst` (highest leverage), a New York date, or a"
-        " timestamp with a time zone",
-    )
-    output: str = setting("outputs/stress", "folder for the results")
-    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
-    scenarios: tuple[Scenario, ...] = setting((), "predefined scenarios")
-    custom_scenarios: tuple[Scenario, ...] = setting((), "custom scenarios")
-
-    def __post_init__(self) -> None:
-        if self.at not in NAMED_STRESS_TIMES and not self.at[:1].isdecimal():
-            raise invalid_choice_error(
-                "at",
-                self.at,
-                NAMED_STRESS_TIMES,
-                other_accepted_values="a New York date or a timestamp with a time zone",
-            )
-
-    @property
-    def all_scenarios(self) -> tuple[Scenario, ...]:
-        """Return all scenarios; a custom one replaces a predefined one of the same name."""
-        every = (*self.scenarios, *self.custom_scenarios)
-        return tuple({scenario.name: scenario for scenario in every}.values())

@@ -24,14 +24,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.cli import FlagParser, Result
 from foundation.compose import compose_config, is_override
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice_error
 from foundation.files import resolve_output
-from foundation.settings import settings_from_config
+from foundation.settings import setting, settings_class, settings_from_config
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     OVERRIDABLE_SETTING_GROUPS,
@@ -48,11 +49,48 @@ from marketsimulator.results.stress.report import (
     stress_json,
     stress_verdict,
 )
-from marketsimulator.settings import BacktestSettings, StressSettings
-from trainingdata.feed.endpoint import ApiKeys
+from marketsimulator.results.stress.scenarios import Scenario
+from marketsimulator.settings import BacktestSettings
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument
 
 STRESS_FILE = "stress.json"
+
+
+NAMED_STRESS_TIMES = ("end", "worst")  # instants of a run that a stress test takes by name
+
+
+@settings_class()
+class StressSettings:
+    """Settings of a stress test: the account or run to test, and the scenarios."""
+
+    account: Literal["venue"] | None = setting(
+        None, "`venue`: stress the account at the venue; null: the run that is given"
+    )
+    at: str = setting(
+        "end",
+        "time within a run: `end`, `worst` (highest leverage), a New York date, or a"
+        " timestamp with a time zone",
+    )
+    output: str = setting("outputs/stress", "folder for the results")
+    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
+    scenarios: tuple[Scenario, ...] = setting((), "predefined scenarios")
+    custom_scenarios: tuple[Scenario, ...] = setting((), "custom scenarios")
+
+    def __post_init__(self) -> None:
+        if self.at not in NAMED_STRESS_TIMES and not self.at[:1].isdecimal():
+            raise invalid_choice_error(
+                "at",
+                self.at,
+                NAMED_STRESS_TIMES,
+                other_accepted_values="a New York date or a timestamp with a time zone",
+            )
+
+    @property
+    def all_scenarios(self) -> tuple[Scenario, ...]:
+        """Return all scenarios; a custom one replaces a predefined one of the same name."""
+        every = (*self.scenarios, *self.custom_scenarios)
+        return tuple({scenario.name: scenario for scenario in every}.values())
 
 
 def run_stress_with_notes(

@@ -18,8 +18,7 @@ from scipy.signal import lfilter
 
 from foundation.arrays import Array
 from marketsimulator.results.metrics import measure_daily_performance
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
-from marketsimulator.results.significance import deflated_sharpe
+from marketsimulator.results.significance import MIN_DEFLATED_SHARPE, deflated_sharpe
 
 VARIANTS = 50
 DAYS = 504

@@ -30,7 +30,6 @@ from marketsimulator.results.metrics import (
     measure_daily_performance,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import (
     RunRecord,
     format_setting,
@@ -51,6 +50,7 @@ from marketsimulator.results.run_set import (
 )
 from marketsimulator.results.significance import (
     FIGURES_WITH_INTERVALS,
+    NO_ANNUAL_FIGURES_NOTE,
     Outperformance,
     bootstrap_intervals,
     deflated_sharpe,

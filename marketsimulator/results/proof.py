@@ -23,12 +23,50 @@ from forecasting.file_forecaster import RowMatches
 from forecasting.forecast import Progress
 from forecasting.sealing import SealedRecord, SealStatus
 from foundation.arrays import Array, Instants
+from foundation.errors import InputError
 from foundation.formatting import format_earned
+from foundation.settings import setting, settings_class
 from marketsimulator.results.trial_identity import config_hash, data_hash
 from marketsimulator.results.trials import Trial
-from marketsimulator.settings import ProofSettings
+from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import format_utc, new_york_date
 from trainingdata.market import Market
+
+
+@settings_class()
+class ProofSettings(BacktestSettings):
+    """Settings of a proof: those of a backtest, and the forecasts that are judged."""
+
+    forecasts: tuple[str, ...] = setting(
+        (), "files or folders of forecasts to judge; the arguments of the command"
+    )
+    seal: str | None = setting(
+        None, "folder whose new files are sealed; null: forecasts are judged instead"
+    )
+    witness: str | None = setting(
+        None, "file outside the folder that keeps its seals; null: in the user's state directory"
+    )
+    head: str | None = setting(
+        None, "published digest of a seal that the record must contain; null: no check"
+    )
+    output: str = setting("outputs/proof", "folder for the results")
+
+    def __post_init__(self) -> None:
+        BacktestSettings.__post_init__(self)
+        if self.start is not None or self.days is not None:
+            key = "start" if self.days is None else "days"
+            raise InputError(
+                f"{key}: a proof starts at the first forecast, because a chosen start could hide"
+                " losses; remove this setting"
+            )
+        if self.data.adjustment == "raw":
+            raise InputError(
+                "data.adjustment: raw prices change their unit at a split, forecasts do not; set"
+                " data.adjustment=split"
+            )
+        if len(self.forecasts) > 1 and (self.witness or self.head):
+            key = "witness" if self.witness else "head"
+            raise InputError(f"{key}: belongs to one folder, but several are judged; name one")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

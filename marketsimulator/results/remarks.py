@@ -36,6 +36,7 @@ from foundation.formatting import (
     format_usd,
 )
 from foundation.plugin import is_plugin
+from marketsimulator.results.significance import NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.run_result import DELISTED, Run
 from sizing.settings import Limits
 from trainingdata.bars import CLOSE, Bars, DataWarning
@@ -50,13 +51,8 @@ from trainingdata.universe import UniverseSettings
 
 STRATEGY_BY_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # share of capital; below it a remark explains buy and hold
-NO_ANNUAL_FIGURES_NOTE = (
-    f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
-    " days; ratios are marked short"
-)
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # shortest run with a survivorship remark
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
-MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
 MARGIN_EVENT_TEXTS = {
     "margin_calls": ("margin call", "margin calls"),
     "freezes": ("freeze of 90 days", "freezes of 90 days"),
@@ -328,17 +324,6 @@ def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
     text += f"; one share of {_format_symbols(dear)} costs more" if dear else ""
     text += f"; orders in {_format_symbols(others)} were not filled" if others else ""
     return [f"{text}."]
-
-
-def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -> list[str]:
-    """Report a deflated Sharpe ratio that is too low to rule out luck."""
-    if deflated_sharpe is None or trials is None or deflated_sharpe >= MIN_DEFLATED_SHARPE:
-        return []
-    return [
-        f"Luck is not ruled out: deflated Sharpe {format_percent(deflated_sharpe, 0)} after"
-        f" {format_count(trials, 'variant')} tried on these data, below"
-        f" {format_percent(MIN_DEFLATED_SHARPE, 0)}."
-    ]
 
 
 def live_account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:

@@ -22,17 +22,11 @@ from marketsimulator.results.forecast_outcomes import ForecastOutcomes, measure_
 from marketsimulator.results.metrics import day_end_rows, returns_by_period
 from marketsimulator.results.price_charts import price_charts
 from marketsimulator.results.report_charts import (
-    RUN_COLOUR_NAMES,
     daily_weights,
-    drawdown_chart,
-    equity_chart,
     exposure_chart,
     fan_chart,
     leverage_chart,
     pit_chart,
-    rolling_charts,
-    rolling_window_days,
-    yearly_return_chart,
 )
 from marketsimulator.results.report_tables import (
     MAX_ORDERS_SHOWN,
@@ -42,13 +36,10 @@ from marketsimulator.results.report_tables import (
     binding_limit_table,
     capital_sentence,
     cost_table,
-    describe_significance,
-    drawdown_table,
     figure_table,
     fill_timeframe_table,
     format_run_name,
     format_run_period,
-    monthly_return_table,
     order_table,
     outperformance_table,
     round_profits_to_cents,
@@ -56,6 +47,19 @@ from marketsimulator.results.report_tables import (
     round_trip_table,
     run_headings,
     symbol_profit_table,
+)
+from marketsimulator.results.return_charts import (
+    RUN_COLOUR_NAMES,
+    drawdown_chart,
+    equity_chart,
+    rolling_charts,
+    rolling_window_days,
+    yearly_return_chart,
+)
+from marketsimulator.results.return_tables import (
+    describe_significance,
+    drawdown_table,
+    monthly_return_table,
 )
 from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
@@ -13,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from forecasting.forecast import NO_FORECAST
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array
 from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 from foundation.formatting import (
     NO_VALUE,
     NumberFormatter,
     format_basis_points,
-    format_count,
     format_interval,
     format_minute,
     format_number,
@@ -30,20 +28,17 @@ from foundation.formatting import (
 )
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
-from marketsimulator.results.metrics import FIGURE_FORMATS, format_figure, worst_drawdowns
+from marketsimulator.results.metrics import FIGURE_FORMATS, format_figure
 from marketsimulator.results.order_reasons import short_reasons_by_order
 from marketsimulator.results.report_charts import weight_sparkline
 from marketsimulator.results.round_trips import RoundTrip, round_trip_statistics
 from marketsimulator.results.verdict import RANDOM_WALK, benchmark_label
-from trainingdata.instants import NEW_YORK, new_york_date
+from trainingdata.instants import NEW_YORK
 
 MAX_ORDERS_SHOWN = 150  # orders on the page; the file has all
 MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
 QUANTITY_DIGITS = 6  # significant digits of quantities
-MAX_DRAWDOWNS_SHOWN = 5
 MIN_PROFIT_WITHOUT_CENTS = 1000.0  # USD of a round trip from which statistics omit cents
-HEAT_MAP_LEVELS = 4  # colours of a heat map on each side of zero
-MONTH_NAMES = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
@@ -116,26 +111,6 @@ def benchmark_sentence(summary: dict[str, Any]) -> str:
     return (
         f"Alpha, beta, information ratio and capture are relative to {summary['benchmark_text']}."
     )
-
-
-def describe_significance(summary: dict[str, Any]) -> str:
-    """Return a sentence on the Sharpe ratio, its interval and probabilities, or ""."""
-    if summary["sharpe"] is None:
-        return ""
-    text = f"Sharpe {format_figure(summary, 'sharpe', annual=summary['annual_figures'])}"
-    if "sharpe" in summary["intervals"]:
-        text += (
-            f", 90% interval {format_interval(summary['intervals']['sharpe'], format_number)}"
-            " (stationary"
-            f" bootstrap, {format_count(summary['days'], 'day')})"
-        )
-    if summary["probabilistic_sharpe"] is not None:
-        chance = format_percent(summary["probabilistic_sharpe"], 0)
-        text += f"; probabilistic Sharpe (above zero) {chance}"
-    if summary["deflated_sharpe"] is not None:
-        others = format_count(summary["trials"], "variant")
-        text += f"; deflated Sharpe {format_percent(summary['deflated_sharpe'], 0)} after {others}"
-    return text + "."
 
 
 def fill_timeframe_table(summary: dict[str, Any]) -> Table | None:
@@ -250,27 +225,6 @@ def symbol_profit_table(
     )
 
 
-def monthly_return_table(monthly_returns: pd.Series, yearly_returns: pd.Series) -> Table:
-    """Return the heat map of monthly returns: a row per month and the year, a column per year.
-
-    Cells outside the run are empty.
-
-    monthly_returns, yearly_returns: returns by the first day of their period, from
-        `returns_by_period`.
-    """
-    at = pd.DatetimeIndex(monthly_returns.index)
-    largest = float(monthly_returns.abs().max())
-    cells = [_heat_cell(value, largest) for value in monthly_returns]
-    known = dict(zip(zip(at.month, at.year, strict=True), cells, strict=True))
-    every = pd.DatetimeIndex(yearly_returns.index).year
-    rows: list[Row] = [
-        (MONTH_NAMES[month - 1], *(known.get((month, year), "") for year in every))
-        for month in sorted({month for month, _ in known})
-    ]
-    rows.append(("year", *map(_toned_cell, yearly_returns)))
-    return Table("Monthly returns", ("", *map(str, every)), rows, has_total_row=True)
-
-
 def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     """Return the statistics of round trips: all, long and short."""
     sides = {
@@ -304,27 +258,6 @@ def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     open_trips = [sum(trip.closed_at is None for trip in each) for each in sides.values()]
     rows.append(("Open", *map(count, open_trips)))
     return Table("Statistics of round trips", ("", *sides), rows)
-
-
-def drawdown_table(instants: Instants, daily_equity: Array) -> Table:
-    """Return the table of the five worst drawdowns.
-
-    instants: the start and the end of each day [1 + D].
-    daily_equity: equity at these instants.
-    """
-    dates = new_york_date(instants)
-    rows: list[Row] = [
-        (
-            str(dates[each.peak_index]),
-            str(dates[each.trough_index]),
-            "not yet" if each.recovery_index is None else str(dates[each.recovery_index]),
-            format_percent(each.depth),
-            format_number(each.days_below_peak, 0),
-        )
-        for each in worst_drawdowns(daily_equity, MAX_DRAWDOWNS_SHOWN)
-    ]
-    heads = ("started", "trough", "recovered", "drawdown", "days")
-    return Table("Worst drawdowns", heads, rows, optional_columns=(1,))
 
 
 def binding_limit_table(decisions: pd.DataFrame) -> Table:
@@ -394,23 +327,6 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
 
 def _format_signed_percent(fraction: Any) -> str:
     return format_percent(fraction, sign=True)
-
-
-def _toned_cell(value: float | None) -> Cell:
-    text = _format_signed_percent(value)
-    return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
-
-
-def _heat_cell(value: float, largest: float) -> Cell:
-    """Format a return as a cell with the tone of its sign and size, `up1` to `down4`.
-
-    largest: the largest absolute return of the table.
-    """
-    text = _format_signed_percent(value)
-    if text[0] not in "+-" or not largest > 0:
-        return Cell(text)
-    level = math.ceil(HEAT_MAP_LEVELS * abs(value) / largest)
-    return Cell(text, f"{'up' if value > 0 else 'down'}{level}")
 
 
 ProfitByPart = Mapping[ProfitPart, float]

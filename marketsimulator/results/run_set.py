@@ -18,10 +18,11 @@ from foundation.formatting import (
     format_count,
     format_percent,
 )
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
     CONFIDENCE_LEVEL,
+    MIN_DEFLATED_SHARPE,
+    NO_ANNUAL_FIGURES_NOTE,
     Outperformance,
     Overfitting,
     measure_all_outperformances,

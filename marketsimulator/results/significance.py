@@ -15,10 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.formatting import MIN_DAYS_FOR_ANNUAL_FIGURES
+from foundation.formatting import (
+    MIN_DAYS_FOR_ANNUAL_FIGURES,
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
+    format_count,
+    format_percent,
+)
 from foundation.formatting import MIN_DAYS_FOR_INTERVALS as MIN_DAYS_FOR_INTERVALS
 from marketsimulator.results.metrics import Performance, alpha_and_beta, bootstrap_figures
 
+NO_ANNUAL_FIGURES_NOTE = (
+    f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
+    " days; ratios are marked short"
+)
+MIN_DEFLATED_SHARPE = 0.95  # a lower deflated Sharpe ratio does not rule out luck
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
 BOOTSTRAP_DRAWS = 1000  # bootstrap draws
@@ -514,3 +524,14 @@ def _score_best_variant(in_sample: Array, out_of_sample: Array) -> Array:
 def _below_median_score(below: Array, above: Array) -> Array:
     """Return 1 if more ratios are above than below, 0.5 for equal counts, else 0."""
     return (np.sign(above - below) + 1.0) / 2.0
+
+
+def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -> list[str]:
+    """Report a deflated Sharpe ratio that is too low to rule out luck."""
+    if deflated_sharpe is None or trials is None or deflated_sharpe >= MIN_DEFLATED_SHARPE:
+        return []
+    return [
+        f"Luck is not ruled out: deflated Sharpe {format_percent(deflated_sharpe, 0)} after"
+        f" {format_count(trials, 'variant')} tried on these data, below"
+        f" {format_percent(MIN_DEFLATED_SHARPE, 0)}."
+    ]

@@ -47,7 +47,6 @@ from marketsimulator.results.remarks import (
     cost_remarks,
     daily_bar_remarks,
     data_warning_remarks,
-    deflated_sharpe_remarks,
     delisting_remarks,
     describe_price_adjustment,
     fee_remarks,
@@ -70,6 +69,7 @@ from marketsimulator.results.remarks import (
 from marketsimulator.results.significance import (
     alpha_beta_intervals,
     bootstrap_intervals,
+    deflated_sharpe_remarks,
     measure_outperformance,
     skill_figures,
 )

@@ -37,12 +37,7 @@ from marketsimulator.results.metrics import (
     returns_by_period,
     wipeout_date,
 )
-from marketsimulator.results.remarks import (
-    MIN_DEFLATED_SHARPE,
-    NO_ANNUAL_FIGURES_NOTE,
-    deflated_sharpe_remarks,
-)
-from marketsimulator.results.report_charts import (
+from marketsimulator.results.return_charts import (
     RUN_COLOUR_NAMES,
     curves_chart,
     drawdown_chart,
@@ -50,16 +45,19 @@ from marketsimulator.results.report_charts import (
     rolling_window_days,
     yearly_return_chart,
 )
-from marketsimulator.results.report_tables import (
+from marketsimulator.results.return_tables import (
     describe_significance,
     drawdown_table,
     monthly_return_table,
 )
 from marketsimulator.results.returns_file import DailyReturns
 from marketsimulator.results.significance import (
+    MIN_DEFLATED_SHARPE,
+    NO_ANNUAL_FIGURES_NOTE,
     Outperformance,
     alpha_beta_intervals,
     bootstrap_intervals,
+    deflated_sharpe_remarks,
     measure_outperformance,
     skill_figures,
 )

@@ -26,6 +26,7 @@ from marketsimulator.results.drift.terms import round_terms_to_cents
 from marketsimulator.results.figures import return_contributions
 from marketsimulator.results.report import result_file_writers
 from marketsimulator.results.run_folder import RunFolder
+from marketsimulator.results.stress.snapshot import read_snapshot
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
@@ -359,7 +360,7 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     render_files(results, summary, tmp_path / "report")
     assert any("5,000.00 USD are excluded" in warning for warning in summary["warnings"])
     assert any("also holds SYC" in warning for warning in summary["warnings"])
-    book = RunFolder(tmp_path / "report").snapshot_at("end")
+    book = read_snapshot(RunFolder(tmp_path / "report"), "end")
     assert book.equity == pytest.approx(live.equity_rows[-1].equity + 5_000), "what it can lose"
     assert book.other_holdings == ("SYC",)
     held = live.position_quantities(results.market.bars.symbols)[:, -1]

@@ -13,7 +13,8 @@ from foundation.compose import compose_config
 from foundation.decimals import to_cents
 from marketsimulator.results.stress.book import load_account_book
 from marketsimulator.results.stress.outcomes import run_stress
-from marketsimulator.settings import BacktestSettings, Scenario
+from marketsimulator.results.stress.scenarios import Scenario
+from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, Start, buy, trading
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
 from trainingdata.feed.endpoint import BrokerSettings

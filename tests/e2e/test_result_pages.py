@@ -14,7 +14,8 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import render_report
 from marketsimulator.results.stress.outcomes import run_stress
 from marketsimulator.results.stress.report import render_stress_page
-from marketsimulator.settings import BacktestSettings, Scenario
+from marketsimulator.results.stress.scenarios import Scenario
+from marketsimulator.settings import BacktestSettings
 from option_spreads import backtest as spread_backtest
 from option_spreads import monte_carlo
 from option_spreads.simulation.settings import MonteCarloSettings, SpreadSettings

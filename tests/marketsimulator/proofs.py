@@ -13,8 +13,8 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.compose import compose_config
 from marketsimulator import prove
+from marketsimulator.results.proof import ProofSettings
 from marketsimulator.run_arguments import overrides_from_forecasts
-from marketsimulator.settings import ProofSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.source import DataSettings
 

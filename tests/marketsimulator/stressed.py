@@ -21,8 +21,9 @@ from marketsimulator.results.report import to_plain_value
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
 from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, run_stress
+from marketsimulator.results.stress.scenarios import Scenario
 from marketsimulator.run_result import Run, run_file_writers
-from marketsimulator.settings import BacktestSettings, Scenario
+from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import NO_INSTANTS, OHLCV_FIELDS, build_panel

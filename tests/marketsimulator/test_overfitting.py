@@ -23,9 +23,13 @@ from marketsimulator.results.metrics import (
     measure_daily_performance,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.run_record import read_run_record
-from marketsimulator.results.significance import Overfitting, deflated_sharpe, estimate_overfitting
+from marketsimulator.results.significance import (
+    MIN_DEFLATED_SHARPE,
+    Overfitting,
+    deflated_sharpe,
+    estimate_overfitting,
+)
 from tests.marketsimulator.run_folder_files import write_run
 
 NOISE = np.random.default_rng(5).normal(0.0, 0.01, (8, 120))

@@ -16,9 +16,9 @@ from forecasting.sealing import seal_folder
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator import prove
+from marketsimulator.results.proof import ProofSettings
 from marketsimulator.results.trials import count_forecasters, record_trials
 from marketsimulator.run_arguments import overrides_from_forecasts
-from marketsimulator.settings import ProofSettings
 from tests.marketsimulator.proofs import (
     CERTAINTY,
     INSTANTS,

@@ -42,7 +42,6 @@ from marketsimulator.results.price_charts import ChartTrade, select_trades
 from marketsimulator.results.remarks import (
     baseline_remarks,
     cost_remarks,
-    deflated_sharpe_remarks,
     sample_size_remarks,
     uncalibrated_remarks,
     unused_forecast_file_remarks,
@@ -56,7 +55,7 @@ from marketsimulator.results.round_trips import (
     build_round_trips,
     round_trip_statistics,
 )
-from marketsimulator.results.significance import measure_outperformance
+from marketsimulator.results.significance import deflated_sharpe_remarks, measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
 from marketsimulator.results.verdict import backtest_verdict, benchmark_label
 from marketsimulator.run_result import EquityRow, Run, is_trade
@@ -224,7 +223,7 @@ def test_report_shows_rolling_charts_only_for_longer_runs(
     both: tuple[str, dict[str, Any]], traded: BacktestResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "shorter than the window" in section(both[0], "Rolling figures")
-    for module in ("report", "report_charts"):
+    for module in ("report", "return_charts"):
         monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window_days", lambda _: 5)
     page = section(render_report(both[1], traded, "", ()), "Rolling figures")
     assert re.findall("<h3>(.*?)</h3>", page) == [

@@ -18,8 +18,7 @@ from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.report import scenario_table, stress_json, stress_verdict
-from marketsimulator.results.stress.scenarios import scenario_price_moves
-from marketsimulator.settings import Scenario
+from marketsimulator.results.stress.scenarios import Scenario, scenario_price_moves
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
     CHEAP,

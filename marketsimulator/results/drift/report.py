@@ -24,7 +24,8 @@ from marketsimulator.results.drift.terms import (
     Trade,
     round_terms_to_cents,
 )
-from marketsimulator.results.report_charts import Curve, bar_charts, curves_chart
+from marketsimulator.results.report_charts import bar_charts
+from marketsimulator.results.return_charts import Curve, curves_chart
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import format_utc
 

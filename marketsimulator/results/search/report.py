@@ -21,10 +21,11 @@ from foundation.formatting import (
 )
 from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, data_warning_remarks
-from marketsimulator.results.report_charts import RUN_COLOUR_NAMES, curves_chart
+from marketsimulator.results.remarks import data_warning_remarks
+from marketsimulator.results.return_charts import RUN_COLOUR_NAMES, curves_chart
 from marketsimulator.results.search.space import format_params
 from marketsimulator.results.search.walk import SearchResult, SpanChoice, cumulative_growth
+from marketsimulator.results.significance import MIN_DEFLATED_SHARPE
 from marketsimulator.results.trials import NO_LEDGER_NOTE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 

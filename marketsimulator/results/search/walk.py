@@ -23,6 +23,7 @@ from marketsimulator.results.metrics import (
     count_periods_per_year,
     measure_daily_performance,
 )
+from marketsimulator.results.search.options import SearchOptions
 from marketsimulator.results.search.space import SearchSpace
 from marketsimulator.results.search.spans import (
     Fold,
@@ -41,7 +42,7 @@ from marketsimulator.results.significance import (
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import record_trials
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
-from marketsimulator.settings import BacktestSettings, SearchOptions
+from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 
 TRIALS_PER_BATCH = 10  # trials drawn before the first of them has a result

@@ -33,6 +33,7 @@ from foundation.errors import DataError, InputError
 from foundation.formatting import format_usd
 from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
+from marketsimulator.results.stress.snapshot import read_snapshot
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_bar_files
 from trainingdata.bars import (
@@ -164,7 +165,7 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     Raises `InputError` if the bars lack a symbol, or if the account's equity at their prices
     differs from the run's.
     """
-    held = run.snapshot_at(at)
+    held = read_snapshot(run, at)
     files = settings.configured_timeframe
     bars = settings.with_quantity_increments(
         settings.data.load_panel(sorted(held.positions), None, None, files)

@@ -25,9 +25,10 @@ from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.scenarios import (
     HALTED_MOVE_BASIS,
     PriceMove,
+    Scenario,
     scenario_price_moves,
 )
-from marketsimulator.settings import BacktestSettings, Scenario
+from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import build_panel
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market

@@ -4,19 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Mask
+from foundation.errors import InputError
+from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.results.stress.book import StressedBook
-from marketsimulator.settings import Scenario
 from trainingdata.bars import CLOSE
-from trainingdata.instants import format_utc
+from trainingdata.instants import format_utc, new_york_date, parse_instant
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
 HALTED_MOVE_BASIS = "halted"  # basis of a symbol that does not trade
+
+
+MAX_SCENARIO_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
+
+
+@settings_class("scenarios")
+class Scenario:
+    """Scenario of a stress test: a price move of each asset class or symbol at one instant."""
+
+    name: Annotated[str, required_setting("name of the scenario", pattern=r"\S")]
+    source: Annotated[
+        str,
+        required_setting(
+            "source of its moves, with a date, or a note that they are assumptions", pattern=r"\S"
+        ),
+    ]
+    day: str | None = setting(
+        None, "New York date; a symbol with bars of that session moves as it did then"
+    )
+    stocks: float = setting(
+        0.0, "move of every stock, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
+    )
+    shorts: float | None = setting(
+        None,
+        "move of every stock held short, as a fraction; null: as `stocks`",
+        gt=-1,
+        le=MAX_SCENARIO_PRICE_RISE,
+    )
+    crypto: float = setting(
+        0.0, "move of every crypto symbol, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE
+    )
+    symbols: Mapping[
+        str,
+        Annotated[
+            float, required_setting("move, as a fraction", gt=-1, le=MAX_SCENARIO_PRICE_RISE)
+        ],
+    ] = setting({}, "moves of single symbols, instead of those of their class")
+    halted: Literal["largest"] | None = setting(
+        None,
+        "`largest`: the largest stock position cannot be traded and keeps its last"
+        " price; null: all symbols trade",
+    )
+
+    def __post_init__(self) -> None:
+        try:
+            self.session()
+            for symbol in self.symbols:
+                instrument(symbol)
+        except InputError as error:
+            raise InputError(f"scenarios.{self.name}: {error}") from None
+
+    def session(self) -> Session | None:
+        """Return the trading session on the scenario's `day`; None without a day."""
+        if self.day is None:
+            return None
+        found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
+        if found is None:
+            raise InputError(
+                f"day: {self.day} is not a trading day of the stock exchange; choose a trading day"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
