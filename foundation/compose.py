@@ -5,7 +5,6 @@ An error that Hydra reports becomes an `InputError` of one line. --help does not
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -39,9 +38,9 @@ from foundation.plugin import (
     HYDRA_TARGET_KEY,
     PLUGIN_KEYS,
     allow_configured_plugins,
-    find_product_entry,
     is_plugin,
     iterate_product_tables,
+    load_product_object,
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
@@ -192,8 +191,7 @@ def _read_included_configs(config: str) -> list[Any]:
 
 @cache
 def _load_settings_class(config: str) -> Any:
-    module, _, name = find_product_entry("SETTINGS", config).partition(":")
-    return getattr(importlib.import_module(module), name)
+    return load_product_object("SETTINGS", config)
 
 
 def settings_classes(config: str) -> list[Any]:

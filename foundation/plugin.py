@@ -5,7 +5,8 @@
 
 products     packages with commands or settings. The table `COMMANDS` of a package has a `Command`
              for each subcommand of `kelly-chronos`; its table `SETTINGS` has the settings class,
-             as `module:Class`, of each file in `configs`
+             as `module:Class`, of each file in `configs`, and its table `MODES` the function, as
+             `module:function`, of each mode that it adds to the live command
 jobs         names for `jobs=[…]` of the live loop. Each is a function like `open_job`, whose
              context is a `PluginJob` (`execution/live/runner.py`) with a section of the status
              page
@@ -412,6 +413,16 @@ def find_product_entry(table: str, key: str) -> Any:
     key: key of the entry.
     """
     return next((each[key] for each in iterate_product_tables(table) if key in each), None)
+
+
+def load_product_object(table: str, key: str) -> Any:
+    """Import and return the object of a key in one table of the products.
+
+    table: name of the table, `SETTINGS` or `MODES`.
+    key: key of the object, which a product has.
+    """
+    module, _, name = find_product_entry(table, key).partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def merge_product_tables(table: str) -> dict[str, Any]:

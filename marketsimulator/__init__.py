@@ -99,5 +99,6 @@ SETTINGS = {
     "tearsheet": "marketsimulator.tearsheet:TearsheetSettings",
     "stress": "marketsimulator.stress:StressSettings",
 }
+MODES = {"replay": "marketsimulator.live_replay:run_replay"}
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -17,6 +17,7 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.journal_sections import EvidenceSection
 from execution.live.open_account import open_account
+from execution.live.preview import show_preview
 from execution.live.status import report_status
 from execution.live.summary import summarize
 from forecasting.evidence import place_bets
@@ -30,7 +31,6 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
 from tests.support.replays import Killed, Reports, mortal, nothing
-from trade_stock_e2e import _show_preview
 
 EARNED = (
     *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "forecaster._target_=tests.support.momentum.Momentum"),
@@ -176,7 +176,7 @@ def test_preview_shows_what_the_live_account_has_earned(
 ) -> None:
     replay = Replay(practice, tmp_path, evidence)
     parts = replay.parts
-    result = _show_preview(parts.settings, KEYS, parts.feed, parts.trader)
+    result = show_preview(parts.settings, KEYS, parts.feed, parts.trader)
     replay.run()
     shares = {row["rationale"]["earned"] for row in result.json_document["decisions"]}
     assert shares == {replay.evidence()[1].earned}

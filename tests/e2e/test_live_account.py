@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import trade_stock_e2e
 from execution.journal.cycles import read_next_cycle
 from execution.live.account_lock import JOURNAL_FILE, STATUS_PAGE_FILE
+from execution.live.cycle_report import print_cycle
 from execution.live.status import report_status
 from foundation.clock import utc_now
 from foundation.database import query_rows
@@ -116,7 +116,7 @@ def test_daily_loss_halts_openings_until_the_next_day(
         assert intent is not None
         assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent_reasons} == opening
-    trade_stock_e2e.print_cycle(desk.cycles[-1])
+    print_cycle(desk.cycles[-1])
     asked = report_status(tmp_path / JOURNAL_FILE, utc_now())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err

@@ -16,6 +16,8 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import select_account_folder
+from execution.live.cycle_report import print_cycle_briefly
+from execution.live.preview import run_dry_cycle
 from execution.live.settings import LiveSettings
 from foundation.clock import TimeSource
 from foundation.compose import compose_config
@@ -24,7 +26,6 @@ from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.support.desks import Desk
 from tests.support.messages import check_message
-from trade_stock_e2e import print_cycle_briefly, run_dry_cycle
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 

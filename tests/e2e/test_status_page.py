@@ -25,6 +25,7 @@ from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
+from execution.live.preview import run_dry_cycle
 from execution.live.settings import LiveSettings
 from execution.live.status_page import PageSection
 from execution.orders.orders import Order
@@ -38,7 +39,6 @@ from foundation.signals import TerminatedBySignal
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.support.pages import text_of, without_scripts
 from tests.support.written import END, NOW, Written
-from trade_stock_e2e import run_dry_cycle
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 MINUTE = np.timedelta64(1, "m")
