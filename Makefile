@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --max-worker-restart 0 -o faulthandler_timeout=900 \
 	-o faulthandler_exit_on_timeout=true
 
-.PHONY: backtest test check money slow long bench settings-page schema promises sbom gpu wheels mutants matrix lock clean
+.PHONY: backtest test check money slow long bench settings-page schema mass promises sbom gpu wheels mutants matrix lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02
@@ -57,6 +57,9 @@ sbom: $(VENV)/.installed              ## write outputs/sbom.json, a CycloneDX li
 	mkdir -p outputs
 	.sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file outputs/sbom.json $(BIN)/python
+
+mass: $(VENV)/.installed              ## write tests/mass.yaml anew, after the mass of code fell
+	$(BIN)/python -m tests.test_mass
 
 promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a version promises to keep
 	$(BIN)/python -m docs.promises

@@ -2,7 +2,7 @@
 
 A door is a command, and its weight is that of all modules that it reaches by imports, lazy ones
 too. The ceilings in `mass.yaml` equal what is there, and they never rise; with
-`python -m tests.test_mass` they are written anew.
+`make mass` they are written anew.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def test_mass_equals_its_ceilings() -> None:
     ceilings = yaml.safe_load((ROOT / CEILINGS).read_text())
     found = measure()
     assert risen(found, ceilings) == [], "take as much away elsewhere"
-    assert found == ceilings, "it fell: python -m tests.test_mass"
+    assert found == ceilings, "it fell: make mass"
 
 
 def test_ceilings_of_mass_never_rise() -> None:
