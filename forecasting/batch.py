@@ -26,7 +26,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.chronos2.cached_forecaster import CachedForecaster, predict_locally
-from forecasting.chronos2.ray_predictor import RayPredictor
+from forecasting.chronos2.ray_predictor import predict_on_ray
 from forecasting.file_forecaster import FORECASTER_METADATA_KEY
 from forecasting.forecast import (
     HORIZON,
@@ -95,7 +95,9 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Fore
             f" {format_utc(last)}: {why}; {cure if has_bars else 'choose another range'}"
         )
     del issued
-    predictions = RayPredictor(settings.ray) if settings.launcher == "ray" else predict_locally
+    predictions = (
+        partial(predict_on_ray, settings.ray) if settings.launcher == "ray" else predict_locally
+    )
     forecaster = settings.forecaster.build(bars.symbols, predictions)
     if isinstance(forecaster, CachedForecaster):
         windows, tables = forecaster.forecast_by_month(bars, first, progress)

@@ -13,8 +13,7 @@ from omegaconf import DictConfig
 from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import InferenceProfile, read_symbol_settings
-from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.chronos2.profile import InferenceProfile, RaySettings, read_symbol_settings
 from forecasting.file_forecaster import FORECAST_FILE_SUFFIX, FileForecaster
 from forecasting.forecast import (
     HORIZON,

@@ -61,7 +61,6 @@ register_env_resolver()
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
 SETTINGS_FILE_KEY = "config"  # config=FILE reads a YAML file of the user's settings
-MULTIRUN_LAUNCHERS = ("joblib", "ray")  # each is installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
 _LIST_PATTERN = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
@@ -513,7 +512,7 @@ def _other_commands_setting_error(key: str, modules: Sequence[str]) -> InputErro
 
     modules: modules of the commands that have the setting.
     """
-    also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
+    also = "; for a sweep, use -m hydra/launcher=joblib" if key == "launcher" else ""
     return InputError(
         f"{key}: unknown setting for this command; it belongs to"
         f" {format_enumeration(modules)}{also}"
@@ -523,8 +522,8 @@ def _other_commands_setting_error(key: str, modules: Sequence[str]) -> InputErro
 def _unknown_file_error(missing: str, error: Any, line: CommandLine) -> InputError:
     """Return the InputError for a group's choice, or a configuration, that has no file."""
     group, _, choice = missing.rpartition("/")
-    if group == "hydra/launcher" and choice in MULTIRUN_LAUNCHERS:
-        return not_installed_error(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
+    if missing == "hydra/launcher/joblib":
+        return not_installed_error("hydra-joblib-launcher", f"{group}={choice}", choice)
     if group.startswith("hydra/"):
         return invalid_choice_error(group, choice, error.options or ())
     if not group:

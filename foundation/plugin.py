@@ -13,6 +13,7 @@ jobs         names for `jobs=[…]` of the live loop. Each is a function like `o
 brokers      names for `broker.name=…`. Each is a function of settings and keys that returns a
              `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
              tests it
+launchers    names for `launcher=…`, each a function like `run_tasks` (`forecasting/ray_tasks.py`)
 forecasters, strategies, correlations, ranks, fees
              names for `GROUP._target_=…` that stand for a `module.Name`
 

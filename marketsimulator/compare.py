@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.chronos2.profile import RaySettings
 from forecasting.forecast import Progress, has_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError

@@ -1,4 +1,4 @@
-"""How much one has to hold: statements, definitions and nodes, for each package and each door.
+"""How much one has to hold: statements of each package and of each door, nodes of the product.
 
 A door is a command, and its weight is that of all modules that it reaches by imports, lazy ones
 too. The ceilings in `mass.yaml` equal what is there, and they never rise; with
@@ -56,7 +56,7 @@ def imported(tree: ast.AST, name: str) -> set[str]:
 
 
 def measure() -> dict[str, dict[str, int]]:
-    """Return statements, definitions, nodes and lines of other code; and statements by door."""
+    """Return statements and lines of other code by package, the whole product, and the doors."""
     sizes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     weights: dict[str, int] = {}
     imports: dict[str, set[str]] = {}
@@ -69,14 +69,15 @@ def measure() -> dict[str, dict[str, int]]:
             continue
         tree = ast.parse((ROOT / name).read_text())
         nodes = list(ast.walk(tree))
-        statements = [node for node in nodes if isinstance(node, ast.stmt)]
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        definitions = sum(isinstance(node, kinds) for node in nodes)
-        sizes[room] += Counter(
-            statements=len(statements), definitions=definitions, nodes=len(nodes)
-        )
+        statements = sum(isinstance(node, ast.stmt) for node in nodes)
+        sizes[room]["statements"] += statements
         if not name.startswith(APART):
-            weights[name], imports[name] = len(statements), imported(tree, name)
+            weights[name], imports[name] = statements, imported(tree, name)
+            kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            definitions = sum(isinstance(node, kinds) for node in nodes)
+            sizes["product"] += Counter(
+                statements=statements, definitions=definitions, nodes=len(nodes)
+            )
     files = {re.sub(r"(/__init__)?\.py$", "", each).replace("/", "."): each for each in weights}
     doors = {}
     for door, entry in DOORS.items():

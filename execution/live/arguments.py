@@ -26,8 +26,10 @@ def parse_live_overrides(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
-            command = format_command("python -m execution.live")
-            also = f"a setting as key=value; for status, clear, kill: `{command}`"
+            also = (
+                "a setting as key=value; for status, clear, kill:"
+                f" `{format_command('python -m execution.live')}`"
+            )
             raise invalid_choice_error(
                 "word", word, (PREVIEW_ARGUMENT,), other_accepted_values=also
             )

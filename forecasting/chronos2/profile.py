@@ -163,3 +163,25 @@ def _read(path: Path) -> SymbolSettings:
         else:
             reason = str(settings_error(error, SymbolSettings))
         raise DataError(f"{path}: {reason}") from error
+
+
+@settings_class("ray")
+class RaySettings:
+    """Settings of the Ray cluster that runs the tasks, and of the resources of each task."""
+
+    address: str | None = setting(
+        None,
+        "`host:port` of an existing Ray cluster, or `auto`; null: start Ray on this machine for "
+        "this command only",
+    )
+    cores: int = setting(1, "processor cores per task", ge=1, le=1024)
+    gpus: int = setting(1, "GPUs per task if the cluster has GPUs; 0: none", ge=0, le=64)
+
+    def __post_init__(self) -> None:
+        if self.address is not None and self.address != "auto":
+            host, _, port = self.address.rpartition(":")
+            if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+                raise InputError(
+                    f"ray.address: {self.address!r} is neither host:port of a Ray head node nor"
+                    " auto; write one of them, and run the command on a machine of the cluster"
+                )

@@ -16,7 +16,7 @@ from foundation.charts import PRICE_DIGITS, Chart, Series, trade_series
 from foundation.formatting import format_count, format_quantity, format_rounded_price
 from marketsimulator.results.order_reasons import short_reasons_by_order
 from marketsimulator.results.report_tables import QUANTITY_DIGITS
-from marketsimulator.results.return_charts import CHART_TIMEZONE
+from marketsimulator.results.returns_page import CHART_TIMEZONE
 from marketsimulator.run_result import Run, is_trade
 from trainingdata.bars import CLOSE, Bars
 

@@ -26,7 +26,7 @@ from foundation.formatting import (
 from foundation.page import Section, render_page
 from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.proof import Proof, RecordEvidence
-from marketsimulator.results.return_charts import CHART_TIMEZONE
+from marketsimulator.results.returns_page import CHART_TIMEZONE
 from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 from trainingdata.instants import format_utc
 

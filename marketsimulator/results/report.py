@@ -48,18 +48,16 @@ from marketsimulator.results.report_tables import (
     run_headings,
     symbol_profit_table,
 )
-from marketsimulator.results.return_charts import (
+from marketsimulator.results.returns_page import (
     RUN_COLOUR_NAMES,
+    describe_significance,
     drawdown_chart,
+    drawdown_table,
     equity_chart,
+    monthly_return_table,
     rolling_charts,
     rolling_window_days,
     yearly_return_chart,
-)
-from marketsimulator.results.return_tables import (
-    describe_significance,
-    drawdown_table,
-    monthly_return_table,
 )
 from marketsimulator.results.round_trips import build_round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE

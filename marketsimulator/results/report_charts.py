@@ -19,7 +19,7 @@ from foundation.charts import (
 from foundation.formatting import format_number, format_usd
 from foundation.tables import DrawnShape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
-from marketsimulator.results.return_charts import CHART_TIMEZONE, RATIO_DIGITS
+from marketsimulator.results.returns_page import CHART_TIMEZONE, RATIO_DIGITS
 from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, new_york_date, new_york_four_pm

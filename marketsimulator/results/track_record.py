@@ -37,20 +37,18 @@ from marketsimulator.results.metrics import (
     returns_by_period,
     wipeout_date,
 )
-from marketsimulator.results.return_charts import (
+from marketsimulator.results.returns_file import DailyReturns
+from marketsimulator.results.returns_page import (
     RUN_COLOUR_NAMES,
     curves_chart,
+    describe_significance,
     drawdown_chart,
+    drawdown_table,
+    monthly_return_table,
     rolling_charts,
     rolling_window_days,
     yearly_return_chart,
 )
-from marketsimulator.results.return_tables import (
-    describe_significance,
-    drawdown_table,
-    monthly_return_table,
-)
-from marketsimulator.results.returns_file import DailyReturns
 from marketsimulator.results.significance import (
     MIN_DEFLATED_SHARPE,
     NO_ANNUAL_FIGURES_NOTE,

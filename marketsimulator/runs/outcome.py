@@ -4,10 +4,7 @@ The forecasts and covariances of all decisions (beliefs) are computed once. A va
 settings: strategy, limits, costs, fees, margin, fills, capital. Compiled runs release the
 interpreter lock and run on all cores.
 
-On a Ray cluster the results are identical, byte for byte. The market and the beliefs are put into
-Ray's object store once, and each process copies them once. A Ray task runs several variants in
-sequence. Ray retries the tasks of a failed machine on other machines, up to `MAX_TASK_ATTEMPTS`
-times each.
+On a Ray cluster the results are identical, byte for byte. A task runs several variants in sequence.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -25,12 +21,10 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.ray_predictor import MAX_TASK_ATTEMPTS, RaySettings, connect_ray
+from forecasting.chronos2.profile import RaySettings
 from forecasting.forecast import Progress, no_progress
-from foundation import VERSION
 from foundation.arrays import Array, StructuredArray
-from foundation.errors import InputError, to_one_line
-from foundation.plugin import is_plugin
+from foundation.plugin import is_plugin, load_entry_point
 from marketsimulator.account.terms import day_terms_table
 from marketsimulator.run_result import Run, is_trade
 from marketsimulator.runs.compiled_run import run_compiled
@@ -194,62 +188,21 @@ def simulate_variants_on_ray(
     settings: settings of the cluster; each task reserves `cores` cores.
     per_task: number of variants that a task runs in sequence.
     """
-    settings = settings or RaySettings()
-    ray = connect_ray(settings.address)
-    walk = ray.remote(_simulate_task).options(
-        num_cpus=settings.cores, max_retries=MAX_TASK_ATTEMPTS
-    )
-    # Inside a list Ray passes the reference itself, and the task copies the object.
-    shared = [ray.put((market, beliefs))]
     starts = range(0, len(variants), per_task)
-    waiting = {
-        walk.remote(shared, list(variants[start : start + per_task]), VERSION): start
-        for start in starts
-    }
+    groups = [list(variants[start : start + per_task]) for start in starts]
+    # Arrays in Ray's store are read-only, for which Numba would compile all code again.
+    answers = load_entry_point("launchers", "ray")(
+        settings or RaySettings(), _simulate_group, (market, beliefs), groups, prepare=deepcopy
+    )
     found: dict[int, list[VariantOutcome]] = {}
-    done = 0
-    try:
-        while waiting:
-            [ended], _ = ray.wait(list(waiting), num_returns=1)
-            start = waiting.pop(ended)
-            found[start] = ray.get(ended)
-            done += len(found[start])
-            progress("variants", done, len(variants))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise InputError(str(error.cause)) from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise InputError(
-            f"ray: worker processes crashed {MAX_TASK_ATTEMPTS + 1} times on the same"
-            f" {per_task} variants, possibly out of memory; last error:"
-            f" {to_one_line(str(error))}"
-        ) from None
-    finally:
-        for task in waiting:
-            ray.cancel(task)
-    return [outcome for start in starts for outcome in found[start]]
+    for number, _, outcomes in answers:
+        found[number] = outcomes
+        progress("variants", sum(map(len, found.values())), len(variants))
+    return [outcome for number in range(len(groups)) for outcome in found[number]]
 
 
-def _simulate_task(
-    shared: list[Any], variants: list[BacktestSettings], version: str
+def _simulate_group(
+    shared: tuple[Market, BeliefTable], variants: list[BacktestSettings]
 ) -> list[VariantOutcome]:
     """Simulate the variants of one Ray task; return one outcome per variant."""
-    if version != VERSION:
-        raise InputError(
-            f"ray: a worker has kelly-chronos {VERSION}, but this machine has {version}; install"
-            " the same version on every machine of the cluster"
-        )
-    return simulate_variants(variants, *_copy_from_ray(shared[0]), workers=1)
-
-
-@lru_cache(maxsize=1)
-def _copy_from_ray(reference: Any) -> tuple[Market, BeliefTable]:
-    """Return a writable copy of a market and its beliefs from Ray's object store.
-
-    Arrays in the store are read-only, and Numba would compile all code again for read-only arrays.
-    """
-    import ray
-
-    market, beliefs = ray.get(reference)
-    return deepcopy(market), deepcopy(beliefs)
+    return simulate_variants(variants, *shared, workers=1)

@@ -20,14 +20,15 @@ from foundation.formatting import (
 from foundation.page import Section, render_page
 from foundation.tables import Table
 from marketsimulator.results.metrics import returns_by_period
-from marketsimulator.results.return_charts import (
+from marketsimulator.results.returns_page import (
     CHART_TIMEZONE,
     RUN_COLOUR_NAMES,
     curves_chart,
     drawdown_chart,
+    drawdown_table,
+    monthly_return_table,
     yearly_return_chart,
 )
-from marketsimulator.results.return_tables import drawdown_table, monthly_return_table
 from marketsimulator.results.verdict import Verdict
 from option_spreads.selling.rules import SESSION_MINUTES
 from option_spreads.simulation.path import IndexPaths

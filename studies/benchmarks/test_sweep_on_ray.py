@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.chronos2.profile import RaySettings
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from tests.marketsimulator.on_ray_checks import content, sweep_of
 from tests.support.ray_nodes import ray_head

@@ -16,8 +16,8 @@ from execution.journal.evidence import EVIDENCE_TABLE, EvidenceRow, record_evide
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.journal_sections import EvidenceSection
+from execution.live.modes import show_preview
 from execution.live.open_account import open_account
-from execution.live.preview import show_preview
 from execution.live.status import report_status
 from execution.live.summary import summarize
 from forecasting.evidence import place_bets

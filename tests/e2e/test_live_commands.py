@@ -17,7 +17,7 @@ from execution.journal.halts import HaltJournal
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import select_account_folder
 from execution.live.cycle_report import print_cycle_briefly
-from execution.live.preview import run_dry_cycle
+from execution.live.modes import run_dry_cycle
 from execution.live.settings import LiveSettings
 from foundation.clock import TimeSource
 from foundation.compose import compose_config

@@ -25,7 +25,7 @@ from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
-from execution.live.preview import run_dry_cycle
+from execution.live.modes import run_dry_cycle
 from execution.live.settings import LiveSettings
 from execution.live.status_page import PageSection
 from execution.orders.orders import Order

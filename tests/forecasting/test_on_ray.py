@@ -8,18 +8,19 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from forecasting.chronos2 import ray_predictor
-from forecasting.chronos2.cached_forecaster import CachedForecaster
+from forecasting import ray_tasks
+from forecasting.chronos2.cached_forecaster import CachedForecaster, Predictor
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import InferenceProfile
-from forecasting.chronos2.ray_predictor import RayPredictor, RaySettings
+from forecasting.chronos2.profile import InferenceProfile, RaySettings
+from forecasting.chronos2.ray_predictor import predict_on_ray
 from forecasting.forecast import Progress, no_progress
 from forecasting.settings import BatchSettings, ForecasterSettings
 from forecasting.windows import Windows
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+ON_RAY = partial(predict_on_ray, RaySettings())
 ASKED: list[Engine] = []  # engines whose specification this process has been asked for
 MACHINE = {"CPU": 16.0, "GPU": 2.0}
 # A machine and its process, its weights, its version of the project.
@@ -91,17 +93,17 @@ class Homeless(Chronos2Forecaster):
 
 
 @pytest.fixture(scope="module")
-def two_places() -> Iterator[RayPredictor]:
+def two_places() -> Iterator[Predictor]:
     """A Ray of this machine's own, with room for two."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
-            *ray_predictor.LOCAL_RAY_ENVIRONMENT,
-            *ray_predictor.NO_USAGE_STATS_ENVIRONMENT,
+            *ray_tasks.LOCAL_RAY_ENVIRONMENT,
+            *ray_tasks.NO_USAGE_STATS_ENVIRONMENT,
             "RAY_AUTH_TOKEN",
         ):
             patch.setenv(name, "0" * 64)
             patch.delenv(name)
-        yield RayPredictor()
+        yield ON_RAY
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
 
@@ -120,7 +122,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 @pytest.mark.slow
 def test_ray_forecasts_equal_local_ones_despite_killed_workers(
-    two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_places: Predictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -137,7 +139,7 @@ def test_ray_forecasts_equal_local_ones_despite_killed_workers(
 
 @pytest.mark.slow
 def test_repeatedly_crashing_task_ends_run_keeping_other_results(
-    two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_places: Predictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -167,11 +169,7 @@ def test_repeatedly_crashing_task_ends_run_keeping_other_results(
     ids=["weights", "model"],
 )
 def test_unusable_machines_are_refused_in_one_line(
-    forecaster: Chronos2Forecaster,
-    fact: str,
-    two_places: RayPredictor,
-    market: Bars,
-    tmp_path: Path,
+    forecaster: Chronos2Forecaster, fact: str, two_places: Predictor, market: Bars, tmp_path: Path
 ) -> None:
     with refused(InputError, fact, varies=PLACE) as caught:
         CachedForecaster(forecaster, tmp_path, two_places).forecast(market, market.times[0])
@@ -180,9 +178,9 @@ def test_unusable_machines_are_refused_in_one_line(
 
 @pytest.mark.slow
 def test_a_machine_with_another_version_is_refused(
-    two_places: RayPredictor, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_places: Predictor, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_predictor, "VERSION", "0.0")
+    monkeypatch.setattr(ray_tasks, "VERSION", "0.0")
     with refused(InputError, "ray", "0.0", varies=PLACE):
         CachedForecaster(Chronos2Forecaster(), tmp_path, two_places).forecast(
             market, market.times[-30]
@@ -210,17 +208,14 @@ def test_task_uses_a_gpu_if_present_else_cores(
     nodes = [{"Alive": True, "Resources": machine} for machine in machines]
     nodes.append({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 1000.0}})
     options = {"num_cpus": each[0], "num_gpus": each[1]}
-    assert ray_predictor._task_slots(settings, nodes, InferenceProfile(device=device)) == (
-        count,
-        options,
-    )
+    assert ray_tasks.task_slots(settings, nodes, uses_gpus=device != "cpu") == (count, options)
 
 
 @pytest.mark.parametrize("settings", [RaySettings(cores=4), RaySettings(gpus=2)])
 def test_cluster_too_small_for_a_task_is_refused(settings: RaySettings) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
     with refused(InputError, "ray.cores", "ray.gpus"):
-        ray_predictor._task_slots(settings, nodes, InferenceProfile())
+        ray_tasks.task_slots(settings, nodes, uses_gpus=True)
 
 
 def test_missing_ray_error_names_the_extra_to_install(
@@ -228,15 +223,13 @@ def test_missing_ray_error_names_the_extra_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in (
-        *ray_predictor.LOCAL_RAY_ENVIRONMENT,
-        *ray_predictor.NO_USAGE_STATS_ENVIRONMENT,
+        *ray_tasks.LOCAL_RAY_ENVIRONMENT,
+        *ray_tasks.NO_USAGE_STATS_ENVIRONMENT,
         "RAY_AUTH_TOKEN",
     ):
         monkeypatch.setenv(name, "")
     with refused(InputError, "ray", ".[ray]"):
-        CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictor()).forecast(
-            market, market.times[-30]
-        )
+        CachedForecaster(Chronos2Forecaster(), tmp_path, ON_RAY).forecast(market, market.times[-30])
     assert content(tmp_path) == {}
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from execution.decision.beliefs import BeliefTable
-from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting import ray_tasks
+from forecasting.chronos2.profile import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes
-from marketsimulator.runs import outcome
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
@@ -89,8 +89,8 @@ def test_variant_error_is_one_line_on_any_machine(cluster: Any) -> None:
 def test_a_machine_with_another_version_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcome, "VERSION", "0.0")
-    with pytest.raises(InputError, match=r"^ray: .*, but this machine has 0\.0; "):
+    monkeypatch.setattr(ray_tasks, "VERSION", "0.0")
+    with pytest.raises(InputError, match=r"^ray: .*, but 0\.0 on the machine"):
         simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))
 
 

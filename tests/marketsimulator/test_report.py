@@ -223,7 +223,7 @@ def test_report_shows_rolling_charts_only_for_longer_runs(
     both: tuple[str, dict[str, Any]], traded: BacktestResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "shorter than the window" in section(both[0], "Rolling figures")
-    for module in ("report", "return_charts"):
+    for module in ("report", "returns_page"):
         monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window_days", lambda _: 5)
     page = section(render_report(both[1], traded, "", ()), "Rolling figures")
     assert re.findall("<h3>(.*?)</h3>", page) == [

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from forecasting.chronos2.ray_predictor import LOCAL_RAY_ENVIRONMENT, NO_USAGE_STATS_ENVIRONMENT
+from forecasting.ray_tasks import LOCAL_RAY_ENVIRONMENT, NO_USAGE_STATS_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -25,7 +25,7 @@ from marketsimulator.results.drift.terms import (
     round_terms_to_cents,
 )
 from marketsimulator.results.report_charts import bar_charts
-from marketsimulator.results.return_charts import Curve, curves_chart
+from marketsimulator.results.returns_page import Curve, curves_chart
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import format_utc
 

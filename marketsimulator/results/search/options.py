@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.chronos2.profile import RaySettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 

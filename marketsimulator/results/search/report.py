@@ -22,7 +22,7 @@ from foundation.formatting import (
 from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.remarks import data_warning_remarks
-from marketsimulator.results.return_charts import RUN_COLOUR_NAMES, curves_chart
+from marketsimulator.results.returns_page import RUN_COLOUR_NAMES, curves_chart
 from marketsimulator.results.search.space import format_params
 from marketsimulator.results.search.walk import SearchResult, SpanChoice, cumulative_growth
 from marketsimulator.results.significance import MIN_DEFLATED_SHARPE
