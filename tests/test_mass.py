@@ -63,7 +63,7 @@ def measure() -> dict[str, dict[str, int]]:
     for name in git("ls-files").split():
         room = name.partition("/")[0] if "/" in name else "top level"
         room = "studies, tools, docs, examples" if room in APART[1:] else room
-        if Path(name).suffix in OTHER_CODE and room != "top level":
+        if Path(name).suffix in OTHER_CODE and not name.startswith(APART) and "/" in name:
             sizes[room]["other lines"] += len((ROOT / name).read_text().splitlines())
         if not name.endswith(".py"):
             continue
