@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.binding import BindingLimits, find_binding_limits
 from sizing.explanation import TargetExplanation, explain_targets
@@ -29,18 +29,16 @@ WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that val
 class Allocation:
     """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
-    unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN
+    unconstrained_weight: [S] weights before any limit or cost, for a plan over all its periods; NaN
         for symbols that are not adjustable.
     target_weight: [S] weights under all limits.
     binding_limits: limits that bind each target; `cost` means that the gain from trading is below
         the trading cost.
-    horizon_periods: [S] number of periods, counted from the first, over which
-        `unconstrained_weight` is computed.
     premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium
         alone and from the forecast alone. They are NaN for symbols that are not adjustable, and if
         the premium's part of the expected return is unknown. An unconstrained Kelly weight is
         linear in expected returns, so that both parts add up to it. Any remainder has another
-        source: a hedge of other symbols' targets, the shape of returns, or a strategy's rule.
+        source: the shape of returns, or a strategy's rule.
     stop_price: [S] price at which the strategy closes each position, USD; NaN without a stop. None:
         the strategy has no stops.
     reasons: [S] the strategy's own reason for each weight, empty without a reason. None: it has
@@ -50,7 +48,6 @@ class Allocation:
     unconstrained_weight: Array
     target_weight: Array
     binding_limits: BindingLimits
-    horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
     stop_price: Array | None = None
@@ -150,12 +147,7 @@ def _explained(
         why.binding_bits, why.symbol_bound_shadow_price, prices, inputs.group_limit_names
     )
     return Allocation(
-        why.unconstrained_weight,
-        target,
-        binding_limits,
-        why.horizon_periods,
-        why.premium_weight,
-        why.forecast_weight,
+        why.unconstrained_weight, target, binding_limits, why.premium_weight, why.forecast_weight
     )
 
 
@@ -294,9 +286,7 @@ def explain_projection(
     no_prices = np.full(count + len(problem.returns.mu), np.nan)
     bits, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
     forecast = unconstrained if forecast_directed else none
-    return TargetExplanation(
-        unconstrained, bits, bound_price, np.ones(n, dtype=np.int64), none, forecast
-    )
+    return TargetExplanation(unconstrained, bits, bound_price, none, forecast)
 
 
 def _solver_failed(status: int, problem: DecisionProblem, fraction: float) -> SolverFailed:

@@ -37,16 +37,15 @@ _WEIGHT_PARTS_FORMAT = " (premium %+.3f, forecast %+.3f)"
 class Rationale(NamedTuple):
     """Figures that explain a target weight; NaN without a forecast.
 
-    The figures cover the horizon that determined the target: the full multi-period forecast, or the
-    first of its periods if their Kelly weight gives the target (`sizing.explanation`).
+    The figures cover the whole plan, of which only the first period is traded.
 
-    days: calendar days of the horizon.
+    days: calendar days of the plan.
     sharpe: Sharpe ratio of the symbol's asset class, from the settings or implied by them.
     premium: expected yearly return that follows from the Sharpe ratio.
-    period_premium: premium over the horizon.
-    forecast: expected return over the horizon.
+    period_premium: premium over the plan.
+    forecast: expected return over the plan.
     shrinkage: factor that multiplied the forecaster's median; None without shrinkage.
-    deviation: standard deviation of the return over the horizon.
+    deviation: standard deviation of the return over the plan.
     premium_weight, forecast_weight: the strategy's weights on premium alone and on forecast alone,
         before limits and costs, multiples of equity. Both are 0 for a sizing rule that uses neither
         premium nor forecast, and NaN if unknown. If their sum differs from `Choice.kelly`, the
@@ -81,7 +80,7 @@ class Choice(NamedTuple):
     mu: expected simple return over the first period, a fraction; NaN without a forecast.
     sigma: standard deviation of the return; NaN without a forecast, unless the run has none
         (forecaster=none).
-    kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
+    kelly: the strategy's weight before limits and costs over the plan of `rationale`, a multiple
         of equity.
     held_weight: weight of the position plus open orders before the decision, a multiple of equity.
     target_weight: weight after all limits, a multiple of equity.
@@ -288,9 +287,9 @@ def format_weight_parts(rationale: Rationale) -> str:
 
 
 def format_horizon(rationale: Rationale, hours: float) -> str:
-    """Return premium, forecast and deviation over the horizon that determined a target, as text.
+    """Return premium, forecast and deviation over the whole plan, as text.
 
-    The text is empty if that horizon ends at the next decision and there is no premium.
+    The text is empty if the plan ends at the next decision and there is no premium.
 
     hours: hours to the next decision.
     """

@@ -364,12 +364,10 @@ class DecisionArrays(NamedTuple):
         `ORDER_TOO_SMALL_CODE` or `DUST_POSITION_CODE`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
-    unconstrained_weight: weight over `horizon_periods` before limits and costs.
+    unconstrained_weight: weight before limits and costs, for a plan over all its periods.
     allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
     symbol_bound_shadow_price: shadow price of the symbol's own bound.
-    horizon_periods: number of plan periods, counted from the first, over which
-        `unconstrained_weight` is computed.
     premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
         the forecast.
     stop_price: price at which the strategy closes the position, USD.
@@ -389,7 +387,6 @@ class DecisionArrays(NamedTuple):
     allocated_weight: Array
     binding_bits: Index
     symbol_bound_shadow_price: Array
-    horizon_periods: Index
     premium_weight: Array
     forecast_weight: Array
     stop_price: Array
@@ -407,7 +404,7 @@ class DecisionArrays(NamedTuple):
         }
         for name in ("held_weight", "target_weight"):
             columns[name] = np.zeros((rows, size))
-        for name in ("binding_bits", "horizon_periods", "no_order_reason_codes"):
+        for name in ("binding_bits", "no_order_reason_codes"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -512,7 +509,7 @@ def _build_rationale_columns(
     class_sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """Return the fields of `Rationale`, [N] each, over the periods that determine each target.
+    """Return the fields of `Rationale`, [N] each, over all periods of the plan.
 
     A field is NaN where the symbol has no new weight.
 
@@ -520,24 +517,18 @@ def _build_rationale_columns(
     sized: [N] true where the strategy has computed a new weight.
     """
     row, symbol = cells
-    last = np.where(sized, arrays.horizon_periods[cells], 1) - 1
-
-    def sum_over_horizon(periods: Array) -> Array:
-        """Return the sum of values [N, K] over the periods that determine each target."""
-        return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
-
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
     premium = beliefs.premium_per_unit_sharpe[cells] * sharpe
     columns = (
-        (beliefs.period_ends[row, last] - beliefs.instants[row]) / DAY,
+        (beliefs.period_ends[row, -1] - beliefs.instants[row]) / DAY,
         sharpe,
         premium,
-        premium * sum_over_horizon(beliefs.symbol_trading_years[row, :, symbol]),
-        sum_over_horizon(beliefs.mu[row, :, symbol]) * beliefs.forecast_shares[row]
+        premium * beliefs.symbol_trading_years[row, :, symbol].sum(axis=1),
+        beliefs.mu[row, :, symbol].sum(axis=1) * beliefs.forecast_shares[row]
         if uses_forecast
         else np.zeros_like(premium),
         beliefs.shrinkage[cells],
-        np.sqrt(sum_over_horizon(beliefs.sigma[row, :, symbol] ** 2)),
+        np.sqrt((beliefs.sigma[row, :, symbol] ** 2).sum(axis=1)),
         arrays.premium_weight[cells],
         arrays.forecast_weight[cells],
         arrays.stop_price[cells],
@@ -579,7 +570,6 @@ def build_decision_arrays(
         allocated_weight=as_row(given.target_weight),
         binding_bits=as_row(given.binding_limits.binding_bits),
         symbol_bound_shadow_price=as_row(given.binding_limits.symbol_bound_shadow_price),
-        horizon_periods=as_row(given.horizon_periods),
         premium_weight=as_row(given.premium_weight),
         forecast_weight=as_row(given.forecast_weight),
         stop_price=as_row(stops if given.stop_price is None else given.stop_price),
@@ -593,7 +583,7 @@ def _empty_allocation(problem: DecisionProblem) -> Allocation:
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
     binding_limits = BindingLimits(zeros, none, np.full(count_shadow_prices(problem), np.nan))
-    return Allocation(none, none, binding_limits, zeros, none, none)
+    return Allocation(none, none, binding_limits, none, none)
 
 
 def build_class_sizing_rules(

@@ -294,7 +294,6 @@ class _StrategyCaller:
                 allocation.unconstrained_weight,
                 limits.binding_bits,
                 limits.symbol_bound_shadow_price,
-                allocation.horizon_periods,
                 allocation.premium_weight,
                 allocation.forecast_weight,
             )

@@ -36,7 +36,7 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.runs.strategy_calls import write_explanation
 from marketsimulator.settings import BacktestSettings
-from sizing.explanation import explain_targets, explain_targets_by_horizon, kelly_weights_by_horizon
+from sizing.explanation import explain_plan, explain_targets, plan_kelly_weights
 from sizing.inputs import format_no_equity_error
 from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
@@ -412,11 +412,10 @@ def _explain_decisions(
         granted_gross[row] = problem.limits.granted_gross_exposure
         by_solver = not np.isnan(inputs.kelly_fraction) and recorded.solve_status[row] == SOLVED
         if by_solver and any_true(problem.account.adjustable):
-            by_horizon, without_factor = kelly_weights_by_horizon(problem, inputs.kelly_fraction)
-            if any_true(without_factor):
-                singular[row] = True
+            kelly, singular[row] = plan_kelly_weights(problem, inputs.kelly_fraction)
+            if singular[row]:
                 continue
-            why = explain_targets_by_horizon(
-                problem, weights, recorded.shadow_prices[row], by_horizon, inputs.kelly_fraction
+            why = explain_plan(
+                problem, weights, recorded.shadow_prices[row], kelly, inputs.kelly_fraction
             )
             write_explanation(arrays, row, chosen, why)

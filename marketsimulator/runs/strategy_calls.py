@@ -201,7 +201,7 @@ def call_strategy(
     held = problem.account.held_weight
     desired, ranking = keep_weights_within_band(held, weights, call.no_trade_band)
     status, weights = closest_feasible_weights(problem, desired, ranking)
-    if status == SOLVED and len(call.explanations.horizon_periods) > 0:
+    if status == SOLVED and len(call.explanations.binding_bits) > 0:
         why = explain_projection(problem, desired, weights, call.is_forecast_directed)
         write_explanation(call.explanations, row, symbol_indices, why)
     return status, weights
@@ -224,6 +224,5 @@ def write_explanation(
         symbol_indices,
         explanation.symbol_bound_shadow_price,
     )
-    scatter_values(destination.horizon_periods[row], symbol_indices, explanation.horizon_periods)
     scatter_values(destination.premium_weight[row], symbol_indices, explanation.premium_weight)
     scatter_values(destination.forecast_weight[row], symbol_indices, explanation.forecast_weight)
