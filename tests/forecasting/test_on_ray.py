@@ -1,6 +1,5 @@
 """Forecasts computed on Ray: the bytes of a local run, whoever dies meanwhile."""
 
-# Private access: the placement of tasks is tested without a cluster.
 from __future__ import annotations
 
 import os
