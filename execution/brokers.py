@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -11,12 +12,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from execution.journal.activities import Activity
+from execution.journal.order_store import OrderStore
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
 from execution.orders.gate import OrderRole
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
+from foundation.database import Database
 from foundation.errors import BrokerError, ResponseRejected, invalid_choice_error
 from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
@@ -230,8 +233,21 @@ class BrokerConnection(Protocol):
     def create_gateway(self, **options: Any) -> Gateway:
         """Return a gateway for one job's orders.
 
-        options: keyword arguments of `AlpacaBroker` other than settings, keys and time.
+        options: keyword arguments of `AlpacaBroker` other than settings, keys and time; `book`, the
+            store that records orders, is always among them.
         """
+
+
+@contextmanager
+def open_reading_gateway(connection: BrokerConnection, **options: Any) -> Iterator[Gateway]:
+    """Open a gateway for reading an account, during a `with` block.
+
+    Its order store is empty and in memory, so it is not for sending orders.
+
+    options: keyword arguments of `BrokerConnection.create_gateway` other than `book`.
+    """
+    with closing(Database()) as database:
+        yield connection.create_gateway(book=OrderStore(database), **options)
 
 
 class EstimatedClock:

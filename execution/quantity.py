@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.brokers import create_broker_connection
+from execution.brokers import create_broker_connection, open_reading_gateway
 from execution.decision.belief_building import NoForecast
 from execution.decision.choice import format_no_order_reason, format_reason
 from execution.journal.evidence import read_evidence_state
@@ -85,11 +85,11 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
     keys = ApiKeys.from_environment(os.environ)
     connection = create_broker_connection(settings.broker, keys)
-    broker = connection.create_gateway()
-    account = broker.account()
+    with open_reading_gateway(connection) as broker:
+        account = broker.account()
+        refuse_unlisted_symbols(broker, {symbol, *settings.tradable_symbols})
+        asset = broker.assets([symbol]).get(symbol)
     now = account.as_of
-    refuse_unlisted_symbols(broker, {symbol, *settings.tradable_symbols})
-    asset = broker.assets([symbol]).get(symbol)
     # Without a venue that accepts an order now, neither bars nor the model are loaded.
     why = account.block_reason
     if not why and asset is not None and not asset.tradable:

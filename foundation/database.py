@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +49,7 @@ class Database:
         # Transactions of all threads are serialised; they may be nested.
         self._lock = threading.RLock()
         self._depth = 0
-        with self._translate_errors():
+        with self._translate_errors(), ExitStack() as on_failure:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -58,11 +58,13 @@ class Database:
                 check_same_thread=False,
                 timeout=BUSY_TIMEOUT_SECONDS,
             )
+            on_failure.callback(self.close)
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA synchronous = EXTRA")
             if path is not None and path.stat().st_size == 0:
                 # A file with the application id is never empty, so that a truncated one is noticed.
                 self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            on_failure.pop_all()
 
     def close(self) -> None:
         self._connection.close()
@@ -121,14 +123,12 @@ class Database:
             with self._lock:
                 yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise self._failure_error(error) from error
-
-    def _failure_error(self, error: Exception) -> DatabaseFailed:
-        place = "memory" if self.path is None else str(self.path)
-        remedy = "; end the other process that reads or writes it" if _is_busy(error) else ""
-        return DatabaseFailed(
-            f"{place}: the journal cannot be used: {error}; no orders are sent without it{remedy}"
-        )
+            place = "memory" if self.path is None else str(self.path)
+            remedy = "; end the other process that reads or writes it" if _is_busy(error) else ""
+            raise DatabaseFailed(
+                f"{place}: the journal cannot be used: {error}; no orders are sent without"
+                f" it{remedy}"
+            ) from error
 
 
 def check_integrity(path: Path) -> None:
@@ -164,17 +164,14 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
 
     Raises DatabaseFailed for a file that cannot be read.
     """
-    try:
-        return _fetch_rows(path, query, values)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise _unreadable_error(path, error) from error
-    with TemporaryDirectory() as scratch:
-        copy = copy_database(path, Path(scratch))
+    with _translate_read_errors(path):
         try:
-            return _fetch_rows(copy, query, values)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise _unreadable_error(path, error) from error
+            return _fetch_rows(path, query, values)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
+                raise
+        with TemporaryDirectory() as scratch:
+            return _fetch_rows(copy_database(path, Path(scratch)), query, values)
 
 
 def copy_database(path: Path, folder: Path) -> Path:
@@ -185,7 +182,7 @@ def copy_database(path: Path, folder: Path) -> Path:
     Raises DatabaseFailed if the file cannot be read or is being written.
     """
     copy = folder / path.name
-    try:
+    with _translate_read_errors(path):
         files = [file for file in (path, rollback_journal_path(path)) if file.exists()]
         before = [file.stat().st_mtime_ns for file in files]
         for file in files:
@@ -195,8 +192,6 @@ def copy_database(path: Path, folder: Path) -> Path:
             raise OSError("another process is writing it; try again")
         Database(copy).close()
         return copy
-    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        raise _unreadable_error(path, error) from error
 
 
 def query_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
@@ -217,8 +212,12 @@ def _fetch_rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
         return connection.execute(query, values).fetchall()
 
 
-def _unreadable_error(path: Path, error: Exception) -> DatabaseFailed:
-    return DatabaseFailed(f"{path}: the journal cannot be read: {error}")
+@contextmanager
+def _translate_read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        raise DatabaseFailed(f"{path}: the journal cannot be read: {error}") from error
 
 
 def _is_busy(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 import requests
 import yaml
 
-from execution.brokers import EstimatedClock, create_broker_connection
+from execution.brokers import EstimatedClock, create_broker_connection, open_reading_gateway
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.order_store import REFUSED_STATES
@@ -141,8 +141,8 @@ def run_replay(
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)
-    gateway = connection.create_gateway(terms=settings.orders, feed=feed)
-    refuse_unlisted_symbols(gateway, settings.tradable_symbols)
+    with open_reading_gateway(connection, terms=settings.orders, feed=feed) as gateway:
+        refuse_unlisted_symbols(gateway, settings.tradable_symbols)
     clock = ServerClockClient(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(

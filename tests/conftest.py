@@ -24,7 +24,7 @@ pytest.register_assert_rewrite(
 )
 from tests.support.money import COLLECTED, money_files, name_of  # noqa: E402
 
-pytest_plugins = ("pytester", "tests.support.messages")
+pytest_plugins = ("pytester", "tests.support.connections", "tests.support.messages")
 ROOT = Path(__file__).resolve().parent.parent
 DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()

@@ -611,15 +611,12 @@ class SimulatedOrderManager:
 
     Orders are recorded before they are sent. A used client_order_id returns the earlier order.
 
-    order_store: store of intents; None keeps them in memory.
+    order_store: store of intents.
     gate: gate that checks each order right before it is sent.
     """
 
     def __init__(
-        self,
-        exchange: Exchange,
-        order_store: OrderStore | None = None,
-        gate: OrderGate = ALLOW_ALL_ORDERS,
+        self, exchange: Exchange, order_store: OrderStore, gate: OrderGate = ALLOW_ALL_ORDERS
     ) -> None:
         self.exchange = exchange
         self._outbox = Outbox(_SimulatedVenue(exchange), order_store)

@@ -504,7 +504,7 @@ class KalshiMultiMarketOrderManager:
 
     pre_trade_check: pre-trade check of every order.
     fee_rules_of: function that returns the fee rules of a market at an instant.
-    order_store: store of intents; None keeps them in memory until the process ends.
+    order_store: store of intents.
     gate: gate that checks each order right before it is sent.
     job: name of the job that sends the orders.
     order_life: time after which a resting order expires at the venue.
@@ -520,7 +520,7 @@ class KalshiMultiMarketOrderManager:
         pre_trade_check: PreTradeCheck,
         fee_rules_of: FeeRulesLookup,
         *,
-        order_store: OrderStore | None = None,
+        order_store: OrderStore,
         gate: OrderGate = ALLOW_ALL_ORDERS,
         job: str = "",
         order_life: np.timedelta64 = ORDER_LIFE,

@@ -59,7 +59,7 @@ class AlpacaBroker:
 
     terms: smallest and largest values of an order; an order below or above them is not sent.
     patience: longest wait for orders to fill, seconds; a market order still open then is cancelled.
-    book: store that records orders before they are sent; None keeps them in memory.
+    book: store that records orders before they are sent.
     time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     feed: source of last trades, for positions that the venue does not price.
@@ -75,9 +75,9 @@ class AlpacaBroker:
         settings: BrokerSettings,
         keys: ApiKeys,
         *,
+        book: OrderStore,
         terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         patience: float = 10.0,
-        book: OrderStore | None = None,
         time: TimeSource = SYSTEM_TIME,
         job: str = "",
         feed: TradeSource | None = None,

@@ -39,7 +39,7 @@ class AlpacaSpreadAccount:
     scale: ratio of the index to the stock's price, for options on the index.
     feed: feed of the stock's prices, `iex` or `sip`.
     patience: longest wait for an order to fill, seconds; an order still open then is cancelled.
-    book: store that records orders before they are sent; None keeps them in memory.
+    book: store that records orders before they are sent.
     time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     """
@@ -50,10 +50,10 @@ class AlpacaSpreadAccount:
         keys: ApiKeys,
         *,
         underlying: str,
+        book: OrderStore,
         scale: float = 1.0,
         feed: Feed = "iex",
         patience: float = 10.0,
-        book: OrderStore | None = None,
         time: TimeSource = SYSTEM_TIME,
         job: str = "spreads",
     ) -> None:

@@ -244,18 +244,18 @@ INTENTS_TABLE = JournalTable(
 class OrderStore:
     """Store of one account's order intents, each recorded before its order is sent.
 
-    database: the account's journal; None keeps the intents in memory.
+    database: the account's journal.
     events: log of state changes; None creates a log in the same database.
     refusals: record of the account's refused orders; None creates one that sends no alerts.
     """
 
     def __init__(
         self,
-        database: Database | None = None,
+        database: Database,
         events: EventLog | None = None,
         refusals: RefusalJournal | None = None,
     ) -> None:
-        self._database = Database() if database is None else database
+        self._database = database
         self._events = EventLog(self._database) if events is None else events
         self.refusals = refusals or RefusalJournal(self._database, self._events)
         INTENTS_TABLE.create(self._database)

@@ -205,14 +205,14 @@ class Outbox(Generic[Report]):
     """Sender of orders to one venue; it records each order before sending, and tracks it after.
 
     venue: the venue.
-    book: store in which orders are recorded; None keeps them in memory until the process ends.
+    book: store in which orders are recorded.
     job: name of the job that sends through this outbox.
     """
 
-    def __init__(self, venue: Venue[Report], book: OrderStore | None = None, job: str = "") -> None:
+    def __init__(self, venue: Venue[Report], book: OrderStore, job: str = "") -> None:
         self._venue = venue
         self._time = venue.time
-        self.book = OrderStore() if book is None else book
+        self.book = book
         self._job = job
 
     def post(self, order: AnyOrder, gate: OrderGate = ALLOW_ALL_ORDERS) -> Report:

@@ -5,8 +5,7 @@ SQLite stores the version as the file's `user_version`, which is 0 until the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from foundation.database import Database, query_rows
@@ -36,8 +35,7 @@ def create_tables(database: Database, *definitions: str) -> None:
         database.execute_all(*definitions)
 
 
-@contextmanager
-def open_journal_for_reading(path: Path) -> Iterator[Database]:
+def open_journal_for_reading(path: Path) -> closing[Database]:
     """Open a journal for reading, during a `with` block.
 
     A file without tables is read as an empty journal.
@@ -49,8 +47,7 @@ def open_journal_for_reading(path: Path) -> Iterator[Database]:
     """
     [(version, tables)] = query_rows(path, _VERSION_AND_TABLES_SQL)
     _refuse_other_schema(path, version, tables)
-    with closing(Database(path if tables else None)) as database:
-        yield database
+    return closing(Database(path if tables else None))
 
 
 def _refuse_other_schema(path: Path | None, version: int, tables: int) -> None:

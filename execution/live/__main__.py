@@ -35,8 +35,8 @@ if __name__ == "__main__":
 
 import sys
 from argparse import SUPPRESS, Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import get_args
 
@@ -119,13 +119,11 @@ def clear_refusals(path: Path, by: str) -> Result:
     return Result(closing_lines=[f"cleared: {format_count(ended, 'cause')} of refused orders"])
 
 
-@contextmanager
-def _open_for_writing(path: Path) -> Iterator[Database]:
+def _open_for_writing(path: Path) -> closing[Database]:
     """Open a journal for writing, during a `with` block, after checking that it is usable."""
     refuse_empty_journal(path)
     refuse_unusable_journal(path)
-    with closing(Database(path)) as database:
-        yield database
+    return closing(Database(path))
 
 
 def write_kill_file(folder: Path, *, flatten: bool) -> Result:

@@ -77,8 +77,6 @@ def _unlisted_error(gateway: Gateway, symbol: str) -> InputError:
 
 def _decided_symbols(journal: Path) -> frozenset[str]:
     """Return the symbols of the last decisions in a journal; none if it cannot be read."""
-    if not journal.is_file():
-        return frozenset()
     try:
         with open_journal_for_reading(journal) as database:
             decisions = DecisionJournal(

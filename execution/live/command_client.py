@@ -130,8 +130,7 @@ def _answer_without_loop(folder: Path, path: Path) -> None:
         for a command that a loop has received and not completed before it ended.
     """
     try:
-        with open_journal(folder.name, folder.parent, trades=False) as journal:
-            database = journal.database
+        with open_journal(folder.name, folder.parent, trades=False) as (database, *_):
             events = EventLog(database)
             halts = HaltJournal(database, events)
             desk = CommandDesk(folder, database, events, halts, (), LastVenueClock(database))

@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from execution.brokers import BrokerConnection, Gateway, create_broker_connection
+from execution.brokers import (
+    BrokerConnection,
+    Gateway,
+    create_broker_connection,
+    open_reading_gateway,
+)
 from execution.decision.choice import format_no_order_reason
 from execution.decision.trader import Trader
 from execution.journal.cooldown import read_cooling_symbols
@@ -305,14 +310,14 @@ def show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: T
     """
     connection = create_broker_connection(settings.broker, keys)
     state = _read_journal(settings, connection)
-    gateway = connection.create_gateway(terms=settings.orders, feed=feed)
-    refuse_unlisted_symbols(gateway, settings.tradable_symbols)
-    broker = PreviewBroker(gateway, state)
     if settings.sizing.earned is True:
         trader = trader.with_evidence_state(state.evidence_state)
-    cycle = run_decision_cycle(
-        broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=state.peak_equity
-    )
+    with open_reading_gateway(connection, terms=settings.orders, feed=feed) as gateway:
+        refuse_unlisted_symbols(gateway, settings.tradable_symbols)
+        broker = PreviewBroker(gateway, state)
+        cycle = run_decision_cycle(
+            broker, feed, trader, settings, rules=VenueRules(broker), peak_equity=state.peak_equity
+        )
     log_cycle(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)

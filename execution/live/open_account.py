@@ -208,8 +208,9 @@ def open_account(
         if is_dry_run:
             database = held.enter_context(closing(Database()))
         else:
-            opened = open_journal(name, root, replace_damaged=replace_damaged)
-            database, folder, damaged_copy = held.enter_context(opened)
+            database, folder, damaged_copy = held.enter_context(
+                open_journal(name, root, replace_damaged=replace_damaged)
+            )
         notices = held.enter_context(
             Notifier(
                 monitoring.healthcheck_url,

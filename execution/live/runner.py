@@ -10,7 +10,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
+from execution.brokers import (
+    CLOCK_TOLERANCE,
+    EstimatedClock,
+    create_broker_connection,
+    open_reading_gateway,
+)
 from execution.decision.trader import Trader
 from execution.decision.watch import WatchSettings
 from execution.journal.cycles import count_cycles
@@ -120,9 +125,9 @@ def open_trading_loop(
             yield None
             return
         if trader is not None:
-            gateway = connection.create_gateway(terms=settings.orders, feed=feed)
             journal = Path(settings.folder) / account_id / JOURNAL_FILE
-            refuse_misspelt_symbols(gateway, settings.tradable_symbols, journal)
+            with open_reading_gateway(connection, terms=settings.orders, feed=feed) as gateway:
+                refuse_misspelt_symbols(gateway, settings.tradable_symbols, journal)
         account = held.enter_context(
             open_account(
                 account_id,

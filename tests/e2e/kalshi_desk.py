@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -117,10 +117,8 @@ class KalshiStand:
 @contextmanager
 def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
     """A venue; settings: of the practice venue."""
-    with kalshi_practice(**settings) as practice:
-        database = Database()
+    with kalshi_practice(**settings) as practice, closing(Database()) as database:
         yield KalshiStand(practice, database)
-        database.close()
 
 
 def pay_in(exchange: Exchange, usd: Decimal | int) -> None:

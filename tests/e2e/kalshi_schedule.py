@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,8 @@ class KalshiTrading(FaultRuns):
         ]
         ours = {each.client_order_id: each for each in placed}
         book = book_of_orders(self.journal)
-        entries = ActionRecords(Database(self.journal)).read_entries()
+        with closing(Database(self.journal)) as database:
+            entries = ActionRecords(database).read_entries()
         # Ids that left, orders beyond the first of an id, and ticks with more than one order.
         decided = [(each.market, each.at) for each in entries if each.client_order_id]
         ids = (self.sent, [each.client_order_id for each in placed], decided)

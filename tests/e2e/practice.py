@@ -37,10 +37,10 @@ from execution.orders.broker import place_orders
 from execution.orders.gate import AllowAllGate, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
-from foundation.database import Database
 from practice.alpaca.stocks import Venue
 from practice.alpaca_server import AlpacaServer, warm_up_venue
 from practice.settings import PracticeSettings
+from tests.support.connections import open_for_test
 from tests.support.passing import HURRIED
 from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
@@ -185,7 +185,9 @@ def trading(here: Practice) -> TradingClient:
 
 def broker(here: Practice, patience: float = 0.0, book: OrderStore | None = None) -> AlpacaBroker:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaBroker(settings, KEYS, patience=patience, time=HURRIED, book=book)
+    return AlpacaBroker(
+        settings, KEYS, patience=patience, time=HURRIED, book=book or forgotten()[1]
+    )
 
 
 def buy(symbol: str = "SYA", qty: float = 10, **more: Any) -> MarketOrderRequest:
@@ -232,10 +234,9 @@ def resume(
 
 def forgotten() -> tuple[DecisionJournal, OrderStore]:
     """A journal of no file, and its orders."""
-    database = Database()
-    events = EventLog(database)
-    book = OrderStore(database, events)
-    return DecisionJournal(database, events, book, TRADE_JOB), book
+    database = open_for_test()
+    book = OrderStore(database)
+    return DecisionJournal(database, EventLog(database), book, TRADE_JOB), book
 
 
 def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:

@@ -20,7 +20,6 @@ from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate, OrderRole
 from execution.orders.option_orders import SpreadFill, SpreadOrder
-from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
@@ -35,6 +34,7 @@ from option_spreads.simulation.selling import (
 )
 from option_spreads.simulation.spread_report import format_trades_csv
 from tests.e2e.selling import COSTS, HELD, SMILE, DeskVenue, Practising, practising_seller
+from tests.support.connections import open_for_test
 
 BOOKED = (
     "Timestamp_ET", "Trade_ID", "Strategy", "Strikes", "Entry_Credit", "Position_Size",
@@ -105,7 +105,7 @@ class Funded(DeskVenue):
 
 def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     """The seller of an account, guarded as a live one is."""
-    database = Database()
+    database = open_for_test()
     events = EventLog(database)
     halts, commands = HaltJournal(database, events), CommandJournal(database, events)
     settings = GuardSettings(max_position=max_position, max_gross=10)

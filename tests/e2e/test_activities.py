@@ -34,6 +34,7 @@ from foundation.errors import BrokerError
 from practice import alpaca_server
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.support import desks
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from tests.support.passing import AT_ONCE
 from tests.support.spreads import LEGS, SPREAD
@@ -61,7 +62,7 @@ class Desk:
     @classmethod
     def at(cls, here: Practice) -> Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        database = Database()
+        database = open_for_test()
         events = EventLog(database)
         intents = OrderStore(database, events)
         broker = AlpacaBroker(settings, KEYS, patience=0.0, time=AT_ONCE, book=intents, job="test")

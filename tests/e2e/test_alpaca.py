@@ -8,7 +8,7 @@ from typing import Any
 from execution.alpaca.broker import AlpacaBroker
 from foundation.errors import OutcomeUnknown
 from foundation.transport import shared_rate_limiter
-from tests.e2e.practice import KEYS, OPENING, Start, broker, order
+from tests.e2e.practice import KEYS, OPENING, Start, broker, forgotten, order
 from tests.support.messages import refused
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
@@ -66,7 +66,7 @@ def test_order_accepted_late_counts_in_exposure_until_filled(practice: Start) ->
 def test_clients_of_one_address_share_the_rate_limit(practice: Start) -> None:
     here = practice()
     settings = BrokerSettings(url_override=here.url, requests_per_minute=6)
-    mine = AlpacaBroker(settings, KEYS)
+    mine = AlpacaBroker(settings, KEYS, book=forgotten()[1])
     data = MarketData(settings, KEYS, "iex")
     here.fail(kind="status", status=502, path="/v2/clock", count=2)
     mine.now()  # three requests

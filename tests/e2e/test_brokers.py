@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from execution.alpaca.broker import AlpacaBroker
 from execution.testing import BENCH_START, BrokerBench, BrokerContract
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.practice import KEYS, SPAN, practising
-from trainingdata.feed.endpoint import BrokerSettings
+from tests.e2e.practice import SPAN, broker, practising
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -46,8 +44,7 @@ class TestAlpaca(BrokerContract):
         market = backtest().load_market()
         with practising() as start:
             practice = start()
-            broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
-            here = BrokerBench(broker, market.bars, practice.venue.advance)
+            here = BrokerBench(broker(practice), market.bars, practice.venue.advance)
             here.advance(BENCH_START)
             yield here
 
@@ -134,7 +131,7 @@ def test_third_party_broker_plugin_passes_contract_tests(shop: Path) -> None:
 
 
 def test_installed_packages_are_found_by_entry_points(shop: Path) -> None:
-    broker, strategy, unknown_broker, unknown_strategy = python(shop, "-c", LOOK).splitlines()
-    assert (broker, strategy) == ("corner", "corner_shop.rules.tenth")
+    registered, strategy, unknown_broker, unknown_strategy = python(shop, "-c", LOOK).splitlines()
+    assert (registered, strategy) == ("corner", "corner_shop.rules.tenth")
     assert unknown_broker.endswith("is not one of alpaca, corner; did you mean corner?")
     assert unknown_strategy.endswith("installed: tenth; did you mean tenth?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,12 @@ from tests.support.replays import Killed, mortal
 
 
 @pytest.fixture
-def desk(here: Practice, tmp_path: Path) -> Iterator[Desk]:
+def desk(here: Practice, tmp_path: Path) -> Desk:
     """A process that has bought SYA and SYB."""
     desk = Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
     assert {"SYA", "SYB"} <= {*held(desk)}
-    yield desk
-    desk.database.close()
+    return desk
 
 
 def test_pause_forbids_openings_until_resume(desk: Desk) -> None:

@@ -86,7 +86,6 @@ class Passed:
         desk.job.step()
         for at in CYCLES[1:]:
             desk.step_at(at)
-        desk.database.close()
         decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
         assert len(decisions) == len(CYCLES)
         return cls(decisions, folder / JOURNAL_FILE, here)
@@ -300,7 +299,6 @@ def test_restart_with_truncated_history_skips_one_cycle(
                 assert len(here.venue.broker.fills) == sent
     assert cycle.decision is not None
     assert {choice.symbol for choice in cycle.decision.choices} == {"SYB", "SYC"}
-    desk.database.close()
     told = query_rows(tmp_path / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'bars'")
     assert len(told) == 2
     assert all("SYA: traded before" in text for (text,) in told)

@@ -61,7 +61,6 @@ def cycles(
         if before and number in before:
             before[number](here, desk)
         desk.job.run_cycle()
-    desk.database.close()
     return folder / JOURNAL_FILE
 
 
@@ -236,7 +235,6 @@ def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Pat
     here.fail(kind="skew", seconds=60, count=100)
     again = Desk.at(here, tmp_path, *WORDS)
     again.job.run_cycle()
-    again.database.close()
     here.clear_faults()
     drift = measure_drift(journal, *WORDS)
     assert drift.end == np.datetime64("2024-02-20T15:31")

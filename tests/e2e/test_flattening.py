@@ -93,7 +93,6 @@ def test_flattening_names_positions_of_absent_jobs(here: Practice, tmp_path: Pat
     closed = "closed: all positions of spreads"
     with refused(BrokerError, f"positions NOT closed: {', '.join(kept)}", closed):
         finish_jobs([Spreads()], desk.live.account, desk.stop)
-    desk.database.close()
 
 
 class Shadow(Spreads):
@@ -143,7 +142,6 @@ def test_loop_ended_by_failures_cancels_open_orders(
     assert not here.venue.broker.account().open_orders
     told = "Stopped (trade: 1 failed cycle in a row): open orders were cancelled, positions are"
     assert told in capsys.readouterr().out
-    desk.database.close()
 
 
 class Failing:
@@ -180,4 +178,3 @@ def test_flattening_is_executed_after_the_last_failed_cycle(
     with refused(BrokerError, *facts), loop_of(job, desk) as loop:
         loop.run()
     assert job.finished == [True]
-    desk.database.close()

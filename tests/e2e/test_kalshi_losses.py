@@ -39,10 +39,11 @@ from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, STATUS_PAGE_FIL
 from execution.live.loop import StopSignal
 from execution.orders.gate import OrderRole
 from foundation.clock import TimeSource, utc_now
-from foundation.database import Database, query_rows
+from foundation.database import query_rows
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, pay_in, quotes, trading_settings
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from tests.support.pages import text_of
 
@@ -292,11 +293,10 @@ def refusal(gate: KalshiGate, one: OrderIntent, now: np.datetime64) -> str:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> KalshiGate:
-    database = Database()
-    events = EventLog(database)
+    database = open_for_test()
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
-    book = OrderStore(database, events)
-    return KalshiGate(settings, HaltJournal(database, events), book, tmp_path / "KILL")
+    halts = HaltJournal(database, EventLog(database))
+    return KalshiGate(settings, halts, OrderStore(database), tmp_path / "KILL")
 
 
 def test_orders_are_limited_by_value_and_hourly_count(gate: KalshiGate) -> None:

@@ -40,7 +40,6 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         desk = Desk.at(here, folder)
         desk.job.step()
         desk.live.halts.raise_halt("drawdown", "30 % from the peak", NOW)
-        desk.database.close()
     return folder
 
 

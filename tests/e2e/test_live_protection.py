@@ -121,7 +121,6 @@ def test_next_process_recognises_resting_stops(here: Practice, tmp_path: Path) -
         again.job.update_protection()
         assert stops_at(here) == before
         assert len(here.posts) == posts
-        again.database.close()
 
 
 def test_watch_reads_once_for_itself_and_the_stops(
@@ -192,7 +191,6 @@ def test_lagging_positions_are_read_until_fills_show(here: Practice, tmp_path: P
             assert mark is not None
             assert mark.positions == pytest.approx(valued(desk, held))
         assert desk.live.halts.history() == ()
-        desk.database.close()
 
 
 def valued(desk: Desk, held: Mapping[str, Decimal]) -> dict[str, float]:
@@ -217,7 +215,6 @@ def test_reader_of_the_journal_leaves_no_fill_unprotected(
     desk.job.step()
     assert waits.count(3) == 2, "the orders of the decision, and its stops"
     assert set(stops_at(here)) == {"SYA", "SYB"}
-    desk.database.close()
 
 
 def test_filled_stop_is_reported_once_across_kills(practice: Start, tmp_path: Path) -> None:
@@ -238,7 +235,6 @@ def test_filled_stop_is_reported_once_across_kills(practice: Start, tmp_path: Pa
             desk.job.update_protection()
             desk.live.record_activities()
         assert alerts(desk).count(" SYA at $") == 1, at
-        desk.database.close()
         if not killed:
             return
 
@@ -296,7 +292,6 @@ def test_stop_of_unknown_outcome_reaches_the_venue_once(
 ) -> None:
     desk = Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
-    desk.database.close()
     protected = Desk.at(here, tmp_path, *PLAIN, *STOPS)
     extra = {"seconds": 3600} if kind == "late" else {}
     here.fail(kind=kind, method="POST", path="/v2/orders", count=2, **extra)
@@ -308,7 +303,6 @@ def test_stop_of_unknown_outcome_reaches_the_venue_once(
     assert set(stops) == {"SYA", "SYB"}
     assert {each.state for each in protections(protected)} == {"accepted"}
     assert len(protections(protected)) == 2
-    protected.database.close()
 
 
 def test_stops_survive_a_stop_but_not_kill(
@@ -336,12 +330,10 @@ def test_flattening_cancels_stops_before_it_closes(here: Practice, tmp_path: Pat
 
 
 def test_turning_protection_off_cancels_its_orders(here: Practice, tmp_path: Path) -> None:
-    with desk_at(here, tmp_path) as desk:
-        desk.database.close()
+    Desk.at(here, tmp_path, *PLAIN, *STOPS).job.step()
     off = Desk.at(here, tmp_path, *PLAIN)
     off.job.update_protection()
     assert stops_at(here) == {}
-    off.database.close()
 
 
 def test_overnight_trim_resizes_the_stops(practice: Start, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,12 @@ OPEN = "2024-02-21T15:30:00Z"
 
 
 @pytest.fixture
-def desk(here: Practice, tmp_path: Path) -> Iterator[Desk]:
+def desk(here: Practice, tmp_path: Path) -> Desk:
     """A process that has bought SYA and SYB, each with a stop."""
     desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
     desk.job.step()
     assert stopped(desk) == {*held(desk)} == {"SYA", "SYB"}
-    yield desk
-    desk.database.close()
+    return desk
 
 
 def stopped(desk: Desk) -> set[str]:
@@ -282,12 +280,10 @@ def test_refused_stop_is_alerted_for_each_position(desk: Desk, tmp_path: Path) -
 def test_start_protects_before_the_first_cycle(here: Practice, tmp_path: Path) -> None:
     bare = Desk.at(here, tmp_path, *PLAIN)
     bare.job.step()
-    bare.database.close()
     assert not stopped(bare)
     desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
     desk.job.protect_at_start()
     assert stopped(desk) == {"SYA", "SYB"}
-    desk.database.close()
 
 
 def test_kill_file_names_each_position_without_a_stop(desk: Desk) -> None:
@@ -320,13 +316,11 @@ def test_paused_openings_leave_their_stops_in_place(here: Practice, tmp_path: Pa
     small.job.step()
     give(small, "pause")
     resting = {each.client_order_id for each in here.venue.broker.account().open_orders}
-    small.database.close()
     desk = Desk.at(here, tmp_path, *PLAIN, *STOPS)
     decision = desk.step_at(SECOND).decision
     assert decision is not None
     assert {each.symbol for each in decision.orders_to_cancel} == {"SYA", "SYB"}
     assert {each.client_order_id for each in here.venue.broker.account().open_orders} == resting
-    desk.database.close()
 
 
 def test_finished_command_records_a_mark_of_remaining_positions(desk: Desk) -> None:

@@ -307,7 +307,6 @@ def test_interrupted_decision_is_not_resumed_for_dropped_symbols(
         patch.setattr(DecisionJournal, "end_decision", lambda *words, **more: None)
         with pytest.raises(Killed):
             desk.job.step()
-    desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
         whys = {each.state_reason for each in desk.live.book.intents_in_states(("denied",))}
         assert whys == {"SYA is no longer one of the symbols to trade"}

@@ -46,7 +46,6 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from foundation.compose import compose_config
-from foundation.database import Database
 from foundation.database import query_rows as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
@@ -56,10 +55,11 @@ from option_spreads.sell import sell_spreads
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
-from tests.e2e.practice import KEYS, Start, environment, trading
+from tests.e2e.practice import KEYS, Start, environment, forgotten, trading
 from tests.e2e.selling import DeskVenue, UnreconciledAccount
 from tests.support.alerts import Alerts
 from tests.support.commands import Started
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from tests.support.passing import HURRIED
 from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
@@ -151,7 +151,7 @@ def test_alpaca_client_sells_and_buys_back_a_spread(practice: Start, vix: Path) 
 def test_spread_sale_and_buyback_are_recorded_as_filled(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
-    book = OrderStore()
+    _, book = forgotten()
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     desk = AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, book=book)
     prices = []
@@ -177,7 +177,7 @@ def test_listed_loss_at_expiry_explains_cash_difference(
     settings = LiveSettings.from_config(compose_config("live", [f"broker.url_override={here.url}"]))
     connection = AlpacaConnection(settings.broker, KEYS)
     told = Notifier(None, None), KEYS, EstimatedClock(connection)
-    account = OpenAccount("account", Database(), tmp_path, *told)
+    account = OpenAccount("account", open_for_test(), tmp_path, *told)
     live = LiveAccount(connection, account, settings, EmptyTradeSource(), StopSignal())
     broker = GuardedBroker(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
     broker.account()
@@ -257,7 +257,7 @@ def test_refused_spread_orders_alert_once_per_cause(practice: Start, vix: Path) 
     """A refused closing purchase is urgent; an accepted sale does not end its cause."""
     here = options(practice, vix)
     here.advance(AT)
-    database = Database()
+    database = open_for_test()
     events = EventLog(database)
     alerts, notices = Alerts(), Notifier(None, None)
     notices.add_recorder(alerts)
@@ -412,7 +412,7 @@ def test_kill_command_ends_a_standalone_seller(
     account = here.venue.record.account_id
     folder = tmp_path / "data" / "live" / account
     for name in ("earlier", "another"):
-        Database(folder.parent / name / JOURNAL_FILE).execute_all("CREATE TABLE x (y)")
+        open_for_test(folder.parent / name / JOURNAL_FILE).execute("CREATE TABLE x (y)")
     words = [f"vix={vix}", *SOLD, "rules.entry_minutes=[60]", f"broker.url_override={here.url}"]
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
@@ -432,7 +432,7 @@ def test_kill_command_ends_a_standalone_seller(
     said = f"Stopped (the kill file exists): open orders were cancelled, {done}.\n"
     assert said in ended.stdout
     assert bool(here.venue.options.desks[UNDER].option_positions()) is not flatten
-    log = EventLog(Database(folder / JOURNAL_FILE))
+    log = EventLog(open_for_test(folder / JOURNAL_FILE))
     found = [event.kind for event in log.events("spreads")]
     assert [kind for kind in found if kind != HELD_POSITIONS_EVENT] == ["stopped"]
     shown = operate(parse_arguments(["status", "--account", account])[0])

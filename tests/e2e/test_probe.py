@@ -444,7 +444,6 @@ def test_loop_trades_without_halts_after_a_probe(here: Practice, tmp_path: Path)
     desk = Desk.at(here, folder, *PLAIN)
     desk.job.step()
     assert desk.cycles[-1].decision is not None
-    desk.database.close()
     assert probed(here, tmp_path, symbol="SYC").exit_code == 0
     after = Desk.at(here, folder, *PLAIN)
     assert after.step_at(SECOND).decision is not None

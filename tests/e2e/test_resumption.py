@@ -19,8 +19,8 @@ from execution.journal.order_store import OrderStore
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.status import report_status
 from foundation.clock import utc_now
-from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start, resume, trading
+from tests.support.connections import open_for_test
 from tests.support.desks import PLAIN, Desk
 from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
@@ -37,10 +37,9 @@ class Process:
     """One life of the job."""
 
     def __init__(self, here: Practice, path: Path) -> None:
-        self.database = Database(path)
-        events = EventLog(self.database)
-        self.book = OrderStore(self.database, events)
-        self.journal = DecisionJournal(self.database, events, self.book, "trade")
+        self.database = open_for_test(path)
+        self.book = OrderStore(self.database)
+        self.journal = DecisionJournal(self.database, EventLog(self.database), self.book, "trade")
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0, attempts=1)
         self.broker = AlpacaBroker(
             settings, KEYS, patience=0.0, time=AT_ONCE, book=self.book, job="trade"
@@ -69,7 +68,6 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
         patch.setattr(TradingClient, "post", never_arrives)
         with pytest.raises(Killed):
             live.cycle(process.broker, process.journal)
-    process.database.close()
     return Process(here, path)
 
 
@@ -126,4 +124,3 @@ def test_restart_reports_the_interrupted_cycle(
         " and unsent ones are sent if the decision is still valid, else denied."
     )
     assert outcome == "Decision trade-20240220T153000Z is resumed: 2 orders to send."
-    desk.database.close()

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import stat
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -76,15 +75,12 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TRADE_JOB, END, NOW
     )
     day.status.refresh()
-    day.database.close()
     return day.folder
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Iterator[Written]:
-    journal = Written(tmp_path / "account-2")
-    yield journal
-    journal.database.close()
+def written(tmp_path: Path) -> Written:
+    return Written(tmp_path / "account-2")
 
 
 def test_status_page_shows_halts_profit_and_order_reasons(practised: Path) -> None:

@@ -26,10 +26,10 @@ from execution.live.journal_sections import (
 )
 from execution.live.status_page import StatusPage, StatusPageLimits, format_stop
 from execution.orders.orders import Order
-from foundation.database import Database
 from marketsimulator.shadow import open_shadow_job
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.e2e.practice import KEYS, OPENING, Live, practising
+from tests.support.connections import open_for_test
 from tests.support.desks import Desk
 from tests.support.pages import text_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -80,7 +80,6 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 settings.limits.symbol_cap, settings.guards, settings.limits.crypto_leverage
             )
             StatusPage(account, bounds, sections).refresh()
-        desk.database.close()
     return folder / STATUS_PAGE_FILE
 
 
@@ -121,7 +120,7 @@ def test_sections_of_an_empty_journal_are_hidden() -> None:
     with practising() as practice:
         here = practice(WORDS[0])
         live = Live.at(here, *WORDS)
-    database = Database()
+    database = open_for_test()
     assert CommandSection(CommandJournal(database, EventLog(database))).body() == ""
     times, closes = live.feed.known_closes("SYA", AT)
     assert (len(times), len(closes)) == (0, 0)

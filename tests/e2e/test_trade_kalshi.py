@@ -19,11 +19,12 @@ from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from execution.live.loop import StopSignal
 from execution.live.metrics import METRICS_FILE
 from foundation.clock import TimeSource, utc_now
-from foundation.database import Database, query_rows
+from foundation.database import query_rows
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import BOTH, POST, journals, traded, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.support.connections import open_for_test
 from tests.support.messages import check_message, refused
 
 MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, mispricing=0.1)
@@ -182,7 +183,7 @@ def test_trading_ends_when_the_market_settles(
     with kalshi_practice(sessions={"RAIN": session}) as venue:
         shown = traded(venue, markets=("RAIN",), steps=None)
     [path] = journals()
-    records = ActionRecords(Database(path))
+    records = ActionRecords(open_for_test(path))
     last = records.read_ticks("RAIN")[-1]
     assert (
         records.read_schedules()["RAIN"].row_index_at(last.at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from execution.live.commands import read_answer, write_command
 from execution.live.guards import GuardSettings
 from execution.live.losses import record_mark_and_halts
 from foundation.clock import utc_now
-from foundation.database import Database, query_rows
+from foundation.database import query_rows
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell_spreads
@@ -29,6 +28,7 @@ from option_spreads.selling.job import SPREADS_FOLDER_EVENT
 from option_spreads.selling.state import OpenSpread, read_state, total_collateral
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 from tests.support.commands import Started
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 
 UNDER = "SYC"
@@ -98,9 +98,9 @@ def test_one_process_trades_stocks_and_spreads_together(
     assert {part for _, part, _ in sold} <= {"opening", "reduction"}
     assert all(reason for _, _, reason in sold)
     assert query_rows(path, "SELECT kind FROM halts") == []
-    with closing(Database(path)) as database:
-        folder = tmp_path / "data" / "autoscaling" / "paper"
-        assert EventLog(database).last_reported_positions(SPREADS_FOLDER_EVENT) == [str(folder)]
+    folder = tmp_path / "data" / "autoscaling" / "paper"
+    events = EventLog(open_for_test(path))
+    assert events.last_reported_positions(SPREADS_FOLDER_EVENT) == [str(folder)]
     assert query_rows(path, "SELECT failure FROM cycles WHERE failure != ''") == []
     assert read_next_cycle(path) is None, "all its cycles were made"
 
@@ -238,9 +238,8 @@ def test_account_halts_also_stop_the_spread_seller(
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
     if stopped:
-        database = Database(folder / JOURNAL_FILE)
+        database = open_for_test(folder / JOURNAL_FILE)
         HaltJournal(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
-        database.close()
     sell_spreads(words, KEYS)
     assert bool(here.posts) == (not stopped)
     states = query_rows(folder / JOURNAL_FILE, "SELECT state, why FROM intents")
@@ -259,12 +258,11 @@ def test_account_losses_halt_a_standalone_seller(
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
-    database = Database(folder / JOURNAL_FILE)
+    database = open_for_test(folder / JOURNAL_FILE)
     before = NOW - np.timedelta64(3, "D")
     mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
     halts = HaltJournal(database, EventLog(database))
     record_mark_and_halts(EquityMarkJournal(database), halts, mark, GuardSettings())
-    database.close()
     sell_spreads(words, KEYS)
     assert not here.posts
     standing = query_rows(folder / JOURNAL_FILE, "SELECT kind FROM halts WHERE cleared_at IS NULL")

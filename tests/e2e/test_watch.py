@@ -57,7 +57,6 @@ def test_watch_flattens_once_after_two_agreeing_readings(desk: Desk) -> None:
     assert "command flatten by watch: done: sold" in alerts(desk)
     query = "SELECT verb, by, state FROM commands"
     assert desk.database.query(query) == [("flatten", "watch", "done")]
-    desk.database.close()
 
 
 @pytest.mark.parametrize(("action", "kept"), [("halt", 1.0), ("reduce", 0.5)])
@@ -127,7 +126,6 @@ def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
     [(at, equity)] = desk.database.query("SELECT at, equity FROM watch")
     assert at.startswith("2024-02-20T16:30")
     assert equity == pytest.approx(observer.seen[0].equity)
-    desk.database.close()
 
 
 def replay(here: Practice, folder: Path, *words: str) -> Desk:
@@ -170,4 +168,3 @@ def test_simulated_watch_equals_the_live_one(
     assert bool(desk.database.query("SELECT 1 FROM halts WHERE kind = 'watch'")) == acts
     sells = any(action in limits for action in ("watch.action=flatten", "watch.action=reduce"))
     assert any("-8-" in fill.client_order_id for fill in fills) == sells
-    desk.database.close()

@@ -36,6 +36,7 @@ from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.exact_account import Account
 from tests.event_contracts.practice import FILL, KEYS, ORDER
+from tests.event_contracts.trading import journal
 from tests.support.messages import refused
 from tests.support.passing import AT_ONCE, Passing
 
@@ -313,7 +314,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
         KEYS,
         UNLIMITED,
         lambda *_: FeeRules(),
-        order_store=book,
+        order_store=book or journal()[1],
         **{"time": AT_ONCE, **more},
     )
 
@@ -360,7 +361,7 @@ def test_account_waits_for_fill_reported_only_by_order(
 
 
 def test_fills_before_the_opening_balance_are_not_awaited(venue: Venue) -> None:
-    book = OrderStore()
+    _, book = journal()
     manager_of(book).submit(WISH)
     venue.trades(10)
     venue.fills = []
@@ -380,7 +381,7 @@ def test_own_order_missing_from_list_counts_as_resting(venue: Venue, known: bool
 
 
 def test_lost_order_appearing_between_queries_counts_once(venue: Venue) -> None:
-    book = OrderStore()
+    _, book = journal()
     manager = manager_of(book)
     venue.lost = venue.hidden = True
     with pytest.raises(OutcomeUnknown):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
@@ -20,7 +19,6 @@ from event_contracts.trading.records import MAX_RESTING_ORDERS
 from event_contracts.trading.venue_orders import to_contract_order
 from execution.orders.gate import AllowAllGate, AnyOrder, OrderRole
 from foundation.arrays import Mask
-from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
 from tests.event_contracts.exact_account import as_fill
 from tests.event_contracts.trading import journal, service_of, step
@@ -127,9 +125,9 @@ def test_denied_order_is_recorded_without_failure() -> None:
     assert not service.skipped_tick_counts
 
 
-def test_journal_records_observation_decision_and_order_response(tmp_path: Path) -> None:
+def test_journal_records_observation_decision_and_order_response() -> None:
     exchange = exchange_of()
-    log, book = journal(Database(tmp_path / "journal.sqlite"))
+    log, book = journal()
     manager = SimulatedOrderManager(exchange, book)
     service = service_of(manager, exchange, Always(1), log)
     entry = step(service, exchange)

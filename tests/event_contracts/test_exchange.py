@@ -33,6 +33,7 @@ from event_contracts.trading.records import MAX_RESTING_ORDERS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
+from tests.event_contracts.trading import journal
 from tests.support.messages import refused
 
 D = Decimal
@@ -91,7 +92,7 @@ def test_simulated_exchange_cash_equals_that_of_exact_accounting(
     """
     rules = {} if limited else {"limits": UNLIMITED.position_limits, "cash_buffer": 0.0}
     exchange = exchange_of(seed, price_style=style, starting_cash=cash, **rules)
-    manager = SimulatedOrderManager(exchange)
+    manager = SimulatedOrderManager(exchange, journal()[1])
     account = Account(exchange.cash)
     rng = np.random.default_rng(seed)
     booked = settled = 0

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import ContractAction, ContractFill, EventContractOrder, Outcome
 from event_contracts.trading.position_sizes import (
@@ -21,11 +20,10 @@ from event_contracts.trading.position_sizes import (
     build_order_size_report,
 )
 from event_contracts.trading.status_sections import build_status_sections
-from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
-from foundation.database import Database
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from tests.e2e.kalshi_desk import RAIN
 from tests.event_contracts.exact_account import Account
+from tests.event_contracts.trading import journal
 from tests.support.pages import text_of
 
 D = Decimal
@@ -161,9 +159,8 @@ def test_position_size_table_matches_a_hand_computed_example() -> None:
 
 
 def test_status_page_shows_sizes_of_sent_orders() -> None:
-    database = Database()
-    book = OrderStore(database)
-    settled, sizes = build_status_sections(book, ActionLog(database, EventLog(database), book))
+    log, book = journal()
+    settled, sizes = build_status_sections(book, log)
     assert (settled.html(), sizes.html()) == ("", "")
     rows: list[tuple[ContractAction, Outcome, str, int, int, OrderState]] = [
         ("BUY", "YES", "0.40", 20, 20, "filled"),

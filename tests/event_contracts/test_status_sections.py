@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 
 from event_contracts.trade import trade_markets
-from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.status_sections import build_status_sections
-from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
+from execution.journal.order_store import OrderIntent, OrderProgress
 from execution.live.account_lock import STATUS_PAGE_FILE
 from execution.live.loop import StopSignal
-from foundation.database import Database
 from tests.e2e.kalshi_desk import flat, trading_settings
 from tests.event_contracts.practice import KEYS, kalshi_practice
+from tests.event_contracts.trading import journal
 from tests.support.pages import charts_of, text_of
 
 D = Decimal
@@ -32,9 +30,7 @@ class Journal:
     """A journal that is written by hand."""
 
     def __init__(self) -> None:
-        self.database = Database()
-        self.book = OrderStore(self.database)
-        self.log = ActionLog(self.database, EventLog(self.database), self.book)
+        self.log, self.book = journal()
 
     def paid(
         self, market: str, yes: str, held: int, profit: str | None, result: str = "", at: int = 0

@@ -25,6 +25,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
 from foundation.notifier import Notifier
+from tests.support.connections import open_for_test
 
 D = Decimal
 MARKET = "RAIN"
@@ -33,10 +34,9 @@ QUOTE = ContractQuote(D("0.40"), D("0.43"))
 
 
 def journal(database: Database | None = None) -> tuple[ActionLog, OrderStore]:
-    database = database or Database()
-    events = EventLog(database)
-    book = OrderStore(database, events)
-    return ActionLog(database, events, book), book
+    database = database or open_for_test()
+    book = OrderStore(database)
+    return ActionLog(database, EventLog(database), book), book
 
 
 def service_of(

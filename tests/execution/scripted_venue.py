@@ -16,6 +16,7 @@ from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import AnyOrder
+from tests.support.connections import open_for_test
 from tests.support.passing import Passing
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
@@ -114,11 +115,11 @@ def outbox_at(
     book: OrderStore | None = None, **words: list[Said]
 ) -> tuple[Outbox[AlpacaOrder], Venue, list[float]]:
     orders, client, waited = venue_at(**words)
-    return Outbox(orders, book), client, waited
+    return Outbox(orders, book or book_of()), client, waited
 
 
 def book_of(*intents: OrderIntent) -> OrderStore:
-    book = OrderStore()
+    book = OrderStore(open_for_test())
     for each in intents:
         book.record_submission(each)
     return book
@@ -135,7 +136,9 @@ def broker_at(
         between.append(seconds)
         passing.wait(seconds)
 
-    broker = AlpacaBroker(*(ALPACA, KEYS), patience=patience, book=book, job=job, time=passing.time)
+    broker = AlpacaBroker(
+        *(ALPACA, KEYS), patience=patience, book=book or book_of(), job=job, time=passing.time
+    )
     broker._venue.time = replace(passing.time, wait=poll)
     broker._venue.client = venue  # type: ignore[assignment]
     return broker, venue, passing.waited, between

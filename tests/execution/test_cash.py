@@ -15,8 +15,8 @@ from execution.live.cash_check import (
     unexplained_cash_reason,
 )
 from execution.live.expected_positions import ExpectedPositions
-from foundation.database import Database
 from tests.support.activities import BEGUN, booking, fill, usd
+from tests.support.connections import open_for_test
 
 shares = st.integers(0, 98).map(lambda percent: Decimal(percent) / 100)
 EQUITY = Decimal(100_000)
@@ -52,7 +52,7 @@ def test_open_crypto_bids_may_explain_missing_cash() -> None:
 
 
 def test_cash_difference_separates_bookings_from_trades() -> None:
-    database = Database()
+    database = open_for_test()
     book = ExpectedPositions(database, EventLog(database))
     book.record_opening_balance({}, Decimal(1_000), BEGUN, ())
     book.record_activities([fill("a", "3")], BEGUN)

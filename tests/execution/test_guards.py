@@ -33,6 +33,7 @@ from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError
+from tests.support.connections import open_for_test
 from trainingdata.last_trade import LastTrade
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
@@ -117,7 +118,7 @@ class Desk:
 
     settings: GuardSettings = field(default_factory=GuardSettings)
     kill_file: Path = Path("nowhere") / KILL_FILE
-    database: Database = field(default_factory=Database)
+    database: Database = field(default_factory=open_for_test)
     snapshot: AccountSnapshot | None = None
 
     def __post_init__(self) -> None:

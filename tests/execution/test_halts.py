@@ -14,6 +14,7 @@ from execution.journal.halts import HALT_RULES, HaltChanges, HaltJournal, HaltKi
 from foundation.clock import TimeSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -24,7 +25,7 @@ steps = st.lists(st.tuples(st.sampled_from(("raise", "clear")), kinds), max_size
 
 
 def halts_in(database: Database | None = None) -> HaltJournal:
-    place = Database() if database is None else database
+    place = open_for_test() if database is None else database
     return HaltJournal(place, EventLog(place, clock=TimeSource(now=lambda: NOW)))
 
 
@@ -56,7 +57,7 @@ def test_clearing_a_halt_needs_the_persons_name() -> None:
 
 
 def test_halt_change_that_cannot_be_written_is_undone() -> None:
-    database = Database()
+    database = open_for_test()
     halts = halts_in(database)
     halts.raise_halt("daily_loss", "yesterday", NOW)
     database.execute(
@@ -70,7 +71,7 @@ def test_halt_change_that_cannot_be_written_is_undone() -> None:
 
 
 def test_unknown_halt_kind_is_refused() -> None:
-    database = Database()
+    database = open_for_test()
     halts = halts_in(database)
     flood: Any = "flood"
     known = "positions, symbols, cash"

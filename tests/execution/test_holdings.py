@@ -41,6 +41,7 @@ from execution.orders.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT_CONTEXT, format_without_exponent
 from tests.support.activities import BEGUN, MIDNIGHT, booking, fill, usd
+from tests.support.connections import open_for_test
 
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
@@ -65,7 +66,7 @@ class Books:
     def begun(
         cls, held: dict[str, str] | None = None, listed: tuple[Activity, ...] = (), **more: Any
     ) -> Books:
-        books = cls.of(more.pop("database", None) or Database())
+        books = cls.of(more.pop("database", None) or open_for_test())
         quantities = {s: Decimal(q) for s, q in (held or {}).items()}
         books.holdings.record_opening_balance(
             quantities, Decimal(1000), more.pop("at", BEGUN), listed
@@ -141,7 +142,7 @@ def test_order_and_duplicates_of_activities_change_no_position(
 ) -> None:
     """Manual trades are listed too, and change no expected position."""
     activities, pages = history
-    books = Books.of(Database())
+    books = Books.of(open_for_test())
     books.holdings.record_opening_balance(opening, cash, BEGUN, ())
     written = sum(books.holdings.record_activities(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
@@ -346,7 +347,7 @@ def test_the_opening_balance_is_never_counted_twice() -> None:
     """A purchase at noon and a split at nine are listed again for a week after the journal's
     start.
     """
-    books = Books.of(Database())
+    books = Books.of(open_for_test())
     books.order("a", "NVDA", "5", "3", "accepted")
     listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
     listed = (*listed, booking("d", "transfer", amount="500"))

@@ -20,10 +20,11 @@ from execution.journal.order_store import (
     OrderStore,
 )
 from execution.orders.orders import Order
-from foundation.database import Database, DatabaseFailed
+from foundation.database import DatabaseFailed
 from foundation.errors import InputError
 from tests.execution.journals import change_rows
 from tests.execution.scripted_venue import placed, taken
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from trainingdata.feed.endpoint import ApiKeys
 
@@ -37,7 +38,7 @@ steps = st.lists(st.sampled_from(get_args(OrderState)), max_size=8)
 
 @given(steps)
 def test_terminal_order_states_never_change(path: list[OrderState]) -> None:
-    book = OrderStore()
+    book = OrderStore(open_for_test())
     book.record_plan(INTENT)
     before: OrderState = "planned"
     for state in path:
@@ -58,7 +59,7 @@ def test_terminal_order_states_never_change(path: list[OrderState]) -> None:
 
 
 def test_sent_order_id_is_never_used_again() -> None:
-    book = OrderStore()
+    book = OrderStore(open_for_test())
     book.record_plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
     book.record_plan(INTENT)
     book.record_submission(INTENT)
@@ -83,7 +84,7 @@ def test_sent_order_id_is_never_used_again() -> None:
 
 
 def test_order_intent_round_trips_every_field() -> None:
-    database = Database()
+    database = open_for_test()
     whole = replace(
         INTENT,
         state="accepted",
@@ -105,7 +106,7 @@ def test_order_intent_round_trips_every_field() -> None:
 
 
 def test_every_order_change_appends_an_immutable_event() -> None:
-    database = Database()
+    database = open_for_test()
     events = EventLog(database, ApiKeys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
     book.record_submission(INTENT)
@@ -124,7 +125,7 @@ def test_every_order_change_appends_an_immutable_event() -> None:
 
 
 def test_failed_write_leaves_no_partial_change() -> None:
-    database = Database()
+    database = open_for_test()
     book = OrderStore(database)
     book.record_submission(INTENT)
     database.execute(

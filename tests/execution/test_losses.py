@@ -23,7 +23,7 @@ from execution.live.losses import (
     record_mark_and_halts,
 )
 from foundation.clock import TimeSource
-from foundation.database import Database
+from tests.support.connections import open_for_test
 from trainingdata.instants import new_york_day
 
 HOUR = np.timedelta64(1, "h")
@@ -49,7 +49,7 @@ class Account:
     """An account that is marked again and again, with its halts."""
 
     def __init__(self, settings: GuardSettings = SETTINGS) -> None:
-        database = Database()
+        database = open_for_test()
         self.halts = HaltJournal(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
         self.settings = settings
         self.points: list[ReturnIndexPoint] = []
@@ -306,7 +306,7 @@ def test_halt_cleared_at_a_future_time_recurs(kind: HaltKind) -> None:
 
 
 def test_acknowledged_losses_survive_a_restart() -> None:
-    database = Database()
+    database = open_for_test()
     halts = HaltJournal(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleJournal
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.status import TROUBLE_EXIT_CODE, report_status
 from foundation.clock import TimeSource
-from foundation.database import Database
+from tests.support.connections import open_for_test
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
 THERE = np.datetime64("2024-02-20T15:00", "ns")  # a practice server's
@@ -26,7 +25,7 @@ class Loop:
     """What a loop notes, and the clock that it is noted by."""
 
     def __init__(self, path: Path | None) -> None:
-        self.database = Database(path)
+        self.database = open_for_test(path)
         self.now = HERE
         self.book = NextCycleJournal(self.database, SECONDS, clock=TimeSource(now=lambda: self.now))
 
@@ -37,10 +36,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def loop(path: Path) -> Iterator[Loop]:
-    noted = Loop(path)
-    yield noted
-    noted.database.close()
+def loop(path: Path) -> Loop:
+    return Loop(path)
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=5))

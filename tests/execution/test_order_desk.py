@@ -20,7 +20,6 @@ from execution.journal.outbox import OrderDenied, OrderExpired, Outbox
 from execution.orders.gate import ALLOW_ALL_ORDERS
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
-from foundation.database import Database
 from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
 from tests.execution.scripted_venue import (
     KEYS,
@@ -38,6 +37,7 @@ from tests.execution.scripted_venue import (
     venue_at,
 )
 from tests.support.changed_fields import VALUES, answered, said
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from tests.support.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
@@ -188,7 +188,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
 ) -> None:
     """Every sent order is recorded, and queried until the venue reports its outcome."""
     path = None if in_memory else tmp_path / "book"
-    database = Database(path)
+    database = open_for_test(path)
     book = OrderStore(database)
     desk, *_ = outbox_at(book, post=[lost()], get=[status(404)])
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
@@ -197,8 +197,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     (intent,) = desk.refresh_intents(desk.book.intents_with_unknown_outcome())
     assert (intent.order, intent.sent_at, intent.role) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
-        database.close()
-        book = OrderStore(Database(path))
+        book = OrderStore(open_for_test(path))
     found = [status(404), lost(), taken()]
     later = [shown("2024-03-05T19:00:00Z")]
     desk, venue, waited = outbox_at(book, post=[taken()], get=found, clock=later)
@@ -532,7 +531,7 @@ def test_refused_cancellation_raises_error_without_retry(monkeypatch: pytest.Mon
     assert venue.times("delete") == 1
     monkeypatch.setattr("execution.journal.outbox.CANCEL_TIMEOUT_SECONDS", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
-    desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
+    desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time), book_of())
     with refused(BrokerError):
         desk.cancel_and_wait(placed(taken()))
 

@@ -27,7 +27,7 @@ from execution.journal.positions import (
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
 from execution.orders.orders import Order, Side
-from foundation.database import Database
+from tests.support.connections import open_for_test
 
 AT = np.datetime64("2024-02-20T15:30", "ns")
 HOUR = np.timedelta64(1, "h")
@@ -160,10 +160,9 @@ class Journal:
     """A journal and the positions that follow from it."""
 
     def __init__(self) -> None:
-        self.database = Database()
-        events = EventLog(self.database)
-        self.orders = OrderStore(self.database, events)
-        self.activities = ActivityJournal(self.database, events)
+        self.database = open_for_test()
+        self.orders = OrderStore(self.database)
+        self.activities = ActivityJournal(self.database, EventLog(self.database))
         self.positions = PositionJournal(self.database)
 
     def filled(self, name: str, quantity: str, price: str, at: np.datetime64 = AT) -> None:

@@ -25,6 +25,7 @@ from foundation.database import Database
 from foundation.notices import ALL_CLEAR, TRADING_PAUSED
 from foundation.notifier import Notifier
 from tests.support.alerts import Alerts
+from tests.support.connections import open_for_test
 from tests.support.messages import check_message
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -47,7 +48,7 @@ class Told:
     """A refusal book with the alerts that it has sent."""
 
     def __init__(self, database: Database | None = None) -> None:
-        self.database = database or Database()
+        self.database = database or open_for_test()
         self.alerts = Alerts()
         notices = Notifier(None, None)
         notices.add_recorder(self.alerts)

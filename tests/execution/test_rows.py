@@ -26,6 +26,7 @@ from execution.journal.rows import (
 )
 from foundation.database import Database, DatabaseFailed
 from tests.execution.journals import change_rows
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 
 AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
@@ -68,7 +69,7 @@ samples = st.builds(
 
 
 def begun() -> Database:
-    database = Database()
+    database = open_for_test()
     SAMPLES.create(database)
     return database
 
@@ -140,7 +141,7 @@ def test_altered_journal_row_is_refused(column: str, value: object) -> None:
 
 
 def test_row_numbers_start_at_1_and_never_repeat() -> None:
-    database = Database()
+    database = open_for_test()
     counted = JournalTable("counted_samples", Counted, autoincrement=True)
     counted.create(database)
     for name in ("a", "b"):

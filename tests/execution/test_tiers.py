@@ -13,13 +13,13 @@ from execution.decision.tiers import DrawdownTiers, highest_equity
 from execution.decision.trader import Trader
 from execution.journal.decisions import read_highest_equity
 from execution.orders.account_snapshot import AccountSnapshot
-from foundation.database import Database
 from foundation.errors import InputError
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.problem import scale_limits
 from tests.sizing.books import rich_book
+from tests.support.connections import open_for_test
 from tests.support.eager_runs import believing
 from tests.support.messages import refused
 from trainingdata.market import Market
@@ -111,4 +111,4 @@ def _run(settings: BacktestSettings, market: Market, trader: Trader) -> Run:
 
 
 def test_empty_journal_has_no_highest_equity() -> None:
-    assert read_highest_equity(Database(), "trade") == 0.0
+    assert read_highest_equity(open_for_test(), "trade") == 0.0

@@ -22,6 +22,7 @@ from foundation.database import (
     rollback_journal_path,
 )
 from foundation.signals import raise_on_signals
+from tests.support.connections import open_for_test
 from tests.support.messages import refused
 from tests.support.readers import PatientReader
 
@@ -36,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Database:
-    database = Database(path)
+    database = open_for_test(path)
     database.execute_all(TABLE)
     return database
 
@@ -92,9 +93,8 @@ while True:
 def test_kill_9_loses_no_committed_transaction(
     database: Database, path: Path, tmp_path: Path
 ) -> None:
-    database.close()
     for _ in range(3):
-        Database(path).execute("DELETE FROM pairs")
+        database.execute("DELETE FROM pairs")
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path)],
             stdout=subprocess.PIPE,
@@ -105,7 +105,7 @@ def test_kill_9_loses_no_committed_transaction(
         first = writer.stdout.readline()
         writer.kill()
         told = [int(line) for line in (first + writer.communicate()[0]).split()]
-        rows = Database(path).query("SELECT a, b FROM pairs ORDER BY a")
+        rows = database.query("SELECT a, b FROM pairs ORDER BY a")
         assert [a for a, _ in rows[: len(told)]] == told
         assert len(rows) <= len(told) + 1
         assert all(a == b for a, b in rows)
@@ -128,7 +128,7 @@ def test_interrupted_transaction_is_rolled_back_without_damage_report(
     assert query_rows(killed, "SELECT * FROM pairs") == [(-1, -1)]
     assert killed.read_bytes() == content, "whoever reads changes nothing"
     check_integrity(killed)
-    assert Database(killed).query("SELECT * FROM pairs") == [(-1, -1)]
+    assert open_for_test(killed).query("SELECT * FROM pairs") == [(-1, -1)]
 
 
 def test_locked_database_is_not_reported_as_damaged(
@@ -188,10 +188,9 @@ def test_write_on_full_disk_fails_and_changes_nothing(database: Database, path: 
 
 def test_non_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     torn = tmp_path / "torn"
-    database = Database(torn)
+    database = open_for_test(torn)
     database.execute_all(TABLE)
     put_many(database)
-    database.close()
     content = bytearray(torn.read_bytes())
     content[8192:12288] = b"\xff" * 4096
     torn.write_bytes(content)

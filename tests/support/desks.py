@@ -24,6 +24,7 @@ from foundation.database import Database
 from foundation.notifier import Notifier
 from tests.e2e.changed_answers import Change, changed_answers
 from tests.e2e.practice import KEYS, Live, Practice
+from tests.support.connections import open_for_test
 from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -67,7 +68,7 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaConnection(settings, KEYS, AT_ONCE)
         told = Notifier(None, None), KEYS, EstimatedClock(connection)
-        database = Database(folder / JOURNAL_FILE)
+        database = open_for_test(folder / JOURNAL_FILE)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = StopSignal()
         live = LiveAccount(connection, account, parts.settings, parts.feed, stop)

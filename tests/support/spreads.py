@@ -7,7 +7,7 @@ from pathlib import Path
 
 from execution.alpaca.options import AlpacaSpreadAccount
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
-from tests.e2e.practice import KEYS, Practice, Start
+from tests.e2e.practice import KEYS, Practice, Start, forgotten
 from tests.support.passing import HURRIED
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -28,7 +28,9 @@ def options(practice: Start, vix: Path, *words: str) -> Practice:
 
 def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreadAccount:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, patience=patience, time=HURRIED)
+    return AlpacaSpreadAccount(
+        settings, KEYS, underlying=UNDER, book=forgotten()[1], patience=patience, time=HURRIED
+    )
 
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:

@@ -22,9 +22,9 @@ from execution.live.status_page import PageSection, StatusPage, StatusPageLimits
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.compose import compose_config
-from foundation.database import Database
 from foundation.notifier import Notifier
 from foundation.redaction import NULL_REDACTOR
+from tests.support.connections import open_for_test
 from tests.support.pages import text_of
 
 END = np.datetime64("2024-02-21T20:00", "ns")
@@ -42,7 +42,7 @@ class Written:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.file = folder / STATUS_PAGE_FILE
-        self.database = Database(folder / JOURNAL_FILE)
+        self.database = open_for_test(folder / JOURNAL_FILE)
         self.events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
         self.halts = HaltJournal(self.database, self.events)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection
+from execution.alpaca.broker import AlpacaConnection
 from execution.alpaca.fields import PositionEntry
 from execution.alpaca.holdings import parse_positions
+from execution.brokers import open_reading_gateway
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import (
     OptionContract,
@@ -208,8 +208,9 @@ def load_account_book(
     settings: if `data.dir` is set, bars are loaded from there; otherwise there are no bars.
     Raises `InputError` if the account has no position in a stock or in crypto.
     """
-    account = AlpacaBroker(broker, keys).account()
-    connection = VenueConnection(broker, keys)
+    connection = AlpacaConnection(broker, keys)
+    with open_reading_gateway(connection) as gateway:
+        account = gateway.account()
     with connection.translate_errors("the positions"):
         risk = compute_max_option_loss(parse_object_list(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
