@@ -99,13 +99,13 @@ class Outcome:
 
     earned_at, half_at: bar at which the forecast first earned anything, and half of its positions.
     peeked_at: bar at which a t-test was first significant.
-    breach_count: number of bars that lost more than the stated moves allow.
+    breached_at: first bar that lost more than the stated moves allow.
     """
 
     earned_at: int
     half_at: int
     peeked_at: int
-    breach_count: int
+    breached_at: int
 
 
 def with_jumps(market: Market, seed: int, size: float, odds: float) -> Market:
@@ -160,7 +160,7 @@ def judge_market(
         first_bar(earned > 0),
         first_bar(earned >= 0.5),
         first_bar((count >= MIN_PEEK) & (p_values < ALPHA)),
-        len(judgement.breaches),
+        first_bar(difference < -judgement.largest_loss[judged]),
     )
 
 
@@ -186,14 +186,20 @@ def main() -> None:
         for seed in range(given.seed, given.seed + given.markets)
     ]
     sys.stdout.write(f"{given.markets} markets from seed {given.seed}, edge {given.edge}:\n")
+    first = {
+        name: np.array([getattr(each, name) for each in found]) for name in Outcome.__annotations__
+    }
     for name in ("earned_at", "half_at", "peeked_at"):
-        at = np.array([getattr(each, name) for each in found])
-        share = np.mean(at >= 0)
         # A market without the event counts as later than all others.
-        median = np.median(np.where(at >= 0, at, np.inf))
+        median = np.median(np.where(first[name] >= 0, first[name], np.inf))
+        share = np.mean(first[name] >= 0)
         sys.stdout.write(f"{name:10} {share:6.1%} of markets, median bar {median:g}\n")
-    breached = np.mean([each.breach_count > 0 for each in found])
-    sys.stdout.write(f"larger losses than stated in {breached:.1%} of markets\n")
+    earned, breached = first["earned_at"], first["breached_at"]
+    before = (earned >= 0) & ((breached < 0) | (earned < breached))
+    sys.stdout.write(
+        f"larger losses than stated in {np.mean(breached >= 0):.1%} of markets; earned before the"
+        f" first of them, or without one: {np.mean(before):.1%}\n"
+    )
 
 
 if __name__ == "__main__":

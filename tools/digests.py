@@ -79,19 +79,18 @@ def main() -> int:
     for name, (module, *words) in RUNS.items():
         if typed.data is None and any("{data}" in word for word in words):
             continue
-        folder = (typed.out / name).absolute()
         settings = [word.format(data=typed.data, out=typed.out.absolute()) for word in words]
         subprocess.run(
-            [sys.executable, "-m", module, *settings, f"output={folder}"],
+            [sys.executable, "-m", module, *settings, f"output={typed.out.absolute() / name}"],
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        found |= {f"{name}/{column}": value for column, value in columns(folder)}
+        found |= {f"{name}/{column}": value for column, value in columns(typed.out / name)}
     (typed.out / "digests.json").write_text(json.dumps(found, indent=0), encoding="utf-8")
     before = found if typed.against is None else json.loads(typed.against.read_text("utf-8"))
     different = [key for key in sorted({*found, *before}) if found.get(key) != before.get(key)]
-    count = f"{len(different)} of {len(before)} columns differ"
-    sys.stdout.writelines(f"{each}\n" for each in (*different, count))
+    sys.stdout.writelines(f"{each}\n" for each in different)
+    sys.stdout.write(f"{len(different)} of {len(before)} columns differ\n")
     return int(bool(different))
 
 
