@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent
+from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Start
 from tests.support.desks import Desk
 from tests.support.documents import ROOT, Reader, lines_of
@@ -53,14 +53,12 @@ def test_example_order_prints_the_lines_shown_in_walkthrough(tmp_path: Path) -> 
     places = [logged.index(line) for line in block("log")]
     assert places == sorted(places)
     (journal,) = (tmp_path / "data" / "live").glob("*/journal.sqlite")
-    with sqlite3.connect(journal) as database:
-        for line in block("journal"):
-            table, *words = line.split()
-            pairs = [word.split("=", 1) for word in words]
-            condition = " AND ".join(f"CAST({name} AS TEXT) = ?" for name, _ in pairs)
-            values = [value for _, value in pairs]
-            count = database.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values)
-            assert count.fetchone() == (1,), line
+    for line in block("journal"):
+        table, *words = line.split()
+        pairs = [word.split("=", 1) for word in words]
+        condition = " AND ".join(f"CAST({name} AS TEXT) = ?" for name, _ in pairs)
+        query = f"SELECT count(*) FROM {table} WHERE {condition}"
+        assert query_rows(journal, query, [value for _, value in pairs]) == [(1,)], line
 
 
 def test_live_cycle_posts_orders_within_six_stack_frames(
