@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +61,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def measured(*given: Any, **limits: Any) -> tuple[dict[tuple[str, str], bool | None], str, bool]:
+    """Whether each mutant passed, and the report, from a process of its own.
+
+    A worker of the tests has threads, and a fork of it may wait for a lock that one of them held.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measured, *given, **limits).result()
+
+
+def _measured(*given: Any, **limits: Any) -> tuple[dict[tuple[str, str], bool | None], str, bool]:
+    every = measure(*given, **limits)
+    return {(m.before, m.after): verdict.passed for m, verdict in every}, *report(every)
+
+
 CAUGHT = [
     ("return max(value * RATE, least)", "return min(value * RATE, least)"),
     ("RATE = 0.5", "RATE = 0.25"),
@@ -71,10 +88,8 @@ SURVIVES = ("return value - 7", "return value - 8")
 def test_mutation_run_reports_survivors_and_skips_equivalent_mutants(root: Path) -> None:
     drawn = {m[:4] for m in mutants(root, "toy/sums.py", 100, 1)}
     wanted = {key for key in drawn if key[2:] in {*CAUGHT, SURVIVES}}
-    every = measure(root, LIST, drawn - wanted, number=100, most=MOST)
-    passed = {(m.before, m.after): verdict.passed for m, verdict in every}
+    passed, text, enough = measured(root, LIST, drawn - wanted, number=100, most=MOST)
     assert passed == {**dict.fromkeys(CAUGHT, False), SURVIVES: True}
-    text, enough = report(every)
     assert "toy/sums.py:12 unwatched: return value - 7  →  return value - 8" in text
     assert not enough
     with pytest.raises(SystemExit, match=r"no mutant of toy/sums\.py but equivalents"):
@@ -118,7 +133,7 @@ def test_failing_unmutated_tests_abort_the_measurement(root: Path, tmp_path: Pat
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "tests" / "test_sums.py").write_text(f"{TESTS}    assert False\n")
     with pytest.raises(SystemExit, match="fail though nothing is changed"):
-        measure(copy, LIST)
+        measured(copy, LIST)
 
 
 @pytest.mark.slow
