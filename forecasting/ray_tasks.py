@@ -151,19 +151,21 @@ def task_slots(
     Raises InputError if no machine has the resources of a task.
     """
     machines = [node["Resources"] for node in nodes if node["Alive"]]
-    needs = {"core": ("CPU", settings.cores)}
-    if uses_gpus and settings.gpus and any(machine.get("GPU", 0) >= 1 for machine in machines):
-        needs["GPU"] = "GPU", settings.gpus
+    takes_gpus = uses_gpus and settings.gpus and any(m.get("GPU", 0) >= 1 for m in machines)
+    needs = {"CPU": settings.cores} | ({"GPU": settings.gpus} if takes_gpus else {})
     count = sum(
-        int(min(machine.get(kind, 0) // number for kind, number in needs.values()))
+        int(min(machine.get(kind, 0) // number for kind, number in needs.items()))
         for machine in machines
     )
     if not count:
-        what = " and ".join(format_count(number, name) for name, (_, number) in needs.items())
+        what = " and ".join(
+            format_count(number, "core" if kind == "CPU" else kind)
+            for kind, number in needs.items()
+        )
         raise InputError(
             f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task; lower them"
         )
-    return count, {"num_cpus": settings.cores, "num_gpus": needs.get("GPU", ("", 0))[1]}
+    return count, {"num_cpus": settings.cores, "num_gpus": needs.get("GPU", 0)}
 
 
 def connect_ray(address: str | None) -> Any:

@@ -32,6 +32,7 @@ DOORS = {
     "event contracts, live": "event_contracts/trade.py",
     "event contracts, training": "event_contracts/train.py",
 }
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 OTHER_CODE = {".yaml", ".html", ".j2", ".jinja", ".sql", ".js", ".css"}  # counted by lines
 PATH_OF_MODULE = re.compile(rf"((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?::\w+)?")
 
@@ -73,10 +74,10 @@ def measure() -> dict[str, dict[str, int]]:
         sizes[room]["statements"] += statements
         if not name.startswith(APART):
             weights[name], imports[name] = statements, imported(tree, name)
-            kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-            definitions = sum(isinstance(node, kinds) for node in nodes)
             sizes["product"] += Counter(
-                statements=statements, definitions=definitions, nodes=len(nodes)
+                statements=statements,
+                definitions=sum(isinstance(node, DEFINITIONS) for node in nodes),
+                nodes=len(nodes),
             )
     files = {re.sub(r"(/__init__)?\.py$", "", each).replace("/", "."): each for each in weights}
     doors = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -35,23 +36,24 @@ def predict_on_ray(
     task = partial(_predict, forecaster, profile.for_window_count(total), settings.cores)
     # The first portion is empty: it tells the specification of the others.
     rows = [np.empty(0, dtype=np.int64), *portions]
-    run_tasks = load_entry_point("launchers", "ray")
-    answers = run_tasks(settings, task, windows, rows, uses_gpus=profile.device != "cpu")
+    answers = load_entry_point("launchers", "ray")(
+        settings, task, windows, rows, uses_gpus=profile.device != "cpu"
+    )
     first: Mapping[str, Any] = {}
-    for _, worker, prediction in answers:
-        first = first or prediction.specification
-        its = prediction.specification
-        if other := [name for name, value in first.items() if its.get(name) != value]:
-            raise InputError(
-                f"ray: machines differ in {', '.join(other)}: {other[0]} is"
-                f" {its.get(other[0])} on {worker}, but {first[other[0]]} on the first machine;"
-                " install the same model and libraries on all, or set forecaster.batch_size"
-                " and forecaster.compile"
-            )
-        done += len(prediction.window_indices)
-        if done:
-            progress("forecasts", done, total)
-        yield prediction
+    with closing(answers):
+        for _, worker, prediction in answers:
+            its = prediction.specification
+            first = first or its
+            if other := [name for name, value in first.items() if its.get(name) != value]:
+                raise InputError(
+                    f"ray: machines differ in {', '.join(other)}: {other[0]} is"
+                    f" {its.get(other[0])} on {worker}, but {first[other[0]]} on the first machine;"
+                    " install the same model and libraries on all, or set forecaster.batch_size"
+                    " and forecaster.compile"
+                )
+            if done := done + len(prediction.window_indices):
+                progress("forecasts", done, total)
+            yield prediction
 
 
 def _predict(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -188,16 +189,17 @@ def simulate_variants_on_ray(
     settings: settings of the cluster; each task reserves `cores` cores.
     per_task: number of variants that a task runs in sequence.
     """
-    starts = range(0, len(variants), per_task)
-    groups = [list(variants[start : start + per_task]) for start in starts]
+    groups = [list(variants[k : k + per_task]) for k in range(0, len(variants), per_task)]
     # Arrays in Ray's store are read-only, for which Numba would compile all code again.
-    answers = load_entry_point("launchers", "ray")(
-        settings or RaySettings(), _simulate_group, (market, beliefs), groups, prepare=deepcopy
-    )
     found: dict[int, list[VariantOutcome]] = {}
-    for number, _, outcomes in answers:
-        found[number] = outcomes
-        progress("variants", sum(map(len, found.values())), len(variants))
+    with closing(
+        load_entry_point("launchers", "ray")(
+            settings or RaySettings(), _simulate_group, (market, beliefs), groups, prepare=deepcopy
+        )
+    ) as answers:
+        for number, _, outcomes in answers:
+            found[number] = outcomes
+            progress("variants", sum(map(len, found.values())), len(variants))
     return [outcome for number in range(len(groups)) for outcome in found[number]]
 
 

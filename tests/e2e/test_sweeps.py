@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,48 +21,38 @@ WORDS = ("start=2024-03-04", *SPAN, "forecaster=oracle", "symbols=[SYA,SYB]")
 BATCH = ("-m", "forecasting.batch", "start=2024-02-20", *SPAN)
 
 
-def swept(launcher: str, folder: Path, *others: str) -> list[dict[str, object]]:
-    command = [sys.executable, "-m", "marketsimulator.backtest", "-m"]
-    command += [f"hydra/launcher={launcher}", "sizing.fraction=0.02,0.5"]
-    words = [f"hydra.sweep.dir={folder / 'out'}", f"trials={folder / 'trials.sqlite'}", *others]
-    done = subprocess.run([*command, *WORDS, *words], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return [json.loads((folder / "out" / job / "summary.json").read_text()) for job in ("0", "1")]
-
-
 @pytest.mark.slow
 def test_sweep_writes_one_folder_per_run(tmp_path: Path) -> None:
-    low, high = swept("joblib", tmp_path)
+    command = [sys.executable, "-m", "marketsimulator.backtest", "-m", "hydra/launcher=joblib"]
+    words = [f"hydra.sweep.dir={tmp_path / 'out'}", f"trials={tmp_path / 'trials.sqlite'}"]
+    command += ["sizing.fraction=0.02,0.5", *WORDS, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    low, high = (
+        json.loads((tmp_path / "out" / job / "summary.json").read_text()) for job in ("0", "1")
+    )
     assert low["total_return"] != high["total_return"]
     assert (low["trials"], high["trials"]) == (0, 0), "an oracle is no trial"
 
 
-@pytest.fixture
-def head() -> Iterator[str]:
-    """The address of a Ray head with two cores, on loopback, with a token of its own."""
-    with ray_head_address(cores=2) as address:
-        yield address
-
-
 @pytest.mark.slow
-def test_forecasts_run_on_given_ray_cluster(head: str, tmp_path: Path) -> None:
+def test_forecasts_run_on_given_ray_cluster(tmp_path: Path) -> None:
     command = [sys.executable, *BATCH, "symbols=[SYA,SYB]"]
     files = []
-    for name, launcher in (("local", []), ("ray", ["launcher=ray", f"ray.address={head}"])):
-        cache = f"forecaster.cache={tmp_path / name}"
-        output = tmp_path / f"{name}.parquet"
-        done = subprocess.run(
-            [*command, cache, f"output={output}", *launcher],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        kept = content(tmp_path / name)
-        assert kept
-        files.append((output.read_bytes(), kept))
+    with ray_head_address(cores=2) as head:
+        for name, launcher in (("local", []), ("ray", ["launcher=ray", f"ray.address={head}"])):
+            output = tmp_path / f"{name}.parquet"
+            done = subprocess.run(
+                [*(*command, f"forecaster.cache={tmp_path / name}", f"output={output}"), *launcher],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            )
+            assert done.returncode == 0, done.stderr
+            files.append((output.read_bytes(), content(tmp_path / name)))
     assert files[0] == files[1]
+    assert files[0][1]
 
 
 def test_unreachable_ray_address_gives_one_line_error(tmp_path: Path) -> None:
