@@ -382,7 +382,6 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], bool]] = {
     "alerts": (_check_alerts, False),
     "halts": (_check_halts, True),
 }
-CHECKS_WITHOUT_ACCOUNT = ("checkpoint", "disk")  # checks that need no account
 # Checks that must pass before a probe starts.
 CHECKS_BEFORE_PROBE = ("keys", "venue", "account", "clock", "halts")
 TRANSCRIPT_FILE = "probe.json"  # transcript of the last probe, in the account's folder
