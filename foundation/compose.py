@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache, lru_cache, partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -74,8 +73,6 @@ _PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
 _USER_HOME_PATTERN = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
 _HOME_PATTERN = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_PLAIN_WORD = re.compile(r"[\w./+:-]+", re.ASCII)
-_SHELL_SPECIAL_CHARACTERS = re.compile(r"[\"$`!\\]")  # within double quotes
 _BACKSLASHES_BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _EMPTY_VALUES = ("", "''", '""')
 # Keys that a user's settings file may not have, each with the way out.
@@ -429,35 +426,12 @@ def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
 
 
 def _unreadable_word_error(word: str) -> InputError:
-    """Return the InputError for a word that Hydra's grammar rejects; suggest a correction."""
-    key, _, value = word.partition("=")
-    quoted = f"{key}={_quote_list_items(value)}"
-    if "${" in value or not _is_readable(quoted):
-        cure = "the value cannot be read; close each bracket, and put text in quotes"
-    else:
-        shown = shlex.quote(quoted) if _SHELL_SPECIAL_CHARACTERS.search(value) else f'"{quoted}"'
-        cure = f"the value needs quotes; write {shown}"
-    return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
-
-
-def _quote_list_items(value: str) -> str:
-    """Return a value in quotes; in a list, quote the items that are not plain words."""
-    if not value.startswith(("[", "{")):
-        return quote_value(value.strip("'\""))
-    inside = value[1:-1].split(",")
-    items = (
-        each if _PLAIN_WORD.fullmatch(each) else quote_value(each.strip(" '\"")) for each in inside
+    """Return the InputError for a word that Hydra's grammar rejects."""
+    key = word.partition("=")[0]
+    return InputError(
+        f"{word}: the value cannot be read; put text in two pairs of quotes,"
+        f" \"{key}='text'\" or \"{key}=['text']\", and close each bracket ({LIST_SETTINGS_ADVICE})"
     )
-    return f"{value[0]}{','.join(items)}{value[-1]}"
-
-
-def _is_readable(word: str) -> bool:
-    """Return True if Hydra's grammar accepts a word."""
-    try:
-        OverridesParser.create().parse_override(word)
-    except HydraException:
-        return False
-    return True
 
 
 def _unknown_setting_error(key: str, line: CommandLine) -> InputError:
@@ -473,25 +447,9 @@ def _unknown_setting_error(key: str, line: CommandLine) -> InputError:
     if len(moved) != 1 or not typed:
         return unknown_key_error(key, keys, advice=LIST_SETTINGS_ADVICE)
     group, _, last = moved[0].rpartition(".")
-    if is_plugin(typed[0]) and PLUGIN_KEYS.get(group) == last:
-        word, reason = f"{group}.{HYDRA_TARGET_KEY}={typed[0]}", ""
-    else:
-        word = f"{moved[0]}={typed[0]}"
-        reason = _format_word_error(word, line)
-    unknown = f"{key}: unknown setting"
-    if reason:
-        return InputError(f"{unknown}{format_suggestion(moved)} {reason}")
-    return InputError(f"{unknown}{format_suggestion([word])} ({LIST_SETTINGS_ADVICE})")
-
-
-def _format_word_error(word: str, line: CommandLine) -> str:
-    """Return the error text for a command line with only this word; empty if the word is valid."""
-    single = replace(line, overrides=[word], config_name="", config_dir=None)
-    try:
-        validate_command_line(single)
-    except InputError as error:
-        return str(error)
-    return ""
+    is_code = is_plugin(typed[0]) and PLUGIN_KEYS.get(group) == last
+    word = f"{f'{group}.{HYDRA_TARGET_KEY}' if is_code else moved[0]}={typed[0]}"
+    return InputError(f"{key}: unknown setting{format_suggestion([word])} ({LIST_SETTINGS_ADVICE})")
 
 
 def _list_commands_with_key(key: str) -> list[str]:
