@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chronos import Chronos2Pipeline
 
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.augmentation import AUGMENTATIONS
@@ -18,6 +17,7 @@ from forecasting.chronos2.profile import InferenceProfile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
 from tests.support.latest import latest
+from tests.support.library_pipeline import load_library_pipeline
 from tests.support.messages import refused
 from tools.synthetic_prior import sample_ohlc, sample_paths
 from tools.train_checkpoint import draw_batch, pinball, small_model, train
@@ -34,7 +34,7 @@ def test_batched_forecasts_match_the_chronos_library_pipeline(market: Bars) -> N
     table = Chronos2Forecaster(batch_size=32).forecast(market, market.times[-60])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
     inputs = [torch.tensor(each, dtype=torch.float32) for each in contexts]
-    quantiles, _ = Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT)).predict_quantiles(
+    quantiles, _ = load_library_pipeline().predict_quantiles(
         inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS)
     )
     expected = np.sort(np.stack([each[0].numpy() for each in quantiles]), axis=-1)

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chronos import Chronos2Pipeline
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
 from forecasting.chronos2 import network as networks
 from forecasting.chronos2.augmentation import AUGMENTATIONS, apply_augmentation, undo_augmentation
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.network import Network
 from forecasting.forecast import HORIZON, LEVELS
+from tests.support.library_pipeline import load_library_pipeline
 from tools.train_checkpoint import initialise, small_model
 
 CPU = torch.device("cpu")
@@ -24,7 +23,7 @@ CPU = torch.device("cpu")
 
 def library_model(name: str) -> Any:
     if name == "shipped":
-        return Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT)).model
+        return load_library_pipeline().model
     model = small_model()
     initialise(model, torch.Generator().manual_seed(11))
     return model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS
@@ -20,6 +20,6 @@ def log_return_quantiles(walk: RandomWalk, closes: Array) -> Array:
     plain = walk.sample_variance_share
     weights = (1 - plain) * weights / weights.sum() + plain / len(weights)
     freedom = walk.degrees_of_freedom
-    shape = student_t.ppf(LEVELS, freedom) * np.sqrt((freedom - 2) / freedom)
+    shape = stdtrit(freedom, LEVELS) * np.sqrt((freedom - 2) / freedom)
     deviation = np.sqrt(squares @ weights)[:, None] * np.sqrt(np.arange(1, HORIZON + 1))
     return np.asarray(deviation[:, :, None] * shape)

@@ -89,6 +89,11 @@ frames = st.sampled_from(LENGTHS)
 
 def moments(step: int = 5) -> st.SearchStrategy[datetime]:
     """Instants on a grid of minutes, half of them beside a bar's end, where an off-by-one shows."""
+    return st.deferred(lambda: _moments(step))
+
+
+@cache
+def _moments(step: int) -> st.SearchStrategy[datetime]:
     minutes = st.integers(0, int((LAST - FIRST).total_seconds() // 60) // step).map(
         lambda k: FIRST + k * step * HOUR / 60
     )
