@@ -49,7 +49,7 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Ear.refused = set()
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.05)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ear)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
