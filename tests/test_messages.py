@@ -140,7 +140,10 @@ def test_recorded_message_no_longer_checked_fails(toy: pytest.Pytester) -> None:
     assert "not checked any more: ['toy/test_toy.py::test_cap[20]::12']" in said
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param((), id="alone"), pytest.param(("-n", "2"), id="workers", marks=pytest.mark.slow)],
+)
 def test_update_writes_messages_by_test_and_number(
     toy: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:

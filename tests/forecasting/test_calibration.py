@@ -695,6 +695,7 @@ def test_missing_forecast_in_calibration_history_is_refused(market: Bars) -> Non
         CalibratedForecaster(Changed(change=holed)).forecast(market, market.times[-30])
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("symbol", [0, 2, 4])
 def test_one_symbols_forecasts_may_end_early(year: Bars, symbol: int) -> None:
     """A fit does not read another symbol's forecasts in place of the missing ones."""

@@ -51,6 +51,7 @@ def clustered_market(seed: int, count: int = 10_000) -> tuple[Array, Array]:
     return true, true * rng.normal(size=count)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 20), scale=st.floats(0.5, 2.0), noise=st.floats(0.0, 0.5))
 def test_true_volatility_beats_every_distorted_one(seed: int, scale: float, noise: float) -> None:
     """The difference is positive within its error, and significant for a large distortion."""
@@ -108,6 +109,7 @@ def test_positions_within_the_band_are_not_traded() -> None:
     np.testing.assert_allclose(traded, [0, 0, 1.0, 4.0, 0, 6.0])
 
 
+@pytest.mark.slow
 @given(leverage=st.floats(0.1, 2.0), kind=st.sampled_from(["stock", "crypto"]))
 def test_leverage_is_capped_and_costs_reduce_turnover(leverage: float, kind: str) -> None:
     true, returns = clustered_market(3, 500)

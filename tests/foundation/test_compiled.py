@@ -187,6 +187,7 @@ def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
+@pytest.mark.slow
 def test_compiled_code_is_reused_by_another_process(
     call: Callable[..., subprocess.Popen[str]],
 ) -> None:
@@ -195,6 +196,7 @@ def test_compiled_code_is_reused_by_another_process(
     assert second == ("[0, 2]\n", "")
 
 
+@pytest.mark.slow
 def test_code_compiled_for_another_cpu_is_not_used(
     call: Callable[..., subprocess.Popen[str]],
 ) -> None:
@@ -203,6 +205,7 @@ def test_code_compiled_for_another_cpu_is_not_used(
     assert ["compiling true_indices" in said for _, said in runs] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_interrupted_compilation_is_repeated(call: Callable[..., subprocess.Popen[str]]) -> None:
     with call() as killed:
         assert killed.stderr is not None
@@ -213,12 +216,14 @@ def test_interrupted_compilation_is_repeated(call: Callable[..., subprocess.Pope
     assert "compiling true_indices" in said
 
 
+@pytest.mark.slow
 def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Popen[str]]) -> None:
     runs = [one.communicate() for one in [call(), call()]]
     assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
     assert sum("compiling true_indices\n" in said for _, said in runs) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "content"), [("nbi", b""), ("nbc", b"\0" * 2000)])
 def test_damaged_compilation_cache_is_recompiled(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path, suffix: str, content: bytes
@@ -231,6 +236,7 @@ def test_damaged_compilation_cache_is_recompiled(
     assert ["compiling true_indices" in said for _, said in runs] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1000])
 def test_compiled_function_runs_despite_a_full_disk(
     call: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, size: int
@@ -240,6 +246,7 @@ def test_compiled_function_runs_despite_a_full_disk(
     assert call().communicate()[0] == "[0, 2]\n"
 
 
+@pytest.mark.slow
 def test_unwritable_compilation_cache_writes_no_files_beside_source(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -275,6 +282,7 @@ def endless(n):
 """
 
 
+@pytest.mark.slow
 def test_endless_inlined_recursion_is_refused_without_hanging(
     call: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tests.e2e.refused import refusal_of as refusal_of_command
 from tests.support.messages import check_message, refused
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("config", "word", "facts"),
     [
@@ -72,6 +73,7 @@ def test_unparsable_override_error_shows_the_correct_quoting(word: str) -> None:
     check_message(refusal_of(word), word, f"\"{key}='text'\"")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("word", "facts"),
     [
@@ -96,11 +98,13 @@ def test_misspelt_override_is_refused_with_nearest_match(word: str, facts: tuple
     check_message(refusal_of(word), *facts)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("word", ["++sizing.foo=1", "+foo=1", "foo=1"])
 def test_key_without_close_match_gets_no_suggestion(word: str) -> None:
     assert "did you mean" not in refusal_of(word)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "word", ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "cache=null"]
 )
@@ -119,6 +123,7 @@ def test_one_letter_typo_suggests_the_intended_setting(key: str, data: st.DataOb
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -146,6 +151,7 @@ def test_multirun_composes_every_combination() -> None:
     assert {tuple(job.symbols) for job in job_configs} == {("SYA", "SYB")}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -164,6 +170,7 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [

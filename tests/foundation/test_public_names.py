@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def defined_names(tree: ast.Module) -> Iterator[str]:
             yield node.attr
 
 
+@cache
 def names_by_file() -> dict[str, list[str]]:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert len(files) > 100

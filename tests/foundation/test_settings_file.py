@@ -71,6 +71,7 @@ def test_command_line_overrides_settings_file_values(file: Callable[[str], str])
     assert (config.forecaster.kind, config.forecaster.calibrated) == ("garch", True)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("text", "facts"),
     [

@@ -156,6 +156,7 @@ def test_request_deadline_applies_through_a_proxy(
     assert seen[0].startswith(b"GET " if scheme == "http" else b"CONNECT ")
 
 
+@pytest.mark.slow
 def test_trickling_tls_handshake_ends_at_the_connect_timeout() -> None:
     record = b"\x16\x03\x03\x40\x00" + bytes(400)
     with (
