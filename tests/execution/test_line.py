@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,14 @@ SOURCES = sorted({*(ROOT / "execution").rglob("*.py")} - {CONTRACT})
 CALLS = re.compile(r"\b(Callable|FunctionType|MethodType|partial)\b")
 
 
+@cache
 def trees() -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in SOURCES}
+
+
+@cache
+def callables_of_execution() -> set[str]:
+    return callable_names([*trees().values()])
 
 
 def callable_names(parsed: list[ast.Module]) -> set[str]:
@@ -93,9 +100,8 @@ def test_callable_parameters_are_detected_in_every_form(source: str) -> None:
 
 
 def test_no_execution_class_takes_a_callable() -> None:
-    parsed = trees()
-    known = callable_names([*parsed.values()])
-    found = {each for tree in parsed.values() for each in handed(tree, known)}
+    known = callables_of_execution()
+    found = {each for tree in trees().values() for each in handed(tree, known)}
     assert found == set()
 
 
@@ -122,7 +128,7 @@ LINE = ("account", "cycle", "expected_positions", "exposure", "guarded_broker", 
 @pytest.mark.parametrize("name", LINE)
 def test_functions_of_the_live_cycle_take_no_callables(name: str) -> None:
     tree = ast.parse((ROOT / "execution" / "live" / f"{name}.py").read_text())
-    known = callable_names([*trees().values()])
+    known = callables_of_execution()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             for one in (*node.args.args, *node.args.kwonlyargs):

@@ -68,6 +68,7 @@ def test_daily_loss_counts_from_the_last_close() -> None:
     assert state.values_by_limit["daily_loss"] == pytest.approx(1 - 92 / 96)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("block", range(10))
 def test_quiet_schedules_raise_no_alarm(block: int) -> None:
     """A thousand days of minutes with deposits left out, one of twenty readings wrong."""

@@ -111,6 +111,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
     return settings, settings.load_market()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
 def test_scheduled_decisions_have_no_look_ahead(name: str, schedule: str) -> None:
     # Risk parity lacks some of Kelly's columns, which are no difference.
@@ -138,6 +139,7 @@ def test_weekly_schedule_trades_midweek_only_for_overnight_limits() -> None:
     assert np.isin(late, believed.instants[believed.can_trim_overnight]).all()
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
 def test_stepwise_trader_decides_only_at_scheduled_instants(name: str, schedule: str) -> None:
     """The trader steps without precomputed beliefs, like a live loop: between schedules only the

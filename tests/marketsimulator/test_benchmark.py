@@ -226,6 +226,7 @@ def test_invalid_benchmark_file_is_refused_with_its_row(
         read_benchmark(settings, beside.market)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("word", ["NOPE", "not a symbol", "none.csv"])
 def test_unknown_benchmark_is_refused_before_the_run(word: str) -> None:
     with refused(InputError, "benchmark", word):
@@ -309,6 +310,7 @@ def refusal_after_coverage(folder: Path, *words: str) -> str:
     return line
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("missing", [slice(-3, None), slice(-9, -6), slice(0, -6)])
 @pytest.mark.parametrize("name", ["BBB", "bars/BBB.csv"])
 def test_benchmark_without_a_session_is_refused(tmp_path: Path, name: str, missing: slice) -> None:

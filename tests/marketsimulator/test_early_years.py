@@ -35,6 +35,7 @@ def run_from(folder: Path, first: str, last: str, start: str, *words: str) -> Ba
     return run_backtest(settings)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("year", [1963, 1967, 1969])
 def test_buy_and_hold_fills_before_1970(year: int, tmp_path: Path) -> None:
     results = run_from(tmp_path, f"{year}-01-02", f"{year}-12-31", f"{year}-12-02")
@@ -59,6 +60,7 @@ def test_account_may_borrow_before_1970() -> None:
         assert [fill.qty for fill in account.fills] == [Decimal(1_500)]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("first", ["1962-01-02", "1962-01-03"])
 def test_calibrated_run_starts_on_the_calendars_first_days(first: str, tmp_path: Path) -> None:
     words = ("forecaster.calibrated=true",)

@@ -320,6 +320,7 @@ def test_delisting_payout_at_unconfirmed_price_is_reported(tmp_path: Path) -> No
     assert "the payout is computed from this price, 10" in doubt.effect
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("rule", ["long", "short"])
 def test_symbol_trading_again_at_delisting_payout_is_kept(tmp_path: Path, rule: str) -> None:
     """It misses exactly the ten sessions after which it would be delisted."""

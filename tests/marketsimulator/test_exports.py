@@ -91,6 +91,7 @@ def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_
     assert list(again.index) == list(returns.index)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("symbols", "end"),
     [

@@ -102,6 +102,7 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
     assert told(broker) == told(other)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("finer", "words"), [(HALF, "capital=1500"), (ONE_MINUTE, "limits.intraday_leverage=0.5")]
 )
@@ -287,6 +288,7 @@ def without_a_day(folder: Path) -> None:
     frame.to_csv(folder / "BTCUSD.csv", index=False)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("spoil", "facts"),
     [

@@ -71,6 +71,7 @@ def future_file(folder: Path, noise: float) -> Path:
     return folder / "mine.parquet"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("noise", [0.0, 0.0003])
 def test_look_ahead_forecasts_are_reported_as_no_result(tmp_path: Path, noise: float) -> None:
     made = future_file(tmp_path, noise)

@@ -127,6 +127,7 @@ def test_legacy_sizing_gives_same_account_in_every_engine() -> None:
 
 
 # Without groups kelly_50 is walked above, fixed_fraction on days below.
+@pytest.mark.first_example
 @pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity", "vol_target"])
 def test_group_and_position_limits_apply_in_every_engine(strategy: str, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
@@ -235,6 +236,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("fill", "strategy", "capital"),
     [

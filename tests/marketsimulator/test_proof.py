@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -48,9 +49,18 @@ def record(tmp_path_factory: pytest.TempPathFactory, bars: Bars) -> tuple[Path, 
     return folder, witness
 
 
-def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], bars: Bars) -> None:
+@pytest.fixture(scope="module")
+def whole(record: tuple[Path, Path]) -> Any:
+    """What the whole record has earned."""
     folder, witness = record
     [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
+    return found
+
+
+@pytest.mark.slow
+def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], whole: Any) -> None:
+    folder, witness = record
+    found = whole
     assert found["sealed"]["forecasts"] == INSTANTS
     assert found["earned"] > 0.02
     assert found["sealed"]["growth"]["e_value"] > found["needed_e_value"]
@@ -106,14 +116,16 @@ def test_later_record_needs_more_evidence(tmp_path: Path, bars: Bars) -> None:
     assert "It is record 2 of 2 sealed here, 1 of them missing." in found["sentence"]
 
 
-def test_dropped_batch_costs_the_largest_loss(record: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_dropped_batch_costs_the_largest_loss(
+    record: tuple[Path, Path], whole: Any, tmp_path: Path
+) -> None:
     folder, witness = record
     copy = tmp_path / "mine"
     copy.mkdir()
     files = sorted(folder.iterdir())
     for file in [*files[1:9], *files[10:]]:
         (copy / file.name).write_bytes(file.read_bytes())
-    [whole] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
     shortened = document(proved(str(copy), f"witness={witness}"))
     [found] = shortened["forecasts"]
     assert found["gaps"] == 2
@@ -170,6 +182,7 @@ def test_seal_prints_the_head(tmp_path: Path, bars: Bars) -> None:
     assert prove.run(settings, lambda *_: None).json_document == result.json_document
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("key", "words"),
     [

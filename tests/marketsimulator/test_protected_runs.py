@@ -31,6 +31,7 @@ def protected(*words: str) -> tuple[Run, BacktestSettings, Market]:
     return simulate_trading(settings, market, "x", trader), settings, market
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("kind", KINDS)
 def test_protected_run_keeps_one_stop_within_each_position(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +63,7 @@ def test_protected_run_keeps_one_stop_within_each_position(
     assert refusals <= plain.margin_event_counts["refusals"], "no stop is refused"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_symbol_is_not_opened_in_its_session(kind: str) -> None:
     run, _, market = protected(f"protect.kind={kind}")

@@ -557,6 +557,7 @@ def ruined(folder: Path) -> BacktestResults:
     return BacktestResults(settings, market, main, beside, 1.0)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [

@@ -42,6 +42,7 @@ def found() -> SearchResult:
     return searched()
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_result_with_two_workers(found: SearchResult) -> None:
     assert search_content(searched(*SMALL, "workers=2")) == search_content(found)
     other = searched(*SMALL, "seed=1", "data.seed=0")
@@ -206,6 +207,7 @@ def test_search_page_begins_with_the_verdict(tmp_path: Path) -> None:
         assert summary["out_of_sample"][name]["days"] == 82
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "facts"),
     [

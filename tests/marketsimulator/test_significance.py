@@ -110,6 +110,7 @@ def test_probabilistic_sharpe_is_uniform_on_normal_samples() -> None:
     assert np.quantile(inside, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("memory", [-0.3, 0.0, 0.3, 0.5])
 @pytest.mark.parametrize("mean", [0.0, 0.1])
 def test_sharpe_variance_matches_simulated_autocorrelated_returns(

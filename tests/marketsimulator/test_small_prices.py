@@ -36,6 +36,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> BacktestResults:
     return run_at(1.23e-4, tmp_path_factory.mktemp("usual") / "bars")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("price", [6e-7, 4.1e-8, 1.23e-9])
 def test_cheap_crypto_fills_at_its_price(
     price: float, usual: BacktestResults, tmp_path: Path

@@ -42,6 +42,7 @@ def traded(run: Run) -> list[tuple[float, bool]]:
     return found
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("capital", [40, 150])
 def test_a_small_account_trades_nothing_below_the_minimum(capital: int) -> None:
     run = small_run(f"capital={capital}")

@@ -116,6 +116,7 @@ def test_sessions_without_a_stop_are_counted(folder: Path) -> None:
     assert remark.startswith("Positions without a protective order: 20 sessions (STKA 2024-02-02, ")
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("weight", "day", "exits"),
     [

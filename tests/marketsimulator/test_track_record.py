@@ -174,6 +174,7 @@ def test_track_record_reads_equity_prices_and_parquet(tmp_path: Path) -> None:
 HEAD = "date,return\n2024-01-02,0.01\n"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("content", "words", "facts"),
     [
@@ -310,6 +311,7 @@ def test_sparse_returns_are_annualised_by_dates(tmp_path: Path) -> None:
     assert found["volatility"] == pytest.approx(sparse.std() * np.sqrt(len(sparse) / 2), rel=5e-3)
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("form", ["returns", "prices"])
 @pytest.mark.parametrize("days", ["all", "hole", "scattered", "early"])
 def test_record_equals_itself_as_incomplete_benchmark(tmp_path: Path, form: str, days: str) -> None:

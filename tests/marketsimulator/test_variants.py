@@ -34,6 +34,7 @@ def settings() -> BacktestSettings:
     )
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
 def test_sweep_matches_stepwise_run_for_uncompilable_variants(words: list[str]) -> None:
     settings = settings_of(*WORDS, *words, "start=2024-02-21")
@@ -80,6 +81,7 @@ def test_higher_minimum_equity_for_margin_applies(
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("hours", [0, 3], ids=["at the close", "by day"])
 def test_wiped_out_account_closes_its_positions_in_sweeps(
     settings: BacktestSettings, hours: int

@@ -28,6 +28,7 @@ def settings(folder: Path, *words: str) -> BacktestSettings:
     return BacktestSettings.from_config(compose_config("backtest", [*places, *words]))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "fact"),
     [
