@@ -9,7 +9,7 @@ bar becomes known), level and value (USD). Rows are ordered by instant, symbol, 
 file's metadata name the forecaster. After a symbol's last bar, `target_at` is taken from the
 trading calendar. The file is written atomically.
 
-A file whose last forecasts are still in time is sealed (`forecasting.sealing`).
+`marketsimulator.prove seal` seals a file whose last forecasts are still in time.
 
 With launcher=ray (pip install -e '.[ray]') tasks on a Ray cluster, ray.address=HOST:PORT, compute
 missing forecasts: one task per GPU, or one per ray.cores cores.
@@ -44,12 +44,10 @@ from forecasting.forecast import (
     Progress,
     no_progress,
 )
-from forecasting.sealing import default_witness, max_sealing_delay, read_seals, seal_folder
 from forecasting.settings import BatchSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
 from foundation.cli import Result
-from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.files import (
     atomic_file,
@@ -115,11 +113,6 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
         output = Path(settings.output).expanduser()
         refuse_data_folder(config, output.parent)
         check_output_file(output, "output", is_batch_file, overwrite=may_overwrite(config))
-        if any(seal.file == output.name for seal in read_seals(default_witness(output.parent))):
-            raise InputError(
-                f"output: {output} is sealed; another file in its place would leave a gap in the"
-                " record; choose another path"
-            )
     elif not settings.forecaster.is_cached:
         raise InputError(
             f"output: not set, but forecasts of {settings.forecaster.kind} are not cached and would"
@@ -139,8 +132,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         place, written = f"cached in {settings.forecaster.cache}", issued
     else:
         written = write_batch(batch, output, progress)
-        sealed = seal_output(batch, output, utc_now())
-        place = f"written to {output}{sealed}{batch.format_missing_values(written)}"
+        place = f"written to {output}{batch.format_missing_values(written)}"
     seconds = time.monotonic() - began
     forecasts = format_count(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
@@ -263,17 +255,6 @@ def write_batch(batch: ForecastBatch, output: Path, progress: Progress = no_prog
             f"output: {output} cannot be written: {error.strerror or error}"
         ) from error
     return written
-
-
-def seal_output(batch: ForecastBatch, output: Path, now: np.datetime64) -> str:
-    """Seal a batch's file if its last forecasts are in time; return a message's part, or nothing.
-
-    Any other file would be hindsight, sealed or not.
-    """
-    latest = batch.windows.issued_at[batch.window_indices].max()
-    if latest < now - max_sealing_delay(batch.bars.timeframe.length):
-        return ""
-    return f", sealed (head {seal_folder(output.parent, now=now, files=[output])[-1].digest})"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,26 +1,18 @@
-"""The live loop seals the forecasts of its decisions; batches seal what is still in time."""
+"""The live loop seals the forecasts of its decisions."""
 
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from execution.live import issued_forecasts
 from execution.live.issued_forecasts import FORECASTS_FOLDER
-from forecasting.batch import resolve_output, run_batch, seal_output, write_batch
-from forecasting.sealing import SEALS_FILE, default_witness, read_record, read_seals
-from forecasting.settings import BatchSettings, ForecasterSettings
-from foundation.compose import compose_config
-from foundation.errors import InputError
+from forecasting.sealing import default_witness, read_record, read_seals
 from tests.e2e.practice import OPENING, Practice
 from tests.support.desks import PLAIN, SECOND, THIRD, Desk, alerts
-from tests.support.messages import refused
-from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
 
 
@@ -93,30 +85,3 @@ def test_orders_are_sent_without_a_witness(desk: Desk, tmp_path: Path) -> None:
     witness.rmdir()
     desk.step_at(SECOND)
     assert len(read_seals(witness)) == 2
-
-
-def test_batch_in_time_is_sealed_and_kept(tmp_path: Path) -> None:
-    settings = BatchSettings(
-        ("SYA", "SYXUSD"),
-        "2024-03-18",
-        "2024-03-18",
-        data=DataSettings(start="2024-01-02", end="2024-03-29"),
-        forecaster=ForecasterSettings(kind="ewma", calibrated=False),
-        output=str(tmp_path / "f.parquet"),
-    )
-    batch = run_batch(settings)
-    write_batch(batch, tmp_path / "f.parquet")
-    last = batch.windows.issued_at[batch.window_indices].max()
-    late = last + np.timedelta64(73, "s")
-    assert seal_output(batch, tmp_path / "f.parquet", late) == ""
-    assert not (tmp_path / SEALS_FILE).exists()
-    resolve_output(settings, compose_config("batch", []))
-    said = seal_output(batch, tmp_path / "f.parquet", last + np.timedelta64(40, "s"))
-    record = read_record(tmp_path / "f.parquet", HOURLY.length)
-    assert record.head in said
-    sealed = record.forecasts("sealed", batch.bars, batch.start)
-    assert set(sealed.windows.issued_at) == {last}
-    hindsight = record.forecasts("hindsight", batch.bars, batch.start)
-    assert last not in hindsight.windows.issued_at
-    with refused(InputError, "output", "f.parquet"):
-        resolve_output(replace(settings), compose_config("batch", []))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from forecasting import sealing
+from forecasting.batch import run_batch, write_batch
 from forecasting.file_forecaster import FileForecaster
 from forecasting.forecast import MEDIAN_INDEX, ForecastTable
 from forecasting.sealing import (
@@ -26,6 +27,7 @@ from forecasting.sealing import (
     read_seals,
     seal_folder,
 )
+from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.support.messages import refused
 from trainingdata.bars import CLOSE, Bars
@@ -564,3 +566,21 @@ def test_rows_without_a_bar_are_counted(folder: Folder, bars: Bars) -> None:
 def test_moved_folder_lacks_its_witness(folder: Folder, tmp_path: Path) -> None:
     assert not folder.record().is_unwitnessed
     assert read_record(folder.path, HOURLY.length, tmp_path / "none").is_unwitnessed
+
+
+def test_only_the_last_instant_of_a_batch_is_sealed(tmp_path: Path) -> None:
+    settings = BatchSettings(
+        ("SYA", "SYXUSD"),
+        "2024-03-18",
+        "2024-03-18",
+        data=DataSettings(start="2024-01-02", end="2024-03-29"),
+        forecaster=ForecasterSettings(kind="ewma", calibrated=False),
+    )
+    batch, file = run_batch(settings), tmp_path / "f.parquet"
+    write_batch(batch, file)
+    last = batch.windows.issued_at[batch.window_indices].max()
+    seal_folder(tmp_path, now=last + 40 * SECONDS)
+    record = read_record(file, HOURLY.length)
+    assert set(record.forecasts("sealed", batch.bars, batch.start).windows.issued_at) == {last}
+    hindsight = record.forecasts("hindsight", batch.bars, batch.start).windows.issued_at
+    assert last not in hindsight
