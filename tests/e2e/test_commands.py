@@ -81,51 +81,46 @@ def test_repeated_id_is_answered_and_not_executed(desk: Desk) -> None:
     assert len(desk.here.posts) == orders
 
 
-@pytest.mark.parametrize(
-    ("verb", "argument", "facts"),
-    [
-        ("reduce", "1", ("reduce", "1", "fraction")),
-        ("reduce", "half", ("half", "fraction")),
-        ("exit", "", ("exit", "symbol")),
-        ("exit", "NVDA", ("NVDA", "neither traded nor held")),
-        ("flatten", "SYA", ("flatten", "SYA", "no argument")),
-        ("sell", "", ("sell", "flatten")),
-        ("reduce", "nan", ("nan", "fraction")),
-        ("reduce", "sNaN", ("sNaN", "fraction")),
-        ("reduce", "٠.٥", ("٠.٥", "fraction")),
-        ("reduce", "0.5_0", ("0.5_0", "fraction")),
-    ],
+INVALID = (
+    ("reduce", "1", ("reduce", "1", "fraction")),
+    ("reduce", "half", ("half", "fraction")),
+    ("exit", "", ("exit", "symbol")),
+    ("exit", "NVDA", ("NVDA", "neither traded nor held")),
+    ("flatten", "SYA", ("flatten", "SYA", "no argument")),
+    ("sell", "", ("sell", "flatten")),
+    ("reduce", "nan", ("nan", "fraction")),
+    ("reduce", "sNaN", ("sNaN", "fraction")),
+    ("reduce", "٠.٥", ("٠.٥", "fraction")),
+    ("reduce", "0.5_0", ("0.5_0", "fraction")),
 )
-def test_invalid_commands_are_refused_and_change_nothing(
-    desk: Desk, verb: str, argument: str, facts: tuple[str, ...]
-) -> None:
+NO_COMMANDS = (
+    "",
+    "[]",
+    '{"verb": 1}',
+    "x" * 20_000,
+    '{"verb": "pause"}',
+    "[" * 9_000,
+    '{"verb": "pause", "by": "\\ud800", "written_at": "2024-02-20T15:30:00"}',
+)
+
+
+def test_invalid_commands_are_refused_and_change_nothing(desk: Desk) -> None:
     before = held(desk)
-    answer = give(desk, verb, argument)
-    assert answer["state"] == "refused"
-    check_message(answer["answer"], *facts)
+    for number, (verb, argument, facts) in enumerate(INVALID):
+        answer = give(desk, verb, argument, name=f"c{number}")
+        assert answer["state"] == "refused", (verb, argument)
+        check_message(answer["answer"], *facts)
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        '{"verb": 1}',
-        "x" * 20_000,
-        '{"verb": "pause"}',
-        "[" * 9_000,
-        '{"verb": "pause", "by": "\\ud800", "written_at": "2024-02-20T15:30:00"}',
-    ],
-)
-def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> None:
+def test_files_that_are_no_commands_are_refused(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
-    (folder / "bad.json").write_text(content)
+    for number, content in enumerate(NO_COMMANDS):
+        (folder / f"bad-{number}.json").write_text(content)
     command_desk(desk).take()
-    answer = read_answer(folder.parent, "bad")
-    assert answer is not None
-    assert answer["state"] == "refused"
+    answers = [read_answer(folder.parent, f"bad-{number}") for number in range(len(NO_COMMANDS))]
+    assert [answer and answer["state"] for answer in answers] == ["refused"] * len(NO_COMMANDS)
     assert halted_by(desk) == []
 
 
@@ -255,10 +250,13 @@ def test_missing_accepted_order_is_not_replaced(
     assert sorted(sent) == sorted(held(unfilled))
 
 
-def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
-    """Every commit and every order, before and after it."""
+@pytest.mark.wire
+@pytest.mark.first_example
+@pytest.mark.parametrize("first", range(5))
+def test_command_killed_at_any_step_is_executed_once(desk: Desk, first: int) -> None:
+    """Every fifth commit or order, before or after it."""
     folder = desk.live.account.kill_file.parent
-    step, was_killed = 0, True
+    step, was_killed = first, True
     while was_killed:
         was_killed, before, name = False, held(desk), f"step-{step}"
         values = {"verb": "reduce", "argument": "0.98", "by": "Ada", "written_at": str(utc_now())}
@@ -276,5 +274,5 @@ def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
         assert held(desk) == kept, step
         query = "SELECT state FROM commands WHERE id = ?"
         assert desk.database.query(query, (name,)) == [("done",)]
-        step += 1
+        step += 5
     assert step > 20

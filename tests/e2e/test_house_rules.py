@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,13 @@ def test_git_tracks_no_large_or_cache_files() -> None:
     assert (large, caches) == ([], [])
 
 
+@cache
+def parsed_tests() -> dict[Path, ast.AST]:
+    """Every module of tests and studies, parsed."""
+    paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
 def imported_by(tree: ast.AST) -> set[str]:
     """Dotted names of the modules that code imports, and of all that it imports from them."""
     found = set()
@@ -127,12 +135,11 @@ def imported_by(tree: ast.AST) -> set[str]:
 
 def test_no_test_module_imports_a_test_module() -> None:
     """Code that several test files share is in `tests/support/`."""
-    paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
-    modules = {path.stem for path in paths if path.stem.startswith("test_")}
+    modules = {path.stem for path in parsed_tests() if path.stem.startswith("test_")}
     found = [
         f"{path.relative_to(ROOT)}: {name}"
-        for path in paths
-        for name in sorted(imported_by(ast.parse(path.read_text(encoding="utf-8"))))
+        for path, tree in parsed_tests().items()
+        for name in sorted(imported_by(tree))
         if modules & set(name.split("."))
     ]
     assert modules
@@ -173,14 +180,16 @@ def test_private_name_detector_finds_every_access_form(code: str, names: set[str
 
 def test_private_access_in_a_test_states_its_reason() -> None:
     """A comment says why no public name shows the behaviour; unneeded comments are removed."""
-    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
-    private = {path: private_names(ast.parse(text)) for path, text in texts.items()}
-    reasoned = {path: bool(REASON.search(text)) for path, text in texts.items()}
+    private = {
+        path: private_names(tree)
+        for path, tree in parsed_tests().items()
+        if path.is_relative_to(ROOT / "tests")
+    }
     assert any(private.values())
     assert {
         str(path.relative_to(ROOT)): sorted(names)
         for path, names in private.items()
-        if bool(names) != reasoned[path]
+        if bool(names) != bool(REASON.search(path.read_text(encoding="utf-8")))
     } == {}
 
 

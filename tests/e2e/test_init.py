@@ -137,6 +137,7 @@ BAD = [
 ]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(("words", "facts"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_invalid_init_input_gives_one_line_error_only(
     words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,7 @@ from tests.support.desks import SECOND, WORDS, Desk
 from tests.support.paper_runs import paper, paper_words
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("fill", "at", "minutes", "state"),
     [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "accepted")],
@@ -131,6 +132,7 @@ def test_daily_loss_halts_openings_until_the_next_day(
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
 def test_stopping_the_loop_cancels_and_reports_open_orders(

@@ -192,6 +192,7 @@ def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_
         assert len(names) == len(set(names))
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("minutes", [6, 2])
 def test_failed_overnight_check_is_retried_and_alerted(
@@ -256,6 +257,7 @@ def test_cash_flow_before_overnight_check_triggers_no_halt(
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
 
 
+@pytest.mark.wire
 def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
     """A manual order reserves the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
@@ -292,6 +294,7 @@ def refuse_all(names: Iterable[str]) -> dict[str, Decimal]:
     raise BrokerError("cancelling order stuck: HTTP status 503")
 
 
+@pytest.mark.wire
 def test_interrupted_decision_is_not_resumed_for_dropped_symbols(
     practice: Start, tmp_path: Path
 ) -> None:
