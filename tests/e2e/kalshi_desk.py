@@ -34,11 +34,12 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from foundation.arrays import Array, Mask
-from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
+from foundation.clock import TimeSource, utc_now
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.support.messages import refused
+from tests.support.passing import HURRIED
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
@@ -182,7 +183,7 @@ BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps"
 
 
 def traded(
-    practice: KalshiPractice, most: int = 100, time: TimeSource = SYSTEM_TIME, **more: Any
+    practice: KalshiPractice, most: int = 100, time: TimeSource = HURRIED, **more: Any
 ) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []

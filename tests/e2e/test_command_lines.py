@@ -91,6 +91,7 @@ def test_invalid_position_quantity_is_refused_naming_its_key(tmp_path: Path, wor
     check_message(line, f"positions.{word.partition('=')[0]}")
 
 
+@pytest.mark.wire
 def test_legacy_flags_find_bars_in_trainingdata_by_default(tmp_path: Path) -> None:
     folder = tmp_path / "trainingdata" / "hourly" / "crypto"
     folder.parent.mkdir(parents=True)

@@ -113,6 +113,7 @@ def test_invalid_commands_are_refused_and_change_nothing(desk: Desk) -> None:
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
+@pytest.mark.wire
 def test_files_that_are_no_commands_are_refused(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -124,6 +125,7 @@ def test_files_that_are_no_commands_are_refused(desk: Desk) -> None:
     assert halted_by(desk) == []
 
 
+@pytest.mark.wire
 def test_field_written_twice_refuses_the_command(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -136,6 +138,7 @@ def test_field_written_twice_refuses_the_command(desk: Desk) -> None:
     assert halted_by(desk) == []
 
 
+@pytest.mark.wire
 def test_unusual_paths_neither_stop_nor_block_the_loop(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -150,6 +153,7 @@ def test_unusual_paths_neither_stop_nor_block_the_loop(desk: Desk) -> None:
     assert give(desk, "pause")["state"] == "done"
 
 
+@pytest.mark.wire
 def test_unwritable_answers_are_reported_once(
     desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +179,7 @@ def test_commands_older_than_an_hour_expire(desk: Desk) -> None:
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
+@pytest.mark.wire
 def test_command_waits_while_the_venue_does_not_respond(desk: Desk) -> None:
     desk.here.fail(kind="status", status=500, count=1000, path="/v2/account")
     folder = desk.live.account.kill_file.parent
@@ -239,6 +244,7 @@ def test_unfilled_command_order_counts_as_sold(unfilled: Desk, here: Practice) -
     assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 
 
+@pytest.mark.wire
 def test_missing_accepted_order_is_not_replaced(
     unfilled: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -115,13 +115,6 @@ def test_git_tracks_no_large_or_cache_files() -> None:
     assert (large, caches) == ([], [])
 
 
-@cache
-def parsed_tests() -> dict[Path, ast.AST]:
-    """Every module of tests and studies, parsed."""
-    paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
-
-
 def imported_by(tree: ast.AST) -> set[str]:
     """Dotted names of the modules that code imports, and of all that it imports from them."""
     found = set()
@@ -131,19 +124,6 @@ def imported_by(tree: ast.AST) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             found |= {f"{node.module or ''}.{alias.name}" for alias in node.names}
     return found
-
-
-def test_no_test_module_imports_a_test_module() -> None:
-    """Code that several test files share is in `tests/support/`."""
-    modules = {path.stem for path in parsed_tests() if path.stem.startswith("test_")}
-    found = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for path, tree in parsed_tests().items()
-        for name in sorted(imported_by(tree))
-        if modules & set(name.split("."))
-    ]
-    assert modules
-    assert found == []
 
 
 def is_private(name: str) -> bool:
@@ -157,9 +137,10 @@ def private_names(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in OWN:
-            found.add(node.attr)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in PATCHES:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            found |= {node.attr} if ast.unparse(node.value) not in OWN else set()
+        called = getattr(node, "func", None)
+        if getattr(called, "attr", getattr(called, "id", None)) in PATCHES:
             words = [word.value for word in node.args if isinstance(word, ast.Constant)]
             found |= {word.split(".")[-1] for word in words if isinstance(word, str)}
     return {name for name in found if is_private(name)}
@@ -178,18 +159,49 @@ def test_private_name_detector_finds_every_access_form(code: str, names: set[str
     assert private_names(ast.parse(code)) == names
 
 
-def test_private_access_in_a_test_states_its_reason() -> None:
+@dataclass(frozen=True)
+class ModuleFacts:
+    """What a module of tests or studies imports, and which private names it reaches."""
+
+    imports: set[str]
+    private: set[str]
+    gives_reason: bool
+
+
+@pytest.fixture(scope="module")
+def code_of_tests() -> dict[Path, ModuleFacts]:
+    """Every module of tests and studies, parsed once."""
+    found = {}
+    for path in (path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        found[path.relative_to(ROOT)] = ModuleFacts(
+            imported_by(tree), private_names(tree), bool(REASON.search(text))
+        )
+    return found
+
+
+def test_no_test_module_imports_a_test_module(code_of_tests: dict[Path, ModuleFacts]) -> None:
+    """Code that several test files share is in `tests/support/`."""
+    modules = {path.stem for path in code_of_tests if path.stem.startswith("test_")}
+    found = [
+        f"{path}: {name}"
+        for path, code in code_of_tests.items()
+        for name in sorted(code.imports)
+        if modules & set(name.split("."))
+    ]
+    assert modules
+    assert found == []
+
+
+def test_private_access_in_a_test_states_its_reason(code_of_tests: dict[Path, ModuleFacts]) -> None:
     """A comment says why no public name shows the behaviour; unneeded comments are removed."""
-    private = {
-        path: private_names(tree)
-        for path, tree in parsed_tests().items()
-        if path.is_relative_to(ROOT / "tests")
-    }
-    assert any(private.values())
+    tests = {path: code for path, code in code_of_tests.items() if path.parts[0] == "tests"}
+    assert any(code.private for code in tests.values())
     assert {
-        str(path.relative_to(ROOT)): sorted(names)
-        for path, names in private.items()
-        if bool(names) != bool(REASON.search(path.read_text(encoding="utf-8")))
+        str(path): sorted(code.private)
+        for path, code in tests.items()
+        if bool(code.private) != code.gives_reason
     } == {}
 
 

@@ -78,6 +78,7 @@ def test_generated_settings_file_works_for_backtest_and_live(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_first_backtest_has_the_settings_of_the_file(tmp_path: Path) -> None:
     """It is composed once, when the answers are checked."""
     words = ["mine", "--bars", "synthetic", "forecaster=ewma", "limits.symbol_cap=0.4"]
@@ -89,6 +90,7 @@ def test_first_backtest_has_the_settings_of_the_file(tmp_path: Path) -> None:
     unlock_output_folders()
 
 
+@pytest.mark.slow
 def test_init_writes_forecaster_kind_and_overrides_together(set_up: Callable[..., Path]) -> None:
     folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
     file = folder / "kelly.yaml"

@@ -16,6 +16,7 @@ from execution.journal.cycles import read_next_cycle
 from execution.live.account_lock import JOURNAL_FILE, STATUS_PAGE_FILE
 from execution.live.cycle_report import print_cycle
 from execution.live.status import report_status
+from foundation import notifier
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from foundation.files import write_atomically
@@ -197,7 +198,10 @@ def test_damaged_journal_is_kept_and_blocks_trading(
     assert query_rows(path, "SELECT kind FROM halts") == [("journal",)]
 
 
-def test_no_output_of_a_failing_run_contains_secrets(here: Practice, tmp_path: Path) -> None:
+def test_no_output_of_a_failing_run_contains_secrets(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "EXIT_WAIT_SECONDS", 0.5)
     address = here.url.replace("http://", "http://somebody:hushhush@")
     here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
     texts = []

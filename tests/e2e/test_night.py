@@ -81,6 +81,7 @@ def test_overnight_order_of_unknown_outcome_keeps_its_id(here: Practice, tmp_pat
         assert any(cut.client_order_id in body for body in here.posts[posts:])
 
 
+@pytest.mark.wire
 def test_overnight_cut_works_despite_opening_of_unknown_outcome(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
         assert 1.9 < gross(here) <= 2.0
 
 
+@pytest.mark.wire
 def test_repeated_overnight_check_cancels_earlier_reduction_orders(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -160,6 +162,7 @@ def test_repeated_overnight_check_cancels_earlier_reduction_orders(
         assert not here.venue.broker.account().open_orders
 
 
+@pytest.mark.wire
 def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)

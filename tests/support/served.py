@@ -19,8 +19,10 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
+from foundation.transport import RateLimiter
 from practice.request import Request, Route
 from practice.server import PracticeServer
+from tests.support.passing import HURRIED
 
 WAIT = 30.0  # seconds for a server to start or to end
 FAULTS = "/control/faults"
@@ -167,11 +169,18 @@ def intercepted(
 def serving(*, wired: bool = False) -> Iterator[Served]:
     """Serve applications until the block ends.
 
-    wired: whether requests of this process to practice servers take a socket.
+    wired: whether requests of this process to practice servers take a socket, and pauses between
+        them their time.
     """
     served = Served(wired)
     try:
-        with intercepted(lambda request, _: served.answer(request)):
+        with (
+            intercepted(lambda request, _: served.answer(request)),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            if not wired:
+                hurried = RateLimiter(None, HURRIED)
+                patch.setattr("foundation.transport.shared_rate_limiter", lambda *_: hurried)
             yield served
     finally:
         served.close()

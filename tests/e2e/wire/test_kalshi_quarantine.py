@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from event_contracts.trade import trade_markets
-from event_contracts.trading.action_log import ActionEntry
 from execution.live.account_lock import JOURNAL_FILE
-from execution.live.loop import StopSignal
 from foundation.database import query_rows
 from foundation.errors import BrokerError
-from tests.e2e.kalshi_desk import flat, trading_settings
+from tests.e2e.kalshi_desk import flat
+from tests.e2e.kalshi_desk import traded as traded_with
 from tests.event_contracts.changed_rows import REMOVED, Change, changed_rows, with_fields
-from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.support.messages import refused
 
-BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "seed": 3}
+traded = partial(traded_with, seed=3)
 
 
 @pytest.fixture
@@ -28,18 +27,6 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
     sessions = {"RAIN": flat(60, depth=500.0), "SNOW": flat(60, depth=500.0)}
     with kalshi_practice(sessions=sessions, interval=1) as venue:
         yield venue
-
-
-def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
-    """Trade, with the venue's clock moved after every decision."""
-    shown: list[ActionEntry] = []
-
-    def show(entry: ActionEntry) -> None:
-        shown.append(entry)
-        practice.advance()
-
-    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, StopSignal(), show)
-    return shown
 
 
 def alerts() -> list[tuple[str, str]]:
