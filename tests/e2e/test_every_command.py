@@ -196,6 +196,7 @@ def test_command_interrupted_while_loading_exits_with_a_message(number: signal.S
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_run_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "marketsimulator.backtest", "forecaster.cache=null", "trials=null"]
+    words += ["symbols=[SYA]", "start=2024-05-01"]
     run = Started([*words, "output=here/out"], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while run.running and not re.search(r"\d of \d", run.errors):

@@ -134,6 +134,7 @@ def test_sale_is_capped_at_holdings_less_open_sales() -> None:
         manager.submit(order("most", "0.60", 8, "SELL", market=RAIN))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
 def test_live_account_matches_training_environment_to_the_cent(style: Any) -> None:
     """The same policy runs over HTTP and in the environment: every action and the final cash agree.
@@ -195,9 +196,9 @@ def turned_sales(stand: KalshiStand) -> list[str]:
     return turned
 
 
-@pytest.mark.parametrize("style", ["passive", "mid", "aggressive", MIXED])
+@pytest.mark.first_example
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
+    ("seed", "style"), [*enumerate(("passive", "mid", "aggressive", MIXED, "passive", MIXED))]
 )
 def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None:
     """Faults are kills, partial fills, lost responses and pauses; the venue refuses no order that

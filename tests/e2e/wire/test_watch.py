@@ -29,7 +29,7 @@ from tests.support.desks import (
 from tests.support.given_commands import give
 from tests.support.watches import made_up, watch_of
 
-WEEK = ("start=2024-02-20T15:00Z", "end=2024-02-23")
+DAYS = ("start=2024-02-20T15:00Z", "end=2024-02-21")
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -153,8 +153,8 @@ def test_simulated_watch_equals_the_live_one(
     practice: Start, tmp_path: Path, limits: tuple[str, ...], acts: bool
 ) -> None:
     words = ("symbols=[SYA,SYB,SYC]", *PLAIN, *limits)
-    here = practice(*words, *WEEK, "increments=original")
-    settings = BacktestSettings.from_config(compose_config("backtest", [*SPAN[:3], *WEEK, *words]))
+    here = practice(*words, *DAYS, "increments=original")
+    settings = BacktestSettings.from_config(compose_config("backtest", [*SPAN[:3], *DAYS, *words]))
     market = settings.load_market()
     assert not can_run_compiled(settings, market)
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
