@@ -8,8 +8,9 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -20,29 +21,24 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
 from foundation.transport import RateLimiter
-from practice.request import Request, Route
+from practice.request import Request
 from practice.server import PracticeServer
 from tests.support.passing import HURRIED
 
 WAIT = 30.0  # seconds for a server to start or to end
-FAULTS = "/control/faults"
 _PORTS = itertools.count(1024)  # on which nothing listens
+Answer = tuple[int, bytes] | None  # a status and a body; None: to be asked for by HTTP
 Heard = Callable[[str, str, str], object]  # told the method, path and body of a request
-Send = Callable[[PreparedRequest], Response]
 Change = Callable[[str, str, Any], Any]  # another answer, of a method, a path and an answer's JSON
 
 
 class Served:
-    """Servers in a thread of their own.
+    """Servers in a thread of their own."""
 
-    wired: whether requests of this process also take a socket.
-    """
-
-    def __init__(self, wired: bool = False) -> None:
-        self._wired = wired
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._runners: list[web.AppRunner] = []
-        self._direct: dict[str, _Direct] = {}
+        self._direct: dict[str, Callable[[PreparedRequest], Answer]] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
@@ -56,34 +52,34 @@ class Served:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             return int(runner.addresses[0][1])
 
-        port = asyncio.run_coroutine_threadsafe(listen(), self._loop).result(WAIT)
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self._run(listen())}"
 
     def serve_venue(self, server: PracticeServer, heard: Heard) -> str:
         """Serve a practice server, each of whose requests is told to `heard`."""
         app = server.build_app()
 
         async def note(request: web.Request, _: web.StreamResponse) -> None:
-            body = await request.text() if request.method != "GET" else ""
-            heard(request.method, request.path, body)
+            heard(request.method, request.path, await request.text())
 
         app.on_response_prepare.append(note)
         url = self.serve(app)
-        if not self._wired and server.speed is None:
-            self._direct[urlsplit(url).netloc] = _Direct(server, heard)
+        if server.speed is None:
+            self._direct[urlsplit(url).netloc] = _Direct(server, heard).answer
         return url
 
-    def answer(self, request: PreparedRequest) -> tuple[int, bytes] | None:
-        """Return a practice server's status and body; None if they have to be asked for by HTTP."""
-        direct = self._direct.get(urlsplit(request.url or "").netloc)
-        return None if direct is None else direct.answer(request)
+    def answer(self, request: PreparedRequest) -> Answer:
+        """Have a practice server answer a request of this process."""
+        return self._direct.get(urlsplit(request.url or "").netloc, lambda _: None)(request)
 
     def close(self) -> None:
         for runner in self._runners:
-            asyncio.run_coroutine_threadsafe(runner.cleanup(), self._loop).result(WAIT)
+            self._run(runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(WAIT)
         self._loop.close()
+
+    def _run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT)
 
 
 class _Direct:
@@ -91,75 +87,73 @@ class _Direct:
 
     def __init__(self, server: PracticeServer, heard: Heard) -> None:
         self._server, self._heard = server, heard
-        self._lock, execute = threading.RLock(), server.execute_request
+        self._is_faulty = False
+        lock, execute = threading.RLock(), server.execute_request
 
         def execute_alone(*asked: Any) -> tuple[int, Any]:
-            with self._lock:
+            with lock:
                 return execute(*asked)
 
         # Requests of other processes are executed in the server's thread.
         server.execute_request = execute_alone  # type: ignore[method-assign]
-        self._routes = [(_pattern(route.path), route) for route in server.routes()]
-        self._is_faulty = False
 
-    def answer(self, request: PreparedRequest) -> tuple[int, bytes] | None:
-        method = request.method or ""
-        parts = urlsplit(request.url or "")
+    def answer(self, request: PreparedRequest) -> Answer:
+        method, parts = request.method or "", urlsplit(request.url or "")
         path = unquote(parts.path)
-        if path == FAULTS:
+        if path == "/control/faults":
             self._is_faulty = method == "POST"
-        found = None if self._is_faulty else self._route(method, path)
-        if found is None:
+        if self._is_faulty:
             return None
-        route, names = found
-        body = (request.body or "").encode() if isinstance(request.body, str) else request.body
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        asked = Request(method, path, query, names, request.headers, body or b"")
-        why = self._server.authentication_failure(asked)
-        self._heard(method, path, asked.body.decode())
-        if why is not None:
-            return 401, json.dumps(self._server.error_response(401, None, why)).encode()
-        status, content = self._server.execute_request(
-            route, asked, self._server.invalid_request_status
-        )
-        return status, b"" if status == 204 else json.dumps(content).encode()
-
-    def _route(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        for pattern, route in self._routes:
-            if route.method == method and (names := pattern.fullmatch(path)):
-                return route, names.groupdict()
+        for route in self._server.routes():
+            names = _pattern(route.path).fullmatch(path) if route.method == method else None
+            if names is None:
+                continue
+            asked = Request(method, path, query, names.groupdict(), request.headers, body)
+            self._heard(method, path, body.decode())
+            server, status, content = self._server, 401, None
+            why = server.authentication_failure(asked)
+            if why is None:
+                status, content = server.execute_request(
+                    route, asked, server.invalid_request_status
+                )
+            content = server.error_response(401, None, why) if why else content
+            return status, b"" if status == 204 else json.dumps(content).encode()
         return None
 
 
+@cache
 def _pattern(path: str) -> re.Pattern[str]:
     """Return what matches the paths of a route, such as /v2/assets/{symbol:.+}."""
     names = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
     return re.compile(re.sub(r"\{(\w+):(.+?)\}", r"(?P<\1>\2)", names))
 
 
-@contextmanager
-def intercepted(
-    answer: Callable[[PreparedRequest, Send], tuple[int, bytes] | None],
-) -> Iterator[None]:
-    """Have requests of this process answered by a function, or by HTTP where it returns None.
+Send = Callable[[PreparedRequest], Response]
 
-    answer: takes a request, and what sends it.
+
+@contextmanager
+def intercepted(respond: Callable[[PreparedRequest, Send], Answer]) -> Iterator[None]:
+    """Have requests of this process answered by a function, and pause briefly between them.
+
+    respond: takes a request, and what sends a request by HTTP.
     """
     send: Callable[..., Response] = HTTPAdapter.send
 
-    def answered(
-        adapter: HTTPAdapter, request: PreparedRequest, *words: Any, **options: Any
-    ) -> Response:
-        given = answer(request, lambda each: send(adapter, each, *words, **options))
+    def answered(adapter: HTTPAdapter, request: PreparedRequest, *words: Any, **more: Any) -> Any:
+        given = respond(request, lambda each: send(adapter, each, *words, **more))
         if given is None:
-            return send(adapter, request, *words, **options)
-        status, content = given
+            return send(adapter, request, *words, **more)
         headers = {"Content-Type": "application/json"}
-        body = HTTPResponse(io.BytesIO(content), headers, status, preload_content=False)
+        body = HTTPResponse(io.BytesIO(given[1]), headers, given[0], preload_content=False)
         return adapter.build_response(request, body)
 
+    limiter = RateLimiter(None, HURRIED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HTTPAdapter, "send", answered)
+        patch.setattr("foundation.transport.shared_rate_limiter", lambda *_: limiter)
         # Of each request the library looks through all variables of the environment for a proxy.
         patch.setattr("requests.sessions.get_environ_proxies", lambda *_, **__: {})
         yield
@@ -172,15 +166,9 @@ def serving(*, wired: bool = False) -> Iterator[Served]:
     wired: whether requests of this process to practice servers take a socket, and pauses between
         them their time.
     """
-    served = Served(wired)
+    served = Served()
     try:
-        with (
-            intercepted(lambda request, _: served.answer(request)),
-            pytest.MonkeyPatch.context() as patch,
-        ):
-            if not wired:
-                hurried = RateLimiter(None, HURRIED)
-                patch.setattr("foundation.transport.shared_rate_limiter", lambda *_: hurried)
+        with nullcontext() if wired else intercepted(lambda request, _: served.answer(request)):
             yield served
     finally:
         served.close()
@@ -191,7 +179,7 @@ def changed(url: str, change: Change) -> Iterator[str]:
     """Yield another address of a server, whose successful answers are changed there."""
     other = f"http://127.0.0.1:{next(_PORTS)}"
 
-    def answer(request: PreparedRequest, send: Send) -> tuple[int, bytes] | None:
+    def respond(request: PreparedRequest, send: Send) -> Answer:
         asked = request.copy()
         asked.url = (request.url or "").replace(f"{other}/", f"{url}/", 1)
         if asked.url == request.url:
@@ -203,5 +191,5 @@ def changed(url: str, change: Change) -> Iterator[str]:
             content = json.dumps(change(asked.method or "", path, json.loads(content))).encode()
         return got.status_code, content
 
-    with intercepted(answer):
+    with intercepted(respond):
         yield other

@@ -90,51 +90,6 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     assert "status is not one of resting" in text
 
 
-def test_settlement_with_contradictory_payout_is_alerted_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
-    monkeypatch.chdir(tmp_path)
-    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
-    with kalshi_practice(sessions=sessions, interval=1) as practice:
-        traded(practice, steps=1)
-        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
-        assert not practice.exchange.paid_settlements
-        practice.advance(5)
-        with changed_rows("/portfolio/settlements", with_fields(value=30)):
-            traded(practice, steps=4)
-        worth = float(practice.exchange.cash + practice.exchange.position_value)
-    [(kind, text)] = alerts()
-    assert kind == "kalshi books"
-    assert "settlement of RAIN: revenue $" in text
-    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
-    marks = query_rows(path, "SELECT equity, flows FROM marks ORDER BY at")
-    assert marks[-1][0] == pytest.approx(worth)
-    assert not any(flows for _, flows in marks)
-
-
-def test_tied_market_is_paid_and_trading_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RAIN ends with half a dollar for each side, and no value is stated."""
-    monkeypatch.chdir(tmp_path)
-    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
-    tie = with_fields(market_result="scalar", value=None)
-    ended = with_fields(result="scalar", settlement_value_dollars=None)
-    with kalshi_practice(sessions=sessions, interval=1) as practice:
-        traded(practice, steps=1)
-        assert not practice.exchange.paid_settlements
-        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
-        practice.advance(5)
-        with (
-            changed_rows("/portfolio/settlements", tie),
-            changed_rows("/markets", ended, market="RAIN"),
-        ):
-            shown = traded(practice, steps=4)
-    assert {entry.market for entry in shown} == {"SNOW"}
-    assert not alerts()
-
-
 @pytest.fixture
 def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
     """RAIN is held, and ends while nobody looks."""
@@ -146,6 +101,33 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPr
         venue.advance(5)
         assert venue.exchange.paid_settlements
         yield venue
+
+
+def test_settlement_with_contradictory_payout_is_alerted_once(ending: KalshiPractice) -> None:
+    """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
+    with changed_rows("/portfolio/settlements", with_fields(value=30)):
+        traded(ending, steps=4)
+    worth = float(ending.exchange.cash + ending.exchange.position_value)
+    [(kind, text)] = alerts()
+    assert kind == "kalshi books"
+    assert "settlement of RAIN: revenue $" in text
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
+    marks = query_rows(path, "SELECT equity, flows FROM marks ORDER BY at")
+    assert marks[-1][0] == pytest.approx(worth)
+    assert not any(flows for _, flows in marks)
+
+
+def test_tied_market_is_paid_and_trading_continues(ending: KalshiPractice) -> None:
+    """RAIN ends with half a dollar for each side, and no value is stated."""
+    tie = with_fields(market_result="scalar", value=None)
+    ended = with_fields(result="scalar", settlement_value_dollars=None)
+    with (
+        changed_rows("/portfolio/settlements", tie),
+        changed_rows("/markets", ended, market="RAIN"),
+    ):
+        shown = traded(ending, steps=4)
+    assert {entry.market for entry in shown} == {"SNOW"}
+    assert not alerts()
 
 
 def settled() -> list[str]:

@@ -9,23 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.changed_answers import Told, richer
 from tests.e2e.practice import SPAN, Practice, Start
-from tests.support.desks import (
-    ACCOUNT,
-    ALWAYS,
-    PLAIN,
-    SECOND,
-    Desk,
-    alerts,
-    attacked,
-    halted_by,
-    held,
-)
+from tests.support.desks import ACCOUNT, ALWAYS, PLAIN, Desk, alerts, attacked, halted_by, held
 from tests.support.given_commands import give
 from tests.support.watches import made_up, watch_of
 
@@ -105,27 +94,6 @@ def test_wrong_answers_of_the_venue_sell_nothing(
         assert (held(desk), len(desk.here.posts)) == (before, posts)
         assert "watch" not in halted_by(desk)
         assert desk.database.query("SELECT verb FROM commands") == []
-
-
-class Seen:
-    """Keeps the snapshots that it is notified of."""
-
-    def __init__(self) -> None:
-        self.seen: list[AccountSnapshot] = []
-
-    def on_snapshot(self, snapshot: AccountSnapshot) -> None:
-        self.seen.append(snapshot)
-
-
-def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
-    observer = Seen()
-    watch = watch_of(desk, observer=observer)
-    desk.here.advance(SECOND)
-    watch.read()
-    assert [snapshot.positions for snapshot in observer.seen] == [held(desk)]
-    [(at, equity)] = desk.database.query("SELECT at, equity FROM watch")
-    assert at.startswith("2024-02-20T16:30")
-    assert equity == pytest.approx(observer.seen[0].equity)
 
 
 def replay(here: Practice, folder: Path, *words: str) -> Desk:
