@@ -53,6 +53,7 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     unlock_output_folders()
 
 
+@pytest.mark.slow
 def test_generated_settings_file_works_for_backtest_and_live(
     set_up: Callable[..., Path], bars: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_overnight_cut_works_despite_sale_of_unknown_outcome(
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
+@pytest.mark.wire
 def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -233,6 +234,7 @@ def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path)
         assert left == [f"{held['SYA']:f} SYA ({why})"]
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
 def test_cash_flow_before_overnight_check_triggers_no_halt(
@@ -276,6 +278,7 @@ def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path
         assert left.startswith(f"{held:f} SYA (")
 
 
+@pytest.mark.wire
 def test_uncancellable_order_blocks_closing_of_its_symbol_only(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def stopping(at: int, told: Callable[[], None]) -> Callable[[Cycle], None]:
     return show
 
 
+@pytest.mark.wire
 def test_undisturbed_replay_matches_the_venues_fills_and_equity(
     whole_of: Callable[[str], Desk],
 ) -> None:
