@@ -103,18 +103,9 @@ def _settings_and_market(words: tuple[str, ...]) -> tuple[PracticeSettings, Mark
         compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
     market = settings.load_market()
-    _rehearse_once(settings, market)
-    return settings, market
-
-
-_rehearsed: list[bool] = []
-
-
-def _rehearse_once(settings: PracticeSettings, market: Market) -> None:
-    """Compile what the servers of this process need, once."""
-    if not _rehearsed:
+    if not _settings_and_market.cache_info().currsize:
         warm_up_venue(settings, market)
-        _rehearsed.append(True)
+    return settings, market
 
 
 @contextmanager

@@ -13,13 +13,13 @@ import pytest
 
 from execution.alpaca.order_venue import OrderVenue
 from execution.journal.order_store import OrderIntent
-from execution.live.commands import read_answer, write_command
+from execution.live.commands import read_answer
 from execution.live.guarded_broker import GuardedBroker
 from foundation.clock import utc_now
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, order, trading
 from tests.support.desks import PLAIN, SECOND, THIRD, Desk, alerts, halted_by, held
-from tests.support.given_commands import command_desk, give
+from tests.support.given_commands import command_desk, give, written
 from tests.support.messages import check_message
 from tests.support.replays import Killed, mortal
 
@@ -158,8 +158,7 @@ def test_unwritable_answers_are_reported_once(
     desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = desk.live.account.kill_file.parent
-    values = {"verb": "pause", "argument": "", "by": "Ada", "written_at": str(utc_now())}
-    write_command(folder, "blocked", values)
+    written(desk, "blocked", "pause")
     answer = folder / "commands" / "blocked.answer.json"
     answer.mkdir()
     taker = command_desk(desk)
@@ -183,8 +182,7 @@ def test_commands_older_than_an_hour_expire(desk: Desk) -> None:
 def test_command_waits_while_the_venue_does_not_respond(desk: Desk) -> None:
     desk.here.fail(kind="status", status=500, count=1000, path="/v2/account")
     folder = desk.live.account.kill_file.parent
-    values = {"verb": "flatten", "argument": "", "by": "Ada", "written_at": str(utc_now())}
-    write_command(folder, "late", values)
+    written(desk, "late", "flatten")
     command_desk(desk).take()
     waiting = read_answer(folder, "late")
     assert waiting is not None
@@ -265,8 +263,7 @@ def test_command_killed_at_any_step_is_executed_once(desk: Desk, first: int) -> 
     step, was_killed = first, True
     while was_killed:
         was_killed, before, name = False, held(desk), f"step-{step}"
-        values = {"verb": "reduce", "argument": "0.98", "by": "Ada", "written_at": str(utc_now())}
-        write_command(folder, name, values)
+        written(desk, name, "reduce", "0.98")
         try:
             with mortal(step):
                 command_desk(desk).take()

@@ -22,10 +22,7 @@ from tests.e2e.practice import Practice, Start, order, trading
 from tests.support.desks import Desk, halted_by
 from tests.support.messages import refused
 from tests.support.overnight import LAST_CYCLE, buy_too_much, buy_up_to, gross, show
-
-
-class Killed(BaseException):
-    """The process ends here."""
+from tests.support.replays import Killed
 
 
 def cuts_of(desk: Desk) -> list[OrderIntent]:
