@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 WHEELS ?= wheels
 COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 SEED ?= $(shell date -u +%Y%m%d)
-MONEY := 'money_property and not slow and not long and not gpu and not bench'
+MONEY := 'money_property and not wire and not slow and not long and not gpu and not bench'
+WIRE := tests/e2e/wire
+WIRE_FILES = $(shell grep -rl --include='test_*.py' 'mark\.wire' tests) $(WIRE)
 MONEY_FILES = $(shell sed -n 's/^ *- \(tests[^:]*\)::.*/\1/p' tests/money.yaml | sort -u)
 # Libraries are installed without bytecode, which the first import writes: without it each takes seconds, every time.
 export PYTHONDONTWRITEBYTECODE :=
@@ -15,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --max-worker-restart 0 -o faulthandler_timeout=900 \
 	-o faulthandler_exit_on_timeout=true
 
-.PHONY: backtest test check money slow long bench settings-page schema mass promises sbom gpu wheels mutants matrix lock clean
+.PHONY: backtest test check money wire slow long bench settings-page schema mass promises sbom gpu wheels mutants matrix lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02
@@ -34,11 +36,14 @@ money: $(VENV)/.installed-dev         ## properties of what money rests on, with
 	@echo "random examples of the seed $(SEED)"
 	HYPOTHESIS_PROFILE=dated $(TESTS) -m $(MONEY) --dist loadfile --hypothesis-seed $(SEED) $(MONEY_FILES)
 
+wire: $(VENV)/.installed-dev          ## tests with servers, processes, kills and a browser
+	$(TESTS) -m 'wire and not slow and not long and not gpu and not bench' --dist loadfile $(WIRE_FILES)
+
 slow: $(VENV)/.installed-dev          ## the longer tests
-	$(TESTS) -m slow --dist loadgroup
+	$(TESTS) -m slow --dist loadgroup tests $(WIRE)
 
 long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuous integration runs
-	$(TESTS) -m long
+	$(TESTS) -m long tests $(WIRE)
 
 bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md, then beside peers
 	$(BIN)/pytest -m bench -s studies/benchmarks

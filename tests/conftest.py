@@ -26,6 +26,7 @@ from tests.support.money import COLLECTED, money_files, name_of  # noqa: E402
 
 pytest_plugins = ("pytester", "tests.support.connections", "tests.support.messages")
 ROOT = Path(__file__).resolve().parent.parent
+WIRE = ROOT / "tests" / "e2e" / "wire"
 DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -77,13 +78,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before any marker leaves tests out: note what there is, mark the properties of money, and
-    what is slow for being another example of a test whose first one is run.
+    """Before any marker leaves tests out: note what there is, mark what is over the wire, the
+    properties of money, and what is slow for being another example of a test whose first one is
+    run.
     """
     config.stash[COLLECTED] = list(items)
     files = money_files()
     begun = set()
     for item in items:
+        if item.path.parent == WIRE:
+            item.add_marker(pytest.mark.wire)
         if item.get_closest_marker("first_example"):
             if name_of(item) in begun:
                 item.add_marker(pytest.mark.slow)

@@ -21,6 +21,7 @@ def test_missing_or_deselected_money_test_is_detected() -> None:
     assert lacking(set(), set()) == {}, "a run of other files misses nothing"
 
 
+@pytest.mark.slow
 def test_number_of_long_tests_stays_within_limit(request: pytest.FixtureRequest) -> None:
     items = request.config.stash[COLLECTED]
     long = [item.nodeid for item in items if item.get_closest_marker("long")]

@@ -1,28 +1,25 @@
-"""A proxy on loopback before a practice server that changes what it answers.
+"""Attacks on the answers of a practice server.
 
 An attack is a function: it is handed the method, the path and the JSON of an answer, and returns
-the JSON that the client gets. Nothing else about the wire changes.
+the JSON that the client gets. Nothing else changes.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.e2e.fault_proxy import FaultProxy, faulty_wire
 from tests.e2e.practice import Practice
-
-Change = Callable[[str, str, Any], Any]
+from tests.support.served import Change, changed
 
 
 @contextmanager
 def changed_answers(here: Practice, change: Change) -> Iterator[Practice]:
-    """A practice server as its clients see it through a proxy, until the block ends."""
-    with faulty_wire(FaultProxy(here.url, random.Random(0), change=change)) as proxy:
-        yield replace(here, url=proxy.url)
+    """A practice server as clients of this process see it, until the block ends."""
+    with changed(here.url, change) as url:
+        yield replace(here, url=url)
 
 
 @dataclass

@@ -14,9 +14,14 @@ from tests.e2e.practice import OPENING, Practice, Start, practising
 
 
 @pytest.fixture
-def practice() -> Iterator[Start]:
+def over_http() -> None:
+    """Requests of a test to its practice servers take a socket."""
+
+
+@pytest.fixture
+def practice(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Starts servers on the synthetic market, which stop when the test ends."""
-    with practising() as start:
+    with practising(wired="over_http" in request.fixturenames) as start:
         yield start
 
 

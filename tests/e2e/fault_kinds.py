@@ -126,12 +126,9 @@ def venue(one: Trading) -> Iterator[None]:
 def hold(one: Trading) -> Iterator[None]:
     """Trading in a symbol is halted, so that its orders wait."""
     symbol = one.rng.choice(("SYA", "SYB", "SYXUSD"))
-    for halted in (True, False):
-        asked = {"symbol": symbol, "halted": halted}
-        answer = requests.post(f"{one.here.url}/control/assets", json=asked, timeout=30)
-        assert answer.status_code == 200, answer.text
-        if halted:
-            yield
+    one.here.halt(symbol)
+    yield
+    one.here.halt(symbol, halted=False)
 
 
 def stopped_across_an_instant(one: Trading) -> Iterator[None]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +19,8 @@ from typing import Any, Literal, NamedTuple
 
 import aiohttp
 from aiohttp import web
+
+from tests.support.served import serving
 
 BEFORE = ("drop", "refuse", "busy", "silence", "late")  # the request has not reached the venue yet
 AFTER = ("lost", "error", "truncated", "trickle", "page", "null", "list", "other")
@@ -258,31 +259,15 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
 @contextmanager
 def faulty_wire(proxy: FaultProxy) -> Iterator[FaultProxy]:
     """Have a proxy listen on loopback at its `url`, until the block ends."""
-    loop = asyncio.new_event_loop()
-    proxy.loop = loop
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
     app = web.Application(client_max_size=2**24)
     app.router.add_route("*", "/{path:.*}", proxy.serve)
 
-    async def up() -> web.AppRunner:
-        proxy.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        runner = web.AppRunner(app, shutdown_timeout=0.2, handler_cancellation=True)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
+    async def connect(_: web.Application) -> AsyncIterator[None]:
+        proxy.loop = asyncio.get_running_loop()
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as proxy.session:
+            yield
 
-    async def down() -> None:
-        await runner.cleanup()
-        assert proxy.session is not None
-        await proxy.session.close()
-
-    runner = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
-    proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    app.cleanup_ctx.append(connect)
+    with serving() as served:
+        proxy.url = served.serve(app, shutdown_timeout=0.2, handler_cancellation=True)
         yield proxy
-    finally:
-        asyncio.run_coroutine_threadsafe(down(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -29,16 +29,18 @@ from event_contracts.trading.manager import (
 from event_contracts.trading.orders import ContractAction, EventContractOrder
 from event_contracts.trading.policies import ActionCodes, Observations
 from event_contracts.trading.records import MICROS_PER_DOLLAR
-from execution.journal.order_store import OrderStore
+from event_contracts.trading.venue_orders import to_contract_order
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
 from execution.orders.gate import ALLOW_ALL_ORDERS, OrderGate
 from foundation.arrays import Array, Mask
-from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
+from foundation.clock import TimeSource, utc_now
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.support.messages import refused
+from tests.support.passing import HURRIED
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
@@ -178,11 +180,31 @@ def order(
     return EventContractOrder(name, market, action, side, D(price), D(count))
 
 
+def turned_sales(exchange: Exchange, book: Mapping[str, OrderIntent]) -> list[str]:
+    """Return the sales of a book with a fill that left a position on the other side.
+
+    Markets in which an order is of no book are left out: no client can prevent it there.
+    """
+    names = {number: each.client_order_id for number, each in exchange.orders.items()}
+    foreign = {e.order.market for e in exchange.orders.values() if e.client_order_id not in book}
+    held: Counter[str] = Counter()
+    turned = []
+    for fill in exchange.fills:
+        before = held[fill.market]
+        buys_yes = (fill.action == "BUY") == (fill.side == "YES")
+        held[fill.market] += int(fill.count if buys_yes else -fill.count)
+        if fill.market in foreign or before * held[fill.market] >= 0:
+            continue
+        name = names[fill.order_id]
+        turned += [name] if to_contract_order(book[name]).action == "SELL" else []
+    return turned
+
+
 BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
 
 
 def traded(
-    practice: KalshiPractice, most: int = 100, time: TimeSource = SYSTEM_TIME, **more: Any
+    practice: KalshiPractice, most: int = 100, time: TimeSource = HURRIED, **more: Any
 ) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []

@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -26,9 +26,8 @@ from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
-from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.commands import VERBS
-from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
 from foundation.database import Database, query_rows
@@ -38,6 +37,7 @@ from tests.e2e.fault_child import AHEAD
 from tests.e2e.fault_commands import PAUSES, Commands, openings_while_paused
 from tests.e2e.fault_proxy import FaultProxy
 from tests.e2e.fault_runs import Door, FaultRun, FaultRuns, Place, arm_kill, watched
+from tests.e2e.kalshi_desk import turned_sales
 from tests.event_contracts.practice import (
     CREATE,
     KEYS,
@@ -215,7 +215,8 @@ class KalshiTrading(FaultRuns):
             for name, each in ours.items()
             if name in book
         )
-        self.counts["breaches"] += self._turned_sales(book) + openings_while_paused(self.journal)
+        self.counts["breaches"] += len(turned_sales(self.here.exchange, book))
+        self.counts["breaches"] += openings_while_paused(self.journal)
         self.counts.update(self.commands.counts(self.journal))
         for (why,) in query_rows(self.journal, "SELECT why FROM halts WHERE kind = 'watch'"):
             self.counts["watch halts"] += 1
@@ -228,29 +229,6 @@ class KalshiTrading(FaultRuns):
         self.counts["decisions"] += len(entries)
         self.counts.update(f"order {intent.state}" for intent in book.values())
         self.counts["markets settled"] += len(self.here.exchange.paid_settlements)
-
-    def _turned_sales(self, book: Mapping[str, OrderIntent]) -> int:
-        """Return fills of our sales that left a position on the other side.
-
-        Markets in which a person traded are left out: no client can prevent it there.
-        """
-        exchange = self.here.exchange
-        names = {number: each.client_order_id for number, each in exchange.orders.items()}
-        foreign = {
-            each.order.market
-            for each in exchange.orders.values()
-            if each.client_order_id.startswith(BY_HAND)
-        }
-        held: Counter[str] = Counter()
-        turned = 0
-        for fill in exchange.fills:
-            bought = fill.count if (fill.action == "BUY") == (fill.side == "YES") else -fill.count
-            before = held[fill.market]
-            held[fill.market] = after = before + int(bought)
-            intent = book.get(names[fill.order_id])
-            sells = intent is not None and to_contract_order(intent).action == "SELL"
-            turned += sells and fill.market not in foreign and before * after < 0
-        return turned
 
     def _ordinary(self) -> None:
         words = f"steps={self.rng.choice((2, 4, 6))}", f"seed={self.rng.randint(0, 99)}"

@@ -4,19 +4,17 @@ is sent to it.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import requests
-from aiohttp import web
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
@@ -42,6 +40,7 @@ from practice.alpaca_server import AlpacaServer, warm_up_venue
 from practice.settings import PracticeSettings
 from tests.support.connections import open_for_test
 from tests.support.passing import HURRIED
+from tests.support.served import serving
 from trainingdata.bars import OHLCV_FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
@@ -97,59 +96,40 @@ class Practice:
 Start = Callable[..., Practice]
 
 
-_rehearsed: list[bool] = []
-
-
-def _rehearse_once(settings: PracticeSettings, market: Market) -> None:
-    """Compile what the servers of this process need, once."""
-    if not _rehearsed:
+@cache
+def _settings_and_market(words: tuple[str, ...]) -> tuple[PracticeSettings, Market]:
+    """The settings of a server and its market, which no test changes."""
+    settings = PracticeSettings.from_config(
+        compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+    )
+    market = settings.load_market()
+    if not _settings_and_market.cache_info().currsize:
         warm_up_venue(settings, market)
-        _rehearsed.append(True)
+    return settings, market
 
 
 @contextmanager
-def practising() -> Iterator[Start]:
-    """Starts servers on the synthetic market, which stop when the test ends."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runners: list[web.AppRunner] = []
+def practising(*, wired: bool = False) -> Iterator[Start]:
+    """Starts servers on the synthetic market, which stop when the test ends.
+
+    wired: whether requests of this process to them take a socket.
+    """
 
     def start(
         *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
     ) -> Practice:
-        settings = PracticeSettings.from_config(
-            compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
-        )
-        market = settings.load_market()
-        _rehearse_once(settings, market)
+        settings, market = _settings_and_market(words)
         server = AlpacaServer(Venue(settings, market.with_bars(bars(market.bars))), speed)
-        posts = []
-        app = server.build_app()
+        posts: list[str] = []
 
-        async def note(request: web.Request, _: web.StreamResponse) -> None:
-            if request.method == "POST" and request.path == "/v2/orders":
-                posts.append(await request.text())
+        def note(method: str, path: str, body: str) -> None:
+            if (method, path) == ("POST", "/v2/orders"):
+                posts.append(body)
 
-        app.on_response_prepare.append(note)
+        return Practice(served.serve_venue(server, note), server.venue, posts)
 
-        async def up() -> int:
-            runner = web.AppRunner(app)
-            runners.append(runner)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            return int(runner.addresses[0][1])
-
-        port = asyncio.run_coroutine_threadsafe(up(), loop).result(30)
-        return Practice(f"http://127.0.0.1:{port}", server.venue, posts)
-
-    yield start
-    for runner in runners:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(30)
-    loop.close()
+    with serving(wired=wired) as served:
+        yield start
 
 
 def write_bars(bars: Bars, folder: Path, symbols: Sequence[str]) -> Path:
@@ -239,13 +219,18 @@ def forgotten() -> tuple[DecisionJournal, OrderStore]:
     return DecisionJournal(database, EventLog(database), book, TRADE_JOB), book
 
 
+@cache
+def _live_settings(words: tuple[str, ...]) -> LiveSettings:
+    return LiveSettings.from_config(compose_config("live", list(words)))
+
+
 def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
     """Settings of configs/live.yaml for a server.
 
     more: what is another value in every test. Hydra takes a quarter of a second for words that it
         has not seen yet.
     """
-    settings = LiveSettings.from_config(compose_config("live", list(words)))
+    settings = _live_settings(words)
     reached = replace(settings.broker, url_override=here.url)
     return replace(settings, broker=reached, **more)
 

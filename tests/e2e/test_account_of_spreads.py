@@ -118,7 +118,9 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     ("strategies", "days", "capital", "max_position", "bound", "beyond", "rules"),
     [
         (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_COLLATERAL_SHARE, "max_position", 100_000, {}),
-        (("IRON_CONDOR", "PUT"), 6, 5_300.0, 10.0, "cut", 100_000, {}),
+        pytest.param(
+            ("IRON_CONDOR", "PUT"), 6, 5_300.0, 10.0, "cut", 100_000, {}, marks=pytest.mark.wire
+        ),
         pytest.param(
             ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "opposite_leg", 0,
             {**HELD, "exit_minute": 380},

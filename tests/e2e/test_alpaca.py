@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from execution.alpaca.broker import AlpacaBroker
 from foundation.errors import OutcomeUnknown
 from foundation.transport import shared_rate_limiter
@@ -12,6 +14,8 @@ from tests.e2e.practice import KEYS, OPENING, Start, broker, forgotten, order
 from tests.support.messages import refused
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
+
+pytestmark = pytest.mark.usefixtures("over_http")
 
 LOST: tuple[
     tuple[int, dict[str, Any]], ...

@@ -25,6 +25,8 @@ from alpaca.trading.requests import (
 
 from tests.e2e.practice import KEYS, OPENING, Start, broker, buy, order, trading
 
+pytestmark = pytest.mark.usefixtures("over_http")
+
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
 

@@ -176,6 +176,7 @@ def test_outsized_activity_halts_until_a_person_clears_it(
         assert halted_by(desk) == ["cash"], "what was cleared is the ground once"
 
 
+@pytest.mark.wire
 def test_reported_leverage_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
     told = Told(ACCOUNT, {"multiplier": "1000"})
     with attacked(here, tmp_path, told) as desk:
@@ -217,6 +218,7 @@ class Unobserved:
     def on_step_end(self, job: str, outcome: object, *, failed: bool) -> None: ...
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
 def test_invalid_venue_clock_timestamp_raises_error_naming_it(
@@ -235,6 +237,7 @@ def test_invalid_venue_clock_timestamp_raises_error_naming_it(
         assert "timestamp is " in alerts(desk)
 
 
+@pytest.mark.wire
 def test_calendar_overrides_venue_clock_reporting_open_at_night(
     practice: Start, tmp_path: Path
 ) -> None:

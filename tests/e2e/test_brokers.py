@@ -125,11 +125,13 @@ def python(shop: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.wire
 def test_third_party_broker_plugin_passes_contract_tests(shop: Path) -> None:
     said = python(shop, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
     assert "6 passed" in said
 
 
+@pytest.mark.wire
 def test_installed_packages_are_found_by_entry_points(shop: Path) -> None:
     registered, strategy, unknown_broker, unknown_strategy = python(shop, "-c", LOOK).splitlines()
     assert (registered, strategy) == ("corner", "corner_shop.rules.tenth")

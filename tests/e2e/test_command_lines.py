@@ -13,6 +13,7 @@ from tests.support.messages import check_message
 from tests.support.original_command import ORIGINAL, bars_file
 
 
+@pytest.mark.wire
 def test_legacy_flags_select_bars_and_the_output_folder(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet")
     words = ["--symbols", "AAA/USD", "--days", "3", "--capital", "5000", "--data-dir", str(data)]
@@ -32,6 +33,7 @@ def test_legacy_flags_select_bars_and_the_output_folder(tmp_path: Path) -> None:
 BACKTEST = "marketsimulator.backtest"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("module", "words", "facts"),
     [
@@ -82,12 +84,14 @@ def test_dry_run_prints_orders_with_reasons(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"logs"}, "what is compiled is logged"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("word", ["SYA=some", "SYXUSD=-1", "SYA=nan"])
 def test_invalid_position_quantity_is_refused_naming_its_key(tmp_path: Path, word: str) -> None:
     line = refusal_of("trade_stock_e2e", *DRY, f"+positions.{word}", cwd=tmp_path)
     check_message(line, f"positions.{word.partition('=')[0]}")
 
 
+@pytest.mark.wire
 def test_legacy_flags_find_bars_in_trainingdata_by_default(tmp_path: Path) -> None:
     folder = tmp_path / "trainingdata" / "hourly" / "crypto"
     folder.parent.mkdir(parents=True)

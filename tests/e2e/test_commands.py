@@ -13,13 +13,13 @@ import pytest
 
 from execution.alpaca.order_venue import OrderVenue
 from execution.journal.order_store import OrderIntent
-from execution.live.commands import read_answer, write_command
+from execution.live.commands import read_answer
 from execution.live.guarded_broker import GuardedBroker
 from foundation.clock import utc_now
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, order, trading
 from tests.support.desks import PLAIN, SECOND, THIRD, Desk, alerts, halted_by, held
-from tests.support.given_commands import command_desk, give
+from tests.support.given_commands import command_desk, give, written
 from tests.support.messages import check_message
 from tests.support.replays import Killed, mortal
 
@@ -81,54 +81,51 @@ def test_repeated_id_is_answered_and_not_executed(desk: Desk) -> None:
     assert len(desk.here.posts) == orders
 
 
-@pytest.mark.parametrize(
-    ("verb", "argument", "facts"),
-    [
-        ("reduce", "1", ("reduce", "1", "fraction")),
-        ("reduce", "half", ("half", "fraction")),
-        ("exit", "", ("exit", "symbol")),
-        ("exit", "NVDA", ("NVDA", "neither traded nor held")),
-        ("flatten", "SYA", ("flatten", "SYA", "no argument")),
-        ("sell", "", ("sell", "flatten")),
-        ("reduce", "nan", ("nan", "fraction")),
-        ("reduce", "sNaN", ("sNaN", "fraction")),
-        ("reduce", "٠.٥", ("٠.٥", "fraction")),
-        ("reduce", "0.5_0", ("0.5_0", "fraction")),
-    ],
+INVALID = (
+    ("reduce", "1", ("reduce", "1", "fraction")),
+    ("reduce", "half", ("half", "fraction")),
+    ("exit", "", ("exit", "symbol")),
+    ("exit", "NVDA", ("NVDA", "neither traded nor held")),
+    ("flatten", "SYA", ("flatten", "SYA", "no argument")),
+    ("sell", "", ("sell", "flatten")),
+    ("reduce", "nan", ("nan", "fraction")),
+    ("reduce", "sNaN", ("sNaN", "fraction")),
+    ("reduce", "٠.٥", ("٠.٥", "fraction")),
+    ("reduce", "0.5_0", ("0.5_0", "fraction")),
 )
-def test_invalid_commands_are_refused_and_change_nothing(
-    desk: Desk, verb: str, argument: str, facts: tuple[str, ...]
-) -> None:
+NO_COMMANDS = (
+    "",
+    "[]",
+    '{"verb": 1}',
+    "x" * 20_000,
+    '{"verb": "pause"}',
+    "[" * 9_000,
+    '{"verb": "pause", "by": "\\ud800", "written_at": "2024-02-20T15:30:00"}',
+)
+
+
+def test_invalid_commands_are_refused_and_change_nothing(desk: Desk) -> None:
     before = held(desk)
-    answer = give(desk, verb, argument)
-    assert answer["state"] == "refused"
-    check_message(answer["answer"], *facts)
+    for number, (verb, argument, facts) in enumerate(INVALID):
+        answer = give(desk, verb, argument, name=f"c{number}")
+        assert answer["state"] == "refused", (verb, argument)
+        check_message(answer["answer"], *facts)
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        '{"verb": 1}',
-        "x" * 20_000,
-        '{"verb": "pause"}',
-        "[" * 9_000,
-        '{"verb": "pause", "by": "\\ud800", "written_at": "2024-02-20T15:30:00"}',
-    ],
-)
-def test_files_that_are_no_commands_are_refused(desk: Desk, content: str) -> None:
+@pytest.mark.wire
+def test_files_that_are_no_commands_are_refused(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
-    (folder / "bad.json").write_text(content)
+    for number, content in enumerate(NO_COMMANDS):
+        (folder / f"bad-{number}.json").write_text(content)
     command_desk(desk).take()
-    answer = read_answer(folder.parent, "bad")
-    assert answer is not None
-    assert answer["state"] == "refused"
+    answers = [read_answer(folder.parent, f"bad-{number}") for number in range(len(NO_COMMANDS))]
+    assert [answer and answer["state"] for answer in answers] == ["refused"] * len(NO_COMMANDS)
     assert halted_by(desk) == []
 
 
+@pytest.mark.wire
 def test_field_written_twice_refuses_the_command(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -141,6 +138,7 @@ def test_field_written_twice_refuses_the_command(desk: Desk) -> None:
     assert halted_by(desk) == []
 
 
+@pytest.mark.wire
 def test_unusual_paths_neither_stop_nor_block_the_loop(desk: Desk) -> None:
     folder = desk.live.account.kill_file.parent / "commands"
     folder.mkdir()
@@ -155,12 +153,12 @@ def test_unusual_paths_neither_stop_nor_block_the_loop(desk: Desk) -> None:
     assert give(desk, "pause")["state"] == "done"
 
 
+@pytest.mark.wire
 def test_unwritable_answers_are_reported_once(
     desk: Desk, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = desk.live.account.kill_file.parent
-    values = {"verb": "pause", "argument": "", "by": "Ada", "written_at": str(utc_now())}
-    write_command(folder, "blocked", values)
+    written(desk, "blocked", "pause")
     answer = folder / "commands" / "blocked.answer.json"
     answer.mkdir()
     taker = command_desk(desk)
@@ -180,11 +178,11 @@ def test_commands_older_than_an_hour_expire(desk: Desk) -> None:
     assert (held(desk), halted_by(desk)) == (before, [])
 
 
+@pytest.mark.wire
 def test_command_waits_while_the_venue_does_not_respond(desk: Desk) -> None:
     desk.here.fail(kind="status", status=500, count=1000, path="/v2/account")
     folder = desk.live.account.kill_file.parent
-    values = {"verb": "flatten", "argument": "", "by": "Ada", "written_at": str(utc_now())}
-    write_command(folder, "late", values)
+    written(desk, "late", "flatten")
     command_desk(desk).take()
     waiting = read_answer(folder, "late")
     assert waiting is not None
@@ -244,6 +242,7 @@ def test_unfilled_command_order_counts_as_sold(unfilled: Desk, here: Practice) -
     assert held(unfilled) == {symbol: int(qty * Decimal("0.9")) for symbol, qty in before.items()}
 
 
+@pytest.mark.wire
 def test_missing_accepted_order_is_not_replaced(
     unfilled: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,14 +254,16 @@ def test_missing_accepted_order_is_not_replaced(
     assert sorted(sent) == sorted(held(unfilled))
 
 
-def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
-    """Every commit and every order, before and after it."""
+@pytest.mark.wire
+@pytest.mark.first_example
+@pytest.mark.parametrize("first", range(5))
+def test_command_killed_at_any_step_is_executed_once(desk: Desk, first: int) -> None:
+    """Every fifth commit or order, before or after it."""
     folder = desk.live.account.kill_file.parent
-    step, was_killed = 0, True
+    step, was_killed = first, True
     while was_killed:
         was_killed, before, name = False, held(desk), f"step-{step}"
-        values = {"verb": "reduce", "argument": "0.98", "by": "Ada", "written_at": str(utc_now())}
-        write_command(folder, name, values)
+        written(desk, name, "reduce", "0.98")
         try:
             with mortal(step):
                 command_desk(desk).take()
@@ -276,5 +277,5 @@ def test_command_killed_at_any_step_is_executed_once(desk: Desk) -> None:
         assert held(desk) == kept, step
         query = "SELECT state FROM commands WHERE id = ?"
         assert desk.database.query(query, (name,)) == [("done",)]
-        step += 1
+        step += 5
     assert step > 20

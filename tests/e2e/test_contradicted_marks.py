@@ -118,6 +118,7 @@ def test_price_jump_confirmed_by_feed_is_traded(
     assert abs(equities(desk)[-1] - here.venue.broker.equity_row().equity) < 1_000
 
 
+@pytest.mark.wire
 def test_wrong_venue_prices_do_not_block_overnight_reduction(
     practice: Start, tmp_path: Path
 ) -> None:

@@ -43,8 +43,8 @@ from trainingdata.source import DataSettings
 
 PAGES = (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md")
 OWN_TEST = {  # of a page's commands
-    "docs/ORDER": "tests/e2e/test_order_page.py",
-    "examples/README": "tests/e2e/test_examples.py",
+    "docs/ORDER": "tests/e2e/wire/test_order_page.py",
+    "examples/README": "tests/e2e/wire/test_examples.py",
 }
 DRAWING = "text"
 READ = {  # kinds of blocks that a test reads, and on which pages

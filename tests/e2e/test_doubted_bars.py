@@ -115,6 +115,7 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
     return [choice for choice in decision.choices if choice.symbol in symbols]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("price", "factor", "held", "why"),
     [
@@ -206,6 +207,7 @@ SPIKES = [*[(ROW + k, price, 0.5) for k in (1, 2) for price in NAMES], (ROW + 5,
 SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "wrong", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
 )
@@ -225,6 +227,7 @@ def test_replay_rejects_the_same_bars_as_backtest(
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
+@pytest.mark.wire
 def test_without_feed_prices_position_prices_validate_the_bars(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +256,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     patch.setattr(market_data, "bars_response", stump)
 
 
+@pytest.mark.wire
 def test_truncated_history_affects_no_other_symbol(
     practice: Start, tmp_path: Path, without: Callable[[str], Passed]
 ) -> None:
@@ -273,6 +277,7 @@ def test_truncated_history_affects_no_other_symbol(
     assert "SYA: the venue returned only" in said
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("left", [3, 0])
 def test_restart_with_truncated_history_skips_one_cycle(

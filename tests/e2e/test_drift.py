@@ -121,6 +121,7 @@ def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveSimulation:
     return hours_of(journal, *words)
 
 
+@pytest.mark.wire
 def test_simulation_of_a_live_journal_shows_no_drift(
     practice: Start, tmp_path: Path, with_coin: LiveSimulation
 ) -> None:
@@ -142,6 +143,7 @@ def test_simulation_of_a_live_journal_shows_no_drift(
     does_not_drift(drift, 6)
 
 
+@pytest.mark.wire
 def test_live_account_with_tiers_equals_its_simulation(practice: Start, tmp_path: Path) -> None:
     words = (WITH_COIN, *BOTH_WAYS, "guards.tiers={0.0005: 0.6, 0.001: 0.3}")
     here = begun(practice, WITH_COIN)
@@ -151,6 +153,7 @@ def test_live_account_with_tiers_equals_its_simulation(practice: Start, tmp_path
     assert min(ceilings) < 0.7 * max(ceilings), "the limits have tightened"
 
 
+@pytest.mark.wire
 def test_live_account_with_stops_equals_its_simulation(practice: Start, tmp_path: Path) -> None:
     stops = ("protect.kind=stop", "protect.distance=0.3%")
     words = (WITH_COIN, *STEADY, *stops)
@@ -162,6 +165,7 @@ def test_live_account_with_stops_equals_its_simulation(practice: Start, tmp_path
     assert drift.is_equal
 
 
+@pytest.mark.wire
 def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-02-26")
     bars = data.load_panel(["SYA", "SYB"], None, None)
@@ -210,6 +214,7 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
 )
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize(("term", "number", "happens"), HAPPENS)
 def test_each_venue_event_has_its_own_drift_term(
@@ -226,6 +231,7 @@ def test_each_venue_event_has_its_own_drift_term(
     assert term in outcomes(drift)
 
 
+@pytest.mark.wire
 def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Path) -> None:
     """The loop restarts a minute after its last orders, so the last reading contains their
     fills.
@@ -368,6 +374,7 @@ def test_live_report_components_sum_to_the_profit(practice: Start, tmp_path: Pat
     assert summary["interest"] == pytest.approx(3.0, abs=0.2)  # and a night of its own
 
 
+@pytest.mark.wire
 def test_drift_page_fits_any_width_and_compares_orders(
     browser: Page, with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
@@ -385,6 +392,7 @@ def test_drift_page_fits_any_width_and_compares_orders(
     look_at_charts(browser, 1)
 
 
+@pytest.mark.wire
 def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_path: Path) -> None:
     """The first cycle's orders fill, and no later account reading shows the fills."""
     journal = cycles(begun(practice), tmp_path, *WORDS, count=1)
@@ -402,6 +410,7 @@ def test_drift_report_counts_fills_that_cannot_be_compared(practice: Start, tmp_
     assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled_orders": 2}
 
 
+@pytest.mark.wire
 @pytest.mark.slow
 def test_drift_command_exits_nonzero_only_on_drift(practice: Start, tmp_path: Path) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)

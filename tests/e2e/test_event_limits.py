@@ -43,16 +43,6 @@ def no_of(exchange: Exchange, market: str, usd: int) -> EventContractOrder:
     return EventContractOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
 
 
-def test_strikes_of_one_event_share_one_loss_limit(stand: KalshiStand) -> None:
-    exchange = stand.practice.exchange
-    manager = stand.manager(LIMITED)
-    manager.submit(no_of(exchange, "SIM-1", 30))
-    with refused(OrderRejected, "$40"):
-        manager.submit(no_of(exchange, "SIM-2", 30))
-    assert len(stand.practice.posts()) == 1
-    manager.submit(no_of(exchange, "SIM-2", 7))
-
-
 def test_unknown_orders_count_toward_the_event_loss_limit(stand: KalshiStand) -> None:
     exchange = stand.practice.exchange
     manager = stand.manager(LIMITED)

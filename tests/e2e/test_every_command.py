@@ -117,6 +117,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     return found
 
 
+@pytest.mark.wire
 def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
     """One command stands for all: each answers `--help` before it imports its own modules."""
     code, said, loaded = ended[HELP]
@@ -126,6 +127,7 @@ def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]
     assert len(loaded) < MOST_MODULES
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_value_is_refused_before_heavy_imports(
     ended: dict[str, tuple[int, str, set[str]]], name: str
@@ -137,6 +139,7 @@ def test_wrong_value_is_refused_before_heavy_imports(
     assert loaded & {"torch", "numba", "pandas", "scipy.stats", "alpaca", "rich"} == set()
 
 
+@pytest.mark.first_example
 @every_command
 def test_help_shows_flags_and_cfg_option_shows_settings(command: Command, tmp_path: Path) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
@@ -174,6 +177,7 @@ def test_missing_optional_library_is_named_with_its_extra(
     check_message(refusal_of(command), library, command, f"'.[{extra}]'")
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_command_interrupted_while_loading_exits_with_a_message(number: signal.Signals) -> None:
@@ -187,10 +191,12 @@ def test_command_interrupted_while_loading_exits_with_a_message(number: signal.S
     assert done.stderr == "interrupted: nothing was started\n"
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_run_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "marketsimulator.backtest", "forecaster.cache=null", "trials=null"]
+    words += ["symbols=[SYA]", "start=2024-05-01"]
     run = Started([*words, "output=here/out"], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while run.running and not re.search(r"\d of \d", run.errors):
@@ -207,6 +213,7 @@ HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
 TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     "words",
     [

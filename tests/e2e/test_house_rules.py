@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,12 @@ NAMED = re.compile(r"pickle|dill|joblib|shelve|\b(eval|exec)\(|\.load\b|fromfile
 OWN = {"self", "cls", "super()"}  # objects whose private names are a class's own
 TUPLES = {"_replace", "_asdict", "_fields", "_make"}  # public names of named tuples
 PATCHES = {"setattr", "delattr", "getattr", "patch"}
+# Files without these words neither reach private names nor import tests.
+REACHES = re.compile(
+    r"(?<!self)(?<!cls)\._[A-Za-z]|(import|attr|patch)\b[^\n]*\W_[A-Za-z]|^ +_\w+,?$"
+    r"|^\s*(from|import)[^\n]*\btest_",
+    re.MULTILINE,
+)
 REASON = re.compile(r"^# Private access: \S", re.MULTILINE)
 
 
@@ -125,20 +132,6 @@ def imported_by(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_no_test_module_imports_a_test_module() -> None:
-    """Code that several test files share is in `tests/support/`."""
-    paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
-    modules = {path.stem for path in paths if path.stem.startswith("test_")}
-    found = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in paths
-        for name in sorted(imported_by(ast.parse(path.read_text(encoding="utf-8"))))
-        if modules & set(name.split("."))
-    ]
-    assert modules
-    assert found == []
-
-
 def is_private(name: str) -> bool:
     """Whether a name has a leading underscore, unless it is of a named tuple or `_target_`."""
     return re.fullmatch(r"_[A-Za-z]\w*(?<!_)", name) is not None and name not in TUPLES
@@ -150,9 +143,10 @@ def private_names(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in OWN:
-            found.add(node.attr)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in PATCHES:
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            found |= {node.attr} if ast.unparse(node.value) not in OWN else set()
+        called = getattr(node, "func", None)
+        if getattr(called, "attr", getattr(called, "id", None)) in PATCHES:
             words = [word.value for word in node.args if isinstance(word, ast.Constant)]
             found |= {word.split(".")[-1] for word in words if isinstance(word, str)}
     return {name for name in found if is_private(name)}
@@ -171,16 +165,49 @@ def test_private_name_detector_finds_every_access_form(code: str, names: set[str
     assert private_names(ast.parse(code)) == names
 
 
-def test_private_access_in_a_test_states_its_reason() -> None:
+@dataclass(frozen=True)
+class ModuleFacts:
+    """What a module of tests or studies imports, and which private names it reaches."""
+
+    imports: set[str]
+    private: set[str]
+    gives_reason: bool
+
+
+@pytest.fixture(scope="module")
+def code_of_tests() -> dict[Path, ModuleFacts]:
+    """Every module of tests and studies, parsed once."""
+    found = {}
+    for path in (path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text if REACHES.search(text) else "")
+        found[path.relative_to(ROOT)] = ModuleFacts(
+            imported_by(tree), private_names(tree), bool(REASON.search(text))
+        )
+    return found
+
+
+def test_no_test_module_imports_a_test_module(code_of_tests: dict[Path, ModuleFacts]) -> None:
+    """Code that several test files share is in `tests/support/`."""
+    modules = {path.stem for path in code_of_tests if path.stem.startswith("test_")}
+    found = [
+        f"{path}: {name}"
+        for path, code in code_of_tests.items()
+        for name in sorted(code.imports)
+        if modules & set(name.split("."))
+    ]
+    assert modules
+    assert found == []
+
+
+def test_private_access_in_a_test_states_its_reason(code_of_tests: dict[Path, ModuleFacts]) -> None:
     """A comment says why no public name shows the behaviour; unneeded comments are removed."""
-    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
-    private = {path: private_names(ast.parse(text)) for path, text in texts.items()}
-    reasoned = {path: bool(REASON.search(text)) for path, text in texts.items()}
-    assert any(private.values())
+    tests = {path: code for path, code in code_of_tests.items() if path.parts[0] == "tests"}
+    assert any(code.private for code in tests.values())
     assert {
-        str(path.relative_to(ROOT)): sorted(names)
-        for path, names in private.items()
-        if bool(names) != reasoned[path]
+        str(path): sorted(code.private)
+        for path, code in tests.items()
+        if bool(code.private) != code.gives_reason
     } == {}
 
 

@@ -72,6 +72,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     return view
 
 
+@pytest.mark.wire
 def test_position_matches_exchange_after_trading_both_sides(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
@@ -94,6 +95,7 @@ def test_position_matches_exchange_after_trading_both_sides(stand: KalshiStand) 
     assert {stand.state(f"o-{number}") for number in range(1, 5)} == {"filled"}
 
 
+@pytest.mark.wire
 def test_orders_still_open_at_market_end_are_resolved(stand: KalshiStand) -> None:
     manager = stand.manager()
     view = manager.view("SIM-1")
@@ -107,6 +109,7 @@ def test_orders_still_open_at_market_end_are_resolved(stand: KalshiStand) -> Non
     assert stand.posts() == {"o-1": 1, "o-2": 1}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
@@ -228,6 +231,7 @@ def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> Non
     assert sum(stand.posts().values()) == 1
 
 
+@pytest.mark.wire
 def test_manually_placed_orders_count_as_resting_purchases(stand: KalshiStand) -> None:
     manager = stand.manager(PreTradeCheck())
     view = manager.view("SIM-1")
@@ -247,6 +251,7 @@ def test_manually_placed_orders_count_as_resting_purchases(stand: KalshiStand) -
     assert manager.view("SIM-1").resting_count("BUY", "NO") == 0
 
 
+@pytest.mark.wire
 def test_positions_in_other_markets_are_valued_at_bid(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-2"), "NO")
@@ -280,6 +285,7 @@ def test_unbooked_deposit_is_alerted_and_not_spent(
     assert_explained(later)
 
 
+@pytest.mark.wire
 def test_persistent_position_without_listed_fills_is_accepted(stand: KalshiStand) -> None:
     stand.manager().submit(order("o-1", taking(stand.manager().view("SIM-1")), 10))
     stand.practice.advance()

@@ -29,6 +29,8 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import history_start
 
+pytestmark = pytest.mark.usefixtures("over_http")
+
 SIMPLE = ("forecaster=ewma", "sizing.strategy=equal_weight")
 
 
@@ -42,6 +44,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
+@pytest.mark.wire
 def test_wrong_clock_triggers_no_decision_on_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
@@ -57,6 +60,7 @@ STOCKS = "symbols=[SYA,SYB,SYC]"
 CLOSING = ("timeframe=1d", "fill=close")
 
 
+@pytest.mark.wire
 def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> None:
     """The venue accepts auction orders until ten minutes before the close, also on half-days."""
     at = "2024-07-03T16:45Z"
@@ -117,15 +121,24 @@ def assert_live_reproduces_backtest(practice: Start, *words: str) -> Run:
         ),
         pytest.param("1h", "plan", 4, ("schedule=[11:30,14:30,09:00]",), marks=pytest.mark.slow),
         # With clocks put forward.
-        ("1d", "next", 12, (*DAYS, "start=2024-03-07", "end=2024-03-12")),
+        pytest.param(
+            *("1d", "next", 12, (*DAYS, "start=2024-03-07", "end=2024-03-12")),
+            marks=pytest.mark.wire,
+        ),
         # In the closing auction, over a half-day and beside a coin; and with clocks put forward.
-        ("1d fill=close", "next", 6, (*DAYS, "start=2024-06-28", "end=2024-07-05")),
+        pytest.param(
+            *("1d fill=close", "next", 6, (*DAYS, "start=2024-06-28", "end=2024-07-05")),
+            marks=pytest.mark.wire,
+        ),
         pytest.param(
             *("1d fill=close", "plan", 5),
             (*DAYS, *EVENLY, "start=2024-03-04", "end=2024-03-15", STOCKS),
             marks=pytest.mark.slow,
         ),
-        ("15m", "next", 10, ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z")),
+        pytest.param(
+            *("15m", "next", 10, ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z")),
+            marks=pytest.mark.wire,
+        ),
     ],
 )
 def test_live_run_reproduces_backtest_fills_and_equity(
@@ -143,6 +156,7 @@ def test_live_run_reproduces_backtest_fills_and_equity(
     assert auctions == {forces.get(timeframe, "day")}
 
 
+@pytest.mark.wire
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("timeframe", "span"),
@@ -209,6 +223,7 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
     )
 
 
+@pytest.mark.wire
 @pytest.mark.slow
 def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> None:
     """With raw prices and a 4-for-1 split on the second day, the feed is reloaded and orders use
@@ -238,6 +253,7 @@ def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> Non
     assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
+@pytest.mark.wire
 def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path: Path) -> None:
     """Deciding on unadjusted history would buy twice the intended value."""
     here = practice("symbols=[SYA,SYB]")
@@ -250,6 +266,7 @@ def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path
     assert here.venue.broker.fills == []
 
 
+@pytest.mark.wire
 def test_late_bar_is_awaited_only_until_timeout(here: Practice) -> None:
     hidden = (here.venue.now - np.timedelta64(1, "h"), None)
     looks = []
@@ -273,6 +290,7 @@ def test_late_bar_is_awaited_only_until_timeout(here: Practice) -> None:
     assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("words", "at"),
     [((), OPENING), ((*CLOSING, *DAYS, "start=2024-07-01", "end=2024-07-05"), "2024-07-03T16:45Z")],
@@ -292,6 +310,7 @@ def test_incomplete_bar_counts_as_late_until_timeout(
     assert live.feed.late_symbols(here.venue.now) == ()
 
 
+@pytest.mark.wire
 def test_feed_adopts_corrected_bars_and_reloads_after_splits(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +344,7 @@ def test_feed_adopts_corrected_bars_and_reloads_after_splits(
     assert len(asked) == 3
 
 
+@pytest.mark.wire
 def test_incrementally_updated_feed_equals_a_fresh_one(practice: Start) -> None:
     here = practice("symbols=[SYA,SYXUSD]")
     settings = BrokerSettings(url_override=here.url)
@@ -344,6 +364,7 @@ def test_incrementally_updated_feed_equals_a_fresh_one(practice: Start) -> None:
     assert max(held) < held[0] + 24
 
 
+@pytest.mark.wire
 def test_live_orders_respect_account_blocks_and_restrictions(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,7 +421,7 @@ def test_network_faults_never_duplicate_orders_or_corrupt_books(
         *("delay", "drop_before", "drop_after", "malformed", "reject", "reject_later"),
         *("partial", "state", "status"),
     )
-    while not here.venue.is_over and here.venue.index < here.venue.market.start_row + 40:
+    while not here.venue.is_over and here.venue.index < here.venue.market.start_row + 24:
         for _ in range(rng.randrange(4)):
             here.fail(
                 kind=rng.choice(kinds),
@@ -420,6 +441,6 @@ def test_network_faults_never_duplicate_orders_or_corrupt_books(
         assert account.positions == truth.positions
         assert account.cash == pytest.approx(truth.cash, abs=1e-6)
         here.advance()
-    assert len(here.venue.broker.fills) > 20
+    assert len(here.venue.broker.fills) > 10
     assert not any(again), "what the venue has taken is never sent again"
     assert not any(KEYS.secret in text or KEYS.key in text for text in named)

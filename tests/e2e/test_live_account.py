@@ -16,6 +16,7 @@ from execution.journal.cycles import read_next_cycle
 from execution.live.account_lock import JOURNAL_FILE, STATUS_PAGE_FILE
 from execution.live.cycle_report import print_cycle
 from execution.live.status import report_status
+from foundation import notifier
 from foundation.clock import utc_now
 from foundation.database import query_rows
 from foundation.files import write_atomically
@@ -25,6 +26,7 @@ from tests.support.desks import SECOND, WORDS, Desk
 from tests.support.paper_runs import paper, paper_words
 
 
+@pytest.mark.wire
 @pytest.mark.parametrize(
     ("fill", "at", "minutes", "state"),
     [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "accepted")],
@@ -131,6 +133,7 @@ def test_daily_loss_halts_openings_until_the_next_day(
         assert abs(quantity) <= abs(held.get(symbol, Decimal(0)))
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
 def test_stopping_the_loop_cancels_and_reports_open_orders(
@@ -195,7 +198,10 @@ def test_damaged_journal_is_kept_and_blocks_trading(
     assert query_rows(path, "SELECT kind FROM halts") == [("journal",)]
 
 
-def test_no_output_of_a_failing_run_contains_secrets(here: Practice, tmp_path: Path) -> None:
+def test_no_output_of_a_failing_run_contains_secrets(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "EXIT_WAIT_SECONDS", 0.5)
     address = here.url.replace("http://", "http://somebody:hushhush@")
     here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
     texts = []

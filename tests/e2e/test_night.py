@@ -22,10 +22,7 @@ from tests.e2e.practice import Practice, Start, order, trading
 from tests.support.desks import Desk, halted_by
 from tests.support.messages import refused
 from tests.support.overnight import LAST_CYCLE, buy_too_much, buy_up_to, gross, show
-
-
-class Killed(BaseException):
-    """The process ends here."""
+from tests.support.replays import Killed
 
 
 def cuts_of(desk: Desk) -> list[OrderIntent]:
@@ -81,6 +78,7 @@ def test_overnight_order_of_unknown_outcome_keeps_its_id(here: Practice, tmp_pat
         assert any(cut.client_order_id in body for body in here.posts[posts:])
 
 
+@pytest.mark.wire
 def test_overnight_cut_works_despite_opening_of_unknown_outcome(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -117,6 +115,7 @@ def test_overnight_cut_works_despite_sale_of_unknown_outcome(
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
+@pytest.mark.wire
 def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -133,6 +132,7 @@ def test_overnight_cut_avoids_symbols_blocked_by_manual_orders(
         assert 1.9 < gross(here) <= 2.0
 
 
+@pytest.mark.wire
 def test_repeated_overnight_check_cancels_earlier_reduction_orders(
     here: Practice, tmp_path: Path
 ) -> None:
@@ -160,6 +160,7 @@ def test_repeated_overnight_check_cancels_earlier_reduction_orders(
         assert not here.venue.broker.account().open_orders
 
 
+@pytest.mark.wire
 def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
@@ -192,6 +193,7 @@ def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_
         assert len(names) == len(set(names))
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("minutes", [6, 2])
 def test_failed_overnight_check_is_retried_and_alerted(
@@ -229,6 +231,7 @@ def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path)
         assert left == [f"{held['SYA']:f} SYA ({why})"]
 
 
+@pytest.mark.wire
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
 def test_cash_flow_before_overnight_check_triggers_no_halt(
@@ -256,6 +259,7 @@ def test_cash_flow_before_overnight_check_triggers_no_halt(
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
 
 
+@pytest.mark.wire
 def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
     """A manual order reserves the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
@@ -271,6 +275,7 @@ def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path
         assert left.startswith(f"{held:f} SYA (")
 
 
+@pytest.mark.wire
 def test_uncancellable_order_blocks_closing_of_its_symbol_only(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +297,7 @@ def refuse_all(names: Iterable[str]) -> dict[str, Decimal]:
     raise BrokerError("cancelling order stuck: HTTP status 503")
 
 
+@pytest.mark.wire
 def test_interrupted_decision_is_not_resumed_for_dropped_symbols(
     practice: Start, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_backtest_on_custom_csv_reports_bar_interpretation(folder: Path) -> None:
     words = ("--data-dir", "aaa_30m.csv", "bbb-usdt.csv", "--symbols", "AAA,BBB-USD", *FLAGS)
     told = (*words, "data.zone=America/New_York", "--output", "out")

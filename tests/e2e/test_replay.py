@@ -65,6 +65,7 @@ def stopping(at: int, told: Callable[[], None]) -> Callable[[Cycle], None]:
     return show
 
 
+@pytest.mark.wire
 def test_undisturbed_replay_matches_the_venues_fills_and_equity(
     whole_of: Callable[[str], Desk],
 ) -> None:
@@ -91,7 +92,8 @@ def test_undisturbed_replay_matches_the_venues_fills_and_equity(
 @pytest.mark.parametrize(
     ("timeframe", "share"),
     [
-        *(("1h", 0.31), ("1d", 0.21)),
+        ("1h", 0.31),
+        pytest.param("1d", 0.21, marks=pytest.mark.wire),
         *(
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
@@ -114,6 +116,7 @@ def test_killed_replay_resumes_to_the_same_result(
     assert_same(desk, whole)
 
 
+@pytest.mark.wire
 def test_replay_resumes_only_with_unchanged_strategy_settings(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     with pytest.raises(TerminatedBySignal):
@@ -132,6 +135,7 @@ def cycles(folder: Path) -> bool:
     return any(query_table(path, "cycles", query) for path in folder.rglob(JOURNAL_FILE))
 
 
+@pytest.mark.wire
 @pytest.mark.slow
 def test_terminated_replay_command_resumes_where_it_stopped(
     practice: Start, tmp_path: Path
@@ -157,6 +161,7 @@ def test_terminated_replay_command_resumes_where_it_stopped(
     assert desk.here.venue.is_over
 
 
+@pytest.mark.wire
 def test_replay_refuses_a_server_restarted_midway(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     venue = desk.here.venue
@@ -169,6 +174,7 @@ def test_replay_refuses_a_server_restarted_midway(desk_of: Callable[..., Desk]) 
     assert not (desk.output / REPLAY_FILE).exists()
 
 
+@pytest.mark.wire
 def test_replay_reports_denied_orders_and_active_halts(
     desk_of: Callable[..., Desk], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +186,7 @@ def test_replay_reports_denied_orders_and_active_halts(
     assert (said["halted"], said["fills"]) == ([], 0)
 
 
+@pytest.mark.wire
 @pytest.mark.slow
 def test_replay_for_another_account_preserves_existing_records(
     desk_of: Callable[..., Desk],

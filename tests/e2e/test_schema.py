@@ -30,6 +30,7 @@ def validator(name: str) -> Any:
     return Draft202012Validator(json.loads((FOLDER / f"{name}.json").read_text()))
 
 
+@pytest.mark.slow
 def test_stored_schemas_match_the_settings_classes() -> None:
     stored = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert stored == documents(), "make schema"

@@ -23,6 +23,7 @@ def test_every_config_file_has_a_settings_table() -> None:
     assert set(CLASSES) == {path.stem for path in CONFIG_FOLDER.glob("*.yaml")}
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_shipped_config_file_lacks_only_required_values(name: str) -> None:
     config = compose_config(name, [])

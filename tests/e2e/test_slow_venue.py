@@ -127,22 +127,6 @@ def test_running_clock_ends_slow_cancellations(practice: Start) -> None:
     assert passed.status_code == 409
 
 
-def test_failed_cancellation_leaves_the_order_open(here: Practice) -> None:
-    resting = send(here, type="limit", limit_price="1.00")
-    here.fail(kind="status", status=503, method="DELETE", path="/v2/orders")
-    assert ask(here, "DELETE", f"/orders/{resting['id']}")[0] == 503
-    assert seen(here, resting) == ("new", 0)
-    assert ask(here, "DELETE", f"/orders/{resting['id']}") == (204, None)
-
-
-def test_refusals_may_be_limited_to_stops(here: Practice) -> None:
-    here.fail(kind="status", status=422, method="POST", path="/v2/orders", type="stop")
-    send(here)
-    terms = {"symbol": "SYA", "side": "sell", "qty": "10", "type": "stop", "stop_price": "1.00"}
-    assert ask(here, "POST", "/orders", time_in_force="gtc", **terms)[0] == 422
-    assert stop(here)["status"] == "new"
-
-
 @pytest.mark.parametrize("seconds", [None, 60])
 def test_partly_filled_sale_keeps_its_rest(here: Practice, seconds: float | None) -> None:
     send(here, qty=11)
@@ -217,22 +201,6 @@ def test_buy_stop_becomes_a_stop_limit_order(practice: Start, above: float) -> N
     assert made["type"] == "stop_limit"
     assert float(made["limit_price"]) == round(at * above, 2)
     assert send(here, "sell", symbol="SYB")["type"] == "market"
-
-
-def test_positions_lag_behind_the_account(here: Practice) -> None:
-    here.fail(kind="stale_positions", seconds=4, count=2)
-    before = float(ask(here, "GET", "/account")[1]["long_market_value"])
-    bought = send(here)
-    assert seen(here, bought) == ("filled", 10)
-    assert float(ask(here, "GET", "/account")[1]["long_market_value"]) > before
-    assert held(here) == 0
-    here.pass_seconds(4)
-    assert held(here) == 10
-    send(here, "sell")
-    assert float(ask(here, "GET", "/account")[1]["long_market_value"]) == 0
-    assert held(here) == 10
-    here.pass_seconds(4)
-    assert held(here) == 0
 
 
 def test_wrong_marks_change_values_alone(here: Practice) -> None:

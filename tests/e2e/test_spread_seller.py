@@ -40,6 +40,7 @@ from tests.e2e.selling import (
 )
 from tests.option_spreads.sold import sold
 from tests.support.messages import refused
+from tests.support.replays import Killed
 from trainingdata.instants import new_york_date
 
 PRIOR = {"BOOTSTRAP_MODE": "prior"}
@@ -70,10 +71,6 @@ def test_later_bars_change_no_earlier_trade() -> None:
     assert len(trades[0]) > 5
     assert trades[0] == trades[1]
     assert later[0] != later[1]
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 @dataclass

@@ -13,9 +13,7 @@ arrays [T, F] by ticker in the place of two synthetic ones, SIM-1 and SIM-2. Fau
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 import requests
-from aiohttp import web
 
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.sessions import session_to_tick_records, validate_session
@@ -41,6 +38,7 @@ from practice.kalshi_server import (
     precompile_exchange,
 )
 from practice.settings import KalshiVenueSettings
+from tests.support.served import serving
 
 WAIT = 30.0  # seconds
 API = "/trade-api/v2"
@@ -195,7 +193,7 @@ def _rehearse_once() -> None:
 
 @contextmanager
 def kalshi_practice(
-    sessions: Mapping[str, Array] | None = None, **settings: Any
+    sessions: Mapping[str, Array] | None = None, *, wired: bool = False, **settings: Any
 ) -> Iterator[KalshiPractice]:
     """A server in a thread of its own on a free loopback port; see the head of this module."""
     chosen = KalshiVenueSettings(**settings)
@@ -204,29 +202,6 @@ def kalshi_practice(
     exchange = build_exchange(chosen, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused)
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
-    app = server.build_app()
-
-    async def note(request: web.Request, _: web.StreamResponse) -> None:
-        body = await request.text() if request.method != "GET" else ""
-        practice.asked.append((request.method, request.path, body))
-
-    app.on_response_prepare.append(note)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    runner = web.AppRunner(app)
-
-    async def up() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return int(runner.addresses[0][1])
-
-    try:
-        port = asyncio.run_coroutine_threadsafe(up(), loop).result(WAIT)
-        practice.url = f"http://127.0.0.1:{port}"
+    with serving(wired=wired) as served:
+        practice.url = served.serve_venue(server, lambda *asked: practice.asked.append(asked))
         yield practice
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(WAIT)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(WAIT)
-        loop.close()

@@ -22,10 +22,11 @@ from execution.live.trading import TradingJob
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from foundation.notifier import Notifier
-from tests.e2e.changed_answers import Change, changed_answers
+from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import KEYS, Live, Practice
 from tests.support.connections import open_for_test
 from tests.support.passing import AT_ONCE
+from tests.support.served import Change
 from trainingdata.feed.endpoint import BrokerSettings
 
 WORDS = ("symbols=[SYA,SYB]",)

@@ -36,9 +36,9 @@ INSTEAD: Mapping[str, str] = {
     "-m trainingdata.download": "tests/e2e/test_download.py",
     "-m option_spreads.sell": "tests/e2e/selling_schedule.py",
     "-m marketsimulator.drift": "tests/e2e/test_drift.py",
-    "account=venue": "tests/e2e/test_stress_account.py",
+    "account=venue": "tests/e2e/wire/test_stress_account.py",
     "-m tools.train_checkpoint": "tests/forecasting/test_weights.py",
-    "-m event_contracts.trade": "tests/e2e/test_trade_kalshi.py",
+    "-m event_contracts.trade": "tests/e2e/wire/test_trade_kalshi.py",
 }
 ENDS: Mapping[str, set[int]] = {
     "-m execution.doctor": {0, 1},

@@ -10,10 +10,9 @@ import pytest
 
 from execution.alpaca.order_venue import OrderVenue
 from execution.journal.order_store import OrderIntent
-from execution.live.commands import read_answer, write_command
+from execution.live.commands import read_answer
 from execution.live.runner import finish_jobs
 from execution.orders.orders import is_protective_order
-from foundation.clock import utc_now
 from tests.e2e.changed_answers import Told, richer
 from tests.e2e.practice import Practice, order, trading
 from tests.support.desks import (
@@ -27,7 +26,7 @@ from tests.support.desks import (
     halted_by,
     held,
 )
-from tests.support.given_commands import command_desk, give
+from tests.support.given_commands import command_desk, give, written
 from tests.support.replays import Killed
 from tests.support.watches import made_up, watch_of
 
@@ -65,11 +64,6 @@ def answer(desk: Desk, name: str) -> dict[str, str]:
     return found
 
 
-def write_json_command(desk: Desk, verb: str, argument: str = "", name: str = "once") -> None:
-    values = {"verb": verb, "argument": argument, "by": "Ada", "written_at": str(utc_now())}
-    write_command(desk.live.account.kill_file.parent, name, values)
-
-
 def alerted(desk: Desk) -> list[str]:
     """Return the texts of the protection alerts and all-clears, in sequence."""
     query = "SELECT text FROM notices WHERE kind IN ('protection', 'all clear') ORDER BY number"
@@ -100,7 +94,7 @@ def test_killed_reduction_sells_nothing_twice(desk: Desk, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(OrderVenue, "post", die_after)
-        write_json_command(desk, "reduce", "0.5")
+        written(desk, "once", "reduce", "0.5")
         with pytest.raises(Killed):
             command_desk(desk).take()
     desk = desk.again()

@@ -23,7 +23,7 @@ from trainingdata.bars import Bars
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")
-HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-22T21:00Z")
+HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-21T21:00Z")
 EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 SPANS = {
     "1h": HOURS,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from event_contracts.trade import trade_markets
-from event_contracts.trading.action_log import ActionEntry
 from execution.live.account_lock import JOURNAL_FILE
-from execution.live.loop import StopSignal
 from foundation.database import query_rows
 from foundation.errors import BrokerError
-from tests.e2e.kalshi_desk import flat, trading_settings
+from tests.e2e.kalshi_desk import flat
+from tests.e2e.kalshi_desk import traded as traded_with
 from tests.event_contracts.changed_rows import REMOVED, Change, changed_rows, with_fields
-from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.event_contracts.practice import KalshiPractice, kalshi_practice
 from tests.support.messages import refused
 
-BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "seed": 3}
+traded = partial(traded_with, seed=3)
 
 
 @pytest.fixture
@@ -28,18 +27,6 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
     sessions = {"RAIN": flat(60, depth=500.0), "SNOW": flat(60, depth=500.0)}
     with kalshi_practice(sessions=sessions, interval=1) as venue:
         yield venue
-
-
-def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
-    """Trade, with the venue's clock moved after every decision."""
-    shown: list[ActionEntry] = []
-
-    def show(entry: ActionEntry) -> None:
-        shown.append(entry)
-        practice.advance()
-
-    trade_markets(trading_settings(practice, **{**BOTH, **more}), KEYS, StopSignal(), show)
-    return shown
 
 
 def alerts() -> list[tuple[str, str]]:
@@ -103,51 +90,6 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     assert "status is not one of resting" in text
 
 
-def test_settlement_with_contradictory_payout_is_alerted_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
-    monkeypatch.chdir(tmp_path)
-    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
-    with kalshi_practice(sessions=sessions, interval=1) as practice:
-        traded(practice, steps=1)
-        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
-        assert not practice.exchange.paid_settlements
-        practice.advance(5)
-        with changed_rows("/portfolio/settlements", with_fields(value=30)):
-            traded(practice, steps=4)
-        worth = float(practice.exchange.cash + practice.exchange.position_value)
-    [(kind, text)] = alerts()
-    assert kind == "kalshi books"
-    assert "settlement of RAIN: revenue $" in text
-    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
-    marks = query_rows(path, "SELECT equity, flows FROM marks ORDER BY at")
-    assert marks[-1][0] == pytest.approx(worth)
-    assert not any(flows for _, flows in marks)
-
-
-def test_tied_market_is_paid_and_trading_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RAIN ends with half a dollar for each side, and no value is stated."""
-    monkeypatch.chdir(tmp_path)
-    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
-    tie = with_fields(market_result="scalar", value=None)
-    ended = with_fields(result="scalar", settlement_value_dollars=None)
-    with kalshi_practice(sessions=sessions, interval=1) as practice:
-        traded(practice, steps=1)
-        assert not practice.exchange.paid_settlements
-        assert "RAIN" in {fill.market for fill in practice.exchange.fills}
-        practice.advance(5)
-        with (
-            changed_rows("/portfolio/settlements", tie),
-            changed_rows("/markets", ended, market="RAIN"),
-        ):
-            shown = traded(practice, steps=4)
-    assert {entry.market for entry in shown} == {"SNOW"}
-    assert not alerts()
-
-
 @pytest.fixture
 def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
     """RAIN is held, and ends while nobody looks."""
@@ -159,6 +101,33 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPr
         venue.advance(5)
         assert venue.exchange.paid_settlements
         yield venue
+
+
+def test_settlement_with_contradictory_payout_is_alerted_once(ending: KalshiPractice) -> None:
+    """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
+    with changed_rows("/portfolio/settlements", with_fields(value=30)):
+        traded(ending, steps=4)
+    worth = float(ending.exchange.cash + ending.exchange.position_value)
+    [(kind, text)] = alerts()
+    assert kind == "kalshi books"
+    assert "settlement of RAIN: revenue $" in text
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
+    marks = query_rows(path, "SELECT equity, flows FROM marks ORDER BY at")
+    assert marks[-1][0] == pytest.approx(worth)
+    assert not any(flows for _, flows in marks)
+
+
+def test_tied_market_is_paid_and_trading_continues(ending: KalshiPractice) -> None:
+    """RAIN ends with half a dollar for each side, and no value is stated."""
+    tie = with_fields(market_result="scalar", value=None)
+    ended = with_fields(result="scalar", settlement_value_dollars=None)
+    with (
+        changed_rows("/portfolio/settlements", tie),
+        changed_rows("/markets", ended, market="RAIN"),
+    ):
+        shown = traded(ending, steps=4)
+    assert {entry.market for entry in shown} == {"SNOW"}
+    assert not alerts()
 
 
 def settled() -> list[str]:

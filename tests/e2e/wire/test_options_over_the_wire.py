@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from alpaca.data.historical import OptionHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.requests import OptionLatestQuoteRequest
 from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
@@ -192,35 +191,6 @@ def test_listed_loss_at_expiry_explains_cash_difference(
     broker.account()
     live.reconcile()
     assert live.halts.active() == ()
-
-
-def leg(symbol: str, side: str, ratio: Any = "1") -> dict[str, Any]:
-    return {"symbol": symbol, "ratio_qty": ratio, "side": side}
-
-
-def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> None:
-    here = options(practice, vix)
-    here.advance(AT)
-    sold, bought = leg(SHORT, "sell"), leg(LONG, "buy")
-    gone = [leg(name.replace("0220", "0217"), "sell", 1) for name in (SHORT, LONG)]
-    shared = {"order_class": "mleg", "type": "market", "time_in_force": "day", "qty": "1"}
-    for wrong, says in (
-        ({"time_in_force": "gtc"}, "must be a day order"),
-        ({"legs": [sold]}, "two to four legs"),
-        ({"legs": [leg(SHORT, "sell", "2"), leg(LONG, "sell", "2")]}, "ratio"),
-        ({"qty": "10000"}, "buying power"),
-        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "uncovered"),
-        ({"legs": gone}, "no quote"),
-    ):
-        answer = requests.post(
-            f"{here.url}/v2/orders",
-            json={**shared, "legs": [sold, bought], **wrong},
-            headers={"APCA-API-KEY-ID": "k"},
-            timeout=10,
-        )
-        assert answer.status_code in (403, 422), wrong
-        assert says in answer.json()["message"]
-        assert not here.venue.options.desks[UNDER].option_positions()
 
 
 def test_spread_is_sold_once_if_response_is_lost(practice: Start, vix: Path) -> None:

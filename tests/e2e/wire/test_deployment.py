@@ -26,7 +26,7 @@ from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
 from tests.e2e.refused import answer_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "kelly-chronos.service"
 SELLER = DEPLOY / "kelly-chronos-spreads.service"

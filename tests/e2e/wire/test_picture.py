@@ -19,7 +19,7 @@ from marketsimulator.results.report import result_file_writers
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import Page
 
-PICTURE = Path(__file__).resolve().parents[2] / "docs" / "report.png"
+PICTURE = Path(__file__).resolve().parents[3] / "docs" / "report.png"
 WIDTH, HEIGHT = 1280, 900  # pixels
 TEXT = "Description"  # of the PNG format: the words of the page, digits replaced by 0
 MAX_DIFFERENCE = 8.0  # mean difference of brightness, 0 to 255: fonts differ between machines

@@ -23,14 +23,11 @@ from tests.e2e.practice import KEYS, Live, Practice, Start, resume, trading
 from tests.support.connections import open_for_test
 from tests.support.desks import PLAIN, Desk
 from tests.support.passing import AT_ONCE
+from tests.support.replays import Killed
 from trainingdata.feed.endpoint import BrokerSettings
 
 INSTANTS = ("2024-02-20T15:30Z", "2024-02-20T16:30Z")
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 class Process:

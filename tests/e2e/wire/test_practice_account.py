@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 from alpaca.trading.client import TradingClient
-from alpaca.trading.requests import (
-    GetCalendarRequest,
-    GetOptionContractsRequest,
-    GetPortfolioHistoryRequest,
-)
+from alpaca.trading.requests import GetOptionContractsRequest, GetPortfolioHistoryRequest
 
 from tests.e2e.practice import KEYS, Practice, Start, buy, trading
 from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
@@ -116,14 +112,6 @@ def test_option_position_reports_its_entry_price(practice: Start, vix: Path) -> 
     for each in held.values():
         profit = float(each.market_value) - float(each.cost_basis)
         assert float(each.unrealized_pl) == pytest.approx(profit)
-
-
-def test_practice_calendar_includes_half_days_and_holidays(practice: Start) -> None:
-    client = trading(practice("symbols=[SYA]"))
-    asked = GetCalendarRequest(start=date(2024, 11, 27), end=date(2024, 12, 2))
-    days = client.get_calendar(asked)
-    seen = [(each.date.day, each.open.hour, each.close.hour) for each in days]
-    assert seen == [(27, 9, 16), (29, 9, 13), (2, 9, 16)]
 
 
 def test_option_contract_list_contains_only_quoted_options(practice: Start, vix: Path) -> None:

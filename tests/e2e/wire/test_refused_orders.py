@@ -145,15 +145,6 @@ def test_refused_reducing_sales_raise_an_urgent_alert(
     assert "The venue refuses orders that reduce" in page(tmp_path)
 
 
-def test_paper_only_account_trades_on_paper(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state_account(monkeypatch, status="PAPER_ONLY", crypto_status="PAPER_ONLY")
-    cycle(here, tmp_path)
-    assert here.venue.tickets
-    assert kinds(tmp_path) == []
-
-
 def test_blocked_account_alert_is_not_urgent(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,18 +189,6 @@ def test_delayed_rejection_or_rate_limit_counts_as_refusal(
 ) -> None:
     # A venue that answers 429 is asked again before an order is given up.
     here.fail(count=ALWAYS, **{**ORDERS, **fault}, seconds=0.0)
-    for _ in range(3):
-        cycle(here, tmp_path)
-    assert kinds(tmp_path) == ["refused"]
-    assert status(tmp_path)[0] == 1
-
-
-def test_a_blocked_account_is_alerted(
-    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = alpaca_server.account_response
-    blocked = {"trading_blocked": True}
-    monkeypatch.setattr(alpaca_server, "account_response", lambda *asked: answer(*asked) | blocked)
     for _ in range(3):
         cycle(here, tmp_path)
     assert kinds(tmp_path) == ["refused"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -17,11 +16,10 @@ from event_contracts.trading.actions import ACTION_COUNT, INTENTS, LimitOrderAct
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import MAX_RESTING_ORDERS, MarketUpdate, SamplingSchedule
-from event_contracts.trading.venue_orders import to_contract_order
 from execution.journal.order_store import ORDER_STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
-from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, KalshiStand, flat, kalshi_stand, order
+from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, flat, kalshi_stand, order, turned_sales
 from tests.event_contracts.trading import journal
 from tests.support.messages import refused
 
@@ -78,38 +76,6 @@ def test_position_can_be_sold_at_every_price_style(
             assert stand.state("sell") == "filled"
 
 
-def test_resting_and_immediate_sales_earn_the_same() -> None:
-    """Ten YES are sold at 0.48: both order types meet the same book."""
-    cash = []
-    for force in ("immediate_or_cancel", "good_till_canceled"):
-        with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
-            manager = stand.manager()
-            manager.submit(order("buy", "0.50", market=RAIN))
-            stand.practice.advance()
-            sale = order("sell", "0.48", 10, "SELL", market=RAIN)
-            manager.submit(replace(sale, time_in_force=force))  # type: ignore[arg-type]
-            stand.practice.advance()
-            assert manager.view(RAIN).position == 0
-            assert manager.read_snapshot().discrepancies == ()
-            cash.append(stand.practice.exchange.cash)
-    assert cash[0] == cash[1]
-
-
-def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
-    """We bid 0.49 for five YES and sell ten at 0.48: the purchase is cancelled."""
-    with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
-        manager = stand.manager()
-        manager.submit(order("buy", "0.50", market=RAIN))
-        manager.submit(order("rests", "0.49", 5, market=RAIN))
-        sale = replace(
-            order("sell", "0.48", 10, "SELL", market=RAIN), time_in_force="immediate_or_cancel"
-        )
-        assert manager.submit(sale).filled_count == 10
-        view = manager.view(RAIN)
-        assert (view.position, view.resting_orders) == (0, ())
-        assert stand.state("rests") == "canceled"
-
-
 def test_unfilled_fill_or_kill_order_counts_as_rejected() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}) as stand:
         wanted = replace(order("o-1", "0.50", 31, market=RAIN), time_in_force="fill_or_kill")
@@ -134,6 +100,7 @@ def test_sale_is_capped_at_holdings_less_open_sales() -> None:
         manager.submit(order("most", "0.60", 8, "SELL", market=RAIN))
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
 def test_live_account_matches_training_environment_to_the_cent(style: Any) -> None:
     """The same policy runs over HTTP and in the environment: every action and the final cash agree.
@@ -175,29 +142,9 @@ def test_live_account_matches_training_environment_to_the_cent(style: Any) -> No
         assert ("immediate_or_cancel" in forces) == (style != "passive")
 
 
-def turned_sales(stand: KalshiStand) -> list[str]:
-    """Return our sales with a fill that left a position on the other side."""
-    exchange = stand.practice.exchange
-    names = {number: each.client_order_id for number, each in exchange.orders.items()}
-    sales = {
-        each.client_order_id
-        for each in OrderStore(stand.database).intents_in_states(ORDER_STATES)
-        if to_contract_order(each).action == "SELL"
-    }
-    held: Counter[str] = Counter()
-    turned = []
-    for fill in exchange.fills:
-        before = held[fill.market]
-        buys_yes = (fill.action == "BUY") == (fill.side == "YES")
-        held[fill.market] += int(fill.count if buys_yes else -fill.count)
-        if before * held[fill.market] < 0 and names[fill.order_id] in sales:
-            turned.append(names[fill.order_id])
-    return turned
-
-
-@pytest.mark.parametrize("style", ["passive", "mid", "aggressive", MIXED])
+@pytest.mark.first_example
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
+    ("seed", "style"), [*enumerate(("passive", "mid", "aggressive", MIXED, "passive", MIXED))]
 )
 def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None:
     """Faults are kills, partial fills, lost responses and pauses; the venue refuses no order that
@@ -238,7 +185,9 @@ def test_sales_never_flip_a_position_under_faults(seed: int, style: Any) -> None
                 with suppress(BrokerError):
                     manager.cancel_stale_orders(MARKET, LATER)
             stand.practice.advance()
-            assert turned_sales(stand) == []
+            intents = OrderStore(stand.database).intents_in_states(ORDER_STATES)
+            book = {each.client_order_id: each for each in intents}
+            assert turned_sales(stand.practice.exchange, book) == []
         assert sales > 0
         refused = [
             each.state_reason

@@ -28,7 +28,7 @@ from tests.e2e.refused import answer_of
 from tests.support.paper_runs import paper
 from tests.support.written import NOW, Written
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 HOUR = np.timedelta64(1, "h")
 EPOCH = np.datetime64(0, "s")
 

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,8 @@ from foundation.database import Database
 from foundation.notices import ALL_CLEAR
 from practice.alpaca.stocks import Venue
 from practice.alpaca.tickets import OrderTicket
-from practice.faults import InjectedFault
 from practice.settings import PracticeSettings
-from tests.e2e.fault_audit import (
-    Audit,
-    Moment,
-    Trade,
-    open_after,
-    sold_beyond,
-    trades_of,
-    turned_positions,
-)
+from tests.e2e.fault_audit import Audit, Moment, Trade, open_after, sold_beyond, turned_positions
 from tests.e2e.fault_commands import Commands
 from tests.e2e.practice import OPENING, SPAN
 
@@ -79,27 +70,10 @@ def nothing(venue: Venue) -> None:
     """The position has no stop."""
 
 
-def cancelled_slowly(venue: Venue) -> None:
-    venue.cancel(stop(venue, "SYA", HELD), 600.0)
-
-
-def elected(venue: Venue) -> None:
-    """The market has passed the stop of an order that does not fill."""
-    rests: Any = {"elected_rests": InjectedFault(kind="elected_rests", seconds=None)}
-    price = venue.market_price("SYA") or 0.0
-    name = f"{PREFIX}-{INSTANT}-SYA-stop-9"
-    terms = {"symbol": "SYA", "side": "sell", "qty": str(HELD), "time_in_force": "day"}
-    prices = {"stop_price": f"{price * 0.99:.2f}", "limit_price": f"{price * 0.98:.2f}"}
-    venue.submit({"client_order_id": name, **terms, "type": "stop_limit", **prices}, slow=rests)
-    venue.tickets[name].order = replace(venue.tickets[name].order, stop_price=price * 1.01)
-
-
 @pytest.mark.parametrize(
     ("arrange", "unprotected", "stray"),
     [
         (nothing, 1, 0),
-        (cancelled_slowly, 1, 0),
-        (elected, 1, 0),
         (lambda venue: stop(venue, "SYA", HELD), 0, 0),
         (lambda venue: stop(venue, "SYA", HELD - 1), 0, 0),
         (lambda venue: stop(venue, "SYA", HELD // 2), 1, 0),
@@ -152,14 +126,6 @@ def test_only_a_standing_alert_excuses_a_bare_position(told: Sequence[Any], coun
     assert audit.counts["unprotected"] == counted
 
 
-def test_new_process_has_a_minute_to_protect() -> None:
-    audit = Audit(("SYA",))
-    audit.observe(BARE, 60.0)
-    audit.restart()
-    audit.observe(BARE, 60.0)
-    assert not +audit.counts
-
-
 def traded(*signed: int, leg: str = "8", name: str = PREFIX) -> list[Trade]:
     """A purchase of ten shares, and trades of one order for a stop or a command after it."""
     bought = Trade(f"{name}-{INSTANT}-SYA-0-0", "SYA", Decimal(HELD))
@@ -208,15 +174,6 @@ def test_open_order_after_a_done_command_is_counted(
     assert open_after(venue, "other", told) == []
     venue.cancel(resting)
     assert open_after(venue, PREFIX, told) == []
-
-
-def test_exchange_record_has_every_trade(venue: Venue) -> None:
-    send(venue, "SYA", "sell", 4, 8, type="market")
-    assert [(trade.leg, int(trade.signed)) for trade in trades_of(venue)] == [
-        ("0", HELD),
-        ("8", -4),
-    ]
-    assert trades_of(venue)[1].key == (INSTANT, "SYA")
 
 
 @dataclass

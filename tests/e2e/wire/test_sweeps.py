@@ -15,7 +15,7 @@ from tests.forecasting.kept import content
 from tests.support.commands import run_command
 from tests.support.ray_nodes import ray_head_address
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08")
 WORDS = ("start=2024-03-04", *SPAN, "forecaster=oracle", "symbols=[SYA,SYB]")
 BATCH = ("-m", "forecasting.batch", "start=2024-02-20", *SPAN)

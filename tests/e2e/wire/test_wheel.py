@@ -20,7 +20,7 @@ from foundation import PACKAGES
 from foundation.cli import read_module_docstring
 from kelly_chronos import COMMANDS, main
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = (
     *("symbols=[SYA,SYB]", "data.start=2024-01-02", "data.end=2024-03-28"),
     *("start=2024-03-25", "output=found"),

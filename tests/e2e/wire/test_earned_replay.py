@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from marketsimulator.live_replay import run_replay
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start
+from tests.e2e.practice import KEYS, SPAN, Live, Practice, Start, practising
 from tests.support.replays import Killed, Reports, mortal, nothing
 
 EARNED = (
@@ -93,12 +94,25 @@ class Replay:
         return EVIDENCE_TABLE.read_rows(self.journal, "ORDER BY at")
 
 
-def test_earned_replay_matches_the_backtest(
-    practice: Start, tmp_path: Path, evidence: EvidenceState
-) -> None:
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, evidence: EvidenceState
+) -> Iterator[tuple[Replay, int]]:
+    """A replay that nothing disturbed, and the number of its events."""
+    with practising() as start:
+        replay = Replay(start, tmp_path_factory.mktemp("whole"), evidence)
+        with mortal(10**9) as events:
+            replay.run()
+        yield replay, len(events)
+
+
+@pytest.fixture
+def replay(whole: tuple[Replay, int]) -> Replay:
+    return whole[0]
+
+
+def test_earned_replay_matches_the_backtest(replay: Replay, evidence: EvidenceState) -> None:
     expected = expected_run(evidence)
-    replay = Replay(practice, tmp_path, evidence)
-    replay.run()
     assert replay.here.venue.broker.fills == expected.fills
     assert len(expected.fills) > 10
     assert replay.here.venue.broker.equity_row().equity == pytest.approx(
@@ -108,7 +122,7 @@ def test_earned_replay_matches_the_backtest(
     rows = {row.at: row.earned for row in replay.evidence()[1:]}
     assert rows == {at.to_datetime64(): share for at, share in earned.first().items()}
     assert all(0.0 < share < 1.0 for share in rows.values())
-    decisions = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
+    decisions = pd.read_parquet(replay.folder / "out" / "decisions.parquet")
     pd.testing.assert_frame_equal(
         decisions.dropna(subset="plan_earned")[["at", "symbol", "plan_earned", "target"]],
         expected.decision_frame().dropna(subset="plan_earned")[
@@ -118,28 +132,27 @@ def test_earned_replay_matches_the_backtest(
     )
 
 
-@pytest.mark.parametrize("share", [0.2, 0.55])
+@pytest.mark.first_example
+@pytest.mark.parametrize("share", [0.55, 0.2])
 def test_killed_replay_resumes_with_the_same_evidence(
-    practice: Start, tmp_path: Path, evidence: EvidenceState, share: float
+    practice: Start,
+    tmp_path: Path,
+    evidence: EvidenceState,
+    whole: tuple[Replay, int],
+    share: float,
 ) -> None:
-    whole = Replay(practice, tmp_path / "whole", evidence)
-    with mortal(10**9) as events:
-        whole.run()
-    killed = Replay(practice, tmp_path / "killed", evidence)
-    with mortal(round(share * len(events))), pytest.raises(Killed):
+    undisturbed, events = whole
+    killed = Replay(practice, tmp_path, evidence)
+    with mortal(round(share * events)), pytest.raises(Killed):
         killed.run()
     before = killed.evidence()
-    assert before == whole.evidence()[: len(before)]
+    assert before == undisturbed.evidence()[: len(before)]
     killed.run()
-    assert killed.evidence() == whole.evidence()
-    assert killed.here.venue.broker.fills == whole.here.venue.broker.fills
+    assert killed.evidence() == undisturbed.evidence()
+    assert killed.here.venue.broker.fills == undisturbed.here.venue.broker.fills
 
 
-def test_status_states_what_the_forecast_has_earned(
-    practice: Start, tmp_path: Path, evidence: EvidenceState
-) -> None:
-    replay = Replay(practice, tmp_path, evidence)
-    replay.run()
+def test_status_states_what_the_forecast_has_earned(replay: Replay) -> None:
     status = report_status(replay.journal, np.datetime64(END.removesuffix("Z"), "ns"))
     assert status.json_document is not None
     sentence = status.json_document["forecast"]
@@ -150,7 +163,7 @@ def test_status_states_what_the_forecast_has_earned(
     )
     assert sentence in status.closing_lines
     name = replay.journal.parent.name
-    with open_account(name, tmp_path / "live", NULL_REDACTOR, SYSTEM_TIME) as account:
+    with open_account(name, replay.folder / "live", NULL_REDACTOR, SYSTEM_TIME) as account:
         assert EvidenceSection(account.database).body() == f"<p>{sentence}</p>"
         last = account.marks.last_mark()
         assert last is not None
@@ -158,11 +171,7 @@ def test_status_states_what_the_forecast_has_earned(
         assert sentence in list(summarize(account, begun, np.datetime64("2024-02-20")))
 
 
-def test_drift_uses_the_evidence_of_the_journal(
-    practice: Start, tmp_path: Path, evidence: EvidenceState
-) -> None:
-    replay = Replay(practice, tmp_path, evidence)
-    replay.run()
+def test_drift_uses_the_evidence_of_the_journal(replay: Replay) -> None:
     words = [*SPAN, "trials=null", *EARNED, EDGE, f"journal={replay.journal}"]
     settings = DriftSettings.from_config(compose_config("drift", words))
     drift = measure_drift(LiveSimulation.from_settings(settings))
@@ -172,11 +181,9 @@ def test_drift_uses_the_evidence_of_the_journal(
 
 
 def test_preview_shows_what_the_live_account_has_earned(
-    practice: Start, tmp_path: Path, evidence: EvidenceState
+    practice: Start, tmp_path: Path, evidence: EvidenceState, replay: Replay
 ) -> None:
-    replay = Replay(practice, tmp_path, evidence)
-    parts = replay.parts
+    parts = Replay(practice, tmp_path, evidence).parts
     result = show_preview(parts.settings, KEYS, parts.feed, parts.trader)
-    replay.run()
     shares = {row["rationale"]["earned"] for row in result.json_document["decisions"]}
     assert shares == {replay.evidence()[1].earned}

@@ -16,7 +16,7 @@ from foundation.plugin import merge_product_tables
 from kelly_chronos import main
 from tests.support.messages import check_message
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = {name: each for name, each in merge_product_tables("COMMANDS").items() if each.is_listed}
 # Readline also divides words at `=`.
 ASK = r"""

@@ -17,7 +17,6 @@ from tests.e2e.fault_runs import FaultRun
 from tests.e2e.trading_schedule import Trading, going
 
 pytestmark = pytest.mark.slow
-KEPT = Decimal("0.9")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def positions(loop: Trading) -> dict[str, Decimal]:
     return {symbol: quantity for symbol, quantity in held.items() if quantity}
 
 
-def write(loop: Trading, name: str, verb: str = "reduce", argument: str = str(KEPT)) -> None:
+def write(loop: Trading, name: str, verb: str, argument: str) -> None:
     values = {"verb": verb, "argument": argument, "by": "Ada", "written_at": str(utc_now())}
     write_command(loop.journal.parent, name, values)
 
@@ -51,28 +50,8 @@ def answer_of(loop: Trading, name: str) -> dict[str, str]:
     return answer
 
 
-def assert_executed_once(loop: Trading, name: str, before: dict[str, Decimal]) -> None:
-    assert answer_of(loop, name)["state"] == "done"
-    for symbol, quantity in before.items():
-        lot = Decimal(1) if "USD" not in symbol else Decimal("1e-9")
-        kept = abs(positions(loop).get(symbol, Decimal(0)))
-        assert kept <= abs(quantity) * KEPT < kept + lot + Decimal("1e-9"), (name, symbol)
-    query = "SELECT state FROM commands WHERE id = ?"
-    assert query_rows(loop.journal, query, (name,)) == [("done",)]
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("commit", [1, 2, 3, 4, 6, 8, 10, 12])
-def test_killed_loop_executes_a_command_once(loop: Trading, commit: int, after: bool) -> None:
-    assert loop.work()
-    name, before = f"at-{commit}-{after}", positions(loop)
-    loop.alive().control.arm(commit, after=after)
-    write(loop, name)
-    assert_executed_once(loop, name, before)
-
-
 @pytest.mark.parametrize("commit", [1, 2, 4, 7])
-@pytest.mark.parametrize("verb", ["pause", "exit", "flatten", "resume"])
+@pytest.mark.parametrize("verb", ["pause", "reduce", "exit", "flatten", "resume"])
 def test_each_verb_survives_a_kill_at_a_commit(loop: Trading, verb: str, commit: int) -> None:
     """The positions that are closed come back with the next decision after `resume`."""
     write(loop, f"first-{verb}-{commit}", "resume", "")
@@ -83,7 +62,7 @@ def test_each_verb_survives_a_kill_at_a_commit(loop: Trading, verb: str, commit:
     name, symbol = f"{verb}-{commit}", min(positions(loop))
     ((halts,),) = query_rows(loop.journal, "SELECT count(*) FROM halts")
     loop.alive().control.arm(commit, after=commit % 2 == 0)
-    write(loop, name, verb, symbol if verb == "exit" else "")
+    write(loop, name, verb, {"exit": symbol, "reduce": "0.9"}.get(verb, ""))
     assert answer_of(loop, name)["state"] == "done"
     kinds = query_rows(loop.journal, "SELECT kind FROM halts WHERE cleared_at IS NULL")
     assert kinds == {"exit": [("exited",)], "resume": []}.get(verb, [("paused",)])
@@ -93,24 +72,6 @@ def test_each_verb_survives_a_kill_at_a_commit(loop: Trading, verb: str, commit:
     assert raised == halts + (verb != "resume"), "one halt"
     write(loop, f"after-{name}", "resume", "")
     answer_of(loop, f"after-{name}")
-
-
-def test_command_written_before_a_kill_is_executed_once(loop: Trading) -> None:
-    loop.gone()
-    before = positions(loop)
-    write(loop, "before")
-    assert_executed_once(loop, "before", before)
-
-
-def test_answered_command_is_not_executed_after_a_kill(loop: Trading) -> None:
-    assert loop.work()
-    before = positions(loop)
-    write(loop, "answered")
-    answer_of(loop, "answered")
-    loop.gone()
-    write(loop, "answered")
-    assert loop.work()
-    assert_executed_once(loop, "answered", before)
 
 
 def ask(loop: Trading, *words: str) -> tuple[int, Any]:

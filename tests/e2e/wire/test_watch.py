@@ -9,27 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
 from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.changed_answers import Told, richer
 from tests.e2e.practice import SPAN, Practice, Start
-from tests.support.desks import (
-    ACCOUNT,
-    ALWAYS,
-    PLAIN,
-    SECOND,
-    Desk,
-    alerts,
-    attacked,
-    halted_by,
-    held,
-)
+from tests.support.desks import ACCOUNT, ALWAYS, PLAIN, Desk, alerts, attacked, halted_by, held
 from tests.support.given_commands import give
 from tests.support.watches import made_up, watch_of
 
-WEEK = ("start=2024-02-20T15:00Z", "end=2024-02-23")
+DAYS = ("start=2024-02-20T15:00Z", "end=2024-02-21")
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -107,27 +96,6 @@ def test_wrong_answers_of_the_venue_sell_nothing(
         assert desk.database.query("SELECT verb FROM commands") == []
 
 
-class Seen:
-    """Keeps the snapshots that it is notified of."""
-
-    def __init__(self) -> None:
-        self.seen: list[AccountSnapshot] = []
-
-    def on_snapshot(self, snapshot: AccountSnapshot) -> None:
-        self.seen.append(snapshot)
-
-
-def test_reading_notifies_observers_and_is_recorded(desk: Desk) -> None:
-    observer = Seen()
-    watch = watch_of(desk, observer=observer)
-    desk.here.advance(SECOND)
-    watch.read()
-    assert [snapshot.positions for snapshot in observer.seen] == [held(desk)]
-    [(at, equity)] = desk.database.query("SELECT at, equity FROM watch")
-    assert at.startswith("2024-02-20T16:30")
-    assert equity == pytest.approx(observer.seen[0].equity)
-
-
 def replay(here: Practice, folder: Path, *words: str) -> Desk:
     """Every instant of a server: a reading of the watch, then a cycle."""
     desk = Desk.at(here, folder, *words)
@@ -153,8 +121,8 @@ def test_simulated_watch_equals_the_live_one(
     practice: Start, tmp_path: Path, limits: tuple[str, ...], acts: bool
 ) -> None:
     words = ("symbols=[SYA,SYB,SYC]", *PLAIN, *limits)
-    here = practice(*words, *WEEK, "increments=original")
-    settings = BacktestSettings.from_config(compose_config("backtest", [*SPAN[:3], *WEEK, *words]))
+    here = practice(*words, *DAYS, "increments=original")
+    settings = BacktestSettings.from_config(compose_config("backtest", [*SPAN[:3], *DAYS, *words]))
     market = settings.load_market()
     assert not can_run_compiled(settings, market)
     trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
