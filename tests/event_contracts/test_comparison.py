@@ -284,6 +284,7 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
     assert run_comparison(synthetic).policy_results[0].name == "variable"
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "facts"),
     [

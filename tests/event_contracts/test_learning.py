@@ -311,6 +311,7 @@ def test_training_writes_a_loadable_and_resumable_checkpoint(
     assert json.loads(Path("two", UPDATE_STATISTICS_FILE).read_text())["steps"] == 640
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("words", "facts"),
     [

@@ -104,6 +104,7 @@ def slope_of(base: Changed | Oracle, bars: Bars) -> np.ndarray:
     return moved[0][told] / moved[1][told]
 
 
+@pytest.mark.first_example
 @pytest.mark.parametrize(
     ("base", "least", "most"),
     [

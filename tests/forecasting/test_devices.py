@@ -220,6 +220,7 @@ def test_reduced_precision_and_compilation_fix_the_batch_size(how: dict[str, Any
     assert sizes_of(3, 4096, **how) == [4096]
 
 
+@pytest.mark.slow
 def test_batch_size_changes_forecasts_only_by_rounding() -> None:
     network: Any = engines.load_engine(
         find_checkpoint(str(BUNDLED_CHECKPOINT)), InferenceProfile(device="cpu"), 64

@@ -31,6 +31,7 @@ COLUMNS = ("timestamp", "open", "close")
 RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
+@pytest.mark.wire
 def test_only_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "b.parquet"
     script = (

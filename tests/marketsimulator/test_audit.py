@@ -181,6 +181,7 @@ def test_comparison_counts_no_oracle_as_a_trial(setup: Setup) -> None:
     assert "reads the future" in found.verdict.claim
 
 
+@pytest.mark.slow
 def test_look_ahead_audit_exit_code_reports_findings() -> None:
     words = overridden(WORDS, ("start=2024-03-04",))
     code, printed, said = answer_of("marketsimulator.audit", "look_ahead", *words)
@@ -200,6 +201,7 @@ def test_look_ahead_audit_refuses_a_forecast_file() -> None:
     assert audit.parse_arguments(("begin", *words))[0].audit_name == "begin"
 
 
+@pytest.mark.slow
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:
     """Half of six weeks is shorter than the correlation windows; half of four years is longer."""
     short = check_history_start(*setup)

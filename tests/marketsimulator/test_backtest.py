@@ -165,6 +165,7 @@ class Corrected(RandomWalk):
         return "corrected, calibrated"
 
 
+@pytest.mark.slow
 @pytest.mark.first_example
 @pytest.mark.parametrize(
     ("forecaster", "calibrated", "baseline_calibrated"),

@@ -248,6 +248,7 @@ def test_earned_sizing_is_identical_in_every_engine() -> None:
     assert full.fills != run.fills
 
 
+@pytest.mark.slow
 def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
     where = f"data.dir=[{','.join(map(str, real_data))}]", "symbols=[NVDA,AAPL,BTCUSD]"
     span = "start=2024-06-20", "end=2024-06-25"

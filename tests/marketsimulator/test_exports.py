@@ -133,6 +133,7 @@ def test_daily_returns_compound_to_the_total_return(symbols: str, end: str, tmp_
         assert figures == pytest.approx({name: summary[name] for name in figures}, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_report_and_tear_sheet_deflate_alike(tmp_path: Path) -> None:
     """After four variants over the same days."""
     words = ("start=2024-02-06", "end=2024-03-01", "data.end=2024-03-01", "symbols=[SYA,SYB]")
@@ -150,6 +151,7 @@ def test_report_and_tear_sheet_deflate_alike(tmp_path: Path) -> None:
     assert summary["deflated_sharpe"] < summary["probabilistic_sharpe"]
 
 
+@pytest.mark.slow
 def test_quantstats_computes_the_same_figures(stocks: BacktestResults, tmp_path: Path) -> None:
     quantstats = library("quantstats", NEEDS_QUANTSTATS)
     returns = read(stocks, tmp_path)["returns"]["return"]

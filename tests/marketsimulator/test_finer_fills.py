@@ -219,6 +219,7 @@ def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
     return settings_of(f"data.dir={hours}", f"data.execution_bars={finer}", *WORDS, *words)
 
 
+@pytest.mark.slow
 def test_report_with_finer_fills_also_shows_coarse_results(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -309,6 +310,7 @@ def test_mismatched_finer_files_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_commands_that_cannot_use_execution_bars_refuse_them(files: tuple[Path, Path]) -> None:
     with refused(InputError, "data.execution_bars"):
         settings_of("data.execution_bars=x").load_market()

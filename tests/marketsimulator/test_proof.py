@@ -79,6 +79,7 @@ def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], who
     assert elsewhere["sentence"].endswith("in time, and hindsight earns nothing.")
 
 
+@pytest.mark.slow
 def test_late_seal_trades_at_the_next_price(tmp_path: Path, bars: Bars) -> None:
     """Five seconds after its issue a forecast may have seen the bar whose open it would trade."""
     folder, witness = tmp_path / "late", tmp_path / "late.jsonl"
@@ -134,6 +135,7 @@ def test_dropped_batch_costs_the_largest_loss(
     assert "2 instants are missing or changed" in shortened["remarks"][0]
 
 
+@pytest.mark.slow
 def test_files_are_written_and_compared(
     record: tuple[Path, Path], tmp_path: Path, bars: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:

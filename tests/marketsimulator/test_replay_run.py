@@ -250,6 +250,7 @@ def test_replays_are_compared_over_common_days(
         run.compare(run)
 
 
+@pytest.mark.slow
 def test_plot_draws_equity_and_drawdown(run: ReplayResult, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figure = run.plot()

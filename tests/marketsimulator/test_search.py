@@ -169,6 +169,7 @@ def test_search_finds_an_edge_planted_in_returns(
     assert all(choice.params["sizing.arguments.weight"] > 0 for choice in found.choices)
 
 
+@pytest.mark.slow
 def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult) -> None:
     grown = searched(*SMALL, "objective=log_growth")
     last = grown.choices[-1]
@@ -176,6 +177,7 @@ def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult) -> None:
     assert last.objective_value == backtest_objective(last, SMALL, "log_growth")
 
 
+@pytest.mark.slow
 def test_window_setting_limits_the_training_span() -> None:
     found = searched(*SMALL, "window=1")
     for earlier, choice in zip(found.choices[:-1], found.choices[1:], strict=True):
@@ -183,6 +185,7 @@ def test_window_setting_limits_the_training_span() -> None:
         assert choice.fold.training_span.date_range == earlier.fold.test_span.date_range
 
 
+@pytest.mark.slow
 def test_search_over_holding_settings_matches_the_backtest() -> None:
     space = "space={sizing.holding: [next, session, plan], sizing.fraction: [0.1, 1, log]}"
     found = searched(*MARKET, space, "spans=2", "trials=12")
@@ -192,6 +195,7 @@ def test_search_over_holding_settings_matches_the_backtest() -> None:
     assert choice.objective_value == backtest_objective(choice, (*MARKET, space), "sharpe")
 
 
+@pytest.mark.slow
 def test_search_page_begins_with_the_verdict(tmp_path: Path) -> None:
     code, printed, said = answer_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
     assert code == 0, said

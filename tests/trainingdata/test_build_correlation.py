@@ -44,6 +44,7 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
+@pytest.mark.wire
 def test_built_matrix_equals_the_estimate_and_is_readable(
     folder: Path, market: Bars, tmp_path: Path
 ) -> None:
