@@ -24,7 +24,6 @@ from trainingdata.bars import Bars
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 DAYS = ("data.start=2023-06-01", "data.end=2024-07-31")
 HOURS = ("start=2024-02-20T14:00Z", "end=2024-02-22T21:00Z")
-TWO_DAYS = "end=2024-02-21T21:00Z"
 EVENLY = ("forecaster=ewma", "sizing.strategy=equal_weight", "sizing.band=0.002")
 SPANS = {
     "1h": HOURS,
@@ -87,7 +86,7 @@ def assert_replay_equals_backtest(
 @pytest.mark.parametrize(
     ("timeframe", "kind", "distance", "more"),
     [
-        ("1h", "stop", "0.5%", (TWO_DAYS,)),
+        ("1h", "stop", "0.5%", ("end=2024-02-21T21:00Z",)),
         *(
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
@@ -157,7 +156,7 @@ def test_replay_over_a_split_equals_the_backtest(
         practice,
         tmp_path,
         *(STOCKS, *EVENLY, f"data.actions={path}", "data.adjustment=raw"),
-        *(*HOURS, TWO_DAYS, "protect.kind=stop", "protect.distance=5%"),
+        *(*HOURS, "end=2024-02-21T21:00Z", "protect.kind=stop", "protect.distance=5%"),
         bars=partial(split, fall=fall),
         ratio=4,
     )
