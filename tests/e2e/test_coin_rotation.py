@@ -102,8 +102,8 @@ def test_crypto_purchases_fit_sale_proceeds_after_quantity_rounding(
 
 
 def test_live_rotation_of_all_crypto_matches_the_backtest(practice: Start) -> None:
-    here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-20")
-    settings = alone(*REFUSES, "end=2024-02-20")
+    here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-21")
+    settings = alone(*REFUSES, "end=2024-02-21")
     market = here.venue.market
     oracle = settings.forecaster.build(market.bars.symbols)
     trader = settings.build_trader(oracle).with_beliefs(market)
