@@ -21,6 +21,7 @@ from foundation.compose import CONFIG_FOLDER, settings_classes
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import HYDRA_TARGET_KEY, merge_product_tables
 from foundation.settings import NO_KEY_MARKER, settings_class_in_annotation
+from marketsimulator.catalogue import FIRST_SETTINGS, SETTINGS_TOPIC, topic_entries
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
@@ -67,6 +68,10 @@ The value column shows the class's default, then other accepted values. `1.0` st
 number and `1` for integers; 0…1 includes both ends, >0…<1 neither. `[]` and `null` alone stand for
 texts, `true` and `false` for each other. Unless a meaning explains `null`, it switches the setting
 off.
+
+## First settings
+
+{first}
 
 ## Commands
 
@@ -225,7 +230,10 @@ def _flow(value: Any) -> str:
 
 def render_page() -> str:
     """Return the content of docs/SETTINGS.md."""
-    parts = [INTRODUCTION, *map(_section, CLASSES)]
+    entries = topic_entries(SETTINGS_TOPIC)
+    rows = (f"`{key}` | {entries[key].removeprefix('* ')}" for key in FIRST_SETTINGS)
+    first = "\n".join(("key | meaning", "--- | ---", *rows))
+    parts = [INTRODUCTION.replace("{first}", first), *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
         if own_keys(kind):
             about = cast(str, kind.__doc__).splitlines()[0]

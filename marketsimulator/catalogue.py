@@ -20,7 +20,7 @@ from foundation.cli import FlagParser, Result
 from foundation.compose import CONFIG_FOLDER
 from foundation.errors import InputError, closest_choices, format_suggestion
 from foundation.plugin import ENTRY_POINT_KINDS, HYDRA_TARGET_KEY, entry_point_names
-from foundation.schemas import read_all_schemas
+from foundation.schemas import SettingEntry, read_all_schemas
 
 STRATEGY_DESCRIPTIONS: Mapping[str, str] = {
     "kelly_10": "10 % of full Kelly; kelly_N is N %",
@@ -39,11 +39,23 @@ STRATEGY_DESCRIPTIONS: Mapping[str, str] = {
 CONFIG_GROUP_BY_TOPIC = {"strategies": "sizing", "forecasters": "forecaster", "fees": "fees"}
 SETTINGS_TOPIC = "settings"
 _HIDDEN_DEFAULTS = ("", "null", "[]", "{}")
+# Settings that decide what is traded, with what size, at what cost and loss: listed first.
+FIRST_SETTINGS = (
+    *("symbols", "start", "end", "timeframe", "data.dir", "data.zone", "data.adjustment"),
+    *("capital", "benchmark", "schedule", "universe.top", "forecaster.kind", "forecaster.model"),
+    *("forecaster.device", "sizing.strategy", "sizing.fraction", "sizing.earned"),
+    *("limits.symbol_cap", "limits.intraday_leverage", "limits.overnight_leverage"),
+    *("limits.max_positions", "prior.stock_sharpe", "costs.stock_half_spread_bps"),
+    *("costs.crypto_half_spread_bps", "fees.commission_bps", "margin.interest_rate"),
+    *("margin.borrow_rate", "guards.max_order", "guards.daily_loss", "guards.drawdown"),
+    *("protect.kind", "protect.distance", "watch.daily_loss", "watch.action", "mode"),
+    *("alert_url", "STARTING_CAPITAL", "MAX_CONTRACTS", "policy", "limits.account_loss"),
+)
 _USAGE = {
     "strategies": "sizing.strategy=NAME; custom: sizing._target_=module.function",
     "forecasters": "forecaster=NAME; custom: forecaster._target_=module.Class",
     "fees": "fees=NAME; custom: --config-dir FOLDER, with FOLDER/fees/NAME.yaml",
-    SETTINGS_TOPIC: "KEY=VALUE on the command line, or in a YAML file that config=FILE names",
+    SETTINGS_TOPIC: "KEY=VALUE, or a YAML file that config=FILE names; * marks what matters most",
 }
 
 
@@ -51,12 +63,9 @@ def topic_entries(topic: str) -> dict[str, str]:
     """Return the description of each entry of a topic, by name."""
     entries: dict[str, str] = {}
     if topic == SETTINGS_TOPIC:
-        for each in read_all_schemas().values():
-            default = each.default.strip('"')
-            shown = "" if default in _HIDDEN_DEFAULTS else f" (default: {default})"
-            if not each.is_group:
-                entries[each.key] = f"{each.meaning}{shown}"
-        return entries
+        known = {key: each for key, each in read_all_schemas().items() if not each.is_group}
+        first = {key: f"* {_describe(known[key])}" for key in FIRST_SETTINGS}
+        return first | {k: _describe(each) for k, each in known.items() if k not in first}
     group = CONFIG_GROUP_BY_TOPIC[topic]
     if topic == "strategies":
         entries |= STRATEGY_DESCRIPTIONS
@@ -70,11 +79,10 @@ def topic_entries(topic: str) -> dict[str, str]:
     return entries
 
 
-def find_matching_names(word: str, entries: Mapping[str, str]) -> list[str]:
-    """Return the names that contain a word, else those whose description does; ignore case."""
-    folded = word.casefold()
-    named = [name for name in entries if folded in name.casefold()]
-    return named or [name for name, about in entries.items() if folded in about.casefold()]
+def _describe(setting: SettingEntry) -> str:
+    default = setting.default.strip('"')
+    shown = "" if default in _HIDDEN_DEFAULTS else f" (default: {default})"
+    return f"{setting.meaning}{shown}"
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
@@ -88,7 +96,11 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 def run(settings: Namespace) -> Result:
     """Return the table of a topic. Raises InputError for a word without a match."""
     entries = topic_entries(settings.topic)
-    names = find_matching_names(settings.word, entries)
+    folded = settings.word.casefold()
+    # Names that contain the word, else those whose description does.
+    names = [name for name in entries if folded in name.casefold()] or [
+        name for name, about in entries.items() if folded in about.casefold()
+    ]
     if not names:
         by_word = {name.rpartition(".")[2]: name for name in reversed(entries)}
         hint = format_suggestion(
@@ -97,6 +109,5 @@ def run(settings: Namespace) -> Result:
         raise InputError(
             f"{settings.topic}: no name or description contains {settings.word!r}{hint}"
         )
-    width = max(map(len, names))
-    lines = [f"{name:{width}}  {entries[name]}".rstrip() for name in names]
+    lines = [f"{name:{max(map(len, names))}}  {entries[name]}".rstrip() for name in names]
     return Result(closing_lines=[*lines, f"Use: {_USAGE[settings.topic]}"])

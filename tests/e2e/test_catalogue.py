@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from foundation.compose import list_group_choices
-from marketsimulator.catalogue import STRATEGY_DESCRIPTIONS, topic_entries
+from marketsimulator.catalogue import FIRST_SETTINGS, STRATEGY_DESCRIPTIONS, topic_entries
 from sizing.strategies import STRATEGY_NAMES
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message
@@ -19,6 +19,11 @@ def test_list_command_shows_every_option_with_description() -> None:
     assert {"alpaca", "kalshi"} <= topic_entries("fees").keys()
     for topic in ("strategies", "forecasters", "fees"):
         assert all(topic_entries(topic).values())
+
+
+def test_first_settings_are_listed_first_and_marked() -> None:
+    shown = [line.split()[:2] for line in answer_of(LIST, "settings")[1].splitlines()]
+    assert shown[: len(FIRST_SETTINGS)] == [[key, "*"] for key in FIRST_SETTINGS]
 
 
 def test_list_search_ranks_name_matches_before_description_matches() -> None:

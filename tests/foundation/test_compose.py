@@ -69,8 +69,7 @@ def test_quoted_override_values_are_parsed_literally(value: str) -> None:
     ],
 )
 def test_unparsable_override_error_shows_the_correct_quoting(word: str) -> None:
-    key = word.partition("=")[0]
-    check_message(refusal_of(word), word, f"\"{key}='text'\"")
+    check_message(refusal_of(word), word, f"\"{word.partition('=')[0]}='text'\"")
 
 
 @pytest.mark.first_example
