@@ -52,15 +52,15 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def sees_the_gpu(expression: str) -> bool:
-    """Whether a run asks for what needs a GPU by name: `-m gpu`, `-m bench`."""
-    return re.search(r"(?<!not )\b(gpu|bench)\b", expression) is not None
+def selects(expression: str, *markers: str) -> bool:
+    """Whether a run selects a marker by name, as `-m gpu` does."""
+    return re.search(rf"(?<!not )\b({'|'.join(markers)})\b", expression) is not None
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: some tests wait for servers and commands."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One per processor, and one more where tests wait for servers and commands."""
+    return (os.cpu_count() or 1) + selects(config.option.markexpr, "wire", "slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     config.stash[COSTS] = {}
     config.pluginmanager.register(Workers(config))
-    if not sees_the_gpu(config.option.markexpr):
+    if not selects(config.option.markexpr, "gpu", "bench"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # A shell's background job ignores Ctrl-C, and so would every command that it starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
