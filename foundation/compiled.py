@@ -21,12 +21,12 @@ import os
 import py_compile
 import subprocess
 import sys
+import time
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
-from itertools import count
 from pathlib import Path
 from types import CodeType
 from typing import IO, Any, TypeVar, cast
@@ -514,16 +514,12 @@ binding.add_symbol(
 class _CompilationListener(event.Listener):
     """A listener that logs the name of each compiled function and calls `listener` with it."""
 
-    listener: Callable[[str], None] | None = None
+    listener: Callable[[str], object] = str  # drops the name
 
     def on_start(self, event: event.Event) -> None:
         name = event.data["dispatcher"].py_func.__qualname__
         log.info("compiling %s", name)
-        self.call_listener(name)
-
-    def call_listener(self, name: str) -> None:
-        if self.listener is not None:
-            self.listener(name)
+        self.listener(name)
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing, because only the start of a compilation is reported."""
@@ -535,7 +531,7 @@ _events.register("numba:compile", _compilation_listener)
 
 
 @contextmanager
-def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
+def report_compilations(listener: Callable[[str], object]) -> Iterator[None]:
     """Call `listener` with the name of each function when its compilation begins, in any thread."""
     before = _compilation_listener.listener
     _compilation_listener.listener = listener
@@ -547,15 +543,21 @@ def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def report_compilation_progress(progress: Callable[[str, int, int], None]) -> Iterator[None]:
-    """Report the number of functions compiled during the block as progress."""
-    numbers = count(1)
+    """Report functions compiled during the block as progress, and at its end the seconds taken."""
+    instants: list[float] = []
 
     def report_count(_: str) -> None:
-        done = next(numbers)
-        progress("compiling (once per installation)", done, max(done, EXPECTED_COMPILATIONS))
+        instants.append(time.monotonic())
+        progress(
+            "compiling (once per installation)",
+            len(instants),
+            max(len(instants), EXPECTED_COMPILATIONS),
+        )
 
     with report_compilations(report_count):
         yield
+    if instants:
+        progress(f"compiled in {instants[-1] - instants[0]:.0f} s", len(instants), len(instants))
 
 
 @contextmanager
@@ -580,7 +582,7 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
 
         def report_compiled_names() -> None:
             for name in cast(IO[str], process.stdout):
-                _compilation_listener.call_listener(name.strip())
+                _compilation_listener.listener(name.strip())
 
         with run_in_background(report_compiled_names, process.terminate):
             yield
