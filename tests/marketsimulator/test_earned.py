@@ -226,7 +226,7 @@ def won_before(at: str, wins: int) -> EvidenceState:
     return replace(NO_EVIDENCE, at=np.datetime64(at, "ns"), bets=bets)
 
 
-SYNTHETIC = ("symbols=[SYA,SYXUSD]", "start=2024-02-01", "data.end=2024-02-07")
+SYNTHETIC = ("symbols=[SYA,SYXUSD]", "start=2024-02-01", "data.end=2024-02-05")
 
 
 @pytest.mark.parametrize("words", [SYNTHETIC, pytest.param((), marks=pytest.mark.slow)])
