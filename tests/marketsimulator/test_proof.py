@@ -57,7 +57,6 @@ def whole(record: tuple[Path, Path]) -> Any:
     return found
 
 
-@pytest.mark.slow
 def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], whole: Any) -> None:
     folder, witness = record
     found = whole
@@ -121,7 +120,6 @@ def test_later_record_needs_more_evidence(tmp_path: Path, bars: Bars) -> None:
     assert "It is record 2 of 2 sealed here, 1 of them missing." in found["sentence"]
 
 
-@pytest.mark.slow
 def test_dropped_batch_costs_the_largest_loss(
     record: tuple[Path, Path], whole: Any, tmp_path: Path
 ) -> None:
