@@ -365,7 +365,7 @@ def accounts(draw: Any) -> AccountSnapshot:
     return AccountSnapshot(1e5, held, prices, NOW, tuple(orders))
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     accounts(),
     st.sampled_from(["none", "stop", "stop_limit", "trailing"]),

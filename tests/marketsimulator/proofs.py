@@ -49,13 +49,16 @@ def planted(bars: Bars, share: float) -> pd.DataFrame:
     )
 
 
-def sealed(forecasts: pd.DataFrame, folder: Path, witness: Path | None, late: int = 0) -> None:
-    """A folder whose files were sealed at their issue, or some seconds after it."""
+def sealed(
+    forecasts: pd.DataFrame, folder: Path, witness: Path | None, late: int = 0, alone: int = 10
+) -> None:
+    """Seal the first forecasts one by one and the rest as one batch, at issue or seconds later."""
     folder.mkdir()
-    for number, row in forecasts.iterrows():
+    for number in range(min(alone + 1, len(forecasts))):
+        batch = forecasts.iloc[number : number + 1 if number < alone else None]
         file = folder / f"{number:06}.csv"
-        row.to_frame().T.to_csv(file, index=False)
-        issued = np.datetime64(str(row["issued_at"]).removesuffix("Z"), "ns")
+        batch.to_csv(file, index=False)
+        issued = np.datetime64(str(batch["issued_at"].iloc[0]).removesuffix("Z"), "ns")
         seal_folder(folder, witness, issued + np.timedelta64(late, "s"), [file])
 
 

@@ -171,16 +171,6 @@ def beliefs_of(setup: Setup) -> BeliefTable:
     return trader_of(settings, market).build_beliefs(market)
 
 
-def test_comparison_counts_no_oracle_as_a_trial(setup: Setup) -> None:
-    kinds = {"forecaster.kind": ["historical", "oracle"]}
-    found = compare(setup[0], ["kelly_50"], kinds)
-    rows = {row.pop("run"): row for row in found.table.to_dict("records")}
-    own, oracle = (rows[f"kelly_50 forecaster.kind={kind}"] for kind in kinds["forecaster.kind"])
-    assert oracle["total_return"] > max(1.0, own["total_return"])
-    assert (found.table["trials"] == 1).all()
-    assert "reads the future" in found.verdict.claim
-
-
 @pytest.mark.slow
 def test_look_ahead_audit_exit_code_reports_findings() -> None:
     words = overridden(WORDS, ("start=2024-03-04",))

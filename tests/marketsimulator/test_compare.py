@@ -57,6 +57,7 @@ def test_comparing_an_oracle_run_adds_no_trial(settings: BacktestSettings, tmp_p
     ours = beside.table[beside.table["run"] == "kelly_50 forecaster.kind=ewma"]
     theirs = alone.table[alone.table["run"] == "kelly_50"]
     assert ours["deflated_sharpe"].tolist() == theirs["deflated_sharpe"].tolist()
+    assert "reads the future" in beside.verdict.claim
 
 
 @pytest.mark.first_example

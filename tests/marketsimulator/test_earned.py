@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -165,11 +164,12 @@ def test_ruined_account_loses_in_full_and_begins_anew(plain: Setup) -> None:
 
 
 def test_stepwise_evidence_survives_json(edge: Setup) -> None:
-    first = edge.table.select_rows(np.arange(400))
-    table = first._replace(earned=np.full(len(first.instants), np.nan))
+    """From evidence that has earned something on: the last 100 instants, one by one."""
+    table = edge.table._replace(earned=np.full(len(edge.table.instants), np.nan))
     whole, end = edge.trader._judge(edge.market, table)
-    evidence = NO_EVIDENCE
-    for t in range(len(table.instants)):
+    first = len(table.instants) - 100
+    _, evidence = edge.trader._judge(edge.market, table.select_rows(np.arange(first)))
+    for t in range(first, len(table.instants)):
         evidence = EvidenceState.from_json(evidence.to_json())
         trader = replace(edge.trader, evidence_state=evidence)
         known = Market(edge.market.bars.slice_until(table.instants[t]), edge.market.start_row)
@@ -177,7 +177,7 @@ def test_stepwise_evidence_survives_json(edge: Setup) -> None:
         for name, column in zip(Judgement._fields, one, strict=True):
             np.testing.assert_array_equal(column, getattr(whole, name)[t : t + 1])
     assert evidence.to_json() == end.to_json()
-    np.testing.assert_array_equal(whole.earned, first.earned)
+    np.testing.assert_array_equal(whole.earned, edge.table.earned)
 
 
 @pytest.mark.parametrize("symbols", ["[SYA,SYB,SYC]", "[SYXUSD,SYYUSD]"])
@@ -226,44 +226,46 @@ def won_before(at: str, wins: int) -> EvidenceState:
     return replace(NO_EVIDENCE, at=np.datetime64(at, "ns"), bets=bets)
 
 
-def test_earned_sizing_is_identical_in_every_engine() -> None:
-    settings, market, trader, _ = setup_of(*EARNED, "start=2024-02-05")
-    trader = replace(trader, evidence_state=won_before("2024-02-02T21:00", 500))
-    table = trader.build_beliefs(market)
-    run = walked_as_stepped(settings, market, replace(trader, belief_table=table))
+SYNTHETIC = ("symbols=[SYA,SYXUSD]", "start=2024-02-01", "data.end=2024-02-05")
+
+
+@pytest.mark.parametrize("words", [SYNTHETIC, pytest.param((), marks=pytest.mark.slow)])
+def test_earned_sizing_is_identical_in_every_engine(
+    words: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    """On synthetic and on real bars, by a forecast that earned something before the run."""
+    if not words:
+        where = ",".join(map(str, request.getfixturevalue("real_data")))
+        words = (f"data.dir=[{where}]", "symbols=[NVDA,AAPL,BTCUSD]")
+        words += ("start=2024-06-20", "end=2024-06-25")
+    settings = settings_of(*FREE[:2], "trials=null", *words, "sizing.earned=true")
+    market = settings.load_market()
+    bets = start_bets()
+    for _ in range(500):
+        bets = place_bets(bets, 0.01, 0.25)
+    before = market.run_bars.times[0] - np.timedelta64(4, "h")
+    evidence = replace(NO_EVIDENCE, at=before, bets=bets)
+    trader = replace(settings.build_trader(Momentum(0.05)), evidence_state=evidence)
+    with_beliefs = trader.with_beliefs(market)
+    table = with_beliefs.belief_table
+    assert table is not None
+    run = walked_as_stepped(settings, market, with_beliefs)
     (outcome,) = simulate_variants([settings], market, table)
     assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
-    live = simulate_stepwise(
-        settings, market, "x", Remembering(trader), settings.build_broker(market)
-    )
-    assert live.fills == run.fills
-    assert live.equity_rows == run.equity_rows
-    reasons = [str(order.reason) for _, order in run.decisions.orders]
-    assert any("of it earned" in reason for reason in reasons)
-    shares = run.decision_frame().dropna(subset="plan_earned").groupby("at")["plan_earned"]
-    assert shares.nunique().max() == 1
-    full = simulate_trading(settings, market, "x", replace(
-        trader, belief_table=table._replace(earned=np.full(len(table.instants), np.nan))
-    ))  # fmt: skip
-    assert full.fills != run.fills
-
-
-@pytest.mark.slow
-def test_earned_sizing_is_identical_on_real_bars(real_data: list[Path]) -> None:
-    where = f"data.dir=[{','.join(map(str, real_data))}]", "symbols=[NVDA,AAPL,BTCUSD]"
-    span = "start=2024-06-20", "end=2024-06-25"
-    settings = settings_of(*FREE[:2], *where, *span, "sizing.earned=true", "trials=null")
-    market = settings.load_market()
-    trader = replace(
-        settings.build_trader(Momentum(0.05)), evidence_state=won_before("2024-06-19T20:00", 500)
-    )
-    run = walked_as_stepped(settings, market, trader.with_beliefs(market))
     broker = settings.build_broker(market)
     live = simulate_stepwise(settings, market, "x", Remembering(trader), broker)
     assert live.fills == run.fills
     assert live.equity_rows == run.equity_rows
     assert len(run.fills) > 10
+    reasons = [str(order.reason) for _, order in run.decisions.orders]
+    assert any("of it earned" in reason for reason in reasons)
+    shares = run.decision_frame().dropna(subset="plan_earned").groupby("at")["plan_earned"]
+    assert shares.nunique().max() == 1
     assert run.decision_frame()["plan_earned"].nunique() > 50
+    full = simulate_trading(settings, market, "x", replace(
+        trader, belief_table=table._replace(earned=np.full(len(table.instants), np.nan))
+    ))  # fmt: skip
+    assert full.fills != run.fills
 
 
 class Remembering:

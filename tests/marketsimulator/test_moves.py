@@ -101,7 +101,7 @@ def test_only_crypto_orders_are_split_into_parts() -> None:
     ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 20_000), min_size=2, max_size=4),
     st.lists(st.integers(0, 200), min_size=4, max_size=4),

@@ -146,7 +146,7 @@ def test_autocorrelated_noise_is_rarely_judged_significant() -> None:
     assert unaware > 1.5 * aware
 
 
-@pytest.mark.first_example
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [0.0, 0.8])
 def test_noise_has_overfitting_probability_near_one_half(shared: float) -> None:
     """Sweeps without skill; `shared` is the share of variance that all variants have in common."""

@@ -57,7 +57,6 @@ def whole(record: tuple[Path, Path]) -> Any:
     return found
 
 
-@pytest.mark.slow
 def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], whole: Any) -> None:
     folder, witness = record
     found = whole
@@ -82,17 +81,21 @@ def test_sealed_edge_earns_and_hindsight_does_not(record: tuple[Path, Path], who
 @pytest.mark.slow
 def test_late_seal_trades_at_the_next_price(tmp_path: Path, bars: Bars) -> None:
     """Five seconds after its issue a forecast may have seen the bar whose open it would trade."""
-    folder, witness = tmp_path / "late", tmp_path / "late.jsonl"
-    sealed(planted(bars, CERTAINTY).tail(150), folder, witness, late=5)
-    [found] = document(proved(str(folder), f"witness={witness}"))["forecasts"]
-    assert found["sealed"]["forecasts"] == 150
+    forecasts = planted(bars, CERTAINTY).tail(40)
+    for late in (0, 5):
+        sealed(forecasts, tmp_path / f"{late}", tmp_path / f"{late}.jsonl", late, alone=40)
+    prompt, found = (
+        document(proved(str(tmp_path / late), f"witness={tmp_path / late}.jsonl"))["forecasts"][0]
+        for late in ("0", "5")
+    )
+    assert found["sealed"]["forecasts"] == 40
     assert found["earned"] == 0.0
-    assert found["sealed"]["growth"]["e_value"] < 2
+    assert found["sealed"]["added_return"] < 0.8 * prompt["sealed"]["added_return"]
     assert found["longest_delay_seconds"] == 5
 
 
 def test_choice_of_symbols_earns_nothing(tmp_path: Path, bars: Bars) -> None:
-    forecasts = planted(bars, CERTAINTY).tail(30)
+    forecasts = planted(bars, CERTAINTY).tail(4)
     both = pd.concat([forecasts, forecasts.assign(symbol="SYB", mean=0.0)])
     folder, witness = tmp_path / "two", tmp_path / "two.jsonl"
     sealed(both.sort_values("issued_at", ignore_index=True), folder, witness)
@@ -117,7 +120,6 @@ def test_later_record_needs_more_evidence(tmp_path: Path, bars: Bars) -> None:
     assert "It is record 2 of 2 sealed here, 1 of them missing." in found["sentence"]
 
 
-@pytest.mark.slow
 def test_dropped_batch_costs_the_largest_loss(
     record: tuple[Path, Path], whole: Any, tmp_path: Path
 ) -> None:
@@ -141,7 +143,7 @@ def test_files_are_written_and_compared(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name, share in (("good", CERTAINTY), ("poor", -3.0)):
-        sealed(planted(bars, share).tail(60), tmp_path / name, None)
+        sealed(planted(bars, share).tail(5), tmp_path / name, None)
     result = proved(f"forecasts=[{tmp_path / 'good'},{tmp_path / 'poor'}]")
     for name, write in result.file_writers.items():
         write(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ from trainingdata.market import Market
 KINDS = ("stop", "stop_limit", "trailing")
 
 
-def protected(*words: str) -> tuple[Run, BacktestSettings, Market]:
+def run_protected(*words: str) -> tuple[Run, BacktestSettings, Market]:
     settings, market, trader = believing("protect.distance=2%", *words)
     assert not can_run_compiled(settings, market)
     return simulate_trading(settings, market, "x", trader), settings, market
+
+
+protected = cache(run_protected)
 
 
 @pytest.mark.first_example
@@ -56,7 +60,7 @@ def test_protected_run_keeps_one_stop_within_each_position(
         opens(broker)
 
     monkeypatch.setattr(SimulatedBroker, "open_bars", open_bars)
-    run, _, market = protected(f"protect.kind={kind}")
+    run, _, market = run_protected(f"protect.kind={kind}")
     assert set(seen) == set(market.bars.symbols)
     refusals = run.margin_event_counts["refusals"]
     plain, _, _ = protected("fills.remainder=carry")

@@ -137,6 +137,7 @@ def follow(inputs, weight=0.0):
 """
 
 
+@pytest.mark.slow
 def test_search_finds_an_edge_planted_in_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_deflated_sharpe_ratio_matches_the_published_example() -> None:
         assert found == pytest.approx(expected, abs=5e-5)
 
 
+@pytest.mark.slow
 @given(
     st.integers(20, 400),
     st.floats(-0.8, 0.95),

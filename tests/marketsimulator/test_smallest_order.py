@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import asdict
 from decimal import Decimal
+from functools import cache
 
 import pytest
 
@@ -22,6 +23,7 @@ CRYPTO = (
 )
 
 
+@cache
 def small_run(*words: str) -> Run:
     """A run of a small account that trades crypto at every bar: compiled, stepped, recomputed."""
     settings = settings_of(*CRYPTO, *words)

@@ -35,12 +35,8 @@ def rule(s):
     closes = s.history.closes[:, -1]
     holds = (s.decision_time.astype("datetime64[h]").astype(int) // 5 % 2 == 0) & s.universe
     stops = np.where(holds, np.floor(closes) * 0.95, np.nan)
-    return StrategyAnswer(np.where(holds, 0.1, 0.0), stops)
-
-def reasoned(s):
-    holds = (s.decision_time.astype("datetime64[h]").astype(int) // 5 % 2 == 0) & s.universe
     reasons = [f"{symbol} fell" if each else "" for symbol, each in zip(s.symbols, holds)]
-    return StrategyAnswer(np.where(holds, 0.1, 0.0), reasons=reasons)
+    return StrategyAnswer(np.where(holds, 0.1, 0.0), stops, reasons)
 """
 HOUR = np.timedelta64(1, "h")
 NOON = np.datetime64("2024-03-04T12:00", "ns")
@@ -52,17 +48,28 @@ def hourly(*stops: float) -> pd.DataFrame:
     return pd.DataFrame({"at": at[:-1], "until": at[1:], "plan_stop_price": stops})
 
 
-def test_every_engine_records_and_draws_the_same_stops(
+def test_every_engine_records_the_same_stops_and_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = own_module(RULE, tmp_path, monkeypatch)
     settings, market, trader = believing(f"sizing.strategy={module}.rule", "sizing.lookback=5")
     compiled = simulate_trading(settings, market, "x", trader)
     stepped = simulate_stepwise(settings, market, "x", trader, settings.build_broker(market))
-    frames = [run.decision_frame() for run in (compiled, stepped)]
-    np.testing.assert_array_equal(*(each["plan_stop_price"] for each in frames))
-    rows = frames[0][frames[0]["plan_stop_price"].notna()]
-    assert set(rows["symbol"]) == set(market.bars.symbols)
+    decisions, others = (run.decision_frame() for run in (compiled, stepped))
+    np.testing.assert_array_equal(decisions["plan_stop_price"], others["plan_stop_price"])
+    assert (decisions["strategy_reason"] == others["strategy_reason"]).all()
+    assert compiled.order_frame().equals(stepped.order_frame())
+    rows = decisions[decisions["plan_stop_price"].notna()]
+    given = decisions[decisions["strategy_reason"] != ""]
+    assert set(rows["symbol"]) == set(given["symbol"]) == set(market.bars.symbols)
+    assert set(given["strategy_reason"]) == {f"{symbol} fell" for symbol in given["symbol"]}
+    orders = compiled.order_frame().merge(given, on=["symbol", "at"])
+    assert len(orders)
+    for order in orders.to_dict("records"):
+        assert order["reason"].startswith(f"{order['symbol']} fell; ")
+    shown = short_reasons_by_order(compiled.order_frame(), decisions)
+    texts = [shown[name] for name in orders["client_order_id"]]
+    assert all(" fell; weight " in text and text.count("fell") == 1 for text in texts)
     exits = []
     for symbol, chart in price_charts(compiled, market.bars, compiled.order_frame()):
         drawn = {each.name: each for each in chart.series}
@@ -74,40 +81,9 @@ def test_every_engine_records_and_draws_the_same_stops(
         entries = [note for note in notes if note.startswith("enter")]
         exits += [note for note in notes if note.startswith("exit")]
         assert entries
-        assert all(", stop at $" in note for note in entries)
+        assert all(", stop at $" in note and " fell; " in note for note in entries)
     # What is left of an order that filled partly is sold without a stop before it.
     assert sum("; the stop was at $" in note for note in exits) > len(exits) / 2
-
-
-def test_every_engine_records_and_shows_the_same_reasons(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = own_module(RULE, tmp_path, monkeypatch)
-    settings, market, trader = believing(f"sizing.strategy={module}.reasoned")
-    compiled = simulate_trading(settings, market, "x", trader)
-    stepped = simulate_stepwise(settings, market, "x", trader, settings.build_broker(market))
-    decisions, others = (run.decision_frame() for run in (compiled, stepped))
-    assert (decisions["strategy_reason"] == others["strategy_reason"]).all()
-    assert compiled.order_frame().equals(stepped.order_frame())
-    given = decisions[decisions["strategy_reason"] != ""]
-    assert set(given["strategy_reason"]) == {f"{symbol} fell" for symbol in given["symbol"]}
-    assert set(given["symbol"]) == set(market.bars.symbols)
-    orders = compiled.order_frame().merge(given, on=["symbol", "at"])
-    assert len(orders)
-    for order in orders.to_dict("records"):
-        assert order["reason"].startswith(f"{order['symbol']} fell; ")
-    shown = short_reasons_by_order(compiled.order_frame(), decisions)
-    texts = [shown[name] for name in orders["client_order_id"]]
-    assert all(" fell; weight " in text and text.count("fell") == 1 for text in texts)
-    entries = [
-        note
-        for _, chart in price_charts(compiled, market.bars, compiled.order_frame())
-        for series in chart.series
-        for note in series.point_notes
-        if note.startswith("enter")
-    ]
-    assert entries
-    assert all(" fell; " in note for note in entries)
 
 
 @pytest.mark.parametrize("reasons", [["a"], "ab", ["a", 1], ["a", "b" * 81], ["a", "b\nc"]])

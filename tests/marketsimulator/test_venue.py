@@ -86,7 +86,7 @@ steps = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
 def test_order_tickets_agree_with_broker_after_any_requests(asked: list[Step]) -> None:
     settings_, market = practised()

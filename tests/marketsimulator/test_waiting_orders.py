@@ -112,7 +112,7 @@ def whole_bars(draw: Any, count: int) -> list[Bar]:
     return bars
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.data(), orders(), st.sampled_from([0.0, 0.01]))
 def test_resting_order_fills_match_an_independent_model(
     data: Any, sent: Order, cost: float
