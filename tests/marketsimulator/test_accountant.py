@@ -89,7 +89,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     )
 
 
-@settings(max_examples=16)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),
@@ -107,7 +107,7 @@ def test_independent_audit_reproduces_every_row_fill_and_flow(
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []
 
 
-@settings(max_examples=10)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([2_100.0, 26_000.0, 2e6]),

@@ -41,7 +41,7 @@ from trainingdata.market import Market
 NAN = float("nan")
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_500.0, 26_000.0, 2_000_000.0]),

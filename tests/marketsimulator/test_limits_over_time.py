@@ -122,7 +122,7 @@ def check(
     assert bought <= max(before.unborrowed_cash / equity, 0.0) + 1e-6
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     seed=st.integers(0, 10**6),
     equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),
