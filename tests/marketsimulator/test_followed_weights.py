@@ -139,7 +139,7 @@ class Follower:
         return float(whole(exact(round(quantity, 9)), exact(STEPS[s])))
 
 
-@settings(max_examples=12)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10**6),
     capital=st.sampled_from([1_900.0, 2_100.0, 50_000.0, 3_000_000.0]),
