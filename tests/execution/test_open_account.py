@@ -135,6 +135,8 @@ def test_status_reports_a_killed_loop_until_the_next(tmp_path: Path, killed: int
         assert words in status.closing_lines[0]
     [account] = list_accounts([tmp_path / NAME], utc_now()).json_document["accounts"]
     assert (account["exit_code"], account["traded"]) == (1, False)
+    assert send_command(tmp_path / NAME, "pause", by="Ada").exit_code == 0
+    assert f"process {killed} on" in status_of(tmp_path).closing_lines[0], "no loop took it"
     with open_account(NAME, tmp_path, NULL_REDACTOR, SYSTEM_TIME):
         assert status_of(tmp_path).exit_code == 0
     assert status_of(tmp_path).exit_code == 0
@@ -150,11 +152,6 @@ def test_killed_processes_of_other_machines_are_not_reported(tmp_path: Path, kil
     assert "no process of this machine" in elsewhere.closing_lines[0]
     assert "on elsewhere" in elsewhere.closing_lines[0]
     assert rewritten(tmp_path, "").closing_lines[0] == "no process trades the account"
-
-
-def test_command_without_a_loop_hides_no_killed_loop(tmp_path: Path, killed: int) -> None:
-    assert send_command(tmp_path / NAME, "pause", by="Ada").exit_code == 0
-    assert f"process {killed} on" in status_of(tmp_path).closing_lines[0]
 
 
 def test_trading_process_is_named_while_it_runs(tmp_path: Path) -> None:

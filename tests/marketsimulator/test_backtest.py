@@ -46,6 +46,7 @@ FILES = {
 }
 SPAN = ["start=2024-02-20", "data.start=2024-01-02", "data.end=2024-03-08"]
 SPAN += ["forecaster.calibrated=false", "trials=null", "symbols=[SYA,SYB,SYC,SYXUSD]"]
+SPAN += ["forecaster=historical"]
 
 
 def settings(*overrides: str) -> BacktestSettings:
@@ -109,15 +110,20 @@ def test_the_same_settings_give_the_same_run(results: BacktestResults) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "words", [(), pytest.param(["forecaster=chronos2", "start=2024-02-28"], marks=pytest.mark.slow)]
+)
 def test_later_bars_change_no_earlier_decision_or_fill(
+    words: list[str],
     results: BacktestResults,
     scrambled_after: Callable[[Bars, np.datetime64], Bars],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No decision sees what comes after it."""
+    """No decision sees what comes after it, also by a neural forecast."""
+    results = run_backtest(settings(*words)) if words else results
     cut = pd.Timestamp("2024-02-29T18:30Z")
     altered = scrambled_after(results.market.bars, np.datetime64("2024-02-29T18:30", "ns"))
-    other = on(altered, monkeypatch=monkeypatch)
+    other = on(altered, *words, monkeypatch=monkeypatch)
     for frame in ("decision_frame", "fill_frame"):
         a, b = (getattr(r.main_run, frame)() for r in (results, other))
         before = (

@@ -252,8 +252,9 @@ def test_earned_sizing_is_identical_in_every_engine(
     run = walked_as_stepped(settings, market, with_beliefs)
     (outcome,) = simulate_variants([settings], market, table)
     assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
-    broker = settings.build_broker(market)
-    live = simulate_stepwise(settings, market, "x", Remembering(trader), broker)
+    live = simulate_stepwise(
+        settings, market, "x", Remembering(trader), settings.build_broker(market)
+    )
     assert live.fills == run.fills
     assert live.equity_rows == run.equity_rows
     assert len(run.fills) > 10
