@@ -110,9 +110,7 @@ def test_the_same_settings_give_the_same_run(results: BacktestResults) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "words", [(), pytest.param(["forecaster=chronos2", "start=2024-02-28"], marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("words", [(), ["forecaster=chronos2", "start=2024-02-28"]])
 def test_later_bars_change_no_earlier_decision_or_fill(
     words: list[str],
     results: BacktestResults,
